@@ -1,0 +1,55 @@
+//! `[corpus]` of a recipe: which text, cut into which units.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Whitespace-separated, with `<eos>` at each line's end.
+    Word,
+    /// A Unicode scalar value.
+    Char,
+    /// A byte.
+    Byte,
+    /// A byte-level byte-pair encoding.
+    Bpe,
+}
+
+/// Which text, and how it is cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusConfig {
+    /// A built-in corpus's name, a file or a directory; `--corpus` replaces it.
+    pub name: String,
+    /// What a token is.
+    pub unit: Unit,
+    /// Keep a type `<unk>` for symbols that the training split lacks. Without it they are left out and counted.
+    #[serde(default = "yes")]
+    pub unknown: bool,
+    /// Words seen less often than this in the training split become `<unk>`.
+    #[serde(default = "one")]
+    pub min_count: u64,
+    /// For `bpe`: how many types to train; for `word`: how many to keep at most (0: all).
+    #[serde(default)]
+    pub vocab_size: usize,
+    /// For `bpe`: take this tokenizer.json instead of training one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// For a text in one file: percentages of its bytes that go to training, validation and test, in order.
+    #[serde(default = "ninety_five_five")]
+    pub split: [f64; 3],
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn ninety_five_five() -> [f64; 3] {
+    [90.0, 5.0, 5.0]
+}

@@ -1,0 +1,248 @@
+//! `[train]` of a recipe: how the weights are found.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// How the weights are found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Passes over the training split.
+    pub epochs: u64,
+    /// Lanes that are trained side by side.
+    pub batch_size: usize,
+    /// Time steps of a truncated back-propagation window, T.
+    pub bptt_steps: usize,
+    /// The update rule.
+    pub optimizer: OptimizerKind,
+    /// The rate, of the loss summed over the window's steps and averaged over its lanes.
+    pub learning_rate: f64,
+    /// How the rate changes.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// The gradient's global norm is cut to this; 0 leaves it.
+    #[serde(default)]
+    pub max_grad_norm: f64,
+    /// For `sgd` and `adam`: adds `weight_decay · ½‖θ‖²` to the loss; for `adamw`: decoupled.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Adam's decay of the first moment.
+    #[serde(default = "beta1")]
+    pub beta1: f64,
+    /// Adam's decay of the second moment.
+    #[serde(default = "beta2")]
+    pub beta2: f64,
+    /// Adam's guard against division by zero.
+    #[serde(default = "epsilon")]
+    pub epsilon: f64,
+    /// First weights are uniform in ± this.
+    pub init_scale: f64,
+    /// Fixes the first weights and every mask.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Which values are dropped.
+    #[serde(default)]
+    pub dropout: DropoutConfig,
+    /// Stop after this many epochs without a better validation loss; 0 never does.
+    #[serde(default)]
+    pub patience: u64,
+    /// Save the training state at least this often, in minutes; it is saved at each epoch's end anyway.
+    #[serde(default = "ten")]
+    pub save_minutes: f64,
+}
+
+fn beta1() -> f64 {
+    0.9
+}
+
+fn beta2() -> f64 {
+    0.999
+}
+
+fn epsilon() -> f64 {
+    1e-8
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn ten() -> f64 {
+    10.0
+}
+
+/// The update rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Plain stochastic gradient descent.
+    Sgd,
+    /// Adam (Kingma and Ba, 2015).
+    Adam,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+    AdamW,
+}
+
+/// How the rate changes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Schedule {
+    /// It does not.
+    #[default]
+    Constant,
+    /// Divided by `factor` at each epoch once `constant_epochs` are over.
+    DecayPerEpoch(DecayPerEpoch),
+    /// Multiplied by `factor` when the validation perplexity improved by less than `threshold` (Kim et al.).
+    HalveOnPlateau(HalveOnPlateau),
+    /// Linear warm-up, then half a cosine down to `final_fraction` of the rate.
+    Cosine(Cosine),
+}
+
+/// `rate / factor^max(epoch − constant_epochs + 1, 0)`, epochs counted from 0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecayPerEpoch {
+    /// What the rate is divided by.
+    pub factor: f64,
+    /// Epochs at the full rate: one fewer than this, as in the authors' code.
+    pub constant_epochs: u64,
+}
+
+/// Kim's rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HalveOnPlateau {
+    /// What the rate is multiplied by.
+    #[serde(default = "half")]
+    pub factor: f64,
+    /// The improvement in perplexity that keeps the rate.
+    #[serde(default = "full")]
+    pub threshold: f64,
+    /// The rule holds once more than this many epochs are done.
+    #[serde(default = "two")]
+    pub after_epochs: u64,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+fn full() -> f64 {
+    1.0
+}
+
+fn two() -> u64 {
+    2
+}
+
+/// Linear warm-up, then half a cosine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cosine {
+    /// Steps of the warm-up.
+    #[serde(default)]
+    pub warmup_steps: u64,
+    /// The rate's last value, as a fraction of the first.
+    #[serde(default)]
+    pub final_fraction: f64,
+}
+
+/// Which values are dropped; each rate is the probability that one is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropoutConfig {
+    /// When masks are drawn anew.
+    #[serde(default)]
+    pub kind: DropoutKind,
+    /// Whole word types, a lane at a time.
+    #[serde(default)]
+    pub word: f64,
+    /// The first layer's input.
+    #[serde(default)]
+    pub input: f64,
+    /// The input of each further layer; as `input` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub between: Option<f64>,
+    /// The state inside the recurrent products (`variational` only).
+    #[serde(default)]
+    pub hidden: f64,
+    /// What the output layer sees.
+    #[serde(default)]
+    pub output: f64,
+    /// Draw separate hidden masks for H and T, as the authors' Torch7 version does.
+    #[serde(default)]
+    pub separate_gate_masks: bool,
+}
+
+/// When masks are drawn anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropoutKind {
+    /// Once a window and lane, shared by its time steps (Gal and Ghahramani, 2016).
+    #[default]
+    Variational,
+    /// At every time step (Zaremba et al., 2014).
+    PerStep,
+}
+
+impl DropoutConfig {
+    /// The rate at the input of layer `layer`, counted from 0.
+    pub fn input_rate(&self, layer: usize) -> f64 {
+        if layer == 0 { self.input } else { self.between.unwrap_or(self.input) }
+    }
+
+    fn validate(&self) -> Result<()> {
+        let between = self.between.unwrap_or(0.0);
+        for rate in [self.word, self.input, between, self.hidden, self.output] {
+            if !(0.0..1.0).contains(&rate) {
+                return Err(Error::config(format!("a dropout rate of {rate} is not in 0 ≤ rate < 1")));
+            }
+        }
+        if self.kind == DropoutKind::PerStep && (self.hidden > 0.0 || self.word > 0.0) {
+            return Err(Error::config("dropout of `word` and `hidden` needs kind = \"variational\""));
+        }
+        Ok(())
+    }
+}
+
+impl TrainConfig {
+    /// Refuses settings that cannot be trained with.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::config(what));
+        if self.epochs == 0 || self.batch_size == 0 || self.bptt_steps == 0 {
+            return wrong("epochs, batch_size and bptt_steps must be at least 1".into());
+        }
+        let positive = [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)];
+        if let Some((name, value)) = positive.iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
+            return wrong(format!("{name} is {value}, wanted a number above 0"));
+        }
+        let not_negative = [
+            ("max_grad_norm", self.max_grad_norm),
+            ("weight_decay", self.weight_decay),
+            ("init_scale", self.init_scale),
+            ("save_minutes", self.save_minutes),
+        ];
+        if let Some((name, value)) = not_negative.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite())) {
+            return wrong(format!("{name} is {value}, wanted 0 or more"));
+        }
+        if !(0.0..1.0).contains(&self.beta1) || !(0.0..1.0).contains(&self.beta2) {
+            return wrong(format!("beta1 {} and beta2 {} must be in 0 ≤ beta < 1", self.beta1, self.beta2));
+        }
+        self.schedule.validate()?;
+        self.dropout.validate()
+    }
+}
+
+impl Schedule {
+    fn validate(&self) -> Result<()> {
+        let (name, value) = match self {
+            Self::DecayPerEpoch(decay) => ("schedule.factor", decay.factor),
+            Self::HalveOnPlateau(plateau) => ("schedule.factor", plateau.factor),
+            Self::Constant | Self::Cosine(_) => return Ok(()),
+        };
+        if value > 0.0 && value.is_finite() {
+            return Ok(());
+        }
+        Err(Error::config(format!("{name} is {value}, wanted a number above 0")))
+    }
+}

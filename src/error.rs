@@ -1,0 +1,92 @@
+//! The one error type of the library; each kind has the exit code that scripts rely on.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong, by whose concern it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A recipe, a flag or a setting that cannot be run. Exit code 2.
+    #[error("{0}")]
+    Config(String),
+    /// A corpus, a text or a fetched file that cannot be used. Exit code 3.
+    #[error("{}: {what}", path.display())]
+    Data {
+        /// The file, directory or address at fault.
+        path: PathBuf,
+        /// What was found, what was wanted, and what to do about it.
+        what: String,
+    },
+    /// A checkpoint that is refused. Exit code 4.
+    #[error("{}: {what}", path.display())]
+    Checkpoint {
+        /// The file or directory at fault.
+        path: PathBuf,
+        /// What was found, what was wanted, and what to do about it.
+        what: String,
+    },
+    /// A number that is not finite; the update was not applied. Exit code 5.
+    #[error("step {step}: {what}")]
+    NotFinite {
+        /// The optimizer step, counted from 1.
+        step: u64,
+        /// Which number, and what it was.
+        what: String,
+    },
+    /// Another process works in the run's directory. Exit code 6.
+    #[error("{}: in use by {holder}", path.display())]
+    Busy {
+        /// The run's directory.
+        path: PathBuf,
+        /// The process that holds the lock.
+        holder: String,
+    },
+    /// Reading or writing failed. Exit code 1.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A tensor operation failed. Exit code 1.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// A result with the library's error.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A setting at fault.
+    pub fn config(what: impl Into<String>) -> Self {
+        Self::Config(what.into())
+    }
+
+    /// A corpus or text at fault.
+    pub fn data(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
+        Self::Data { path: path.as_ref().to_path_buf(), what: what.into() }
+    }
+
+    /// A checkpoint at fault.
+    pub fn checkpoint(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.as_ref().to_path_buf(), what: what.into() }
+    }
+
+    /// For `map_err`: names the file that an operating-system error is about.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+
+    /// The exit code of a process that ends with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Data { .. } => 3,
+            Self::Checkpoint { .. } => 4,
+            Self::NotFinite { .. } => 5,
+            Self::Busy { .. } => 6,
+            Self::Io { .. } | Self::Tensor(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The one generator: ChaCha8, keyed by seed, purpose and position, so that nothing has to be saved to resume.
+//!
+//! Every draw belongs to a stream named by what it is for and where in the run it happens. A resumed run asks
+//! for the same names and gets the same numbers; no draw depends on how many others came before it.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use sha2::{Digest, Sha256};
+
+/// A stream of random numbers.
+#[derive(Clone, Debug)]
+pub struct Rng(ChaCha8Rng);
+
+impl Rng {
+    /// The stream for `purpose` (say `"init.core.0.weight"`) at `position` (say the step) of a run with `seed`.
+    pub fn keyed(seed: u64, purpose: &str, position: u64) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(seed.to_le_bytes());
+        hash.update(position.to_le_bytes());
+        hash.update(purpose.as_bytes());
+        Self(ChaCha8Rng::from_seed(hash.finalize().into()))
+    }
+
+    /// Uniform in [0, 1), 53 bits.
+    pub fn uniform(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// The `index`-th uniform number of this stream, whatever was drawn before.
+    pub fn uniform_at(&mut self, index: u64) -> f64 {
+        self.0.set_word_pos(u128::from(index) * 2);
+        self.uniform()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rng;
+
+    #[test]
+    fn equal_keys_give_equal_streams_and_every_part_of_the_key_matters() {
+        let first = |seed, purpose, position| Rng::keyed(seed, purpose, position).uniform();
+        assert_eq!(first(1, "mask", 7), first(1, "mask", 7));
+        for other in [first(2, "mask", 7), first(1, "init", 7), first(1, "mask", 8)] {
+            assert_ne!(first(1, "mask", 7), other);
+        }
+    }
+
+    #[test]
+    fn a_number_can_be_reached_by_its_index() {
+        let mut stream = Rng::keyed(1, "mask", 0);
+        let drawn: Vec<f64> = (0..20).map(|_| stream.uniform()).collect();
+        assert_eq!(Rng::keyed(1, "mask", 0).uniform_at(17), drawn[17]);
+    }
+
+    #[test]
+    fn uniform_numbers_have_mean_one_half() {
+        let mut stream = Rng::keyed(3, "test", 0);
+        let mean = (0..100_000).map(|_| stream.uniform()).sum::<f64>() / 1e5;
+        assert!((mean - 0.5).abs() < 0.005, "{mean}"); // five standard deviations
+    }
+}
