@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod error;
+pub mod model;
 pub mod ops;
 pub mod rng;
