@@ -47,7 +47,7 @@ impl DeviceArgs {
     /// If a GPU was asked for by name and there is none, or this build cannot use it.
     pub fn open(&self) -> Result<Device> {
         if let Some(threads) = self.threads {
-            crate::ops::threads::set(threads.into());
+            crate::ops::threads::set(threads.into())?;
         }
         match self.device {
             DeviceChoice::Cpu => Ok(Device::Cpu),

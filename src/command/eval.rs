@@ -111,13 +111,23 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let corpus = Corpus::open(&config, &args.data.places())?;
     let text = loaded.tokenizer.encode(args.split.of(&corpus))?;
-    note_unseen(text.unseen, &format!("the {} split", args.split.name()), loaded.tokenizer.unknown_id().is_some());
+    note_unseen(
+        text.unseen,
+        &format!("the {} split", args.split.name()),
+        loaded.tokenizer.unknown_id().is_some(),
+    );
     let report = evaluate(args, &loaded, recipe, &corpus.name, &text)?;
     print(args, &report)?;
     Ok(())
 }
 
-fn evaluate(args: &Args, loaded: &Loaded, recipe: &Recipe, corpus: &str, text: &Encoded) -> Result<Report, Error> {
+fn evaluate(
+    args: &Args,
+    loaded: &Loaded,
+    recipe: &Recipe,
+    corpus: &str,
+    text: &Encoded,
+) -> Result<Report, Error> {
     let unit = loaded.tokenizer.unit();
     let split = Split { corpus, split: args.split.name(), unit, text };
     let meter = Meter::new("evaluating");

@@ -3,3 +3,6 @@
 pub mod monte_carlo;
 pub mod perplexity;
 pub mod score;
+
+#[cfg(test)]
+pub(crate) mod tiny;

@@ -5,10 +5,11 @@
 //! perplexity = exp(mean over tokens of −ln p̄), p̄ the mean of p over the passes that are left.
 
 use super::perplexity::{Evaluation, Progress, STREAM_STEPS, Split, finite};
-use crate::config::train::{DropoutConfig, DropoutKind};
+use crate::config::train::DropoutConfig;
 use crate::error::{Error, Result};
-use crate::model::{LanguageModel, Masks};
-use candle_core::Tensor;
+use crate::model::{Evaluator, LanguageModel, MaskSource, Masks};
+use crate::rng::Rng;
+use candle_core::{Device, Tensor};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -61,12 +62,15 @@ pub fn monte_carlo(
     }
     let start = Instant::now();
     let mut mean = MeanProbability::new(tokens);
+    let passes = Passes::new(model, split, dropout, settings.seed)?;
+    let total = (settings.passes * tokens) as u64;
     let lanes = LANES.min(settings.passes).min((HELD / tokens).max(1));
     for first in (0..settings.passes).step_by(lanes) {
-        let group = Group { first, lanes: lanes.min(settings.passes - first), seed: settings.seed };
-        let done = first as u64 * tokens as u64;
-        let total = settings.passes as u64 * tokens as u64;
-        group.run(model, split, dropout, &mut mean, &mut |step| progress(done + step, total))?;
+        let lanes = lanes.min(settings.passes - first);
+        let done = (first * tokens) as u64;
+        for pass in passes.run(first as u64, lanes, &mut |some| progress(done + some, total))? {
+            mean.add(&pass);
+        }
     }
     let nats = mean.nats()?;
     let seconds = start.elapsed().as_secs_f64();
@@ -78,56 +82,69 @@ pub fn monte_carlo(
     })
 }
 
-/// Passes `first ..first + lanes`, side by side.
-struct Group {
-    first: usize,
-    lanes: usize,
+/// What all passes share.
+struct Passes<'a> {
+    evaluator: Evaluator<'a>,
+    split: &'a Split<'a>,
+    masks: MaskSource,
+    word_rate: f64,
     seed: u64,
 }
 
-impl Group {
-    fn run(
-        &self,
-        model: &LanguageModel,
-        split: &Split<'_>,
+impl<'a> Passes<'a> {
+    fn new(
+        model: &'a LanguageModel,
+        split: &'a Split<'a>,
         dropout: &DropoutConfig,
-        mean: &mut MeanProbability,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<()> {
-        let evaluator = model.evaluator()?;
-        let mut state = model.zero_state(self.lanes)?;
-        let predicted = mean.sums.len();
-        let mut nats = vec![Vec::with_capacity(predicted); self.lanes];
-        let mut masks = self.masks(model, dropout, 1, 0)?;
-        for start in (0..predicted).step_by(STREAM_STEPS) {
-            let steps = STREAM_STEPS.min(predicted - start);
-            if dropout.kind == DropoutKind::PerStep {
-                masks = self.masks(model, dropout, steps, start)?;
-            }
-            let (inputs, targets) = (self.window(model, split, start, steps)?, self.window(model, split, start + 1, steps)?);
-            let (window, next) = evaluator.nats(&inputs, &targets, &state, &masks)?;
-            for (at, value) in finite(&window, start, self.lanes)?.into_iter().enumerate() {
-                nats[at % self.lanes].push(value);
-            }
-            state = next;
-            progress((self.lanes * (start + steps)) as u64);
-        }
-        nats.iter().for_each(|pass| mean.add(pass));
-        Ok(())
+        seed: u64,
+    ) -> Result<Self> {
+        let by_type = DropoutConfig { word: 0.0, ..dropout.clone() }; // words are dropped in `masks`
+        let masks = MaskSource::new(model.config(), &by_type, seed, model.dtype(), model.device());
+        Ok(Self { evaluator: model.evaluator()?, split, masks, word_rate: dropout.word, seed })
     }
 
-    /// The masks of these passes; `start` matters only where masks differ from step to step.
-    fn masks(&self, model: &LanguageModel, dropout: &DropoutConfig, steps: usize, start: usize) -> Result<Masks> {
-        let position = ((self.first as u64) << 40) + start as u64;
-        Masks::draw_for_passes(model, dropout, steps, self.lanes, self.seed, position)
+    /// Nats of each token in passes `first .. first + lanes`, which run side by side.
+    fn run(&self, first: u64, lanes: usize, progress: &mut dyn FnMut(u64)) -> Result<Vec<Vec<f64>>> {
+        let mut state = self.evaluator.model().zero_state(lanes)?;
+        let predicted = self.split.text.tokens.len() - 1;
+        let mut nats = vec![Vec::with_capacity(predicted); lanes];
+        for start in (0..predicted).step_by(STREAM_STEPS) {
+            let steps = STREAM_STEPS.min(predicted - start);
+            let (inputs, targets) =
+                (self.window(start, steps, lanes)?, self.window(start + 1, steps, lanes)?);
+            let masks = self.masks(&inputs, first, start as u64)?;
+            let (window, next) = self.evaluator.nats(&inputs, &targets, &state, &masks)?;
+            for (at, value) in finite(&window, start, lanes)?.into_iter().enumerate() {
+                nats[at % lanes].push(value);
+            }
+            state = next;
+            progress((lanes * (start + steps)) as u64);
+        }
+        Ok(nats)
+    }
+
+    /// The same for every window of a pass, but where the model was trained with masks for each time step.
+    fn masks(&self, inputs: &Tensor, first: u64, start: u64) -> Result<Masks> {
+        let mut masks = self.masks.draw(inputs, first, (first << 40) + start)?;
+        if self.word_rate > 0.0 {
+            let (_, lanes) = inputs.dims2()?;
+            let model = self.evaluator.model();
+            let mut rng = Rng::keyed(self.seed, "monte_carlo.word", first);
+            let scale = 1.0 / (1.0 - self.word_rate);
+            let draw = |_| if rng.uniform() < self.word_rate { 0.0 } else { scale };
+            let values: Vec<f64> = (0..lanes).map(draw).collect();
+            let mask = Tensor::from_vec(values, (1, lanes, 1), &Device::Cpu)?.to_dtype(model.dtype())?;
+            masks.word = Some(mask.to_device(model.device())?);
+        }
+        Ok(masks)
     }
 
     /// `(time, batch)`: the same tokens in every lane.
-    fn window(&self, model: &LanguageModel, split: &Split<'_>, start: usize, steps: usize) -> Result<Tensor> {
+    fn window(&self, start: usize, steps: usize, lanes: usize) -> Result<Tensor> {
         let mut column = vec![0u32; steps];
-        split.text.tokens.copy_to(start, &mut column);
-        let column = Tensor::from_vec(column, (steps, 1), model.device())?;
-        Ok(column.broadcast_as((steps, self.lanes))?.contiguous()?)
+        self.split.text.tokens.copy_to(start, &mut column);
+        let column = Tensor::from_vec(column, (steps, 1), self.evaluator.model().device())?;
+        Ok(column.broadcast_as((steps, lanes))?.contiguous()?)
     }
 }
 
@@ -169,7 +186,30 @@ impl MeanProbability {
 
 #[cfg(test)]
 mod tests {
-    use super::MeanProbability;
+    use super::*;
+    use crate::config::Unit;
+    use crate::data::Encoded;
+    use crate::eval::perplexity::stream;
+    use crate::eval::tiny;
+
+    fn split(text: &Encoded) -> Split<'_> {
+        Split { corpus: "tiny", split: "test", unit: Unit::Char, text }
+    }
+
+    fn dropout() -> DropoutConfig {
+        DropoutConfig { word: 0.25, input: 0.5, hidden: 0.25, output: 0.5, ..DropoutConfig::default() }
+    }
+
+    fn measure(
+        model: &LanguageModel,
+        text: &Encoded,
+        dropout: &DropoutConfig,
+        passes: usize,
+        seed: u64,
+    ) -> MonteCarlo {
+        let settings = MonteCarloSettings { passes, seed };
+        monte_carlo(model, &split(text), dropout, settings, &mut |_, _| ()).unwrap()
+    }
 
     #[test]
     fn probabilities_are_averaged_before_the_logarithm() {
@@ -194,5 +234,52 @@ mod tests {
         let mut mean = MeanProbability::new(1);
         mean.add(&[501f64.ln()]);
         assert!(mean.nats().is_err());
+    }
+
+    #[test]
+    fn without_dropout_every_pass_is_the_stream() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(STREAM_STEPS + 50));
+        let model = tiny::drawn(types, 1.0);
+        let found = measure(&model, &text, &DropoutConfig::default(), 3, 1).evaluation;
+        let wanted = stream(&model, &split(&text), &mut |_, _| ()).unwrap();
+        assert!((found.perplexity - wanted.perplexity).abs() < 1e-10);
+        assert_eq!((found.tokens, found.bytes), (wanted.tokens, wanted.bytes));
+    }
+
+    #[test]
+    fn the_seed_decides_and_more_passes_than_lanes_all_count() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(40));
+        let model = tiny::drawn(types, 1.0);
+        let perplexity =
+            |passes, seed| measure(&model, &text, &dropout(), passes, seed).evaluation.perplexity;
+        assert_eq!(perplexity(3, 1), perplexity(3, 1));
+        assert_ne!(perplexity(3, 1), perplexity(3, 2));
+        assert_ne!(perplexity(LANES, 1), perplexity(LANES + 1, 1));
+    }
+
+    #[test]
+    fn averaging_passes_is_no_worse_than_a_pass_on_its_own_is_on_average() {
+        // −ln of a mean is at most the mean of −ln
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(60));
+        let (model, text) = (tiny::drawn(types, 1.0), &text);
+        let passes =
+            Passes::new(&model, &split(text), &dropout(), 1).unwrap().run(0, 8, &mut |_| ()).unwrap();
+        let alone = passes.iter().flatten().sum::<f64>() / (8.0 * 59.0);
+        assert!(measure(&model, text, &dropout(), 8, 1).evaluation.nats_per_token < alone);
+    }
+
+    #[test]
+    fn the_word_mask_is_one_number_for_a_whole_pass() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(40));
+        let (model, split) = (tiny::drawn(types, 1.0), split(&text));
+        let passes = Passes::new(&model, &split, &dropout(), 1).unwrap();
+        let mask = |start| {
+            let inputs = passes.window(start, 5, LANES).unwrap();
+            let masks = passes.masks(&inputs, 0, start as u64).unwrap();
+            masks.word.unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+        };
+        assert_eq!(mask(0), mask(20));
+        assert_eq!(mask(0).len(), LANES);
+        assert!(mask(0).iter().all(|&scale| scale == 0.0 || scale == 1.0 / 0.75));
     }
 }

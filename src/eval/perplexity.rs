@@ -93,12 +93,7 @@ fn evaluate(
     Ok(Evaluation::new(split, protocol, nats, tokens, start.elapsed().as_secs_f64()))
 }
 
-fn sum_nats(
-    model: &LanguageModel,
-    split: &Split<'_>,
-    lanes: &Lanes,
-    progress: Progress<'_>,
-) -> Result<f64> {
+fn sum_nats(model: &LanguageModel, split: &Split<'_>, lanes: &Lanes, progress: Progress<'_>) -> Result<f64> {
     let evaluator = model.evaluator()?;
     let mut state = model.zero_state(lanes.count)?;
     let mut total = 0.0;
@@ -120,7 +115,10 @@ pub(crate) fn finite(nats: &Tensor, start: usize, lanes: usize) -> Result<Vec<f6
         None => Ok(nats),
         Some(at) => Err(Error::NotFinite {
             step: (start + at / lanes + 1) as u64,
-            what: format!("the model gives a token of the text −ln p = {}; its weights are unusable", nats[at]),
+            what: format!(
+                "the model gives a token of the text −ln p = {}; its weights are unusable",
+                nats[at]
+            ),
         }),
     }
 }
@@ -137,7 +135,9 @@ impl Lanes {
     fn stream(split: &Split<'_>) -> Result<Self> {
         let length = split.text.tokens.len();
         if length < 2 || split.text.bytes <= split.text.first_bytes {
-            return Err(split.too_short("at least 2 are needed: the first is context, the second is predicted"));
+            return Err(
+                split.too_short("at least 2 are needed: the first is context, the second is predicted")
+            );
         }
         Ok(Self { count: 1, length, predicted: length - 1, steps: STREAM_STEPS })
     }
@@ -209,5 +209,84 @@ impl Evaluation {
             seconds,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::tiny;
+
+    fn split(unit: Unit, text: &Encoded) -> Split<'_> {
+        Split { corpus: "tiny", split: "test", unit, text }
+    }
+
+    #[test]
+    fn a_model_that_knows_nothing_has_the_vocabularys_size_for_perplexity() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(100));
+        let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Char, &text), &mut |_, _| ()).unwrap();
+        assert!((found.perplexity - types as f64).abs() < 1e-12);
+        assert!((found.bits_per_char - (types as f64).log2()).abs() < 1e-12);
+        assert_eq!((found.tokens, found.bytes, found.bits_per_byte), (99, 99, found.bits_per_char));
+    }
+
+    #[test]
+    fn stream_carries_the_state_over_its_windows() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(2 * STREAM_STEPS + 77));
+        let model = tiny::drawn(types, 1.0);
+        let ids = text.tokens.to_vec();
+        let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &Device::Cpu).unwrap();
+        let (inputs, targets) = (column(&ids[..ids.len() - 1]), column(&ids[1..]));
+        let whole = model.nats(&inputs, &targets, &model.zero_state(1).unwrap(), &Masks::none()).unwrap().0;
+        let found = stream(&model, &split(Unit::Char, &text), &mut |_, _| ()).unwrap();
+        let wanted = whole.mean_all().unwrap().to_scalar::<f64>().unwrap();
+        assert!((found.nats_per_token - wanted).abs() < 1e-12, "{} {wanted}", found.nats_per_token);
+    }
+
+    #[test]
+    fn batched_is_the_mean_of_its_lanes_without_their_tails() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(103));
+        let model = tiny::drawn(types, 1.0);
+        let ids = text.tokens.to_vec();
+        let lane = |lane: usize| {
+            // 4 lanes of 25 tokens; 24 = 4 windows of 6 are predicted in each
+            let text =
+                Encoded { tokens: Tokens::U32(ids[25 * lane..25 * lane + 25].to_vec()), ..text.clone() };
+            stream(&model, &split(Unit::Char, &text), &mut |_, _| ()).unwrap().nats_per_token
+        };
+        let wanted = (0..4).map(lane).sum::<f64>() / 4.0;
+        let found = batched(&model, &split(Unit::Char, &text), 4, 6, &mut |_, _| ()).unwrap();
+        assert!((found.nats_per_token - wanted).abs() < 1e-12);
+        assert_eq!((found.tokens, found.bytes), (96, 96));
+    }
+
+    #[test]
+    fn word_models_are_compared_by_the_characters_they_predict() {
+        let (text, types) = tiny::encoded(Unit::Word, "über den Wolken\n"); // 4 tokens, 3 of them predicted
+        let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Word, &text), &mut |_, _| ()).unwrap();
+        let bits = 3.0 * (types as f64).log2();
+        assert!((found.bits_per_char - bits / 12.0).abs() < 1e-12); // " den Wolken\n"
+        assert!((found.bits_per_byte - bits / 12.0).abs() < 1e-12);
+        assert_eq!((found.tokens, found.bytes), (3, 12));
+    }
+
+    #[test]
+    fn a_text_that_is_too_short_is_refused_with_what_is_needed() {
+        let (text, types) = tiny::encoded(Unit::Char, "abcab");
+        let model = tiny::drawn(types, 0.0);
+        let error = batched(&model, &split(Unit::Char, &text), 2, 3, &mut |_, _| ()).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert!(error.to_string().starts_with("tiny (test): 5 tokens are too few"), "{error}");
+        assert!(error.to_string().contains("at least 8"), "{error}");
+        let one = Encoded { tokens: Tokens::U8(vec![0]), ..text.clone() };
+        assert_eq!(stream(&model, &split(Unit::Char, &one), &mut |_, _| ()).unwrap_err().exit_code(), 3);
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_never_becomes_a_perplexity() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(10));
+        let model = tiny::constant(&vec![f64::NAN; types]);
+        let error = stream(&model, &split(Unit::Char, &text), &mut |_, _| ()).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { step: 1, .. }), "{error}");
     }
 }

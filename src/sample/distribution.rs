@@ -215,7 +215,8 @@ mod tests {
 
     #[test]
     fn huge_logits_do_not_overflow() {
-        let found = Filters { temperature: 1e-3, ..Filters::default() }.apply(&[1e6, -1e6], std::iter::empty(), None);
+        let found =
+            Filters { temperature: 1e-3, ..Filters::default() }.apply(&[1e6, -1e6], std::iter::empty(), None);
         assert_close(&found, &[(0, 1.0), (1, 0.0)]);
         assert_eq!(nats(&[1e6, -1e6], 1), 2e6);
     }

@@ -59,7 +59,8 @@ mod tests {
     #[test]
     fn a_stop_string_over_several_pieces_is_cut_off_whole() {
         let mut watch = stops(&["\n\nROMEO"]);
-        let shown: Vec<String> = ["end.", "\n", "\nRO", "ME", "O: more"].map(|piece| watch.push(piece)).into();
+        let shown: Vec<String> =
+            ["end.", "\n", "\nRO", "ME", "O: more"].map(|piece| watch.push(piece)).into();
         assert_eq!(shown, ["end.", "", "", "", ""]);
         assert!(watch.found());
         assert_eq!(watch.push("anything") + &watch.finish(), "");
