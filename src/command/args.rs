@@ -81,8 +81,11 @@ pub struct DataArgs {
 
 impl DataArgs {
     /// The places to look for a corpus, in order.
-    pub fn places(&self) -> Places {
-        Places::new(self.data_dir.clone())
+    ///
+    /// # Errors
+    /// If the directory that was given is none.
+    pub fn places(&self) -> Result<Places> {
+        Places::new(self.data_dir.as_deref())
     }
 }
 

@@ -104,19 +104,19 @@ enum Report {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.device.open()?;
     let loaded = Loaded::open(&args.checkpoint, args.precision.dtype(), &device)?;
-    let recipe = loaded.recipe(&args.checkpoint)?;
+    let recipe = loaded.recipe()?;
     let mut config = recipe.corpus.clone();
     if let Some(corpus) = &args.corpus {
         config.name = corpus.clone();
     }
-    let corpus = Corpus::open(&config, &args.data.places())?;
+    let corpus = Corpus::open(&config, &args.data.places()?)?;
     let text = loaded.tokenizer.encode(args.split.of(&corpus))?;
     note_unseen(
         text.unseen,
         &format!("the {} split", args.split.name()),
         loaded.tokenizer.unknown_id().is_some(),
     );
-    let report = evaluate(args, &loaded, recipe, &corpus.name, &text)?;
+    let report = evaluate(args, &loaded, &recipe, &corpus.name, &text)?;
     print(args, &report)?;
     Ok(())
 }
