@@ -7,5 +7,4 @@ pub mod train;
 
 pub use corpus::{CorpusConfig, Unit};
 pub use model::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec};
-pub use recipe::Recipe;
 pub use train::TrainConfig;

@@ -222,7 +222,9 @@ impl TrainConfig {
             ("init_scale", self.init_scale),
             ("save_minutes", self.save_minutes),
         ];
-        if let Some((name, value)) = not_negative.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite())) {
+        if let Some((name, value)) =
+            not_negative.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite()))
+        {
             return wrong(format!("{name} is {value}, wanted 0 or more"));
         }
         if !(0.0..1.0).contains(&self.beta1) || !(0.0..1.0).contains(&self.beta2) {
