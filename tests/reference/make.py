@@ -165,8 +165,8 @@ def draw_masks(config, dropout, tokens, rng):
     steps = (STEPS,) if dropout["kind"] == "per-step" else ()
     masks = {}
     if dropout.get("word"):
-        in_window = lambda kept: kept[tokens.numpy(), np.arange(LANES)]
-        masks["word_type"] = draw(dropout["word"], config["vocab_size"], LANES, seen=in_window)
+        seen = lambda kept: kept[tokens.numpy(), np.arange(LANES)]
+        masks["word_type"] = draw(dropout["word"], config["vocab_size"], LANES, seen=seen)
     for k in range(config["core"]["layers"]):
         rate = dropout.get("input", 0) if k == 0 else dropout.get("between", dropout.get("input", 0))
         if rate:
@@ -250,8 +250,8 @@ def make(name):
 
     clipped = (norms > max_grad_norm).sum().item()
     assert 3 <= clipped <= WINDOWS - 3, f"{name}: {clipped} of {WINDOWS} steps clipped; norms {norms.numpy().round(2)}"
-    settings = {"optimizer": "sgd", "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
-    settings |= {"max_grad_norm": max_grad_norm, "batch_size": LANES, "bptt_steps": STEPS, "dropout": dropout}
+    settings = {"epochs": 1, "batch_size": LANES, "bptt_steps": STEPS, "init_scale": 0.6, "dropout": dropout}
+    settings |= {"optimizer": "sgd", "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY, "max_grad_norm": max_grad_norm}
     return {key: to_numpy(tensor) for key, tensor in out.items()}, {"config": json.dumps(config), "train": json.dumps(settings)}
 
 
