@@ -7,3 +7,4 @@ pub mod recurrence;
 mod recurrence_cpu;
 pub mod reference;
 pub mod threads;
+pub mod update;
