@@ -9,7 +9,8 @@
 //! and then in OUT. It repairs nothing; the next writer finishes an interrupted move.
 
 use super::manifest::Manifest;
-use super::{MANIFEST, read, write};
+use super::{MANIFEST, read};
+use crate::write;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,8 @@
 
 use super::hub::Address;
 use super::manifest::{Manifest, sha256};
-use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read, write};
+use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read};
+use crate::write;
 use crate::error::{Error, Result};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};

@@ -1,6 +1,6 @@
 //! One directory, one run: a lock that the operating system gives back when its holder dies.
 
-use super::write;
+use crate::write;
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};

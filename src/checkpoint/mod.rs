@@ -10,7 +10,6 @@ mod open;
 mod read;
 mod state;
 mod tensors;
-mod write;
 
 pub use directory::{publish, recover};
 pub use hub::{Address, resolve};

@@ -4,7 +4,8 @@
 //! `step-0000000007.1` beside `step-0000000007`, so that no moment is without a whole state.
 
 use super::directory::{LoadedFile, read_whole, write_set};
-use super::{tensors, write};
+use super::tensors;
+use crate::write;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;

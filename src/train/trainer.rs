@@ -6,13 +6,14 @@ use super::schedule::Rate;
 use super::session::Session;
 use super::signals::Signals;
 use super::step::{StepReport, Stepper};
-use crate::checkpoint::{Checkpoint, directory};
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::Unit;
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluation};
 use crate::metrics::Metrics;
 use crate::model::LanguageModel;
-use crate::sample;
+use crate::sample::text::Prompt;
+use crate::sample::{self, SampleSettings, Sampler};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -246,14 +247,17 @@ impl<'a> Trainer<'a> {
         let (line, signals) = (&mut self.line, &self.signals);
         let progress = &mut |done, all| {
             line.evaluating("validating", done, all);
-            if signals.received().is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            signals.check()
         };
         let split = session.split("valid", &session.valid);
-        let valid = eval::batched(&model, &split, config.batch_size, config.bptt_steps, progress)?;
-        if let Some(valid) = &valid {
-            self.valid_seconds = valid.seconds;
+        match eval::batched(&model, &split, config.batch_size, config.bptt_steps, progress) {
+            Err(Error::Stopped { .. }) => Ok(None),
+            Err(error) => Err(error),
+            Ok(valid) => {
+                self.valid_seconds = valid.seconds;
+                Ok(Some(valid))
+            }
         }
-        Ok(valid)
     }
 
     fn frozen(&self) -> Result<LanguageModel> {
@@ -321,7 +325,11 @@ impl<'a> Trainer<'a> {
     fn show_sample(&self) -> Result<()> {
         if matches!(self.unit(), Unit::Char | Unit::Byte) {
             let model = self.frozen()?;
-            let text = sample::short_text(&model, &self.session.tokenizer, SAMPLE_TOKENS, self.position.epoch)?;
+            let (evaluator, tokenizer) = (model.evaluator()?, &self.session.tokenizer);
+            let prompt = Prompt::new(tokenizer, "")?;
+            let settings = SampleSettings { forbidden: tokenizer.unknown_id(), ..SampleSettings::default() };
+            let sampler = Sampler::new(&evaluator, settings, prompt.context(), self.position.epoch)?;
+            let text = sample::text::text(sampler, tokenizer, &prompt, SAMPLE_TOKENS)?;
             let indented: Vec<String> = text.trim_end().lines().map(|line| format!("      | {line}")).collect();
             self.line.print(&indented.join("\n"));
         }
@@ -344,7 +352,7 @@ impl<'a> Trainer<'a> {
     fn publish(&mut self) -> Result<()> {
         self.check_weights()?;
         let files = saved::published_files(self.session, &self.stepper.parameters)?;
-        directory::publish(&self.out, &files)
+        checkpoint::publish(&self.out, &files)
     }
 
     /// A run that stops before its first validation still leaves something to look at.
@@ -383,12 +391,9 @@ impl<'a> Trainer<'a> {
                 let (line, signals) = (&mut self.line, &self.signals);
                 let progress = &mut |done, all| {
                     line.evaluating("testing", done, all);
-                    if signals.received().is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    signals.check()
                 };
-                match eval::stream(&model, &session.split("test", test), progress)? {
-                    Some(evaluation) => json!(evaluation),
-                    None => return Ok(serde_json::Value::Null),
-                }
+                json!(eval::stream(&model, &session.split("test", test), progress)?)
             }
         };
         self.line.clear();
