@@ -1,0 +1,149 @@
+//! How a set of files replaces another so that a kill at any moment leaves one of the two, whole.
+//!
+//! Writing the best model so far into OUT:
+//! 1. write every file, then the manifest, into `OUT/.publish.tmp/`, and sync;
+//! 2. rename it to `OUT/.pending`, and sync: from here on the new version counts;
+//! 3. move the files one by one into OUT, the manifest last; remove `.pending`.
+//!
+//! A reader takes the manifest in `.pending`, if there is one, as the truth, and looks for each file first there
+//! and then in OUT. It repairs nothing; the next writer finishes an interrupted move.
+
+use super::manifest::Manifest;
+use super::{MANIFEST, read, write};
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const UNFINISHED: &str = ".publish.tmp";
+const PENDING: &str = ".pending";
+const ATTEMPTS: usize = 5;
+
+/// One file of a checkpoint, as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct LoadedFile {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Replaces the published checkpoint in `out` by `files` (name and bytes). The caller holds the directory's lock.
+pub fn publish(out: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+    write::make_directory(out)?;
+    recover(out)?;
+    let (unfinished, pending) = (out.join(UNFINISHED), out.join(PENDING));
+    write_set(&unfinished, files)?;
+    write::rename(&unfinished, &pending)?;
+    write::sync_directory(out)?;
+    settle(out)
+}
+
+/// Finishes a publication that was interrupted, and removes what one left that never counted.
+pub fn recover(out: &Path) -> Result<()> {
+    write::remove_directory(&out.join(UNFINISHED))?;
+    if out.join(PENDING).exists() { settle(out) } else { Ok(()) }
+}
+
+/// Writes `files` and their manifest into a new directory; all is on the disk when this returns.
+pub(super) fn write_set(directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+    write::make_directory(directory)?;
+    for (name, bytes) in files {
+        write::file(&directory.join(name), bytes)?;
+    }
+    write::file(&directory.join(MANIFEST), &Manifest::of(files).to_json())?;
+    write::sync_directory(directory)
+}
+
+/// Moves the files of `.pending` to their places.
+fn settle(out: &Path) -> Result<()> {
+    let pending = out.join(PENDING);
+    let manifest = pending.join(MANIFEST);
+    if manifest.exists() {
+        for name in Manifest::parse(&manifest, &read::unverified(&manifest)?)?.names() {
+            if pending.join(name).exists() {
+                write::rename(&pending.join(name), &out.join(name))?;
+            }
+        }
+        write::sync_directory(out)?; // the files' new names before the manifest's
+        write::rename(&manifest, &out.join(MANIFEST))?;
+        write::sync_directory(out)?;
+    }
+    write::remove_directory(&pending)?;
+    write::sync_directory(out)
+}
+
+/// Reads and verifies every file of the published checkpoint; `None` where there is no manifest.
+///
+/// A run may publish a newer version meanwhile: then the newer one is read.
+pub(super) fn read_published(out: &Path) -> Result<Option<BTreeMap<String, LoadedFile>>> {
+    let mut manifest = find_manifest(out)?;
+    for _ in 1..ATTEMPTS {
+        let files = read_set(out, &manifest);
+        if files.is_ok() {
+            return files;
+        }
+        let newer = find_manifest(out)?;
+        if newer == manifest {
+            return files;
+        }
+        manifest = newer;
+    }
+    read_set(out, &manifest)
+}
+
+type FoundManifest = Option<(PathBuf, Vec<u8>)>;
+
+/// The manifest that counts.
+fn find_manifest(out: &Path) -> Result<FoundManifest> {
+    for path in [out.join(PENDING).join(MANIFEST), out.join(MANIFEST)] {
+        // A dangling link is not "no manifest": reading it must fail.
+        if path.symlink_metadata().is_ok() {
+            match read::unverified(&path) {
+                Err(_) if path.symlink_metadata().is_err() => {} // moved to its place just now
+                bytes => return bytes.map(|bytes| Some((path, bytes))),
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn read_set(out: &Path, manifest: &FoundManifest) -> Result<Option<BTreeMap<String, LoadedFile>>> {
+    let Some((path, bytes)) = manifest else { return Ok(None) };
+    read_listed(&Manifest::parse(path, bytes)?, &[&out.join(PENDING), out]).map(Some)
+}
+
+/// Reads and verifies the files of a set that lies in one directory.
+pub(super) fn read_whole(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
+    let path = directory.join(MANIFEST);
+    let manifest = Manifest::parse(&path, &read::unverified(&path)?)?;
+    read_listed(&manifest, &[directory])
+}
+
+/// Each file from the first of `directories` that has it.
+fn read_listed(manifest: &Manifest, directories: &[&Path]) -> Result<BTreeMap<String, LoadedFile>> {
+    let read_one = |name: &str| {
+        let record = manifest.get(name).expect("the name is the manifest's own");
+        let (last, before) = directories.split_last().expect("at least one directory");
+        for directory in before {
+            let path = directory.join(name);
+            match read::verified(&path, record) {
+                Err(_) if path.symlink_metadata().is_err() => {} // not here, or moved on just now
+                bytes => return Ok((name.to_string(), LoadedFile { bytes: bytes?, path })),
+            }
+        }
+        let path = last.join(name);
+        Ok((name.to_string(), LoadedFile { bytes: read::verified(&path, record)?, path }))
+    };
+    manifest.names().map(read_one).collect()
+}
+
+/// Refuses a path that is no directory, and says how to get one.
+pub(super) fn check_exists(directory: &Path) -> Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let what = if directory.exists() {
+        "is a file; a checkpoint is a directory with config.json, model.safetensors and tokenizer.json"
+    } else {
+        "does not exist; `rhn train` makes a checkpoint (in checkpoints/<recipe> unless --out says otherwise)"
+    };
+    Err(Error::checkpoint(directory, what))
+}

@@ -1,0 +1,250 @@
+//! Fetches a checkpoint's files from the hub into its usual cache, each checked before it gets its name there.
+//!
+//! hf-hub knows the hub's headers and the cache's layout (`blobs/` by hash, `snapshots/<commit>/` of links,
+//! `refs/`). Its own download takes names from the server and accepts short bodies, so the bodies are fetched here.
+
+use super::hub::Address;
+use super::manifest::{Manifest, sha256};
+use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read, write};
+use crate::error::{Error, Result};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The manifest comes first, so that the others are checked by it as they arrive.
+const FILES: [(&str, bool); 6] =
+    [(CONFIG, true), (MANIFEST, false), (TOKENIZER, true), (MODEL, true), (RECIPE, false), (RESULT, false)];
+
+/// Where the hub is, where its cache is, and how to enter.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The hub's address.
+    pub endpoint: String,
+    /// The cache's directory.
+    pub cache: PathBuf,
+    /// The key to private repositories.
+    pub token: Option<String>,
+    /// Use only what the cache holds.
+    pub offline: bool,
+}
+
+impl Settings {
+    /// As other tools read them: HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE.
+    pub fn from_env() -> Result<Self> {
+        Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let below = |name: &str, rest: &str| variable(name).map(|directory| Path::new(&directory).join(rest));
+        let home = below("HF_HOME", "")
+            .or_else(|| below("XDG_CACHE_HOME", "huggingface"))
+            .or_else(|| std::env::home_dir().map(|home| home.join(".cache/huggingface")))
+            .ok_or_else(|| Error::config("no home directory for the hub's cache; set HF_HOME"))?;
+        let saved_token = || std::fs::read_to_string(home.join("token")).ok();
+        let token = variable("HF_TOKEN").or_else(saved_token).map(|token| token.trim().to_string());
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
+        let yes = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
+        Ok(Self {
+            endpoint: endpoint.trim_end_matches('/').to_string(),
+            cache: below("HF_HUB_CACHE", "").unwrap_or_else(|| home.join("hub")),
+            token: token.filter(|token| !token.is_empty()),
+            offline: variable("HF_HUB_OFFLINE").is_some_and(yes),
+        })
+    }
+}
+
+/// The directory in the cache with the files of `address`; only named files are asked for.
+pub fn fetch(address: &Address, settings: &Settings) -> Result<PathBuf> {
+    if settings.offline { cached(address, settings) } else { Hub::new(address, settings)?.fetch() }
+}
+
+fn cached(address: &Address, settings: &Settings) -> Result<PathBuf> {
+    let repo = Repo::with_revision(address.repository.clone(), RepoType::Model, address.revision.clone());
+    let cache = Cache::new(settings.cache.clone()).repo(repo);
+    let by_name = cache.get(CONFIG).and_then(|config| config.parent().map(Path::to_path_buf));
+    let by_commit = || Some(cache.pointer_path(&address.revision)).filter(|directory| directory.is_dir());
+    by_name.or_else(by_commit).ok_or_else(|| {
+        let what = format!("is not in {}, and HF_HUB_OFFLINE forbids to fetch it", settings.cache.display());
+        refuse(address, what)
+    })
+}
+
+/// What the hub says of a file.
+struct Remote {
+    etag: String,
+    commit: String,
+    bytes: u64,
+}
+
+struct Hub<'a> {
+    address: &'a Address,
+    settings: &'a Settings,
+    api: Api,
+    cache: CacheRepo,
+    agent: ureq::Agent,
+}
+
+impl<'a> Hub<'a> {
+    fn new(address: &'a Address, settings: &'a Settings) -> Result<Self> {
+        let cache = Cache::new(settings.cache.clone());
+        let api = ApiBuilder::from_cache(cache.clone())
+            .with_endpoint(settings.endpoint.clone())
+            .with_token(settings.token.clone())
+            .with_progress(false)
+            .build()
+            .map_err(|error| refuse(address, error))?;
+        let repo = Repo::with_revision(address.repository.clone(), RepoType::Model, address.revision.clone());
+        let agent = ureq::Agent::config_builder()
+            .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+            .timeout_connect(Some(Duration::from_secs(30)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .build()
+            .into();
+        Ok(Self { address, settings, api, cache: cache.repo(repo), agent })
+    }
+
+    /// All files come from the commit that the revision names now.
+    fn fetch(&self) -> Result<PathBuf> {
+        let first = self.ask(CONFIG, &self.address.revision)?;
+        let commit =
+            first.ok_or_else(|| self.refuse(format!("has no {CONFIG}: it is no checkpoint")))?.commit;
+        let snapshot = self.cache.pointer_path(&commit);
+        write::make_directory(&snapshot)?;
+        let mut manifest = None;
+        for (name, required) in FILES {
+            match self.ask(name, &commit)? {
+                Some(remote) => {
+                    let bytes = self.take(name, &remote, &commit, manifest.as_ref(), &snapshot)?;
+                    if name == MANIFEST {
+                        manifest = Some(Manifest::parse(&snapshot.join(name), &bytes)?);
+                    }
+                }
+                None if required => return Err(self.refuse(format!("has no {name}: it is no checkpoint"))),
+                None => {}
+            }
+        }
+        if self.address.revision != commit {
+            self.cache.create_ref(&commit).map_err(Error::io(&self.settings.cache))?;
+        }
+        Ok(snapshot)
+    }
+
+    /// What the hub says of a file; `None` if it has none of this name.
+    fn ask(&self, name: &str, revision: &str) -> Result<Option<Remote>> {
+        // hf-hub unwraps some of what a server answers.
+        let answer = catch_unwind(AssertUnwindSafe(|| self.api.metadata(&self.url(name, revision))))
+            .map_err(|_| self.refuse(format!("the hub's answer for {name} is not understood")))?;
+        let metadata = match answer {
+            Err(ApiError::RequestError(error)) if matches!(*error, ureq::Error::StatusCode(404)) => {
+                return Ok(None);
+            }
+            answer => answer.map_err(|error| self.explain(name, &error))?,
+        };
+        let remote = Remote {
+            etag: metadata.etag().trim_start_matches("W/").to_string(),
+            commit: metadata.commit_hash().to_string(),
+            bytes: metadata.size() as u64,
+        };
+        if !is_hash(&remote.etag) || !is_hash(&remote.commit) {
+            return Err(self.refuse(format!("the hub names {name} by something that is no hash")));
+        }
+        if remote.bytes > read::limit(name) {
+            return Err(self.refuse(format!("{name} has {} bytes, too many to read", remote.bytes)));
+        }
+        Ok(Some(remote))
+    }
+
+    /// The file's bytes, from the cache or the hub, checked, and in the snapshot.
+    fn take(
+        &self,
+        name: &str,
+        remote: &Remote,
+        commit: &str,
+        manifest: Option<&Manifest>,
+        snapshot: &Path,
+    ) -> Result<Vec<u8>> {
+        let blob = self.cache.blob_path(&remote.etag);
+        let held =
+            std::fs::read(&blob).ok().filter(|bytes| self.check(name, remote, manifest, bytes).is_ok());
+        let bytes = match held {
+            Some(bytes) => bytes,
+            None => self.download(name, remote, commit, manifest, &blob)?,
+        };
+        let relative = Path::new("../../blobs").join(&remote.etag);
+        write::link(&blob, &relative, &snapshot.join(name))?;
+        Ok(bytes)
+    }
+
+    fn download(
+        &self,
+        name: &str,
+        remote: &Remote,
+        commit: &str,
+        manifest: Option<&Manifest>,
+        blob: &Path,
+    ) -> Result<Vec<u8>> {
+        let bytes = self.body(name, remote, commit)?;
+        self.check(name, remote, manifest, &bytes)?;
+        let part = blob.with_extension(format!("{}.part", std::process::id()));
+        if let Some(blobs) = blob.parent() {
+            write::make_directory(blobs)?;
+        }
+        write::file(&part, &bytes)?;
+        write::rename(&part, blob)?;
+        Ok(bytes)
+    }
+
+    fn body(&self, name: &str, remote: &Remote, commit: &str) -> Result<Vec<u8>> {
+        let mut request = self.agent.get(self.url(name, commit));
+        if let Some(token) = &self.settings.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let response = request.call().map_err(|error| self.explain(name, &error))?;
+        let mut bytes = Vec::new();
+        let mut reader = response.into_body().into_reader().take(remote.bytes + 1);
+        reader.read_to_end(&mut bytes).map_err(|error| self.explain(name, &error))?;
+        Ok(bytes)
+    }
+
+    /// The length that the hub says, the hash that it says if that is one of the content, and the manifest's.
+    fn check(&self, name: &str, remote: &Remote, manifest: Option<&Manifest>, bytes: &[u8]) -> Result<()> {
+        let found = bytes.len() as u64;
+        if found != remote.bytes {
+            let how = if found < remote.bytes { "short" } else { "too long" };
+            return Err(self.refuse(format!("{name} arrived {how}; wanted {} bytes", remote.bytes)));
+        }
+        if remote.etag.len() == 64 && sha256(bytes) != remote.etag {
+            return Err(self.refuse(format!("{name} arrived damaged: its SHA-256 is not {}", remote.etag)));
+        }
+        match manifest.and_then(|manifest| manifest.get(name)) {
+            Some(record) => record.check(Path::new(name), bytes).map_err(|error| self.refuse(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn url(&self, name: &str, revision: &str) -> String {
+        let revision = revision.replace('/', "%2F");
+        format!("{}/{}/resolve/{revision}/{name}", self.settings.endpoint, self.address.repository)
+    }
+
+    fn explain(&self, name: &str, error: &impl std::fmt::Display) -> Error {
+        let hint = "a private repository needs HF_TOKEN; HF_HUB_OFFLINE=1 uses what was fetched before";
+        self.refuse(format!("{name} could not be fetched from {}: {error} ({hint})", self.settings.endpoint))
+    }
+
+    fn refuse(&self, what: impl std::fmt::Display) -> Error {
+        refuse(self.address, what)
+    }
+}
+
+fn refuse(address: &Address, what: impl std::fmt::Display) -> Error {
+    Error::checkpoint(format!("hf://{}@{}", address.repository, address.revision), what.to_string())
+}
+
+/// What may become a file's name in the cache.
+fn is_hash(text: &str) -> bool {
+    (7..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}

@@ -1,0 +1,106 @@
+//! One directory, one run: a lock that the operating system gives back when its holder dies.
+
+use super::write;
+use crate::error::{Error, Result};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Holds a run's directory until it is dropped; the file `lock` stays.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes `out`, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] with the process that holds it.
+    pub fn acquire(out: &Path) -> Result<Self> {
+        write::make_directory(out)?;
+        let path = out.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false) // it may be another's
+            .open(&path)
+            .map_err(Error::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Busy { path: out.to_path_buf(), holder: holder(&file) });
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::io(&path)(error)),
+        }
+        sign(&mut file).map_err(Error::io(&path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn sign(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "process {}, started {}", std::process::id(), now())
+}
+
+fn holder(file: &File) -> String {
+    let mut text = String::new();
+    match file.take(200).read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => text.trim().to_string(),
+        _ => "another process".to_string(),
+    }
+}
+
+fn now() -> String {
+    utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+/// `2026-01-31 23:59:59 UTC` (Hinnant's civil_from_days; years begin in March, so that a leap day ends one).
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lock, utc};
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_399), "2000-02-28 23:59:59 UTC");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_000_000_000), "2001-09-09 01:46:40 UTC");
+    }
+
+    #[test]
+    fn a_second_run_is_told_who_holds_the_directory() {
+        let out = tempfile::tempdir().unwrap();
+        let held = Lock::acquire(out.path()).unwrap();
+        let error = Lock::acquire(out.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 6);
+        assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())), "{error}");
+        drop(held);
+        Lock::acquire(out.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_without_a_holder_is_no_lock() {
+        let out = tempfile::tempdir().unwrap();
+        std::fs::write(out.path().join("lock"), "process 1, started long ago, with a long story\n").unwrap();
+        Lock::acquire(out.path()).unwrap();
+        let text = std::fs::read_to_string(out.path().join("lock")).unwrap();
+        assert!(text.starts_with(&format!("process {}, started 2", std::process::id())), "{text}");
+        assert_eq!(text.lines().count(), 1);
+    }
+}

@@ -1,0 +1,155 @@
+//! `manifest.json`: the length and SHA-256 of every file of a checkpoint. Written last, read first.
+
+use super::MANIFEST;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+/// The format that this program writes, and the newest that it reads.
+pub const FORMAT: u64 = 1;
+
+/// What a checkpoint's files must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    format: u64,
+    files: BTreeMap<String, FileRecord>,
+}
+
+/// What one file must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+/// SHA-256 in lower-case hexadecimal digits.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut digits, byte| {
+        let _ = write!(digits, "{byte:02x}"); // writing to a String cannot fail
+        digits
+    })
+}
+
+impl Manifest {
+    /// Describes `files`.
+    pub fn of(files: &[(&str, Vec<u8>)]) -> Self {
+        let record = |bytes: &[u8]| FileRecord { bytes: bytes.len() as u64, sha256: sha256(bytes) };
+        let files = files.iter().map(|(name, bytes)| (name.to_string(), record(bytes))).collect();
+        Self { format: FORMAT, files }
+    }
+
+    /// Reads a manifest; `path` is for messages.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u64,
+        }
+        let wrong = |error| Error::checkpoint(path, format!("is not a manifest: {error}"));
+        let Format { format } = serde_json::from_slice(bytes).map_err(wrong)?;
+        if format != FORMAT {
+            let what = format!(
+                "has format {format}, this program reads {FORMAT}: a newer version of rhn wrote it; update rhn"
+            );
+            return Err(Error::checkpoint(path, what));
+        }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(wrong)?;
+        match manifest.files.keys().find(|name| !is_plain(name)) {
+            Some(name) => {
+                Err(Error::checkpoint(path, format!("lists {name:?}, which is no plain file name")))
+            }
+            None => Ok(manifest),
+        }
+    }
+
+    /// The bytes of `manifest.json`.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("names and numbers always serialize");
+        json.push(b'\n');
+        json
+    }
+
+    /// Names of the files, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    /// What the file must be, if it is listed.
+    pub fn get(&self, name: &str) -> Option<&FileRecord> {
+        self.files.get(name)
+    }
+}
+
+impl FileRecord {
+    /// Refuses bytes of another length or hash; `path` is for messages.
+    pub fn check(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.check_length(path, bytes.len() as u64)?;
+        let found = sha256(bytes);
+        if found == self.sha256 {
+            return Ok(());
+        }
+        Err(Error::checkpoint(path, format!("is damaged: its SHA-256 is {found}, wanted {}", self.sha256)))
+    }
+
+    /// Refuses another length.
+    pub(super) fn check_length(&self, path: &Path, found: u64) -> Result<()> {
+        if found == self.bytes {
+            return Ok(());
+        }
+        let how = if found < self.bytes { "truncated" } else { "too long" };
+        Err(Error::checkpoint(path, format!("is {how}: {found} bytes, wanted {}", self.bytes)))
+    }
+}
+
+/// A name that stays in its directory and is none of ours for bookkeeping.
+fn is_plain(name: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    !name.is_empty()
+        && name.len() <= 128
+        && !name.starts_with('.')
+        && name != MANIFEST
+        && name.bytes().all(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Manifest, sha256};
+    use std::path::Path;
+
+    fn parse(json: &str) -> String {
+        Manifest::parse(Path::new("m"), json.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_hash_of_abc_is_the_one_of_the_standard() {
+        let wanted = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(b"abc"), wanted);
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let manifest = Manifest::of(&[("config.json", b"{}".to_vec())]);
+        assert_eq!(Manifest::parse(Path::new("m"), &manifest.to_json()).unwrap(), manifest);
+        assert_eq!(manifest.get("config.json").unwrap().bytes, 2);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_whatever_else_it_holds() {
+        assert!(parse(r#"{"format":2,"trees":[]}"#).contains("has format 2, this program reads 1"));
+    }
+
+    #[test]
+    fn names_that_leave_the_directory_are_refused() {
+        for name in ["../config.json", "/etc/passwd", "a/b", "..", ".pending", "", "manifest.json", "a\\\\b"]
+        {
+            let json = format!(r#"{{"format":1,"files":{{"{name}":{{"bytes":0,"sha256":""}}}}}}"#);
+            assert!(parse(&json).contains("no plain file name"), "{name}");
+        }
+    }
+}

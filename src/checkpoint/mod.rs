@@ -1,0 +1,38 @@
+//! What a run leaves on disk: whole, or refused. See `directory` for the protocol of writing and reading.
+
+mod directory;
+#[cfg(feature = "hub")]
+pub mod fetch;
+mod hub;
+mod lock;
+mod manifest;
+mod open;
+mod read;
+mod state;
+mod tensors;
+mod write;
+
+pub use directory::{publish, recover};
+pub use hub::{Address, resolve};
+pub use lock::Lock;
+pub use manifest::{FORMAT, FileRecord, Manifest};
+pub use open::Checkpoint;
+pub use state::{Found, Rejected, SavedState, load_newest, save};
+pub use tensors::{load_tensors, load_weights, save_tensors};
+
+/// The model's configuration.
+pub const CONFIG: &str = "config.json";
+/// The weights.
+pub const MODEL: &str = "model.safetensors";
+/// The vocabulary.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// The run as it was asked for.
+pub const RECIPE: &str = "recipe.toml";
+/// The final numbers of a run.
+pub const RESULT: &str = "result.json";
+/// The optimizer's moments, in a training state.
+pub const OPTIMIZER: &str = "optimizer.safetensors";
+/// Step, lanes and best so far, in a training state.
+pub const STATE: &str = "state.json";
+/// Lengths and hashes of the files beside it.
+pub const MANIFEST: &str = "manifest.json";

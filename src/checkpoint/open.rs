@@ -1,0 +1,119 @@
+//! Reads a published checkpoint, ours or another program's; refuses what is not whole and names the file.
+
+use super::directory::{LoadedFile, check_exists, read_published};
+use super::{CONFIG, MODEL, RECIPE, TOKENIZER, read, tensors};
+use crate::config::ModelConfig;
+use crate::config::model::MODEL_TYPE;
+use crate::error::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A checkpoint in memory; the weights are still the bytes of their file.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Where it lies.
+    pub directory: PathBuf,
+    /// What fixes the weights' shapes.
+    pub config: ModelConfig,
+    /// The bytes of `tokenizer.json`.
+    pub tokenizer: Vec<u8>,
+    /// Where they were read from.
+    pub tokenizer_path: PathBuf,
+    /// `recipe.toml`, where there is one.
+    pub recipe: Option<String>,
+    /// Every file had the length and the hash that the manifest says. Without a manifest (another program's
+    /// checkpoint) nothing could be checked.
+    pub verified: bool,
+    config_path: PathBuf,
+    model: LoadedFile,
+}
+
+impl Checkpoint {
+    /// Reads the checkpoint in `directory` and changes nothing there.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] with the name of the file that is missing, damaged or not understood.
+    pub fn open(directory: &Path) -> Result<Self> {
+        check_exists(directory)?;
+        let (mut files, verified) = match read_published(directory)? {
+            Some(files) => (files, true),
+            None => (read_foreign(directory)?, false),
+        };
+        let mut take = |name: &str| {
+            files.remove(name).ok_or_else(|| {
+                Error::checkpoint(directory.join(name), "is missing: the manifest does not list it")
+            })
+        };
+        let (config, model, tokenizer) = (take(CONFIG)?, take(MODEL)?, take(TOKENIZER)?);
+        Ok(Self {
+            directory: directory.to_path_buf(),
+            config: parse_config(&config)?,
+            tokenizer: tokenizer.bytes,
+            tokenizer_path: tokenizer.path,
+            recipe: files.remove(RECIPE).map(text).transpose()?,
+            verified,
+            config_path: config.path,
+            model,
+        })
+    }
+
+    /// The weights as `dtype` on `device`: exactly the tensors of `expected` (name to shape), all finite.
+    pub fn weights(
+        &self,
+        expected: &BTreeMap<String, Vec<usize>>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<BTreeMap<String, Tensor>> {
+        tensors::load_weights(&self.model.path, &self.model.bytes, expected, dtype, device)
+    }
+
+    /// Every tensor of `model.safetensors` as it is stored, on the CPU: for a look at it.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        tensors::load_tensors(&self.model.path, &self.model.bytes, &Device::Cpu)
+    }
+
+    /// Refuses a tokenizer that does not belong to the weights.
+    pub fn check_vocabulary(&self, tokenizer_size: usize) -> Result<()> {
+        if tokenizer_size == self.config.vocab_size {
+            return Ok(());
+        }
+        let what = format!(
+            "vocab_size is {}, but {} has {tokenizer_size} types: they belong to different models",
+            self.config.vocab_size,
+            self.tokenizer_path.display()
+        );
+        Err(Error::checkpoint(&self.config_path, what))
+    }
+}
+
+/// The files of a checkpoint without a manifest.
+fn read_foreign(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
+    let mut names = vec![CONFIG, MODEL, TOKENIZER];
+    if directory.join(RECIPE).exists() {
+        names.push(RECIPE);
+    }
+    let read_one = |name: &str| {
+        let path = directory.join(name);
+        Ok((name.to_string(), LoadedFile { bytes: read::unverified(&path)?, path }))
+    };
+    names.into_iter().map(read_one).collect()
+}
+
+fn parse_config(file: &LoadedFile) -> Result<ModelConfig> {
+    let refuse = |what: String| Error::checkpoint(&file.path, what);
+    let json: serde_json::Value =
+        serde_json::from_slice(&file.bytes).map_err(|error| refuse(format!("is not JSON: {error}")))?;
+    if json["model_type"] != MODEL_TYPE {
+        return Err(refuse(format!("model_type is {}, wanted {MODEL_TYPE:?}", json["model_type"])));
+    }
+    let config: ModelConfig = serde_path_to_error::deserialize(json)
+        .map_err(|error| refuse(format!("is not a model's configuration: {error}")))?;
+    config.validate().map_err(|error| refuse(error.to_string()))?;
+    Ok(config)
+}
+
+fn text(file: LoadedFile) -> Result<String> {
+    String::from_utf8(file.bytes)
+        .map_err(|error| Error::checkpoint(&file.path, format!("is not text: {error}")))
+}

@@ -1,0 +1,181 @@
+//! The training state that `--resume` continues from: the newest two are kept in `OUT/state/`.
+//!
+//! Each is written aside, synced and renamed; only then is an older one removed. Saving a step anew makes
+//! `step-0000000007.1` beside `step-0000000007`, so that no moment is without a whole state.
+
+use super::directory::{LoadedFile, read_whole, write_set};
+use super::{tensors, write};
+use crate::error::{Error, Result};
+use candle_core::{Device, Tensor};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+const KEPT: usize = 2;
+const ASIDE: &str = ".tmp-";
+
+/// A training state that was read and verified.
+#[derive(Debug)]
+pub struct SavedState {
+    /// The optimizer steps done.
+    pub step: u64,
+    /// Its directory.
+    pub path: PathBuf,
+    files: BTreeMap<String, LoadedFile>,
+}
+
+/// A training state that was passed over.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Why; names the file.
+    pub error: Error,
+}
+
+/// The newest state that is whole, and the newer ones that are not.
+#[derive(Debug)]
+pub struct Found {
+    /// What to continue from.
+    pub state: SavedState,
+    /// Newest first; the caller tells the user.
+    pub rejected: Vec<Rejected>,
+}
+
+impl SavedState {
+    /// The tensors of one of its files, as they were saved.
+    pub fn tensors(&self, name: &str, device: &Device) -> Result<BTreeMap<String, Tensor>> {
+        let file = self.file(name)?;
+        tensors::load_tensors(&file.path, &file.bytes, device)
+    }
+
+    /// One of its files, parsed as JSON.
+    pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let file = self.file(name)?;
+        let mut deserializer = serde_json::Deserializer::from_slice(&file.bytes);
+        serde_path_to_error::deserialize(&mut deserializer)
+            .map_err(|error| Error::checkpoint(&file.path, format!("is not understood: {error}")))
+    }
+
+    /// The bytes of one of its files.
+    pub fn bytes(&self, name: &str) -> Result<&[u8]> {
+        Ok(&self.file(name)?.bytes)
+    }
+
+    fn file(&self, name: &str) -> Result<&LoadedFile> {
+        self.files.get(name).ok_or_else(|| Error::checkpoint(self.path.join(name), "is missing"))
+    }
+}
+
+/// Saves the state after `step` steps and removes what it makes superfluous. The caller holds the lock.
+pub fn save(out: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> Result<PathBuf> {
+    let directory = out.join("state");
+    write::make_directory(&directory)?;
+    write::sync_directory(out)?;
+    remove_unfinished(&directory)?;
+    let version =
+        list(&directory)?.iter().filter(|saved| saved.step == step).map(|saved| saved.version + 1).max();
+    let saved = Saved::new(&directory, step, version.unwrap_or(0));
+    let aside = saved.aside();
+    write_set(&aside, files)?;
+    write::rename(&aside, &saved.path)?;
+    write::sync_directory(&directory)?;
+    prune(&directory, &saved)?;
+    Ok(saved.path)
+}
+
+/// The newest state that is whole; `None` where none was ever saved.
+///
+/// # Errors
+/// [`Error::Checkpoint`] if there are states and none is whole: starting afresh is for the user to decide.
+pub fn load_newest(out: &Path) -> Result<Option<Found>> {
+    let directory = out.join("state");
+    let mut rejected = Vec::new();
+    for Saved { step, path, .. } in list(&directory)?.into_iter().rev() {
+        match read_whole(&path) {
+            Ok(files) => return Ok(Some(Found { state: SavedState { step, path, files }, rejected })),
+            Err(error) => rejected.push(Rejected { path, error }),
+        }
+    }
+    if rejected.is_empty() {
+        return Ok(None);
+    }
+    let reasons: Vec<String> = rejected.iter().map(|state| state.error.to_string()).collect();
+    let what = format!(
+        "no training state is whole ({}); remove the directory to begin the run again",
+        reasons.join("; ")
+    );
+    Err(Error::checkpoint(&directory, what))
+}
+
+/// A state's directory, by its name.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Saved {
+    step: u64,
+    version: u64,
+    path: PathBuf,
+}
+
+impl Saved {
+    fn new(directory: &Path, step: u64, version: u64) -> Self {
+        let name = match version {
+            0 => format!("step-{step:010}"),
+            _ => format!("step-{step:010}.{version}"),
+        };
+        Self { step, version, path: directory.join(name) }
+    }
+
+    fn parse(path: PathBuf) -> Option<Self> {
+        let digits = path.file_name()?.to_str()?.strip_prefix("step-")?;
+        let (step, version) = digits.split_once('.').unwrap_or((digits, "0"));
+        Some(Self { step: step.parse().ok()?, version: version.parse().ok()?, path })
+    }
+
+    /// Its name while it is being written or removed.
+    fn aside(&self) -> PathBuf {
+        let name = self.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        self.path.with_file_name(format!("{ASIDE}{name}"))
+    }
+}
+
+/// All states, oldest first, whole or not.
+fn list(directory: &Path) -> Result<Vec<Saved>> {
+    let mut all: Vec<Saved> = entries(directory)?.into_iter().filter_map(Saved::parse).collect();
+    all.sort();
+    Ok(all)
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let read = || -> std::io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
+    };
+    match read() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        paths => paths.map_err(Error::io(directory)),
+    }
+}
+
+fn remove_unfinished(directory: &Path) -> Result<()> {
+    let unfinished = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(ASIDE))
+    };
+    entries(directory)?
+        .iter()
+        .filter(|path| unfinished(path))
+        .try_for_each(|path| write::remove_directory(path))
+}
+
+/// Keeps `newest` and the one of an earlier step before it. Later steps are of a past that a damaged state ended.
+fn prune(directory: &Path, newest: &Saved) -> Result<()> {
+    let mut earlier = KEPT - 1;
+    for saved in list(directory)?.into_iter().rev().filter(|saved| saved != newest) {
+        if saved.step < newest.step && earlier > 0 {
+            earlier -= 1;
+            continue;
+        }
+        write::rename(&saved.path, &saved.aside())?; // half a state must not look like one
+        write::remove_directory(&saved.aside())?;
+    }
+    write::sync_directory(directory)
+}

@@ -1,0 +1,155 @@
+//! `metrics.jsonl`: one JSON line an event, the contract between a run and whatever looks at it.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use serde_json::Value;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// The file's name in a run's directory.
+pub const METRICS: &str = "metrics.jsonl";
+
+/// Appends events to a run's `metrics.jsonl`.
+#[derive(Debug)]
+pub struct Metrics {
+    path: PathBuf,
+    file: File,
+}
+
+impl Metrics {
+    /// Opens the file in `directory`, or makes it. A last line that a kill cut short is removed.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let path = directory.join(METRICS);
+        let mut metrics = Self { file: append_to(&path)?, path };
+        let text = metrics.read()?;
+        let whole = whole_lines(&text);
+        if whole.len() < text.len() {
+            metrics.mend(whole.len(), &text[whole.len()..])?;
+        }
+        Ok(metrics)
+    }
+
+    /// Adds one event, in one write, so that a reader sees whole lines.
+    pub fn append(&mut self, event: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_vec(event).map_err(|error| Error::io(&self.path)(error.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).and_then(|()| self.file.flush()).map_err(Error::io(&self.path))
+    }
+
+    /// Drops the events after `step`, which a resumed run will live through again. Those of `step` itself and
+    /// those without a step stay.
+    pub fn truncate_after(&mut self, step: u64) -> Result<()> {
+        let text = self.read()?;
+        let stays = |line: &&[u8]| step_of(line).is_none_or(|found| found <= step);
+        let kept: Vec<u8> =
+            text.split_inclusive(|&byte| byte == b'\n').filter(stays).flatten().copied().collect();
+        if kept.len() == text.len() {
+            return Ok(());
+        }
+        replace(&self.path, &kept)?;
+        self.file = append_to(&self.path)?;
+        Ok(())
+    }
+
+    fn read(&self) -> Result<Vec<u8>> {
+        fs::read(&self.path).map_err(Error::io(&self.path))
+    }
+
+    /// The last line has no end: ends it if it is an event, else removes it.
+    fn mend(&mut self, whole: usize, rest: &[u8]) -> Result<()> {
+        let mended = match serde_json::from_slice::<Value>(rest) {
+            Ok(Value::Object(_)) => self.file.write_all(b"\n"),
+            _ => self.file.set_len(whole as u64),
+        };
+        mended.map_err(Error::io(&self.path))
+    }
+}
+
+fn append_to(path: &Path) -> Result<File> {
+    OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path))
+}
+
+/// Up to the last line end.
+fn whole_lines(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    &text[..end]
+}
+
+fn step_of(line: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Value>(line).ok()?.get("step")?.as_u64()
+}
+
+/// Writes aside, syncs and renames, so that a kill leaves the old lines or the new ones.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let aside = path.with_extension("jsonl.tmp");
+    let write = || {
+        let mut file = File::create(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    };
+    write().map_err(Error::io(path))?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    match File::open(directory).and_then(|directory| directory.sync_all()) {
+        Err(error) if cfg!(unix) && error.kind() != ErrorKind::Unsupported => {
+            Err(Error::io(directory)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{METRICS, Metrics};
+    use serde_json::json;
+    use std::fs;
+    use std::path::Path;
+
+    fn lines(directory: &Path) -> Vec<String> {
+        let text = fs::read_to_string(directory.join(METRICS)).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'));
+        text.lines().map(String::from).collect()
+    }
+
+    #[test]
+    fn a_reopened_file_goes_on_where_it_ended() {
+        let run = tempfile::tempdir().unwrap();
+        Metrics::open(run.path()).unwrap().append(&json!({"step": 1})).unwrap();
+        Metrics::open(run.path()).unwrap().append(&json!({"step": 2})).unwrap();
+        assert_eq!(lines(run.path()), [r#"{"step":1}"#, r#"{"step":2}"#]);
+    }
+
+    #[test]
+    fn events_after_the_restored_step_are_dropped_and_its_own_stay() {
+        let run = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(run.path()).unwrap();
+        metrics.append(&json!({"event": "start"})).unwrap();
+        for step in [1, 2, 2, 3, 4] {
+            metrics.append(&json!({"step": step})).unwrap();
+        }
+        metrics.truncate_after(2).unwrap();
+        metrics.append(&json!({"step": 3, "again": true})).unwrap();
+        let wanted = [
+            r#"{"event":"start"}"#,
+            r#"{"step":1}"#,
+            r#"{"step":2}"#,
+            r#"{"step":2}"#,
+            r#"{"again":true,"step":3}"#,
+        ];
+        assert_eq!(lines(run.path()), wanted);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_removed_at_any_length() {
+        let event = r#"{"event":"epoch","step":2}"#;
+        for length in 0..=event.len() {
+            let run = tempfile::tempdir().unwrap();
+            fs::write(run.path().join(METRICS), format!("{{\"step\":1}}\n{}", &event[..length])).unwrap();
+            Metrics::open(run.path()).unwrap().append(&json!({"step": 3})).unwrap();
+            let whole = if length == event.len() { vec![event] } else { vec![] };
+            let wanted = [vec![r#"{"step":1}"#], whole, vec![r#"{"step":3}"#]].concat();
+            assert_eq!(lines(run.path()), wanted, "{length} bytes of the line");
+        }
+    }
+}
