@@ -247,7 +247,7 @@ fn fetched_content_with_another_hash_is_refused_and_not_kept() {
 #[test]
 fn a_body_that_breaks_off_is_refused_and_not_kept() {
     let (result, store, _) = from_server(vec![("/mini", Answer::Short(MINI.to_vec()))], "/mini");
-    refused(result, &["broke off after 19 of 38 bytes"]);
+    refused(result, &["broke off after 18 of 37 bytes"]);
     assert_nothing_kept(&store);
 }
 
@@ -261,10 +261,10 @@ fn a_missing_file_is_named_with_its_address() {
 #[test]
 fn a_body_longer_than_the_file_is_left() {
     let (result, store, _) = from_server(vec![("/mini", Answer::Endless)], "/mini");
-    refused(result, &["more than the 38 bytes"]);
+    refused(result, &["more than the 37 bytes"]);
     assert_nothing_kept(&store);
     let long = Answer::File(vec![b'x'; 1_000_000]);
-    refused(from_server(vec![("/mini", long)], "/mini").0, &["is 1000000 bytes, wanted 38"]);
+    refused(from_server(vec![("/mini", long)], "/mini").0, &["is 1000000 bytes, wanted 37"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Byte-level byte-pair encoding, and any other tokenizer of the `tokenizers` library.
 
 use super::byte_level::{display, to_bytes};
+use super::json::{BYTE_ORDER_MARK, replace_pattern};
 use super::quiet::quietly;
 use super::{Encoded, UNKNOWN};
 use crate::data::text::Text;
@@ -10,7 +11,7 @@ use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{DecoderWrapper, ModelWrapper};
+use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper};
 
 /// Types to train unless the recipe says how many.
 const DEFAULT_TYPES: usize = 4096;
@@ -49,6 +50,7 @@ impl Bpe {
         let builder = BpeTrainerBuilder::new().vocab_size(types).min_frequency(2);
         let mut trainer: TrainerWrapper = builder.initial_alphabet(alphabet).show_progress(false).build().into();
         let mut inner = tokenizers::Tokenizer::new(BPE::default());
+        inner.with_normalizer(mark_remover()).map_err(|error| Error::config(error.to_string()))?;
         inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
         inner.with_decoder(Some(ByteLevel::default()));
         let trained = quietly(|| inner.train(&mut trainer, pieces(content, PIECE / 16)).map(drop));
@@ -182,11 +184,19 @@ fn unknown_type(inner: &tokenizers::Tokenizer) -> Option<String> {
     }
 }
 
-/// Byte-level with GPT-2's pattern and nothing around it, as trained here.
+/// Takes away a byte order mark, so that other programs that load this file do as this one does.
+fn mark_remover() -> Option<NormalizerWrapper> {
+    serde_json::from_value(replace_pattern(BYTE_ORDER_MARK, "")).ok()
+}
+
+/// Byte-level with GPT-2's pattern and nothing around it that changes text, as trained here.
 fn is_plain(inner: &tokenizers::Tokenizer) -> bool {
     let split = match inner.get_pre_tokenizer() {
         Some(PreTokenizerWrapper::ByteLevel(level)) => level.use_regex && !level.add_prefix_space,
         _ => false,
     };
-    split && is_byte_level(inner) && inner.get_normalizer().is_none() && inner.get_added_tokens_decoder().is_empty()
+    let as_json = |normalizer: &NormalizerWrapper| serde_json::to_value(normalizer).ok();
+    let normalizer = inner.get_normalizer().and_then(as_json);
+    let untouched = normalizer.is_none_or(|found| found == replace_pattern(BYTE_ORDER_MARK, ""));
+    split && untouched && is_byte_level(inner) && inner.get_added_tokens_decoder().is_empty()
 }

@@ -17,6 +17,9 @@ use std::path::Path;
 /// No tokenizer.json is larger.
 const MOST_BYTES: u64 = 64 << 20;
 
+/// A byte order mark at the text's start.
+pub(super) const BYTE_ORDER_MARK: &str = "\\A\\x{FEFF}";
+
 /// Writes a tokenizer the way the library does.
 pub(super) fn write(kind: &Kind) -> String {
     match own(kind) {
@@ -99,7 +102,7 @@ fn own(kind: &Kind) -> Option<Value> {
 /// Line ends become `<eos>` before whitespace separates the words; so does the end of a last line without one.
 fn word_json(table: &WordTable) -> Value {
     let normalizer = json!({"type": "Sequence", "normalizers": [
-        replace_pattern("\\A\\x{FEFF}", ""),
+        replace_pattern(BYTE_ORDER_MARK, ""),
         replace_pattern("\\n|(?<=[^\\n])\\z", &format!(" {END_OF_LINE} ")),
     ]});
     // The library wants the name of an unknown type; without one in the vocabulary it refuses unseen words.
@@ -109,7 +112,7 @@ fn word_json(table: &WordTable) -> Value {
 
 fn char_json(table: &CharTable) -> Value {
     let normalizer = json!({"type": "Sequence", "normalizers": [
-        replace_pattern("\\A\\x{FEFF}", ""),
+        replace_pattern(BYTE_ORDER_MARK, ""),
         {"type": "Replace", "pattern": {"String": "\r\n"}, "content": "\n"},
     ]});
     let model = symbols_model(ids(table.words().iter().cloned()), table.unknown().is_some());
@@ -140,7 +143,8 @@ fn tokenizer(normalizer: Value, pre_tokenizer: Value, decoder: Value, model: Val
     })
 }
 
-fn replace_pattern(pattern: &str, content: &str) -> Value {
+/// A normalizer that replaces what a regular expression matches.
+pub(super) fn replace_pattern(pattern: &str, content: &str) -> Value {
     json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content})
 }
 
