@@ -1,1 +1,43 @@
-fn main() {}
+//! `rhn`: parse the command line, run the command, turn its outcome into an exit code.
+
+use clap::Parser;
+use rhn::command::Cli;
+use rhn::error::Error;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+/// What a shell reports for a process that wrote into a closed pipe.
+const CLOSED_PIPE: u8 = 141;
+
+fn main() -> ExitCode {
+    let outcome = Cli::parse().run();
+    match outcome.and_then(|code| Ok(std::io::stdout().flush().map(|()| code)?)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(CLOSED_PIPE), // `rhn … | head` ends quietly
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {}", chain(&error)); // nowhere is left to report to
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let broken = |io: &std::io::Error| io.kind() == ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(broken))
+}
+
+/// The messages from the outermost to the cause; one that already ends with its cause is not followed by it.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |line, cause| {
+        let cause = cause.to_string();
+        match line.is_empty() {
+            true => cause,
+            false if line.ends_with(&cause) => line,
+            false => format!("{line}: {cause}"),
+        }
+    })
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(|cause| cause.downcast_ref::<Error>()).map_or(1, Error::exit_code)
+}

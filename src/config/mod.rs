@@ -7,5 +7,5 @@ pub mod train;
 
 pub use corpus::{CorpusConfig, Unit};
 pub use model::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec};
-pub use recipe::Recipe;
+pub use recipe::{Recipe, Resolved};
 pub use train::TrainConfig;

@@ -161,9 +161,7 @@ impl ModelConfig {
     /// The size of the vector that enters the core.
     pub fn embedding_size(&self) -> usize {
         match &self.spec.embedding {
-            EmbeddingConfig::CharCnn(cnn) => {
-                cnn.word_size.unwrap_or_else(|| cnn.filter_counts.iter().sum())
-            }
+            EmbeddingConfig::CharCnn(cnn) => cnn.word_size.unwrap_or_else(|| cnn.filter_counts.iter().sum()),
             EmbeddingConfig::Word(word) => word.size.unwrap_or_else(|| {
                 let hidden = self.spec.core.hidden_size();
                 if self.spec.output.tied { hidden } else { hidden.min(self.vocab_size) }
@@ -216,7 +214,11 @@ impl ModelConfig {
                 cnn.filter_counts.len()
             )));
         }
-        if cnn.char_size == 0 || cnn.max_word_length < 3 || widths.contains(&0) || cnn.filter_counts.contains(&0) {
+        if cnn.char_size == 0
+            || cnn.max_word_length < 3
+            || widths.contains(&0)
+            || cnn.filter_counts.contains(&0)
+        {
             return Err(Error::config(
                 "char_size, filter_widths and filter_counts must be at least 1, max_word_length at least 3",
             ));

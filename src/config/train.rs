@@ -46,6 +46,9 @@ pub struct TrainConfig {
     /// Stop after this many epochs without a better validation loss; 0 never does.
     #[serde(default)]
     pub patience: u64,
+    /// Begin each epoch with the state that the last one left instead of zero (Kim et al.).
+    #[serde(default)]
+    pub carry_state: bool,
     /// Save the training state at least this often, in minutes; it is saved at each epoch's end anyway.
     #[serde(default = "ten")]
     pub save_minutes: f64,
@@ -222,7 +225,9 @@ impl TrainConfig {
             ("init_scale", self.init_scale),
             ("save_minutes", self.save_minutes),
         ];
-        if let Some((name, value)) = not_negative.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite())) {
+        if let Some((name, value)) =
+            not_negative.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite()))
+        {
             return wrong(format!("{name} is {value}, wanted 0 or more"));
         }
         if !(0.0..1.0).contains(&self.beta1) || !(0.0..1.0).contains(&self.beta2) {

@@ -1,0 +1,132 @@
+//! Flags that several commands share: where to compute, how exactly, where corpora are.
+
+use crate::data::Places;
+use crate::error::{Error, Result};
+use candle_core::{DType, Device};
+use clap::ValueEnum;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where to compute.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeviceArgs {
+    /// Compute on: auto, cpu, cuda or cuda:N. auto takes the first GPU if this build and machine have one
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// Threads of the CPU to compute on [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+/// What `--device` can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DeviceChoice {
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match (text, text.strip_prefix("cuda:").map(str::parse)) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(Ok(ordinal))) => Ok(Self::Cuda(ordinal)),
+            _ => Err("wanted auto, cpu, cuda or cuda:N".into()),
+        }
+    }
+}
+
+impl DeviceArgs {
+    /// Sets the number of threads and gives the device.
+    ///
+    /// # Errors
+    /// If a GPU was asked for by name and there is none, or this build cannot use it.
+    pub fn open(&self) -> Result<Device> {
+        if let Some(threads) = self.threads {
+            crate::ops::threads::set(threads.into())?;
+        }
+        match self.device {
+            DeviceChoice::Cpu => Ok(Device::Cpu),
+            DeviceChoice::Cuda(ordinal) => cuda(ordinal),
+            DeviceChoice::Auto if cfg!(feature = "cuda") => Ok(cuda(0).unwrap_or_else(|error| {
+                eprintln!("note: computing on the CPU: {error}");
+                Device::Cpu
+            })),
+            DeviceChoice::Auto => Ok(Device::Cpu),
+        }
+    }
+}
+
+/// GPU number `ordinal`.
+fn cuda(ordinal: usize) -> Result<Device> {
+    if !cfg!(feature = "cuda") {
+        return Err(Error::config(
+            "this build has no CUDA: build with `cargo build --release --features cuda`, or use --device cpu",
+        ));
+    }
+    Device::new_cuda(ordinal).map_err(|error| Error::config(format!("no CUDA device {ordinal}: {error}")))
+}
+
+/// Where corpora are looked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DataArgs {
+    /// Look for corpora here first [default: $RHN_DATA, else ./data, else the user's cache]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl DataArgs {
+    /// The places to look for a corpus, in order.
+    ///
+    /// # Errors
+    /// If the directory that was given is none.
+    pub fn places(&self) -> Result<Places> {
+        Places::new(self.data_dir.as_deref())
+    }
+}
+
+/// The numbers that an evaluation computes with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Single precision
+    #[default]
+    F32,
+    /// Double precision: slower, to rule out rounding
+    F64,
+}
+
+impl Precision {
+    /// The tensors' type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F64 => DType::F64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DeviceChoice;
+
+    #[test]
+    fn a_device_is_named_with_or_without_its_number() {
+        let parsed = ["auto", "cpu", "cuda", "cuda:3"].map(|text| text.parse());
+        let (cuda0, cuda3) = (DeviceChoice::Cuda(0), DeviceChoice::Cuda(3));
+        assert_eq!(parsed, [Ok(DeviceChoice::Auto), Ok(DeviceChoice::Cpu), Ok(cuda0), Ok(cuda3)]);
+        for wrong in ["gpu", "cuda:", "cuda:-1", "CPU", ""] {
+            assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "cuda"))]
+    fn a_build_without_cuda_says_how_to_get_it() {
+        let message = super::cuda(0).expect_err("there is no CUDA").to_string();
+        assert!(message.contains("--features cuda"), "{message}");
+    }
+}

@@ -1,0 +1,245 @@
+//! `rhn inspect`: what a checkpoint is, how it was trained, and whether it is whole.
+
+use super::output::json_line;
+use crate::checkpoint::{self, Checkpoint, Manifest};
+use crate::config::recipe::Recipe;
+use crate::config::{CoreConfig, EmbeddingConfig, ModelConfig, Unit};
+use crate::data::Tokenizer;
+use crate::error::Result;
+use crate::model::{TensorSpec, specs};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+const AFTER_HELP: &str = "\
+Every file is read and its length and SHA-256 compared with the manifest's, every tensor's shape with
+the configuration's; what does not fit is refused with exit code 4.
+
+Examples:
+  rhn inspect checkpoints/shakespeare
+  rhn inspect hf://owner/name --json";
+
+/// Show what a checkpoint is: model, training, tensors, sizes and verified hashes
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// A run's directory, or hf://owner/name[@revision]
+    checkpoint: String,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// All there is to know about a checkpoint.
+#[derive(Serialize)]
+struct Inspection {
+    directory: PathBuf,
+    verified: bool,
+    unit: Unit,
+    parameters: u64,
+    config: ModelConfig,
+    recipe: Option<Recipe>,
+    best: Option<Value>,
+    result: Option<Value>,
+    files: Vec<FileRow>,
+    tensors: Vec<TensorRow>,
+}
+
+#[derive(Serialize)]
+struct FileRow {
+    name: String,
+    bytes: u64,
+    sha256: Option<String>,
+}
+
+#[derive(Serialize)]
+struct TensorRow {
+    name: String,
+    shape: Vec<usize>,
+    dtype: String,
+    trained: bool,
+}
+
+/// Inspects and prints.
+///
+/// # Errors
+/// If the checkpoint is not whole, or the standard output cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let found = inspect(&args.checkpoint)?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        json_line(&mut out, &found)?
+    } else {
+        found.print(&mut out)?
+    }
+    Ok(())
+}
+
+fn inspect(argument: &str) -> Result<Inspection> {
+    let checkpoint = Checkpoint::open(&checkpoint::resolve(argument)?)?;
+    let tokenizer = Tokenizer::load(&checkpoint.tokenizer_path)?;
+    checkpoint.check_vocabulary(tokenizer.vocab_size())?;
+    let specs = specs(&checkpoint.config)?;
+    let directory = &checkpoint.directory;
+    let trained = |spec: &&TensorSpec| spec.trained;
+    let count = |spec: &TensorSpec| spec.shape.iter().product::<usize>() as u64;
+    Ok(Inspection {
+        verified: checkpoint.verified,
+        unit: tokenizer.unit(),
+        parameters: specs.values().filter(trained).map(count).sum(),
+        recipe: match &checkpoint.recipe {
+            Some(text) => Some(Recipe::parse(text, &directory.join(checkpoint::RECIPE))?),
+            None => None,
+        },
+        best: best_epoch(directory),
+        result: fs::read(directory.join(checkpoint::RESULT))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+        files: files(directory)?,
+        tensors: tensors(&checkpoint, &specs)?,
+        config: checkpoint.config.clone(),
+        directory: checkpoint.directory,
+    })
+}
+
+/// The weights' names, shapes and types, once all of them are found to fit the configuration.
+fn tensors(checkpoint: &Checkpoint, specs: &BTreeMap<String, TensorSpec>) -> Result<Vec<TensorRow>> {
+    let stored = checkpoint.tensors()?;
+    let shapes = specs.iter().map(|(name, spec)| (name.clone(), spec.shape.clone())).collect();
+    checkpoint.weights(&shapes, candle_core::DType::F32, &candle_core::Device::Cpu)?;
+    let row = |(name, spec): (&String, &TensorSpec)| TensorRow {
+        name: name.clone(),
+        shape: spec.shape.clone(),
+        dtype: stored.get(name).map_or_else(String::new, |tensor| tensor.dtype().as_str().to_string()),
+        trained: spec.trained,
+    };
+    Ok(specs.iter().map(row).collect())
+}
+
+/// What the manifest lists; without one, what there is of the usual files.
+fn files(directory: &Path) -> Result<Vec<FileRow>> {
+    let path = directory.join(checkpoint::MANIFEST);
+    if let Ok(bytes) = fs::read(&path) {
+        let manifest = Manifest::parse(&path, &bytes)?;
+        let record = |name: &str| manifest.get(name).map(|record| (name.to_string(), record.clone()));
+        let row = |(name, record): (String, checkpoint::FileRecord)| FileRow {
+            name,
+            bytes: record.bytes,
+            sha256: Some(record.sha256),
+        };
+        return Ok(manifest.names().filter_map(record).map(row).collect());
+    }
+    let names = [checkpoint::CONFIG, checkpoint::MODEL, checkpoint::TOKENIZER, checkpoint::RECIPE];
+    let row = |name: &str| {
+        let bytes = fs::metadata(directory.join(name)).ok()?.len();
+        Some(FileRow { name: name.into(), bytes, sha256: None })
+    };
+    Ok(names.into_iter().filter_map(row).collect())
+}
+
+/// The epoch of the run's metrics with the least loss on the validation split.
+fn best_epoch(directory: &Path) -> Option<Value> {
+    let metrics = BufReader::new(fs::File::open(directory.join("metrics.jsonl")).ok()?);
+    let events = metrics.lines().map_while(std::io::Result::ok);
+    let epochs = events
+        .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+        .filter(|event| event["event"] == "epoch")
+        .filter_map(|event| Some((event["valid_nats_per_token"].as_f64()?, event)));
+    epochs.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, event)| event)
+}
+
+impl Inspection {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let whole =
+            if self.verified { "verified: every file is what the manifest says" } else { "no manifest" };
+        writeln!(out, "{} ({whole})", self.directory.display())?;
+        writeln!(out, "model       {}", describe_model(&self.config))?;
+        writeln!(out, "vocabulary  {} types of unit {}", self.config.vocab_size, unit_name(self.unit))?;
+        writeln!(out, "parameters  {}", self.parameters)?;
+        if let Some(recipe) = &self.recipe {
+            writeln!(out, "trained     {}", describe_training(recipe))?;
+        }
+        if let Some(best) = &self.best {
+            writeln!(
+                out,
+                "best        epoch {}, valid perplexity {}",
+                best["epoch"], best["valid_perplexity"]
+            )?;
+        }
+        if let Some(result) = &self.result {
+            let (split, protocol) = (text(result, "split"), text(result, "protocol"));
+            writeln!(out, "result      {split} perplexity {} ({protocol})", result["perplexity"])?;
+        }
+        self.print_files(out)?;
+        self.print_tensors(out)
+    }
+
+    fn print_files(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "\nfile                     bytes  sha256")?;
+        for FileRow { name, bytes, sha256 } in &self.files {
+            writeln!(out, "{name:<18} {bytes:>11}  {}", sha256.as_deref().unwrap_or("unknown"))?;
+        }
+        Ok(())
+    }
+
+    fn print_tensors(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "\ntensor                          type  shape")?;
+        for TensorRow { name, shape, dtype, trained } in &self.tensors {
+            let fixed = if *trained { "" } else { "  (not trained)" };
+            let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
+            writeln!(out, "{name:<30} {dtype:>5}  {}{fixed}", shape.join(" × "))?;
+        }
+        Ok(())
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or("?")
+}
+
+fn unit_name(unit: Unit) -> String {
+    format!("{unit:?}").to_lowercase()
+}
+
+fn describe_model(config: &ModelConfig) -> String {
+    let core = match &config.spec.core {
+        CoreConfig::Rhn(core) => {
+            let (layers, depth) = (core.layers, core.recurrence_depth);
+            format!(
+                "recurrent highway network, {layers} layer(s) of {} units, depth {depth}",
+                core.hidden_size
+            )
+        }
+        CoreConfig::Lstm(core) => format!("LSTM, {} layer(s) of {} units", core.layers, core.hidden_size),
+    };
+    let embedding = match &config.spec.embedding {
+        EmbeddingConfig::Word(_) => "table",
+        EmbeddingConfig::CharCnn(_) => "char CNN",
+    };
+    let output = if config.spec.output.tied { "tied" } else { "untied" };
+    format!("{core}; embedding: {embedding} of size {}; output: {output}", config.embedding_size())
+}
+
+fn describe_training(recipe: &Recipe) -> String {
+    let train = &recipe.train;
+    let optimizer = format!("{:?}", train.optimizer).to_lowercase();
+    format!(
+        "on {}, at most {} epochs of {} × {} tokens a step, {optimizer} at {}, seed {}",
+        recipe.corpus.name, train.epochs, train.batch_size, train.bptt_steps, train.learning_rate, train.seed
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inspect;
+    use crate::error::Error;
+
+    #[test]
+    fn a_directory_that_is_not_there_is_refused_by_name() {
+        let error = inspect("no/such/directory").err().expect("there is no such directory");
+        assert!(matches!(error, Error::Checkpoint { .. }) && error.to_string().contains("no/such/directory"));
+    }
+}

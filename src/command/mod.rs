@@ -1,0 +1,69 @@
+//! The command line: one file a command, each with its `Args` and `run`.
+
+pub mod args;
+pub mod completions;
+pub mod eval;
+pub mod inspect;
+pub mod loaded;
+pub mod output;
+pub mod sample;
+pub mod score;
+
+use clap::{Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+CHECKPOINT is a directory that `rhn train` wrote, or hf://owner/name[@revision].
+
+Exit codes: 0 done, 1 reading, writing or computing failed, 2 usage or configuration, 3 data,
+4 checkpoint refused, 5 not finite, 6 directory in use, 130 and 143 stopped by a signal after saving.
+
+Examples:
+  rhn train                                    learn Shakespeare, into checkpoints/shakespeare
+  rhn sample checkpoints/shakespeare           and write like him
+  rhn eval checkpoints/shakespeare --json      how well was it learned?
+  rhn score checkpoints/shakespeare poem.txt   which words surprise it?";
+
+/// Recurrent highway language models: train, evaluate, score and sample.
+#[derive(Debug, Parser)]
+#[command(name = "rhn", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Eval(eval::Args),
+    Sample(sample::Args),
+    Score(score::Args),
+    Inspect(inspect::Args),
+    Completions(completions::Args),
+}
+
+impl Cli {
+    /// Runs the command that was asked for and gives the process's exit code.
+    ///
+    /// # Errors
+    /// What the command failed with; an `Error` in its chain has the exit code.
+    pub fn run(self) -> anyhow::Result<u8> {
+        match self.command {
+            Command::Eval(args) => eval::run(&args)?,
+            Command::Sample(args) => sample::run(&args)?,
+            Command::Score(args) => score::run(&args)?,
+            Command::Inspect(args) => inspect::run(&args)?,
+            Command::Completions(args) => completions::run(&args)?,
+        }
+        Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,58 @@
+//! How commands talk: notes and progress on the standard error, so that the standard output is the result alone.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+/// A bar on the standard error where that is a terminal, nothing elsewhere.
+pub struct Meter(ProgressBar);
+
+impl Meter {
+    /// A bar for `what`.
+    pub fn new(what: &str) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let style =
+            ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} tokens, {eta} left");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(0).with_style(style).with_message(what.to_string());
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Self(bar)
+    }
+
+    /// Shows that `done` of `total` tokens are done.
+    pub fn set(&self, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Tells the user something that is not the result.
+pub fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {text}"); // a closed standard error is no reason to stop
+}
+
+/// Writes `value` as one line of JSON.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?; // an `io::Error` stays one, so that a closed pipe is recognized
+    out.write_all(b"\n")
+}
+
+/// Says how many symbols the vocabulary lacks, if any.
+pub fn note_unseen(unseen: u64, what: &str, replaced: bool) {
+    if unseen > 0 {
+        let fate = if replaced { "read as <unk>" } else { "left out" };
+        note(&format!("{unseen} symbols of {what} are not in the vocabulary; {fate}"));
+    }
+}

@@ -1,0 +1,150 @@
+//! `rhn sample`: text from a trained model, shown as it comes.
+
+use super::args::DeviceArgs;
+use super::loaded::Loaded;
+use super::output::{json_line, note_unseen};
+use crate::sample::distribution::Filters;
+use crate::sample::text::{Prompt, Sample, write};
+use crate::sample::{SampleSettings, Sampler};
+use candle_core::DType;
+use serde::Serialize;
+use std::io::{self, Write};
+
+const AFTER_HELP: &str = "\
+The filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p.
+The same seed, prompt and settings give the same text.
+
+Examples:
+  rhn sample checkpoints/shakespeare
+  rhn sample checkpoints/shakespeare --prompt 'ROMEO:' --tokens 300 --temperature 0.8
+  rhn sample checkpoints/shakespeare --prompt 'JULIET:' --stop $'\\n\\n' --samples 3   one speech each
+  rhn sample checkpoints/ptb-rhn --prompt 'the company said' --top-p 0.9
+  rhn sample checkpoints/shakespeare --samples 100 --json > samples.jsonl";
+
+/// Sample text, streamed as it is drawn
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// A run's directory, or hf://owner/name[@revision]
+    checkpoint: String,
+    /// Text to continue; without one, the sample starts a new line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    prompt: String,
+    /// Tokens to draw for each sample
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    tokens: usize,
+    /// Samples to draw, each with its own random numbers
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    samples: u64,
+    /// Below 1 bolder choices get rarer, above 1 commoner; 0 always takes the likeliest token
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
+    temperature: f64,
+    /// Draw from the N likeliest tokens only; 0 from all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    top_k: usize,
+    /// Draw from the likeliest tokens that together have probability X
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
+    top_p: f64,
+    /// Draw from tokens at least X times as likely as the likeliest
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    min_p: f64,
+    /// Make tokens that came lately less likely: logits divided by X where positive, multiplied where not
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
+    repetition_penalty: f64,
+    /// How many of the latest tokens the repetition penalty looks at
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    repetition_window: usize,
+    /// End the sample before TEXT; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Let <unk> be drawn
+    #[arg(long)]
+    unknown: bool,
+    /// What every draw is made from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one line of JSON a sample: prompt, text, tokens, nats
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    fn filters(&self) -> Filters {
+        Filters {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+        }
+    }
+
+    fn settings(&self, unknown: Option<u32>) -> SampleSettings {
+        SampleSettings {
+            filters: self.filters(),
+            repetition_window: self.repetition_window,
+            forbidden: unknown.filter(|_| !self.unknown),
+            seed: self.seed,
+        }
+    }
+}
+
+/// A sample as `--json` prints it.
+#[derive(Serialize)]
+struct Row<'a> {
+    sample: u64,
+    seed: u64,
+    prompt: &'a str,
+    #[serde(flatten)]
+    drawn: Sample,
+}
+
+/// Samples and prints.
+///
+/// # Errors
+/// If a setting is out of its range, the checkpoint is refused, or the standard output cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    args.filters().validate()?; // before anything is loaded
+    let loaded = Loaded::open(&args.checkpoint, DType::F32, &args.device.open()?)?;
+    let tokenizer = &loaded.tokenizer;
+    let prompt = Prompt::new(tokenizer, &args.prompt)?;
+    note_unseen(prompt.unseen, "the prompt", tokenizer.unknown_id().is_some());
+    let evaluator = loaded.model.evaluator()?;
+    let settings = args.settings(tokenizer.unknown_id());
+    let first = Sampler::new(&evaluator, settings, prompt.context(), 0)?;
+    for index in 0..args.samples {
+        let sampler = first.fork(index);
+        if args.json {
+            let drawn = write(sampler, tokenizer, &prompt, args.tokens, &args.stop, |_| Ok(()))?;
+            let row = Row { sample: index + 1, seed: args.seed, prompt: &args.prompt, drawn };
+            json_line(&mut io::stdout().lock(), &row)?;
+        } else {
+            head(args, index, &prompt.text)?;
+            let drawn = write(sampler, tokenizer, &prompt, args.tokens, &args.stop, show)?;
+            show(if drawn.text.ends_with('\n') { "" } else { "\n" })?;
+        }
+    }
+    Ok(())
+}
+
+/// What stands before a sample: its number if there are several, and the prompt.
+fn head(args: &Args, index: u64, prompt: &str) -> io::Result<()> {
+    if args.samples > 1 {
+        show(&format!("--- sample {} ---\n", index + 1))?;
+    }
+    show(prompt)
+}
+
+fn show(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}

@@ -1,0 +1,292 @@
+//! How well a model predicts a split: nats summed in f64 and divided once.
+//!
+//! `stream` is one lane over the whole split, every token but the first predicted: the number that papers publish.
+//! `batched` is the lanes and windows of training with dropout off, the tail dropped: quick, for choosing a model.
+
+use crate::config::Unit;
+use crate::data::{Encoded, Tokens};
+use crate::error::{Error, Result};
+use crate::model::{LanguageModel, Masks};
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use std::f64::consts::LN_2;
+use std::time::Instant;
+
+/// Time steps that `stream` evaluates at once: enough for an efficient product, few enough logits to hold.
+pub(crate) const STREAM_STEPS: usize = 256;
+
+/// A text as an evaluation sees it, and what it is called in reports and errors.
+#[derive(Clone, Copy)]
+pub struct Split<'a> {
+    /// The corpus's name.
+    pub corpus: &'a str,
+    /// `train`, `valid` or `test`.
+    pub split: &'a str,
+    /// What a token is.
+    pub unit: Unit,
+    /// The tokens, and how much text they stand for.
+    pub text: &'a Encoded,
+}
+
+/// Is told the tokens that are done and how many there are.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// How well a model predicted a text; what `rhn eval --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The corpus's name.
+    pub corpus: String,
+    /// `train`, `valid` or `test`.
+    pub split: String,
+    /// `stream`, `batched` or `mc`.
+    pub protocol: String,
+    /// Tokens that were predicted.
+    pub tokens: u64,
+    /// UTF-8 bytes of the text that was predicted.
+    pub bytes: u64,
+    /// Symbols of the split that the vocabulary lacks.
+    pub oov_tokens: u64,
+    /// Mean −ln p of a token.
+    pub nats_per_token: f64,
+    /// exp of the nats per token.
+    pub perplexity: f64,
+    /// The same in bits.
+    pub bits_per_token: f64,
+    /// Bits over the characters that were predicted; for character units, the bits per token.
+    pub bits_per_char: f64,
+    /// Bits over the bytes that were predicted; for byte units, the bits per token.
+    pub bits_per_byte: f64,
+    /// Wall-clock time.
+    pub seconds: f64,
+    /// Tokens predicted in a second of it.
+    pub tokens_per_second: f64,
+}
+
+/// Perplexity at batch 1 with the state carried over the whole split, every token but the first predicted.
+pub fn stream(model: &LanguageModel, split: &Split<'_>, progress: Progress<'_>) -> Result<Evaluation> {
+    let lanes = Lanes::stream(split)?;
+    evaluate(model, split, "stream", &lanes, progress)
+}
+
+/// Perplexity over `batch` contiguous lanes in windows of `steps`, as in training but with dropout off.
+pub fn batched(
+    model: &LanguageModel,
+    split: &Split<'_>,
+    batch: usize,
+    steps: usize,
+    progress: Progress<'_>,
+) -> Result<Evaluation> {
+    let lanes = Lanes::batched(split, batch, steps)?;
+    evaluate(model, split, "batched", &lanes, progress)
+}
+
+fn evaluate(
+    model: &LanguageModel,
+    split: &Split<'_>,
+    protocol: &str,
+    lanes: &Lanes,
+    progress: Progress<'_>,
+) -> Result<Evaluation> {
+    let start = Instant::now();
+    let nats = sum_nats(model, split, lanes, progress)?;
+    let tokens = (lanes.count * lanes.predicted) as u64;
+    Ok(Evaluation::new(split, protocol, nats, tokens, start.elapsed().as_secs_f64()))
+}
+
+fn sum_nats(model: &LanguageModel, split: &Split<'_>, lanes: &Lanes, progress: Progress<'_>) -> Result<f64> {
+    let evaluator = model.evaluator()?;
+    let mut state = model.zero_state(lanes.count)?;
+    let mut total = 0.0;
+    for (start, steps) in lanes.windows() {
+        let inputs = lanes.window(&split.text.tokens, start, steps, model.device())?;
+        let targets = lanes.window(&split.text.tokens, start + 1, steps, model.device())?;
+        let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Masks::none())?;
+        total += finite(&nats, start, lanes.count)?.iter().sum::<f64>();
+        state = next;
+        progress((lanes.count * (start + steps)) as u64, (lanes.count * lanes.predicted) as u64);
+    }
+    Ok(total)
+}
+
+/// `(time, batch)` nats in row order; one that is not finite is an error, never part of a sum.
+pub(crate) fn finite(nats: &Tensor, start: usize, lanes: usize) -> Result<Vec<f64>> {
+    let nats = nats.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    match nats.iter().position(|value| !value.is_finite()) {
+        None => Ok(nats),
+        Some(at) => Err(Error::NotFinite {
+            step: (start + at / lanes + 1) as u64,
+            what: format!(
+                "the model gives a token of the text −ln p = {}; its weights are unusable",
+                nats[at]
+            ),
+        }),
+    }
+}
+
+/// How a split is laid out: `count` lanes side by side, of which each predicts its first `predicted` tokens.
+pub(crate) struct Lanes {
+    count: usize,
+    length: usize,
+    predicted: usize,
+    steps: usize,
+}
+
+impl Lanes {
+    fn stream(split: &Split<'_>) -> Result<Self> {
+        let length = split.text.tokens.len();
+        if length < 2 || split.text.bytes <= split.text.first_bytes {
+            return Err(
+                split.too_short("at least 2 are needed: the first is context, the second is predicted")
+            );
+        }
+        Ok(Self { count: 1, length, predicted: length - 1, steps: STREAM_STEPS })
+    }
+
+    fn batched(split: &Split<'_>, count: usize, steps: usize) -> Result<Self> {
+        if count == 0 || steps == 0 {
+            return Err(Error::config("batched evaluation needs a batch and a window of at least 1"));
+        }
+        let length = split.text.tokens.len() / count;
+        let windows = length.saturating_sub(1) / steps;
+        if windows == 0 {
+            let wanted = count.saturating_mul(steps.saturating_add(1));
+            return Err(split.too_short(&format!(
+                "{count} lanes with a window of {steps} steps need at least {wanted}; \
+                 make batch_size or bptt_steps smaller, or use the stream protocol"
+            )));
+        }
+        Ok(Self { count, length, predicted: windows * steps, steps })
+    }
+
+    fn windows(&self) -> impl Iterator<Item = (usize, usize)> {
+        let (steps, end) = (self.steps, self.predicted);
+        (0..end).step_by(steps).map(move |start| (start, steps.min(end - start)))
+    }
+
+    /// `(time, batch)`: `steps` tokens of every lane from `start` on.
+    fn window(&self, tokens: &Tokens, start: usize, steps: usize, device: &Device) -> Result<Tensor> {
+        let mut lane_major = vec![0u32; self.count * steps];
+        for (lane, out) in lane_major.chunks_exact_mut(steps).enumerate() {
+            tokens.copy_to(lane * self.length + start, out);
+        }
+        Ok(Tensor::from_vec(lane_major, (self.count, steps), device)?.t()?.contiguous()?)
+    }
+}
+
+impl Split<'_> {
+    /// What to call the split in an error.
+    fn place(&self) -> String {
+        format!("{} ({})", self.corpus, self.split)
+    }
+
+    pub(crate) fn too_short(&self, wanted: &str) -> Error {
+        let found = self.text.tokens.len();
+        Error::data(self.place(), format!("{found} tokens are too few to evaluate; {wanted}"))
+    }
+}
+
+impl Evaluation {
+    /// Divides the sums, once. `nats` is the total over `tokens` predicted tokens.
+    pub fn new(split: &Split<'_>, protocol: &str, nats: f64, tokens: u64, seconds: f64) -> Self {
+        let text = split.text;
+        let share = tokens as f64 / (text.tokens.len() as f64 - 1.0);
+        let chars = (text.chars - text.first_chars) as f64 * share;
+        let bytes = (text.bytes - text.first_bytes) as f64 * share;
+        let bits = nats / LN_2;
+        let per_token = bits / tokens as f64;
+        Self {
+            corpus: split.corpus.into(),
+            split: split.split.into(),
+            protocol: protocol.into(),
+            tokens,
+            bytes: bytes.round() as u64,
+            oov_tokens: text.unseen,
+            nats_per_token: nats / tokens as f64,
+            perplexity: (nats / tokens as f64).exp(),
+            bits_per_token: per_token,
+            bits_per_char: if split.unit == Unit::Char { per_token } else { bits / chars },
+            bits_per_byte: if split.unit == Unit::Byte { per_token } else { bits / bytes },
+            seconds,
+            tokens_per_second: tokens as f64 / seconds.max(1e-9),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::tiny;
+
+    fn split(unit: Unit, text: &Encoded) -> Split<'_> {
+        Split { corpus: "tiny", split: "test", unit, text }
+    }
+
+    #[test]
+    fn a_model_that_knows_nothing_has_the_vocabularys_size_for_perplexity() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(100));
+        let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Char, &text), &mut |_, _| ()).unwrap();
+        assert!((found.perplexity - types as f64).abs() < 1e-12);
+        assert!((found.bits_per_char - (types as f64).log2()).abs() < 1e-12);
+        assert_eq!((found.tokens, found.bytes, found.bits_per_byte), (99, 99, found.bits_per_char));
+    }
+
+    #[test]
+    fn stream_carries_the_state_over_its_windows() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(2 * STREAM_STEPS + 77));
+        let model = tiny::drawn(types, 1.0);
+        let ids = text.tokens.to_vec();
+        let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &Device::Cpu).unwrap();
+        let (inputs, targets) = (column(&ids[..ids.len() - 1]), column(&ids[1..]));
+        let whole = model.nats(&inputs, &targets, &model.zero_state(1).unwrap(), &Masks::none()).unwrap().0;
+        let found = stream(&model, &split(Unit::Char, &text), &mut |_, _| ()).unwrap();
+        let wanted = whole.mean_all().unwrap().to_scalar::<f64>().unwrap();
+        assert!((found.nats_per_token - wanted).abs() < 1e-12, "{} {wanted}", found.nats_per_token);
+    }
+
+    #[test]
+    fn batched_is_the_mean_of_its_lanes_without_their_tails() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(103));
+        let model = tiny::drawn(types, 1.0);
+        let ids = text.tokens.to_vec();
+        let lane = |lane: usize| {
+            // 4 lanes of 25 tokens; 24 = 4 windows of 6 are predicted in each
+            let text =
+                Encoded { tokens: Tokens::U32(ids[25 * lane..25 * lane + 25].to_vec()), ..text.clone() };
+            stream(&model, &split(Unit::Char, &text), &mut |_, _| ()).unwrap().nats_per_token
+        };
+        let wanted = (0..4).map(lane).sum::<f64>() / 4.0;
+        let found = batched(&model, &split(Unit::Char, &text), 4, 6, &mut |_, _| ()).unwrap();
+        assert!((found.nats_per_token - wanted).abs() < 1e-12);
+        assert_eq!((found.tokens, found.bytes), (96, 96));
+    }
+
+    #[test]
+    fn word_models_are_compared_by_the_characters_they_predict() {
+        let (text, types) = tiny::encoded(Unit::Word, "über den Wolken\n"); // 4 tokens, 3 of them predicted
+        let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Word, &text), &mut |_, _| ()).unwrap();
+        let bits = 3.0 * (types as f64).log2();
+        assert!((found.bits_per_char - bits / 12.0).abs() < 1e-12); // " den Wolken\n"
+        assert!((found.bits_per_byte - bits / 12.0).abs() < 1e-12);
+        assert_eq!((found.tokens, found.bytes), (3, 12));
+    }
+
+    #[test]
+    fn a_text_that_is_too_short_is_refused_with_what_is_needed() {
+        let (text, types) = tiny::encoded(Unit::Char, "abcab");
+        let model = tiny::drawn(types, 0.0);
+        let error = batched(&model, &split(Unit::Char, &text), 2, 3, &mut |_, _| ()).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert!(error.to_string().starts_with("tiny (test): 5 tokens are too few"), "{error}");
+        assert!(error.to_string().contains("at least 8"), "{error}");
+        let one = Encoded { tokens: Tokens::U8(vec![0]), ..text.clone() };
+        assert_eq!(stream(&model, &split(Unit::Char, &one), &mut |_, _| ()).unwrap_err().exit_code(), 3);
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_never_becomes_a_perplexity() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(10));
+        let model = tiny::constant(&vec![f64::NAN; types]);
+        let error = stream(&model, &split(Unit::Char, &text), &mut |_, _| ()).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { step: 1, .. }), "{error}");
+    }
+}

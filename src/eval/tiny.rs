@@ -1,0 +1,66 @@
+//! For tests: models small enough that a reader can derive what they do.
+
+use crate::config::model::{EmbeddingConfig, ModelConfig, ModelSpec, OutputConfig, RhnConfig};
+use crate::config::{CoreConfig, Unit};
+use crate::data::{Encoded, Text, Tokenizer};
+use crate::model::{LanguageModel, Parameters};
+use candle_core::{DType, Device, Tensor};
+use std::collections::BTreeMap;
+
+/// A recurrent highway network with 6 units and 2 sublayers, in double precision.
+pub(crate) fn config(vocab_size: usize) -> ModelConfig {
+    let core = RhnConfig { layers: 1, hidden_size: 6, recurrence_depth: 2, transform_bias: -1.0 };
+    let spec = ModelSpec {
+        embedding: EmbeddingConfig::Word(Default::default()),
+        core: CoreConfig::Rhn(core),
+        output: OutputConfig { tied: false },
+    };
+    ModelConfig::new(spec, vocab_size)
+}
+
+fn weights(vocab_size: usize, scale: f64) -> BTreeMap<String, Tensor> {
+    let config = config(vocab_size);
+    let drawn = Parameters::draw(&config, BTreeMap::new(), 1, scale, DType::F64, &Device::Cpu);
+    drawn.expect("a valid configuration").tensors()
+}
+
+fn model(vocab_size: usize, tensors: &BTreeMap<String, Tensor>) -> LanguageModel {
+    let (config, device) = (config(vocab_size), Device::Cpu);
+    let parameters =
+        Parameters::load(&config, tensors, DType::F64, &device).expect("the model's own weights");
+    LanguageModel::frozen(&config, &parameters, DType::F64, &device).expect("a valid model")
+}
+
+/// Weights drawn uniformly from ± `scale`; at 0 every type is equally likely after any text.
+pub(crate) fn drawn(vocab_size: usize, scale: f64) -> LanguageModel {
+    model(vocab_size, &weights(vocab_size, scale))
+}
+
+/// After any text, the next token has these probabilities.
+pub(crate) fn constant(probabilities: &[f64]) -> LanguageModel {
+    let mut tensors = weights(probabilities.len(), 0.0);
+    let logits: Vec<f64> = probabilities.iter().map(|p| p.ln()).collect();
+    let bias = Tensor::from_vec(logits, probabilities.len(), &Device::Cpu).expect("a vector");
+    tensors.insert("output.bias".into(), bias);
+    model(probabilities.len(), &tensors)
+}
+
+/// A vocabulary of the text's own units.
+pub(crate) fn tokenizer(unit: Unit, text: &str) -> Tokenizer {
+    let name = toml::Value::String("tiny".into());
+    let unit = toml::Value::try_from(unit).expect("a unit has a name");
+    let table = toml::Table::from_iter([("name".into(), name), ("unit".into(), unit)]);
+    let config = toml::Value::Table(table).try_into().expect("a corpus needs no more");
+    Tokenizer::build(&config, &Text::from(text)).expect("a vocabulary")
+}
+
+/// `text` in its own vocabulary, and the vocabulary's size.
+pub(crate) fn encoded(unit: Unit, text: &str) -> (Encoded, usize) {
+    let tokenizer = tokenizer(unit, text);
+    (tokenizer.encode(&Text::from(text)).expect("text of the vocabulary"), tokenizer.vocab_size())
+}
+
+/// A text of `length` letters a, b, c in no simple order.
+pub(crate) fn letters(length: usize) -> String {
+    (0..length).map(|i| ['a', 'b', 'c'][(i * i + i / 7) % 3]).collect()
+}

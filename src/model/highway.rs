@@ -1,0 +1,34 @@
+//! A highway layer with a coupled carry gate (Srivastava et al., 2015), as Kim et al. (2016) use it.
+//!
+//! t = sigmoid(y W_t + b_t − 2)      z = t ReLU(y W_h + b_h) + (1 − t) y
+//!
+//! Weights: `weight` (size, 2 size), `bias` (2 size); columns of H, then of T. The −2 is not part of the bias.
+
+use super::parameters::Builder;
+use crate::error::Result;
+use candle_core::Tensor;
+use candle_nn::ops::sigmoid;
+
+const CARRY_FIRST: f64 = -2.0; // most of the input passes unchanged at first
+
+pub(super) struct Highway {
+    weight: Tensor,
+    bias: Tensor,
+    size: usize,
+}
+
+impl Highway {
+    pub(super) fn build(size: usize, name: &str, builder: &Builder<'_>) -> Result<Self> {
+        let weight = builder.weight(&format!("{name}.weight"), (size, 2 * size))?;
+        let bias = builder.weight(&format!("{name}.bias"), 2 * size)?;
+        Ok(Self { weight, bias, size })
+    }
+
+    /// `(rows, size)` to `(rows, size)`.
+    pub(super) fn forward(&self, y: &Tensor) -> Result<Tensor> {
+        let z = y.matmul(&self.weight)?.broadcast_add(&self.bias)?;
+        let h = z.narrow(1, 0, self.size)?.relu()?;
+        let t = sigmoid(&(z.narrow(1, self.size, self.size)? + CARRY_FIRST)?)?;
+        Ok((y + (t * (h - y)?)?)?)
+    }
+}

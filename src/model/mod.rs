@@ -1,0 +1,18 @@
+//! What a language model is made of: an embedding, a recurrent core, an output layer.
+
+pub mod cell;
+pub mod char_cnn;
+pub mod core;
+pub mod dropout;
+pub mod embedding;
+pub mod highway;
+pub mod lm;
+pub mod lstm;
+pub mod parameters;
+pub mod rhn;
+pub mod spelling;
+
+pub use cell::State;
+pub use dropout::{MaskSource, Masks};
+pub use lm::{Evaluator, LanguageModel};
+pub use parameters::{Parameters, TensorSpec, specs};

@@ -1,0 +1,62 @@
+//! Recurrent highway layer (Zilly et al., 2017), carry gate tied to `1 - t`.
+//!
+//! h_l = tanh   (x W_h [l = 1] + s_{l-1} R_h,l + b_h,l)
+//! t_l = sigmoid(x W_t [l = 1] + s_{l-1} R_t,l + b_t,l)
+//! s_l = s_{l-1} + t_l (h_l - s_{l-1})                     l = 1 ..= depth
+//!
+//! Weights: `input.weight` (input, 2 hidden), `recurrent.weight` (depth, hidden, 2 hidden), `bias` (depth, 2 hidden);
+//! columns of H, then of T.
+
+use super::cell::Cell;
+use super::parameters::Builder;
+use crate::config::model::RhnConfig;
+use crate::error::Result;
+use crate::ops::recurrence::{self, HiddenMask};
+use candle_core::Tensor;
+
+pub(super) struct Rhn {
+    input: Tensor,
+    recurrent: Tensor,
+    bias: Tensor,
+    hidden_size: usize,
+}
+
+impl Rhn {
+    pub(super) fn build(
+        config: &RhnConfig,
+        input_size: usize,
+        name: &str,
+        builder: &Builder<'_>,
+    ) -> Result<Self> {
+        let (hidden, depth) = (config.hidden_size, config.recurrence_depth);
+        let bias = |index: usize, uniform: f64| {
+            let of_transform_gate = index % (2 * hidden) >= hidden;
+            if of_transform_gate { config.transform_bias } else { uniform }
+        };
+        Ok(Self {
+            input: builder.weight(&format!("{name}.input.weight"), (input_size, 2 * hidden))?,
+            recurrent: builder.weight(&format!("{name}.recurrent.weight"), (depth, hidden, 2 * hidden))?,
+            bias: builder.weight_with(&format!("{name}.bias"), (depth, 2 * hidden), bias)?,
+            hidden_size: hidden,
+        })
+    }
+}
+
+impl Cell for Rhn {
+    fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
+        let (time, batch, _) = xs.dims3()?;
+        let projected = xs.flatten(0, 1)?.matmul(&self.input)?; // every time step at once
+        let projected = projected.reshape((time, batch, 2 * self.hidden_size))?;
+        let outputs = recurrence::rhn(&projected, &self.recurrent, &self.bias, &state[0], mask)?;
+        let last = outputs.get(time - 1)?;
+        Ok((outputs, vec![last]))
+    }
+
+    fn parts(&self) -> usize {
+        1
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+}

@@ -1,0 +1,10 @@
+//! The few operations that candle lacks or that decide the speed, each beside its slow twin in [`mod@reference`].
+
+pub mod loss;
+mod product;
+mod real;
+pub mod recurrence;
+mod recurrence_cpu;
+pub mod reference;
+pub mod threads;
+pub mod update;

@@ -1,0 +1,118 @@
+//! Element types of the CPU kernels, with a hyperbolic tangent and an exponential that vectorise.
+//!
+//! The f32 versions are branch-free polynomials (a few units in the last place) without fused multiply-adds, so
+//! every instruction set gives the same bits. f64 takes the standard library's: it serves checks, not speed.
+
+use candle_core::{CpuStorage, Layout, WithDType};
+
+/// f32 or f64.
+pub(super) trait Real: WithDType + num_traits::Float + std::iter::Sum {
+    /// Hyperbolic tangent.
+    fn fast_tanh(self) -> Self;
+    /// Exponential of a number that is at most 0.
+    fn fast_exp(self) -> Self;
+}
+
+/// `1 / (1 + e^-x)`, by the tangent so that it needs no exponential.
+#[inline(always)]
+pub(super) fn sigmoid<T: Real>(x: T) -> T {
+    let half = T::from_f64(0.5);
+    half * (half * x).fast_tanh() + half
+}
+
+impl Real for f32 {
+    /// Rational minimax approximation of degree 13 over 6, as in Eigen.
+    #[inline(always)]
+    fn fast_tanh(self) -> Self {
+        let x = self.clamp(-7.905_311, 7.905_311);
+        let y = x * x;
+        let mut p = -2.760_768_5e-16f32;
+        for c in [2.000_188e-13, -8.604_672e-11, 5.122_297e-8, 1.485_722_4e-5, 6.372_619_4e-4, 4.893_525e-3] {
+            p = p * y + c;
+        }
+        let mut q = 1.198_258_4e-6f32;
+        for c in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525_2e-3] {
+            q = q * y + c;
+        }
+        x * p / q
+    }
+
+    /// `2^n · e^r` with `|r| ≤ ln 2 / 2`, the polynomial of Cephes.
+    #[inline(always)]
+    fn fast_exp(self) -> Self {
+        const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it leaves the nearest integer in the low bits
+        let x = if self < -87.0 { -87.0 } else { self }; // NaN passes
+        let shifted = x * std::f32::consts::LOG2_E + ROUND;
+        let n = shifted - ROUND;
+        let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+        let mut p = 1.987_569_1e-4f32;
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+            p = p * r + c;
+        }
+        let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+        (p * r * r + r + 1.0) * scale
+    }
+}
+
+impl Real for f64 {
+    #[inline(always)]
+    fn fast_tanh(self) -> Self {
+        self.tanh()
+    }
+
+    #[inline(always)]
+    fn fast_exp(self) -> Self {
+        self.exp()
+    }
+}
+
+/// The elements of a contiguous tensor.
+pub(super) fn elements<'a, T: Real>(
+    storage: &'a CpuStorage,
+    layout: &Layout,
+) -> candle_core::Result<&'a [T]> {
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or_else(|| candle_core::Error::Msg("a kernel wants contiguous tensors".into()))?;
+    Ok(&T::cpu_storage_as_slice(storage)?[start..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Real, sigmoid};
+
+    /// Points from -12 to 12, dense near zero.
+    fn points() -> impl Iterator<Item = f32> {
+        (-4000..=4000).map(|i| (i as f32 / 4000.0).powi(3) * 12.0)
+    }
+
+    #[test]
+    fn tanh_is_within_a_few_units_in_the_last_place() {
+        for x in points() {
+            let want = f64::from(x).tanh();
+            let error = (f64::from(x.fast_tanh()) - want).abs();
+            assert!(error <= 4e-7 * want.abs().max(1e-30), "tanh({x}): {} for {want}", x.fast_tanh());
+        }
+    }
+
+    #[test]
+    fn sigmoid_is_within_a_few_units_in_the_last_place_of_one() {
+        for x in points() {
+            let want = 1.0 / (1.0 + (-f64::from(x)).exp());
+            assert!((f64::from(sigmoid(x)) - want).abs() < 2e-7, "sigmoid({x})");
+        }
+    }
+
+    #[test]
+    fn exp_is_within_a_few_units_in_the_last_place() {
+        for x in points().map(|x| -x.abs() * 7.0) {
+            let want = f64::from(x).exp();
+            assert!((f64::from(x.fast_exp()) - want).abs() <= 3e-7 * want, "exp({x}): {}", x.fast_exp());
+        }
+    }
+
+    #[test]
+    fn not_a_number_stays_not_a_number() {
+        assert!(f32::NAN.fast_tanh().is_nan() && f32::NAN.fast_exp().is_nan() && sigmoid(f32::NAN).is_nan());
+    }
+}

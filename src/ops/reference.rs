@@ -1,0 +1,55 @@
+//! The oracle: the recurrence and the loss in plain tensor operations, one equation a line.
+//!
+//! Slow, differentiable by candle itself, and what runs where there is no kernel.
+
+use super::recurrence::HiddenMask;
+use crate::error::Result;
+use candle_core::{D, Tensor};
+use candle_nn::ops::{log_softmax, sigmoid};
+
+/// [`super::recurrence::rhn`] in plain tensor operations.
+pub fn rhn(
+    projected: &Tensor,
+    recurrent: &Tensor,
+    bias: &Tensor,
+    state: &Tensor,
+    mask: &HiddenMask,
+) -> Result<Tensor> {
+    let (time, _, _) = projected.dims3()?;
+    let (depth, hidden, _) = recurrent.dims3()?;
+    let mut state = state.detach();
+    let mut outputs = Vec::with_capacity(time);
+    for step in 0..time {
+        for sublayer in 0..depth {
+            let product = masked_product(&state, &recurrent.get(sublayer)?, mask, hidden)?;
+            let mut z = product.broadcast_add(&bias.get(sublayer)?)?;
+            if sublayer == 0 {
+                z = (z + projected.get(step)?)?;
+            }
+            let h = z.narrow(1, 0, hidden)?.tanh()?;
+            let t = sigmoid(&z.narrow(1, hidden, hidden)?)?;
+            state = (&state + (t * (h - &state)?)?)?;
+        }
+        outputs.push(state.clone());
+    }
+    Ok(Tensor::stack(&outputs, 0)?)
+}
+
+/// `(s ⊙ m) R`, the columns of H and T with their own mask where they have one.
+fn masked_product(state: &Tensor, recurrent: &Tensor, mask: &HiddenMask, hidden: usize) -> Result<Tensor> {
+    Ok(match mask {
+        HiddenMask::None => state.matmul(recurrent)?,
+        HiddenMask::Shared(mask) => (state * mask)?.matmul(recurrent)?,
+        HiddenMask::Separate { h, t } => {
+            let h = (state * h)?.matmul(&recurrent.narrow(1, 0, hidden)?.contiguous()?)?;
+            let t = (state * t)?.matmul(&recurrent.narrow(1, hidden, hidden)?.contiguous()?)?;
+            Tensor::cat(&[h, t], 1)?
+        }
+    })
+}
+
+/// [`super::loss::nats`] in plain tensor operations.
+pub fn nats(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let log_probabilities = log_softmax(logits, D::Minus1)?;
+    Ok(log_probabilities.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)?.neg()?)
+}

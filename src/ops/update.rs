@@ -1,0 +1,261 @@
+//! What an optimizer does to a tensor, in one pass and without temporaries; elsewhere than on the CPU in plain operations.
+//!
+//! Sums run over pieces of a fixed length and are added in order, so that every number of threads gives the same bits.
+
+use super::real::{self, Real};
+use crate::error::Result;
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result as CandleResult, Storage, Tensor, Var};
+use pulp::Arch;
+use rayon::prelude::*;
+
+const PIECE: usize = 1 << 14;
+
+/// Σ (g + decay · θ)², in f64.
+pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64> {
+    if !on_cpu(parameter) {
+        let total = if decay == 0.0 { grad.clone() } else { (grad + (parameter * decay)?)? };
+        return Ok(total.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?);
+    }
+    let (grad, parameter) = (grad.contiguous()?, parameter.contiguous()?);
+    let (g, g_layout) = grad.storage_and_layout();
+    let (p, p_layout) = parameter.storage_and_layout();
+    let (Storage::Cpu(g), Storage::Cpu(p)) = (&*g, &*p) else { unreachable!("checked by on_cpu") };
+    Ok(match p {
+        CpuStorage::F64(_) => {
+            sum_of_squares::<f64>(real::elements(g, g_layout)?, real::elements(p, p_layout)?, decay)
+        }
+        _ => sum_of_squares::<f32>(real::elements(g, g_layout)?, real::elements(p, p_layout)?, decay),
+    })
+}
+
+/// θ ← θ − rate · (scale · (g + decay · θ))
+pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<()> {
+    let op = Sgd { keep: 1.0 - rate * scale * decay, step: -rate * scale };
+    if on_cpu(parameter) {
+        return Ok(parameter.inplace_op2(&grad.contiguous()?, &op)?);
+    }
+    Ok(parameter.set(&((parameter.as_tensor() * op.keep)? + (grad * op.step)?)?)?)
+}
+
+/// Adam's moments `(2, …)` of one tensor: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², with g = scale · gradient.
+pub fn adam_moments(moments: &Var, grad: &Tensor, scale: f64, beta1: f64, beta2: f64) -> Result<()> {
+    if on_cpu(moments) {
+        return Ok(moments.inplace_op2(&grad.contiguous()?, &Moments { scale, beta1, beta2 })?);
+    }
+    let grad = (grad * scale)?;
+    let mix = |old: Tensor, new: &Tensor, beta: f64| (old * beta)? + (new * (1.0 - beta))?;
+    let first = mix(moments.get(0)?, &grad, beta1)?;
+    let second = mix(moments.get(1)?, &grad.sqr()?, beta2)?;
+    Ok(moments.set(&Tensor::stack(&[first, second], 0)?)?)
+}
+
+/// Numbers of one Adam step.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    /// The rate, the correction of the first moment's bias included.
+    pub rate: f64,
+    /// What the second moment's root is multiplied by to correct its bias.
+    pub root_scale: f64,
+    /// Guard against division by zero.
+    pub epsilon: f64,
+    /// What the parameter is multiplied by first: 1 − rate · decoupled decay.
+    pub keep: f64,
+}
+
+/// θ ← keep · θ − rate · m / (root_scale · √v + ε)
+pub fn adam(parameter: &Var, moments: &Tensor, step: AdamStep) -> Result<()> {
+    if on_cpu(parameter) {
+        return Ok(parameter.inplace_op2(moments, &step)?);
+    }
+    let denominator = ((moments.get(1)?.sqrt()? * step.root_scale)? + step.epsilon)?;
+    let change = (moments.get(0)? / denominator)?;
+    Ok(parameter.set(&((parameter.as_tensor() * step.keep)? - (change * step.rate)?)?)?)
+}
+
+fn on_cpu(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F32 | DType::F64)
+}
+
+fn sum_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: f64) -> f64 {
+    let (arch, decay) = (Arch::new(), T::from_f64(decay));
+    let piece = |(g, p): (&[T], &[T])| arch.dispatch(|| piece_of_squares(g, p, decay));
+    let pieces: Vec<f64> = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE)).map(piece).collect();
+    pieces.into_iter().sum()
+}
+
+#[inline(always)]
+fn piece_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: T) -> f64 {
+    const LANES: usize = 16;
+    let mut sums = [0f64; LANES];
+    let (grads, parameters) = (grad.chunks(LANES), parameter.chunks(LANES));
+    for (g, p) in grads.zip(parameters) {
+        for (sum, (&g, &p)) in sums.iter_mut().zip(g.iter().zip(p)) {
+            let total = (g + decay * p).to_f64();
+            *sum += total * total;
+        }
+    }
+    sums.into_iter().sum()
+}
+
+struct Sgd {
+    keep: f64,
+    step: f64,
+}
+
+struct Moments {
+    scale: f64,
+    beta1: f64,
+    beta2: f64,
+}
+
+/// `work` on corresponding pieces of two slices, on all threads.
+fn pieces<T: Real>(a: &mut [T], b: &[T], work: impl Fn(&mut [T], &[T]) + Sync) {
+    a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(a, b)| work(a, b));
+}
+
+/// The elements of a variable; variables start at their storage's beginning.
+fn elements_mut<'a, T: Real + Stored>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> CandleResult<&'a mut [T]> {
+    match (layout.contiguous_offsets(), T::vec_of(storage)) {
+        (Some((start, end)), Some(values)) => Ok(&mut values[start..end]),
+        _ => candle_core::bail!("an update wants contiguous tensors of one type"),
+    }
+}
+
+trait Stored: Sized {
+    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<Self>>;
+}
+
+impl Stored for f32 {
+    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<f32>> {
+        if let CpuStorage::F32(values) = storage { Some(values) } else { None }
+    }
+}
+
+impl Stored for f64 {
+    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<f64>> {
+        if let CpuStorage::F64(values) = storage { Some(values) } else { None }
+    }
+}
+
+/// What an operation does to its first operand, for either element type.
+trait Kernel: Sync {
+    const NAME: &'static str;
+    fn run<T: Real>(&self, target: &mut [T], operand: &[T]);
+}
+
+macro_rules! in_place {
+    ($($op:ty),*) => {$(
+        impl InplaceOp2 for $op {
+            fn name(&self) -> &'static str {
+                Self::NAME
+            }
+
+            fn cpu_fwd(&self, target: &mut CpuStorage, layout: &Layout, operand: &CpuStorage, operand_layout: &Layout) -> CandleResult<()> {
+                match operand {
+                    CpuStorage::F64(_) => self.run::<f64>(elements_mut(target, layout)?, real::elements(operand, operand_layout)?),
+                    _ => self.run::<f32>(elements_mut(target, layout)?, real::elements(operand, operand_layout)?),
+                }
+                Ok(())
+            }
+        }
+    )*};
+}
+
+in_place!(Sgd, Moments, AdamStep);
+
+impl Kernel for Sgd {
+    const NAME: &'static str = "sgd";
+
+    fn run<T: Real>(&self, parameter: &mut [T], grad: &[T]) {
+        let (arch, keep, step) = (Arch::new(), T::from_f64(self.keep), T::from_f64(self.step));
+        pieces(parameter, grad, |parameter, grad| {
+            arch.dispatch(|| parameter.iter_mut().zip(grad).for_each(|(p, &g)| *p = *p * keep + g * step));
+        });
+    }
+}
+
+impl Kernel for Moments {
+    const NAME: &'static str = "adam-moments";
+
+    fn run<T: Real>(&self, moments: &mut [T], grad: &[T]) {
+        let (arch, scale) = (Arch::new(), T::from_f64(self.scale));
+        let (first, second) = moments.split_at_mut(grad.len());
+        let mix = |beta: f64| (T::from_f64(beta), T::from_f64(1.0 - beta));
+        let ((old1, new1), (old2, new2)) = (mix(self.beta1), mix(self.beta2));
+        pieces(first, grad, |m, g| {
+            arch.dispatch(|| m.iter_mut().zip(g).for_each(|(m, &g)| *m = *m * old1 + g * scale * new1));
+        });
+        pieces(second, grad, |v, g| {
+            arch.dispatch(|| {
+                v.iter_mut().zip(g).for_each(|(v, &g)| *v = *v * old2 + (g * scale) * (g * scale) * new2);
+            });
+        });
+    }
+}
+
+impl Kernel for AdamStep {
+    const NAME: &'static str = "adam";
+
+    fn run<T: Real>(&self, parameter: &mut [T], moments: &[T]) {
+        let arch = Arch::new();
+        let [rate, root_scale, epsilon, keep] =
+            [self.rate, self.root_scale, self.epsilon, self.keep].map(T::from_f64);
+        let (first, second) = moments.split_at(parameter.len());
+        let moments = first.par_chunks(PIECE).zip(second.par_chunks(PIECE));
+        parameter.par_chunks_mut(PIECE).zip(moments).for_each(|(parameter, (m, v))| {
+            arch.dispatch(|| {
+                for (p, (&m, &v)) in parameter.iter_mut().zip(m.iter().zip(v)) {
+                    *p = *p * keep - rate * m / (root_scale * v.sqrt() + epsilon);
+                }
+            });
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn var(values: &[f64]) -> Var {
+        Var::new(values, &Device::Cpu).unwrap()
+    }
+
+    fn close(found: &Tensor, wanted: &[f64]) {
+        for (found, wanted) in found.flatten_all().unwrap().to_vec1::<f64>().unwrap().iter().zip(wanted) {
+            assert!((found - wanted).abs() < 1e-12, "{found} for {wanted}");
+        }
+    }
+
+    #[test]
+    fn the_norm_is_that_of_gradient_and_decay_together() {
+        let (grad, parameter) = (var(&[3.0, 0.0]), var(&[0.0, 8.0]));
+        assert_eq!(squared_norm(&grad, &parameter, 0.5).unwrap(), 9.0 + 16.0);
+    }
+
+    #[test]
+    fn the_norm_of_many_pieces_is_that_of_the_whole() {
+        let ones = Tensor::ones(3 * PIECE + 5, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(squared_norm(&ones, &ones, 0.0).unwrap(), (3 * PIECE + 5) as f64);
+    }
+
+    #[test]
+    fn sgd_moves_against_the_scaled_and_decayed_gradient() {
+        let parameter = var(&[1.0, -2.0]);
+        sgd(&parameter, &var(&[10.0, 20.0]), 0.1, 0.5, 4.0).unwrap();
+        close(&parameter, &[1.0 - 0.1 * 0.5 * (10.0 + 4.0), -2.0 - 0.1 * 0.5 * (20.0 - 8.0)]);
+    }
+
+    #[test]
+    fn adam_follows_its_equations() {
+        let (parameter, moments) = (var(&[1.0]), Var::zeros((2, 1), DType::F64, &Device::Cpu).unwrap());
+        adam_moments(&moments, &var(&[4.0]), 0.5, 0.9, 0.99).unwrap();
+        close(&moments, &[0.1 * 2.0, 0.01 * 4.0]);
+        adam(&parameter, &moments, AdamStep { rate: 0.5, root_scale: 10.0, epsilon: 0.25, keep: 0.75 })
+            .unwrap();
+        close(&parameter, &[0.75 - 0.5 * 0.2 / (10.0 * 0.2 + 0.25)]);
+    }
+}

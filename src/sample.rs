@@ -1,0 +1,215 @@
+//! Text from a model: an iterator of tokens, each drawn from the filtered distribution and fed back.
+
+pub mod distribution;
+pub mod stop;
+pub mod text;
+
+use crate::error::{Error, Result};
+use crate::model::{Evaluator, Masks, State};
+use crate::rng::Rng;
+use candle_core::{DType, Tensor};
+use distribution::Filters;
+use std::collections::VecDeque;
+
+/// Time steps of a prompt that are read at once.
+const PROMPT_STEPS: usize = 256;
+
+/// How tokens are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleSettings {
+    /// What the model's distribution goes through before a token is drawn from it.
+    pub filters: Filters,
+    /// How many of the latest tokens, the prompt's included, the repetition penalty looks at.
+    pub repetition_window: usize,
+    /// A type that is never drawn, say `<unk>`.
+    pub forbidden: Option<u32>,
+    /// Fixes every draw, together with the sample's index.
+    pub seed: u64,
+}
+
+impl Default for SampleSettings {
+    fn default() -> Self {
+        Self { filters: Filters::default(), repetition_window: 256, forbidden: None, seed: 1 }
+    }
+}
+
+/// A token and how likely it was.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drawn {
+    /// The token's id.
+    pub id: u32,
+    /// Its −ln p under the model itself, before any filter.
+    pub nats: f64,
+}
+
+/// A text that grows by a token at each `next`, without end.
+pub struct Sampler<'a> {
+    evaluator: &'a Evaluator<'a>,
+    settings: SampleSettings,
+    state: State,
+    pending: Option<u32>, // drawn but not yet read by the model
+    logits: Vec<f64>,
+    recent: VecDeque<u32>,
+    rng: Rng,
+}
+
+impl<'a> Sampler<'a> {
+    /// Sample number `index` of a model that has read `context`, which holds at least one token.
+    ///
+    /// # Errors
+    /// If a setting is out of its range, or the model gives a logit that is not finite.
+    pub fn new(
+        evaluator: &'a Evaluator<'a>,
+        settings: SampleSettings,
+        context: &[u32],
+        index: u64,
+    ) -> Result<Self> {
+        settings.filters.validate()?;
+        if context.is_empty() {
+            return Err(Error::config("a sample needs a token to start from"));
+        }
+        let rng = Rng::keyed(settings.seed, "sample", index);
+        let state = evaluator.model().zero_state(1)?;
+        let (logits, recent) = (Vec::new(), VecDeque::new());
+        let mut sampler = Self { evaluator, settings, state, pending: None, logits, recent, rng };
+        for window in context.chunks(PROMPT_STEPS) {
+            sampler.read(window)?;
+        }
+        Ok(sampler)
+    }
+
+    /// The same text so far, to be continued by the draws of sample number `index`.
+    pub fn fork(&self, index: u64) -> Self {
+        Self {
+            evaluator: self.evaluator,
+            settings: self.settings.clone(),
+            state: self.state.clone(),
+            pending: self.pending,
+            logits: self.logits.clone(),
+            recent: self.recent.clone(),
+            rng: Rng::keyed(self.settings.seed, "sample", index),
+        }
+    }
+
+    /// The model reads `tokens`; `logits` is then about the token after them.
+    fn read(&mut self, tokens: &[u32]) -> Result<()> {
+        let inputs = Tensor::from_slice(tokens, (tokens.len(), 1), self.evaluator.model().device())?;
+        let (logits, state) = self.evaluator.logits(&inputs, &self.state, &Masks::none())?;
+        let last = logits.get(tokens.len() - 1)?.flatten_all()?;
+        self.logits = last.to_dtype(DType::F64)?.to_vec1()?;
+        self.state = state;
+        tokens.iter().for_each(|&token| self.remember(token));
+        match self.logits.iter().find(|logit| !logit.is_finite()) {
+            None => Ok(()),
+            Some(logit) => Err(Error::NotFinite {
+                step: self.recent.len() as u64,
+                what: format!("the model gives a logit of {logit} while sampling; its weights are unusable"),
+            }),
+        }
+    }
+
+    fn remember(&mut self, token: u32) {
+        if self.recent.len() >= self.settings.repetition_window {
+            self.recent.pop_front();
+        }
+        if self.settings.repetition_window > 0 {
+            self.recent.push_back(token);
+        }
+    }
+
+    fn draw(&mut self) -> Result<Drawn> {
+        if let Some(token) = self.pending.take() {
+            self.read(&[token])?;
+        }
+        let recent = self.recent.iter().copied();
+        let candidates = self.settings.filters.apply(&self.logits, recent, self.settings.forbidden);
+        let id = distribution::draw(&candidates, self.rng.uniform());
+        self.pending = Some(id);
+        Ok(Drawn { id, nats: distribution::nats(&self.logits, id) })
+    }
+}
+
+impl Iterator for Sampler<'_> {
+    type Item = Result<Drawn>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.draw())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::tiny;
+    use crate::model::LanguageModel;
+
+    fn draws(model: &LanguageModel, settings: SampleSettings, index: u64, count: usize) -> Vec<u32> {
+        let evaluator = model.evaluator().unwrap();
+        let sampler = Sampler::new(&evaluator, settings, &[0], index).unwrap();
+        sampler.take(count).map(|drawn| drawn.unwrap().id).collect()
+    }
+
+    #[test]
+    fn tokens_come_as_often_as_their_probability_says() {
+        let probabilities = [0.5, 0.25, 0.125, 0.125];
+        let ids = draws(&tiny::constant(&probabilities), SampleSettings::default(), 0, 4000);
+        for (id, probability) in (0..).zip(probabilities) {
+            let found = ids.iter().filter(|&&drawn| drawn == id).count() as f64 / 4000.0;
+            assert!((found - probability).abs() < 0.04, "{found} is not {probability}"); // five standard deviations
+        }
+    }
+
+    #[test]
+    fn the_seed_and_the_samples_index_decide_every_draw() {
+        let model = tiny::drawn(5, 1.0);
+        let seeded = |seed| SampleSettings { seed, ..SampleSettings::default() };
+        assert_eq!(draws(&model, seeded(1), 3, 50), draws(&model, seeded(1), 3, 50));
+        assert_ne!(draws(&model, seeded(1), 3, 50), draws(&model, seeded(1), 4, 50));
+        assert_ne!(draws(&model, seeded(1), 3, 50), draws(&model, seeded(2), 3, 50));
+    }
+
+    #[test]
+    fn a_fork_goes_on_as_a_sample_of_its_own() {
+        let model = tiny::drawn(5, 1.0);
+        let evaluator = model.evaluator().unwrap();
+        let first = Sampler::new(&evaluator, SampleSettings::default(), &[0], 0).unwrap();
+        let forked: Vec<u32> = first.fork(7).take(20).map(|drawn| drawn.unwrap().id).collect();
+        assert_eq!(forked, draws(&model, SampleSettings::default(), 7, 20));
+    }
+
+    #[test]
+    fn what_is_drawn_is_fed_back_and_its_nats_are_the_models_own() {
+        let model = tiny::drawn(5, 2.0);
+        let evaluator = model.evaluator().unwrap();
+        let filters = Filters { temperature: 0.5, top_k: 3, ..Filters::default() };
+        let settings = SampleSettings { filters, ..SampleSettings::default() };
+        let sampler = Sampler::new(&evaluator, settings, &[0], 0).unwrap();
+        let drawn: Vec<Drawn> = sampler.take(20).map(|drawn| drawn.unwrap()).collect();
+        let ids: Vec<u32> = drawn.iter().map(|drawn| drawn.id).collect();
+        let wanted = crate::eval::score::Scorer::new(&model, Some(0)).unwrap().nats(&ids).unwrap();
+        let close = |(drawn, wanted): (&Drawn, Option<f64>)| (drawn.nats - wanted.unwrap()).abs() < 1e-9;
+        assert!(drawn.iter().zip(wanted).all(close));
+    }
+
+    #[test]
+    fn a_forbidden_type_never_appears() {
+        let settings = SampleSettings { forbidden: Some(0), ..SampleSettings::default() };
+        assert!(!draws(&tiny::constant(&[0.98, 0.01, 0.01]), settings, 0, 100).contains(&0));
+    }
+
+    #[test]
+    fn greedy_sampling_under_a_penalty_moves_on_from_what_it_said() {
+        let filters = Filters { temperature: 0.0, repetition_penalty: 1e6, ..Filters::default() };
+        let settings = SampleSettings { filters, repetition_window: 2, ..SampleSettings::default() };
+        // the context is 0; the two latest types are out, so the three likeliest take turns
+        assert_eq!(draws(&tiny::constant(&[0.4, 0.3, 0.2, 0.1]), settings, 0, 6), [1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_stop_the_sample() {
+        let model = tiny::constant(&[f64::NAN, 0.5]);
+        let evaluator = model.evaluator().unwrap();
+        let error = Sampler::new(&evaluator, SampleSettings::default(), &[0], 0).err().unwrap();
+        assert_eq!(error.exit_code(), 5);
+    }
+}

@@ -1,0 +1,241 @@
+//! From logits to the distribution that a token is drawn from: penalty, temperature, top-k, top-p, min-p.
+//!
+//! In this order, as the common libraries have it; probabilities are f64 and renormalized after each cut.
+
+use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+
+/// What the model's distribution goes through before a token is drawn from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filters {
+    /// Logits are divided by this; 0 takes the likeliest token always.
+    pub temperature: f64,
+    /// Only this many of the likeliest types; 0 keeps all.
+    pub top_k: usize,
+    /// Only the likeliest types that make up this probability together; 1 keeps all.
+    pub top_p: f64,
+    /// Only types with at least this share of the likeliest type's probability; 0 keeps all.
+    pub min_p: f64,
+    /// Positive logits of types seen lately are divided by this, negative ones multiplied (Keskar et al., 2019).
+    pub repetition_penalty: f64,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 }
+    }
+}
+
+/// A type that may be drawn, and its probability.
+pub type Candidate = (u32, f64);
+
+impl Filters {
+    /// Refuses settings that leave nothing to draw from.
+    pub fn validate(&self) -> Result<()> {
+        let ranges = [
+            ("temperature", self.temperature, self.temperature >= 0.0, "0 or more"),
+            ("top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1"),
+            ("min-p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1"),
+            ("repetition-penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "above 0"),
+        ];
+        match ranges.iter().find(|(_, value, valid, _)| !valid || !value.is_finite()) {
+            None => Ok(()),
+            Some((name, value, _, wanted)) => {
+                Err(Error::config(format!("{name} is {value}, wanted a number {wanted}")))
+            }
+        }
+    }
+
+    /// The candidates, likeliest first (the lower id where two are alike), with probabilities that sum to 1.
+    /// `recent` are the tokens that the repetition penalty holds against their types.
+    pub fn apply(
+        &self,
+        logits: &[f64],
+        recent: impl Iterator<Item = u32>,
+        forbidden: Option<u32>,
+    ) -> Vec<Candidate> {
+        let mut candidates = self.penalized(logits, recent);
+        candidates.retain(|&(id, _)| Some(id) != forbidden || logits.len() == 1);
+        candidates.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        if self.temperature == 0.0 {
+            candidates.truncate(1);
+        }
+        if self.top_k > 0 {
+            candidates.truncate(self.top_k);
+        }
+        softmax(&mut candidates, if self.temperature == 0.0 { 1.0 } else { self.temperature });
+        self.cut_top_p(&mut candidates);
+        self.cut_min_p(&mut candidates);
+        candidates
+    }
+
+    /// Logits by type, those of recent types made less likely.
+    fn penalized(&self, logits: &[f64], recent: impl Iterator<Item = u32>) -> Vec<Candidate> {
+        let mut all: Vec<Candidate> = (0..).zip(logits.iter().copied()).collect();
+        if self.repetition_penalty == 1.0 {
+            return all;
+        }
+        for id in recent.collect::<BTreeSet<u32>>() {
+            if let Some((_, logit)) = all.get_mut(id as usize) {
+                let factor = self.repetition_penalty;
+                *logit = if *logit > 0.0 { *logit / factor } else { *logit * factor };
+            }
+        }
+        all
+    }
+
+    /// Keeps the shortest head of the list whose probabilities reach `top_p`.
+    fn cut_top_p(&self, candidates: &mut Vec<Candidate>) {
+        if self.top_p >= 1.0 {
+            return;
+        }
+        let mut sum = 0.0;
+        let missing = candidates.iter().take_while(|(_, probability)| {
+            let short = sum < self.top_p;
+            sum += probability;
+            short
+        });
+        let kept = missing.count();
+        candidates.truncate(kept.max(1));
+        normalize(candidates);
+    }
+
+    fn cut_min_p(&self, candidates: &mut Vec<Candidate>) {
+        let Some(&(_, likeliest)) = candidates.first() else { return };
+        candidates.retain(|&(_, probability)| probability >= self.min_p * likeliest);
+        normalize(candidates);
+    }
+}
+
+/// Logits, the largest first, to probabilities.
+fn softmax(candidates: &mut [Candidate], temperature: f64) {
+    let Some(&(_, largest)) = candidates.first() else { return };
+    candidates.iter_mut().for_each(|(_, value)| *value = ((*value - largest) / temperature).exp());
+    normalize(candidates);
+}
+
+fn normalize(candidates: &mut [Candidate]) {
+    let sum: f64 = candidates.iter().map(|(_, value)| value).sum();
+    candidates.iter_mut().for_each(|(_, value)| *value /= sum);
+}
+
+/// The candidate at `uniform`, a number in [0, 1), of the cumulative distribution.
+pub fn draw(candidates: &[Candidate], uniform: f64) -> u32 {
+    let mut sum = 0.0;
+    let hit = candidates.iter().find(|(_, probability)| {
+        sum += probability;
+        uniform < sum
+    });
+    hit.or(candidates.last()).map_or(0, |&(id, _)| id) // `or`: rounding may leave the sum just below 1
+}
+
+/// −ln p of `id` under the softmax of the logits as they are.
+pub fn nats(logits: &[f64], id: u32) -> f64 {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.iter().map(|logit| (logit - largest).exp()).sum();
+    largest + sum.ln() - logits[id as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Logits whose softmax is 0.5, 0.25, 0.125, 0.125.
+    fn halves() -> Vec<f64> {
+        [0.5f64, 0.25, 0.125, 0.125].iter().map(|p| p.ln()).collect()
+    }
+
+    fn filtered(filters: &Filters) -> Vec<Candidate> {
+        filters.apply(&halves(), std::iter::empty(), None)
+    }
+
+    fn assert_close(found: &[Candidate], wanted: &[Candidate]) {
+        assert_eq!(found.len(), wanted.len(), "{found:?}");
+        for (found, wanted) in found.iter().zip(wanted) {
+            assert_eq!(found.0, wanted.0);
+            assert!((found.1 - wanted.1).abs() < 1e-12, "{found:?} is not {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn without_filters_the_distribution_is_the_models_own() {
+        assert_close(&filtered(&Filters::default()), &[(0, 0.5), (1, 0.25), (2, 0.125), (3, 0.125)]);
+    }
+
+    #[test]
+    fn temperature_one_half_squares_the_probabilities() {
+        // squares 16 : 4 : 1 : 1, sum 22
+        let found = filtered(&Filters { temperature: 0.5, ..Filters::default() });
+        assert_close(&found, &[(0, 16.0 / 22.0), (1, 4.0 / 22.0), (2, 1.0 / 22.0), (3, 1.0 / 22.0)]);
+    }
+
+    #[test]
+    fn temperature_zero_leaves_the_likeliest_type() {
+        assert_close(&filtered(&Filters { temperature: 0.0, ..Filters::default() }), &[(0, 1.0)]);
+    }
+
+    #[test]
+    fn top_k_keeps_the_k_likeliest_and_renormalizes() {
+        let found = filtered(&Filters { top_k: 2, ..Filters::default() });
+        assert_close(&found, &[(0, 2.0 / 3.0), (1, 1.0 / 3.0)]);
+    }
+
+    #[test]
+    fn top_p_keeps_the_type_that_crosses_the_line() {
+        let found = filtered(&Filters { top_p: 0.6, ..Filters::default() });
+        assert_close(&found, &[(0, 2.0 / 3.0), (1, 1.0 / 3.0)]); // 0.5 is short of 0.6, 0.75 is not
+        assert_close(&filtered(&Filters { top_p: 1e-9, ..Filters::default() }), &[(0, 1.0)]);
+    }
+
+    #[test]
+    fn min_p_is_relative_to_the_likeliest_type() {
+        let found = filtered(&Filters { min_p: 0.4, ..Filters::default() });
+        assert_close(&found, &[(0, 2.0 / 3.0), (1, 1.0 / 3.0)]); // 0.25 ≥ 0.4 · 0.5, 0.125 is not
+    }
+
+    #[test]
+    fn the_repetition_penalty_divides_positive_logits_and_multiplies_negative_ones() {
+        let filters = Filters { repetition_penalty: 2.0, ..Filters::default() };
+        let found = filters.penalized(&[3.0, -1.0, 3.0, -1.0], [0, 1, 0].into_iter());
+        assert_eq!(found, [(0, 1.5), (1, -2.0), (2, 3.0), (3, -1.0)]); // once, however often it was seen
+    }
+
+    #[test]
+    fn a_forbidden_type_is_never_a_candidate() {
+        let found = Filters::default().apply(&halves(), std::iter::empty(), Some(0));
+        assert_close(&found, &[(1, 0.5), (2, 0.25), (3, 0.25)]);
+    }
+
+    #[test]
+    fn a_draw_walks_the_cumulative_distribution() {
+        let candidates = [(7, 0.5), (3, 0.25), (9, 0.25)];
+        let drawn = [0.0, 0.499, 0.5, 0.749, 0.75, 0.999_999].map(|uniform| draw(&candidates, uniform));
+        assert_eq!(drawn, [7, 7, 3, 3, 9, 9]);
+    }
+
+    #[test]
+    fn huge_logits_do_not_overflow() {
+        let found =
+            Filters { temperature: 1e-3, ..Filters::default() }.apply(&[1e6, -1e6], std::iter::empty(), None);
+        assert_close(&found, &[(0, 1.0), (1, 0.0)]);
+        assert_eq!(nats(&[1e6, -1e6], 1), 2e6);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_name() {
+        let wrong = [
+            ("temperature", Filters { temperature: -1.0, ..Filters::default() }),
+            ("temperature", Filters { temperature: f64::NAN, ..Filters::default() }),
+            ("temperature", Filters { temperature: f64::INFINITY, ..Filters::default() }),
+            ("top-p", Filters { top_p: 0.0, ..Filters::default() }),
+            ("top-p", Filters { top_p: 1.1, ..Filters::default() }),
+            ("min-p", Filters { min_p: -0.1, ..Filters::default() }),
+            ("repetition-penalty", Filters { repetition_penalty: 0.0, ..Filters::default() }),
+        ];
+        for (name, filters) in wrong {
+            let message = filters.validate().expect_err(name).to_string();
+            assert!(message.starts_with(name), "{message}");
+        }
+        assert!(Filters::default().validate().is_ok());
+    }
+}

@@ -1,0 +1,186 @@
+//! From a prompt to a text, passed on as it grows.
+
+use super::stop::StopStrings;
+use super::{Drawn, Sampler};
+use crate::config::Unit;
+use crate::data::{Decoder, Text, Tokenizer};
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::io;
+
+/// What a sample begins with.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// The text to show before the sample's own.
+    pub text: String,
+    /// Symbols that the vocabulary lacks.
+    pub unseen: u64,
+    context: Vec<u32>,
+    start: usize, // where the prompt's own tokens begin in `context`
+}
+
+impl Prompt {
+    /// Encodes `text`. The model reads a line end before it, as at the start of a text it was trained on.
+    ///
+    /// # Errors
+    /// If the tokenizer refuses the text.
+    pub fn new(tokenizer: &Tokenizer, text: &str) -> Result<Self> {
+        let encoded = tokenizer.encode(&Text::new(text.as_bytes().to_vec(), "the prompt"))?;
+        let mut ids = encoded.tokens.to_vec();
+        let mut shown = text;
+        if tokenizer.unit() == Unit::Word && !text.ends_with('\n') {
+            shown = text.trim_end(); // the sample's first word brings its own space
+            if ids.last().is_some_and(|&id| Some(id) == tokenizer.line_end_id()) {
+                ids.pop(); // the prompt's last line is to be continued
+            }
+        }
+        let mut context = Vec::from_iter(tokenizer.line_end_id());
+        if context.is_empty() && ids.is_empty() {
+            context.push(first_token(tokenizer));
+        }
+        let start = context.len();
+        context.extend(ids);
+        Ok(Self { text: shown.to_string(), unseen: encoded.unseen, context, start })
+    }
+
+    /// The tokens that the model reads before its first draw; at least one.
+    pub fn context(&self) -> &[u32] {
+        &self.context
+    }
+
+    /// A decoder that has seen the prompt, so that the sample joins on to it.
+    fn decoder<'a>(&self, tokenizer: &'a Tokenizer) -> Decoder<'a> {
+        let mut decoder = tokenizer.decoder();
+        for &id in &self.context[self.start..] {
+            decoder.push(id);
+        }
+        decoder
+    }
+}
+
+/// Something to begin with where there is no line end: a space, or else the first type.
+fn first_token(tokenizer: &Tokenizer) -> u32 {
+    (0..).zip(tokenizer.words()).find(|(_, word)| *word == " ").map_or(0, |(id, _)| id)
+}
+
+/// A finished sample.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Sample {
+    /// The text after the prompt, without the stop string that ended it.
+    pub text: String,
+    /// Tokens that were drawn.
+    pub tokens: u64,
+    /// Their −ln p under the model itself, before any filter.
+    pub nats: f64,
+    /// Whether a stop string ended it.
+    pub stopped: bool,
+}
+
+/// Draws up to `limit` tokens, or to one of `stops`; `show` gets the text in whole characters as it comes.
+///
+/// # Errors
+/// If the model gives a number that is not finite, or `show` fails.
+pub fn write(
+    sampler: impl Iterator<Item = Result<Drawn>>,
+    tokenizer: &Tokenizer,
+    prompt: &Prompt,
+    limit: usize,
+    stops: &[String],
+    mut show: impl FnMut(&str) -> io::Result<()>,
+) -> Result<Sample> {
+    let (mut decoder, mut watch) = (prompt.decoder(tokenizer), StopStrings::new(stops));
+    let mut sample = Sample::default();
+    let mut pass_on = |text: String, sample: &mut Sample| {
+        sample.text.push_str(&text);
+        show(&text).map_err(Error::io("standard output"))
+    };
+    for drawn in sampler.take(limit) {
+        let drawn = drawn?;
+        sample.tokens += 1;
+        sample.nats += drawn.nats;
+        pass_on(watch.push(&decoder.push(drawn.id)), &mut sample)?;
+        if watch.found() {
+            break;
+        }
+    }
+    let rest = watch.push(&decoder.finish()) + &watch.finish();
+    pass_on(rest, &mut sample)?;
+    sample.stopped = watch.found();
+    Ok(sample)
+}
+
+/// The text of one sample, all at once.
+///
+/// # Errors
+/// As [`write`].
+pub fn text(sampler: Sampler<'_>, tokenizer: &Tokenizer, prompt: &Prompt, limit: usize) -> Result<String> {
+    Ok(write(sampler, tokenizer, prompt, limit, &[], |_| Ok(()))?.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::tiny;
+
+    /// What `show` gets when the model draws `pieces`' tokens, and the sample.
+    fn written(tokenizer: &Tokenizer, prompt: &str, drawn: &str, stops: &[&str]) -> (Vec<String>, Sample) {
+        let prompt = Prompt::new(tokenizer, prompt).unwrap();
+        let ids = tokenizer.encode(&Text::from(drawn)).unwrap().tokens.to_vec();
+        let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
+        let (count, mut shown) = (ids.len(), Vec::new());
+        let sampler = ids.into_iter().map(|id| Ok(Drawn { id, nats: 0.5 }));
+        let show = |text: &str| {
+            shown.extend((!text.is_empty()).then(|| text.to_string()));
+            Ok(())
+        };
+        let sample = write(sampler, tokenizer, &prompt, count, &stops, show).unwrap();
+        (shown, sample)
+    }
+
+    #[test]
+    fn words_join_on_to_the_prompt_with_spaces_and_line_ends() {
+        let tokenizer = tiny::tokenizer(Unit::Word, "to be or not\nto be\n");
+        let (shown, sample) = written(&tokenizer, "to be ", "or not\nto", &[]);
+        assert_eq!(Prompt::new(&tokenizer, "to be ").unwrap().text, "to be");
+        assert_eq!(shown, [" or", " not", "\n", "to", "\n"]);
+        assert_eq!((sample.tokens, sample.nats, sample.stopped), (5, 2.5, false));
+    }
+
+    #[test]
+    fn bytes_are_shown_in_whole_characters() {
+        let tokenizer = tiny::tokenizer(Unit::Byte, "été\n");
+        assert_eq!(written(&tokenizer, "", "été", &[]).0, ["é", "t", "é"]);
+    }
+
+    #[test]
+    fn a_sample_that_ends_within_a_character_says_so() {
+        let tokenizer = tiny::tokenizer(Unit::Byte, "é\n");
+        let prompt = Prompt::new(&tokenizer, "").unwrap();
+        let first = tokenizer.encode(&Text::from("é")).unwrap().tokens.get(0);
+        let sampler = std::iter::once(Ok(Drawn { id: first, nats: 0.0 }));
+        assert_eq!(write(sampler, &tokenizer, &prompt, 1, &[], |_| Ok(())).unwrap().text, "\u{fffd}");
+    }
+
+    #[test]
+    fn a_stop_string_ends_the_sample_and_is_not_part_of_it() {
+        let tokenizer = tiny::tokenizer(Unit::Char, "abc\n");
+        let (_, sample) = written(&tokenizer, "a", "abcabc", &["ca"]);
+        assert_eq!((sample.text.as_str(), sample.tokens, sample.stopped), ("ab", 4, true));
+    }
+
+    #[test]
+    fn a_prompt_is_read_after_a_line_end_and_its_unseen_symbols_are_counted() {
+        let tokenizer = tiny::tokenizer(Unit::Char, "ab\n");
+        let prompt = Prompt::new(&tokenizer, "aXb").unwrap();
+        let word = |id: &u32| tokenizer.token(*id).to_string();
+        let read: Vec<String> = prompt.context().iter().map(word).collect();
+        assert_eq!((read.join("|").as_str(), prompt.unseen), ("\n|a|<unk>|b", 1));
+        assert_eq!(Prompt::new(&tokenizer, "").unwrap().context().len(), 1);
+    }
+
+    #[test]
+    fn without_line_ends_an_empty_prompt_begins_after_a_space() {
+        let tokenizer = tiny::tokenizer(Unit::Char, "ab ab");
+        assert_eq!(tokenizer.token(Prompt::new(&tokenizer, "").unwrap().context()[0]), " ");
+    }
+}

@@ -1,0 +1,151 @@
+//! Gradients against central differences in f64, and the kernels against the plain-tensor oracle.
+
+use candle_core::{DType, Device, Tensor, Var};
+use rhn::ops::recurrence::{self, HiddenMask};
+use rhn::ops::reference;
+use rhn::rng::Rng;
+
+fn random(name: &str, shape: &[usize], scale: f64, dtype: DType) -> Var {
+    let mut rng = Rng::keyed(11, name, 0);
+    let values: Vec<f64> = (0..shape.iter().product()).map(|_| scale * (2.0 * rng.uniform() - 1.0)).collect();
+    Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap())
+        .unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Largest difference, relative to the largest wanted magnitude; NaN counts as infinite.
+fn distance(found: &Tensor, wanted: &Tensor) -> f64 {
+    assert_eq!(found.dims(), wanted.dims());
+    let (found, wanted) = (values(found), values(wanted));
+    let size = wanted.iter().fold(1e-30, |a: f64, b| a.max(b.abs()));
+    let worst = found.iter().zip(&wanted).map(|(f, w)| (f - w).abs() / size);
+    worst.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) })
+}
+
+struct Case {
+    projected: Var,
+    recurrent: Var,
+    bias: Var,
+    state: Var,
+    weights: Var,
+    mask: HiddenMask,
+}
+
+impl Case {
+    fn new(time: usize, batch: usize, depth: usize, hidden: usize, masked: bool, dtype: DType) -> Self {
+        let scale = 1.0 / (hidden as f64).sqrt();
+        let mask = random("mask", &[batch, hidden], 1.0, dtype).ge(-0.5).unwrap().to_dtype(dtype).unwrap();
+        Self {
+            projected: random("projected", &[time, batch, 2 * hidden], 1.0, dtype),
+            recurrent: random("recurrent", &[depth, hidden, 2 * hidden], 1.5 * scale, dtype),
+            bias: random("bias", &[depth, 2 * hidden], 0.5, dtype),
+            state: random("state", &[batch, hidden], 0.8, dtype),
+            weights: random("weights", &[time, batch, hidden], 1.0, dtype),
+            mask: if masked { HiddenMask::Shared((mask / 0.75).unwrap()) } else { HiddenMask::None },
+        }
+    }
+
+    fn run(
+        &self,
+        f: impl Fn(&Tensor, &Tensor, &Tensor, &Tensor, &HiddenMask) -> rhn::error::Result<Tensor>,
+    ) -> [Tensor; 4] {
+        let outputs = f(&self.projected, &self.recurrent, &self.bias, &self.state, &self.mask).unwrap();
+        let grads = (&outputs * self.weights.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
+        let grad = |var: &Var| grads.get(var).expect("a gradient").clone();
+        [outputs.detach(), grad(&self.projected), grad(&self.recurrent), grad(&self.bias)]
+    }
+}
+
+#[test]
+fn the_recurrence_kernel_equals_the_oracle_forward_and_backward() {
+    let shapes =
+        [(1, 1, 1, 1), (3, 3, 2, 7), (5, 20, 3, 16), (35, 3, 1, 33), (2, 33, 10, 130), (2, 70, 2, 130)];
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+        for (time, batch, depth, hidden) in shapes {
+            for masked in [false, true] {
+                let case = Case::new(time, batch, depth, hidden, masked, dtype);
+                let (fast, slow) = (case.run(recurrence::rhn), case.run(reference::rhn));
+                for (what, (fast, slow)) in
+                    ["outputs", "projected", "recurrent", "bias"].iter().zip(fast.iter().zip(&slow))
+                {
+                    let distance = distance(fast, slow);
+                    assert!(
+                        distance <= tolerance,
+                        "{what} {dtype:?} T {time} B {batch} L {depth} H {hidden}: {distance:e}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_recurrence_kernel_has_the_gradient_of_central_differences() {
+    let case = Case::new(3, 2, 3, 5, true, DType::F64);
+    let loss = || -> f64 {
+        let outputs =
+            recurrence::rhn(&case.projected, &case.recurrent, &case.bias, &case.state, &case.mask).unwrap();
+        values(&(outputs * case.weights.as_tensor()).unwrap()).iter().sum()
+    };
+    let [_, projected, recurrent, bias] = case.run(recurrence::rhn);
+    for (name, var, grad) in [
+        ("projected", &case.projected, projected),
+        ("recurrent", &case.recurrent, recurrent),
+        ("bias", &case.bias, bias),
+    ] {
+        check_by_differences(name, var, &values(&grad), loss);
+    }
+}
+
+/// Every element of `var` moved by ± 1e-5: the loss must follow `grad`.
+fn check_by_differences(name: &str, var: &Var, grad: &[f64], loss: impl Fn() -> f64) {
+    const STEP: f64 = 1e-5;
+    let (shape, first) = (var.dims().to_vec(), values(var));
+    let at = |values: Vec<f64>| {
+        var.set(&Tensor::from_vec(values, shape.as_slice(), &Device::Cpu).unwrap()).unwrap();
+        loss()
+    };
+    for i in 0..first.len() {
+        let moved =
+            |by: f64| first.iter().enumerate().map(|(j, v)| if i == j { v + by } else { *v }).collect();
+        let slope = (at(moved(STEP)) - at(moved(-STEP))) / (2.0 * STEP);
+        assert!(
+            (slope - grad[i]).abs() <= 1e-7 * (1.0 + slope.abs()),
+            "{name}[{i}]: {} for {slope}",
+            grad[i]
+        );
+    }
+    at(first);
+}
+
+#[test]
+fn each_sublayer_halves_the_state_when_weights_are_zero() {
+    for depth in [1, 2, 5] {
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F64, &Device::Cpu).unwrap();
+        let state = Tensor::ones((1, 2), DType::F64, &Device::Cpu).unwrap();
+        let outputs = recurrence::rhn(
+            &zeros(&[1, 1, 4]),
+            &zeros(&[depth, 2, 4]),
+            &zeros(&[depth, 4]),
+            &state,
+            &HiddenMask::None,
+        );
+        assert_eq!(values(&outputs.unwrap()), [0.5f64.powi(depth as i32); 2]); // h = 0, t = 1/2
+    }
+}
+
+#[test]
+fn the_carry_uses_the_state_without_the_mask() {
+    // Transform gates shut: whatever the mask does, the state must come out as it went in.
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F64, &Device::Cpu).unwrap();
+    let shut = Tensor::new(&[[0.0f64, 0.0, -1e3, -1e3]], &Device::Cpu).unwrap();
+    let state = Tensor::new(&[[0.3f64, -0.7]], &Device::Cpu).unwrap();
+    for op in [recurrence::rhn, reference::rhn] {
+        let mask = HiddenMask::Shared(zeros(&[1, 2]));
+        let outputs = op(&zeros(&[2, 1, 4]), &zeros(&[1, 2, 4]), &shut, &state, &mask).unwrap();
+        assert_eq!(values(&outputs), [0.3, -0.7, 0.3, -0.7]);
+    }
+}
