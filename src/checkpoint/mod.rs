@@ -8,6 +8,8 @@ mod lock;
 mod manifest;
 mod open;
 mod read;
+#[cfg(feature = "hub")]
+mod remote;
 mod state;
 mod tensors;
 

@@ -5,8 +5,8 @@
 
 use super::directory::{LoadedFile, read_whole, write_set};
 use super::tensors;
-use crate::write;
 use crate::error::{Error, Result};
+use crate::write;
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;

@@ -108,7 +108,12 @@ fn check_fresh(args: &Args, out: &Path) -> Result<()> {
     }
 }
 
-fn prepare(args: &Args, recipe: Recipe, resumed: Option<&Resumed>, device: &candle_core::Device) -> Result<Session> {
+fn prepare(
+    args: &Args,
+    recipe: Recipe,
+    resumed: Option<&Resumed>,
+    device: &candle_core::Device,
+) -> Result<Session> {
     let tokenizer = match (resumed, &args.init_from) {
         (Some(resumed), _) => Some(resumed.tokenizer_path()),
         (None, Some(checkpoint)) => Some(checkpoint::resolve(checkpoint)?.join(checkpoint::TOKENIZER)),
@@ -117,8 +122,15 @@ fn prepare(args: &Args, recipe: Recipe, resumed: Option<&Resumed>, device: &cand
     Session::prepare(recipe, &args.data.places()?, tokenizer.as_deref(), args.precision.dtype(), device)
 }
 
-fn train(args: &Args, session: &Session, out: &Path, resumed: Option<&Resumed>, signals: Signals) -> Result<u8> {
-    let init_from = args.init_from.as_deref().map(|name| Checkpoint::open(&checkpoint::resolve(name)?)).transpose()?;
+fn train(
+    args: &Args,
+    session: &Session,
+    out: &Path,
+    resumed: Option<&Resumed>,
+    signals: Signals,
+) -> Result<u8> {
+    let init_from =
+        args.init_from.as_deref().map(|name| Checkpoint::open(&checkpoint::resolve(name)?)).transpose()?;
     let stepper = session.stepper(init_from.as_ref())?;
     introduce(session, stepper.parameters.count(), out, resumed);
     let limits = Limits { max_steps: args.max_steps, time: args.time_limit };
@@ -203,7 +215,8 @@ fn parse_time(text: &str) -> std::result::Result<Duration, String> {
         "d" => 86_400.0,
         unit => return Err(format!("unit {unit:?}: wanted s, m, h or d, as in 30m")),
     };
-    let number: f64 = digits.parse().map_err(|_| format!("{text:?} is not a time such as 90s, 30m, 8h or 2d"))?;
+    let number: f64 =
+        digits.parse().map_err(|_| format!("{text:?} is not a time such as 90s, 30m, 8h or 2d"))?;
     Duration::try_from_secs_f64(number * seconds).map_err(|error| format!("{text}: {error}"))
 }
 

@@ -21,7 +21,8 @@ pub fn report(session: &Session) -> Result<String> {
     }
     let model = LanguageModel::frozen(&session.model, &stepper.parameters, session.dtype, &session.device)?;
     let config = &session.recipe.train;
-    let lanes = Lanes::batched("validation", session.valid.tokens.len(), config.batch_size, config.bptt_steps)?;
+    let lanes =
+        Lanes::batched("validation", session.valid.tokens.len(), config.batch_size, config.bptt_steps)?;
     let (evaluator, state) = (model.evaluator()?, model.zero_state(lanes.count)?);
     let start = Instant::now();
     let (inputs, targets) = lanes.window(&session.valid.tokens, 0, &session.device)?;

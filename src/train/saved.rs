@@ -118,9 +118,13 @@ impl Resumed {
         let position: Position = found.json(STATE)?;
         let refuse = |name: &str, what: String| Error::checkpoint(found.path.join(name), what);
         if position.format != FORMAT {
-            return Err(refuse(STATE, format!("has format {}, this program reads {FORMAT}", position.format)));
+            return Err(refuse(
+                STATE,
+                format!("has format {}, this program reads {FORMAT}", position.format),
+            ));
         }
-        let text = std::str::from_utf8(found.bytes(RECIPE)?).map_err(|error| refuse(RECIPE, error.to_string()))?;
+        let text =
+            std::str::from_utf8(found.bytes(RECIPE)?).map_err(|error| refuse(RECIPE, error.to_string()))?;
         let recipe =
             Recipe::parse(text, Path::new(RECIPE)).map_err(|error| refuse(RECIPE, error.to_string()))?;
         Ok(Some(Self { position, recipe, found }))
@@ -166,7 +170,8 @@ fn differences(was: &Recipe, is: &Recipe) -> Vec<String> {
     let (was_leaves, is_leaves) = (leaves(was), leaves(is));
     let cosine = matches!(was.train.schedule, crate::config::train::Schedule::Cosine(_));
     let keys: std::collections::BTreeSet<&String> = was_leaves.keys().chain(is_leaves.keys()).collect();
-    let matters = |key: &&&String| !FREE.contains(&key.as_str()) || (cosine && key.as_str() == "train.epochs");
+    let matters =
+        |key: &&&String| !FREE.contains(&key.as_str()) || (cosine && key.as_str() == "train.epochs");
     let show = |value: Option<&String>| value.cloned().unwrap_or_else(|| "unset".into());
     keys.iter()
         .filter(matters)
@@ -209,7 +214,9 @@ pub fn published_files(session: &Session, parameters: &Parameters) -> Result<Vec
 pub fn save(out: &Path, session: &Session, stepper: &Stepper, position: &mut Position) -> Result<()> {
     let (updates, mut remembered) = stepper.optimizer.save();
     position.optimizer_updates = updates;
-    remembered.extend(stepper.state.save().into_iter().map(|(name, tensor): (String, Tensor)| (name, tensor.detach())));
+    remembered.extend(
+        stepper.state.save().into_iter().map(|(name, tensor): (String, Tensor)| (name, tensor.detach())),
+    );
     let mut files = published_files(session, &stepper.parameters)?;
     files.push((OPTIMIZER, save_tensors(&remembered)?));
     files.push((STATE, to_json(position)));

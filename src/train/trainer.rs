@@ -125,7 +125,11 @@ impl<'a> Trainer<'a> {
         self.seconds_before = self.position.seconds;
         // Before the validation of an epoch, its events of the same step are yet to come again.
         let validated = self.position.window < self.windows();
-        self.metrics.truncate_after(if validated { self.position.step } else { self.position.step.saturating_sub(1) })
+        self.metrics.truncate_after(if validated {
+            self.position.step
+        } else {
+            self.position.step.saturating_sub(1)
+        })
     }
 
     /// Trains to the recipe's end or a limit; the state is saved either way.
@@ -138,7 +142,8 @@ impl<'a> Trainer<'a> {
             ControlFlow::Break(stop) => {
                 self.save()?;
                 self.publish_something()?;
-                let event = json!({"event": "stop", "step": self.position.step, "reason": format!("{stop:?}")});
+                let event =
+                    json!({"event": "stop", "step": self.position.step, "reason": format!("{stop:?}")});
                 self.metrics.append(&event)?;
                 Ok(Outcome::Stopped(stop))
             }
@@ -191,7 +196,8 @@ impl<'a> Trainer<'a> {
             let start = Instant::now();
             let rate = self.rate.at(self.position.epoch, self.position.step);
             let window = self.position.window as usize;
-            let (inputs, targets) = self.session.lanes.window(&self.session.train.tokens, window, &self.session.device)?;
+            let (inputs, targets) =
+                self.session.lanes.window(&self.session.train.tokens, window, &self.session.device)?;
             let report = self.stepper.step(&inputs, &targets, self.position.step, rate)?;
             self.count(&report, rate, start.elapsed())?;
             if self.saved_at.elapsed().as_secs_f64() > 60.0 * self.session.recipe.train.save_minutes {
@@ -268,7 +274,8 @@ impl<'a> Trainer<'a> {
     /// Keeps the model if it is the best, tells how the epoch went, and sets out for the next.
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
         let epoch = self.position.epoch + 1;
-        let better = self.position.best.as_ref().is_none_or(|best| valid.nats_per_token < best.valid_nats_per_token);
+        let better =
+            self.position.best.as_ref().is_none_or(|best| valid.nats_per_token < best.valid_nats_per_token);
         if better {
             self.position.best = Some(Best {
                 epoch,
@@ -330,7 +337,8 @@ impl<'a> Trainer<'a> {
             let settings = SampleSettings { forbidden: tokenizer.unknown_id(), ..SampleSettings::default() };
             let sampler = Sampler::new(&evaluator, settings, prompt.context(), self.position.epoch)?;
             let text = sample::text::text(sampler, tokenizer, &prompt, SAMPLE_TOKENS)?;
-            let indented: Vec<String> = text.trim_end().lines().map(|line| format!("      | {line}")).collect();
+            let indented: Vec<String> =
+                text.trim_end().lines().map(|line| format!("      | {line}")).collect();
             self.line.print(&indented.join("\n"));
         }
         Ok(())
