@@ -1,4 +1,15 @@
 //! Recurrent highway language models: train, evaluate, score and sample.
+//!
+//! The rooms, each importing only from those below it:
+//!
+//! | room | what happens there |
+//! | --- | --- |
+//! | [`command`] | the command line: one file a command |
+//! | [`train`] | the step, the schedule, the loop, what is saved |
+//! | [`eval`], [`sample`] | perplexity, surprisal, text |
+//! | [`model`], [`checkpoint`] | embedding, cells, output; directories that are whole or refused |
+//! | [`config`], [`data`], [`metrics`] | recipes; corpora, vocabularies, lanes; one JSON line an event |
+//! | [`ops`], [`error`], [`rng`] | kernels beside their oracles; one error; one keyed generator |
 
 pub mod checkpoint;
 pub mod command;
@@ -11,3 +22,4 @@ pub mod model;
 pub mod ops;
 pub mod rng;
 pub mod sample;
+pub mod train;

@@ -46,6 +46,9 @@ pub struct TrainConfig {
     /// Stop after this many epochs without a better validation loss; 0 never does.
     #[serde(default)]
     pub patience: u64,
+    /// Begin each epoch with the state that the last one left instead of zero (Kim et al.).
+    #[serde(default)]
+    pub carry_state: bool,
     /// Save the training state at least this often, in minutes; it is saved at each epoch's end anyway.
     #[serde(default = "ten")]
     pub save_minutes: f64,

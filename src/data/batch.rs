@@ -1,0 +1,118 @@
+//! Lanes and windows: a stream of tokens cut into contiguous lanes that are read side by side.
+
+use super::tokens::Tokens;
+use crate::error::{Error, Result};
+use candle_core::{Device, Tensor};
+
+/// How a stream is laid out: `count` lanes, of which each predicts its first `predicted` tokens after the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lanes {
+    /// Lanes side by side.
+    pub count: usize,
+    /// Tokens that each lane predicts.
+    pub predicted: usize,
+    length: usize,
+    steps: usize,
+}
+
+impl Lanes {
+    /// `count` lanes of equal length, the tail dropped; whole windows of `steps`, again without the tail.
+    ///
+    /// # Errors
+    /// If the `tokens` of the text called `place` are too few for one window.
+    pub fn batched(place: &str, tokens: usize, count: usize, steps: usize) -> Result<Self> {
+        if count == 0 || steps == 0 {
+            return Err(Error::config("a batch and a window must be at least 1"));
+        }
+        let length = tokens / count;
+        let windows = length.saturating_sub(1) / steps;
+        if windows == 0 {
+            let wanted = count.saturating_mul(steps.saturating_add(1));
+            return Err(Error::data(
+                place,
+                format!(
+                    "{tokens} tokens are too few: {count} lanes with a window of {steps} steps need at least {wanted}; \
+                     make batch_size or bptt_steps smaller"
+                ),
+            ));
+        }
+        Ok(Self { count, length, predicted: windows * steps, steps })
+    }
+
+    /// One lane over everything, in windows of at most `steps`.
+    ///
+    /// # Errors
+    /// If there is no token after the first.
+    pub fn stream(place: &str, tokens: usize, steps: usize) -> Result<Self> {
+        if tokens < 2 {
+            let what = "at least 2 are needed: the first is context, the second is predicted";
+            return Err(Error::data(place, format!("{tokens} tokens are too few; {what}")));
+        }
+        Ok(Self { count: 1, length: tokens, predicted: tokens - 1, steps })
+    }
+
+    /// Where each window starts within its lane, and how many steps it has.
+    pub fn windows(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (steps, end) = (self.steps, self.predicted);
+        (0..end).step_by(steps).map(move |start| (start, steps.min(end - start)))
+    }
+
+    /// How many windows there are.
+    pub fn window_count(&self) -> usize {
+        self.predicted.div_ceil(self.steps)
+    }
+
+    /// Window number `index`: its inputs and its targets, `(time, batch)` of u32 each.
+    pub fn window(&self, tokens: &Tokens, index: usize, device: &Device) -> Result<(Tensor, Tensor)> {
+        let start = index * self.steps;
+        let steps = self.steps.min(self.predicted - start);
+        let part = |start| self.part(tokens, start, steps, device);
+        Ok((part(start)?, part(start + 1)?))
+    }
+
+    /// `(time, batch)`: `steps` tokens of every lane from `start` on.
+    fn part(&self, tokens: &Tokens, start: usize, steps: usize, device: &Device) -> Result<Tensor> {
+        let mut lane_major = vec![0u32; self.count * steps];
+        for (lane, out) in lane_major.chunks_exact_mut(steps).enumerate() {
+            tokens.copy_to(lane * self.length + start, out);
+        }
+        Ok(Tensor::from_vec(lane_major, (self.count, steps), device)?.t()?.contiguous()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lanes, Tokens};
+    use candle_core::Device;
+
+    fn window(lanes: Lanes, tokens: &Tokens, index: usize) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
+        let (inputs, targets) = lanes.window(tokens, index, &Device::Cpu).unwrap();
+        (inputs.to_vec2().unwrap(), targets.to_vec2().unwrap())
+    }
+
+    #[test]
+    fn lanes_are_contiguous_and_windows_follow_each_other() {
+        let tokens = Tokens::U8((0..23).collect());
+        let lanes = Lanes::batched("test", 23, 2, 5).unwrap(); // two lanes of 11, two windows of 5
+        assert_eq!((lanes.window_count(), lanes.predicted), (2, 10));
+        let (inputs, targets) = window(lanes, &tokens, 0);
+        assert_eq!(inputs, [[0, 11], [1, 12], [2, 13], [3, 14], [4, 15]]);
+        assert_eq!(targets, [[1, 12], [2, 13], [3, 14], [4, 15], [5, 16]]);
+        assert_eq!(window(lanes, &tokens, 1).0[0], [5, 16]);
+    }
+
+    #[test]
+    fn a_stream_predicts_every_token_but_the_first() {
+        let tokens = Tokens::U8((0..8).collect());
+        let lanes = Lanes::stream("test", 8, 5).unwrap();
+        assert_eq!(lanes.windows().collect::<Vec<_>>(), [(0, 5), (5, 2)]);
+        assert_eq!(window(lanes, &tokens, 1), (vec![vec![5], vec![6]], vec![vec![6], vec![7]]));
+    }
+
+    #[test]
+    fn a_text_too_short_for_its_lanes_is_an_error_that_says_what_is_needed() {
+        let message = Lanes::batched("tiny.txt (train)", 23, 4, 5).unwrap_err().to_string();
+        assert!(message.contains("tiny.txt (train)") && message.contains("at least 24"), "{message}");
+        assert!(Lanes::stream("tiny.txt", 1, 5).is_err());
+    }
+}

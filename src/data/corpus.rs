@@ -1,0 +1,189 @@
+//! A corpus: three splits of text, from a name, a path, the standard input or the hub.
+
+use super::fetch::{Wanted, fetch, hex, keep};
+use super::hub::{HubFile, SCHEME};
+use super::places::Places;
+use super::registry::{Entry, SourceFile};
+use super::split::{self, Cut};
+use super::text::Text;
+use super::{archive, directory};
+use crate::config::{CorpusConfig, Unit};
+use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// Tiny Shakespeare, so that there is something to train on without a network.
+static SHAKESPEARE: &[u8] = include_bytes!("../../data/tiny-shakespeare.txt");
+
+/// Three splits of text.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    /// Its name, or the path it was read from.
+    pub name: String,
+    /// What a model learns from; never empty.
+    pub train: Text,
+    /// What decides which weights are kept.
+    pub valid: Text,
+    /// What results are reported on; empty if the corpus has no such split.
+    pub test: Text,
+    /// The SHA-256 of training, validation and test text one after another; of one file: its own.
+    pub sha256: String,
+}
+
+impl Corpus {
+    /// Finds, verifies and splits the corpus that `config.name` says: a known name, `-` for the standard input,
+    /// `hf://datasets/…`, a file or a directory. Fetches what is known and not on this machine.
+    ///
+    /// # Errors
+    /// If there is no such corpus, or it is not what it should be, or has no text for a split.
+    pub fn open(config: &CorpusConfig, places: &Places) -> Result<Self> {
+        let name = config.name.as_str();
+        let [train, valid, test] = match places.registry.get(name) {
+            Some(entry) => known(entry, config, places)?,
+            None if name == "-" => cut(Text::read_stdin()?, config)?,
+            None if name.starts_with(SCHEME) => cut(Text::read(&HubFile::parse(name)?.get()?)?, config)?,
+            None => from_path(Path::new(name), config, places)?,
+        };
+        let hash = Sha256::new().chain_update(train.bytes()).chain_update(valid.bytes());
+        let sha256 = hex(hash.chain_update(test.bytes()));
+        Ok(Self { name: name.to_owned(), train, valid, test, sha256 })
+    }
+
+    /// The splits with their names.
+    pub fn splits(&self) -> [(&'static str, &Text); 3] {
+        [("train", &self.train), ("valid", &self.valid), ("test", &self.test)]
+    }
+}
+
+fn from_path(path: &Path, config: &CorpusConfig, places: &Places) -> Result<[Text; 3]> {
+    if path.is_dir() {
+        return directory::splits(path);
+    }
+    if !path.exists() {
+        return Err(places.registry.unknown(&config.name));
+    }
+    cut(Text::read(path)?, config)
+}
+
+fn cut(text: Text, config: &CorpusConfig) -> Result<[Text; 3]> {
+    if text.is_empty() {
+        return Err(Error::data(&text.source, "is empty; wanted text to train on"));
+    }
+    split::by_percent(&text, config.split, Cut::Line)
+}
+
+fn known(entry: &Entry, config: &CorpusConfig, places: &Places) -> Result<[Text; 3]> {
+    if entry.built_in {
+        // Cut exactly where others cut it, so that numbers compare.
+        let text = Text::new(SHAKESPEARE.to_vec(), &entry.name);
+        return split::by_percent(&text, config.split, Cut::Char);
+    }
+    if let Some(words) = &entry.letters_of {
+        let words = places.registry.get(words).ok_or_else(|| places.registry.unknown(words))?;
+        return Ok(known(words, config, places)?.map(|text| Text::new(letters(text.bytes()), &text.source)));
+    }
+    let texts = entry.files.iter().map(|file| obtain(entry, file, places)).collect::<Result<Vec<_>>>()?;
+    match <[Text; 3]>::try_from(texts) {
+        Ok(splits) => Ok(splits),
+        Err(one) => match entry.split_bytes {
+            Some(sizes) => split::by_bytes(&one[0], sizes, config.unit == Unit::Byte),
+            None => split::by_percent(&one[0], config.split, Cut::Char),
+        },
+    }
+}
+
+/// The characters of a text of words: lines without space around them, `_` for each space inside.
+fn letters(words: &[u8]) -> Vec<u8> {
+    let mut letters = Vec::with_capacity(words.len());
+    for line in words.split_inclusive(|&byte| byte == b'\n') {
+        letters.extend(line.trim_ascii().iter().map(|&byte| if byte == b' ' { b'_' } else { byte }));
+        letters.push(b'\n');
+    }
+    letters
+}
+
+/// Where a file of a corpus is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// The file itself.
+    Plain(PathBuf),
+    /// The archive with the file in it.
+    Packed(PathBuf),
+}
+
+/// Looks for a file of a corpus, then for its archive.
+pub fn find(entry: &Entry, file: &SourceFile, places: &Places) -> Option<Held> {
+    let plain = places.find(&entry.name, &file.names).map(Held::Plain);
+    let packed = || places.find(&entry.name, std::slice::from_ref(&file.archive.as_ref()?.name)).map(Held::Packed);
+    plain.or_else(packed)
+}
+
+fn obtain(entry: &Entry, file: &SourceFile, places: &Places) -> Result<Text> {
+    match find(entry, file, places) {
+        Some(held) => read(file, &held),
+        None => read(file, &fetch_file(entry, file, places)?),
+    }
+}
+
+fn read(file: &SourceFile, held: &Held) -> Result<Text> {
+    let wanted = Wanted { bytes: file.bytes, sha256: &file.sha256 };
+    match (held, &file.archive) {
+        (Held::Packed(path), Some(packed)) => {
+            let content = archive::extract(path, &packed.member, file.bytes)?;
+            let source = path.join(&packed.member);
+            wanted.check(&source, content.len() as u64, &super::fetch::sha256(&content))?;
+            Ok(Text::new(content, source))
+        }
+        (Held::Plain(path) | Held::Packed(path), _) => Ok(Text::new(wanted.read(path)?, path)),
+    }
+}
+
+/// Fetches a file of a corpus, or the archive that it comes in, into the store.
+///
+/// # Errors
+/// If it cannot be had or kept.
+pub fn fetch_file(entry: &Entry, file: &SourceFile, places: &Places) -> Result<Held> {
+    match &file.archive {
+        Some(packed) => {
+            let path = places.kept(&entry.name, &packed.name);
+            let wanted = Wanted { bytes: packed.bytes, sha256: &packed.sha256 };
+            fetch(&packed.urls, wanted, &path).map_err(|error| advise(error, entry))?;
+            Ok(Held::Packed(path))
+        }
+        None => {
+            let path = places.kept(&entry.name, &file.names[0]);
+            let wanted = Wanted { bytes: file.bytes, sha256: &file.sha256 };
+            fetch(&file.urls, wanted, &path).map_err(|error| advise(error, entry))?;
+            Ok(Held::Plain(path))
+        }
+    }
+}
+
+fn advise(error: Error, entry: &Entry) -> Error {
+    match error {
+        Error::Data { path, what } => {
+            let advice = format!("\nif you have a copy: rhn data fetch {} --from FILE|DIR", entry.name);
+            Error::Data { path, what: what + &advice }
+        }
+        other => other,
+    }
+}
+
+/// Takes a file of a corpus from the user's own copy `from`, a file or a directory, into the store.
+///
+/// # Errors
+/// If it is not there, or is another file.
+pub fn take_file(entry: &Entry, file: &SourceFile, from: &Path, places: &Places) -> Result<PathBuf> {
+    let held = if from.is_dir() {
+        let copy = Places { given: vec![from.to_path_buf()], usual: vec![], ..places.clone() };
+        find(entry, file, &copy)
+    } else {
+        let packed = file.archive.as_ref().is_some_and(|_| from.extension().is_some_and(|end| end == "zip"));
+        from.is_file().then(|| if packed { Held::Packed(from.into()) } else { Held::Plain(from.into()) })
+    };
+    let held = held.ok_or_else(|| Error::data(from, format!("has no {}", file.names.join(" or "))))?;
+    let text = read(file, &held)?;
+    let path = places.kept(&entry.name, &file.names[0]);
+    keep(text.bytes(), &path)?;
+    Ok(path)
+}

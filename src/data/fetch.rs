@@ -1,0 +1,198 @@
+//! Files from the network: bounded, verified, written aside and renamed.
+
+use super::hub::{HubFile, SCHEME};
+use crate::error::{Error, Result};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a file must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256 in hexadecimal digits.
+    pub sha256: &'a str,
+}
+
+const MOST_REDIRECTS: u32 = 5;
+
+/// Bytes a second below which a transfer is given up.
+const SLOWEST: u64 = 50_000;
+
+/// The SHA-256 of these bytes in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::new().chain_update(bytes))
+}
+
+/// The digest in hexadecimal digits.
+pub(crate) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Wanted<'_> {
+    /// Refuses content of another size or hash.
+    ///
+    /// # Errors
+    /// If they differ: names what was found and what was wanted.
+    pub fn check(&self, source: impl AsRef<Path>, bytes: u64, sha256: &str) -> Result<()> {
+        if bytes != self.bytes {
+            let what = format!("is {bytes} bytes, wanted {}: another file, or an incomplete copy", self.bytes);
+            return Err(Error::data(source, what));
+        }
+        if !sha256.eq_ignore_ascii_case(self.sha256) {
+            let what = format!("has SHA-256 {sha256}, wanted {}: another or a damaged file", self.sha256);
+            return Err(Error::data(source, what));
+        }
+        Ok(())
+    }
+
+    /// Reads a file that must be this one.
+    ///
+    /// # Errors
+    /// If it cannot be read or is another.
+    pub fn read(&self, path: &Path) -> Result<Vec<u8>> {
+        let bytes = fs::metadata(path).map_err(Error::io(path))?.len();
+        if bytes != self.bytes {
+            self.check(path, bytes, "")?; // before reading what may be huge
+        }
+        let content = fs::read(path).map_err(Error::io(path))?;
+        self.check(path, content.len() as u64, &sha256(&content))?;
+        Ok(content)
+    }
+}
+
+/// Fetches a file from the first of `urls` that has it, verified, to `path`.
+///
+/// # Errors
+/// If none has it: says what was wrong with each.
+pub fn fetch(urls: &[String], wanted: Wanted<'_>, path: &Path) -> Result<()> {
+    let mut refusals = Vec::new();
+    for url in urls {
+        match fetch_one(url, wanted, path) {
+            Err(Error::Data { path, what }) => refusals.push(format!("\n  {}: {what}", path.display())),
+            other => return other, // fetched, or this machine is at fault
+        }
+    }
+    let what = format!("is not on this machine and cannot be fetched:{}", refusals.concat());
+    Err(Error::data(path, what))
+}
+
+fn fetch_one(url: &str, wanted: Wanted<'_>, path: &Path) -> Result<()> {
+    let announced = format!("fetching {url} ({})", HumanBytes(wanted.bytes));
+    if !std::io::stderr().is_terminal() {
+        eprintln!("{announced}");
+    }
+    if url.starts_with(SCHEME) {
+        let held = HubFile::parse(url)?.get()?;
+        return store(&mut File::open(&held).map_err(Error::io(&held))?, url, wanted, path);
+    }
+    if !url.starts_with("https://") && !url.starts_with("http://") {
+        return Err(Error::data(url, "wanted an http, https or hf address"));
+    }
+    let response = agent(wanted.bytes).get(url).call().map_err(|error| Error::data(url, error.to_string()))?;
+    let body = response.into_body();
+    if let Some(bytes) = body.content_length().filter(|&bytes| bytes != wanted.bytes) {
+        wanted.check(url, bytes, "")?;
+    }
+    store(&mut body.into_reader(), url, wanted, path)
+}
+
+fn agent(bytes: u64) -> ureq::Agent {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    ureq::Agent::config_builder()
+        .timeout_resolve(seconds(15))
+        .timeout_connect(seconds(15))
+        .timeout_recv_response(seconds(60))
+        .timeout_recv_body(seconds(60 + bytes / SLOWEST))
+        .max_redirects(MOST_REDIRECTS)
+        .accept_encoding("identity") // sizes are those of the file itself
+        .user_agent(concat!("rhn/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into()
+}
+
+/// Copies from `reader` to a file aside while hashing; only the right content gets the name `path`.
+fn store(reader: &mut dyn Read, source: &str, wanted: Wanted<'_>, path: &Path) -> Result<()> {
+    let mut aside = Aside::create(path)?;
+    let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
+    let progress = progress(wanted.bytes);
+    // A body longer than wanted is left after one byte too many.
+    let mut reader = reader.take(wanted.bytes + 1);
+    loop {
+        let count = match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) => {
+                let what = format!("broke off after {bytes} of {} bytes: {error}", wanted.bytes);
+                return Err(Error::data(source, what));
+            }
+        };
+        hash.update(&buffer[..count]);
+        aside.write(&buffer[..count])?;
+        bytes += count as u64;
+        progress.set_position(bytes);
+    }
+    progress.finish_and_clear();
+    if bytes > wanted.bytes {
+        return Err(Error::data(source, format!("has more than the {} bytes wanted", wanted.bytes)));
+    }
+    wanted.check(source, bytes, &hex(hash))?;
+    aside.commit()
+}
+
+/// A bar on the standard error if that is a terminal, else nothing.
+fn progress(bytes: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bytes:>10} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}");
+    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Writes content that is already verified to `path`, aside and renamed.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn keep(content: &[u8], path: &Path) -> Result<()> {
+    let mut aside = Aside::create(path)?;
+    aside.write(content)?;
+    aside.commit()
+}
+
+/// A file under a name of its own until it is whole; removed if it never is.
+struct Aside {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Aside {
+    fn create(path: &Path) -> Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
+        let file = File::create(&temporary).map_err(Error::io(&temporary))?;
+        Ok(Self { file, temporary, path: path.to_path_buf() })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(Error::io(&self.temporary))
+    }
+
+    fn commit(self) -> Result<()> {
+        self.file.sync_all().map_err(Error::io(&self.temporary))?;
+        fs::rename(&self.temporary, &self.path).map_err(Error::io(&self.path))?;
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        #[cfg(unix)] // elsewhere a directory cannot be opened
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder))?;
+        Ok(())
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.temporary); // gone already once it was renamed
+    }
+}

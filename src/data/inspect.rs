@@ -1,0 +1,119 @@
+//! What a corpus holds: sizes, tokens, types, lines, symbols outside the vocabulary.
+
+use super::corpus::Corpus;
+use super::text::Text;
+use super::tokenizer::{Tokenizer, count_chars};
+use crate::config::{CorpusConfig, Unit};
+use crate::error::Result;
+use serde::Serialize;
+use std::fmt;
+
+/// What a corpus holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Its name or path.
+    pub corpus: String,
+    /// What a token is.
+    pub unit: Unit,
+    /// Types in the vocabulary, which comes from the training split.
+    pub vocab_size: usize,
+    /// The SHA-256 of the splits one after another.
+    pub sha256: String,
+    /// Training, validation, test.
+    pub splits: Vec<Split>,
+}
+
+/// What a split holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Split {
+    /// `train`, `valid` or `test`.
+    pub split: &'static str,
+    /// Bytes as read.
+    pub bytes: u64,
+    /// Characters as read.
+    pub chars: u64,
+    /// Tokens.
+    pub tokens: usize,
+    /// Different tokens.
+    pub types: usize,
+    /// Lines.
+    pub lines: u64,
+    /// Characters of the longest line.
+    pub longest_line: u64,
+    /// Symbols that the vocabulary lacks.
+    pub oov_tokens: u64,
+}
+
+impl Report {
+    /// Cuts the whole corpus into tokens and counts.
+    ///
+    /// # Errors
+    /// If the text cannot be cut by the unit.
+    pub fn new(corpus: &Corpus, config: &CorpusConfig) -> Result<Self> {
+        let tokenizer = Tokenizer::build(config, &corpus.train)?;
+        let splits = corpus.splits().map(|(name, text)| inspect(name, text, &tokenizer));
+        Ok(Self {
+            corpus: corpus.name.clone(),
+            unit: config.unit,
+            vocab_size: tokenizer.vocab_size(),
+            sha256: corpus.sha256.clone(),
+            splits: splits.into_iter().collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<Split> {
+    let encoded = tokenizer.encode(text)?;
+    let mut seen = vec![false; tokenizer.vocab_size()];
+    encoded.tokens.iter().for_each(|id| seen[id as usize] = true);
+    let lines = || text.bytes().split_inclusive(|&byte| byte == b'\n');
+    let length = |line: &[u8]| count_chars(line.strip_suffix(b"\n").unwrap_or(line));
+    Ok(Split {
+        split,
+        bytes: encoded.bytes,
+        chars: encoded.chars,
+        tokens: encoded.tokens.len(),
+        types: seen.iter().filter(|&&seen| seen).count(),
+        lines: lines().count() as u64,
+        longest_line: lines().map(length).max().unwrap_or(0),
+        oov_tokens: encoded.unseen,
+    })
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = format!("{:?}", self.unit).to_lowercase();
+        writeln!(f, "{}: {} {unit} types, SHA-256 {}", self.corpus, grouped(self.vocab_size as u64), self.sha256)?;
+        let heads = ["bytes", "chars", "tokens", "types", "lines", "longest line", "OOV"];
+        write!(f, "{:6}", "split")?;
+        heads.iter().try_for_each(|head| write!(f, "{head:>13}"))?;
+        for split in &self.splits {
+            let (tokens, types) = (split.tokens as u64, split.types as u64);
+            let (lines, longest) = (split.lines, split.longest_line);
+            write!(f, "\n{:6}", split.split)?;
+            let counts = [split.bytes, split.chars, tokens, types, lines, longest, split.oov_tokens];
+            counts.iter().try_for_each(|&count| write!(f, "{:>13}", grouped(count)))?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with a comma at each thousand.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let comma = |(at, digit): (usize, char)| {
+        let group = at > 0 && (digits.len() - at).is_multiple_of(3);
+        group.then_some(',').into_iter().chain([digit])
+    };
+    digits.chars().enumerate().flat_map(comma).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

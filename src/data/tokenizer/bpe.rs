@@ -1,0 +1,202 @@
+//! Byte-level byte-pair encoding, and any other tokenizer of the `tokenizers` library.
+
+use super::byte_level::{display, to_bytes};
+use super::json::{BYTE_ORDER_MARK, replace_pattern};
+use super::quiet::quietly;
+use super::{Encoded, UNKNOWN};
+use crate::data::text::Text;
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper};
+
+/// Types to train unless the recipe says how many.
+const DEFAULT_TYPES: usize = 4096;
+
+/// One type a byte: no text is outside such a vocabulary.
+const BYTES: usize = 256;
+
+/// No vocabulary is larger; ids above would make tables that fit no memory.
+const MOST_TYPES: usize = 1 << 24;
+
+/// Bytes that are cut at a time: the library keeps about a hundred bytes a token.
+const PIECE: usize = 1 << 20;
+
+/// A tokenizer of the library, and what this program needs to know about it.
+#[derive(Clone, Debug)]
+pub(super) struct Bpe {
+    inner: tokenizers::Tokenizer,
+    words: Vec<String>,
+    /// The bytes of each type, where the vocabulary is byte-level.
+    bytes: Option<Vec<Vec<u8>>>,
+    unknown: Option<u32>,
+    /// Whether text may be cut before a line's end without changing its tokens.
+    plain: bool,
+}
+
+impl Bpe {
+    /// Trains `vocab_size` types (0: 4,096) on the text.
+    pub(super) fn train(vocab_size: usize, text: &Text) -> Result<Self> {
+        let types = if vocab_size == 0 { DEFAULT_TYPES } else { vocab_size };
+        if !(BYTES..=MOST_TYPES).contains(&types) {
+            let what = format!("corpus.vocab_size is {types}: byte pairs need {BYTES} to {MOST_TYPES} types");
+            return Err(Error::config(what));
+        }
+        let content = text.as_str()?;
+        let alphabet = ByteLevel::alphabet().into_iter().collect();
+        let builder = BpeTrainerBuilder::new().vocab_size(types).min_frequency(2);
+        let mut trainer: TrainerWrapper = builder.initial_alphabet(alphabet).show_progress(false).build().into();
+        let mut inner = tokenizers::Tokenizer::new(BPE::default());
+        inner.with_normalizer(mark_remover()).map_err(|error| Error::config(error.to_string()))?;
+        inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+        inner.with_decoder(Some(ByteLevel::default()));
+        let trained = quietly(|| inner.train(&mut trainer, pieces(content, PIECE / 16)).map(drop));
+        flatten(trained).map_err(|what| Error::data(&text.source, format!("no byte pairs: {what}")))?;
+        Self::new(inner).map_err(|what| Error::data(&text.source, what))
+    }
+
+    /// Takes what the library loaded; says what is wrong with it.
+    pub(super) fn new(mut inner: tokenizers::Tokenizer) -> std::result::Result<Self, String> {
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| error.to_string())?;
+        let vocabulary = inner.get_vocab(true);
+        let types = vocabulary.values().max().map_or(0, |&id| id as usize + 1);
+        if !(1..=MOST_TYPES).contains(&types) {
+            return Err(format!("ids reach up to {types}, wanted a vocabulary of 1 to {MOST_TYPES} types"));
+        }
+        let names = in_order(vocabulary, types);
+        let bytes = is_byte_level(&inner).then(|| type_bytes(&inner, &names));
+        let words = match &bytes {
+            Some(bytes) => bytes.iter().map(|bytes| display(bytes)).collect(),
+            None => names,
+        };
+        let unknown = unknown_type(&inner).and_then(|name| inner.token_to_id(&name));
+        let plain = is_plain(&inner);
+        Ok(Self { inner, words, bytes, unknown, plain })
+    }
+
+    pub(super) fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    pub(super) fn unknown(&self) -> Option<u32> {
+        self.unknown
+    }
+
+    /// The library's own tokenizer.
+    pub(super) fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.inner
+    }
+
+    /// The bytes of each type, where the vocabulary is byte-level.
+    pub(super) fn bytes(&self) -> Option<&[Vec<u8>]> {
+        self.bytes.as_deref()
+    }
+
+    pub(super) fn line_end(&self) -> Option<u32> {
+        let encoding = quietly(|| self.inner.encode_fast("\n", false)).ok()?.ok()?;
+        <[u32; 1]>::try_from(encoding.get_ids()).ok().map(|[id]| id)
+    }
+
+    pub(super) fn encode(&self, text: &Text) -> Result<Encoded> {
+        let content = text.as_str()?;
+        let mut encoded = Encoded::new(content.as_bytes(), self.words.len(), 0);
+        let size = if self.plain { PIECE } else { usize::MAX };
+        for piece in pieces(content, size) {
+            let encoding = flatten(quietly(|| self.inner.encode(piece, false)))
+                .map_err(|what| Error::data(&text.source, format!("cannot be cut into tokens: {what}")))?;
+            let ids = encoding.get_ids();
+            if let (true, [first, ..], [(_, end), ..]) =
+                (encoded.tokens.is_empty(), ids, encoding.get_offsets())
+            {
+                let end = self.bytes.as_ref().map_or(*end, |bytes| bytes[*first as usize].len());
+                encoded.measure_first(&content.as_bytes()[..end.min(content.len())]);
+            }
+            encoded.unseen += self.unseen(piece, ids);
+            ids.iter().for_each(|&id| encoded.tokens.push(id));
+        }
+        Ok(encoded)
+    }
+
+    /// Unknown tokens, and bytes that a plain byte-level vocabulary left out.
+    fn unseen(&self, piece: &str, ids: &[u32]) -> u64 {
+        let unknown = ids.iter().filter(|&&id| Some(id) == self.unknown).count() as u64;
+        let Some(bytes) = self.bytes.as_ref().filter(|_| self.plain && unknown == 0) else { return unknown };
+        let kept: usize = ids.iter().map(|&id| bytes[id as usize].len()).sum();
+        piece.len().saturating_sub(kept) as u64
+    }
+}
+
+/// An error, or a panic's message, as text.
+fn flatten<T>(result: std::result::Result<tokenizers::Result<T>, String>) -> std::result::Result<T, String> {
+    result.and_then(|result| result.map_err(|error| error.to_string()))
+}
+
+/// Cuts a text into parts of `size` bytes or somewhat more, each but the first beginning with a line feed that
+/// follows something visible. GPT-2's pattern always ends a piece there, so no token is cut.
+fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> + Send {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let from = size.min(rest.len());
+        let is_cut = |at: &usize| {
+            let before = rest.as_bytes()[..*at].last();
+            rest.as_bytes()[*at] == b'\n' && before.is_some_and(u8::is_ascii_graphic)
+        };
+        let cut = (from..rest.len()).find(is_cut).unwrap_or(rest.len());
+        let (piece, left) = rest.split_at(cut);
+        rest = left;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// The types' names by id; ids that no type has get an empty name.
+fn in_order(vocabulary: HashMap<String, u32>, types: usize) -> Vec<String> {
+    let mut names = vec![String::new(); types];
+    for (name, id) in vocabulary {
+        names[id as usize] = name;
+    }
+    names
+}
+
+fn is_byte_level(inner: &tokenizers::Tokenizer) -> bool {
+    matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)))
+}
+
+/// The bytes of each type; added types are written as they are.
+fn type_bytes(inner: &tokenizers::Tokenizer, names: &[String]) -> Vec<Vec<u8>> {
+    let added = inner.get_added_tokens_decoder();
+    let bytes = |(name, id): (&String, u32)| match added.contains_key(&id) {
+        true => name.clone().into_bytes(),
+        false => to_bytes(name).unwrap_or_else(|| name.clone().into_bytes()),
+    };
+    names.iter().zip(0..).map(bytes).collect()
+}
+
+fn unknown_type(inner: &tokenizers::Tokenizer) -> Option<String> {
+    match inner.get_model() {
+        ModelWrapper::BPE(model) => model.unk_token.clone(),
+        ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
+        ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
+        ModelWrapper::Unigram(_) => Some(UNKNOWN.to_owned()),
+    }
+}
+
+/// Takes away a byte order mark, so that other programs that load this file do as this one does.
+fn mark_remover() -> Option<NormalizerWrapper> {
+    serde_json::from_value(replace_pattern(BYTE_ORDER_MARK, "")).ok()
+}
+
+/// Byte-level with GPT-2's pattern and nothing around it that changes text, as trained here.
+fn is_plain(inner: &tokenizers::Tokenizer) -> bool {
+    let split = match inner.get_pre_tokenizer() {
+        Some(PreTokenizerWrapper::ByteLevel(level)) => level.use_regex && !level.add_prefix_space,
+        _ => false,
+    };
+    let as_json = |normalizer: &NormalizerWrapper| serde_json::to_value(normalizer).ok();
+    let normalizer = inner.get_normalizer().and_then(as_json);
+    let untouched = normalizer.is_none_or(|found| found == replace_pattern(BYTE_ORDER_MARK, ""));
+    split && untouched && is_byte_level(inner) && inner.get_added_tokens_decoder().is_empty()
+}

@@ -1,0 +1,192 @@
+//! From text to token ids and back, by words, characters, bytes or byte pairs.
+
+mod bpe;
+mod byte_level;
+mod decoder;
+mod json;
+mod quiet;
+mod table;
+mod word;
+
+pub use decoder::Decoder;
+
+use crate::config::{CorpusConfig, Unit};
+use crate::data::text::Text;
+use crate::data::tokens::Tokens;
+use crate::error::{Error, Result};
+use std::path::Path;
+
+/// The type that stands for symbols outside the vocabulary.
+pub const UNKNOWN: &str = "<unk>";
+
+/// The type that ends a line where tokens are words.
+pub const END_OF_LINE: &str = "<eos>";
+
+/// Cuts text into tokens. Its vocabulary comes from the training split alone, or from a `tokenizer.json`.
+#[derive(Clone, Debug)]
+pub struct Tokenizer(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Word(word::WordTable),
+    Char(table::CharTable),
+    Byte(table::ByteTable),
+    Bpe(Box<bpe::Bpe>),
+}
+
+/// A text as token ids, and what it measured.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// The ids, in order.
+    pub tokens: Tokens,
+    /// Characters of the text as read, a byte order mark apart; of bytes, those that begin a character.
+    pub chars: u64,
+    /// Bytes of the text as read, a byte order mark apart.
+    pub bytes: u64,
+    /// Characters up to the end of the first token, which a model does not predict.
+    pub first_chars: u64,
+    /// Bytes up to the end of the first token.
+    pub first_bytes: u64,
+    /// Symbols that the vocabulary lacks: they became `<unk>`, or were left out where there is none.
+    pub unseen: u64,
+}
+
+impl Encoded {
+    fn new(content: &[u8], vocab_size: usize, capacity: usize) -> Self {
+        Self {
+            tokens: Tokens::with_capacity(vocab_size, capacity),
+            chars: count_chars(content),
+            bytes: content.len() as u64,
+            first_chars: 0,
+            first_bytes: 0,
+            unseen: 0,
+        }
+    }
+
+    fn measure_first(&mut self, first: &[u8]) {
+        (self.first_chars, self.first_bytes) = (count_chars(first), first.len() as u64);
+    }
+}
+
+/// Characters in UTF-8 text: bytes that are no continuation.
+pub(crate) fn count_chars(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|&&byte| byte & 0xc0 != 0x80).count() as u64
+}
+
+impl Tokenizer {
+    /// The vocabulary of the training split, or what `config.tokenizer` names.
+    ///
+    /// # Errors
+    /// If the text is empty or is not UTF-8 where the unit needs it, or the settings cannot be met.
+    pub fn build(config: &CorpusConfig, train: &Text) -> Result<Self> {
+        if let Some(path) = &config.tokenizer {
+            return Self::load_for(config.unit, path);
+        }
+        if train.is_empty() {
+            return Err(Error::data(&train.source, "no text to take a vocabulary from"));
+        }
+        Ok(Self(match config.unit {
+            Unit::Word => Kind::Word(word::WordTable::build(config, train.as_str()?)),
+            Unit::Char => Kind::Char(table::CharTable::build(config.unknown, train.as_str()?)),
+            Unit::Byte => Kind::Byte(table::ByteTable::build(config.unknown, train.bytes())),
+            Unit::Bpe => Kind::Bpe(Box::new(bpe::Bpe::train(config.vocab_size, train)?)),
+        }))
+    }
+
+    fn load_for(unit: Unit, path: &Path) -> Result<Self> {
+        let loaded = Self::load(path)?;
+        if loaded.unit() == unit {
+            return Ok(loaded);
+        }
+        let (found, wanted) = (loaded.unit(), unit);
+        Err(Error::config(format!("{}: cuts by {found:?}, and corpus.unit says {wanted:?}", path.display())))
+    }
+
+    /// Reads a `tokenizer.json`, written here or by another program.
+    ///
+    /// # Errors
+    /// `Error::Checkpoint` if the file is too large or is no tokenizer.
+    pub fn load(path: &Path) -> Result<Self> {
+        json::load(path).map(Self)
+    }
+
+    /// What the Python `tokenizers` library loads to the same ids.
+    pub fn to_json(&self) -> String {
+        json::write(&self.0)
+    }
+
+    /// What a token is.
+    pub fn unit(&self) -> Unit {
+        match &self.0 {
+            Kind::Word(_) => Unit::Word,
+            Kind::Char(_) => Unit::Char,
+            Kind::Byte(_) => Unit::Byte,
+            Kind::Bpe(_) => Unit::Bpe,
+        }
+    }
+
+    /// How many types there are; every id is below it.
+    pub fn vocab_size(&self) -> usize {
+        self.words().len()
+    }
+
+    /// The id of `<unk>`, if the vocabulary has it.
+    pub fn unknown_id(&self) -> Option<u32> {
+        match &self.0 {
+            Kind::Word(table) => table.unknown(),
+            Kind::Char(table) => table.unknown(),
+            Kind::Byte(table) => table.unknown(),
+            Kind::Bpe(bpe) => bpe.unknown(),
+        }
+    }
+
+    /// The id that ends a line, if there is one: a context to begin with.
+    pub fn line_end_id(&self) -> Option<u32> {
+        match &self.0 {
+            Kind::Word(table) => table.id(END_OF_LINE),
+            Kind::Char(table) => table.id('\n'),
+            Kind::Byte(table) => table.id(b'\n'),
+            Kind::Bpe(bpe) => bpe.line_end(),
+        }
+    }
+
+    /// Cuts a text. Symbols outside the vocabulary are counted, never an error.
+    ///
+    /// Words, characters and byte pairs are cut from text without its byte order mark; characters take CR LF
+    /// for a line's end; bytes are taken as they are.
+    ///
+    /// # Errors
+    /// If the text is not UTF-8 and the unit is not bytes.
+    pub fn encode(&self, text: &Text) -> Result<Encoded> {
+        match &self.0 {
+            Kind::Word(table) => Ok(table.encode(text.as_str()?)),
+            Kind::Char(table) => Ok(table.encode(text.as_str()?)),
+            Kind::Byte(table) => Ok(table.encode(text.bytes())),
+            Kind::Bpe(bpe) => bpe.encode(text),
+        }
+    }
+
+    /// A type as people read it; bytes that are no UTF-8 by themselves look like `<0xE9>`. Empty for an id
+    /// outside the vocabulary.
+    pub fn token(&self, id: u32) -> &str {
+        self.words().get(id as usize).map_or("", String::as_str)
+    }
+
+    /// Every type as people read it, in the order of the ids.
+    pub fn words(&self) -> &[String] {
+        match &self.0 {
+            Kind::Word(table) => table.words(),
+            Kind::Char(table) => table.words(),
+            Kind::Byte(table) => table.words(),
+            Kind::Bpe(bpe) => bpe.words(),
+        }
+    }
+
+    /// Turns ids into text as they come.
+    pub fn decoder(&self) -> Decoder<'_> {
+        Decoder::new(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

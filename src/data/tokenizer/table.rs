@@ -1,0 +1,149 @@
+//! Characters and bytes: one table look-up a symbol. Ids go by code point or byte value, `<unk>` is last.
+
+use super::byte_level::display;
+use super::{Encoded, UNKNOWN};
+use std::collections::{BTreeSet, HashMap};
+
+const ABSENT: u32 = u32::MAX;
+
+/// A vocabulary of Unicode scalar values.
+#[derive(Clone, Debug)]
+pub(super) struct CharTable {
+    words: Vec<String>,
+    ascii: [u32; 128],
+    others: HashMap<char, u32>,
+    unknown: Option<u32>,
+}
+
+/// The characters of a text, with CR LF read as LF, and where each begins.
+fn chars(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let bytes = text.as_bytes();
+    text.char_indices().filter(|&(at, char)| char != '\r' || bytes.get(at + 1) != Some(&b'\n'))
+}
+
+impl CharTable {
+    pub(super) fn build(add_unknown: bool, text: &str) -> Self {
+        let (mut ascii, mut others) = ([false; 128], BTreeSet::new());
+        for (_, char) in chars(text) {
+            match ascii.get_mut(char as usize) {
+                Some(seen) => *seen = true,
+                None => drop(others.insert(char)),
+            }
+        }
+        let ascii = (0..128u8).filter(|&code| ascii[code as usize]).map(char::from);
+        Self::from_symbols(ascii.chain(others).collect(), add_unknown)
+    }
+
+    fn from_symbols(symbols: Vec<char>, add_unknown: bool) -> Self {
+        let words = symbols.iter().map(char::to_string).chain(add_unknown.then(|| UNKNOWN.to_owned()));
+        // Without duplicates or foreign entries this cannot fail.
+        Self::from_words(words.collect()).expect("symbols are single characters")
+    }
+
+    /// The table with these types in the order of their ids; none if one is more than a character.
+    pub(super) fn from_words(words: Vec<String>) -> Option<Self> {
+        let mut table = Self { words: vec![], ascii: [ABSENT; 128], others: HashMap::new(), unknown: None };
+        for (word, id) in words.iter().zip(0..) {
+            let mut letters = word.chars();
+            match (letters.next(), letters.next()) {
+                (Some(char), None) if char.is_ascii() => table.ascii[char as usize] = id,
+                (Some(char), None) => drop(table.others.insert(char, id)),
+                _ if word == UNKNOWN => table.unknown = Some(id),
+                _ => return None,
+            }
+        }
+        table.words = words;
+        Some(table)
+    }
+
+    pub(super) fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    pub(super) fn unknown(&self) -> Option<u32> {
+        self.unknown
+    }
+
+    #[inline]
+    pub(super) fn id(&self, char: char) -> Option<u32> {
+        match self.ascii.get(char as usize) {
+            Some(&id) => (id != ABSENT).then_some(id),
+            None => self.others.get(&char).copied(),
+        }
+    }
+
+    pub(super) fn encode(&self, text: &str) -> Encoded {
+        let mut encoded = Encoded::new(text.as_bytes(), self.words.len(), 0);
+        encoded.tokens = super::Tokens::with_capacity(self.words.len(), encoded.chars as usize);
+        for (at, char) in chars(text) {
+            let id = self.id(char);
+            encoded.unseen += u64::from(id.is_none());
+            if let Some(id) = id.or(self.unknown) {
+                if encoded.tokens.is_empty() {
+                    encoded.measure_first(&text.as_bytes()[..at + char.len_utf8()]);
+                }
+                encoded.tokens.push(id);
+            }
+        }
+        encoded
+    }
+}
+
+/// A vocabulary of bytes.
+#[derive(Clone, Debug)]
+pub(super) struct ByteTable {
+    words: Vec<String>,
+    symbols: Vec<u8>,
+    ids: [u32; 256],
+    unknown: Option<u32>,
+}
+
+impl ByteTable {
+    pub(super) fn build(add_unknown: bool, text: &[u8]) -> Self {
+        let mut seen = [false; 256];
+        text.iter().for_each(|&byte| seen[byte as usize] = true);
+        Self::from_symbols((0..=255).filter(|&byte| seen[byte as usize]).collect(), add_unknown)
+    }
+
+    /// The table with these bytes in the order of their ids, and `<unk>` after them if wanted.
+    pub(super) fn from_symbols(symbols: Vec<u8>, add_unknown: bool) -> Self {
+        let mut ids = [ABSENT; 256];
+        symbols.iter().zip(0..).for_each(|(&byte, id)| ids[byte as usize] = id);
+        let words = symbols.iter().map(|&byte| display(&[byte])).chain(add_unknown.then(|| UNKNOWN.into()));
+        Self { words: words.collect(), ids, unknown: add_unknown.then_some(symbols.len() as u32), symbols }
+    }
+
+    pub(super) fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// The bytes in the order of their ids.
+    pub(super) fn symbols(&self) -> &[u8] {
+        &self.symbols
+    }
+
+    pub(super) fn unknown(&self) -> Option<u32> {
+        self.unknown
+    }
+
+    #[inline]
+    pub(super) fn id(&self, byte: u8) -> Option<u32> {
+        let id = self.ids[byte as usize];
+        (id != ABSENT).then_some(id)
+    }
+
+    pub(super) fn encode(&self, text: &[u8]) -> Encoded {
+        let mut encoded = Encoded::new(text, self.words.len(), text.len());
+        for (at, &byte) in text.iter().enumerate() {
+            let id = self.id(byte);
+            encoded.unseen += u64::from(id.is_none());
+            if let Some(id) = id.or(self.unknown) {
+                if encoded.tokens.is_empty() {
+                    encoded.measure_first(&text[..=at]);
+                }
+                encoded.tokens.push(id);
+            }
+        }
+        encoded
+    }
+}

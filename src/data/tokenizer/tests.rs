@@ -1,0 +1,271 @@
+//! Every unit: ids, counts, and the way back.
+
+use super::Tokenizer;
+use crate::config::{CorpusConfig, Unit};
+use crate::data::text::Text;
+
+fn config(unit: Unit, unknown: bool) -> CorpusConfig {
+    let split = [90.0, 5.0, 5.0];
+    CorpusConfig { name: "text".into(), unit, unknown, min_count: 1, vocab_size: 0, tokenizer: None, split }
+}
+
+fn build(unit: Unit, unknown: bool, text: &str) -> Tokenizer {
+    Tokenizer::build(&config(unit, unknown), &Text::from(text)).unwrap()
+}
+
+fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    tokenizer.encode(&Text::from(text)).unwrap().tokens.to_vec()
+}
+
+fn decode(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+    let mut decoder = tokenizer.decoder();
+    let mut text: String = ids.iter().map(|&id| decoder.push(id)).collect();
+    text.push_str(&decoder.finish());
+    text
+}
+
+#[test]
+fn words_go_by_count_then_by_first_occurrence() {
+    let tokenizer = build(Unit::Word, true, "b a\nc a\n");
+    assert_eq!(tokenizer.words(), ["a", "<eos>", "b", "c", "<unk>"]); // 2, 2, 1, 1
+    assert_eq!((tokenizer.unknown_id(), tokenizer.line_end_id()), (Some(4), Some(1)));
+}
+
+#[test]
+fn every_line_ends_with_eos_even_an_empty_or_unfinished_one() {
+    let tokenizer = build(Unit::Word, false, "a b\n\n a");
+    let tokens: Vec<&str> = ids(&tokenizer, "a b\n\n a").into_iter().map(|id| tokenizer.token(id)).collect();
+    assert_eq!(tokens, ["a", "b", "<eos>", "<eos>", "a", "<eos>"]);
+    assert_eq!(ids(&tokenizer, "a\r\nb\r\n"), ids(&tokenizer, "\u{feff}a\nb")); // CR is whitespace
+}
+
+#[test]
+fn an_unk_of_the_text_itself_is_the_unknown_type() {
+    let tokenizer = build(Unit::Word, true, "<unk> a\n");
+    assert_eq!(tokenizer.vocab_size(), 3);
+    let encoded = tokenizer.encode(&Text::from("<unk> b\n")).unwrap();
+    assert_eq!((encoded.tokens.get(0), encoded.tokens.get(1)), (0, 0));
+    assert_eq!(encoded.unseen, 1); // b; the text's own <unk> was seen
+}
+
+#[test]
+fn rare_words_are_cut_by_count_and_by_size_but_eos_and_unk_stay() {
+    let text = Text::from("a a a b b c\n");
+    let settings = CorpusConfig { min_count: 2, ..config(Unit::Word, true) };
+    let words = |settings| Tokenizer::build(&settings, &text).unwrap().words().to_vec();
+    assert_eq!(words(settings.clone()), ["a", "b", "<eos>", "<unk>"]);
+    assert_eq!(words(CorpusConfig { vocab_size: 3, ..settings }), ["a", "<eos>", "<unk>"]);
+}
+
+#[test]
+fn chars_and_bytes_go_by_code_and_unk_is_last() {
+    let chars = build(Unit::Char, true, "éba\n");
+    assert_eq!(chars.words(), ["\n", "a", "b", "é", "<unk>"]);
+    let bytes = build(Unit::Byte, true, "éba\n");
+    assert_eq!(bytes.words(), ["\n", "a", "b", "<0xA9>", "<0xC3>", "<unk>"]);
+    assert_eq!(ids(&bytes, "é"), [4, 3]);
+    assert_eq!((chars.line_end_id(), bytes.line_end_id()), (Some(0), Some(0)));
+}
+
+#[test]
+fn unseen_symbols_become_unk_or_are_left_out_and_are_counted() {
+    for unit in [Unit::Word, Unit::Char, Unit::Byte] {
+        for (unknown, length) in [(true, 5), (false, 3)] {
+            let tokenizer = build(unit, unknown, "a b\n");
+            let text = if unit == Unit::Word { "a x b y\n" } else { "axby " };
+            let encoded = tokenizer.encode(&Text::from(text)).unwrap();
+            assert_eq!((encoded.tokens.len(), encoded.unseen), (length, 2), "{unit:?} {unknown}");
+        }
+    }
+}
+
+#[test]
+fn carriage_returns_before_line_feeds_are_dropped_from_chars_and_kept_in_bytes() {
+    let chars = build(Unit::Char, false, "a\r\nb\rc");
+    assert_eq!(chars.words(), ["\n", "\r", "a", "b", "c"]); // the CR without LF is a character
+    let encoded = chars.encode(&Text::from("a\r\nb")).unwrap();
+    assert_eq!((encoded.tokens.len(), encoded.chars, encoded.bytes), (3, 4, 4)); // measured as read
+    assert_eq!(ids(&build(Unit::Byte, false, "a\r\n"), "a\r\n").len(), 3);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_symbol_but_three_bytes() {
+    let marked = "\u{feff}ab";
+    for (unit, tokens) in [(Unit::Char, 2), (Unit::Word, 2), (Unit::Bpe, 2), (Unit::Byte, 5)] {
+        let encoded = build(unit, false, marked).encode(&Text::from(marked)).unwrap();
+        assert_eq!(encoded.tokens.len(), tokens, "{unit:?}");
+        assert_eq!(encoded.bytes, if unit == Unit::Byte { 5 } else { 2 }, "{unit:?}");
+    }
+}
+
+#[test]
+fn nul_is_a_symbol_like_any_other() {
+    for unit in [Unit::Char, Unit::Byte, Unit::Bpe] {
+        let tokenizer = build(unit, false, "a\0b");
+        assert_eq!(decode(&tokenizer, &ids(&tokenizer, "b\0a")), "b\0a", "{unit:?}");
+    }
+}
+
+#[test]
+fn the_first_token_is_measured_with_what_precedes_it() {
+    let first = |unit, text: &str| {
+        let encoded = build(unit, false, "é b\n").encode(&Text::from(text)).unwrap();
+        (encoded.first_chars, encoded.first_bytes)
+    };
+    assert_eq!(first(Unit::Word, "  éb b\n"), (4, 5));
+    assert_eq!(first(Unit::Word, "\nb\n"), (1, 1));
+    assert_eq!(first(Unit::Char, "éb"), (1, 2));
+    assert_eq!(first(Unit::Char, "xé"), (2, 3)); // x is left out
+    assert_eq!(first(Unit::Byte, "éb"), (1, 1)); // the byte that begins the character
+    assert_eq!(first(Unit::Bpe, "b b"), (1, 1));
+    assert_eq!(first(Unit::Char, ""), (0, 0));
+}
+
+#[test]
+fn text_comes_back_from_its_ids() {
+    let text = "To be, or not to be: é – 東京 🎭\nthat is\tthe question\n";
+    for unit in [Unit::Char, Unit::Byte, Unit::Bpe] {
+        let tokenizer = build(unit, true, text);
+        assert_eq!(decode(&tokenizer, &ids(&tokenizer, text)), text, "{unit:?}");
+    }
+    let words = build(Unit::Word, true, text);
+    assert_eq!(decode(&words, &ids(&words, text)), text.replace('\t', " "));
+}
+
+#[test]
+fn a_decoder_gives_whole_characters_only() {
+    let tokenizer = build(Unit::Byte, false, "é🎭a");
+    let mut decoder = tokenizer.decoder();
+    let parts: Vec<String> = ids(&tokenizer, "é🎭").into_iter().map(|id| decoder.push(id)).collect();
+    assert_eq!(parts, ["", "é", "", "", "", "🎭"]);
+    let broken = ids(&tokenizer, "🎭");
+    assert_eq!(decoder.push(broken[0]), "");
+    assert_eq!(decoder.push(ids(&tokenizer, "a")[0]), "\u{fffd}a"); // what began can no longer be completed
+    assert_eq!(decoder.push(broken[0]), "");
+    assert_eq!(decoder.finish(), "\u{fffd}");
+    assert_eq!((decoder.push(10_000), decoder.finish()), (String::new(), String::new()));
+}
+
+#[test]
+fn byte_pairs_are_trained_alike_each_time_and_longer_than_a_byte() {
+    let text = "the cat and the dog and the bird\n".repeat(20);
+    let settings = CorpusConfig { vocab_size: 270, ..config(Unit::Bpe, true) };
+    let train = || Tokenizer::build(&settings, &Text::from(text.as_str())).unwrap();
+    let tokenizer = train();
+    assert_eq!(tokenizer.to_json(), train().to_json());
+    assert_eq!(tokenizer.vocab_size(), 270);
+    assert!(tokenizer.words().contains(&" the".to_owned()), "{:?}", tokenizer.words());
+    assert_eq!(tokenizer.line_end_id(), Some(ids(&tokenizer, "\n")[0]));
+    assert_eq!(decode(&tokenizer, &ids(&tokenizer, "zebra é\n")), "zebra é\n"); // no text is outside
+}
+
+#[test]
+fn too_few_byte_pairs_are_refused() {
+    let settings = CorpusConfig { vocab_size: 100, ..config(Unit::Bpe, true) };
+    let message = Tokenizer::build(&settings, &Text::from("text")).unwrap_err().to_string();
+    assert!(message.contains("vocab_size is 100"), "{message}");
+}
+
+#[test]
+fn a_text_cut_in_pieces_has_the_tokens_of_the_whole() {
+    let line = "A line, with  spaces \n\n \n and tabs\t\nИ ещё строка\n";
+    let tokenizer = build(Unit::Bpe, false, line);
+    let long = line.repeat((3 << 20) / line.len()); // three pieces
+    let once = ids(&tokenizer, line.repeat(2).as_str());
+    let twice = ids(&tokenizer, line.repeat(3).as_str());
+    let period = &twice[once.len()..]; // what one more line adds, once the text has begun
+    let whole = ids(&tokenizer, &long);
+    assert_eq!(whole.len(), once.len() + (long.len() / line.len() - 2) * period.len());
+    assert_eq!(decode(&tokenizer, &whole), long);
+}
+
+#[test]
+fn what_was_saved_loads_to_the_same_unit_and_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let text = "the cat <unk> é\n\nsat\r\n";
+    for unit in [Unit::Word, Unit::Char, Unit::Byte, Unit::Bpe] {
+        for unknown in [true, false] {
+            let tokenizer = build(unit, unknown, text);
+            std::fs::write(&path, tokenizer.to_json()).unwrap();
+            let loaded = Tokenizer::load(&path).unwrap();
+            assert_eq!(loaded.unit(), unit);
+            assert_eq!(loaded.words(), tokenizer.words());
+            assert_eq!(loaded.unknown_id(), tokenizer.unknown_id());
+            assert_eq!(ids(&loaded, "cat dog\nté\0"), ids(&tokenizer, "cat dog\nté\0"));
+            assert_eq!(loaded.to_json(), tokenizer.to_json());
+        }
+    }
+}
+
+#[test]
+fn a_given_tokenizer_must_cut_by_the_unit_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, build(Unit::Byte, false, "text").to_json()).unwrap();
+    let given = |unit| CorpusConfig { tokenizer: Some(path.clone()), ..config(unit, false) };
+    assert_eq!(Tokenizer::build(&given(Unit::Byte), &Text::from("other")).unwrap().vocab_size(), 3);
+    let message = Tokenizer::build(&given(Unit::Bpe), &Text::from("text")).unwrap_err().to_string();
+    assert!(message.contains("Byte") && message.contains("Bpe"), "{message}");
+}
+
+#[test]
+fn a_tokenizer_of_another_program_loads_through_its_library() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let foreign = r###"{"version": "1.0", "truncation": {"direction": "Right", "max_length": 2,
+        "strategy": "LongestFirst", "stride": 0}, "padding": null, "added_tokens": [],
+        "normalizer": {"type": "Lowercase"}, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": false},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 100, "vocab": {"[UNK]": 0, "play": 1, "##ing": 2, "##s": 3}}}"###;
+    std::fs::write(&path, foreign).unwrap();
+    let tokenizer = Tokenizer::load(&path).unwrap();
+    let encoded = tokenizer.encode(&Text::from("Playing plays x")).unwrap();
+    assert_eq!(encoded.tokens.to_vec(), [1, 2, 1, 3, 0]); // never truncated
+    assert_eq!((encoded.unseen, encoded.first_bytes, tokenizer.unknown_id()), (1, 4, Some(0)));
+    assert_eq!(decode(&tokenizer, &[1, 2, 1, 3]), "playing plays");
+}
+
+#[test]
+fn a_broken_tokenizer_is_an_error_that_names_the_file_never_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let good = build(Unit::Bpe, false, "the cat the cat").to_json();
+    let model = r#"{"version":"1.0","added_tokens":[],"normalizer":null,"model":{"type":"#;
+    let broken = [
+        "".to_owned(),
+        "{}".to_owned(),
+        "[[[[".to_owned(),
+        good[..good.len() / 2].to_owned(),
+        format!(r#"{model}"BPE","vocab":{{"a":0}},"merges":[["a","b"]]}}}}"#),
+        format!(r#"{model}"BPE","vocab":{{"a":4294967295}},"merges":[]}}}}"#),
+        format!(r#"{model}"BPE","vocab":{{}},"merges":[]}}}}"#),
+        format!(r#"{model}"BPE","continuing_subword_prefix":"@@","vocab":{{"a":0,"é":1,"aé":2}},"merges":["a é"]}}}}"#),
+        format!(r#"{model}"Unigram","vocab":[],"unk_id":7}}}}"#),
+        format!(r#"{model}"Unigram","vocab":[["",0.0]],"unk_id":0}}}}"#),
+        format!(r#"{model}"WordLevel","vocab":{{"a":-1}},"unk_token":"a"}}}}"#),
+        "[".repeat(100_000),
+    ];
+    for text in broken {
+        std::fs::write(&path, &text).unwrap();
+        match Tokenizer::load(&path) {
+            Err(error) => {
+                assert_eq!(error.exit_code(), 4);
+                assert!(error.to_string().contains("tokenizer.json"), "{error}");
+            }
+            Ok(tokenizer) => drop(tokenizer.encode(&Text::from("aé b"))), // odd, yet usable without a panic
+        }
+    }
+    let missing = Tokenizer::load(&folder.path().join("none.json")).unwrap_err().to_string();
+    assert!(missing.contains("none.json"), "{missing}");
+}
+
+#[test]
+fn a_tokenizer_larger_than_any_is_refused_unread() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::File::create(&path).unwrap().set_len((64 << 20) + 1).unwrap();
+    let message = Tokenizer::load(&path).unwrap_err().to_string();
+    assert!(message.contains("larger than 64 MiB"), "{message}");
+}

@@ -1,0 +1,124 @@
+//! A long row of token ids in the smallest integer that holds the vocabulary.
+
+/// Token ids, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tokens {
+    /// For at most 256 types.
+    U8(Vec<u8>),
+    /// For at most 65,536 types.
+    U16(Vec<u16>),
+    /// For any vocabulary.
+    U32(Vec<u32>),
+}
+
+impl Tokens {
+    /// An empty row for a vocabulary of `vocab_size` types, with room for `capacity` tokens.
+    pub fn with_capacity(vocab_size: usize, capacity: usize) -> Self {
+        match vocab_size {
+            0..=0x100 => Self::U8(Vec::with_capacity(capacity)),
+            0x101..=0x1_0000 => Self::U16(Vec::with_capacity(capacity)),
+            _ => Self::U32(Vec::with_capacity(capacity)),
+        }
+    }
+
+    /// Appends a token; its id must be below the vocabulary's size.
+    #[inline]
+    pub fn push(&mut self, id: u32) {
+        match self {
+            Self::U8(ids) => {
+                debug_assert!(id <= u32::from(u8::MAX), "id {id} is outside the vocabulary");
+                ids.push(id as u8);
+            }
+            Self::U16(ids) => {
+                debug_assert!(id <= u32::from(u16::MAX), "id {id} is outside the vocabulary");
+                ids.push(id as u16);
+            }
+            Self::U32(ids) => ids.push(id),
+        }
+    }
+
+    /// How many tokens there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(ids) => ids.len(),
+            Self::U16(ids) => ids.len(),
+            Self::U32(ids) => ids.len(),
+        }
+    }
+
+    /// Whether there is no token.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The id at `index`, which must be below `len()`.
+    #[inline]
+    pub fn get(&self, index: usize) -> u32 {
+        match self {
+            Self::U8(ids) => ids[index].into(),
+            Self::U16(ids) => ids[index].into(),
+            Self::U32(ids) => ids[index],
+        }
+    }
+
+    /// Fills `out` with the ids from `start` on; there must be enough of them.
+    pub fn copy_to(&self, start: usize, out: &mut [u32]) {
+        let end = start + out.len();
+        match self {
+            Self::U8(ids) => widen(&ids[start..end], out),
+            Self::U16(ids) => widen(&ids[start..end], out),
+            Self::U32(ids) => out.copy_from_slice(&ids[start..end]),
+        }
+    }
+
+    /// The ids, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// The ids, in order, each in 32 bits.
+    pub fn to_vec(&self) -> Vec<u32> {
+        self.iter().collect()
+    }
+
+    /// Memory that the ids take, in bytes.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::U8(ids) => ids.capacity(),
+            Self::U16(ids) => ids.capacity() * 2,
+            Self::U32(ids) => ids.capacity() * 4,
+        }
+    }
+}
+
+fn widen<T: Copy + Into<u32>>(from: &[T], to: &mut [u32]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = from.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tokens;
+
+    #[test]
+    fn the_smallest_integer_that_holds_the_vocabulary_is_taken() {
+        for (types, bytes) in [(2, 1), (256, 1), (257, 2), (65_536, 2), (65_537, 4)] {
+            let mut tokens = Tokens::with_capacity(types, 1);
+            tokens.push(types as u32 - 1);
+            assert_eq!((tokens.get(0), tokens.memory()), (types as u32 - 1, bytes), "{types} types");
+        }
+    }
+
+    #[test]
+    fn a_window_is_copied_as_it_stands() {
+        for types in [10, 1000, 100_000] {
+            let mut tokens = Tokens::with_capacity(types, 10);
+            (0..10).for_each(|id| tokens.push(id));
+            let mut window = [0; 4];
+            tokens.copy_to(3, &mut window);
+            assert_eq!(window, [3, 4, 5, 6]);
+            assert_eq!(tokens.to_vec(), (0..10).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Update rules: plain SGD, Adam (Kingma and Ba, 2015) and AdamW (Loshchilov and Hutter, 2019).
+
+use crate::config::TrainConfig;
+use crate::config::train::OptimizerKind;
+use crate::error::{Error, Result};
+use crate::model::Parameters;
+use crate::ops::update::{self, AdamStep};
+use candle_core::{Tensor, Var};
+use std::collections::BTreeMap;
+
+/// Gradients by the name of what they are for.
+pub type Gradients = BTreeMap<String, Tensor>;
+
+/// An update rule and what it remembers.
+pub struct Optimizer {
+    kind: OptimizerKind,
+    weight_decay: f64,
+    beta1: f64,
+    beta2: f64,
+    epsilon: f64,
+    updates: u64,
+    /// For Adam: both moments of each tensor, `(2, …)`.
+    moments: BTreeMap<String, Var>,
+}
+
+impl Optimizer {
+    /// At the first step, nothing remembered.
+    pub fn new(config: &TrainConfig, parameters: &Parameters) -> Result<Self> {
+        let mut moments = BTreeMap::new();
+        if config.optimizer != OptimizerKind::Sgd {
+            for (name, var) in parameters.trained() {
+                let shape = [&[2], var.dims()].concat();
+                moments.insert(name.to_string(), Var::zeros(shape, var.dtype(), var.device())?);
+            }
+        }
+        let &TrainConfig { optimizer: kind, weight_decay, beta1, beta2, epsilon, .. } = config;
+        Ok(Self { kind, weight_decay, beta1, beta2, epsilon, updates: 0, moments })
+    }
+
+    /// The decay that is part of the loss, and so of the gradient's norm.
+    fn coupled_decay(&self) -> f64 {
+        if self.kind == OptimizerKind::AdamW { 0.0 } else { self.weight_decay }
+    }
+
+    /// The global norm of the gradient of loss and weight decay.
+    pub fn grad_norm(&self, parameters: &Parameters, grads: &Gradients) -> Result<f64> {
+        let decay = self.coupled_decay();
+        let squares = parameters.trained().map(|(name, var)| match grads.get(name) {
+            Some(grad) => update::squared_norm(grad, var, decay),
+            None => Err(no_gradient(name)),
+        });
+        Ok(squares.sum::<Result<f64>>()?.sqrt())
+    }
+
+    /// One update with the gradient multiplied by `scale` (what clipping leaves of it).
+    pub fn update(&mut self, parameters: &Parameters, grads: &Gradients, rate: f64, scale: f64) -> Result<()> {
+        self.updates += 1;
+        for (name, var) in parameters.trained() {
+            let grad = grads.get(name).ok_or_else(|| no_gradient(name))?;
+            match self.kind {
+                OptimizerKind::Sgd => update::sgd(var, grad, rate, scale, self.weight_decay)?,
+                OptimizerKind::Adam | OptimizerKind::AdamW => self.adam(name, var, grad, rate, scale)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn adam(&self, name: &str, var: &Var, grad: &Tensor, rate: f64, scale: f64) -> Result<()> {
+        let moments = &self.moments[name];
+        let decay = self.coupled_decay();
+        let decayed = if decay == 0.0 { grad.clone() } else { (grad + (var.as_detached_tensor() * decay)?)? };
+        update::adam_moments(moments, &decayed, scale, self.beta1, self.beta2)?;
+        let correction = |beta: f64| 1.0 - beta.powf(self.updates as f64);
+        let decoupled = if self.kind == OptimizerKind::AdamW { self.weight_decay } else { 0.0 };
+        let step = AdamStep {
+            rate: rate / correction(self.beta1),
+            root_scale: 1.0 / correction(self.beta2).sqrt(),
+            epsilon: self.epsilon,
+            keep: 1.0 - rate * decoupled,
+        };
+        update::adam(var, moments, step)
+    }
+
+    /// What it remembers, to be saved: the number of updates, and tensors by name.
+    pub fn save(&self) -> (u64, BTreeMap<String, Tensor>) {
+        let moments = self.moments.iter().map(|(name, var)| (format!("moments.{name}"), var.as_detached_tensor()));
+        (self.updates, moments.collect())
+    }
+
+    /// Takes back what [`Optimizer::save`] gave.
+    pub fn load(&mut self, updates: u64, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.updates = updates;
+        for (name, var) in &self.moments {
+            let name = format!("moments.{name}");
+            match tensors.get(&name) {
+                Some(saved) if saved.dims() == var.dims() => {
+                    var.set(&saved.to_device(var.device())?.to_dtype(var.dtype())?)?;
+                }
+                Some(saved) => {
+                    return Err(Error::checkpoint(&name, format!("{:?}, wanted {:?}", saved.dims(), var.dims())));
+                }
+                None => return Err(Error::checkpoint(&name, "not in the training state")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_gradient(name: &str) -> Error {
+    Error::Tensor(candle_core::Error::Msg(format!("{name} received no gradient")))
+}

@@ -1,0 +1,224 @@
+//! What a person sees of a run: a line that moves, a row an epoch.
+//!
+//! The moving line goes to standard error: a bar on a terminal, elsewhere a plain line now and then.
+
+use crate::config::Unit;
+use crate::eval::Evaluation;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::f64::consts::LN_2;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// The weight of the latest window in the loss that the moving line shows.
+const SMOOTHING: f64 = 0.03;
+
+/// The moving line.
+pub struct Line {
+    bar: Option<ProgressBar>,
+    last_plain: Instant,
+    smoothed: Option<f64>,
+}
+
+/// Where a run is, for the moving line.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Of the epochs, counted from 1.
+    pub epoch: u64,
+    /// Epochs in all.
+    pub epochs: u64,
+    /// Windows of this epoch that are done.
+    pub window: u64,
+    /// Windows of an epoch.
+    pub windows: u64,
+    /// Nats per token of the latest window.
+    pub nats: f64,
+    /// Tokens trained in a second, over this session.
+    pub tokens_per_second: f64,
+    /// Seconds left of the epoch, its validation apart.
+    pub epoch_left: f64,
+    /// Seconds left of the run.
+    pub run_left: f64,
+}
+
+impl Line {
+    /// A bar if standard error is a terminal.
+    pub fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{prefix} {bar:24} {percent:>3}%  {wide_msg}");
+            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self { bar, last_plain: Instant::now(), smoothed: None }
+    }
+
+    /// After a window of training.
+    pub fn training(&mut self, moment: &Moment, unit: Unit) {
+        let nats = self.smoothed.map_or(moment.nats, |old| old + SMOOTHING * (moment.nats - old));
+        self.smoothed = Some(nats);
+        let head = format!("epoch {}/{}", moment.epoch, moment.epochs);
+        self.show(&head, moment.window, moment.windows, || {
+            format!(
+                "{nats:.3} nats  {}  {} {}/s  {} left in epoch, {} in run",
+                quality(nats, unit),
+                grouped(moment.tokens_per_second.round() as u64),
+                plural(unit),
+                duration(moment.epoch_left),
+                duration(moment.run_left),
+            )
+        });
+    }
+
+    /// While a split is evaluated.
+    pub fn evaluating(&mut self, what: &str, done: u64, all: u64) {
+        self.show(what, done, all, || format!("{} of {} tokens", grouped(done), grouped(all)));
+    }
+
+    fn show(&mut self, head: &str, done: u64, all: u64, message: impl FnOnce() -> String) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_prefix(head.to_string());
+                bar.set_length(all);
+                bar.set_position(done);
+                bar.set_message(message());
+            }
+            None if self.last_plain.elapsed() >= PLAIN_EVERY => {
+                self.last_plain = Instant::now();
+                eprintln!("{head} {:3}%  {}", 100 * done / all.max(1), message());
+            }
+            None => {}
+        }
+    }
+
+    /// Prints to standard output without tearing the bar; a closed pipe is no reason to lose a run.
+    pub fn print(&self, text: &str) {
+        let write = || {
+            let mut out = std::io::stdout().lock();
+            let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A row an epoch.
+pub struct Row<'a> {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Training nats per token, with dropout.
+    pub train_nats: f64,
+    /// On the validation split.
+    pub valid: &'a Evaluation,
+    /// At the epoch's last step.
+    pub rate: f64,
+    /// Mean over the epoch's steps.
+    pub grad_norm: f64,
+    /// Training alone.
+    pub tokens_per_second: f64,
+    /// Of the run so far.
+    pub seconds: f64,
+    /// Whether no epoch before was better.
+    pub best: bool,
+}
+
+impl Row<'_> {
+    /// The names of the columns.
+    pub fn head(unit: Unit) -> String {
+        let quality = match unit {
+            Unit::Char => "bits/char",
+            Unit::Byte => "bits/byte",
+            Unit::Word | Unit::Bpe => "perplexity",
+        };
+        format!(
+            "{:>5}  {:>10}  {:>10}  {quality:>10}  {:>9}  {:>9}  {:>9}  {:>8}",
+            "epoch", "train nats", "valid nats", "rate", "grad norm", "tokens/s", "time"
+        )
+    }
+
+    /// The row itself; the best epoch so far has a star.
+    pub fn line(&self, unit: Unit) -> String {
+        let quality = match unit {
+            Unit::Char => self.valid.bits_per_char,
+            Unit::Byte => self.valid.bits_per_byte,
+            Unit::Word | Unit::Bpe => self.valid.perplexity,
+        };
+        format!(
+            "{:>5}  {:>10.4}  {:>10.4}  {quality:>10.3}  {:>9.2e}  {:>9.2}  {:>9}  {:>8}{}",
+            self.epoch,
+            self.train_nats,
+            self.valid.nats_per_token,
+            self.rate,
+            self.grad_norm,
+            grouped(self.tokens_per_second.round() as u64),
+            duration(self.seconds),
+            if self.best { " *" } else { "" }
+        )
+    }
+}
+
+fn quality(nats: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Char => format!("{:.3} bits/char", nats / LN_2),
+        Unit::Byte => format!("{:.3} bits/byte", nats / LN_2),
+        Unit::Word | Unit::Bpe => format!("perplexity {:.1}", nats.exp()),
+    }
+}
+
+fn plural(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Word => "words",
+        Unit::Char => "chars",
+        Unit::Byte => "bytes",
+        Unit::Bpe => "tokens",
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
+}
+
+/// Seconds as `42s`, `3:07` or `2:03:07`, days as `4d 02:03`.
+pub fn duration(seconds: f64) -> String {
+    if !seconds.is_finite() {
+        return "?".into();
+    }
+    let all = seconds.round().max(0.0) as u64;
+    let (days, hours, minutes, rest) = (all / 86_400, all / 3600 % 24, all / 60 % 60, all % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest}s"),
+        (0, 0, _) => format!("{minutes}:{rest:02}"),
+        (0, _, _) => format!("{hours}:{minutes:02}:{rest:02}"),
+        _ => format!("{days}d {hours:02}:{minutes:02}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{duration, grouped};
+
+    #[test]
+    fn numbers_and_times_read_as_people_write_them() {
+        assert_eq!(["7", "1,000", "23,482,400"], [7, 1000, 23_482_400].map(grouped).each_ref().map(String::as_str));
+        let times = [(9.6, "10s"), (187.0, "3:07"), (7387.0, "2:03:07"), (352_987.0, "4d 02:03"), (f64::NAN, "?")];
+        for (seconds, text) in times {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

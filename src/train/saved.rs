@@ -1,0 +1,232 @@
+//! What a run leaves on the disk: the best model for other commands, the training state for `--resume`.
+
+use super::schedule::RateMemory;
+use super::session::Session;
+use super::step::{StepReport, Stepper};
+use crate::checkpoint::{self, state, tensors};
+use crate::config::Recipe;
+use crate::error::{Error, Result};
+use crate::model::Parameters;
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The version of `state.json` that this program writes.
+const FORMAT: u32 = 1;
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+const RECIPE: &str = "recipe.toml";
+
+/// Where a run is; with the tensors beside it, everything that outlives a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    format: u32,
+    /// Epochs that are done.
+    pub epoch: u64,
+    /// Windows of the current epoch that are done.
+    pub window: u64,
+    /// Steps of the run that are done.
+    pub step: u64,
+    /// Tokens that were trained on.
+    pub tokens: u64,
+    /// Sums over the current epoch.
+    pub epoch_sums: EpochSums,
+    /// What the schedule remembers.
+    pub rate: RateMemory,
+    /// The best epoch so far.
+    pub best: Option<Best>,
+    /// Wall-clock seconds so far.
+    pub seconds: f64,
+    /// Updates that the optimizer has made.
+    optimizer_updates: u64,
+    /// Of the corpus's text.
+    corpus_sha256: String,
+}
+
+/// Sums over the steps of an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochSums {
+    /// −ln p over the tokens.
+    pub nats: f64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Gradient norms over the steps.
+    pub grad_norms: f64,
+    /// Steps.
+    pub steps: u64,
+}
+
+impl EpochSums {
+    /// Adds a step.
+    pub fn add(&mut self, report: &StepReport) {
+        self.nats += report.nats;
+        self.tokens += report.tokens;
+        self.grad_norms += report.grad_norm;
+        self.steps += 1;
+    }
+}
+
+/// The best epoch on the validation split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// By the `batched` protocol.
+    pub valid_nats_per_token: f64,
+    /// Its exponential.
+    pub valid_perplexity: f64,
+}
+
+impl Position {
+    /// Before the first step of a run on a corpus.
+    pub fn first(corpus_sha256: &str) -> Self {
+        Self {
+            format: FORMAT,
+            epoch: 0,
+            window: 0,
+            step: 0,
+            tokens: 0,
+            epoch_sums: EpochSums::default(),
+            rate: RateMemory { factor: 1.0, last_perplexity: None },
+            best: None,
+            seconds: 0.0,
+            optimizer_updates: 0,
+            corpus_sha256: corpus_sha256.into(),
+        }
+    }
+}
+
+/// A training state that was found whole.
+pub struct Resumed {
+    /// Where the run was.
+    pub position: Position,
+    /// How it was asked for.
+    pub recipe: Recipe,
+    found: state::SavedState,
+}
+
+impl Resumed {
+    /// The newest whole training state in `out`; those passed over are told to `tell`.
+    ///
+    /// # Errors
+    /// If there are states and none is whole, or the state is of a later version of this program.
+    pub fn find(out: &Path, tell: impl Fn(&str)) -> Result<Option<Self>> {
+        let Some(found) = state::load_newest(out)? else { return Ok(None) };
+        for rejected in &found.rejected {
+            tell(&format!("passed over {}: {}", rejected.path.display(), rejected.error));
+        }
+        let found = found.state;
+        let position: Position = found.json(STATE)?;
+        let refuse = |name: &str, what: String| Error::checkpoint(found.path.join(name), what);
+        if position.format != FORMAT {
+            return Err(refuse(STATE, format!("has format {}, this program reads {FORMAT}", position.format)));
+        }
+        let text = std::str::from_utf8(found.bytes(RECIPE)?).map_err(|error| refuse(RECIPE, error.to_string()))?;
+        let recipe =
+            Recipe::parse(text, Path::new(RECIPE)).map_err(|error| refuse(RECIPE, error.to_string()))?;
+        Ok(Some(Self { position, recipe, found }))
+    }
+
+    /// The vocabulary that the run began with.
+    pub fn tokenizer_path(&self) -> std::path::PathBuf {
+        self.found.path.join("tokenizer.json")
+    }
+
+    /// Refuses to go on with another text or other settings that matter; shows the difference.
+    pub fn check(&self, session: &Session) -> Result<()> {
+        if self.position.corpus_sha256 != session.corpus_sha256 {
+            let (was, is) = (&self.position.corpus_sha256, &session.corpus_sha256);
+            let what = format!("the run was on a text with SHA-256 {was}, {} has {is}", session.corpus);
+            return Err(Error::config(format!("--resume: {what}")));
+        }
+        let differences = differences(&self.recipe, &session.recipe);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(Error::config(format!(
+            "--resume: the run in this directory has other settings: {}. Give the same, or another --out",
+            differences.join("; ")
+        )))
+    }
+
+    /// Puts weights, moments and the lanes' state back.
+    pub fn restore(&self, stepper: &mut Stepper) -> Result<()> {
+        stepper.parameters.restore(&self.found.tensors(MODEL, &Device::Cpu)?)?;
+        let saved = self.found.tensors(OPTIMIZER, &Device::Cpu)?;
+        stepper.optimizer.load(self.position.optimizer_updates, &saved)?;
+        stepper.state = stepper.state.load(&saved)?;
+        Ok(())
+    }
+}
+
+/// Settings that may change between a stop and a resume: when to stop, and when to save.
+const FREE: [&str; 3] = ["train.patience", "train.save_minutes", "train.epochs"];
+
+/// What differs between two recipes, as `key was a, is b`. More epochs are free unless the rate depends on them.
+fn differences(was: &Recipe, is: &Recipe) -> Vec<String> {
+    let (was_leaves, is_leaves) = (leaves(was), leaves(is));
+    let cosine = matches!(was.train.schedule, crate::config::train::Schedule::Cosine(_));
+    let keys: std::collections::BTreeSet<&String> = was_leaves.keys().chain(is_leaves.keys()).collect();
+    let matters = |key: &&&String| !FREE.contains(&key.as_str()) || (cosine && key.as_str() == "train.epochs");
+    let show = |value: Option<&String>| value.cloned().unwrap_or_else(|| "unset".into());
+    keys.iter()
+        .filter(matters)
+        .filter(|key| was_leaves.get(**key) != is_leaves.get(**key))
+        .map(|key| format!("{key} was {}, is {}", show(was_leaves.get(*key)), show(is_leaves.get(*key))))
+        .collect()
+}
+
+/// Dotted keys and values of a recipe.
+fn leaves(recipe: &Recipe) -> BTreeMap<String, String> {
+    fn walk(key: &str, value: &serde_json::Value, out: &mut BTreeMap<String, String>) {
+        match value {
+            serde_json::Value::Object(table) => {
+                for (name, value) in table {
+                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                    walk(&key, value, out);
+                }
+            }
+            value => {
+                out.insert(key.into(), value.to_string());
+            }
+        }
+    }
+    let mut out = BTreeMap::new();
+    walk("", &serde_json::json!(recipe), &mut out);
+    out
+}
+
+/// The files of the checkpoint that other commands load.
+pub fn published_files(session: &Session, parameters: &Parameters) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    Ok(vec![
+        (checkpoint::CONFIG, to_json(&session.model)),
+        (checkpoint::MODEL, tensors::save_tensors(&parameters.tensors())?),
+        (checkpoint::TOKENIZER, session.tokenizer.to_json().into_bytes()),
+        (RECIPE, session.recipe.to_toml().into_bytes()),
+    ])
+}
+
+/// Saves the training state: all that is published, and what only a resumed run needs.
+pub fn save(out: &Path, session: &Session, stepper: &Stepper, position: &mut Position) -> Result<()> {
+    let (updates, mut remembered) = stepper.optimizer.save();
+    position.optimizer_updates = updates;
+    remembered.extend(stepper.state.save().into_iter().map(|(name, tensor): (String, Tensor)| (name, tensor.detach())));
+    let mut files = published_files(session, &stepper.parameters)?;
+    files.push((OPTIMIZER, tensors::save_tensors(&remembered)?));
+    files.push((STATE, to_json(position)));
+    state::save(out, position.step, &files)?;
+    Ok(())
+}
+
+/// Writes `result.json`.
+pub fn write_result(out: &Path, result: &serde_json::Value) -> Result<()> {
+    checkpoint::write::replace(&out.join("result.json"), &to_json(result))
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(value).expect("string keys and finite numbers");
+    text.push(b'\n');
+    text
+}

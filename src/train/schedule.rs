@@ -1,0 +1,112 @@
+//! The learning rate: a function of epoch and step, and for Kim's rule of the validation perplexities so far.
+
+use crate::config::train::{Schedule, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+/// The rate of a run, and what it has learned from the validation split.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    schedule: Schedule,
+    first: f64,
+    total_steps: u64,
+    memory: RateMemory,
+}
+
+/// What outlives a step; saved with the training state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RateMemory {
+    /// What the first rate is multiplied by now.
+    pub factor: f64,
+    /// The validation perplexity of the epoch before.
+    pub last_perplexity: Option<f64>,
+}
+
+impl Rate {
+    /// For a run of `total_steps`.
+    pub fn new(config: &TrainConfig, total_steps: u64) -> Self {
+        let memory = RateMemory { factor: 1.0, last_perplexity: None };
+        Self { schedule: config.schedule.clone(), first: config.learning_rate, total_steps, memory }
+    }
+
+    /// The rate of step `step` in epoch `epoch`, both counted from 0.
+    pub fn at(&self, epoch: u64, step: u64) -> f64 {
+        let factor = match &self.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::HalveOnPlateau(_) => self.memory.factor,
+            Schedule::DecayPerEpoch(decay) => {
+                let decays = (epoch + 1).saturating_sub(decay.constant_epochs);
+                decay.factor.powf(-(decays as f64))
+            }
+            Schedule::Cosine(cosine) if step < cosine.warmup_steps => {
+                (step + 1) as f64 / cosine.warmup_steps as f64
+            }
+            Schedule::Cosine(cosine) => {
+                let past = (step - cosine.warmup_steps) as f64;
+                let all = self.total_steps.saturating_sub(cosine.warmup_steps).max(1) as f64;
+                let wave = 0.5 * (1.0 + (std::f64::consts::PI * (past / all).min(1.0)).cos());
+                cosine.final_fraction + (1.0 - cosine.final_fraction) * wave
+            }
+        };
+        self.first * factor
+    }
+
+    /// Hears the validation perplexity after epoch `epoch`, counted from 0.
+    pub fn hear(&mut self, epoch: u64, perplexity: f64) {
+        if let Schedule::HalveOnPlateau(plateau) = &self.schedule {
+            let improved = self.memory.last_perplexity.map_or(f64::INFINITY, |last| last - perplexity);
+            let keeps_rate = improved >= plateau.threshold || epoch < plateau.after_epochs;
+            if !keeps_rate {
+                self.memory.factor *= plateau.factor;
+            }
+        }
+        self.memory.last_perplexity = Some(perplexity);
+    }
+
+    /// What outlives a step.
+    pub fn save(&self) -> RateMemory {
+        self.memory.clone()
+    }
+
+    /// Takes back what [`Rate::save`] gave.
+    pub fn load(&mut self, memory: RateMemory) {
+        self.memory = memory;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rate;
+    use crate::config::Resolved;
+
+    fn rate(recipe: &str, settings: &[&str], total_steps: u64) -> Rate {
+        let settings: Vec<String> = settings.iter().map(|setting| setting.to_string()).collect();
+        Rate::new(&Resolved::new(recipe, &settings).unwrap().recipe.train, total_steps)
+    }
+
+    #[test]
+    fn the_published_rate_decays_from_the_twentieth_epoch_on() {
+        let rate = rate("ptb-rhn", &[], 1);
+        assert_eq!((rate.at(0, 0), rate.at(18, 0)), (0.2, 0.2)); // max(18 − 20 + 1, 0) = 0
+        assert!((rate.at(19, 0) - 0.2 / 1.02).abs() < 1e-15);
+        assert!((rate.at(29, 0) - 0.2 / 1.02f64.powi(10)).abs() < 1e-15);
+    }
+
+    #[test]
+    fn kims_rate_halves_when_a_perplexity_improves_by_less_than_one() {
+        let mut rate = rate("ptb-char-cnn-small", &[], 1);
+        for (epoch, perplexity, wanted) in
+            [(0, 300.0, 1.0), (1, 299.5, 1.0), (2, 200.0, 1.0), (3, 199.5, 0.5), (4, 198.5, 0.5), (5, 199.0, 0.25)]
+        {
+            rate.hear(epoch, perplexity);
+            assert_eq!(rate.at(epoch + 1, 0), wanted, "after epoch {epoch}");
+        }
+    }
+
+    #[test]
+    fn the_cosine_rises_falls_and_ends_at_its_last_fraction() {
+        let schedule = r#"train.schedule={kind="cosine",warmup_steps=10,final_fraction=0.1}"#;
+        let rate = rate("ptb-rhn", &[schedule, "train.learning_rate=1.0"], 110);
+        assert!((rate.at(0, 4) - 0.5).abs() < 1e-12 && (rate.at(0, 10) - 1.0).abs() < 1e-12);
+        assert!((rate.at(0, 60) - 0.55).abs() < 1e-12 && (rate.at(0, 110) - 0.1).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,145 @@
+//! What a run needs before its first step: the corpus as tokens, the vocabulary, the model's sizes.
+
+use super::optimizer::Optimizer;
+use super::step::Stepper;
+use crate::checkpoint::Checkpoint;
+use crate::config::{EmbeddingConfig, ModelConfig, Recipe};
+use crate::data::batch::Lanes;
+use crate::data::{Corpus, Encoded, Places, Text, Tokenizer};
+use crate::error::{Error, Result};
+use crate::eval::Split;
+use crate::model::parameters::{Parameters, specs};
+use crate::model::spelling::Spelling;
+use crate::model::{LanguageModel, MaskSource};
+use candle_core::{DType, Device, Tensor};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A recipe brought to its text.
+pub struct Session {
+    /// How the run was asked for.
+    pub recipe: Recipe,
+    /// What the corpus is called.
+    pub corpus: String,
+    /// Of the corpus's text.
+    pub corpus_sha256: String,
+    /// The vocabulary.
+    pub tokenizer: Tokenizer,
+    /// What is learned.
+    pub train: Encoded,
+    /// What chooses the best epoch.
+    pub valid: Encoded,
+    /// What the result is measured on; `None` where the corpus has no test split.
+    pub test: Option<Encoded>,
+    /// What fixes the weights' shapes.
+    pub model: ModelConfig,
+    /// How the training split is read.
+    pub lanes: Lanes,
+    /// What the weights are made of.
+    pub dtype: DType,
+    /// Where they are.
+    pub device: Device,
+    fixed: BTreeMap<String, Tensor>,
+}
+
+impl Session {
+    /// Opens the corpus, takes its vocabulary (or that of `tokenizer`, a tokenizer.json) and sizes the model.
+    pub fn prepare(
+        recipe: Recipe,
+        places: &Places,
+        tokenizer: Option<&Path>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let corpus = Corpus::open(&recipe.corpus, places)?;
+        let tokenizer = match tokenizer {
+            None => Tokenizer::build(&recipe.corpus, &corpus.train)?,
+            Some(path) => Tokenizer::load(path)?,
+        };
+        let encode = |text: &Text| tokenizer.encode(text);
+        let (train, valid) = (encode(&corpus.train)?, encode(&corpus.valid)?);
+        let test = if corpus.test.is_empty() { None } else { Some(encode(&corpus.test)?) };
+        let config = &recipe.train;
+        let place = |split: &str| format!("{} ({split} split)", corpus.name);
+        let lanes = Lanes::batched(&place("training"), train.tokens.len(), config.batch_size, config.bptt_steps)?;
+        Lanes::batched(&place("validation"), valid.tokens.len(), config.batch_size, config.bptt_steps)?;
+        let (model, fixed) = size_model(&recipe, &tokenizer)?;
+        Ok(Self {
+            corpus: corpus.name,
+            corpus_sha256: corpus.sha256,
+            tokenizer,
+            train,
+            valid,
+            test,
+            model,
+            lanes,
+            dtype,
+            device: device.clone(),
+            fixed,
+            recipe,
+        })
+    }
+
+    /// A split, with the names that reports give it.
+    pub fn split<'a>(&'a self, name: &'a str, text: &'a Encoded) -> Split<'a> {
+        Split { corpus: &self.corpus, split: name, unit: self.tokenizer.unit(), text }
+    }
+
+    /// The run's first step, with weights drawn from the recipe's seed or taken from `init_from`.
+    pub fn stepper(&self, init_from: Option<&Checkpoint>) -> Result<Stepper> {
+        let config = &self.recipe.train;
+        let parameters = match init_from {
+            None => Parameters::draw(
+                &self.model,
+                self.fixed.clone(),
+                config.seed,
+                config.init_scale,
+                self.dtype,
+                &self.device,
+            )?,
+            Some(checkpoint) => self.parameters_of(checkpoint)?,
+        };
+        let model = LanguageModel::new(&self.model, &parameters, self.dtype, &self.device)?;
+        Ok(Stepper {
+            state: model.zero_state(config.batch_size)?,
+            optimizer: Optimizer::new(config, &parameters)?,
+            masks: MaskSource::new(&self.model, &config.dropout, config.seed, self.dtype, &self.device),
+            max_grad_norm: config.max_grad_norm,
+            model,
+            parameters,
+        })
+    }
+
+    /// The weights of a checkpoint of the same model.
+    pub fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
+        if checkpoint.config != self.model {
+            let show = |config: &ModelConfig| serde_json::to_string(config).unwrap_or_default();
+            return Err(Error::checkpoint(
+                &checkpoint.directory,
+                format!("is another model: {}, wanted {}", show(&checkpoint.config), show(&self.model)),
+            ));
+        }
+        let shapes = specs(&self.model)?.into_iter().map(|(name, spec)| (name, spec.shape)).collect();
+        let tensors = checkpoint.weights(&shapes, self.dtype, &self.device)?;
+        Parameters::load(&self.model, &tensors, self.dtype, &self.device)
+    }
+
+    /// Steps of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.recipe.train.epochs.saturating_mul(self.lanes.window_count() as u64)
+    }
+}
+
+/// The model's sizes once the vocabulary is known, and its tables of letters.
+fn size_model(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(ModelConfig, BTreeMap<String, Tensor>)> {
+    let mut model = ModelConfig::new(recipe.model.clone(), tokenizer.vocab_size());
+    let mut fixed = BTreeMap::new();
+    if let EmbeddingConfig::CharCnn(cnn) = &recipe.model.embedding {
+        let spelling = Spelling::of(tokenizer.words().iter().map(String::as_str), cnn.max_word_length)?;
+        model.alphabet_size = Some(spelling.alphabet_size);
+        model.word_length = Some(spelling.word_length);
+        fixed = spelling.tensors()?;
+    }
+    specs(&model)?; // sizes that do not fit together are refused here
+    Ok((model, fixed))
+}

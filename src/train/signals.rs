@@ -1,0 +1,43 @@
+//! SIGINT, SIGTERM and SIGHUP: the first asks the run to save and stop, a second ends the process at once.
+
+use crate::error::{Error, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Whether, and by which signal, the run was asked to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Signals(Arc<AtomicUsize>);
+
+impl Signals {
+    /// From now on signals ask instead of killing.
+    pub fn listen() -> Result<Self> {
+        let (asked, again) = (Self::default(), Arc::new(AtomicBool::new(false)));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let register = || -> std::io::Result<()> {
+                let code = exit_code(signal);
+                // In this order: the second signal finds `again` set by the first.
+                signal_hook::flag::register_conditional_shutdown(signal, code.into(), again.clone())?;
+                signal_hook::flag::register(signal, again.clone())?;
+                signal_hook::flag::register_usize(signal, asked.0.clone(), signal as usize)?;
+                Ok(())
+            };
+            register().map_err(Error::io(Path::new("signal handler")))?;
+        }
+        Ok(asked)
+    }
+
+    /// The exit code of the signal that asked the run to stop.
+    pub fn received(&self) -> Option<u8> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(exit_code(signal as i32)),
+        }
+    }
+}
+
+/// As shells have it: 128 and the signal's number.
+fn exit_code(signal: i32) -> u8 {
+    128 + signal as u8
+}

@@ -1,0 +1,422 @@
+//! The loop around the step: epochs, validation, the best model kept, the state saved so that any stop can be resumed.
+
+use super::progress::{Line, Moment, Row};
+use super::saved::{self, Best, EpochSums, Position};
+use super::schedule::Rate;
+use super::session::Session;
+use super::signals::Signals;
+use super::step::{StepReport, Stepper};
+use crate::checkpoint::{Checkpoint, directory};
+use crate::config::Unit;
+use crate::error::{Error, Result};
+use crate::eval::{self, Evaluation};
+use crate::metrics::Metrics;
+use crate::model::LanguageModel;
+use crate::sample;
+use serde_json::json;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Steps between two `step` events of `metrics.jsonl`.
+const STEP_EVENTS: u64 = 100;
+/// Tokens of the model's own text after each epoch.
+const SAMPLE_TOKENS: usize = 240;
+
+/// When to stop before the recipe's end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// After this many steps of the run in all.
+    pub max_steps: Option<u64>,
+    /// After this long in this process.
+    pub time: Option<Duration>,
+}
+
+/// How training ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// As the recipe says: its epochs are done, or patience ran out.
+    Finished,
+    /// Before that; the state is saved and `--resume` goes on.
+    Stopped(Stop),
+}
+
+/// Why training stopped early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A signal, and the exit code it asks for.
+    Signal(u8),
+    /// `--max-steps`.
+    MaxSteps,
+    /// `--time-limit`.
+    TimeLimit,
+}
+
+/// A run under way in a directory that it has locked.
+pub struct Trainer<'a> {
+    session: &'a Session,
+    stepper: Stepper,
+    rate: Rate,
+    position: Position,
+    out: PathBuf,
+    metrics: Metrics,
+    signals: Signals,
+    limits: Limits,
+    line: Line,
+    started: Instant,
+    seconds_before: f64,
+    saved_at: Instant,
+    trained: Trained,
+    valid_seconds: f64,
+}
+
+/// What this process trained, for its speed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trained {
+    tokens: u64,
+    seconds: f64,
+}
+
+impl Trained {
+    fn rate(&self) -> f64 {
+        self.tokens as f64 / self.seconds.max(1e-9)
+    }
+}
+
+impl<'a> Trainer<'a> {
+    /// At the first step, or where the training state in `out` left off.
+    ///
+    /// The caller holds the directory's lock.
+    pub fn new(
+        session: &'a Session,
+        stepper: Stepper,
+        out: &Path,
+        resumed: Option<&saved::Resumed>,
+        signals: Signals,
+        limits: Limits,
+    ) -> Result<Self> {
+        let mut trainer = Self {
+            rate: Rate::new(&session.recipe.train, session.total_steps()),
+            session,
+            stepper,
+            position: Position::first(&session.corpus_sha256),
+            out: out.to_path_buf(),
+            metrics: Metrics::open(out)?,
+            signals,
+            limits,
+            line: Line::new(),
+            started: Instant::now(),
+            seconds_before: 0.0,
+            saved_at: Instant::now(),
+            trained: Trained::default(),
+            valid_seconds: 0.0,
+        };
+        if let Some(resumed) = resumed {
+            trainer.restore(resumed)?;
+        }
+        Ok(trainer)
+    }
+
+    fn restore(&mut self, resumed: &saved::Resumed) -> Result<()> {
+        self.position = resumed.position.clone();
+        resumed.restore(&mut self.stepper)?;
+        self.rate.load(self.position.rate.clone());
+        self.seconds_before = self.position.seconds;
+        // Before the validation of an epoch, its events of the same step are yet to come again.
+        let validated = self.position.window < self.windows();
+        self.metrics.truncate_after(if validated { self.position.step } else { self.position.step.saturating_sub(1) })
+    }
+
+    /// Trains to the recipe's end or a limit; the state is saved either way.
+    pub fn run(&mut self) -> Result<Outcome> {
+        self.announce()?;
+        let outcome = self.epochs();
+        self.line.clear();
+        match outcome? {
+            ControlFlow::Continue(()) => Ok(Outcome::Finished),
+            ControlFlow::Break(stop) => {
+                self.save()?;
+                self.publish_something()?;
+                let event = json!({"event": "stop", "step": self.position.step, "reason": format!("{stop:?}")});
+                self.metrics.append(&event)?;
+                Ok(Outcome::Stopped(stop))
+            }
+        }
+    }
+
+    fn announce(&mut self) -> Result<()> {
+        let session = self.session;
+        let resumed = self.position.step > 0;
+        self.metrics.append(&json!({
+            "event": if resumed { "resume" } else { "start" },
+            "step": self.position.step,
+            "corpus": session.corpus,
+            "corpus_sha256": session.corpus_sha256,
+            "parameters": self.stepper.parameters.count(),
+            "vocab_size": session.model.vocab_size,
+            "train_tokens": session.train.tokens.len(),
+            "steps_per_epoch": self.windows(),
+            "recipe": session.recipe,
+            "version": env!("CARGO_PKG_VERSION"),
+        }))?;
+        self.line.print(&Row::head(self.unit()));
+        Ok(())
+    }
+
+    fn epochs(&mut self) -> Result<ControlFlow<Stop>> {
+        while self.position.epoch < self.session.recipe.train.epochs && !self.patience_is_over() {
+            if let ControlFlow::Break(stop) = self.train_epoch()? {
+                return Ok(ControlFlow::Break(stop));
+            }
+            let Some(valid) = self.validate()? else {
+                return Ok(ControlFlow::Break(self.stop().unwrap_or(Stop::TimeLimit)));
+            };
+            self.finish_epoch(&valid)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn patience_is_over(&self) -> bool {
+        let (patience, best) = (self.session.recipe.train.patience, &self.position.best);
+        patience > 0 && best.as_ref().is_some_and(|best| self.position.epoch >= best.epoch + patience)
+    }
+
+    /// The rest of the epoch's windows.
+    fn train_epoch(&mut self) -> Result<ControlFlow<Stop>> {
+        while self.position.window < self.windows() {
+            if let Some(stop) = self.stop() {
+                return Ok(ControlFlow::Break(stop));
+            }
+            let start = Instant::now();
+            let rate = self.rate.at(self.position.epoch, self.position.step);
+            let window = self.position.window as usize;
+            let (inputs, targets) = self.session.lanes.window(&self.session.train.tokens, window, &self.session.device)?;
+            let report = self.stepper.step(&inputs, &targets, self.position.step, rate)?;
+            self.count(&report, rate, start.elapsed())?;
+            if self.saved_at.elapsed().as_secs_f64() > 60.0 * self.session.recipe.train.save_minutes {
+                self.save()?;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn count(&mut self, report: &StepReport, rate: f64, took: Duration) -> Result<()> {
+        self.trained.tokens += report.tokens;
+        self.trained.seconds += took.as_secs_f64();
+        let position = &mut self.position;
+        position.window += 1;
+        position.step += 1;
+        position.tokens += report.tokens;
+        position.epoch_sums.add(report);
+        let nats = report.nats / report.tokens as f64;
+        if position.step.is_multiple_of(STEP_EVENTS) {
+            let (step, epoch, grad_norm) = (position.step, position.epoch + 1, report.grad_norm);
+            let event = json!({"event": "step", "step": step, "epoch": epoch, "train_nats_per_token": nats, "learning_rate": rate, "grad_norm": grad_norm});
+            self.metrics.append(&event)?;
+        }
+        let moment = self.moment(nats);
+        self.line.training(&moment, self.unit());
+        Ok(())
+    }
+
+    fn moment(&self, nats: f64) -> Moment {
+        let (position, train) = (&self.position, &self.session.recipe.train);
+        let window_seconds = (train.batch_size * train.bptt_steps) as f64 / self.trained.rate();
+        let epoch_left = (self.windows() - position.window) as f64 * window_seconds;
+        let epochs_left = (train.epochs - position.epoch - 1) as f64;
+        let run_left = epoch_left
+            + self.valid_seconds
+            + epochs_left * (self.windows() as f64 * window_seconds + self.valid_seconds);
+        Moment {
+            epoch: position.epoch + 1,
+            epochs: train.epochs,
+            window: position.window,
+            windows: self.windows(),
+            nats,
+            tokens_per_second: self.trained.rate(),
+            epoch_left,
+            run_left,
+        }
+    }
+
+    /// The validation split by lanes; `None` if the run was asked to stop meanwhile.
+    fn validate(&mut self) -> Result<Option<Evaluation>> {
+        let (session, config) = (self.session, &self.session.recipe.train);
+        let model = self.frozen()?;
+        let (line, signals) = (&mut self.line, &self.signals);
+        let progress = &mut |done, all| {
+            line.evaluating("validating", done, all);
+            if signals.received().is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let split = session.split("valid", &session.valid);
+        let valid = eval::batched(&model, &split, config.batch_size, config.bptt_steps, progress)?;
+        if let Some(valid) = &valid {
+            self.valid_seconds = valid.seconds;
+        }
+        Ok(valid)
+    }
+
+    fn frozen(&self) -> Result<LanguageModel> {
+        let session = self.session;
+        LanguageModel::frozen(&session.model, &self.stepper.parameters, session.dtype, &session.device)
+    }
+
+    /// Keeps the model if it is the best, tells how the epoch went, and sets out for the next.
+    fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
+        let epoch = self.position.epoch + 1;
+        let better = self.position.best.as_ref().is_none_or(|best| valid.nats_per_token < best.valid_nats_per_token);
+        if better {
+            self.position.best = Some(Best {
+                epoch,
+                valid_nats_per_token: valid.nats_per_token,
+                valid_perplexity: valid.perplexity,
+            });
+            self.publish()?;
+        }
+        self.report_epoch(valid, better)?;
+        self.rate.hear(self.position.epoch, valid.perplexity);
+        self.position.epoch = epoch;
+        self.position.window = 0;
+        self.position.epoch_sums = EpochSums::default();
+        let config = &self.session.recipe.train;
+        if !config.carry_state {
+            self.stepper.state = self.stepper.model.zero_state(config.batch_size)?;
+        }
+        self.save()
+    }
+
+    fn report_epoch(&mut self, valid: &Evaluation, best: bool) -> Result<()> {
+        let (position, sums) = (&self.position, &self.position.epoch_sums);
+        let rate = self.rate.at(position.epoch, position.step.saturating_sub(1));
+        let row = Row {
+            epoch: position.epoch + 1,
+            train_nats: sums.nats / sums.tokens as f64,
+            valid,
+            rate,
+            grad_norm: sums.grad_norms / sums.steps as f64,
+            tokens_per_second: self.trained.rate(),
+            seconds: self.seconds(),
+            best,
+        };
+        self.metrics.append(&json!({
+            "event": "epoch",
+            "epoch": row.epoch,
+            "step": position.step,
+            "tokens": position.tokens,
+            "train_nats_per_token": row.train_nats,
+            "valid_nats_per_token": valid.nats_per_token,
+            "valid_perplexity": valid.perplexity,
+            "valid_bits_per_char": valid.bits_per_char,
+            "learning_rate": row.rate,
+            "grad_norm": row.grad_norm,
+            "tokens_per_second": row.tokens_per_second,
+            "seconds": row.seconds,
+            "best": best,
+        }))?;
+        self.line.print(&row.line(self.unit()));
+        self.show_sample()
+    }
+
+    /// A little of the model's own text, for units whose text is short enough to look at.
+    fn show_sample(&self) -> Result<()> {
+        if matches!(self.unit(), Unit::Char | Unit::Byte) {
+            let model = self.frozen()?;
+            let text = sample::short_text(&model, &self.session.tokenizer, SAMPLE_TOKENS, self.position.epoch)?;
+            let indented: Vec<String> = text.trim_end().lines().map(|line| format!("      | {line}")).collect();
+            self.line.print(&indented.join("\n"));
+        }
+        Ok(())
+    }
+
+    /// Why to stop before the next step, if there is a reason.
+    fn stop(&self) -> Option<Stop> {
+        if let Some(code) = self.signals.received() {
+            return Some(Stop::Signal(code));
+        }
+        if self.limits.max_steps.is_some_and(|max| self.position.step >= max) {
+            return Some(Stop::MaxSteps);
+        }
+        let over = |limit: Duration| self.started.elapsed() >= limit;
+        self.limits.time.is_some_and(over).then_some(Stop::TimeLimit)
+    }
+
+    /// The weights now become the checkpoint that other commands load.
+    fn publish(&mut self) -> Result<()> {
+        self.check_weights()?;
+        let files = saved::published_files(self.session, &self.stepper.parameters)?;
+        directory::publish(&self.out, &files)
+    }
+
+    /// A run that stops before its first validation still leaves something to look at.
+    fn publish_something(&mut self) -> Result<()> {
+        if self.position.best.is_none() { self.publish() } else { Ok(()) }
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.check_weights()?;
+        self.position.seconds = self.seconds();
+        self.position.rate = self.rate.save();
+        saved::save(&self.out, self.session, &self.stepper, &mut self.position)?;
+        self.saved_at = Instant::now();
+        Ok(())
+    }
+
+    /// A weight that is not finite never reaches the disk.
+    fn check_weights(&self) -> Result<()> {
+        for (name, var) in self.stepper.parameters.trained() {
+            if !crate::ops::update::squared_norm(var, var, 0.0)?.is_finite() {
+                let what = format!("weight {name} is not finite; the last saved state is kept");
+                return Err(Error::NotFinite { step: self.position.step, what });
+            }
+        }
+        Ok(())
+    }
+
+    /// The test split by the published protocol, with the best weights; `result.json`.
+    pub fn result(&mut self) -> Result<serde_json::Value> {
+        let session = self.session;
+        let mut result = match &session.test {
+            None => json!({"corpus": session.corpus, "split": null}),
+            Some(test) => {
+                let best = session.parameters_of(&Checkpoint::open(&self.out)?)?;
+                let model = LanguageModel::frozen(&session.model, &best, session.dtype, &session.device)?;
+                let (line, signals) = (&mut self.line, &self.signals);
+                let progress = &mut |done, all| {
+                    line.evaluating("testing", done, all);
+                    if signals.received().is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                };
+                match eval::stream(&model, &session.split("test", test), progress)? {
+                    Some(evaluation) => json!(evaluation),
+                    None => return Ok(serde_json::Value::Null),
+                }
+            }
+        };
+        self.line.clear();
+        if let Some(best) = &self.position.best {
+            result["best_epoch"] = json!(best.epoch);
+            result["valid_nats_per_token"] = json!(best.valid_nats_per_token);
+            result["valid_perplexity"] = json!(best.valid_perplexity);
+        }
+        result["parameters"] = json!(self.stepper.parameters.count());
+        result["seconds_total"] = json!(self.seconds());
+        saved::write_result(&self.out, &result)?;
+        let mut event = result.clone();
+        event["event"] = json!("result");
+        event["step"] = json!(self.position.step);
+        self.metrics.append(&event)?;
+        Ok(result)
+    }
+
+    fn windows(&self) -> u64 {
+        self.session.lanes.window_count() as u64
+    }
+
+    fn unit(&self) -> Unit {
+        self.session.tokenizer.unit()
+    }
+
+    /// Wall-clock seconds of the run, over all its processes.
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+}

@@ -1,0 +1,414 @@
+//! Corpora from names, paths and the network; what is wrong with one is said clearly.
+
+mod support;
+
+use rhn::config::{CorpusConfig, Unit};
+use rhn::data::fetch::sha256;
+use rhn::data::inspect::Report;
+use rhn::data::registry::Registry;
+use rhn::data::{Corpus, Places, Text, Tokenizer};
+use rhn::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use support::loopback::{Answer, Server};
+use tempfile::TempDir;
+
+fn config(name: impl AsRef<Path>, unit: Unit) -> CorpusConfig {
+    let (name, split) = (name.as_ref().display().to_string(), [90.0, 5.0, 5.0]);
+    CorpusConfig { name, unit, unknown: false, min_count: 1, vocab_size: 0, tokenizer: None, split }
+}
+
+fn folder(files: &[(&str, &[u8])]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    folder
+}
+
+fn nowhere() -> Places {
+    Places::only(Path::new("no such directory"), Registry::built_in())
+}
+
+fn open(path: impl AsRef<Path>) -> Result<Corpus, Error> {
+    Corpus::open(&config(path, Unit::Char), &nowhere())
+}
+
+#[track_caller]
+fn refused(result: Result<Corpus, Error>, parts: &[&str]) {
+    let error = result.map(|corpus| corpus.name).expect_err("this should be refused");
+    assert_eq!(error.exit_code(), 3, "{error}");
+    for part in parts {
+        assert!(error.to_string().contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+/// Penn Treebank is not ours to ship: what needs it is skipped where it is absent.
+fn ptb() -> Option<Places> {
+    let near = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data");
+    let folder = std::env::var_os("RHN_TEST_DATA").map_or_else(|| near.into(), PathBuf::from);
+    if folder.join("ptb/ptb.train.txt").is_file() {
+        return Some(Places::only(&folder, Registry::built_in()));
+    }
+    eprintln!("skipped: no ptb/ptb.train.txt in {} (set RHN_TEST_DATA)", folder.display());
+    None
+}
+
+// Names
+
+#[test]
+fn shakespeare_is_built_in_and_cut_at_exact_bytes() {
+    let corpus = open("shakespeare").unwrap();
+    let sizes = corpus.splits().map(|(_, text)| text.len());
+    assert_eq!(sizes, [1_003_854, 55_770, 55_770]); // 90 and 95 % of 1,115,394, rounded down
+    assert_eq!(corpus.sha256, "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed");
+    let tokenizer = Tokenizer::build(&config("shakespeare", Unit::Char), &corpus.train).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 65);
+    let split = [90.0, 10.0, 0.0];
+    let halves = CorpusConfig { split, ..config("shakespeare", Unit::Char) };
+    assert_eq!(Corpus::open(&halves, &nowhere()).unwrap().valid.len(), 111_540);
+}
+
+#[test]
+fn ptb_has_the_published_words() {
+    let Some(places) = ptb() else { return };
+    let config = config("ptb", Unit::Word);
+    let report = Report::new(&Corpus::open(&config, &places).unwrap(), &config).unwrap();
+    assert_eq!(report.vocab_size, 10_000);
+    let tokens: Vec<usize> = report.splits.iter().map(|split| split.tokens).collect();
+    assert_eq!(tokens, [929_589, 73_760, 82_430]);
+    assert!(report.splits.iter().all(|split| split.oov_tokens == 0));
+    assert_eq!(report.splits[0].lines, 42_068);
+}
+
+#[test]
+fn ptb_characters_are_made_from_the_words() {
+    let Some(places) = ptb() else { return };
+    let config = config("ptb-char", Unit::Char);
+    let report = Report::new(&Corpus::open(&config, &places).unwrap(), &config).unwrap();
+    assert_eq!(report.vocab_size, 50);
+    let tokens: Vec<usize> = report.splits.iter().map(|split| split.tokens).collect();
+    assert_eq!(tokens, [5_017_482, 393_042, 442_423]);
+}
+
+#[test]
+fn an_unknown_name_lists_the_names_and_the_nearest() {
+    refused(open("enwik"), &["enwik", "did you mean enwik8?", "shakespeare, ptb, ptb-char, enwik8, text8"]);
+    refused(open("/no/such/file.txt"), &["/no/such/file.txt", "no such file"]);
+}
+
+#[test]
+fn a_known_name_goes_before_a_path() {
+    // The working directory of tests is the package, which has no file of this name; the name wins anyway.
+    assert_eq!(open("shakespeare").unwrap().name, "shakespeare");
+}
+
+// Copies on this machine
+
+#[test]
+fn a_truncated_copy_is_refused_with_both_sizes() {
+    let folder = folder(&[("enwik8", b"<mediawiki")]);
+    let places = Places::only(folder.path(), Registry::built_in());
+    let result = Corpus::open(&config("enwik8", Unit::Byte), &places);
+    refused(result, &[folder.path().to_str().unwrap(), "is 10 bytes", "wanted 100000000"]);
+}
+
+fn registry(text: &[u8], archive: Option<&[u8]>, url: &str) -> Registry {
+    let archive = archive.map_or_else(String::new, |zip| {
+        let (bytes, sha256) = (zip.len(), sha256(zip));
+        format!(
+            "archive = {{ name = \"mini.zip\", member = \"mini\", bytes = {bytes}, sha256 = \"{sha256}\", urls = [\"{url}\"] }}"
+        )
+    });
+    let (bytes, sha256) = (text.len(), sha256(text));
+    let toml = format!(
+        "[[corpus]]\nname = \"mini\"\nabout = \"a test\"\nlicence = \"none\"\nunit = \"byte\"\n\
+         split_bytes = [{}, 5, 5]\n[[corpus.files]]\nnames = [\"mini\", \"text\"]\nbytes = {bytes}\n\
+         sha256 = \"{sha256}\"\nurls = [\"{url}\"]\n{archive}\n",
+        bytes - 10
+    );
+    Registry::parse(&toml).unwrap()
+}
+
+const MINI: &[u8] = b"a small corpus of \xff bytes, for tests\n";
+
+fn mini(places: &Places) -> Result<Corpus, Error> {
+    Corpus::open(&config("mini", Unit::Byte), places)
+}
+
+fn zipped(content: &[u8]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("mini", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(content).unwrap();
+    zip.finish().unwrap().into_inner()
+}
+
+#[test]
+fn a_copy_is_found_in_its_folder_or_flat_under_each_usual_name() {
+    let zip = zipped(MINI);
+    for name in ["mini/mini", "mini", "mini/text", "text", "mini/mini.zip", "mini.zip"] {
+        let content = if name.ends_with("zip") { &zip } else { MINI };
+        let folder = folder(&[(name, content)]);
+        let corpus = mini(&Places::only(folder.path(), registry(MINI, Some(&zip), "none"))).unwrap();
+        let sizes = corpus.splits().map(|(_, text)| text.len());
+        assert_eq!(sizes, [MINI.len() - 10, 5, 5], "{name}");
+    }
+}
+
+#[test]
+fn a_directory_given_goes_first_and_a_plain_name_elsewhere_belongs_to_nobody() {
+    let (given, usual) = (folder(&[]), folder(&[("text", b"something else"), ("mini/mini", MINI)]));
+    let usual_places = vec![usual.path().to_path_buf()];
+    let places = Places { usual: usual_places, ..Places::only(given.path(), registry(MINI, None, "none")) };
+    assert!(mini(&places).is_ok()); // usual/text is ignored, usual/mini/mini is taken
+    std::fs::write(given.path().join("text"), b"something else").unwrap();
+    refused(mini(&places), &["text", "is 14 bytes"]);
+}
+
+#[test]
+fn a_copy_with_other_content_is_refused_with_both_hashes() {
+    let mut other = MINI.to_vec();
+    other[3] ^= 1;
+    let folder = folder(&[("mini", &other)]);
+    let places = Places::only(folder.path(), registry(MINI, None, "none"));
+    refused(mini(&places), &["mini", &sha256(&other), &sha256(MINI)]);
+}
+
+#[test]
+fn an_archive_that_unpacks_to_more_than_declared_is_refused() {
+    let zip = zipped(&vec![b'x'; 5_000_000]);
+    let folder = folder(&[("mini.zip", &zip)]);
+    refused(mini(&Places::only(folder.path(), registry(MINI, Some(&zip), "none"))), &["mini.zip", "more than"]);
+}
+
+// The network, in the shape of a loopback server
+
+fn from_server(answers: Vec<(&'static str, Answer)>, path: &str) -> (Result<Corpus, Error>, TempDir, Server) {
+    let server = Server::start(answers);
+    let store = tempfile::tempdir().unwrap();
+    let registry = registry(MINI, None, &format!("{}{path}", server.address));
+    let result = mini(&Places::only(store.path(), registry));
+    (result, store, server)
+}
+
+/// Nothing may be left of a transfer that failed.
+fn assert_nothing_kept(store: &TempDir) {
+    let kept: Vec<_> = std::fs::read_dir(store.path().join("mini")).into_iter().flatten().flatten().collect();
+    assert!(kept.is_empty(), "{kept:?}");
+}
+
+#[test]
+fn a_corpus_is_fetched_once_and_kept() {
+    let (result, store, server) = from_server(vec![("/mini", Answer::File(MINI.to_vec()))], "/mini");
+    assert_eq!(result.unwrap().sha256, sha256(MINI));
+    assert_eq!(std::fs::read(store.path().join("mini/mini")).unwrap(), MINI);
+    let again = mini(&Places::only(store.path(), registry(MINI, None, &server.address)));
+    assert!(again.is_ok());
+    assert_eq!(server.requests(), 1);
+}
+
+#[test]
+fn an_archive_is_fetched_and_unpacked() {
+    let zip = zipped(MINI);
+    let server = Server::start(vec![("/mini.zip", Answer::File(zip.clone()))]);
+    let store = tempfile::tempdir().unwrap();
+    let registry = registry(MINI, Some(&zip), &format!("{}/mini.zip", server.address));
+    assert_eq!(mini(&Places::only(store.path(), registry)).unwrap().sha256, sha256(MINI));
+}
+
+#[test]
+fn a_redirect_is_followed() {
+    let answers = vec![("/old", Answer::Redirect("/mini")), ("/mini", Answer::File(MINI.to_vec()))];
+    assert!(from_server(answers, "/old").0.is_ok());
+}
+
+#[test]
+fn redirects_without_end_are_given_up() {
+    let (result, store, server) = from_server(vec![("/mini", Answer::Redirect("/mini"))], "/mini");
+    refused(result, &["redirect"]);
+    assert!(server.requests() <= 6);
+    assert_nothing_kept(&store);
+}
+
+#[test]
+fn fetched_content_with_another_hash_is_refused_and_not_kept() {
+    let mut other = MINI.to_vec();
+    other[3] ^= 1;
+    let (result, store, _) = from_server(vec![("/mini", Answer::File(other.clone()))], "/mini");
+    refused(result, &["http://127.0.0.1", &sha256(&other), &sha256(MINI), "rhn data fetch mini --from"]);
+    assert_nothing_kept(&store);
+}
+
+#[test]
+fn a_body_that_breaks_off_is_refused_and_not_kept() {
+    let (result, store, _) = from_server(vec![("/mini", Answer::Short(MINI.to_vec()))], "/mini");
+    refused(result, &["broke off after 18 of 37 bytes"]);
+    assert_nothing_kept(&store);
+}
+
+#[test]
+fn a_missing_file_is_named_with_its_address() {
+    let (result, store, server) = from_server(vec![], "/mini");
+    refused(result, &["404", &server.address, "/mini"]);
+    assert_nothing_kept(&store);
+}
+
+#[test]
+fn a_body_longer_than_the_file_is_left() {
+    let (result, store, _) = from_server(vec![("/mini", Answer::Endless)], "/mini");
+    refused(result, &["more than the 37 bytes"]);
+    assert_nothing_kept(&store);
+    let long = Answer::File(vec![b'x'; 1_000_000]);
+    refused(from_server(vec![("/mini", long)], "/mini").0, &["is 1000000 bytes, wanted 37"]);
+}
+
+#[test]
+fn the_next_address_is_tried_when_the_first_fails() {
+    let server = Server::start(vec![("/mini", Answer::File(MINI.to_vec()))]);
+    let urls = format!("{0}/gone\", \"{0}/mini", server.address);
+    let store = tempfile::tempdir().unwrap();
+    assert!(mini(&Places::only(store.path(), registry(MINI, None, &urls))).is_ok());
+    assert_eq!(server.requests(), 2);
+}
+
+#[test]
+fn other_kinds_of_addresses_are_refused() {
+    for url in ["file:///etc/hostname", "ftp://127.0.0.1/mini", "hf://datasets/../x/y"] {
+        let places = Places::only(tempfile::tempdir().unwrap().path(), registry(MINI, None, url));
+        refused(mini(&places), &[url, "wanted"]);
+    }
+}
+
+// Own text
+
+#[test]
+fn a_file_is_cut_at_line_ends() {
+    let folder = folder(&[("own.txt", "0123456\n".repeat(100).as_bytes())]);
+    let corpus = open(folder.path().join("own.txt")).unwrap();
+    let sizes = corpus.splits().map(|(_, text)| text.len());
+    assert_eq!(sizes, [720, 40, 40]);
+    assert!(corpus.splits().iter().all(|(_, text)| text.bytes().ends_with(b"\n")));
+}
+
+#[test]
+fn a_directory_has_its_splits_by_name() {
+    for [train, valid, test] in [
+        ["train.txt", "valid.txt", "test.txt"],
+        ["my.train.txt", "my.validation.txt", "my.test.txt"],
+        ["wiki.train.tokens", "dev.txt", "wiki.test.tokens"],
+    ] {
+        let folder = folder(&[(train, b"aaa\n"), (valid, b"bb\n"), (test, b"c\n"), ("notes.txt", b"")]);
+        let corpus = open(folder.path()).unwrap();
+        let sizes = corpus.splits().map(|(_, text)| text.len());
+        assert_eq!(sizes, [4, 3, 2]);
+    }
+}
+
+#[test]
+fn a_directory_without_a_test_split_has_an_empty_one() {
+    let folder = folder(&[("train.txt", b"aaa\n"), ("valid.txt", b"bb\n")]);
+    assert!(open(folder.path()).unwrap().test.is_empty());
+}
+
+#[test]
+fn a_directory_without_a_needed_split_is_refused() {
+    let books = folder(&[("a.txt", b"a"), ("b.txt", b"b")]);
+    refused(open(books.path()), &["no training split", "a.txt, b.txt", "train.txt"]);
+    let half = folder(&[("train.txt", b"a")]);
+    refused(open(half.path()), &["no validation split", "valid.txt"]);
+    let twice = folder(&[("train.txt", b"a"), ("x.train.txt", b"a"), ("valid.txt", b"b")]);
+    refused(open(twice.path()), &["both", "train.txt", "x.train.txt"]);
+    refused(open(folder(&[]).path()), &["no file"]);
+}
+
+#[test]
+fn empty_files_are_refused_by_name() {
+    let folder = folder(&[("empty.txt", b""), ("splits/train.txt", b""), ("splits/valid.txt", b"b")]);
+    refused(open(folder.path().join("empty.txt")), &["empty.txt", "is empty"]);
+    refused(open(folder.path().join("splits")), &["train.txt", "is empty"]);
+}
+
+#[test]
+fn one_symbol_is_too_little_to_be_split() {
+    let folder = folder(&[("one.txt", b"a")]);
+    refused(open(folder.path().join("one.txt")), &["one.txt", "too few"]);
+}
+
+#[test]
+fn invalid_utf8_is_an_error_for_words_chars_and_pairs_but_not_for_bytes() {
+    let mut text = "good line\n".repeat(10).into_bytes();
+    text[53] = 0xff;
+    let folder = folder(&[("bad.txt", &text)]);
+    let path = folder.path().join("bad.txt");
+    let corpus = open(&path).unwrap();
+    for unit in [Unit::Word, Unit::Char, Unit::Bpe] {
+        let error = Tokenizer::build(&config(&path, unit), &corpus.train).unwrap_err();
+        let message = error.to_string();
+        assert_eq!(error.exit_code(), 3);
+        assert!(message.contains("bad.txt") && message.contains("offset 53, line 6"), "{message}");
+    }
+    let bytes = Tokenizer::build(&config(&path, Unit::Byte), &corpus.train).unwrap();
+    assert_eq!(bytes.encode(&corpus.train).unwrap().tokens.len(), 90);
+}
+
+#[test]
+fn a_split_that_makes_no_whole_is_a_configuration_error() {
+    let split = [90.0, 5.0, 4.0];
+    let wrong = CorpusConfig { split, ..config("shakespeare", Unit::Char) };
+    assert_eq!(Corpus::open(&wrong, &nowhere()).unwrap_err().exit_code(), 2);
+}
+
+#[test]
+fn the_list_in_the_program_is_complete() {
+    let registry = Registry::built_in();
+    let names: Vec<_> = registry.entries().iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, ["shakespeare", "ptb", "ptb-char", "enwik8", "text8"]);
+    for file in registry.entries().iter().flat_map(|entry| &entry.files) {
+        let archive = file.archive.as_ref();
+        let hashes = [Some(&file.sha256), archive.map(|archive| &archive.sha256)];
+        assert!(hashes.into_iter().flatten().all(|hash| hash.len() == 64));
+        let urls = archive.map_or(&file.urls, |archive| &archive.urls);
+        assert!(urls.len() >= 2 && urls.iter().all(|url| url.starts_with("http")));
+    }
+}
+
+#[test]
+fn a_list_with_a_path_for_a_name_is_refused() {
+    let toml = "[[corpus]]\nname = \"x\"\nabout = \"\"\nlicence = \"\"\nunit = \"byte\"\n\
+                [[corpus.files]]\nnames = [\"../x\"]\nbytes = 1\nsha256 = \"\"\n";
+    assert!(Registry::parse(toml).unwrap_err().to_string().contains("../x"));
+}
+
+/// For `tests/reference/tokenizers_check.py`: `RHN_SAMPLES=DIR cargo test --test data -- --ignored writes_samples`.
+#[test]
+#[ignore = "run by hand, then tests/reference/tokenizers_check.py"]
+fn writes_samples_for_the_python_library() {
+    let Some(out) = std::env::var_os("RHN_SAMPLES").map(PathBuf::from) else { return };
+    let odd = "\u{feff}odd\r\n\r\n  two  spaces \t\u{a0}\u{2003}x\u{85}y\u{2028}z <unk> a<eos>b <eos>\r lone\n\n\n\0é東京🎭 it's 12.5%\n \n last";
+    let shakespeare = open("shakespeare").unwrap();
+    let mut cases = vec![("shakespeare", shakespeare.train.clone(), vec![shakespeare.valid]), ("odd", Text::from(odd), vec![])];
+    if let Some(places) = ptb() {
+        let ptb = Corpus::open(&config("ptb", Unit::Word), &places).unwrap();
+        cases.push(("ptb", ptb.train, vec![ptb.valid]));
+    }
+    let extra = [odd, "", "\n", "a", " ", "a\n", "a\r\n", "\r", "\n\n", "Ünseen ψ words\nhere", "<unk>", "\u{feff}"];
+    for (name, train, mut texts) in cases {
+        texts.extend(extra.map(Text::from));
+        for unit in [Unit::Word, Unit::Char, Unit::Byte, Unit::Bpe] {
+            for unknown in [true, false] {
+                let config = CorpusConfig { unknown, ..config(name, unit) };
+                let tokenizer = Tokenizer::build(&config, &train).unwrap();
+                let case = out.join(format!("{name}-{unit:?}-{unknown}"));
+                std::fs::create_dir_all(&case).unwrap();
+                std::fs::write(case.join("tokenizer.json"), tokenizer.to_json()).unwrap();
+                for (index, text) in texts.iter().enumerate() {
+                    let ids = tokenizer.encode(text).unwrap().tokens.to_vec();
+                    std::fs::write(case.join(format!("{index}.txt")), text.bytes()).unwrap();
+                    std::fs::write(case.join(format!("{index}.json")), format!("{ids:?}")).unwrap();
+                }
+            }
+        }
+    }
+}

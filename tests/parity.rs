@@ -1,0 +1,262 @@
+//! The model against an independent PyTorch implementation: `reference/` holds it, and the arrays it wrote.
+
+use candle_core::{DType, Device, Tensor};
+use rhn::config::ModelConfig;
+use rhn::model::{LanguageModel, Masks, Parameters, State};
+use rhn::ops::recurrence::HiddenMask;
+use safetensors::SafeTensors;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// `sentence: "file"`: one test a golden file.
+macro_rules! golden {
+    ($($sentence:ident: $file:literal,)*) => {
+        const FILES: &[&str] = &[$($file),*];
+        $(#[test] fn $sentence() { agrees_with_pytorch($file) })*
+    };
+}
+
+golden! {
+    an_rhn_of_depth_1_equals_pytorch: "rhn-depth-1-tied",
+    an_rhn_of_depth_3_equals_pytorch: "rhn-depth-3-tied",
+    an_untied_rhn_with_a_square_embedding_equals_pytorch: "rhn-depth-3-untied-small-vocabulary",
+    stacked_rhn_layers_equal_pytorch: "rhn-2-layers-untied",
+    an_rhn_with_separate_masks_for_its_gates_equals_pytorch: "rhn-separate-gate-masks",
+    the_character_aware_lstm_equals_pytorch: "char-cnn-lstm-2-layers",
+    letters_into_an_rhn_equal_pytorch: "char-cnn-rhn",
+    letters_projected_into_an_rhn_equal_pytorch: "char-cnn-projected-rhn",
+    a_tied_lstm_equals_pytorch: "lstm-tied",
+    an_lstm_with_variational_masks_equals_pytorch: "lstm-hidden-mask",
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference")
+}
+
+#[test]
+fn every_golden_file_has_its_test() {
+    let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let golden = files.filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    let mut names: Vec<_> =
+        golden.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    let mut tested = FILES.to_vec();
+    tested.sort();
+    assert_eq!(names, tested);
+}
+
+#[test]
+fn what_is_not_a_number_passes_no_comparison() {
+    let of = |values: &[f64]| Tensor::new(values, &Device::Cpu).unwrap();
+    assert_eq!(distance(&of(&[1.0, 2.0]), &of(&[1.0, 4.0])), 0.5); // relative to the largest, 4
+    assert_eq!(distance(&of(&[f64::NAN, 2.0]), &of(&[1.0, 4.0])), f64::INFINITY);
+    assert_eq!(distance(&of(&[1.0, 4.0]), &of(&[1.0, f64::NAN])), f64::INFINITY);
+    assert_eq!(distance(&of(&[f64::INFINITY]), &of(&[f64::INFINITY])), f64::INFINITY);
+    assert_eq!(distance(&of(&[1.0]), &of(&[1.0, 4.0])), f64::INFINITY);
+}
+
+fn agrees_with_pytorch(file: &str) {
+    let golden = Golden::read(&folder().join(format!("{file}.safetensors")));
+    for (dtype, tolerance) in [(DType::F64, 1e-10), (DType::F32, 1e-5)] {
+        let mut report = Report { golden: &golden, dtype, tolerance, wrong: Vec::new() };
+        one_window(&golden, dtype, &mut report);
+        twenty_steps(&golden, dtype, &mut report);
+        assert!(report.wrong.is_empty(), "{file} in {dtype:?}:\n{}", report.wrong.join("\n"));
+    }
+}
+
+/// Logits, state, loss and every gradient, from a state that is not zero.
+fn one_window(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
+    let parameters = golden.parameters(dtype);
+    let model = LanguageModel::new(&golden.config, &parameters, dtype, &Device::Cpu).unwrap();
+    let (tokens, targets) = (golden.tensor("tokens"), golden.tensor("targets"));
+    let (state, masks) = (golden.state(&model), golden.masks(dtype, golden.optional("mask.word")));
+
+    let (logits, after) = model.logits(tokens, &state, &masks).unwrap();
+    report.compare("logits", &logits);
+    for (name, part) in after.save() {
+        report.compare(&name.replace("state", "final"), &part);
+    }
+    let (nats, _) = model.nats(tokens, targets, &state, &masks).unwrap();
+    let loss = summed(&nats);
+    report.compare("loss", &loss);
+    let gradients = loss.backward().unwrap();
+    for (name, variable) in parameters.trained() {
+        let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} receives no gradient"));
+        report.compare(&format!("grad.{name}"), gradient);
+    }
+
+    let frozen = LanguageModel::frozen(&golden.config, &parameters, dtype, &Device::Cpu).unwrap();
+    let (logits, _) = frozen.evaluator().unwrap().logits(tokens, &state, &masks).unwrap();
+    report.compare("logits", &logits);
+}
+
+/// Each window's loss, each gradient's norm, and the weights after the last update.
+fn twenty_steps(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
+    let parameters = golden.parameters(dtype);
+    let model = LanguageModel::new(&golden.config, &parameters, dtype, &Device::Cpu).unwrap();
+    let windows = golden.tensor("curve.tokens");
+    let (count, rows, lanes) = windows.dims3().unwrap();
+    let mut state = model.zero_state(lanes).unwrap();
+    let (mut losses, mut norms) = (Vec::new(), Vec::new());
+    for i in 0..count {
+        let window = windows.get(i).unwrap();
+        let tokens = window.narrow(0, 0, rows - 1).unwrap();
+        let targets = window.narrow(0, 1, rows - 1).unwrap();
+        let word = golden.optional("curve.mask.word").map(|mask| mask.get(i).unwrap());
+        let masks = golden.masks(dtype, word.as_ref());
+        let (nats, after) = model.nats(&tokens, &targets, &state, &masks).unwrap();
+        let loss = summed(&nats);
+        norms.push(update(&parameters, &loss, &golden.settings));
+        losses.push(values(&loss)[0]);
+        state = after.detach();
+    }
+    report.compare("curve", &Tensor::new(losses, &Device::Cpu).unwrap());
+    report.compare("curve.grad_norm", &Tensor::new(norms, &Device::Cpu).unwrap());
+    for (name, variable) in parameters.trained() {
+        report.compare(&format!("after.{name}"), variable);
+    }
+}
+
+/// Summed over the window's steps, averaged over its lanes.
+fn summed(nats: &Tensor) -> Tensor {
+    nats.mean(1).unwrap().sum_all().unwrap()
+}
+
+/// SGD in its plainest form: decay inside the gradient, its norm clipped. Returns the norm before that.
+fn update(parameters: &Parameters, loss: &Tensor, settings: &Settings) -> f64 {
+    let gradients = loss.backward().unwrap();
+    let decayed = parameters.trained().map(|(name, variable)| {
+        let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} receives no gradient"));
+        (variable, (gradient + (variable.as_tensor() * settings.weight_decay).unwrap()).unwrap())
+    });
+    let decayed: Vec<_> = decayed.collect();
+    let squares = decayed.iter().flat_map(|(_, gradient)| values(gradient)).map(|g| g * g);
+    let norm = squares.sum::<f64>().sqrt();
+    let rate = settings.learning_rate * (settings.max_grad_norm / norm).min(1.0);
+    for (variable, gradient) in decayed {
+        variable.set(&(variable.as_tensor() - (gradient * rate).unwrap()).unwrap()).unwrap();
+    }
+    norm
+}
+
+/// What PyTorch computed for one small model.
+struct Golden {
+    config: ModelConfig,
+    settings: Settings,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+struct Settings {
+    learning_rate: f64,
+    weight_decay: f64,
+    max_grad_norm: f64,
+}
+
+impl Golden {
+    fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let metadata = header.metadata().as_ref().expect("metadata");
+        let settings: serde_json::Value = serde_json::from_str(&metadata["train"]).unwrap();
+        let setting = |name: &str| settings[name].as_f64().unwrap_or_else(|| panic!("no {name}"));
+        Self {
+            config: serde_json::from_str(&metadata["config"]).unwrap(),
+            settings: Settings {
+                learning_rate: setting("learning_rate"),
+                weight_decay: setting("weight_decay"),
+                max_grad_norm: setting("max_grad_norm"),
+            },
+            tensors: candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+                .unwrap()
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    fn optional(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    fn tensor(&self, name: &str) -> &Tensor {
+        self.optional(name).unwrap_or_else(|| panic!("the golden file has no {name}"))
+    }
+
+    /// The first weights.
+    fn parameters(&self, dtype: DType) -> Parameters {
+        let named =
+            |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix("param.")?.into(), tensor.clone()));
+        let first = self.tensors.iter().filter_map(named).collect();
+        Parameters::load(&self.config, &first, dtype, &Device::Cpu).unwrap()
+    }
+
+    /// The state that enters the window.
+    fn state(&self, model: &LanguageModel) -> State {
+        let (_, lanes) = self.tensor("tokens").dims2().unwrap();
+        model.zero_state(lanes).unwrap().load(&self.tensors).unwrap()
+    }
+
+    /// The masks, with `word` (time, batch) for the tokens at hand.
+    fn masks(&self, dtype: DType, word: Option<&Tensor>) -> Masks {
+        let cast = |mask: &Tensor| mask.to_dtype(dtype).unwrap();
+        let mask = |name: String| self.optional(&name).map(cast);
+        let hidden = |k| match (mask(format!("mask.hidden.{k}")), mask(format!("mask.hidden_t.{k}"))) {
+            (None, _) => HiddenMask::None,
+            (Some(both), None) => HiddenMask::Shared(both),
+            (Some(h), Some(t)) => HiddenMask::Separate { h, t },
+        };
+        let layers = 0..self.config.spec.core.layers();
+        Masks {
+            word: word.map(|word| cast(&word.unsqueeze(2).unwrap())),
+            input: layers.clone().map(|k| mask(format!("mask.input.{k}"))).collect(),
+            hidden: layers.map(hidden).collect(),
+            output: mask("mask.output".into()),
+        }
+    }
+}
+
+/// Collects what differs, so that a failure shows all of it.
+struct Report<'a> {
+    golden: &'a Golden,
+    dtype: DType,
+    tolerance: f64,
+    wrong: Vec<String>,
+}
+
+impl Report<'_> {
+    fn compare(&mut self, name: &str, found: &Tensor) {
+        let wanted = self.golden.tensor(name);
+        let distance = distance(found, wanted);
+        if distance > self.tolerance {
+            let (dtype, tolerance) = (self.dtype, self.tolerance);
+            self.wrong.push(format!(
+                "{name} {dtype:?}: off by {distance:.1e} of its largest value, at most {tolerance:.0e} is allowed; \
+                 found {:?} {:.6?}…, wanted {:?} {:.6?}…",
+                found.dims(),
+                &values(found)[..found.elem_count().min(4)],
+                wanted.dims(),
+                &values(wanted)[..wanted.elem_count().min(4)],
+            ));
+        }
+    }
+}
+
+/// Largest difference relative to the largest wanted magnitude; infinite if a shape or a number is missing.
+fn distance(found: &Tensor, wanted: &Tensor) -> f64 {
+    if found.dims() != wanted.dims() {
+        return f64::INFINITY;
+    }
+    let (found, wanted) = (values(found), values(wanted));
+    let largest = wanted.iter().fold(f64::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    let differences = found.iter().zip(&wanted).map(|(found, wanted)| (found - wanted).abs() / largest);
+    differences.fold(
+        0.0,
+        |worst, difference| {
+            if difference.is_nan() { f64::INFINITY } else { difference.max(worst) }
+        },
+    )
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}

@@ -1,0 +1,162 @@
+"""The models in plain PyTorch, one time step at a time: the yardstick that the Rust program is held against.
+
+Written from the papers' equations and the tensors' names alone, and for reading, not for speed:
+no fused operation, no cleverness, every gradient by autograd.
+
+  RHN        Zilly et al., Recurrent Highway Networks, ICML 2017, arXiv 1607.03474
+  char CNN   Kim et al., Character-Aware Neural Language Models, AAAI 2016, arXiv 1508.06615
+  masks      Gal and Ghahramani, NIPS 2016, arXiv 1512.05287 (variational); Zaremba et al., arXiv 1409.2329 (per step)
+
+Sizes: T steps, B lanes, V types, D values of a word vector, H units, L sublayers, A letters, F filters.
+Every weight is stored [in, out]; README.md has the table of tensors.
+"""
+
+import torch
+
+GATE_SHIFT = -2.0  # added to the bias of each highway layer's gate at run time, not stored
+
+
+def masked(x, mask):
+    """`x` times an (already inverted) dropout mask; no mask leaves it alone."""
+    return x if mask is None else x * mask
+
+
+class Model:
+    """A language model: `config` as in config.json, `tensors` as in model.safetensors."""
+
+    def __init__(self, config, tensors):
+        self.config = config
+        self.spelling = tensors.get("embedding.spelling")  # (V, word length), not trained
+        self.parameters = {name: t for name, t in tensors.items() if name != "embedding.spelling"}
+        self.layers = config["core"].get("layers", 1)
+        self.hidden_size = config["core"]["hidden_size"]
+
+    def __getitem__(self, name):
+        return self.parameters[name]
+
+    # ---- embedding ----
+
+    def word_vectors(self):
+        """(V, D): the vector of every type."""
+        if self.config["embedding"]["kind"] == "word":
+            return self["embedding.weight"]
+        return self.project(self.highway(self.convolve()))
+
+    def convolve(self):
+        """(V, F): for each filter of width w, the maximum over positions of tanh(letters @ W + b)."""
+        cnn = self.config["embedding"]
+        characters = self["embedding.characters"]
+        blank = torch.zeros_like(characters[:1])  # letter 0 is held at zero and gets no gradient
+        letters = torch.cat([blank, characters[1:]])[self.spelling]  # (V, word length, char_size)
+        features = []
+        for i, width in enumerate(cnn["filter_widths"]):
+            weight, bias = self[f"embedding.conv.{i}.weight"], self[f"embedding.conv.{i}.bias"]
+            positions = []
+            for start in range(letters.shape[1] - width + 1):
+                window = letters[:, start : start + width].flatten(1)  # offset-major: offset · char_size + c
+                positions.append(torch.tanh(window @ weight + bias))
+            features.append(first_maximum(torch.stack(positions)))
+        return torch.cat(features, dim=1)
+
+    def highway(self, y):
+        """z = t · relu(y W_H + b_H) + (1 - t) · y with t = sigm(y W_T + b_T - 2), layer after layer."""
+        for i in range(self.config["embedding"]["highway_layers"]):
+            both = y @ self[f"embedding.highway.{i}.weight"] + self[f"embedding.highway.{i}.bias"]
+            h, t = both.chunk(2, dim=-1)
+            t = torch.sigmoid(t + GATE_SHIFT)
+            y = t * torch.relu(h) + (1 - t) * y
+        return y
+
+    def project(self, y):
+        if self.config["embedding"].get("word_size") is None:
+            return y
+        return y @ self["embedding.projection.weight"] + self["embedding.projection.bias"]
+
+    # ---- core ----
+
+    def zero_state(self, lanes):
+        """One tuple a layer: (s,) for an RHN, (h, c) for an LSTM; each (B, H)."""
+        parts = 1 if self.config["core"]["kind"] == "rhn" else 2
+        like = self["output.bias"]
+        zero = torch.zeros(lanes, self.hidden_size, dtype=like.dtype)
+        return [tuple(zero for _ in range(parts)) for _ in range(self.layers)]
+
+    def rhn_step(self, k, x, state, mask_h, mask_t):
+        """One time step of layer `k`: L highway sublayers, the carry tied to 1 - t.
+
+        The masks act inside the products alone; the carry sees the state as it is.
+        """
+        (s,) = state
+        for l in range(self.config["core"]["recurrence_depth"]):
+            recurrent_h, recurrent_t = self[f"core.{k}.recurrent.weight"][l].chunk(2, dim=-1)
+            bias_h, bias_t = self[f"core.{k}.bias"][l].chunk(2)
+            h = masked(s, mask_h) @ recurrent_h + bias_h
+            t = masked(s, mask_t) @ recurrent_t + bias_t
+            if l == 0:
+                input_h, input_t = self[f"core.{k}.input.weight"].chunk(2, dim=-1)
+                h, t = h + x @ input_h, t + x @ input_t
+            h, t = torch.tanh(h), torch.sigmoid(t)
+            s = s + t * (h - s)
+        return s, (s,)
+
+    def lstm_step(self, k, x, state, mask_h):
+        """One time step of layer `k`: gates i, o, f, g, two bias vectors, nothing added to the forget gate."""
+        h, c = state
+        gates = x @ self[f"core.{k}.input.weight"] + self[f"core.{k}.input.bias"]
+        gates = gates + masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"] + self[f"core.{k}.recurrent.bias"]
+        i, o, f, g = gates.chunk(4, dim=-1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, (h, c)
+
+    # ---- the whole ----
+
+    def forward(self, tokens, state, masks=None, vectors=None):
+        """(T, B) of types to logits (T, B, V), and the state after the last step.
+
+        `masks`: by name, each optional:
+          word (T, B)                           one value a lane and type, looked up for each token
+          input.K (B, D) or (T, B, D)           the input of layer K
+          hidden.K, hidden_t.K (B, H)           the state inside layer K's products (hidden_t: those of T, if apart)
+          output (B, H) or (T, B, H)            what the output layer sees
+        `vectors`: `word_vectors()`, where the caller has them already.
+        """
+        masks = masks or {}
+        table = self.word_vectors() if vectors is None else vectors
+        output_weight = self["embedding.weight"].T if self.config["output"]["tied"] else self["output.weight"]
+
+        def at(name, step):  # a mask with a time dimension is drawn anew at each step
+            mask = masks.get(name)
+            return mask[step] if mask is not None and mask.dim() == 3 else mask
+
+        state, logits = list(state), []
+        for step, types in enumerate(tokens):
+            x = table[types]
+            if "word" in masks:
+                x = x * masks["word"][step].unsqueeze(-1)
+            for k in range(self.layers):
+                x = masked(x, at(f"input.{k}", step))
+                mask_h = masks.get(f"hidden.{k}")
+                if self.config["core"]["kind"] == "rhn":
+                    x, state[k] = self.rhn_step(k, x, state[k], mask_h, masks.get(f"hidden_t.{k}", mask_h))
+                else:
+                    x, state[k] = self.lstm_step(k, x, state[k], mask_h)
+            logits.append(masked(x, at("output", step)) @ output_weight + self["output.bias"])
+        return torch.stack(logits), state
+
+
+def first_maximum(values):
+    """The maximum over dimension 0; the gradient goes to the first position that reaches it, and to it alone."""
+    first = values.argmax(dim=0, keepdim=True)  # the first of several equal ones
+    return values.gather(0, first).squeeze(0)
+
+
+def nats(logits, targets):
+    """-ln p of each target: (T, B)."""
+    log_p = logits - torch.logsumexp(logits, dim=-1, keepdim=True)
+    return -log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def window_loss(logits, targets):
+    """Summed over the window's steps, averaged over its lanes."""
+    return nats(logits, targets).mean(dim=1).sum()
