@@ -3,6 +3,7 @@
 mod support;
 
 use rhn::config::{CorpusConfig, Unit};
+use rhn::data::corpus::take_file;
 use rhn::data::fetch::sha256;
 use rhn::data::inspect::Report;
 use rhn::data::registry::Registry;
@@ -180,7 +181,33 @@ fn a_copy_with_other_content_is_refused_with_both_hashes() {
 fn an_archive_that_unpacks_to_more_than_declared_is_refused() {
     let zip = zipped(&vec![b'x'; 5_000_000]);
     let folder = folder(&[("mini.zip", &zip)]);
-    refused(mini(&Places::only(folder.path(), registry(MINI, Some(&zip), "none"))), &["mini.zip", "more than"]);
+    refused(
+        mini(&Places::only(folder.path(), registry(MINI, Some(&zip), "none"))),
+        &["mini.zip", "more than"],
+    );
+}
+
+#[test]
+fn a_copy_of_ones_own_is_taken_into_the_store() {
+    let zip = zipped(MINI);
+    let own = folder(&[("a/text", MINI), ("b/mini.zip", &zip), ("c/other.bin", MINI), ("d/text", b"wrong")]);
+    let registry = registry(MINI, Some(&zip), "none");
+    let entry = &registry.entries()[0];
+    let take = |from: &str, store: &Path| {
+        take_file(entry, &entry.files[0], &own.path().join(from), &Places::only(store, registry.clone()))
+    };
+    for from in ["a", "a/text", "b", "b/mini.zip", "c/other.bin"] {
+        let store = tempfile::tempdir().unwrap();
+        let path = take(from, store.path()).unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), MINI, "{from}");
+        assert!(mini(&Places::only(store.path(), registry.clone())).is_ok());
+    }
+    let store = tempfile::tempdir().unwrap();
+    for (from, part) in [("c", "has no mini or text"), ("d", "is 5 bytes"), ("none", "has no mini")] {
+        let message = take(from, store.path()).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+    assert_nothing_kept(&store);
 }
 
 // The network, in the shape of a loopback server
@@ -388,12 +415,16 @@ fn writes_samples_for_the_python_library() {
     let Some(out) = std::env::var_os("RHN_SAMPLES").map(PathBuf::from) else { return };
     let odd = "\u{feff}odd\r\n\r\n  two  spaces \t\u{a0}\u{2003}x\u{85}y\u{2028}z <unk> a<eos>b <eos>\r lone\n\n\n\0é東京🎭 it's 12.5%\n \n last";
     let shakespeare = open("shakespeare").unwrap();
-    let mut cases = vec![("shakespeare", shakespeare.train.clone(), vec![shakespeare.valid]), ("odd", Text::from(odd), vec![])];
+    let mut cases = vec![
+        ("shakespeare", shakespeare.train.clone(), vec![shakespeare.valid]),
+        ("odd", Text::from(odd), vec![]),
+    ];
     if let Some(places) = ptb() {
         let ptb = Corpus::open(&config("ptb", Unit::Word), &places).unwrap();
         cases.push(("ptb", ptb.train, vec![ptb.valid]));
     }
-    let extra = [odd, "", "\n", "a", " ", "a\n", "a\r\n", "\r", "\n\n", "Ünseen ψ words\nhere", "<unk>", "\u{feff}"];
+    let extra =
+        [odd, "", "\n", "a", " ", "a\n", "a\r\n", "\r", "\n\n", "Ünseen ψ words\nhere", "<unk>", "\u{feff}"];
     for (name, train, mut texts) in cases {
         texts.extend(extra.map(Text::from));
         for unit in [Unit::Word, Unit::Char, Unit::Byte, Unit::Bpe] {

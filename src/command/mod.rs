@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod completions;
+pub mod data;
 pub mod eval;
 pub mod inspect;
 pub mod loaded;
@@ -36,6 +37,7 @@ enum Command {
     Eval(eval::Args),
     Sample(sample::Args),
     Score(score::Args),
+    Data(data::Args),
     Inspect(inspect::Args),
     Completions(completions::Args),
 }
@@ -50,6 +52,7 @@ impl Cli {
             Command::Eval(args) => eval::run(&args)?,
             Command::Sample(args) => sample::run(&args)?,
             Command::Score(args) => score::run(&args)?,
+            Command::Data(args) => data::run(&args)?,
             Command::Inspect(args) => inspect::run(&args)?,
             Command::Completions(args) => completions::run(&args)?,
         }
