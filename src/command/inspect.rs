@@ -1,5 +1,6 @@
 //! `rhn inspect`: what a checkpoint is, how it was trained, and whether it is whole.
 
+use super::loaded::recipe_of;
 use super::output::json_line;
 use crate::checkpoint::{self, Checkpoint, Manifest};
 use crate::config::recipe::Recipe;
@@ -90,10 +91,7 @@ fn inspect(argument: &str) -> Result<Inspection> {
         verified: checkpoint.verified,
         unit: tokenizer.unit(),
         parameters: specs.values().filter(trained).map(count).sum(),
-        recipe: match &checkpoint.recipe {
-            Some(text) => Some(Recipe::parse(text, &directory.join(checkpoint::RECIPE))?),
-            None => None,
-        },
+        recipe: recipe_of(&checkpoint)?,
         best: best_epoch(directory),
         result: fs::read(directory.join(checkpoint::RESULT))
             .ok()

@@ -7,6 +7,7 @@ use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Parameters, specs};
 use candle_core::{DType, Device};
+use std::path::Path;
 
 /// A checkpoint in memory.
 pub struct Loaded {
@@ -40,15 +41,24 @@ impl Loaded {
     /// The run as it was asked for.
     ///
     /// # Errors
-    /// If the checkpoint has none, as another program's may not.
+    /// If the checkpoint has none, as another program's may not, or one that is not understood.
     pub fn recipe(&self) -> Result<Recipe> {
+        let missing =
+            "is missing: it says which corpus the model was trained on, with which batch and dropout";
         let path = self.checkpoint.directory.join(checkpoint::RECIPE);
-        match &self.checkpoint.recipe {
-            Some(text) => Recipe::parse(text, &path),
-            None => Err(Error::checkpoint(
-                path,
-                "is missing: it says which corpus the model was trained on, with which batch and dropout",
-            )),
-        }
+        recipe_of(&self.checkpoint)?.ok_or_else(|| Error::checkpoint(path, missing))
     }
+}
+
+/// The run that a checkpoint comes from, if it says so.
+///
+/// # Errors
+/// If its recipe is not understood.
+pub(super) fn recipe_of(checkpoint: &Checkpoint) -> Result<Option<Recipe>> {
+    let path = checkpoint.directory.join(checkpoint::RECIPE);
+    let refuse = |error: Error| Error::checkpoint(&path, error.to_string());
+    let Some(text) = &checkpoint.recipe else { return Ok(None) };
+    let recipe = Recipe::parse(text, Path::new(checkpoint::RECIPE)).map_err(refuse)?;
+    recipe.validate().map_err(refuse)?;
+    Ok(Some(recipe))
 }

@@ -104,7 +104,12 @@ impl<'a> Passes<'a> {
     }
 
     /// Nats of each token in passes `first .. first + lanes`, which run side by side.
-    fn run(&self, first: u64, lanes: usize, progress: &mut dyn FnMut(u64)) -> Result<Vec<Vec<f64>>> {
+    fn run(
+        &self,
+        first: u64,
+        lanes: usize,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Vec<Vec<f64>>> {
         let mut state = self.evaluator.model().zero_state(lanes)?;
         let predicted = self.split.text.tokens.len() - 1;
         let mut nats = vec![Vec::with_capacity(predicted); lanes];
@@ -118,7 +123,7 @@ impl<'a> Passes<'a> {
                 nats[at % lanes].push(value);
             }
             state = next;
-            progress((lanes * (start + steps)) as u64);
+            progress((lanes * (start + steps)) as u64)?;
         }
         Ok(nats)
     }
