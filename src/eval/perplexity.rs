@@ -168,7 +168,9 @@ impl Evaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Tokens;
     use crate::eval::tiny;
+    use candle_core::Device;
 
     fn split(unit: Unit, text: &Encoded) -> Split<'_> {
         Split { corpus: "tiny", split: "test", unit, text }
