@@ -3,6 +3,7 @@
 mod support;
 
 use rhn::config::{CorpusConfig, Unit};
+use rhn::data::corpus::take_file;
 use rhn::data::fetch::sha256;
 use rhn::data::inspect::Report;
 use rhn::data::registry::Registry;
@@ -184,6 +185,29 @@ fn an_archive_that_unpacks_to_more_than_declared_is_refused() {
         mini(&Places::only(folder.path(), registry(MINI, Some(&zip), "none"))),
         &["mini.zip", "more than"],
     );
+}
+
+#[test]
+fn a_copy_of_ones_own_is_taken_into_the_store() {
+    let zip = zipped(MINI);
+    let own = folder(&[("a/text", MINI), ("b/mini.zip", &zip), ("c/other.bin", MINI), ("d/text", b"wrong")]);
+    let registry = registry(MINI, Some(&zip), "none");
+    let entry = &registry.entries()[0];
+    let take = |from: &str, store: &Path| {
+        take_file(entry, &entry.files[0], &own.path().join(from), &Places::only(store, registry.clone()))
+    };
+    for from in ["a", "a/text", "b", "b/mini.zip", "c/other.bin"] {
+        let store = tempfile::tempdir().unwrap();
+        let path = take(from, store.path()).unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), MINI, "{from}");
+        assert!(mini(&Places::only(store.path(), registry.clone())).is_ok());
+    }
+    let store = tempfile::tempdir().unwrap();
+    for (from, part) in [("c", "has no mini or text"), ("d", "is 5 bytes"), ("none", "has no mini")] {
+        let message = take(from, store.path()).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+    assert_nothing_kept(&store);
 }
 
 // The network, in the shape of a loopback server

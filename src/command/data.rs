@@ -1,55 +1,75 @@
 //! `rhn data`: which corpora there are, fetching them, and what one holds.
 
+use super::args::DataArgs;
+use super::output::json_line;
 use crate::config::{CorpusConfig, Unit};
+use crate::data::Places;
 use crate::data::corpus::{Corpus, Held, fetch_file, find, take_file};
 use crate::data::inspect::Report;
-use crate::data::places::Places;
-use crate::data::registry::Entry;
-use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use crate::data::registry::{Entry, SourceFile};
+use crate::error::Result;
+use clap::{Subcommand, ValueEnum};
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-/// List, fetch and inspect corpora.
-#[derive(Args, Debug)]
-pub struct DataArgs {
+const AFTER_HELP: &str = "\
+Examples:
+  rhn data list                                        which there are, and where
+  rhn data fetch ptb --from ~/simple-examples/data     your own copy, verified and kept
+  rhn data inspect ptb                                 sizes, types, longest line
+  rhn data inspect my-novel.txt --unit word --json     one line of JSON";
+
+/// List, fetch and inspect corpora
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
     #[command(subcommand)]
     action: Action,
-    /// Look for corpora here first, and keep fetched ones here.
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
 }
 
-#[derive(Subcommand, Debug)]
+#[derive(Debug, Subcommand)]
 enum Action {
-    /// List the corpora known by name, and where they are on this machine.
-    List,
-    /// Fetch a corpus, or take your own copy of it; either is verified.
+    /// List the corpora known by name, and where they are on this machine
+    List {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Fetch a corpus, or take your own copy of it; either is verified, and kept in the first of these places
     Fetch {
-        /// A corpus known by name.
+        /// A corpus known by name
         name: String,
-        /// Your own copy: a file, or a directory with the files.
+        /// Your own copy: a file, or a directory with the files
         #[arg(long, value_name = "FILE|DIR")]
         from: Option<PathBuf>,
+        #[command(flatten)]
+        data: DataArgs,
     },
-    /// Count tokens, types, lines and symbols outside the vocabulary.
+    /// Count tokens, types, lines and symbols outside the vocabulary
     Inspect {
-        /// A corpus known by name, a file, a directory, or - for the standard input.
+        /// A corpus known by name, a file, a directory, or - for the standard input
         #[arg(value_name = "NAME|PATH")]
         corpus: String,
-        /// What a token is [default: as published for a name; characters for a path].
+        /// What a token is [default: as published for a name, characters for a path]
         #[arg(long)]
         unit: Option<UnitArg>,
-        /// Print one JSON object.
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        data: DataArgs,
     },
 }
 
+/// What `--unit` can say.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum UnitArg {
+    /// Separated by whitespace, with a mark at each line's end
     Word,
+    /// A Unicode character
     Char,
+    /// A byte
     Byte,
+    /// A byte pair, trained on the corpus
     Bpe,
 }
 
@@ -67,22 +87,21 @@ impl From<UnitArg> for Unit {
 /// Runs `rhn data`.
 ///
 /// # Errors
-/// If a corpus is unknown, cannot be had, or is not what it should be.
-pub fn run(args: DataArgs) -> Result<()> {
-    let places = Places::new(args.data_dir.as_deref())?;
-    match args.action {
-        Action::List => list(&places),
-        Action::Fetch { name, from } => return fetch(&name, from.as_deref(), &places),
-        Action::Inspect { corpus, unit, json } => return inspect(corpus, unit, json, &places),
+/// If a corpus is unknown, cannot be had, or is not what it should be, or the standard output cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.action {
+        Action::List { data } => list(&data.places()?),
+        Action::Fetch { name, from, data } => fetch(name, from.as_deref(), &data.places()?),
+        Action::Inspect { corpus, unit, json, data } => inspect(corpus, *unit, *json, &data.places()?),
     }
-    Ok(())
 }
 
-fn list(places: &Places) {
+fn list(places: &Places) -> anyhow::Result<()> {
     for entry in places.registry.entries() {
-        println!("{:12} {}", entry.name, entry.about);
-        println!("{:12} {}; {}", "", entry.licence, whereabouts(entry, places));
+        writeln!(stdout(), "{:12} {}", entry.name, entry.about)?;
+        writeln!(stdout(), "{:12} {}; {}", "", entry.licence, whereabouts(entry, places))?;
     }
+    Ok(())
 }
 
 fn whereabouts(entry: &Entry, places: &Places) -> String {
@@ -94,52 +113,50 @@ fn whereabouts(entry: &Entry, places: &Places) -> String {
     }
     let held: Vec<_> = entry.files.iter().filter_map(|file| find(entry, file, places)).collect();
     match held.first() {
-        Some(Held::Plain(path) | Held::Packed(path)) if held.len() == entry.files.len() => {
-            format!("found: {}", path.display())
-        }
+        Some(first) if held.len() == entry.files.len() => format!("found: {}", path(first).display()),
         Some(_) => format!("{} of {} files found", held.len(), entry.files.len()),
-        None => format!("not here; rhn data fetch {}", entry.name),
+        None => format!("not here: rhn data fetch {}", entry.name),
     }
 }
 
-fn fetch(name: &str, from: Option<&Path>, places: &Places) -> Result<()> {
+fn path(held: &Held) -> &Path {
+    match held {
+        Held::Plain(path) | Held::Packed(path) => path,
+    }
+}
+
+fn fetch(name: &str, from: Option<&Path>, places: &Places) -> anyhow::Result<()> {
     let known = |name: &str| places.registry.get(name).ok_or_else(|| places.registry.unknown(name));
-    let entry = known(name)?;
-    let entry = known(entry.folder())?;
+    let entry = known(known(name)?.folder())?;
     if entry.built_in {
-        println!("{name} is built in");
+        return Ok(writeln!(stdout(), "{name} is built in")?);
     }
     for file in &entry.files {
-        let path = match (from, find(entry, file, places)) {
-            (Some(from), _) => take_file(entry, file, from, places)?,
-            (None, Some(Held::Plain(path) | Held::Packed(path))) => path,
-            (None, None) => match fetch_file(entry, file, places)? {
-                Held::Plain(path) | Held::Packed(path) => path,
-            },
-        };
-        println!("{}", path.display());
+        writeln!(stdout(), "{}", path(&fetch_one(entry, file, from, places)?).display())?;
     }
-    if !entry.built_in {
-        // Whatever was found or fetched must also open.
-        Corpus::open(&settings(entry.name.clone(), entry.unit), places)?;
-    }
+    // What was here before was not verified yet.
+    Corpus::open(&settings(&entry.name, entry.unit), places)?;
     Ok(())
 }
 
-fn inspect(name: String, unit: Option<UnitArg>, json: bool, places: &Places) -> Result<()> {
-    let published = places.registry.get(&name).map_or(Unit::Char, |entry| entry.unit);
+fn fetch_one(entry: &Entry, file: &SourceFile, from: Option<&Path>, places: &Places) -> Result<Held> {
+    match (from, find(entry, file, places)) {
+        (Some(from), _) => take_file(entry, file, from, places).map(Held::Plain),
+        (None, Some(held)) => Ok(held),
+        (None, None) => fetch_file(entry, file, places),
+    }
+}
+
+fn inspect(name: &str, unit: Option<UnitArg>, json: bool, places: &Places) -> anyhow::Result<()> {
+    let published = places.registry.get(name).map_or(Unit::Char, |entry| entry.unit);
     let config = settings(name, unit.map_or(published, Unit::from));
     let report = Report::new(&Corpus::open(&config, places)?, &config)?;
-    if json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        println!("{report}");
-    }
-    Ok(())
+    let written = if json { json_line(&mut stdout(), &report) } else { writeln!(stdout(), "{report}") };
+    Ok(written?)
 }
 
 /// No `<unk>` is added, so that the counts are those of the corpus itself.
-fn settings(name: String, unit: Unit) -> CorpusConfig {
-    let split = [90.0, 5.0, 5.0];
+fn settings(name: &str, unit: Unit) -> CorpusConfig {
+    let (name, split) = (name.to_owned(), [90.0, 5.0, 5.0]);
     CorpusConfig { name, unit, unknown: false, min_count: 1, vocab_size: 0, tokenizer: None, split }
 }

@@ -103,7 +103,7 @@ impl Registry {
         let names: Vec<&str> = self.corpus.iter().map(|entry| entry.name.as_str()).collect();
         let distance = |other: &&str| strsim::damerau_levenshtein(other, &name.to_lowercase());
         let near = names.iter().copied().min_by_key(distance).filter(|other| distance(other) <= 3);
-        let hint = near.map(|other| format!("; did you mean {other}?")).unwrap_or_default();
+        let hint = near.map(|other| format!("; did you mean {other}?")).unwrap_or(".".into());
         let list = names.join(", ");
         Error::data(
             name,

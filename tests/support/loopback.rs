@@ -20,7 +20,7 @@ pub(crate) enum Answer {
 /// Serves paths until the test's process ends.
 pub(crate) struct Server {
     /// `http://127.0.0.1:PORT`.
-    pub address: String,
+    pub(crate) address: String,
     requests: Arc<AtomicUsize>,
 }
 

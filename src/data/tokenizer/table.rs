@@ -10,7 +10,7 @@ const ABSENT: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 pub(super) struct CharTable {
     words: Vec<String>,
-    ascii: [u32; 128],
+    ascii: Box<[u32; 128]>,
     others: HashMap<char, u32>,
     unknown: Option<u32>,
 }
@@ -42,7 +42,8 @@ impl CharTable {
 
     /// The table with these types in the order of their ids; none if one is more than a character.
     pub(super) fn from_words(words: Vec<String>) -> Option<Self> {
-        let mut table = Self { words: vec![], ascii: [ABSENT; 128], others: HashMap::new(), unknown: None };
+        let mut table =
+            Self { words: vec![], ascii: Box::new([ABSENT; 128]), others: HashMap::new(), unknown: None };
         for (word, id) in words.iter().zip(0..) {
             let mut letters = word.chars();
             match (letters.next(), letters.next()) {
@@ -94,7 +95,7 @@ impl CharTable {
 pub(super) struct ByteTable {
     words: Vec<String>,
     symbols: Vec<u8>,
-    ids: [u32; 256],
+    ids: Box<[u32; 256]>,
     unknown: Option<u32>,
 }
 
@@ -107,7 +108,7 @@ impl ByteTable {
 
     /// The table with these bytes in the order of their ids, and `<unk>` after them if wanted.
     pub(super) fn from_symbols(symbols: Vec<u8>, add_unknown: bool) -> Self {
-        let mut ids = [ABSENT; 256];
+        let mut ids = Box::new([ABSENT; 256]);
         symbols.iter().zip(0..).for_each(|(&byte, id)| ids[byte as usize] = id);
         let words = symbols.iter().map(|&byte| display(&[byte])).chain(add_unknown.then(|| UNKNOWN.into()));
         Self { words: words.collect(), ids, unknown: add_unknown.then_some(symbols.len() as u32), symbols }
