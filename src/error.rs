@@ -40,6 +40,12 @@ pub enum Error {
         /// The process that holds the lock.
         holder: String,
     },
+    /// A signal asked to stop. Exit code 128 and the signal's number.
+    #[error("stopped by a signal")]
+    Stopped {
+        /// The exit code.
+        code: u8,
+    },
     /// Reading or writing failed. Exit code 1.
     #[error("{}: {source}", path.display())]
     Io {
@@ -86,6 +92,7 @@ impl Error {
             Self::Checkpoint { .. } => 4,
             Self::NotFinite { .. } => 5,
             Self::Busy { .. } => 6,
+            Self::Stopped { code } => *code,
             Self::Io { .. } | Self::Tensor(_) => 1,
         }
     }

@@ -23,3 +23,4 @@ pub mod ops;
 pub mod rng;
 pub mod sample;
 pub mod train;
+mod write;

@@ -1,10 +1,11 @@
 //! `metrics.jsonl`: one JSON line an event, the contract between a run and whatever looks at it.
 
 use crate::error::{Error, Result};
+use crate::write;
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The file's name in a run's directory.
@@ -47,7 +48,7 @@ impl Metrics {
         if kept.len() == text.len() {
             return Ok(());
         }
-        replace(&self.path, &kept)?;
+        write::replace(&self.path, &kept)?;
         self.file = append_to(&self.path)?;
         Ok(())
     }
@@ -78,25 +79,6 @@ fn whole_lines(text: &[u8]) -> &[u8] {
 
 fn step_of(line: &[u8]) -> Option<u64> {
     serde_json::from_slice::<Value>(line).ok()?.get("step")?.as_u64()
-}
-
-/// Writes aside, syncs and renames, so that a kill leaves the old lines or the new ones.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let aside = path.with_extension("jsonl.tmp");
-    let write = || {
-        let mut file = File::create(&aside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)
-    };
-    write().map_err(Error::io(path))?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    match File::open(directory).and_then(|directory| directory.sync_all()) {
-        Err(error) if cfg!(unix) && error.kind() != ErrorKind::Unsupported => {
-            Err(Error::io(directory)(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

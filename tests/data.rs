@@ -180,7 +180,10 @@ fn a_copy_with_other_content_is_refused_with_both_hashes() {
 fn an_archive_that_unpacks_to_more_than_declared_is_refused() {
     let zip = zipped(&vec![b'x'; 5_000_000]);
     let folder = folder(&[("mini.zip", &zip)]);
-    refused(mini(&Places::only(folder.path(), registry(MINI, Some(&zip), "none"))), &["mini.zip", "more than"]);
+    refused(
+        mini(&Places::only(folder.path(), registry(MINI, Some(&zip), "none"))),
+        &["mini.zip", "more than"],
+    );
 }
 
 // The network, in the shape of a loopback server
@@ -388,12 +391,16 @@ fn writes_samples_for_the_python_library() {
     let Some(out) = std::env::var_os("RHN_SAMPLES").map(PathBuf::from) else { return };
     let odd = "\u{feff}odd\r\n\r\n  two  spaces \t\u{a0}\u{2003}x\u{85}y\u{2028}z <unk> a<eos>b <eos>\r lone\n\n\n\0é東京🎭 it's 12.5%\n \n last";
     let shakespeare = open("shakespeare").unwrap();
-    let mut cases = vec![("shakespeare", shakespeare.train.clone(), vec![shakespeare.valid]), ("odd", Text::from(odd), vec![])];
+    let mut cases = vec![
+        ("shakespeare", shakespeare.train.clone(), vec![shakespeare.valid]),
+        ("odd", Text::from(odd), vec![]),
+    ];
     if let Some(places) = ptb() {
         let ptb = Corpus::open(&config("ptb", Unit::Word), &places).unwrap();
         cases.push(("ptb", ptb.train, vec![ptb.valid]));
     }
-    let extra = [odd, "", "\n", "a", " ", "a\n", "a\r\n", "\r", "\n\n", "Ünseen ψ words\nhere", "<unk>", "\u{feff}"];
+    let extra =
+        [odd, "", "\n", "a", " ", "a\n", "a\r\n", "\r", "\n\n", "Ünseen ψ words\nhere", "<unk>", "\u{feff}"];
     for (name, train, mut texts) in cases {
         texts.extend(extra.map(Text::from));
         for unit in [Unit::Word, Unit::Char, Unit::Byte, Unit::Bpe] {

@@ -108,7 +108,7 @@ fn check_by_differences(name: &str, var: &Var, grad: &[f64], loss: impl Fn() -> 
         var.set(&Tensor::from_vec(values, shape.as_slice(), &Device::Cpu).unwrap()).unwrap();
         loss()
     };
-    for i in 0..first.len() {
+    for (i, grad) in grad.iter().enumerate() {
         let moved =
             |by: f64| first.iter().enumerate().map(|(j, v)| if i == j { v + by } else { *v }).collect();
         let slope = (at(moved(STEP)) - at(moved(-STEP))) / (2.0 * STEP);

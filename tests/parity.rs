@@ -1,9 +1,10 @@
 //! The model against an independent PyTorch implementation: `reference/` holds it, and the arrays it wrote.
 
 use candle_core::{DType, Device, Tensor};
-use rhn::config::ModelConfig;
+use rhn::config::{ModelConfig, TrainConfig};
 use rhn::model::{LanguageModel, Masks, Parameters, State};
 use rhn::ops::recurrence::HiddenMask;
+use rhn::train::optimizer::Optimizer;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -95,6 +96,7 @@ fn one_window(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
 fn twenty_steps(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
     let parameters = golden.parameters(dtype);
     let model = LanguageModel::new(&golden.config, &parameters, dtype, &Device::Cpu).unwrap();
+    let mut optimizer = Optimizer::new(&golden.train, &parameters).unwrap();
     let windows = golden.tensor("curve.tokens");
     let (count, rows, lanes) = windows.dims3().unwrap();
     let mut state = model.zero_state(lanes).unwrap();
@@ -107,7 +109,7 @@ fn twenty_steps(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
         let masks = golden.masks(dtype, word.as_ref());
         let (nats, after) = model.nats(&tokens, &targets, &state, &masks).unwrap();
         let loss = summed(&nats);
-        norms.push(update(&parameters, &loss, &golden.settings));
+        norms.push(update(&parameters, &loss, &mut optimizer, &golden.train));
         losses.push(values(&loss)[0]);
         state = after.detach();
     }
@@ -123,34 +125,23 @@ fn summed(nats: &Tensor) -> Tensor {
     nats.mean(1).unwrap().sum_all().unwrap()
 }
 
-/// SGD in its plainest form: decay inside the gradient, its norm clipped. Returns the norm before that.
-fn update(parameters: &Parameters, loss: &Tensor, settings: &Settings) -> f64 {
-    let gradients = loss.backward().unwrap();
-    let decayed = parameters.trained().map(|(name, variable)| {
-        let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} receives no gradient"));
-        (variable, (gradient + (variable.as_tensor() * settings.weight_decay).unwrap()).unwrap())
-    });
-    let decayed: Vec<_> = decayed.collect();
-    let squares = decayed.iter().flat_map(|(_, gradient)| values(gradient)).map(|g| g * g);
-    let norm = squares.sum::<f64>().sqrt();
-    let rate = settings.learning_rate * (settings.max_grad_norm / norm).min(1.0);
-    for (variable, gradient) in decayed {
-        variable.set(&(variable.as_tensor() - (gradient * rate).unwrap()).unwrap()).unwrap();
-    }
+/// One update, clipped. Returns the gradient's norm before that.
+fn update(parameters: &Parameters, loss: &Tensor, optimizer: &mut Optimizer, train: &TrainConfig) -> f64 {
+    let store = loss.backward().unwrap();
+    let named = parameters.trained();
+    let gradients =
+        named.filter_map(|(name, variable)| Some((name.to_owned(), store.get(variable)?.clone()))).collect();
+    let norm = optimizer.grad_norm(parameters, &gradients).unwrap();
+    let clip = (train.max_grad_norm / norm).min(1.0);
+    optimizer.update(parameters, &gradients, train.learning_rate, clip).unwrap();
     norm
 }
 
 /// What PyTorch computed for one small model.
 struct Golden {
     config: ModelConfig,
-    settings: Settings,
+    train: TrainConfig,
     tensors: BTreeMap<String, Tensor>,
-}
-
-struct Settings {
-    learning_rate: f64,
-    weight_decay: f64,
-    max_grad_norm: f64,
 }
 
 impl Golden {
@@ -158,15 +149,9 @@ impl Golden {
         let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().as_ref().expect("metadata");
-        let settings: serde_json::Value = serde_json::from_str(&metadata["train"]).unwrap();
-        let setting = |name: &str| settings[name].as_f64().unwrap_or_else(|| panic!("no {name}"));
         Self {
             config: serde_json::from_str(&metadata["config"]).unwrap(),
-            settings: Settings {
-                learning_rate: setting("learning_rate"),
-                weight_decay: setting("weight_decay"),
-                max_grad_norm: setting("max_grad_norm"),
-            },
+            train: serde_json::from_str(&metadata["train"]).unwrap(),
             tensors: candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
                 .unwrap()
                 .into_iter()

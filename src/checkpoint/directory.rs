@@ -9,8 +9,9 @@
 //! and then in OUT. It repairs nothing; the next writer finishes an interrupted move.
 
 use super::manifest::Manifest;
-use super::{MANIFEST, read, write};
+use super::{MANIFEST, read};
 use crate::error::{Error, Result};
+use crate::write;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +40,7 @@ pub fn publish(out: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
 /// Finishes a publication that was interrupted, and removes what one left that never counted.
 pub fn recover(out: &Path) -> Result<()> {
     write::remove_directory(&out.join(UNFINISHED))?;
-    if out.join(PENDING).exists() { settle(out) } else { Ok(()) }
+    if read::exists(&out.join(PENDING))? { settle(out) } else { Ok(()) }
 }
 
 /// Writes `files` and their manifest into a new directory; all is on the disk when this returns.
@@ -56,9 +57,9 @@ pub(super) fn write_set(directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<(
 fn settle(out: &Path) -> Result<()> {
     let pending = out.join(PENDING);
     let manifest = pending.join(MANIFEST);
-    if manifest.exists() {
+    if read::exists(&manifest)? {
         for name in Manifest::parse(&manifest, &read::unverified(&manifest)?)?.names() {
-            if pending.join(name).exists() {
+            if read::exists(&pending.join(name))? {
                 write::rename(&pending.join(name), &out.join(name))?;
             }
         }
@@ -94,10 +95,9 @@ type FoundManifest = Option<(PathBuf, Vec<u8>)>;
 /// The manifest that counts.
 fn find_manifest(out: &Path) -> Result<FoundManifest> {
     for path in [out.join(PENDING).join(MANIFEST), out.join(MANIFEST)] {
-        // A dangling link is not "no manifest": reading it must fail.
-        if path.symlink_metadata().is_ok() {
+        if read::exists(&path)? {
             match read::unverified(&path) {
-                Err(_) if path.symlink_metadata().is_err() => {} // moved to its place just now
+                Err(_) if !read::exists(&path)? => {} // moved to its place just now
                 bytes => return bytes.map(|bytes| Some((path, bytes))),
             }
         }
@@ -125,7 +125,7 @@ fn read_listed(manifest: &Manifest, directories: &[&Path]) -> Result<BTreeMap<St
         for directory in before {
             let path = directory.join(name);
             match read::verified(&path, record) {
-                Err(_) if path.symlink_metadata().is_err() => {} // not here, or moved on just now
+                Err(_) if !read::exists(&path)? => {} // not here, or moved on just now
                 bytes => return Ok((name.to_string(), LoadedFile { bytes: bytes?, path })),
             }
         }

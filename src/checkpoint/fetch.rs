@@ -1,18 +1,17 @@
 //! Fetches a checkpoint's files from the hub into its usual cache, each checked before it gets its name there.
 //!
-//! hf-hub knows the hub's headers and the cache's layout (`blobs/` by hash, `snapshots/<commit>/` of links,
-//! `refs/`). Its own download takes names from the server and accepts short bodies, so the bodies are fetched here.
+//! hf-hub knows the cache's layout: `blobs/` by hash, `snapshots/<commit>/` of links, `refs/`. Its own download
+//! takes file names from the server and accepts short bodies, so that is done here. A small file's name in the
+//! cache is no hash of its content alone: without a manifest its length is all that can be checked.
 
 use super::hub::Address;
 use super::manifest::{Manifest, sha256};
-use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read, write};
+use super::remote::{Client, Remote};
+use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read};
 use crate::error::{Error, Result};
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use crate::write;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
-use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The manifest comes first, so that the others are checked by it as they arrive.
 const FILES: [(&str, bool); 6] =
@@ -58,12 +57,16 @@ impl Settings {
 
 /// The directory in the cache with the files of `address`; only named files are asked for.
 pub fn fetch(address: &Address, settings: &Settings) -> Result<PathBuf> {
-    if settings.offline { cached(address, settings) } else { Hub::new(address, settings)?.fetch() }
+    if settings.offline { cached(address, settings) } else { Hub::new(address, settings).fetch() }
+}
+
+fn cache_of(address: &Address, settings: &Settings) -> CacheRepo {
+    let repo = Repo::with_revision(address.repository.clone(), RepoType::Model, address.revision.clone());
+    Cache::new(settings.cache.clone()).repo(repo)
 }
 
 fn cached(address: &Address, settings: &Settings) -> Result<PathBuf> {
-    let repo = Repo::with_revision(address.repository.clone(), RepoType::Model, address.revision.clone());
-    let cache = Cache::new(settings.cache.clone()).repo(repo);
+    let cache = cache_of(address, settings);
     let by_name = cache.get(CONFIG).and_then(|config| config.parent().map(Path::to_path_buf));
     let by_commit = || Some(cache.pointer_path(&address.revision)).filter(|directory| directory.is_dir());
     by_name.or_else(by_commit).ok_or_else(|| {
@@ -72,38 +75,16 @@ fn cached(address: &Address, settings: &Settings) -> Result<PathBuf> {
     })
 }
 
-/// What the hub says of a file.
-struct Remote {
-    etag: String,
-    commit: String,
-    bytes: u64,
-}
-
 struct Hub<'a> {
     address: &'a Address,
     settings: &'a Settings,
-    api: Api,
+    client: Client,
     cache: CacheRepo,
-    agent: ureq::Agent,
 }
 
 impl<'a> Hub<'a> {
-    fn new(address: &'a Address, settings: &'a Settings) -> Result<Self> {
-        let cache = Cache::new(settings.cache.clone());
-        let api = ApiBuilder::from_cache(cache.clone())
-            .with_endpoint(settings.endpoint.clone())
-            .with_token(settings.token.clone())
-            .with_progress(false)
-            .build()
-            .map_err(|error| refuse(address, error))?;
-        let repo = Repo::with_revision(address.repository.clone(), RepoType::Model, address.revision.clone());
-        let agent = ureq::Agent::config_builder()
-            .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
-            .timeout_connect(Some(Duration::from_secs(30)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            .build()
-            .into();
-        Ok(Self { address, settings, api, cache: cache.repo(repo), agent })
+    fn new(address: &'a Address, settings: &'a Settings) -> Self {
+        Self { address, settings, client: Client::new(settings), cache: cache_of(address, settings) }
     }
 
     /// All files come from the commit that the revision names now.
@@ -134,20 +115,9 @@ impl<'a> Hub<'a> {
 
     /// What the hub says of a file; `None` if it has none of this name.
     fn ask(&self, name: &str, revision: &str) -> Result<Option<Remote>> {
-        // hf-hub unwraps some of what a server answers.
-        let answer = catch_unwind(AssertUnwindSafe(|| self.api.metadata(&self.url(name, revision))))
-            .map_err(|_| self.refuse(format!("the hub's answer for {name} is not understood")))?;
-        let metadata = match answer {
-            Err(ApiError::RequestError(error)) if matches!(*error, ureq::Error::StatusCode(404)) => {
-                return Ok(None);
-            }
-            answer => answer.map_err(|error| self.explain(name, &error))?,
-        };
-        let remote = Remote {
-            etag: metadata.etag().trim_start_matches("W/").to_string(),
-            commit: metadata.commit_hash().to_string(),
-            bytes: metadata.size() as u64,
-        };
+        let answer =
+            self.client.ask(&self.url(name, revision)).map_err(|error| self.explain(name, &error))?;
+        let Some(remote) = answer else { return Ok(None) };
         if !is_hash(&remote.etag) || !is_hash(&remote.commit) {
             return Err(self.refuse(format!("the hub names {name} by something that is no hash")));
         }
@@ -186,7 +156,10 @@ impl<'a> Hub<'a> {
         manifest: Option<&Manifest>,
         blob: &Path,
     ) -> Result<Vec<u8>> {
-        let bytes = self.body(name, remote, commit)?;
+        let bytes = self
+            .client
+            .body(&self.url(name, commit), remote.bytes + 1) // one more shows that there are too many
+            .map_err(|error| self.explain(name, &error))?;
         self.check(name, remote, manifest, &bytes)?;
         let part = blob.with_extension(format!("{}.part", std::process::id()));
         if let Some(blobs) = blob.parent() {
@@ -194,18 +167,6 @@ impl<'a> Hub<'a> {
         }
         write::file(&part, &bytes)?;
         write::rename(&part, blob)?;
-        Ok(bytes)
-    }
-
-    fn body(&self, name: &str, remote: &Remote, commit: &str) -> Result<Vec<u8>> {
-        let mut request = self.agent.get(self.url(name, commit));
-        if let Some(token) = &self.settings.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let response = request.call().map_err(|error| self.explain(name, &error))?;
-        let mut bytes = Vec::new();
-        let mut reader = response.into_body().into_reader().take(remote.bytes + 1);
-        reader.read_to_end(&mut bytes).map_err(|error| self.explain(name, &error))?;
         Ok(bytes)
     }
 
@@ -230,7 +191,7 @@ impl<'a> Hub<'a> {
         format!("{}/{}/resolve/{revision}/{name}", self.settings.endpoint, self.address.repository)
     }
 
-    fn explain(&self, name: &str, error: &impl std::fmt::Display) -> Error {
+    fn explain(&self, name: &str, error: &str) -> Error {
         let hint = "a private repository needs HF_TOKEN; HF_HUB_OFFLINE=1 uses what was fetched before";
         self.refuse(format!("{name} could not be fetched from {}: {error} ({hint})", self.settings.endpoint))
     }
@@ -247,4 +208,38 @@ fn refuse(address: &Address, what: impl std::fmt::Display) -> Error {
 /// What may become a file's name in the cache.
 fn is_hash(text: &str) -> bool {
     (7..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+    use std::path::Path;
+
+    fn settings(variables: &[(&str, &str)]) -> Settings {
+        let value = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
+        };
+        Settings::from_variables(value).unwrap()
+    }
+
+    #[test]
+    fn the_usual_variables_are_honoured() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("token"), "from-file\n").unwrap();
+        let home_text = home.path().to_str().unwrap();
+        let plain = settings(&[("HF_HOME", home_text)]);
+        assert_eq!(plain.cache, home.path().join("hub"));
+        assert_eq!(plain.token.as_deref(), Some("from-file"));
+        assert_eq!((plain.endpoint.as_str(), plain.offline), ("https://huggingface.co", false));
+        let all = settings(&[
+            ("HF_HOME", home_text),
+            ("HF_HUB_CACHE", "/cache"),
+            ("HF_TOKEN", "secret"),
+            ("HF_ENDPOINT", "https://mirror/"),
+            ("HF_HUB_OFFLINE", "1"),
+        ]);
+        assert_eq!(all.cache, Path::new("/cache"));
+        assert_eq!(all.token.as_deref(), Some("secret"));
+        assert_eq!((all.endpoint.as_str(), all.offline), ("https://mirror", true));
+    }
 }

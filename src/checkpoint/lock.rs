@@ -1,7 +1,7 @@
 //! One directory, one run: a lock that the operating system gives back when its holder dies.
 
-use super::write;
 use crate::error::{Error, Result};
+use crate::write;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;

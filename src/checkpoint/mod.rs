@@ -8,9 +8,10 @@ mod lock;
 mod manifest;
 mod open;
 mod read;
+#[cfg(feature = "hub")]
+mod remote;
 mod state;
 mod tensors;
-mod write;
 
 pub use directory::{publish, recover};
 pub use hub::{Address, resolve};

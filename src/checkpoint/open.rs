@@ -90,7 +90,7 @@ impl Checkpoint {
 /// The files of a checkpoint without a manifest.
 fn read_foreign(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
     let mut names = vec![CONFIG, MODEL, TOKENIZER];
-    if directory.join(RECIPE).exists() {
+    if read::exists(&directory.join(RECIPE))? {
         names.push(RECIPE);
     }
     let read_one = |name: &str| {

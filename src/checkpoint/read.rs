@@ -31,6 +31,14 @@ pub(super) fn unverified(path: &Path) -> Result<Vec<u8>> {
     read(path, None)
 }
 
+/// Whether there is something of this name, be it a link to nothing. A failed look is an error, not a "no".
+pub(super) fn exists(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        found => found.map(|_| true).map_err(Error::io(path)),
+    }
+}
+
 fn read(path: &Path, record: Option<&FileRecord>) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|error| unreadable(path, error))?;
     let metadata = file.metadata().map_err(Error::io(path))?;

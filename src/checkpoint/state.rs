@@ -4,8 +4,9 @@
 //! `step-0000000007.1` beside `step-0000000007`, so that no moment is without a whole state.
 
 use super::directory::{LoadedFile, read_whole, write_set};
-use super::{tensors, write};
+use super::tensors;
 use crate::error::{Error, Result};
+use crate::write;
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;

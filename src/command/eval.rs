@@ -131,7 +131,10 @@ fn evaluate(
     let unit = loaded.tokenizer.unit();
     let split = Split { corpus, split: args.split.name(), unit, text };
     let meter = Meter::new("evaluating");
-    let progress = &mut |done, total| meter.set(done, total);
+    let progress = &mut |done, total| {
+        meter.set(done, total);
+        Ok(())
+    };
     let (model, train) = (&loaded.model, &recipe.train);
     if let Some(passes) = args.mc {
         let settings = MonteCarloSettings { passes, seed: args.seed };

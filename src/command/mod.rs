@@ -2,12 +2,15 @@
 
 pub mod args;
 pub mod completions;
+pub mod data;
 pub mod eval;
 pub mod inspect;
 pub mod loaded;
 pub mod output;
+pub mod recipe;
 pub mod sample;
 pub mod score;
+pub mod train;
 
 use clap::{Parser, Subcommand};
 
@@ -33,9 +36,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Train(train::Args),
     Eval(eval::Args),
     Sample(sample::Args),
     Score(score::Args),
+    Data(data::DataArgs),
+    Recipe(recipe::Args),
     Inspect(inspect::Args),
     Completions(completions::Args),
 }
@@ -47,9 +53,12 @@ impl Cli {
     /// What the command failed with; an `Error` in its chain has the exit code.
     pub fn run(self) -> anyhow::Result<u8> {
         match self.command {
+            Command::Train(args) => return train::run(&args),
             Command::Eval(args) => eval::run(&args)?,
             Command::Sample(args) => sample::run(&args)?,
             Command::Score(args) => score::run(&args)?,
+            Command::Data(args) => data::run(args)?,
+            Command::Recipe(args) => recipe::run(&args)?,
             Command::Inspect(args) => inspect::run(&args)?,
             Command::Completions(args) => completions::run(&args)?,
         }

@@ -12,7 +12,8 @@ use std::path::Path;
 pub fn extract(archive: &Path, member: &str, bytes: u64) -> Result<Vec<u8>> {
     let refuse = |what: String| Error::data(archive, what);
     let file = BufReader::new(File::open(archive).map_err(Error::io(archive))?);
-    let mut zip = zip::ZipArchive::new(file).map_err(|error| refuse(format!("is no zip archive: {error}")))?;
+    let mut zip =
+        zip::ZipArchive::new(file).map_err(|error| refuse(format!("is no zip archive: {error}")))?;
     let packed = zip.by_name(member).map_err(|error| refuse(format!("holds no file {member:?}: {error}")))?;
     let room = usize::try_from(bytes).map_err(|_| refuse(format!("{bytes} bytes fit no memory here")))?;
     let mut content = Vec::with_capacity(room + 1);
@@ -20,7 +21,8 @@ pub fn extract(archive: &Path, member: &str, bytes: u64) -> Result<Vec<u8>> {
     let read = packed.take(bytes + 1).read_to_end(&mut content);
     read.map_err(|error| refuse(format!("{member} cannot be unpacked: {error}")))?;
     if content.len() as u64 != bytes {
-        let found = if content.len() as u64 > bytes { "more than ".into() } else { format!("{} of ", content.len()) };
+        let found =
+            if content.len() as u64 > bytes { "more than ".into() } else { format!("{} of ", content.len()) };
         return Err(refuse(format!("{member} in it has {found}{bytes} bytes, wanted exactly these")));
     }
     Ok(content)

@@ -114,7 +114,8 @@ pub enum Held {
 /// Looks for a file of a corpus, then for its archive.
 pub fn find(entry: &Entry, file: &SourceFile, places: &Places) -> Option<Held> {
     let plain = places.find(&entry.name, &file.names).map(Held::Plain);
-    let packed = || places.find(&entry.name, std::slice::from_ref(&file.archive.as_ref()?.name)).map(Held::Packed);
+    let packed =
+        || places.find(&entry.name, std::slice::from_ref(&file.archive.as_ref()?.name)).map(Held::Packed);
     plain.or_else(packed)
 }
 

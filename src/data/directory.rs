@@ -13,7 +13,8 @@ const NAMES: [&[&str]; 3] = [&["train"], &["valid", "validation", "dev"], &["tes
 /// If training or validation are missing or empty, or one has two files.
 pub(super) fn splits(directory: &Path) -> Result<[Text; 3]> {
     let files = files(directory)?;
-    let find = |names: &[&str]| only_one(directory, files.iter().filter(|path| is_split(path, names)).collect());
+    let find =
+        |names: &[&str]| only_one(directory, files.iter().filter(|path| is_split(path, names)).collect());
     let [train, valid, test] = NAMES.map(find);
     let missing = |split: &str, names: &str| Error::data(directory, describe(split, names, &files));
     let train = train?.ok_or_else(|| missing("training", "train.txt"))?;
@@ -56,5 +57,7 @@ fn read(path: &PathBuf) -> Result<Text> {
 fn describe(split: &str, names: &str, files: &[PathBuf]) -> String {
     let found: Vec<_> = files.iter().take(5).filter_map(|path| path.file_name()?.to_str()).collect();
     let found = if found.is_empty() { "no file".to_owned() } else { found.join(", ") };
-    format!("has no {split} split: found {found}; wanted {names} (a single file can be given by its own path)")
+    format!(
+        "has no {split} split: found {found}; wanted {names} (a single file can be given by its own path)"
+    )
 }

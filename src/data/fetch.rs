@@ -40,7 +40,8 @@ impl Wanted<'_> {
     /// If they differ: names what was found and what was wanted.
     pub fn check(&self, source: impl AsRef<Path>, bytes: u64, sha256: &str) -> Result<()> {
         if bytes != self.bytes {
-            let what = format!("is {bytes} bytes, wanted {}: another file, or an incomplete copy", self.bytes);
+            let what =
+                format!("is {bytes} bytes, wanted {}: another file, or an incomplete copy", self.bytes);
             return Err(Error::data(source, what));
         }
         if !sha256.eq_ignore_ascii_case(self.sha256) {
@@ -93,7 +94,8 @@ fn fetch_one(url: &str, wanted: Wanted<'_>, path: &Path) -> Result<()> {
     if !url.starts_with("https://") && !url.starts_with("http://") {
         return Err(Error::data(url, "wanted an http, https or hf address"));
     }
-    let response = agent(wanted.bytes).get(url).call().map_err(|error| Error::data(url, error.to_string()))?;
+    let response =
+        agent(wanted.bytes).get(url).call().map_err(|error| Error::data(url, error.to_string()))?;
     let body = response.into_body();
     if let Some(bytes) = body.content_length().filter(|&bytes| bytes != wanted.bytes) {
         wanted.check(url, bytes, "")?;

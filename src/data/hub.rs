@@ -24,9 +24,9 @@ impl HubFile {
     /// If a part is missing, or could lead out of the cache.
     pub fn parse(address: &str) -> Result<Self> {
         let wrong = || Error::data(address, "wanted hf://datasets/OWNER/NAME[@REVISION]/FILE");
-        let rest = address.strip_prefix(SCHEME).and_then(|rest| rest.strip_prefix("datasets/")).ok_or_else(wrong)?;
-        let [owner, name, file] =
-            rest.splitn(3, '/').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
+        let rest =
+            address.strip_prefix(SCHEME).and_then(|rest| rest.strip_prefix("datasets/")).ok_or_else(wrong)?;
+        let [owner, name, file] = rest.splitn(3, '/').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
         let (name, revision) = name.split_once('@').unwrap_or((name, "main"));
         if [owner, name, revision].into_iter().chain(file.split('/')).all(is_plain) {
             let repository = format!("{owner}/{name}");
@@ -43,7 +43,8 @@ impl HubFile {
     pub fn get(&self) -> Result<PathBuf> {
         use hf_hub::{Cache, Repo, RepoType, api::sync::ApiBuilder};
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let refuse = |what: String| Error::data(format!("hf://datasets/{}/{}", self.repository, self.file), what);
+        let refuse =
+            |what: String| Error::data(format!("hf://datasets/{}/{}", self.repository, self.file), what);
         let cache = set("HF_HUB_CACHE").map_or_else(Cache::from_env, |dir| Cache::new(dir.into()));
         let repo = Repo::with_revision(self.repository.clone(), RepoType::Dataset, self.revision.clone());
         if let Some(path) = cache.repo(repo.clone()).get(&self.file) {
@@ -93,7 +94,9 @@ mod tests {
 
     #[test]
     fn an_address_that_leads_elsewhere_is_refused() {
-        for rest in ["../b/c", "a/../c", "a/b/../../c", "a/b/", "a/b", "a/b//c", "a/b@/c", "a/b@../c", "a/b/c\\..\\d"] {
+        for rest in
+            ["../b/c", "a/../c", "a/b/../../c", "a/b/", "a/b", "a/b//c", "a/b@/c", "a/b@../c", "a/b/c\\..\\d"]
+        {
             assert!(HubFile::parse(&format!("hf://datasets/{rest}")).is_err(), "{rest}");
         }
         assert!(HubFile::parse("hf://models/a/b/c").is_err());

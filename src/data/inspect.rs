@@ -83,7 +83,13 @@ fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<Sp
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = format!("{:?}", self.unit).to_lowercase();
-        writeln!(f, "{}: {} {unit} types, SHA-256 {}", self.corpus, grouped(self.vocab_size as u64), self.sha256)?;
+        writeln!(
+            f,
+            "{}: {} {unit} types, SHA-256 {}",
+            self.corpus,
+            grouped(self.vocab_size as u64),
+            self.sha256
+        )?;
         let heads = ["bytes", "chars", "tokens", "types", "lines", "longest line", "OOV"];
         write!(f, "{:6}", "split")?;
         heads.iter().try_for_each(|head| write!(f, "{head:>13}"))?;

@@ -1,6 +1,7 @@
 //! Where text comes in: corpora are found or fetched, verified, split, and cut into tokens.
 
 pub mod archive;
+pub mod batch;
 pub mod corpus;
 mod directory;
 pub mod fetch;

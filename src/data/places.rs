@@ -42,7 +42,10 @@ impl Places {
     pub fn find(&self, corpus: &str, names: &[String]) -> Option<PathBuf> {
         let given = self.given.iter().map(|dir| (dir, true));
         let usual = self.usual.iter().map(|dir| (dir, false));
-        given.chain(usual).flat_map(|(dir, named)| candidates(dir, named, corpus, names)).find(|path| path.is_file())
+        given
+            .chain(usual)
+            .flat_map(|(dir, named)| candidates(dir, named, corpus, names))
+            .find(|path| path.is_file())
     }
 
     /// Where a fetched file is kept.

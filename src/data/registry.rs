@@ -105,7 +105,10 @@ impl Registry {
         let near = names.iter().copied().min_by_key(distance).filter(|other| distance(other) <= 3);
         let hint = near.map(|other| format!("; did you mean {other}?")).unwrap_or_default();
         let list = names.join(", ");
-        Error::data(name, format!("no corpus of this name and no such file or directory{hint} Corpora: {list}"))
+        Error::data(
+            name,
+            format!("no corpus of this name and no such file or directory{hint} Corpora: {list}"),
+        )
     }
 }
 
@@ -118,11 +121,15 @@ impl Entry {
     fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::config(format!("corpus {}: {what}", self.name)));
         let files = self.files.len();
-        if !matches!((files, self.built_in, &self.letters_of), (0, true, None) | (0, false, Some(_)) | (1 | 3, false, None)) {
+        if !matches!(
+            (files, self.built_in, &self.letters_of),
+            (0, true, None) | (0, false, Some(_)) | (1 | 3, false, None)
+        ) {
             return wrong(format!("has {files} files, wanted one or three, or none where it is made here"));
         }
         let archives = self.files.iter().filter_map(|file| file.archive.as_ref());
-        let names = self.files.iter().flat_map(|file| &file.names).chain(archives.map(|archive| &archive.name));
+        let names =
+            self.files.iter().flat_map(|file| &file.names).chain(archives.map(|archive| &archive.name));
         let plain = |name: &String| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
         match names.chain([&self.name]).find(|name| !plain(name)) {
             Some(name) => wrong(format!("{name:?} is no plain file name")),

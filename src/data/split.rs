@@ -22,7 +22,8 @@ pub fn validate(split: [f64; 3]) -> Result<()> {
     if numbers && split[0] > 0.0 && (sum - 100.0).abs() < 1e-6 {
         return Ok(());
     }
-    let what = "wanted three percentages for training, validation and test that sum to 100, the first above 0";
+    let what =
+        "wanted three percentages for training, validation and test that sum to 100, the first above 0";
     Err(Error::config(format!("corpus.split is {split:?}: {what}")))
 }
 

@@ -4,5 +4,7 @@ pub mod monte_carlo;
 pub mod perplexity;
 pub mod score;
 
+pub use perplexity::{Evaluation, Split, batched, stream};
+
 #[cfg(test)]
 pub(crate) mod tiny;

@@ -104,7 +104,12 @@ impl<'a> Passes<'a> {
     }
 
     /// Nats of each token in passes `first .. first + lanes`, which run side by side.
-    fn run(&self, first: u64, lanes: usize, progress: &mut dyn FnMut(u64)) -> Result<Vec<Vec<f64>>> {
+    fn run(
+        &self,
+        first: u64,
+        lanes: usize,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Vec<Vec<f64>>> {
         let mut state = self.evaluator.model().zero_state(lanes)?;
         let predicted = self.split.text.tokens.len() - 1;
         let mut nats = vec![Vec::with_capacity(predicted); lanes];
@@ -118,7 +123,7 @@ impl<'a> Passes<'a> {
                 nats[at % lanes].push(value);
             }
             state = next;
-            progress((lanes * (start + steps)) as u64);
+            progress((lanes * (start + steps)) as u64)?;
         }
         Ok(nats)
     }
@@ -208,7 +213,7 @@ mod tests {
         seed: u64,
     ) -> MonteCarlo {
         let settings = MonteCarloSettings { passes, seed };
-        monte_carlo(model, &split(text), dropout, settings, &mut |_, _| ()).unwrap()
+        monte_carlo(model, &split(text), dropout, settings, &mut |_, _| Ok(())).unwrap()
     }
 
     #[test]
@@ -241,7 +246,7 @@ mod tests {
         let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(STREAM_STEPS + 50));
         let model = tiny::drawn(types, 1.0);
         let found = measure(&model, &text, &DropoutConfig::default(), 3, 1).evaluation;
-        let wanted = stream(&model, &split(&text), &mut |_, _| ()).unwrap();
+        let wanted = stream(&model, &split(&text), &mut |_, _| Ok(())).unwrap();
         assert!((found.perplexity - wanted.perplexity).abs() < 1e-10);
         assert_eq!((found.tokens, found.bytes), (wanted.tokens, wanted.bytes));
     }
@@ -263,7 +268,7 @@ mod tests {
         let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(60));
         let (model, text) = (tiny::drawn(types, 1.0), &text);
         let passes =
-            Passes::new(&model, &split(text), &dropout(), 1).unwrap().run(0, 8, &mut |_| ()).unwrap();
+            Passes::new(&model, &split(text), &dropout(), 1).unwrap().run(0, 8, &mut |_| Ok(())).unwrap();
         let alone = passes.iter().flatten().sum::<f64>() / (8.0 * 59.0);
         assert!(measure(&model, text, &dropout(), 8, 1).evaluation.nats_per_token < alone);
     }

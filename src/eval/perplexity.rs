@@ -4,10 +4,11 @@
 //! `batched` is the lanes and windows of training with dropout off, the tail dropped: quick, for choosing a model.
 
 use crate::config::Unit;
-use crate::data::{Encoded, Tokens};
+use crate::data::Encoded;
+use crate::data::batch::Lanes;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Masks};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::LN_2;
 use std::time::Instant;
@@ -28,8 +29,8 @@ pub struct Split<'a> {
     pub text: &'a Encoded,
 }
 
-/// Is told the tokens that are done and how many there are.
-pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+/// Is told the tokens that are done and how many there are; its error ends the evaluation.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
 
 /// How well a model predicted a text; what `rhn eval --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,7 +65,10 @@ pub struct Evaluation {
 
 /// Perplexity at batch 1 with the state carried over the whole split, every token but the first predicted.
 pub fn stream(model: &LanguageModel, split: &Split<'_>, progress: Progress<'_>) -> Result<Evaluation> {
-    let lanes = Lanes::stream(split)?;
+    let lanes = Lanes::stream(&split.place(), split.text.tokens.len(), STREAM_STEPS)?;
+    if split.text.bytes <= split.text.first_bytes {
+        return Err(split.too_short("there is no text after the first"));
+    }
     evaluate(model, split, "stream", &lanes, progress)
 }
 
@@ -76,7 +80,7 @@ pub fn batched(
     steps: usize,
     progress: Progress<'_>,
 ) -> Result<Evaluation> {
-    let lanes = Lanes::batched(split, batch, steps)?;
+    let lanes = Lanes::batched(&split.place(), split.text.tokens.len(), batch, steps)?;
     evaluate(model, split, "batched", &lanes, progress)
 }
 
@@ -97,13 +101,12 @@ fn sum_nats(model: &LanguageModel, split: &Split<'_>, lanes: &Lanes, progress: P
     let evaluator = model.evaluator()?;
     let mut state = model.zero_state(lanes.count)?;
     let mut total = 0.0;
-    for (start, steps) in lanes.windows() {
-        let inputs = lanes.window(&split.text.tokens, start, steps, model.device())?;
-        let targets = lanes.window(&split.text.tokens, start + 1, steps, model.device())?;
+    for (window, (start, steps)) in lanes.windows().enumerate() {
+        let (inputs, targets) = lanes.window(&split.text.tokens, window, model.device())?;
         let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Masks::none())?;
         total += finite(&nats, start, lanes.count)?.iter().sum::<f64>();
         state = next;
-        progress((lanes.count * (start + steps)) as u64, (lanes.count * lanes.predicted) as u64);
+        progress((lanes.count * (start + steps)) as u64, (lanes.count * lanes.predicted) as u64)?;
     }
     Ok(total)
 }
@@ -120,56 +123,6 @@ pub(crate) fn finite(nats: &Tensor, start: usize, lanes: usize) -> Result<Vec<f6
                 nats[at]
             ),
         }),
-    }
-}
-
-/// How a split is laid out: `count` lanes side by side, of which each predicts its first `predicted` tokens.
-pub(crate) struct Lanes {
-    count: usize,
-    length: usize,
-    predicted: usize,
-    steps: usize,
-}
-
-impl Lanes {
-    fn stream(split: &Split<'_>) -> Result<Self> {
-        let length = split.text.tokens.len();
-        if length < 2 || split.text.bytes <= split.text.first_bytes {
-            return Err(
-                split.too_short("at least 2 are needed: the first is context, the second is predicted")
-            );
-        }
-        Ok(Self { count: 1, length, predicted: length - 1, steps: STREAM_STEPS })
-    }
-
-    fn batched(split: &Split<'_>, count: usize, steps: usize) -> Result<Self> {
-        if count == 0 || steps == 0 {
-            return Err(Error::config("batched evaluation needs a batch and a window of at least 1"));
-        }
-        let length = split.text.tokens.len() / count;
-        let windows = length.saturating_sub(1) / steps;
-        if windows == 0 {
-            let wanted = count.saturating_mul(steps.saturating_add(1));
-            return Err(split.too_short(&format!(
-                "{count} lanes with a window of {steps} steps need at least {wanted}; \
-                 make batch_size or bptt_steps smaller, or use the stream protocol"
-            )));
-        }
-        Ok(Self { count, length, predicted: windows * steps, steps })
-    }
-
-    fn windows(&self) -> impl Iterator<Item = (usize, usize)> {
-        let (steps, end) = (self.steps, self.predicted);
-        (0..end).step_by(steps).map(move |start| (start, steps.min(end - start)))
-    }
-
-    /// `(time, batch)`: `steps` tokens of every lane from `start` on.
-    fn window(&self, tokens: &Tokens, start: usize, steps: usize, device: &Device) -> Result<Tensor> {
-        let mut lane_major = vec![0u32; self.count * steps];
-        for (lane, out) in lane_major.chunks_exact_mut(steps).enumerate() {
-            tokens.copy_to(lane * self.length + start, out);
-        }
-        Ok(Tensor::from_vec(lane_major, (self.count, steps), device)?.t()?.contiguous()?)
     }
 }
 
@@ -215,7 +168,9 @@ impl Evaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Tokens;
     use crate::eval::tiny;
+    use candle_core::Device;
 
     fn split(unit: Unit, text: &Encoded) -> Split<'_> {
         Split { corpus: "tiny", split: "test", unit, text }
@@ -224,7 +179,7 @@ mod tests {
     #[test]
     fn a_model_that_knows_nothing_has_the_vocabularys_size_for_perplexity() {
         let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(100));
-        let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Char, &text), &mut |_, _| ()).unwrap();
+        let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
         assert!((found.perplexity - types as f64).abs() < 1e-12);
         assert!((found.bits_per_char - (types as f64).log2()).abs() < 1e-12);
         assert_eq!((found.tokens, found.bytes, found.bits_per_byte), (99, 99, found.bits_per_char));
@@ -238,7 +193,7 @@ mod tests {
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &Device::Cpu).unwrap();
         let (inputs, targets) = (column(&ids[..ids.len() - 1]), column(&ids[1..]));
         let whole = model.nats(&inputs, &targets, &model.zero_state(1).unwrap(), &Masks::none()).unwrap().0;
-        let found = stream(&model, &split(Unit::Char, &text), &mut |_, _| ()).unwrap();
+        let found = stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
         let wanted = whole.mean_all().unwrap().to_scalar::<f64>().unwrap();
         assert!((found.nats_per_token - wanted).abs() < 1e-12, "{} {wanted}", found.nats_per_token);
     }
@@ -252,10 +207,10 @@ mod tests {
             // 4 lanes of 25 tokens; 24 = 4 windows of 6 are predicted in each
             let text =
                 Encoded { tokens: Tokens::U32(ids[25 * lane..25 * lane + 25].to_vec()), ..text.clone() };
-            stream(&model, &split(Unit::Char, &text), &mut |_, _| ()).unwrap().nats_per_token
+            stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap().nats_per_token
         };
         let wanted = (0..4).map(lane).sum::<f64>() / 4.0;
-        let found = batched(&model, &split(Unit::Char, &text), 4, 6, &mut |_, _| ()).unwrap();
+        let found = batched(&model, &split(Unit::Char, &text), 4, 6, &mut |_, _| Ok(())).unwrap();
         assert!((found.nats_per_token - wanted).abs() < 1e-12);
         assert_eq!((found.tokens, found.bytes), (96, 96));
     }
@@ -263,7 +218,7 @@ mod tests {
     #[test]
     fn word_models_are_compared_by_the_characters_they_predict() {
         let (text, types) = tiny::encoded(Unit::Word, "über den Wolken\n"); // 4 tokens, 3 of them predicted
-        let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Word, &text), &mut |_, _| ()).unwrap();
+        let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Word, &text), &mut |_, _| Ok(())).unwrap();
         let bits = 3.0 * (types as f64).log2();
         assert!((found.bits_per_char - bits / 12.0).abs() < 1e-12); // " den Wolken\n"
         assert!((found.bits_per_byte - bits / 12.0).abs() < 1e-12);
@@ -274,19 +229,19 @@ mod tests {
     fn a_text_that_is_too_short_is_refused_with_what_is_needed() {
         let (text, types) = tiny::encoded(Unit::Char, "abcab");
         let model = tiny::drawn(types, 0.0);
-        let error = batched(&model, &split(Unit::Char, &text), 2, 3, &mut |_, _| ()).unwrap_err();
+        let error = batched(&model, &split(Unit::Char, &text), 2, 3, &mut |_, _| Ok(())).unwrap_err();
         assert_eq!(error.exit_code(), 3);
         assert!(error.to_string().starts_with("tiny (test): 5 tokens are too few"), "{error}");
         assert!(error.to_string().contains("at least 8"), "{error}");
         let one = Encoded { tokens: Tokens::U8(vec![0]), ..text.clone() };
-        assert_eq!(stream(&model, &split(Unit::Char, &one), &mut |_, _| ()).unwrap_err().exit_code(), 3);
+        assert_eq!(stream(&model, &split(Unit::Char, &one), &mut |_, _| Ok(())).unwrap_err().exit_code(), 3);
     }
 
     #[test]
     fn a_number_that_is_not_finite_never_becomes_a_perplexity() {
         let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(10));
         let model = tiny::constant(&vec![f64::NAN; types]);
-        let error = stream(&model, &split(Unit::Char, &text), &mut |_, _| ()).unwrap_err();
+        let error = stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap_err();
         assert!(matches!(error, Error::NotFinite { step: 1, .. }), "{error}");
     }
 }

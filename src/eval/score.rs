@@ -69,7 +69,7 @@ mod tests {
             ids.chunks(piece).flat_map(|piece| scorer.nats(piece).unwrap()).collect()
         };
         let split = Split { corpus: "tiny", split: "test", unit: Unit::Char, text: &text };
-        let wanted = stream(&model, &split, &mut |_, _| ()).unwrap().nats_per_token;
+        let wanted = stream(&model, &split, &mut |_, _| Ok(())).unwrap().nats_per_token;
         for piece in [1, 2, 7, STREAM_STEPS, ids.len()] {
             let nats = score(piece);
             assert_eq!((nats.len(), nats[0]), (ids.len(), None));

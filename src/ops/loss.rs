@@ -87,7 +87,7 @@ fn log_sum_exp<T: Real>(row: &[T]) -> T {
     let mut sums = [T::zero(); LANES];
     for chunk in chunks {
         for i in 0..LANES {
-            sums[i] = sums[i] + (chunk[i] - highest).fast_exp();
+            sums[i] += (chunk[i] - highest).fast_exp();
         }
     }
     let sum: T = sums.into_iter().chain(rest.iter().map(|&x| (x - highest).fast_exp())).sum();
@@ -114,7 +114,7 @@ fn backward<T: Real>(logits: &Tensor, targets: &[u32], nats: &Tensor, grad: &Ten
                 *out = (x - normaliser).fast_exp() * grad[i];
             }
         });
-        out[target] = out[target] - grad[i];
+        out[target] -= grad[i];
     });
     Tensor::from_vec(out, (rows, vocabulary), logits.device())
 }

@@ -31,7 +31,7 @@ impl Real for f32 {
             p = p * y + c;
         }
         let mut q = 1.198_258_4e-6f32;
-        for c in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525_2e-3] {
+        for c in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3] {
             q = q * y + c;
         }
         x * p / q
@@ -46,7 +46,7 @@ impl Real for f32 {
         let n = shifted - ROUND;
         let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
         let mut p = 1.987_569_1e-4f32;
-        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
             p = p * r + c;
         }
         let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);

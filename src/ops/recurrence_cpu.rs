@@ -177,10 +177,10 @@ pub(super) fn backward<T: Real>(record: Record<T>, recurrent: &[T], grad: &[T]) 
                 None => add(&mut state_grad, &product_grad),
                 Some(mask) => {
                     for ((sum, &term), &m) in state_grad.iter_mut().zip(&product_grad).zip(mask) {
-                        *sum = *sum + term * m;
+                        *sum += term * m;
                     }
                     for (s, &m) in entering.iter_mut().zip(mask) {
-                        *s = *s * m; // from here on the record holds what entered the products
+                        *s *= m; // from here on the record holds what entered the products
                     }
                 }
             }
@@ -224,7 +224,7 @@ fn highway_grad<T: Real>(z: &mut [T], state: &[T], grad: &mut [T]) {
 
 fn add<T: Real>(sum: &mut [T], term: &[T]) {
     for (sum, &term) in sum.iter_mut().zip(term) {
-        *sum = *sum + term;
+        *sum += term;
     }
 }
 

@@ -1,5 +1,6 @@
 //! How the weights are found: the step, the rate, the loop around them, and what is kept of it.
 
+pub mod dry_run;
 pub mod optimizer;
 pub mod progress;
 pub mod saved;

@@ -53,7 +53,13 @@ impl Optimizer {
     }
 
     /// One update with the gradient multiplied by `scale` (what clipping leaves of it).
-    pub fn update(&mut self, parameters: &Parameters, grads: &Gradients, rate: f64, scale: f64) -> Result<()> {
+    pub fn update(
+        &mut self,
+        parameters: &Parameters,
+        grads: &Gradients,
+        rate: f64,
+        scale: f64,
+    ) -> Result<()> {
         self.updates += 1;
         for (name, var) in parameters.trained() {
             let grad = grads.get(name).ok_or_else(|| no_gradient(name))?;
@@ -83,7 +89,8 @@ impl Optimizer {
 
     /// What it remembers, to be saved: the number of updates, and tensors by name.
     pub fn save(&self) -> (u64, BTreeMap<String, Tensor>) {
-        let moments = self.moments.iter().map(|(name, var)| (format!("moments.{name}"), var.as_detached_tensor()));
+        let moments =
+            self.moments.iter().map(|(name, var)| (format!("moments.{name}"), var.as_detached_tensor()));
         (self.updates, moments.collect())
     }
 
@@ -97,7 +104,10 @@ impl Optimizer {
                     var.set(&saved.to_device(var.device())?.to_dtype(var.dtype())?)?;
                 }
                 Some(saved) => {
-                    return Err(Error::checkpoint(&name, format!("{:?}, wanted {:?}", saved.dims(), var.dims())));
+                    return Err(Error::checkpoint(
+                        &name,
+                        format!("{:?}, wanted {:?}", saved.dims(), var.dims()),
+                    ));
                 }
                 None => return Err(Error::checkpoint(&name, "not in the training state")),
             }

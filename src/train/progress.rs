@@ -215,8 +215,12 @@ mod tests {
 
     #[test]
     fn numbers_and_times_read_as_people_write_them() {
-        assert_eq!(["7", "1,000", "23,482,400"], [7, 1000, 23_482_400].map(grouped).each_ref().map(String::as_str));
-        let times = [(9.6, "10s"), (187.0, "3:07"), (7387.0, "2:03:07"), (352_987.0, "4d 02:03"), (f64::NAN, "?")];
+        assert_eq!(
+            ["7", "1,000", "23,482,400"],
+            [7, 1000, 23_482_400].map(grouped).each_ref().map(String::as_str)
+        );
+        let times =
+            [(9.6, "10s"), (187.0, "3:07"), (7387.0, "2:03:07"), (352_987.0, "4d 02:03"), (f64::NAN, "?")];
         for (seconds, text) in times {
             assert_eq!(duration(seconds), text);
         }

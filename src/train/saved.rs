@@ -3,10 +3,11 @@
 use super::schedule::RateMemory;
 use super::session::Session;
 use super::step::{StepReport, Stepper};
-use crate::checkpoint::{self, state, tensors};
+use crate::checkpoint::{self, MODEL, OPTIMIZER, RECIPE, STATE, SavedState, save_tensors};
 use crate::config::Recipe;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
+use crate::write;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,10 +15,6 @@ use std::path::Path;
 
 /// The version of `state.json` that this program writes.
 const FORMAT: u32 = 1;
-const MODEL: &str = "model.safetensors";
-const OPTIMIZER: &str = "optimizer.safetensors";
-const STATE: &str = "state.json";
-const RECIPE: &str = "recipe.toml";
 
 /// Where a run is; with the tensors beside it, everything that outlives a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,7 +101,7 @@ pub struct Resumed {
     pub position: Position,
     /// How it was asked for.
     pub recipe: Recipe,
-    found: state::SavedState,
+    found: SavedState,
 }
 
 impl Resumed {
@@ -113,7 +110,7 @@ impl Resumed {
     /// # Errors
     /// If there are states and none is whole, or the state is of a later version of this program.
     pub fn find(out: &Path, tell: impl Fn(&str)) -> Result<Option<Self>> {
-        let Some(found) = state::load_newest(out)? else { return Ok(None) };
+        let Some(found) = checkpoint::load_newest(out)? else { return Ok(None) };
         for rejected in &found.rejected {
             tell(&format!("passed over {}: {}", rejected.path.display(), rejected.error));
         }
@@ -121,9 +118,13 @@ impl Resumed {
         let position: Position = found.json(STATE)?;
         let refuse = |name: &str, what: String| Error::checkpoint(found.path.join(name), what);
         if position.format != FORMAT {
-            return Err(refuse(STATE, format!("has format {}, this program reads {FORMAT}", position.format)));
+            return Err(refuse(
+                STATE,
+                format!("has format {}, this program reads {FORMAT}", position.format),
+            ));
         }
-        let text = std::str::from_utf8(found.bytes(RECIPE)?).map_err(|error| refuse(RECIPE, error.to_string()))?;
+        let text =
+            std::str::from_utf8(found.bytes(RECIPE)?).map_err(|error| refuse(RECIPE, error.to_string()))?;
         let recipe =
             Recipe::parse(text, Path::new(RECIPE)).map_err(|error| refuse(RECIPE, error.to_string()))?;
         Ok(Some(Self { position, recipe, found }))
@@ -131,7 +132,7 @@ impl Resumed {
 
     /// The vocabulary that the run began with.
     pub fn tokenizer_path(&self) -> std::path::PathBuf {
-        self.found.path.join("tokenizer.json")
+        self.found.path.join(checkpoint::TOKENIZER)
     }
 
     /// Refuses to go on with another text or other settings that matter; shows the difference.
@@ -169,7 +170,8 @@ fn differences(was: &Recipe, is: &Recipe) -> Vec<String> {
     let (was_leaves, is_leaves) = (leaves(was), leaves(is));
     let cosine = matches!(was.train.schedule, crate::config::train::Schedule::Cosine(_));
     let keys: std::collections::BTreeSet<&String> = was_leaves.keys().chain(is_leaves.keys()).collect();
-    let matters = |key: &&&String| !FREE.contains(&key.as_str()) || (cosine && key.as_str() == "train.epochs");
+    let matters =
+        |key: &&&String| !FREE.contains(&key.as_str()) || (cosine && key.as_str() == "train.epochs");
     let show = |value: Option<&String>| value.cloned().unwrap_or_else(|| "unset".into());
     keys.iter()
         .filter(matters)
@@ -202,7 +204,7 @@ fn leaves(recipe: &Recipe) -> BTreeMap<String, String> {
 pub fn published_files(session: &Session, parameters: &Parameters) -> Result<Vec<(&'static str, Vec<u8>)>> {
     Ok(vec![
         (checkpoint::CONFIG, to_json(&session.model)),
-        (checkpoint::MODEL, tensors::save_tensors(&parameters.tensors())?),
+        (MODEL, save_tensors(&parameters.tensors())?),
         (checkpoint::TOKENIZER, session.tokenizer.to_json().into_bytes()),
         (RECIPE, session.recipe.to_toml().into_bytes()),
     ])
@@ -212,17 +214,19 @@ pub fn published_files(session: &Session, parameters: &Parameters) -> Result<Vec
 pub fn save(out: &Path, session: &Session, stepper: &Stepper, position: &mut Position) -> Result<()> {
     let (updates, mut remembered) = stepper.optimizer.save();
     position.optimizer_updates = updates;
-    remembered.extend(stepper.state.save().into_iter().map(|(name, tensor): (String, Tensor)| (name, tensor.detach())));
+    remembered.extend(
+        stepper.state.save().into_iter().map(|(name, tensor): (String, Tensor)| (name, tensor.detach())),
+    );
     let mut files = published_files(session, &stepper.parameters)?;
-    files.push((OPTIMIZER, tensors::save_tensors(&remembered)?));
+    files.push((OPTIMIZER, save_tensors(&remembered)?));
     files.push((STATE, to_json(position)));
-    state::save(out, position.step, &files)?;
+    checkpoint::save(out, position.step, &files)?;
     Ok(())
 }
 
 /// Writes `result.json`.
 pub fn write_result(out: &Path, result: &serde_json::Value) -> Result<()> {
-    checkpoint::write::replace(&out.join("result.json"), &to_json(result))
+    write::replace(&out.join(checkpoint::RESULT), &to_json(result))
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {

@@ -94,9 +94,14 @@ mod tests {
     #[test]
     fn kims_rate_halves_when_a_perplexity_improves_by_less_than_one() {
         let mut rate = rate("ptb-char-cnn-small", &[], 1);
-        for (epoch, perplexity, wanted) in
-            [(0, 300.0, 1.0), (1, 299.5, 1.0), (2, 200.0, 1.0), (3, 199.5, 0.5), (4, 198.5, 0.5), (5, 199.0, 0.25)]
-        {
+        for (epoch, perplexity, wanted) in [
+            (0, 300.0, 1.0),
+            (1, 299.5, 1.0),
+            (2, 200.0, 1.0),
+            (3, 199.5, 0.5),
+            (4, 198.5, 0.5),
+            (5, 199.0, 0.25),
+        ] {
             rate.hear(epoch, perplexity);
             assert_eq!(rate.at(epoch + 1, 0), wanted, "after epoch {epoch}");
         }

@@ -61,7 +61,8 @@ impl Session {
         let test = if corpus.test.is_empty() { None } else { Some(encode(&corpus.test)?) };
         let config = &recipe.train;
         let place = |split: &str| format!("{} ({split} split)", corpus.name);
-        let lanes = Lanes::batched(&place("training"), train.tokens.len(), config.batch_size, config.bptt_steps)?;
+        let lanes =
+            Lanes::batched(&place("training"), train.tokens.len(), config.batch_size, config.bptt_steps)?;
         Lanes::batched(&place("validation"), valid.tokens.len(), config.batch_size, config.bptt_steps)?;
         let (model, fixed) = size_model(&recipe, &tokenizer)?;
         Ok(Self {

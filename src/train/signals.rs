@@ -35,6 +35,14 @@ impl Signals {
             signal => Some(exit_code(signal as i32)),
         }
     }
+
+    /// An error once the run was asked to stop.
+    pub fn check(&self) -> Result<()> {
+        match self.received() {
+            None => Ok(()),
+            Some(code) => Err(Error::Stopped { code }),
+        }
+    }
 }
 
 /// As shells have it: 128 and the signal's number.

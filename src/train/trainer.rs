@@ -6,13 +6,14 @@ use super::schedule::Rate;
 use super::session::Session;
 use super::signals::Signals;
 use super::step::{StepReport, Stepper};
-use crate::checkpoint::{Checkpoint, directory};
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::Unit;
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluation};
 use crate::metrics::Metrics;
 use crate::model::LanguageModel;
-use crate::sample;
+use crate::sample::text::Prompt;
+use crate::sample::{self, SampleSettings, Sampler};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -124,7 +125,11 @@ impl<'a> Trainer<'a> {
         self.seconds_before = self.position.seconds;
         // Before the validation of an epoch, its events of the same step are yet to come again.
         let validated = self.position.window < self.windows();
-        self.metrics.truncate_after(if validated { self.position.step } else { self.position.step.saturating_sub(1) })
+        self.metrics.truncate_after(if validated {
+            self.position.step
+        } else {
+            self.position.step.saturating_sub(1)
+        })
     }
 
     /// Trains to the recipe's end or a limit; the state is saved either way.
@@ -137,7 +142,8 @@ impl<'a> Trainer<'a> {
             ControlFlow::Break(stop) => {
                 self.save()?;
                 self.publish_something()?;
-                let event = json!({"event": "stop", "step": self.position.step, "reason": format!("{stop:?}")});
+                let event =
+                    json!({"event": "stop", "step": self.position.step, "reason": format!("{stop:?}")});
                 self.metrics.append(&event)?;
                 Ok(Outcome::Stopped(stop))
             }
@@ -190,7 +196,8 @@ impl<'a> Trainer<'a> {
             let start = Instant::now();
             let rate = self.rate.at(self.position.epoch, self.position.step);
             let window = self.position.window as usize;
-            let (inputs, targets) = self.session.lanes.window(&self.session.train.tokens, window, &self.session.device)?;
+            let (inputs, targets) =
+                self.session.lanes.window(&self.session.train.tokens, window, &self.session.device)?;
             let report = self.stepper.step(&inputs, &targets, self.position.step, rate)?;
             self.count(&report, rate, start.elapsed())?;
             if self.saved_at.elapsed().as_secs_f64() > 60.0 * self.session.recipe.train.save_minutes {
@@ -246,14 +253,17 @@ impl<'a> Trainer<'a> {
         let (line, signals) = (&mut self.line, &self.signals);
         let progress = &mut |done, all| {
             line.evaluating("validating", done, all);
-            if signals.received().is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            signals.check()
         };
         let split = session.split("valid", &session.valid);
-        let valid = eval::batched(&model, &split, config.batch_size, config.bptt_steps, progress)?;
-        if let Some(valid) = &valid {
-            self.valid_seconds = valid.seconds;
+        match eval::batched(&model, &split, config.batch_size, config.bptt_steps, progress) {
+            Err(Error::Stopped { .. }) => Ok(None),
+            Err(error) => Err(error),
+            Ok(valid) => {
+                self.valid_seconds = valid.seconds;
+                Ok(Some(valid))
+            }
         }
-        Ok(valid)
     }
 
     fn frozen(&self) -> Result<LanguageModel> {
@@ -264,7 +274,8 @@ impl<'a> Trainer<'a> {
     /// Keeps the model if it is the best, tells how the epoch went, and sets out for the next.
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
         let epoch = self.position.epoch + 1;
-        let better = self.position.best.as_ref().is_none_or(|best| valid.nats_per_token < best.valid_nats_per_token);
+        let better =
+            self.position.best.as_ref().is_none_or(|best| valid.nats_per_token < best.valid_nats_per_token);
         if better {
             self.position.best = Some(Best {
                 epoch,
@@ -321,8 +332,13 @@ impl<'a> Trainer<'a> {
     fn show_sample(&self) -> Result<()> {
         if matches!(self.unit(), Unit::Char | Unit::Byte) {
             let model = self.frozen()?;
-            let text = sample::short_text(&model, &self.session.tokenizer, SAMPLE_TOKENS, self.position.epoch)?;
-            let indented: Vec<String> = text.trim_end().lines().map(|line| format!("      | {line}")).collect();
+            let (evaluator, tokenizer) = (model.evaluator()?, &self.session.tokenizer);
+            let prompt = Prompt::new(tokenizer, "")?;
+            let settings = SampleSettings { forbidden: tokenizer.unknown_id(), ..SampleSettings::default() };
+            let sampler = Sampler::new(&evaluator, settings, prompt.context(), self.position.epoch)?;
+            let text = sample::text::text(sampler, tokenizer, &prompt, SAMPLE_TOKENS)?;
+            let indented: Vec<String> =
+                text.trim_end().lines().map(|line| format!("      | {line}")).collect();
             self.line.print(&indented.join("\n"));
         }
         Ok(())
@@ -344,7 +360,7 @@ impl<'a> Trainer<'a> {
     fn publish(&mut self) -> Result<()> {
         self.check_weights()?;
         let files = saved::published_files(self.session, &self.stepper.parameters)?;
-        directory::publish(&self.out, &files)
+        checkpoint::publish(&self.out, &files)
     }
 
     /// A run that stops before its first validation still leaves something to look at.
@@ -383,12 +399,9 @@ impl<'a> Trainer<'a> {
                 let (line, signals) = (&mut self.line, &self.signals);
                 let progress = &mut |done, all| {
                     line.evaluating("testing", done, all);
-                    if signals.received().is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    signals.check()
                 };
-                match eval::stream(&model, &session.split("test", test), progress)? {
-                    Some(evaluation) => json!(evaluation),
-                    None => return Ok(serde_json::Value::Null),
-                }
+                json!(eval::stream(&model, &session.split("test", test), progress)?)
             }
         };
         self.line.clear();

@@ -74,8 +74,8 @@ def arguments():
 
 
 def read(path):
-    """The file's text without a byte order mark, line ends as they are."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    """The file's text as it is: a byte order mark and line ends are the tokenizer's affair."""
+    with open(path, encoding="utf-8", newline="") as file:
         return file.read()
 
 

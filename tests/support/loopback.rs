@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What the server does with a request.
-pub enum Answer {
+pub(crate) enum Answer {
     /// The whole file.
     File(Vec<u8>),
     /// Announces the whole file and closes half-way.
@@ -18,7 +18,7 @@ pub enum Answer {
 }
 
 /// Serves paths until the test's process ends.
-pub struct Server {
+pub(crate) struct Server {
     /// `http://127.0.0.1:PORT`.
     pub address: String,
     requests: Arc<AtomicUsize>,
@@ -26,7 +26,7 @@ pub struct Server {
 
 impl Server {
     /// Starts to serve; every other path is 404.
-    pub fn start(files: Vec<(&'static str, Answer)>) -> Self {
+    pub(crate) fn start(files: Vec<(&'static str, Answer)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicUsize::new(0));
@@ -41,7 +41,7 @@ impl Server {
     }
 
     /// How many requests came so far.
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 }

@@ -48,7 +48,8 @@ impl Bpe {
         let content = text.as_str()?;
         let alphabet = ByteLevel::alphabet().into_iter().collect();
         let builder = BpeTrainerBuilder::new().vocab_size(types).min_frequency(2);
-        let mut trainer: TrainerWrapper = builder.initial_alphabet(alphabet).show_progress(false).build().into();
+        let mut trainer: TrainerWrapper =
+            builder.initial_alphabet(alphabet).show_progress(false).build().into();
         let mut inner = tokenizers::Tokenizer::new(BPE::default());
         inner.with_normalizer(mark_remover()).map_err(|error| Error::config(error.to_string()))?;
         inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));

@@ -35,13 +35,15 @@ pub(super) fn write(kind: &Kind) -> String {
 pub(super) fn load(path: &Path) -> Result<Kind> {
     let refuse = |what: String| Error::checkpoint(path, what);
     let bytes = read_bounded(path).map_err(refuse)?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| refuse(format!("is no tokenizer.json: {error}; wanted what the tokenizers library writes")))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+        refuse(format!("is no tokenizer.json: {error}; wanted what the tokenizers library writes"))
+    })?;
     if let Some(kind) = recognise(&value) {
         return Ok(kind);
     }
     drop(value);
-    let loaded = quietly(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()).and_then(Bpe::new));
+    let loaded =
+        quietly(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()).and_then(Bpe::new));
     let bpe = loaded.and_then(|result| result).map_err(|what| refuse(format!("is no tokenizer: {what}")))?;
     Ok(Kind::Bpe(Box::new(bpe)))
 }
@@ -106,7 +108,8 @@ fn word_json(table: &WordTable) -> Value {
         replace_pattern("\\n|(?<=[^\\n])\\z", &format!(" {END_OF_LINE} ")),
     ]});
     // The library wants the name of an unknown type; without one in the vocabulary it refuses unseen words.
-    let model = json!({"type": "WordLevel", "vocab": ids(table.words().iter().cloned()), "unk_token": UNKNOWN});
+    let model =
+        json!({"type": "WordLevel", "vocab": ids(table.words().iter().cloned()), "unk_token": UNKNOWN});
     tokenizer(normalizer, json!({"type": "WhitespaceSplit"}), Value::Null, model)
 }
 
@@ -122,7 +125,8 @@ fn char_json(table: &CharTable) -> Value {
 fn byte_json(table: &ByteTable) -> Value {
     let unknown = table.unknown().map(|_| UNKNOWN.to_owned());
     let names = table.symbols().iter().map(|&byte| to_char(byte).to_string()).chain(unknown.clone());
-    let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     tokenizer(Value::Null, level.clone(), level, symbols_model(ids(names), unknown.is_some()))
 }
 

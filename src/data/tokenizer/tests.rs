@@ -241,7 +241,9 @@ fn a_broken_tokenizer_is_an_error_that_names_the_file_never_a_panic() {
         format!(r#"{model}"BPE","vocab":{{"a":0}},"merges":[["a","b"]]}}}}"#),
         format!(r#"{model}"BPE","vocab":{{"a":4294967295}},"merges":[]}}}}"#),
         format!(r#"{model}"BPE","vocab":{{}},"merges":[]}}}}"#),
-        format!(r#"{model}"BPE","continuing_subword_prefix":"@@","vocab":{{"a":0,"é":1,"aé":2}},"merges":["a é"]}}}}"#),
+        format!(
+            r#"{model}"BPE","continuing_subword_prefix":"@@","vocab":{{"a":0,"é":1,"aé":2}},"merges":["a é"]}}}}"#
+        ),
         format!(r#"{model}"Unigram","vocab":[],"unk_id":7}}}}"#),
         format!(r#"{model}"Unigram","vocab":[["",0.0]],"unk_id":0}}}}"#),
         format!(r#"{model}"WordLevel","vocab":{{"a":-1}},"unk_token":"a"}}}}"#),

@@ -1,6 +1,6 @@
 //! Words: what whitespace separates, with `<eos>` at each line's end.
 
-use super::{Encoded, END_OF_LINE, UNKNOWN};
+use super::{END_OF_LINE, Encoded, UNKNOWN};
 use crate::config::CorpusConfig;
 use std::collections::HashMap;
 

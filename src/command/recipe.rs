@@ -1,0 +1,53 @@
+//! `rhn recipe`: which runs are built in, and the whole configuration of one.
+
+use crate::config::recipe::{BUILT_IN, Resolved, head};
+use crate::error::Error;
+use clap::Subcommand;
+use std::io::Write;
+use std::path::Path;
+
+/// List the built-in recipes, or show one with every value and where it comes from
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// The built-in recipes, a line each
+    List,
+    /// The whole configuration as it would run: TOML that `rhn train` takes as a file
+    Show {
+        /// A built-in recipe's name, or a file that ends in .toml
+        recipe: String,
+        /// Override a key of the recipe, say train.epochs=3; may be repeated
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+    },
+}
+
+/// Prints the list or the recipe to standard output.
+///
+/// # Errors
+/// If there is no such recipe, a setting is wrong, or standard output cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let print = match &args.action {
+        Action::List => list(),
+        Action::Show { recipe, settings } => show(recipe, settings)?,
+    };
+    Ok(out.write_all(print.as_bytes()).map_err(Error::io(Path::new("standard output")))?)
+}
+
+fn list() -> String {
+    let line = |(name, text): &(&str, &str)| format!("{name:20} {}\n", head(text).next().unwrap_or_default());
+    BUILT_IN.iter().map(line).collect()
+}
+
+fn show(recipe: &str, settings: &[String]) -> anyhow::Result<String> {
+    let resolved = Resolved::new(recipe, settings)?;
+    let comments = BUILT_IN.iter().find(|(name, _)| *name == recipe).map(|(_, text)| head(text));
+    let comments: String = comments.into_iter().flatten().map(|line| format!("# {line}\n")).collect();
+    Ok(comments + &resolved.describe())
+}

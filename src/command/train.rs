@@ -1,0 +1,235 @@
+//! `rhn train`: a recipe, a corpus, a directory; from the first step or where a run left off.
+
+use super::args::{DataArgs, DeviceArgs, Precision};
+use super::output::note;
+use crate::checkpoint::{self, Checkpoint, Lock};
+use crate::config::{Recipe, Resolved};
+use crate::error::{Error, Result};
+use crate::train::dry_run;
+use crate::train::progress::{duration, grouped};
+use crate::train::saved::Resumed;
+use crate::train::session::Session;
+use crate::train::signals::Signals;
+use crate::train::trainer::{Limits, Outcome, Stop, Trainer};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  rhn train                                     characters of Shakespeare, a few minutes on two cores
+  rhn train text --corpus my-book.txt           the same on a text of your own
+  rhn train ptb-rhn --data-dir ~/corpora        a paper's full run
+  rhn train ptb-rhn --set model.core.hidden_size=256 --set train.epochs=5 --out checkpoints/small
+  rhn train ptb-rhn --dry-run                   how much memory and time it will take
+  rhn train ptb-rhn --resume                    go on after Ctrl-C, --time-limit or a power cut";
+
+/// Train a model
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// A built-in recipe (`rhn recipe list`) or a file that ends in .toml
+    #[arg(value_name = "RECIPE", default_value = "shakespeare")]
+    recipe: String,
+    /// Train on this text instead of the recipe's: a known name, a file, a directory with train, valid and test
+    /// files, or - for standard input
+    #[arg(long, value_name = "NAME|PATH|-")]
+    corpus: Option<String>,
+    /// The run's directory [default: checkpoints/RECIPE]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Override a key of the recipe, say train.epochs=3; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Go on with the run in the directory; it ends with the same weights as one never stopped
+    #[arg(long, conflicts_with = "init_from")]
+    resume: bool,
+    /// Start from the weights and the vocabulary of this checkpoint, a directory or hf://owner/name
+    #[arg(long, value_name = "CHECKPOINT")]
+    init_from: Option<String>,
+    /// Compute with these numbers
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
+    /// Stop, saved, once the run has made this many steps
+    #[arg(long, value_name = "N")]
+    max_steps: Option<u64>,
+    /// Stop, saved, after this long: 90s, 30m, 8h or 2d
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    time_limit: Option<Duration>,
+    /// Make one step, then tell the memory, the parameters and the time that the whole run will take
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// Trains, and gives the process's exit code.
+///
+/// # Errors
+/// If the recipe, the corpus or the directory cannot be used, or a number is not finite.
+pub fn run(args: &Args) -> anyhow::Result<u8> {
+    let device = args.device.open()?;
+    let mut resolved = Resolved::new(&args.recipe, &args.settings)?;
+    if let Some(corpus) = &args.corpus {
+        resolved.recipe.corpus.name = corpus.clone();
+    }
+    let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&resolved.name));
+    if args.dry_run {
+        let session = prepare(args, resolved.recipe, None, &device)?;
+        print!("{}", dry_run::report(&session)?);
+        return Ok(0);
+    }
+    check_fresh(args, &out)?;
+    let signals = Signals::listen()?;
+    let _lock = Lock::acquire(&out)?;
+    checkpoint::recover(&out)?;
+    let resumed = if args.resume { Resumed::find(&out, note)? } else { None };
+    if args.resume && resumed.is_none() {
+        note(&format!("{}: no saved training state; beginning at the first step", out.display()));
+    }
+    let session = prepare(args, resolved.recipe, resumed.as_ref(), &device)?;
+    if let Some(resumed) = &resumed {
+        resumed.check(&session)?;
+    }
+    Ok(train(args, &session, &out, resumed.as_ref(), signals)?)
+}
+
+/// Refuses to train over a run that is there, unless it is to be resumed.
+fn check_fresh(args: &Args, out: &Path) -> Result<()> {
+    let holds = |name: &str| out.join(name).exists();
+    let names = [checkpoint::MANIFEST, checkpoint::CONFIG, checkpoint::MODEL, "state", ".pending"];
+    match names.into_iter().find(|name| holds(name)) {
+        Some(name) if !args.resume => Err(Error::config(format!(
+            "{}: a run is there already ({name}); --resume goes on with it, --out begins another",
+            out.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn prepare(
+    args: &Args,
+    recipe: Recipe,
+    resumed: Option<&Resumed>,
+    device: &candle_core::Device,
+) -> Result<Session> {
+    let tokenizer = match (resumed, &args.init_from) {
+        (Some(resumed), _) => Some(resumed.tokenizer_path()),
+        (None, Some(checkpoint)) => Some(checkpoint::resolve(checkpoint)?.join(checkpoint::TOKENIZER)),
+        (None, None) => None,
+    };
+    Session::prepare(recipe, &args.data.places()?, tokenizer.as_deref(), args.precision.dtype(), device)
+}
+
+fn train(
+    args: &Args,
+    session: &Session,
+    out: &Path,
+    resumed: Option<&Resumed>,
+    signals: Signals,
+) -> Result<u8> {
+    let init_from =
+        args.init_from.as_deref().map(|name| Checkpoint::open(&checkpoint::resolve(name)?)).transpose()?;
+    let stepper = session.stepper(init_from.as_ref())?;
+    introduce(session, stepper.parameters.count(), out, resumed);
+    let limits = Limits { max_steps: args.max_steps, time: args.time_limit };
+    let mut trainer = Trainer::new(session, stepper, out, resumed, signals, limits)?;
+    match trainer.run()? {
+        Outcome::Finished => {
+            let result = trainer.result()?;
+            println!("{}", closing(&result, out));
+            Ok(0)
+        }
+        Outcome::Stopped(stop) => {
+            println!("stopped {}; saved in {}, --resume goes on", reason(stop), out.display());
+            Ok(if let Stop::Signal(code) = stop { code } else { 0 })
+        }
+    }
+}
+
+fn introduce(session: &Session, parameters: u64, out: &Path, resumed: Option<&Resumed>) {
+    let tokens = |text: &crate::data::Encoded| grouped(text.tokens.len() as u64);
+    eprintln!(
+        "{}: {} training tokens, {} for validation, {} for test, {} types",
+        session.corpus,
+        tokens(&session.train),
+        tokens(&session.valid),
+        session.test.as_ref().map_or("none".into(), tokens),
+        grouped(session.model.vocab_size as u64)
+    );
+    for (split, text) in [("validation", Some(&session.valid)), ("test", session.test.as_ref())] {
+        if let Some(text) = text.filter(|text| text.unseen > 0) {
+            note(&format!("{} symbols of the {split} split are not in the vocabulary", grouped(text.unseen)));
+        }
+    }
+    let windows = session.lanes.window_count() as u64;
+    eprintln!(
+        "{} parameters, {} steps an epoch of {} × {} tokens, into {}",
+        grouped(parameters),
+        grouped(windows),
+        session.recipe.train.batch_size,
+        session.recipe.train.bptt_steps,
+        out.display()
+    );
+    if let Some(resumed) = resumed {
+        eprintln!("going on after step {}", grouped(resumed.position.step));
+    }
+}
+
+fn reason(stop: Stop) -> &'static str {
+    match stop {
+        Stop::Signal(_) => "by a signal",
+        Stop::MaxSteps => "by --max-steps",
+        Stop::TimeLimit => "by --time-limit",
+    }
+}
+
+/// The last line: the number that papers publish, and what to do next.
+fn closing(result: &serde_json::Value, out: &Path) -> String {
+    let number = |key: &str| result[key].as_f64().unwrap_or(f64::NAN);
+    let test = match result["nats_per_token"].as_f64() {
+        None => String::new(),
+        Some(nats) => format!(
+            "test: {nats:.4} nats a token, perplexity {:.2}, {:.3} bits a character, {:.3} bits a byte (stream)\n",
+            number("perplexity"),
+            number("bits_per_char"),
+            number("bits_per_byte")
+        ),
+    };
+    format!(
+        "{test}best epoch {} of the validation split, {} in all; the model is in {}\ntry: rhn sample {}",
+        result["best_epoch"],
+        duration(number("seconds_total")),
+        out.display(),
+        out.display()
+    )
+}
+
+fn parse_time(text: &str) -> std::result::Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "s" | "" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        unit => return Err(format!("unit {unit:?}: wanted s, m, h or d, as in 30m")),
+    };
+    let number: f64 =
+        digits.parse().map_err(|_| format!("{text:?} is not a time such as 90s, 30m, 8h or 2d"))?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|error| format!("{text}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_time;
+
+    #[test]
+    fn times_have_a_unit_and_are_not_negative() {
+        let seconds = ["90s", "1.5m", "2h", "1d", "7"].map(|text| parse_time(text).unwrap().as_secs());
+        assert_eq!(seconds, [90, 90, 7200, 86_400, 7]);
+        for wrong in ["", "m", "-1m", "3w", "nan", "inf"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+}

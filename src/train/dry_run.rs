@@ -1,0 +1,52 @@
+//! What a run will take: parameters, memory and time, from a step or two of it.
+
+use super::progress::{duration, grouped};
+use super::session::Session;
+use crate::data::batch::Lanes;
+use crate::error::Result;
+use crate::model::{LanguageModel, Masks};
+use crate::ops::threads;
+use std::time::Instant;
+
+/// Makes a step to warm up and one to measure, and evaluates a window.
+pub fn report(session: &Session) -> Result<String> {
+    let mut stepper = session.stepper(None)?;
+    let steps = session.lanes.window_count();
+    let mut step_seconds = 0.0;
+    for step in 0..2 {
+        let (inputs, targets) = session.lanes.window(&session.train.tokens, step % steps, &session.device)?;
+        let start = Instant::now();
+        stepper.step(&inputs, &targets, step as u64, 1e-6 * session.recipe.train.learning_rate)?;
+        step_seconds = start.elapsed().as_secs_f64();
+    }
+    let model = LanguageModel::frozen(&session.model, &stepper.parameters, session.dtype, &session.device)?;
+    let config = &session.recipe.train;
+    let lanes =
+        Lanes::batched("validation", session.valid.tokens.len(), config.batch_size, config.bptt_steps)?;
+    let (evaluator, state) = (model.evaluator()?, model.zero_state(lanes.count)?);
+    let start = Instant::now();
+    let (inputs, targets) = lanes.window(&session.valid.tokens, 0, &session.device)?;
+    evaluator.nats(&inputs, &targets, &state, &Masks::none())?;
+    let epoch = steps as f64 * step_seconds + lanes.window_count() as f64 * start.elapsed().as_secs_f64();
+    let tokens = (config.batch_size * config.bptt_steps) as f64;
+    Ok(format!(
+        "parameters       {}\ntraining tokens  {}, {} steps an epoch\nspeed            {} tokens/s on {} threads\n\
+         peak memory      {}\nan epoch         {}\nthe whole run    {} for {} epochs, the test split apart\n",
+        grouped(stepper.parameters.count()),
+        grouped(session.train.tokens.len() as u64),
+        grouped(steps as u64),
+        grouped((tokens / step_seconds).round() as u64),
+        threads::count(),
+        peak_memory().map_or("unknown on this system".into(), |mib| format!("{} MiB", grouped(mib))),
+        duration(epoch),
+        duration(epoch * config.epochs as f64),
+        config.epochs,
+    ))
+}
+
+/// The process's peak resident memory in MiB, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? / 1024)
+}
