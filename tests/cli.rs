@@ -174,7 +174,7 @@ fn eval_reads_another_text_and_counts_what_it_does_not_know() {
     let output = run.rhn("eval", &["--corpus", other.to_str().unwrap(), "--split", "valid", "--json"]);
     let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!((&found["oov_tokens"], &found["tokens"]), (&1.into(), &6.into()));
-    assert!(stderr(&output).contains("1 symbols of the valid split are not in the vocabulary"));
+    assert!(stderr(&output).contains("1 symbol of the valid split is not in the vocabulary"));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn json_samples_have_prompt_text_tokens_and_nats() {
 fn an_unseen_symbol_in_a_prompt_is_counted_and_sampling_goes_on() {
     let output = Run::new("char", 0.5).rhn("sample", &["--prompt", "To ☃", "--tokens", "5"]);
     assert!(stdout(&output).starts_with("To ☃"));
-    assert!(stderr(&output).contains("1 symbols of the prompt are not in the vocabulary; read as <unk>"));
+    assert!(stderr(&output).contains("1 symbol of the prompt is not in the vocabulary; read as <unk>"));
 }
 
 #[test]

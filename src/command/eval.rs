@@ -13,19 +13,19 @@ use std::io::Write;
 
 const AFTER_HELP: &str = "\
 Protocols:
-  stream   one lane, the state carried over the whole split, every token but the first predicted:
-           the number that papers publish
-  batched  the lanes and windows of training, dropout off, the tail dropped: what training chose
-           its best epoch by
-  --mc N   dropout stays on for N passes, each with one draw of every mask; the tokens' probabilities
-           are averaged; passes with a perplexity of 500 or more are rejected. Slow; the last word
+  stream   one lane, the state carried over the whole split, every token but the first
+           predicted: the number that papers publish
+  batched  the lanes and windows of training, dropout off, the tail dropped: what training
+           chose its best epoch by
+  --mc N   dropout stays on for N passes, each with one draw of every mask, and the tokens'
+           probabilities are averaged; passes with a perplexity of 500 or more are rejected
 
 Examples:
-  rhn eval checkpoints/shakespeare                       the test split of the corpus it was trained on
-  rhn eval checkpoints/ptb-rhn --split valid --json      one line of JSON
-  rhn eval checkpoints/ptb-rhn --mc 100                  Monte-Carlo dropout
-  rhn eval checkpoints/shakespeare --corpus my-text/     another text
-  rhn eval hf://owner/name --corpus ptb --data-dir ~/ptb a model from the hub";
+  rhn eval checkpoints/shakespeare                    the test split of its own corpus
+  rhn eval checkpoints/ptb-rhn --split valid --json   one line of JSON
+  rhn eval checkpoints/ptb-rhn --mc 100               Monte-Carlo dropout
+  rhn eval checkpoints/shakespeare --corpus my-text/  another text
+  rhn eval hf://owner/name --corpus ptb --data-dir ~/corpora";
 
 /// Evaluate: perplexity, bits per character and bits per byte of a split
 #[derive(Debug, clap::Args)]

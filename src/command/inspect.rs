@@ -16,8 +16,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
-Every file is read and its length and SHA-256 compared with the manifest's, every tensor's shape with
-the configuration's; what does not fit is refused with exit code 4.
+Every file is read and its length and SHA-256 compared with the manifest's, every tensor's shape
+with the configuration's; what does not fit is refused with exit code 4.
 
 Examples:
   rhn inspect checkpoints/shakespeare

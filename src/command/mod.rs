@@ -18,7 +18,7 @@ const AFTER_HELP: &str = "\
 CHECKPOINT is a directory that `rhn train` wrote, or hf://owner/name[@revision].
 
 Exit codes: 0 done, 1 reading, writing or computing failed, 2 usage or configuration, 3 data,
-4 checkpoint refused, 5 not finite, 6 directory in use, 130 and 143 stopped by a signal after saving.
+4 checkpoint refused, 5 not finite, 6 directory in use, 130 and 143 saved and stopped by a signal.
 
 Examples:
   rhn train                                    learn Shakespeare, into checkpoints/shakespeare

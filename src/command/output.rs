@@ -51,8 +51,10 @@ pub fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io::Resul
 
 /// Says how many symbols the vocabulary lacks, if any.
 pub fn note_unseen(unseen: u64, what: &str, replaced: bool) {
-    if unseen > 0 {
-        let fate = if replaced { "read as <unk>" } else { "left out" };
-        note(&format!("{unseen} symbols of {what} are not in the vocabulary; {fate}"));
+    let fate = if replaced { "read as <unk>" } else { "left out" };
+    match unseen {
+        0 => {}
+        1 => note(&format!("1 symbol of {what} is not in the vocabulary; {fate}")),
+        _ => note(&format!("{unseen} symbols of {what} are not in the vocabulary; {fate}")),
     }
 }

@@ -14,13 +14,13 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
-A token's surprisal is -log p of it, given all the text before it; the first is predicted after a line
-end, and has none if the vocabulary has no line end. The text is read as one stream, line by line, so
-its length does not matter; byte pairs are cut line by line.
+A token's surprisal is -log p of it, given all the text before it. The first is predicted after
+a line end, and has none if the vocabulary has no line end. The text is read as one stream, a
+line at a time, so it may be of any length; byte pairs are cut line by line.
 
 Columns, with a tab between and \\t, \\n, \\r and \\\\ for what would break them:
   --per token   line, position (both from 1), token, surprisal
-  --per line    line, tokens, unknown (symbols that the vocabulary lacks), surprisal, mean, text
+  --per line    line, tokens, unknown (symbols not in the vocabulary), surprisal, mean, text
 
 Examples:
   rhn score checkpoints/ptb-rhn sentences.txt
