@@ -107,7 +107,7 @@ pub enum Schedule {
 pub struct DecayPerEpoch {
     /// What the rate is divided by.
     pub factor: f64,
-    /// Epochs at the full rate: one fewer than this, as in the authors' code.
+    /// Epochs at the full rate.
     pub constant_epochs: u64,
 }
 

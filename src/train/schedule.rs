@@ -84,10 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn the_published_rate_decays_from_the_twentieth_epoch_on() {
+    fn the_published_rate_is_full_for_twenty_epochs_and_then_decays() {
         let rate = rate("ptb-rhn", &[], 1);
-        assert_eq!((rate.at(0, 0), rate.at(18, 0)), (0.2, 0.2)); // max(18 − 20 + 1, 0) = 0
-        assert!((rate.at(19, 0) - 0.2 / 1.02).abs() < 1e-15);
+        assert_eq!((rate.at(0, 0), rate.at(19, 0)), (0.2, 0.2)); // max(19 − 20 + 1, 0) = 0
+        assert!((rate.at(20, 0) - 0.2 / 1.02).abs() < 1e-15);
         assert!((rate.at(29, 0) - 0.2 / 1.02f64.powi(10)).abs() < 1e-15);
     }
 
