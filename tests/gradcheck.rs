@@ -112,11 +112,7 @@ fn check_by_differences(name: &str, var: &Var, grad: &[f64], loss: impl Fn() -> 
         let moved =
             |by: f64| first.iter().enumerate().map(|(j, v)| if i == j { v + by } else { *v }).collect();
         let slope = (at(moved(STEP)) - at(moved(-STEP))) / (2.0 * STEP);
-        assert!(
-            (slope - grad).abs() <= 1e-7 * (1.0 + slope.abs()),
-            "{name}[{i}]: {} for {slope}",
-            grad
-        );
+        assert!((slope - grad).abs() <= 1e-7 * (1.0 + slope.abs()), "{name}[{i}]: {} for {slope}", grad);
     }
     at(first);
 }

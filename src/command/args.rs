@@ -41,14 +41,16 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceArgs {
-    /// Sets the number of threads and gives the device.
+    /// How many threads were asked for.
+    pub fn threads(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+
+    /// The device to compute on.
     ///
     /// # Errors
     /// If a GPU was asked for by name and there is none, or this build cannot use it.
     pub fn open(&self) -> Result<Device> {
-        if let Some(threads) = self.threads {
-            crate::ops::threads::set(threads.into())?;
-        }
         match self.device {
             DeviceChoice::Cpu => Ok(Device::Cpu),
             DeviceChoice::Cuda(ordinal) => cuda(ordinal),

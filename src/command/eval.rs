@@ -54,7 +54,7 @@ pub struct Args {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub(super) device: DeviceArgs,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,

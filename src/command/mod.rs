@@ -12,6 +12,8 @@ pub mod sample;
 pub mod score;
 pub mod train;
 
+use crate::ops::{memory, threads};
+use args::DeviceArgs;
 use clap::{Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
@@ -52,15 +54,39 @@ impl Cli {
     /// # Errors
     /// What the command failed with; an `Error` in its chain has the exit code.
     pub fn run(self) -> anyhow::Result<u8> {
-        match self.command {
-            Command::Train(args) => return train::run(&args),
-            Command::Eval(args) => eval::run(&args)?,
-            Command::Sample(args) => sample::run(&args)?,
-            Command::Score(args) => score::run(&args)?,
-            Command::Data(args) => data::run(&args)?,
-            Command::Recipe(args) => recipe::run(&args)?,
-            Command::Inspect(args) => inspect::run(&args)?,
-            Command::Completions(args) => completions::run(&args)?,
+        memory::keep_pages();
+        match self.command.device() {
+            None => self.command.run(),
+            Some(device) => {
+                threads::start(device.threads())?;
+                threads::on_one(|| self.command.run())
+            }
+        }
+    }
+}
+
+impl Command {
+    /// Of the commands that compute: where and on how many threads.
+    fn device(&self) -> Option<&DeviceArgs> {
+        match self {
+            Self::Train(args) => Some(&args.device),
+            Self::Eval(args) => Some(&args.device),
+            Self::Sample(args) => Some(&args.device),
+            Self::Score(args) => Some(&args.device),
+            Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) | Self::Completions(_) => None,
+        }
+    }
+
+    fn run(&self) -> anyhow::Result<u8> {
+        match self {
+            Self::Train(args) => return train::run(args),
+            Self::Eval(args) => eval::run(args)?,
+            Self::Sample(args) => sample::run(args)?,
+            Self::Score(args) => score::run(args)?,
+            Self::Data(args) => data::run(args)?,
+            Self::Recipe(args) => recipe::run(args)?,
+            Self::Inspect(args) => inspect::run(args)?,
+            Self::Completions(args) => completions::run(args)?,
         }
         Ok(0)
     }

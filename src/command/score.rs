@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub(super) device: DeviceArgs,
     /// Print a line of JSON for each row
     #[arg(long)]
     json: bool,

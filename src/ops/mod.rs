@@ -1,6 +1,7 @@
 //! The few operations that candle lacks or that decide the speed, each beside its slow twin in [`mod@reference`].
 
 pub mod loss;
+pub mod memory;
 mod product;
 mod real;
 pub mod recurrence;
