@@ -33,9 +33,13 @@ pub(super) fn write(kind: &Kind) -> String {
 
 /// Reads a tokenizer; errors are about the checkpoint that holds it.
 pub(super) fn load(path: &Path) -> Result<Kind> {
+    parse(path, &read_bounded(path).map_err(|what| Error::checkpoint(path, what))?)
+}
+
+/// The tokenizer in the bytes of a `tokenizer.json`; `path` is for messages.
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Kind> {
     let refuse = |what: String| Error::checkpoint(path, what);
-    let bytes = read_bounded(path).map_err(refuse)?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
         refuse(format!("is no tokenizer.json: {error}; wanted what the tokenizers library writes"))
     })?;
     if let Some(kind) = recognise(&value) {
@@ -43,7 +47,7 @@ pub(super) fn load(path: &Path) -> Result<Kind> {
     }
     drop(value);
     let loaded =
-        quietly(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()).and_then(Bpe::new));
+        quietly(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| e.to_string()).and_then(Bpe::new));
     let bpe = loaded.and_then(|result| result).map_err(|what| refuse(format!("is no tokenizer: {what}")))?;
     Ok(Kind::Bpe(Box::new(bpe)))
 }

@@ -110,6 +110,11 @@ impl Tokenizer {
         json::load(path).map(Self)
     }
 
+    /// The tokenizer in the bytes of a `tokenizer.json` that was read and verified; `path` is for messages.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        json::parse(path, bytes).map(Self)
+    }
+
     /// What the Python `tokenizers` library loads to the same ids.
     pub fn to_json(&self) -> String {
         json::write(&self.0)
