@@ -2,11 +2,12 @@
 //!
 //! x̃ = (E[w_t] · m_x[w_t]) ⊙ m_i      y = core(x̃)      logits = (y ⊙ m_o) W_out + b_out, W_out = Eᵀ if tied
 
+use super::builder::{Builder, Source};
 use super::cell::{Cell, State};
 use super::core;
 use super::dropout::Masks;
 use super::embedding::Embedding;
-use super::parameters::{Builder, Parameters, Source};
+use super::parameters::Parameters;
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::ops::loss;

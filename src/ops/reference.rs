@@ -2,7 +2,7 @@
 //!
 //! Slow, differentiable by candle itself, and what runs where there is no kernel.
 
-use super::recurrence::HiddenMask;
+use super::hidden_mask::HiddenMask;
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use candle_nn::ops::{log_softmax, sigmoid};

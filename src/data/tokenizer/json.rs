@@ -4,6 +4,7 @@
 //! size is bounded and a panic becomes an error.
 
 use super::byte_level::{to_byte, to_char};
+use super::normalizer::{BYTE_ORDER_MARK, replace_pattern};
 use super::quiet::quietly;
 use super::table::{ByteTable, CharTable};
 use super::word::WordTable;
@@ -16,9 +17,6 @@ use std::path::Path;
 
 /// No tokenizer.json is larger.
 const MOST_BYTES: u64 = 64 << 20;
-
-/// A byte order mark at the text's start.
-pub(super) const BYTE_ORDER_MARK: &str = "\\A\\x{FEFF}";
 
 /// Writes a tokenizer the way the library does.
 pub(super) fn write(kind: &Kind) -> String {
@@ -149,11 +147,6 @@ fn tokenizer(normalizer: Value, pre_tokenizer: Value, decoder: Value, model: Val
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model,
     })
-}
-
-/// A normalizer that replaces what a regular expression matches.
-pub(super) fn replace_pattern(pattern: &str, content: &str) -> Value {
-    json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content})
 }
 
 fn ids(words: impl Iterator<Item = String>) -> Map<String, Value> {

@@ -4,6 +4,7 @@ mod bpe;
 mod byte_level;
 mod decoder;
 mod json;
+mod normalizer;
 mod quiet;
 mod table;
 mod word;
