@@ -172,37 +172,3 @@ fn refuse(address: &Address, what: impl std::fmt::Display) -> Error {
 fn is_hash(text: &str) -> bool {
     (7..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
-
-#[cfg(test)]
-mod tests {
-    use super::Settings;
-    use std::path::Path;
-
-    fn settings(variables: &[(&str, &str)]) -> Settings {
-        let value = |name: &str| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
-        };
-        Settings::from_variables(value).unwrap()
-    }
-
-    #[test]
-    fn the_usual_variables_are_honoured() {
-        let home = tempfile::tempdir().unwrap();
-        std::fs::write(home.path().join("token"), "from-file\n").unwrap();
-        let home_text = home.path().to_str().unwrap();
-        let plain = settings(&[("HF_HOME", home_text)]);
-        assert_eq!(plain.cache, home.path().join("hub"));
-        assert_eq!(plain.token.as_deref(), Some("from-file"));
-        assert_eq!((plain.endpoint.as_str(), plain.offline), ("https://huggingface.co", false));
-        let all = settings(&[
-            ("HF_HOME", home_text),
-            ("HF_HUB_CACHE", "/cache"),
-            ("HF_TOKEN", "secret"),
-            ("HF_ENDPOINT", "https://mirror/"),
-            ("HF_HUB_OFFLINE", "1"),
-        ]);
-        assert_eq!(all.cache, Path::new("/cache"));
-        assert_eq!(all.token.as_deref(), Some("secret"));
-        assert_eq!((all.endpoint.as_str(), all.offline), ("https://mirror", true));
-    }
-}

@@ -22,7 +22,7 @@ impl Settings {
         Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    pub(super) fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let below = |name: &str, rest: &str| variable(name).map(|directory| Path::new(&directory).join(rest));
         let home = below("HF_HOME", "")
             .or_else(|| below("XDG_CACHE_HOME", "huggingface"))
@@ -38,5 +38,39 @@ impl Settings {
             token: token.filter(|token| !token.is_empty()),
             offline: variable("HF_HUB_OFFLINE").is_some_and(yes),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+    use std::path::Path;
+
+    fn settings(variables: &[(&str, &str)]) -> Settings {
+        let value = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
+        };
+        Settings::from_variables(value).unwrap()
+    }
+
+    #[test]
+    fn the_usual_variables_are_honoured() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("token"), "from-file\n").unwrap();
+        let home_text = home.path().to_str().unwrap();
+        let plain = settings(&[("HF_HOME", home_text)]);
+        assert_eq!(plain.cache, home.path().join("hub"));
+        assert_eq!(plain.token.as_deref(), Some("from-file"));
+        assert_eq!((plain.endpoint.as_str(), plain.offline), ("https://huggingface.co", false));
+        let all = settings(&[
+            ("HF_HOME", home_text),
+            ("HF_HUB_CACHE", "/cache"),
+            ("HF_TOKEN", "secret"),
+            ("HF_ENDPOINT", "https://mirror/"),
+            ("HF_HUB_OFFLINE", "1"),
+        ]);
+        assert_eq!(all.cache, Path::new("/cache"));
+        assert_eq!(all.token.as_deref(), Some("secret"));
+        assert_eq!((all.endpoint.as_str(), all.offline), ("https://mirror", true));
     }
 }
