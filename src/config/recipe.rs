@@ -94,7 +94,11 @@ impl Resolved {
             set(&mut table, key, value.clone(), setting)?;
             note(&mut origins, key, &value, "--set");
         }
-        let recipe: Recipe = from_table(table, name)?;
+        let source = match settings {
+            [] => name.to_string(),
+            _ => format!("{name} with --set {}", settings.join(" --set ")),
+        };
+        let recipe: Recipe = from_table(table, &source)?;
         recipe.validate()?;
         Ok(Self { name: short, recipe, origins })
     }
@@ -186,6 +190,7 @@ fn parse_table(text: &str, path: &Path) -> Result<Table> {
 fn parse_setting(setting: &str) -> Result<(&str, Value)> {
     let (key, value) = setting
         .split_once('=')
+        .filter(|(key, _)| key.split('.').all(|part| !part.trim().is_empty()))
         .ok_or_else(|| Error::config(format!("--set {setting}: wanted key=value, say train.epochs=3")))?;
     let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok();
     let parsed = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));

@@ -2,12 +2,13 @@
 
 mod report;
 
-use super::progress::{Line, Moment};
+use super::progress::Line;
 use super::saved::{self, Best, EpochSums, Position};
 use super::schedule::Rate;
 use super::session::Session;
 use super::signals::Signals;
 use super::step::{StepReport, Stepper};
+use super::stop::{Limits, Outcome, Stop};
 use crate::checkpoint;
 use crate::config::Unit;
 use crate::error::{Error, Result};
@@ -21,35 +22,6 @@ use std::time::{Duration, Instant};
 
 /// Steps between two `step` events of `metrics.jsonl`.
 const STEP_EVENTS: u64 = 100;
-
-/// When to stop before the recipe's end.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// After this many steps of the run in all.
-    pub max_steps: Option<u64>,
-    /// After this long in this process.
-    pub time: Option<Duration>,
-}
-
-/// How training ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// As the recipe says: its epochs are done, or patience ran out.
-    Finished,
-    /// Before that; the state is saved and `--resume` goes on.
-    Stopped(Stop),
-}
-
-/// Why training stopped early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// A signal, and the exit code it asks for.
-    Signal(u8),
-    /// `--max-steps`.
-    MaxSteps,
-    /// `--time-limit`.
-    TimeLimit,
-}
 
 /// A run under way in a directory that it has locked.
 pub struct Trainer<'a> {
@@ -202,26 +174,6 @@ impl<'a> Trainer<'a> {
         let moment = self.moment(nats);
         self.line.training(&moment, self.unit());
         Ok(())
-    }
-
-    fn moment(&self, nats: f64) -> Moment {
-        let (position, train) = (&self.position, &self.session.recipe.train);
-        let window_seconds = (train.batch_size * train.bptt_steps) as f64 / self.trained.rate();
-        let epoch_left = (self.windows() - position.window) as f64 * window_seconds;
-        let epochs_left = (train.epochs - position.epoch - 1) as f64;
-        let run_left = epoch_left
-            + self.valid_seconds
-            + epochs_left * (self.windows() as f64 * window_seconds + self.valid_seconds);
-        Moment {
-            epoch: position.epoch + 1,
-            epochs: train.epochs,
-            window: position.window,
-            windows: self.windows(),
-            nats,
-            tokens_per_second: self.trained.rate(),
-            epoch_left,
-            run_left,
-        }
     }
 
     /// The validation split by lanes; `None` if the run was asked to stop meanwhile.

@@ -8,7 +8,7 @@ use crate::eval::{self, Evaluation};
 use crate::model::LanguageModel;
 use crate::sample::text::Prompt;
 use crate::sample::{self, SampleSettings, Sampler};
-use crate::train::progress::Row;
+use crate::train::progress::{Moment, Row};
 use crate::train::saved;
 use serde_json::json;
 
@@ -18,9 +18,8 @@ const SAMPLE_TOKENS: usize = 240;
 impl Trainer<'_> {
     pub(super) fn announce(&mut self) -> Result<()> {
         let session = self.session;
-        let resumed = self.position.step > 0;
         self.metrics.append(&json!({
-            "event": if resumed { "resume" } else { "start" },
+            "event": if self.has_state { "resume" } else { "start" },
             "step": self.position.step,
             "corpus": session.corpus,
             "corpus_sha256": session.corpus_sha256,
@@ -33,6 +32,26 @@ impl Trainer<'_> {
         }))?;
         self.line.print(&Row::head(self.unit()));
         Ok(())
+    }
+
+    pub(super) fn moment(&self, nats: f64) -> Moment {
+        let (position, train) = (&self.position, &self.session.recipe.train);
+        let window_seconds = (train.batch_size * train.bptt_steps) as f64 / self.trained.rate();
+        let epoch_left = (self.windows() - position.window) as f64 * window_seconds;
+        let epochs_left = (train.epochs - position.epoch - 1) as f64;
+        let run_left = epoch_left
+            + self.valid_seconds
+            + epochs_left * (self.windows() as f64 * window_seconds + self.valid_seconds);
+        Moment {
+            epoch: position.epoch + 1,
+            epochs: train.epochs,
+            window: position.window,
+            windows: self.windows(),
+            nats,
+            tokens_per_second: self.trained.rate(),
+            epoch_left,
+            run_left,
+        }
     }
 
     pub(super) fn report_epoch(&mut self, valid: &Evaluation, best: bool) -> Result<()> {
