@@ -1,7 +1,7 @@
 //! `rhn train`: a recipe, a corpus, a directory; from the first step or where a run left off.
 
 use super::args::{DataArgs, DeviceArgs, Precision};
-use super::output::note;
+use super::output::{note, note_unseen};
 use crate::checkpoint::{self, Checkpoint, Lock};
 use crate::config::{Recipe, Resolved};
 use crate::error::{Error, Result};
@@ -188,11 +188,9 @@ fn introduce(session: &Session, parameters: u64, out: &Path, resumed: Option<&Re
     if session.test.is_none() {
         note("the corpus has no test split; the result will be of the validation split alone");
     }
-    for (split, text) in [("validation", Some(&session.valid)), ("test", session.test.as_ref())] {
-        if let Some(text) = text.filter(|text| text.unseen > 0) {
-            note(&format!("{} symbols of the {split} split are not in the vocabulary", grouped(text.unseen)));
-        }
-    }
+    let replaced = session.tokenizer.unknown_id().is_some();
+    note_unseen(session.valid.unseen, "the validation split", replaced);
+    note_unseen(session.test.as_ref().map_or(0, |test| test.unseen), "the test split", replaced);
     let windows = session.lanes.window_count() as u64;
     tell(&format!(
         "{} parameters, {} steps an epoch of {} × {} tokens, into {}",

@@ -248,7 +248,7 @@ fn note(origins: &mut BTreeMap<String, String>, key: &str, value: &Value, origin
 fn from_table(table: Table, source: &str) -> Result<Recipe> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let (place, what) = (error.path().to_string(), error.inner().to_string());
-        let what = what.trim();
+        let what = what.trim().lines().next().unwrap_or_default(); // the next would say the place again
         let suggestion = suggestion(what).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
         let place = if place == "." { String::new() } else { format!("{place}: ") };
         Error::config(format!("{source}: {place}{what}.{suggestion}"))
