@@ -164,10 +164,20 @@ fn train(
         return Ok(0);
     }
     match trainer.run()? {
-        Outcome::Finished => {
-            say(&closing(&trainer.result()?, out));
-            Ok(0)
-        }
+        Outcome::Finished => match trainer.result() {
+            Ok(result) => {
+                say(&closing(&result, out));
+                Ok(0)
+            }
+            Err(Error::Stopped { code }) => {
+                say(&format!(
+                    "stopped by a signal before the test was done; saved in {}, --resume tests",
+                    out.display()
+                ));
+                Ok(code)
+            }
+            Err(error) => Err(error),
+        },
         Outcome::Stopped(stop) => {
             say(&format!("stopped {}; saved in {}, --resume goes on", reason(stop), out.display()));
             Ok(if let Stop::Signal(code) = stop { code } else { 0 })
