@@ -113,7 +113,7 @@ fn a_signal_saves_and_stops_with_a_code_of_its_own() {
 #[cfg(unix)]
 fn a_signal_during_validation_leaves_it_to_the_resumed_run() {
     let place = Place::new();
-    for (split, plays) in [("train", 2), ("valid", 1500), ("test", 1)] {
+    for (split, plays) in [("train", 2), ("valid", 600), ("test", 1)] {
         place.write(&format!("splits/{split}.txt"), run::PLAY.repeat(plays));
     }
     let settings = "--corpus splits --set train.epochs=1 --set train.save_minutes=0";
@@ -155,7 +155,7 @@ fn a_signal_during_the_test_leaves_it_to_the_resumed_run() {
 #[test]
 fn a_run_killed_again_and_again_ends_with_the_same_bits() {
     let place = Place::new();
-    let settings = "--set train.save_minutes=0 --set train.epochs=2 --set train.bptt_steps=10";
+    let settings = "--set train.save_minutes=0 --set train.epochs=2 --set train.bptt_steps=20";
     place.train(&format!("--out whole {settings}"));
     for milliseconds in [30, 80, 130, 170, 250] {
         let mut child = place.start(&format!("--out killed {settings} --resume"));
