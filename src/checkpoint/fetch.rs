@@ -4,9 +4,10 @@
 //! takes file names from the server and accepts short bodies, so that is done here. A small file's name in the
 //! cache is no hash of its content alone: without a manifest its length is all that can be checked.
 
-use super::hub::Address;
+use super::address::Address;
 use super::manifest::{Manifest, sha256};
 use super::remote::{Client, Remote};
+use super::settings::Settings;
 use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read};
 use crate::error::{Error, Result};
 use crate::write;
@@ -16,44 +17,6 @@ use std::path::{Path, PathBuf};
 /// The manifest comes first, so that the others are checked by it as they arrive.
 const FILES: [(&str, bool); 6] =
     [(CONFIG, true), (MANIFEST, false), (TOKENIZER, true), (MODEL, true), (RECIPE, false), (RESULT, false)];
-
-/// Where the hub is, where its cache is, and how to enter.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The hub's address.
-    pub endpoint: String,
-    /// The cache's directory.
-    pub cache: PathBuf,
-    /// The key to private repositories.
-    pub token: Option<String>,
-    /// Use only what the cache holds.
-    pub offline: bool,
-}
-
-impl Settings {
-    /// As other tools read them: HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE.
-    pub fn from_env() -> Result<Self> {
-        Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-    }
-
-    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let below = |name: &str, rest: &str| variable(name).map(|directory| Path::new(&directory).join(rest));
-        let home = below("HF_HOME", "")
-            .or_else(|| below("XDG_CACHE_HOME", "huggingface"))
-            .or_else(|| std::env::home_dir().map(|home| home.join(".cache/huggingface")))
-            .ok_or_else(|| Error::config("no home directory for the hub's cache; set HF_HOME"))?;
-        let saved_token = || std::fs::read_to_string(home.join("token")).ok();
-        let token = variable("HF_TOKEN").or_else(saved_token).map(|token| token.trim().to_string());
-        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-        let yes = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
-        Ok(Self {
-            endpoint: endpoint.trim_end_matches('/').to_string(),
-            cache: below("HF_HUB_CACHE", "").unwrap_or_else(|| home.join("hub")),
-            token: token.filter(|token| !token.is_empty()),
-            offline: variable("HF_HUB_OFFLINE").is_some_and(yes),
-        })
-    }
-}
 
 /// The directory in the cache with the files of `address`; only named files are asked for.
 pub fn fetch(address: &Address, settings: &Settings) -> Result<PathBuf> {
@@ -208,38 +171,4 @@ fn refuse(address: &Address, what: impl std::fmt::Display) -> Error {
 /// What may become a file's name in the cache.
 fn is_hash(text: &str) -> bool {
     (7..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Settings;
-    use std::path::Path;
-
-    fn settings(variables: &[(&str, &str)]) -> Settings {
-        let value = |name: &str| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
-        };
-        Settings::from_variables(value).unwrap()
-    }
-
-    #[test]
-    fn the_usual_variables_are_honoured() {
-        let home = tempfile::tempdir().unwrap();
-        std::fs::write(home.path().join("token"), "from-file\n").unwrap();
-        let home_text = home.path().to_str().unwrap();
-        let plain = settings(&[("HF_HOME", home_text)]);
-        assert_eq!(plain.cache, home.path().join("hub"));
-        assert_eq!(plain.token.as_deref(), Some("from-file"));
-        assert_eq!((plain.endpoint.as_str(), plain.offline), ("https://huggingface.co", false));
-        let all = settings(&[
-            ("HF_HOME", home_text),
-            ("HF_HUB_CACHE", "/cache"),
-            ("HF_TOKEN", "secret"),
-            ("HF_ENDPOINT", "https://mirror/"),
-            ("HF_HUB_OFFLINE", "1"),
-        ]);
-        assert_eq!(all.cache, Path::new("/cache"));
-        assert_eq!(all.token.as_deref(), Some("secret"));
-        assert_eq!((all.endpoint.as_str(), all.offline), ("https://mirror", true));
-    }
 }

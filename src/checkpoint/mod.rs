@@ -1,5 +1,6 @@
 //! What a run leaves on disk: whole, or refused. See `directory` for the protocol of writing and reading.
 
+mod address;
 mod directory;
 #[cfg(feature = "hub")]
 pub mod fetch;
@@ -10,11 +11,14 @@ mod open;
 mod read;
 #[cfg(feature = "hub")]
 mod remote;
+#[cfg(feature = "hub")]
+pub mod settings;
 mod state;
 mod tensors;
 
+pub use address::Address;
 pub use directory::{publish, recover};
-pub use hub::{Address, resolve};
+pub use hub::resolve;
 pub use lock::Lock;
 pub use manifest::{FORMAT, FileRecord, Manifest};
 pub use open::Checkpoint;

@@ -3,7 +3,7 @@
 //! hf-hub asks the first too, but shows the key to whatever host a redirect names, and panics on answers
 //! that it does not expect.
 
-use super::fetch::Settings;
+use super::settings::Settings;
 use std::io::Read;
 use std::time::Duration;
 use ureq::http::header::{CONTENT_RANGE, ETAG, LOCATION};

@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn inspect(argument: &str) -> Result<Inspection> {
     let checkpoint = Checkpoint::open(&checkpoint::resolve(argument)?)?;
-    let tokenizer = Tokenizer::load(&checkpoint.tokenizer_path)?;
+    let tokenizer = Tokenizer::parse(&checkpoint.tokenizer_path, &checkpoint.tokenizer)?;
     checkpoint.check_vocabulary(tokenizer.vocab_size())?;
     let specs = specs(&checkpoint.config)?;
     let directory = &checkpoint.directory;

@@ -28,7 +28,7 @@ impl Loaded {
         if !checkpoint.verified {
             note(&format!("{argument}: no manifest; the files could not be verified"));
         }
-        let tokenizer = Tokenizer::load(&checkpoint.tokenizer_path)?;
+        let tokenizer = Tokenizer::parse(&checkpoint.tokenizer_path, &checkpoint.tokenizer)?;
         checkpoint.check_vocabulary(tokenizer.vocab_size())?;
         let config = &checkpoint.config;
         let shapes = specs(config)?.into_iter().map(|(name, spec)| (name, spec.shape)).collect();

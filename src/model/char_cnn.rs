@@ -5,8 +5,8 @@
 //! The maximum is taken before the tanh, which rises everywhere: the same value and gradient, with 1/length of
 //! the work. A word is `{`, its characters and `}`, padded with a blank whose vector is zero and stays so.
 
+use super::builder::Builder;
 use super::highway::Highway;
-use super::parameters::Builder;
 use crate::config::model::CharCnnConfig;
 use crate::error::{Error, Result};
 use candle_core::{D, Tensor};

@@ -1,8 +1,8 @@
 //! From a core's settings to its layers: the one place that knows every kind of cell.
 
+use super::builder::Builder;
 use super::cell::Cell;
 use super::lstm::Lstm;
-use super::parameters::Builder;
 use super::rhn::Rhn;
 use crate::config::{CoreConfig, ModelConfig};
 use crate::error::Result;

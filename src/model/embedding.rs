@@ -1,7 +1,7 @@
 //! From tokens to vectors, by a table or by letters.
 
+use super::builder::Builder;
 use super::char_cnn::CharCnn;
-use super::parameters::Builder;
 use crate::config::{EmbeddingConfig, ModelConfig};
 use crate::error::{Error, Result};
 use candle_core::Tensor;

@@ -4,7 +4,7 @@
 //!
 //! Weights: `weight` (size, 2 size), `bias` (2 size); columns of H, then of T. The −2 is not part of the bias.
 
-use super::parameters::Builder;
+use super::builder::Builder;
 use crate::error::Result;
 use candle_core::Tensor;
 use candle_nn::ops::sigmoid;

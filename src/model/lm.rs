@@ -2,11 +2,12 @@
 //!
 //! x̃ = (E[w_t] · m_x[w_t]) ⊙ m_i      y = core(x̃)      logits = (y ⊙ m_o) W_out + b_out, W_out = Eᵀ if tied
 
+use super::builder::{Builder, Source};
 use super::cell::{Cell, State};
 use super::core;
 use super::dropout::Masks;
 use super::embedding::Embedding;
-use super::parameters::{Builder, Parameters, Source};
+use super::parameters::Parameters;
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::ops::loss;
@@ -87,13 +88,14 @@ impl LanguageModel {
         state: &State,
         masks: &Masks,
     ) -> Result<(Tensor, State)> {
-        let (logits, state) = self.logits(tokens, state, masks)?;
-        Ok((nats_of(&logits, targets)?, state))
+        let (ys, state) = self.masked_outputs(self.embedding.forward(tokens)?, state, masks)?;
+        Ok((self.output.nats(&ys, targets)?, state))
     }
 
     /// Logits `(time, batch, vocabulary)`, and the state after the window.
     pub fn logits(&self, tokens: &Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
-        self.logits_of(self.embedding.forward(tokens)?, state, masks)
+        let (ys, state) = self.masked_outputs(self.embedding.forward(tokens)?, state, masks)?;
+        Ok((self.output.logits(&ys)?, state))
     }
 
     /// For evaluation: the vectors of the whole vocabulary are computed once.
@@ -102,7 +104,8 @@ impl LanguageModel {
         Ok(Evaluator { model: self, embedding: Embedding::Table(table) })
     }
 
-    fn logits_of(&self, embedded: Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
+    /// What the output layer sees, `(time, batch, hidden)`.
+    fn masked_outputs(&self, embedded: Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
         let mut xs = masked(embedded, masks.word.as_ref())?;
         let mut after = Vec::with_capacity(self.cells.len());
         for (layer, cell) in self.cells.iter().enumerate() {
@@ -112,7 +115,7 @@ impl LanguageModel {
             xs = outputs;
             after.push(left);
         }
-        Ok((self.output.forward(&masked(xs, masks.output.as_ref())?)?, State(after)))
+        Ok((masked(xs, masks.output.as_ref())?, State(after)))
     }
 }
 
@@ -130,11 +133,21 @@ impl Output {
     }
 
     /// `(time, batch, hidden)` to `(time, batch, vocabulary)`.
-    fn forward(&self, ys: &Tensor) -> Result<Tensor> {
+    fn logits(&self, ys: &Tensor) -> Result<Tensor> {
         let (time, batch, _) = ys.dims3()?;
+        Ok(self.products(ys)?.broadcast_add(&self.bias)?.reshape((time, batch, ()))?)
+    }
+
+    /// Nats of each target, `(time, batch)`.
+    fn nats(&self, ys: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let nats = loss::nats(&self.products(ys)?, &self.bias, &targets.flatten_all()?)?;
+        Ok(nats.reshape(targets.shape())?)
+    }
+
+    /// `(time · batch, vocabulary)`, the bias not yet added.
+    fn products(&self, ys: &Tensor) -> Result<Tensor> {
         let weight = if self.tied { self.weight.t()? } else { self.weight.clone() };
-        let logits = ys.flatten(0, 1)?.matmul(&weight)?.broadcast_add(&self.bias)?;
-        Ok(logits.reshape((time, batch, ()))?)
+        Ok(ys.flatten(0, 1)?.matmul(&weight)?)
     }
 }
 
@@ -152,7 +165,8 @@ impl Evaluator<'_> {
 
     /// As [`LanguageModel::logits`].
     pub fn logits(&self, tokens: &Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
-        self.model.logits_of(self.embedding.forward(tokens)?, state, masks)
+        let (ys, state) = self.model.masked_outputs(self.embedding.forward(tokens)?, state, masks)?;
+        Ok((self.model.output.logits(&ys)?, state))
     }
 
     /// As [`LanguageModel::nats`].
@@ -163,14 +177,9 @@ impl Evaluator<'_> {
         state: &State,
         masks: &Masks,
     ) -> Result<(Tensor, State)> {
-        let (logits, state) = self.logits(tokens, state, masks)?;
-        Ok((nats_of(&logits, targets)?, state))
+        let (ys, state) = self.model.masked_outputs(self.embedding.forward(tokens)?, state, masks)?;
+        Ok((self.model.output.nats(&ys, targets)?, state))
     }
-}
-
-fn nats_of(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let nats = loss::nats(&logits.flatten(0, 1)?, &targets.flatten_all()?)?;
-    Ok(nats.reshape(targets.shape())?)
 }
 
 fn masked(xs: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {

@@ -6,8 +6,8 @@
 //! Weights: `input.weight` (input, 4 hidden), `input.bias`, `recurrent.weight` (hidden, 4 hidden), `recurrent.bias`;
 //! columns of i, o, f, g in this order.
 
+use super::builder::Builder;
 use super::cell::Cell;
-use super::parameters::Builder;
 use crate::config::model::LstmConfig;
 use crate::error::Result;
 use crate::ops::recurrence::HiddenMask;

@@ -1,5 +1,6 @@
 //! What a language model is made of: an embedding, a recurrent core, an output layer.
 
+mod builder;
 pub mod cell;
 pub mod char_cnn;
 pub mod core;
@@ -10,9 +11,12 @@ pub mod lm;
 pub mod lstm;
 pub mod parameters;
 pub mod rhn;
+pub mod specs;
 pub mod spelling;
 
+pub use builder::TensorSpec;
 pub use cell::State;
 pub use dropout::{MaskSource, Masks};
 pub use lm::{Evaluator, LanguageModel};
-pub use parameters::{Parameters, TensorSpec, specs};
+pub use parameters::Parameters;
+pub use specs::{parameter_count, specs};

@@ -7,8 +7,8 @@
 //! Weights: `input.weight` (input, 2 hidden), `recurrent.weight` (depth, hidden, 2 hidden), `bias` (depth, 2 hidden);
 //! columns of H, then of T.
 
+use super::builder::Builder;
 use super::cell::Cell;
-use super::parameters::Builder;
 use crate::config::model::RhnConfig;
 use crate::error::Result;
 use crate::ops::recurrence::{self, HiddenMask};

@@ -1,5 +1,6 @@
 //! The few operations that candle lacks or that decide the speed, each beside its slow twin in [`mod@reference`].
 
+mod hidden_mask;
 pub mod loss;
 pub mod memory;
 mod product;

@@ -5,28 +5,12 @@
 //! t_l = sigmoid(x [l = 1] + s̃ R_t,l + b_t,l)
 //! s_l = s_{l-1} + t_l (h_l − s_{l-1})              l = 1 ..= depth
 
+pub use super::hidden_mask::HiddenMask;
 use super::recurrence_cpu::{self as cpu, Tape};
 use super::{real, reference};
 use crate::error::Result;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
 use std::sync::{Mutex, PoisonError};
-
-/// Dropout of the state inside the recurrent products: `(batch, hidden)`, inverted, one draw a window.
-#[derive(Clone, Debug, Default)]
-pub enum HiddenMask {
-    /// Nothing is dropped.
-    #[default]
-    None,
-    /// H and T see the same masked state.
-    Shared(Tensor),
-    /// H and T each have a mask, as in the authors' Torch7 version.
-    Separate {
-        /// The mask of H's products.
-        h: Tensor,
-        /// The mask of T's products.
-        t: Tensor,
-    },
-}
 
 /// States after the last sublayer of every time step.
 ///

@@ -2,7 +2,7 @@
 //!
 //! Slow, differentiable by candle itself, and what runs where there is no kernel.
 
-use super::recurrence::HiddenMask;
+use super::hidden_mask::HiddenMask;
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use candle_nn::ops::{log_softmax, sigmoid};
@@ -49,7 +49,7 @@ fn masked_product(state: &Tensor, recurrent: &Tensor, mask: &HiddenMask, hidden:
 }
 
 /// [`super::loss::nats`] in plain tensor operations.
-pub fn nats(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let log_probabilities = log_softmax(logits, D::Minus1)?;
+pub fn nats(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let log_probabilities = log_softmax(&products.broadcast_add(bias)?, D::Minus1)?;
     Ok(log_probabilities.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)?.neg()?)
 }

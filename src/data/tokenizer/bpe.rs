@@ -1,7 +1,7 @@
 //! Byte-level byte-pair encoding, and any other tokenizer of the `tokenizers` library.
 
 use super::byte_level::{display, to_bytes};
-use super::json::{BYTE_ORDER_MARK, replace_pattern};
+use super::normalizer::{BYTE_ORDER_MARK, replace_pattern};
 use super::quiet::quietly;
 use super::{Encoded, UNKNOWN};
 use crate::data::text::Text;

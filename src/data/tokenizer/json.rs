@@ -4,6 +4,7 @@
 //! size is bounded and a panic becomes an error.
 
 use super::byte_level::{to_byte, to_char};
+use super::normalizer::{BYTE_ORDER_MARK, replace_pattern};
 use super::quiet::quietly;
 use super::table::{ByteTable, CharTable};
 use super::word::WordTable;
@@ -16,9 +17,6 @@ use std::path::Path;
 
 /// No tokenizer.json is larger.
 const MOST_BYTES: u64 = 64 << 20;
-
-/// A byte order mark at the text's start.
-pub(super) const BYTE_ORDER_MARK: &str = "\\A\\x{FEFF}";
 
 /// Writes a tokenizer the way the library does.
 pub(super) fn write(kind: &Kind) -> String {
@@ -33,9 +31,13 @@ pub(super) fn write(kind: &Kind) -> String {
 
 /// Reads a tokenizer; errors are about the checkpoint that holds it.
 pub(super) fn load(path: &Path) -> Result<Kind> {
+    parse(path, &read_bounded(path).map_err(|what| Error::checkpoint(path, what))?)
+}
+
+/// The tokenizer in the bytes of a `tokenizer.json`; `path` is for messages.
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Kind> {
     let refuse = |what: String| Error::checkpoint(path, what);
-    let bytes = read_bounded(path).map_err(refuse)?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
         refuse(format!("is no tokenizer.json: {error}; wanted what the tokenizers library writes"))
     })?;
     if let Some(kind) = recognise(&value) {
@@ -43,7 +45,7 @@ pub(super) fn load(path: &Path) -> Result<Kind> {
     }
     drop(value);
     let loaded =
-        quietly(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()).and_then(Bpe::new));
+        quietly(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| e.to_string()).and_then(Bpe::new));
     let bpe = loaded.and_then(|result| result).map_err(|what| refuse(format!("is no tokenizer: {what}")))?;
     Ok(Kind::Bpe(Box::new(bpe)))
 }
@@ -145,11 +147,6 @@ fn tokenizer(normalizer: Value, pre_tokenizer: Value, decoder: Value, model: Val
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model,
     })
-}
-
-/// A normalizer that replaces what a regular expression matches.
-pub(super) fn replace_pattern(pattern: &str, content: &str) -> Value {
-    json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content})
 }
 
 fn ids(words: impl Iterator<Item = String>) -> Map<String, Value> {

@@ -4,6 +4,7 @@ mod bpe;
 mod byte_level;
 mod decoder;
 mod json;
+mod normalizer;
 mod quiet;
 mod table;
 mod word;
@@ -108,6 +109,11 @@ impl Tokenizer {
     /// `Error::Checkpoint` if the file is too large or is no tokenizer.
     pub fn load(path: &Path) -> Result<Self> {
         json::load(path).map(Self)
+    }
+
+    /// The tokenizer in the bytes of a `tokenizer.json` that was read and verified; `path` is for messages.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        json::parse(path, bytes).map(Self)
     }
 
     /// What the Python `tokenizers` library loads to the same ids.

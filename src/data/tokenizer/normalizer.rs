@@ -1,0 +1,11 @@
+//! Normalizers of a `tokenizer.json` that both kinds of writers need.
+
+use serde_json::{Value, json};
+
+/// A byte order mark at the text's start.
+pub(super) const BYTE_ORDER_MARK: &str = "\\A\\x{FEFF}";
+
+/// A normalizer that replaces what a regular expression matches.
+pub(super) fn replace_pattern(pattern: &str, content: &str) -> Value {
+    json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content})
+}
