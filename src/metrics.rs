@@ -38,11 +38,20 @@ impl Metrics {
         self.file.write_all(&line).and_then(|()| self.file.flush()).map_err(Error::io(&self.path))
     }
 
-    /// Drops the events after `step`, which a resumed run will live through again. Those of `step` itself and
-    /// those without a step stay.
-    pub fn truncate_after(&mut self, step: u64) -> Result<()> {
+    /// Drops every event, for a run that begins anew.
+    pub fn clear(&mut self) -> Result<()> {
+        self.file.set_len(0).map_err(Error::io(&self.path))
+    }
+
+    /// Drops what a resumed run will live through again: the events after `step`, and the rows of epochs after
+    /// the first `epochs`, of which the last may be of `step` itself. Events without a step stay.
+    pub fn truncate_after(&mut self, step: u64, epochs: u64) -> Result<()> {
         let text = self.read()?;
-        let stays = |line: &&[u8]| step_of(line).is_none_or(|found| found <= step);
+        let stays = |line: &&[u8]| {
+            let Ok(event) = serde_json::from_slice::<Value>(line) else { return true };
+            let at_most = |key: &str, limit: u64| event[key].as_u64().is_none_or(|found| found <= limit);
+            at_most("step", step) && (event["event"] != "epoch" || at_most("epoch", epochs))
+        };
         let kept: Vec<u8> =
             text.split_inclusive(|&byte| byte == b'\n').filter(stays).flatten().copied().collect();
         if kept.len() == text.len() {
@@ -77,10 +86,6 @@ fn whole_lines(text: &[u8]) -> &[u8] {
     &text[..end]
 }
 
-fn step_of(line: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<Value>(line).ok()?.get("step")?.as_u64()
-}
-
 #[cfg(test)]
 mod tests {
     use super::{METRICS, Metrics};
@@ -110,7 +115,7 @@ mod tests {
         for step in [1, 2, 2, 3, 4] {
             metrics.append(&json!({"step": step})).unwrap();
         }
-        metrics.truncate_after(2).unwrap();
+        metrics.truncate_after(2, 9).unwrap();
         metrics.append(&json!({"step": 3, "again": true})).unwrap();
         let wanted = [
             r#"{"event":"start"}"#,
@@ -120,6 +125,21 @@ mod tests {
             r#"{"again":true,"step":3}"#,
         ];
         assert_eq!(lines(run.path()), wanted);
+    }
+
+    #[test]
+    fn an_epoch_that_is_to_be_validated_again_loses_its_row_but_not_its_steps() {
+        let run = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(run.path()).unwrap();
+        metrics.append(&json!({"event": "epoch", "epoch": 1, "step": 3})).unwrap();
+        metrics.append(&json!({"event": "step", "epoch": 2, "step": 6})).unwrap();
+        let kept = lines(run.path());
+        metrics.append(&json!({"event": "epoch", "epoch": 2, "step": 6})).unwrap();
+        metrics.truncate_after(6, 1).unwrap();
+        assert_eq!(lines(run.path()), kept);
+        metrics.clear().unwrap();
+        metrics.append(&json!({"event": "start"})).unwrap();
+        assert_eq!(lines(run.path()), [r#"{"event":"start"}"#]);
     }
 
     #[test]

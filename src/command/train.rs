@@ -1,16 +1,19 @@
 //! `rhn train`: a recipe, a corpus, a directory; from the first step or where a run left off.
 
 use super::args::{DataArgs, DeviceArgs, Precision};
-use super::output::note;
+use super::output::{note, note_unseen};
 use crate::checkpoint::{self, Checkpoint, Lock};
 use crate::config::{Recipe, Resolved};
 use crate::error::{Error, Result};
 use crate::train::dry_run;
-use crate::train::progress::{duration, grouped};
+use crate::train::progress::{duration, grouped, say, tell};
 use crate::train::saved::Resumed;
 use crate::train::session::Session;
 use crate::train::signals::Signals;
-use crate::train::trainer::{Limits, Outcome, Stop, Trainer};
+use crate::train::step::Stepper;
+use crate::train::stop::{Limits, Outcome, Stop};
+use crate::train::trainer::Trainer;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,25 +77,52 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     if let Some(corpus) = &args.corpus {
         resolved.recipe.corpus.name = corpus.clone();
     }
-    let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&resolved.name));
+    let open = |name: &String| Checkpoint::open(&checkpoint::resolve(name)?);
+    let init_from = args.init_from.as_ref().map(open).transpose()?;
+    let known_words = init_from.as_ref().map(|checkpoint| checkpoint.tokenizer_path.clone());
     if args.dry_run {
-        let session = prepare(args, resolved.recipe, None, &device)?;
-        print!("{}", dry_run::report(&session)?);
+        let session = prepare(args, resolved.recipe, known_words, &device)?;
+        write!(std::io::stdout(), "{}", dry_run::report(&session)?)?;
         return Ok(0);
     }
-    check_fresh(args, &out)?;
-    let signals = Signals::listen()?;
-    let _lock = Lock::acquire(&out)?;
-    checkpoint::recover(&out)?;
-    let resumed = if args.resume { Resumed::find(&out, note)? } else { None };
-    if args.resume && resumed.is_none() {
-        note(&format!("{}: no saved training state; beginning at the first step", out.display()));
+    let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&resolved.name));
+    let held = if out.exists() { Some(hold(args, &out)?) } else { None };
+    let resumed = resume(args, &out, &resolved.recipe)?;
+    let known_words = resumed.as_ref().map(Resumed::tokenizer_path).or(known_words);
+    let session = prepare(args, resolved.recipe, known_words, &device)?;
+    resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_session(&session))?;
+    let stepper = session.stepper(init_from.as_ref())?;
+    // Only now, when all is known to fit, a directory is made: a failed start leaves none behind.
+    let _lock = held.map_or_else(|| hold(args, &out), Ok)?;
+    Ok(train(args, &session, stepper, &out, resumed.as_ref())?)
+}
+
+/// Locks the run's directory, which is made if need be, and finishes what a kill interrupted there.
+fn hold(args: &Args, out: &Path) -> Result<Lock> {
+    if out.exists() && !out.is_dir() {
+        return Err(Error::config(format!("--out {}: is a file, wanted a directory", out.display())));
     }
-    let session = prepare(args, resolved.recipe, resumed.as_ref(), &device)?;
-    if let Some(resumed) = &resumed {
-        resumed.check(&session)?;
+    let lock = Lock::acquire(out)?;
+    check_fresh(args, out)?;
+    checkpoint::recover(out)?;
+    Ok(lock)
+}
+
+/// The training state to go on with, if that is asked for and there is one.
+fn resume(args: &Args, out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
+    if !args.resume {
+        return Ok(None);
     }
-    Ok(train(args, &session, &out, resumed.as_ref(), signals)?)
+    let resumed = Resumed::find(out, note)?;
+    match &resumed {
+        Some(resumed) => resumed.check_settings(recipe)?,
+        None if out.join(checkpoint::MODEL).exists() => {
+            let what = "has a model but no training state to go on with; --init-from begins another run with its weights";
+            return Err(Error::checkpoint(out, what));
+        }
+        None => note(&format!("{}: no saved training state; beginning at the first step", out.display())),
+    }
+    Ok(resumed)
 }
 
 /// Refuses to train over a run that is there, unless it is to be resumed.
@@ -111,38 +141,45 @@ fn check_fresh(args: &Args, out: &Path) -> Result<()> {
 fn prepare(
     args: &Args,
     recipe: Recipe,
-    resumed: Option<&Resumed>,
+    tokenizer: Option<PathBuf>,
     device: &candle_core::Device,
 ) -> Result<Session> {
-    let tokenizer = match (resumed, &args.init_from) {
-        (Some(resumed), _) => Some(resumed.tokenizer_path()),
-        (None, Some(checkpoint)) => Some(checkpoint::resolve(checkpoint)?.join(checkpoint::TOKENIZER)),
-        (None, None) => None,
-    };
     Session::prepare(recipe, &args.data.places()?, tokenizer.as_deref(), args.precision.dtype(), device)
 }
 
 fn train(
     args: &Args,
     session: &Session,
+    stepper: Stepper,
     out: &Path,
     resumed: Option<&Resumed>,
-    signals: Signals,
 ) -> Result<u8> {
-    let init_from =
-        args.init_from.as_deref().map(|name| Checkpoint::open(&checkpoint::resolve(name)?)).transpose()?;
-    let stepper = session.stepper(init_from.as_ref())?;
+    let signals = Signals::listen()?; // until here nothing is lost if the process is killed
     introduce(session, stepper.parameters.count(), out, resumed);
     let limits = Limits { max_steps: args.max_steps, time: args.time_limit };
     let mut trainer = Trainer::new(session, stepper, out, resumed, signals, limits)?;
+    if let Some(result) = trainer.finished() {
+        tell("the run was finished before; more train.epochs or train.patience let it go on");
+        say(&closing(&result, out));
+        return Ok(0);
+    }
     match trainer.run()? {
-        Outcome::Finished => {
-            let result = trainer.result()?;
-            println!("{}", closing(&result, out));
-            Ok(0)
-        }
+        Outcome::Finished => match trainer.result() {
+            Ok(result) => {
+                say(&closing(&result, out));
+                Ok(0)
+            }
+            Err(Error::Stopped { code }) => {
+                say(&format!(
+                    "stopped by a signal before the test was done; saved in {}, --resume tests",
+                    out.display()
+                ));
+                Ok(code)
+            }
+            Err(error) => Err(error),
+        },
         Outcome::Stopped(stop) => {
-            println!("stopped {}; saved in {}, --resume goes on", reason(stop), out.display());
+            say(&format!("stopped {}; saved in {}, --resume goes on", reason(stop), out.display()));
             Ok(if let Stop::Signal(code) = stop { code } else { 0 })
         }
     }
@@ -150,30 +187,31 @@ fn train(
 
 fn introduce(session: &Session, parameters: u64, out: &Path, resumed: Option<&Resumed>) {
     let tokens = |text: &crate::data::Encoded| grouped(text.tokens.len() as u64);
-    eprintln!(
+    tell(&format!(
         "{}: {} training tokens, {} for validation, {} for test, {} types",
         session.corpus,
         tokens(&session.train),
         tokens(&session.valid),
         session.test.as_ref().map_or("none".into(), tokens),
         grouped(session.model.vocab_size as u64)
-    );
-    for (split, text) in [("validation", Some(&session.valid)), ("test", session.test.as_ref())] {
-        if let Some(text) = text.filter(|text| text.unseen > 0) {
-            note(&format!("{} symbols of the {split} split are not in the vocabulary", grouped(text.unseen)));
-        }
+    ));
+    if session.test.is_none() {
+        note("the corpus has no test split; the result will be of the validation split alone");
     }
+    let replaced = session.tokenizer.unknown_id().is_some();
+    note_unseen(session.valid.unseen, "the validation split", replaced);
+    note_unseen(session.test.as_ref().map_or(0, |test| test.unseen), "the test split", replaced);
     let windows = session.lanes.window_count() as u64;
-    eprintln!(
+    tell(&format!(
         "{} parameters, {} steps an epoch of {} × {} tokens, into {}",
         grouped(parameters),
         grouped(windows),
         session.recipe.train.batch_size,
         session.recipe.train.bptt_steps,
         out.display()
-    );
+    ));
     if let Some(resumed) = resumed {
-        eprintln!("going on after step {}", grouped(resumed.position.step));
+        tell(&format!("going on after step {}", grouped(resumed.position.step)));
     }
 }
 

@@ -94,7 +94,11 @@ impl Resolved {
             set(&mut table, key, value.clone(), setting)?;
             note(&mut origins, key, &value, "--set");
         }
-        let recipe: Recipe = from_table(table, name)?;
+        let source = match settings {
+            [] => name.to_string(),
+            _ => format!("{name} with --set {}", settings.join(" --set ")),
+        };
+        let recipe: Recipe = from_table(table, &source)?;
         recipe.validate()?;
         Ok(Self { name: short, recipe, origins })
     }
@@ -186,6 +190,7 @@ fn parse_table(text: &str, path: &Path) -> Result<Table> {
 fn parse_setting(setting: &str) -> Result<(&str, Value)> {
     let (key, value) = setting
         .split_once('=')
+        .filter(|(key, _)| key.split('.').all(|part| !part.trim().is_empty()))
         .ok_or_else(|| Error::config(format!("--set {setting}: wanted key=value, say train.epochs=3")))?;
     let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok();
     let parsed = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
@@ -243,7 +248,7 @@ fn note(origins: &mut BTreeMap<String, String>, key: &str, value: &Value, origin
 fn from_table(table: Table, source: &str) -> Result<Recipe> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let (place, what) = (error.path().to_string(), error.inner().to_string());
-        let what = what.trim();
+        let what = what.trim().lines().next().unwrap_or_default(); // the next would say the place again
         let suggestion = suggestion(what).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
         let place = if place == "." { String::new() } else { format!("{place}: ") };
         Error::config(format!("{source}: {place}{what}.{suggestion}"))

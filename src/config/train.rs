@@ -240,14 +240,18 @@ impl TrainConfig {
 
 impl Schedule {
     fn validate(&self) -> Result<()> {
-        let (name, value) = match self {
-            Self::DecayPerEpoch(decay) => ("schedule.factor", decay.factor),
-            Self::HalveOnPlateau(plateau) => ("schedule.factor", plateau.factor),
-            Self::Constant | Self::Cosine(_) => return Ok(()),
+        let (name, value, fits) = match self {
+            Self::Constant => return Ok(()),
+            Self::DecayPerEpoch(decay) => ("factor", decay.factor, decay.factor > 0.0),
+            Self::HalveOnPlateau(HalveOnPlateau { threshold, .. }) if threshold.is_nan() => {
+                ("threshold", *threshold, false)
+            }
+            Self::HalveOnPlateau(plateau) => ("factor", plateau.factor, plateau.factor > 0.0),
+            Self::Cosine(cosine) => ("final_fraction", cosine.final_fraction, cosine.final_fraction >= 0.0),
         };
-        if value > 0.0 && value.is_finite() {
+        if fits && value.is_finite() {
             return Ok(());
         }
-        Err(Error::config(format!("{name} is {value}, wanted a number above 0")))
+        Err(Error::config(format!("schedule.{name} is {value}, wanted a finite number above 0")))
     }
 }

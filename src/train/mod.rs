@@ -8,4 +8,5 @@ pub mod schedule;
 pub mod session;
 pub mod signals;
 pub mod step;
+pub mod stop;
 pub mod trainer;

@@ -83,21 +83,17 @@ impl Line {
             }
             None if self.last_plain.elapsed() >= PLAIN_EVERY => {
                 self.last_plain = Instant::now();
-                eprintln!("{head} {:3}%  {}", 100 * done / all.max(1), message());
+                tell(&format!("{head} {:3}%  {}", 100 * done / all.max(1), message()));
             }
             None => {}
         }
     }
 
-    /// Prints to standard output without tearing the bar; a closed pipe is no reason to lose a run.
+    /// Prints to standard output without tearing the bar.
     pub fn print(&self, text: &str) {
-        let write = || {
-            let mut out = std::io::stdout().lock();
-            let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-        };
         match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 
@@ -113,6 +109,17 @@ impl Default for Line {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A line on standard output; one that is closed is no reason to lose a run.
+pub fn say(text: &str) {
+    // In one piece: what a closed pipe did not take must not stay behind, to fail again at the process's end.
+    let _ = std::io::stdout().lock().write_all(format!("{text}\n").as_bytes());
+}
+
+/// A line on standard error; one that is closed is no reason to lose a run.
+pub fn tell(text: &str) {
+    let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// A row an epoch.

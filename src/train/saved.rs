@@ -3,10 +3,13 @@
 use super::schedule::RateMemory;
 use super::session::Session;
 use super::step::{StepReport, Stepper};
-use crate::checkpoint::{self, MODEL, OPTIMIZER, RECIPE, STATE, SavedState, save_tensors};
+use crate::checkpoint::{self, MODEL, OPTIMIZER, RECIPE, STATE, SavedState, load_weights, save_tensors};
 use crate::config::Recipe;
+use crate::data::Encoded;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
+use crate::model::parameters::specs;
+use crate::ops::update::squared_norm;
 use crate::write;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -40,6 +43,10 @@ pub struct Position {
     optimizer_updates: u64,
     /// Of the corpus's text.
     corpus_sha256: String,
+    /// Tokens of training, validation and test split: one text can be split in several ways.
+    split_tokens: [u64; 3],
+    /// What the weights are made of.
+    precision: String,
 }
 
 /// Sums over the steps of an epoch.
@@ -72,13 +79,11 @@ pub struct Best {
     pub epoch: u64,
     /// By the `batched` protocol.
     pub valid_nats_per_token: f64,
-    /// Its exponential.
-    pub valid_perplexity: f64,
 }
 
 impl Position {
-    /// Before the first step of a run on a corpus.
-    pub fn first(corpus_sha256: &str) -> Self {
+    /// Before the first step of a run.
+    pub fn first(session: &Session) -> Self {
         Self {
             format: FORMAT,
             epoch: 0,
@@ -90,7 +95,9 @@ impl Position {
             best: None,
             seconds: 0.0,
             optimizer_updates: 0,
-            corpus_sha256: corpus_sha256.into(),
+            corpus_sha256: session.corpus_sha256.clone(),
+            split_tokens: split_tokens(session),
+            precision: session.dtype.as_str().into(),
         }
     }
 }
@@ -135,35 +142,72 @@ impl Resumed {
         self.found.path.join(checkpoint::TOKENIZER)
     }
 
-    /// Refuses to go on with another text or other settings that matter; shows the difference.
-    pub fn check(&self, session: &Session) -> Result<()> {
-        if self.position.corpus_sha256 != session.corpus_sha256 {
-            let (was, is) = (&self.position.corpus_sha256, &session.corpus_sha256);
-            let what = format!("the run was on a text with SHA-256 {was}, {} has {is}", session.corpus);
-            return Err(Error::config(format!("--resume: {what}")));
-        }
-        let differences = differences(&self.recipe, &session.recipe);
+    /// Refuses to go on with other settings that matter; shows the difference.
+    pub fn check_settings(&self, recipe: &Recipe) -> Result<()> {
+        let differences = differences(&self.recipe, recipe);
         if differences.is_empty() {
             return Ok(());
         }
         Err(Error::config(format!(
-            "--resume: the run in this directory has other settings: {}. Give the same, or another --out",
+            "--resume: the run in this directory has other settings: {}. Give the same; or begin another run with \
+             another --out, from these weights with --init-from",
             differences.join("; ")
         )))
     }
 
+    /// Refuses to go on with another text, or in another precision.
+    pub fn check_session(&self, session: &Session) -> Result<()> {
+        let position = &self.position;
+        let refuse = |what: String| Err(Error::config(format!("--resume: the run was {what}")));
+        if position.corpus_sha256 != session.corpus_sha256 {
+            let (was, is) = (&position.corpus_sha256, &session.corpus_sha256);
+            return refuse(format!("on a text with SHA-256 {was}, {} has {is}", session.corpus));
+        }
+        let (was, is) = (position.split_tokens, split_tokens(session));
+        if was != is {
+            return refuse(format!("on splits of {was:?} tokens, {} has {is:?}", session.corpus));
+        }
+        match session.dtype.as_str() {
+            is if is == position.precision => Ok(()),
+            is => refuse(format!("with --precision {}, this is {is}", position.precision)),
+        }
+    }
+
     /// Puts weights, moments and the lanes' state back.
-    pub fn restore(&self, stepper: &mut Stepper) -> Result<()> {
-        stepper.parameters.restore(&self.found.tensors(MODEL, &Device::Cpu)?)?;
+    ///
+    /// # Errors
+    /// If one is missing, of another shape or not finite; names the file.
+    pub fn restore(&self, session: &Session, stepper: &mut Stepper) -> Result<()> {
+        let (model, optimizer) = (self.found.path.join(MODEL), self.found.path.join(OPTIMIZER));
+        let shapes = specs(&session.model)?.into_iter().map(|(name, spec)| (name, spec.shape)).collect();
+        let bytes = self.found.bytes(MODEL)?;
+        stepper.parameters.restore(&load_weights(&model, bytes, &shapes, session.dtype, &Device::Cpu)?)?;
         let saved = self.found.tensors(OPTIMIZER, &Device::Cpu)?;
-        stepper.optimizer.load(self.position.optimizer_updates, &saved)?;
-        stepper.state = stepper.state.load(&saved)?;
+        check_finite(&optimizer, &saved)?;
+        let name_file = |error: Error| Error::checkpoint(&optimizer, error.to_string());
+        stepper.optimizer.load(self.position.optimizer_updates, &saved).map_err(name_file)?;
+        stepper.state = stepper.state.load(&saved).map_err(name_file)?;
         Ok(())
     }
 }
 
-/// Settings that may change between a stop and a resume: when to stop, and when to save.
-const FREE: [&str; 3] = ["train.patience", "train.save_minutes", "train.epochs"];
+fn check_finite(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    for (name, tensor) in tensors {
+        if !squared_norm(tensor, tensor, 0.0)?.is_finite() {
+            return Err(Error::checkpoint(path, format!("tensor {name:?} is not finite")));
+        }
+    }
+    Ok(())
+}
+
+fn split_tokens(session: &Session) -> [u64; 3] {
+    let tokens = |text: &Encoded| text.tokens.len() as u64;
+    [tokens(&session.train), tokens(&session.valid), session.test.as_ref().map_or(0, tokens)]
+}
+
+/// Settings that may change between a stop and a resume: when to stop, when to save, and where the same text lies.
+const FREE: [&str; 5] =
+    ["train.patience", "train.save_minutes", "train.epochs", "corpus.name", "corpus.tokenizer"];
 
 /// What differs between two recipes, as `key was a, is b`. More epochs are free unless the rate depends on them.
 fn differences(was: &Recipe, is: &Recipe) -> Vec<String> {
@@ -222,6 +266,11 @@ pub fn save(out: &Path, session: &Session, stepper: &Stepper, position: &mut Pos
     files.push((STATE, to_json(position)));
     checkpoint::save(out, position.step, &files)?;
     Ok(())
+}
+
+/// What `result.json` says, if it is there and whole.
+pub fn read_result(out: &Path) -> Option<serde_json::Value> {
+    serde_json::from_slice(&std::fs::read(out.join(checkpoint::RESULT)).ok()?).ok()
 }
 
 /// Writes `result.json`.

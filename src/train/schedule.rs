@@ -52,6 +52,7 @@ impl Rate {
 
     /// Hears the validation perplexity after epoch `epoch`, counted from 0.
     pub fn hear(&mut self, epoch: u64, perplexity: f64) {
+        let perplexity = perplexity.min(f64::MAX); // JSON has no infinity to remember it by
         if let Schedule::HalveOnPlateau(plateau) = &self.schedule {
             let improved = self.memory.last_perplexity.map_or(f64::INFINITY, |last| last - perplexity);
             let keeps_rate = improved >= plateau.threshold || epoch < plateau.after_epochs;

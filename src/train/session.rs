@@ -55,9 +55,16 @@ impl Session {
             None => Tokenizer::build(&recipe.corpus, &corpus.train)?,
             Some(path) => Tokenizer::load(path)?,
         };
+        let (found, wanted) = (tokenizer.unit(), recipe.corpus.unit);
+        if found != wanted {
+            let what =
+                format!("the checkpoint's vocabulary cuts by {found:?}, and corpus.unit says {wanted:?}");
+            return Err(Error::config(what));
+        }
         let encode = |text: &Text| tokenizer.encode(text);
         let (train, valid) = (encode(&corpus.train)?, encode(&corpus.valid)?);
         let test = if corpus.test.is_empty() { None } else { Some(encode(&corpus.test)?) };
+        let test = test.filter(|test| test.tokens.len() > 1); // the first is only context
         let config = &recipe.train;
         let place = |split: &str| format!("{} ({split} split)", corpus.name);
         let lanes =

@@ -1,19 +1,20 @@
 //! The loop around the step: epochs, validation, the best model kept, the state saved so that any stop can be resumed.
 
-use super::progress::{Line, Moment, Row};
+mod report;
+
+use super::progress::Line;
 use super::saved::{self, Best, EpochSums, Position};
 use super::schedule::Rate;
 use super::session::Session;
 use super::signals::Signals;
 use super::step::{StepReport, Stepper};
-use crate::checkpoint::{self, Checkpoint};
+use super::stop::{Limits, Outcome, Stop};
+use crate::checkpoint;
 use crate::config::Unit;
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluation};
 use crate::metrics::Metrics;
 use crate::model::LanguageModel;
-use crate::sample::text::Prompt;
-use crate::sample::{self, SampleSettings, Sampler};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -21,37 +22,6 @@ use std::time::{Duration, Instant};
 
 /// Steps between two `step` events of `metrics.jsonl`.
 const STEP_EVENTS: u64 = 100;
-/// Tokens of the model's own text after each epoch.
-const SAMPLE_TOKENS: usize = 240;
-
-/// When to stop before the recipe's end.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// After this many steps of the run in all.
-    pub max_steps: Option<u64>,
-    /// After this long in this process.
-    pub time: Option<Duration>,
-}
-
-/// How training ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// As the recipe says: its epochs are done, or patience ran out.
-    Finished,
-    /// Before that; the state is saved and `--resume` goes on.
-    Stopped(Stop),
-}
-
-/// Why training stopped early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// A signal, and the exit code it asks for.
-    Signal(u8),
-    /// `--max-steps`.
-    MaxSteps,
-    /// `--time-limit`.
-    TimeLimit,
-}
 
 /// A run under way in a directory that it has locked.
 pub struct Trainer<'a> {
@@ -67,6 +37,7 @@ pub struct Trainer<'a> {
     started: Instant,
     seconds_before: f64,
     saved_at: Instant,
+    has_state: bool,
     trained: Trained,
     valid_seconds: f64,
 }
@@ -100,7 +71,7 @@ impl<'a> Trainer<'a> {
             rate: Rate::new(&session.recipe.train, session.total_steps()),
             session,
             stepper,
-            position: Position::first(&session.corpus_sha256),
+            position: Position::first(session),
             out: out.to_path_buf(),
             metrics: Metrics::open(out)?,
             signals,
@@ -109,27 +80,23 @@ impl<'a> Trainer<'a> {
             started: Instant::now(),
             seconds_before: 0.0,
             saved_at: Instant::now(),
+            has_state: resumed.is_some(),
             trained: Trained::default(),
             valid_seconds: 0.0,
         };
-        if let Some(resumed) = resumed {
-            trainer.restore(resumed)?;
+        match resumed {
+            Some(resumed) => trainer.restore(resumed)?,
+            None => trainer.metrics.clear()?, // of an attempt that ended before anything was saved
         }
         Ok(trainer)
     }
 
     fn restore(&mut self, resumed: &saved::Resumed) -> Result<()> {
         self.position = resumed.position.clone();
-        resumed.restore(&mut self.stepper)?;
+        resumed.restore(self.session, &mut self.stepper)?;
         self.rate.load(self.position.rate.clone());
         self.seconds_before = self.position.seconds;
-        // Before the validation of an epoch, its events of the same step are yet to come again.
-        let validated = self.position.window < self.windows();
-        self.metrics.truncate_after(if validated {
-            self.position.step
-        } else {
-            self.position.step.saturating_sub(1)
-        })
+        self.metrics.truncate_after(self.position.step, self.position.epoch)
     }
 
     /// Trains to the recipe's end or a limit; the state is saved either way.
@@ -150,27 +117,8 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn announce(&mut self) -> Result<()> {
-        let session = self.session;
-        let resumed = self.position.step > 0;
-        self.metrics.append(&json!({
-            "event": if resumed { "resume" } else { "start" },
-            "step": self.position.step,
-            "corpus": session.corpus,
-            "corpus_sha256": session.corpus_sha256,
-            "parameters": self.stepper.parameters.count(),
-            "vocab_size": session.model.vocab_size,
-            "train_tokens": session.train.tokens.len(),
-            "steps_per_epoch": self.windows(),
-            "recipe": session.recipe,
-            "version": env!("CARGO_PKG_VERSION"),
-        }))?;
-        self.line.print(&Row::head(self.unit()));
-        Ok(())
-    }
-
     fn epochs(&mut self) -> Result<ControlFlow<Stop>> {
-        while self.position.epoch < self.session.recipe.train.epochs && !self.patience_is_over() {
+        while !self.is_over() {
             if let ControlFlow::Break(stop) = self.train_epoch()? {
                 return Ok(ControlFlow::Break(stop));
             }
@@ -182,9 +130,11 @@ impl<'a> Trainer<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn patience_is_over(&self) -> bool {
-        let (patience, best) = (self.session.recipe.train.patience, &self.position.best);
-        patience > 0 && best.as_ref().is_some_and(|best| self.position.epoch >= best.epoch + patience)
+    /// Whether the epochs are done, or patience with the validation split is at its end.
+    fn is_over(&self) -> bool {
+        let (position, train) = (&self.position, &self.session.recipe.train);
+        let waited = position.best.as_ref().map_or(0, |best| position.epoch - best.epoch);
+        position.epoch >= train.epochs || (train.patience > 0 && waited >= train.patience)
     }
 
     /// The rest of the epoch's windows.
@@ -226,26 +176,6 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn moment(&self, nats: f64) -> Moment {
-        let (position, train) = (&self.position, &self.session.recipe.train);
-        let window_seconds = (train.batch_size * train.bptt_steps) as f64 / self.trained.rate();
-        let epoch_left = (self.windows() - position.window) as f64 * window_seconds;
-        let epochs_left = (train.epochs - position.epoch - 1) as f64;
-        let run_left = epoch_left
-            + self.valid_seconds
-            + epochs_left * (self.windows() as f64 * window_seconds + self.valid_seconds);
-        Moment {
-            epoch: position.epoch + 1,
-            epochs: train.epochs,
-            window: position.window,
-            windows: self.windows(),
-            nats,
-            tokens_per_second: self.trained.rate(),
-            epoch_left,
-            run_left,
-        }
-    }
-
     /// The validation split by lanes; `None` if the run was asked to stop meanwhile.
     fn validate(&mut self) -> Result<Option<Evaluation>> {
         let (session, config) = (self.session, &self.session.recipe.train);
@@ -273,15 +203,14 @@ impl<'a> Trainer<'a> {
 
     /// Keeps the model if it is the best, tells how the epoch went, and sets out for the next.
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
+        if !self.has_state {
+            self.save()?; // a model that is published belongs to a run that can be resumed
+        }
         let epoch = self.position.epoch + 1;
         let better =
             self.position.best.as_ref().is_none_or(|best| valid.nats_per_token < best.valid_nats_per_token);
         if better {
-            self.position.best = Some(Best {
-                epoch,
-                valid_nats_per_token: valid.nats_per_token,
-                valid_perplexity: valid.perplexity,
-            });
+            self.position.best = Some(Best { epoch, valid_nats_per_token: valid.nats_per_token });
             self.publish()?;
         }
         self.report_epoch(valid, better)?;
@@ -294,54 +223,6 @@ impl<'a> Trainer<'a> {
             self.stepper.state = self.stepper.model.zero_state(config.batch_size)?;
         }
         self.save()
-    }
-
-    fn report_epoch(&mut self, valid: &Evaluation, best: bool) -> Result<()> {
-        let (position, sums) = (&self.position, &self.position.epoch_sums);
-        let rate = self.rate.at(position.epoch, position.step.saturating_sub(1));
-        let row = Row {
-            epoch: position.epoch + 1,
-            train_nats: sums.nats / sums.tokens as f64,
-            valid,
-            rate,
-            grad_norm: sums.grad_norms / sums.steps as f64,
-            tokens_per_second: self.trained.rate(),
-            seconds: self.seconds(),
-            best,
-        };
-        self.metrics.append(&json!({
-            "event": "epoch",
-            "epoch": row.epoch,
-            "step": position.step,
-            "tokens": position.tokens,
-            "train_nats_per_token": row.train_nats,
-            "valid_nats_per_token": valid.nats_per_token,
-            "valid_perplexity": valid.perplexity,
-            "valid_bits_per_char": valid.bits_per_char,
-            "learning_rate": row.rate,
-            "grad_norm": row.grad_norm,
-            "tokens_per_second": row.tokens_per_second,
-            "seconds": row.seconds,
-            "best": best,
-        }))?;
-        self.line.print(&row.line(self.unit()));
-        self.show_sample()
-    }
-
-    /// A little of the model's own text, for units whose text is short enough to look at.
-    fn show_sample(&self) -> Result<()> {
-        if matches!(self.unit(), Unit::Char | Unit::Byte) {
-            let model = self.frozen()?;
-            let (evaluator, tokenizer) = (model.evaluator()?, &self.session.tokenizer);
-            let prompt = Prompt::new(tokenizer, "")?;
-            let settings = SampleSettings { forbidden: tokenizer.unknown_id(), ..SampleSettings::default() };
-            let sampler = Sampler::new(&evaluator, settings, prompt.context(), self.position.epoch)?;
-            let text = sample::text::text(sampler, tokenizer, &prompt, SAMPLE_TOKENS)?;
-            let indented: Vec<String> =
-                text.trim_end().lines().map(|line| format!("      | {line}")).collect();
-            self.line.print(&indented.join("\n"));
-        }
-        Ok(())
     }
 
     /// Why to stop before the next step, if there is a reason.
@@ -374,6 +255,7 @@ impl<'a> Trainer<'a> {
         self.position.rate = self.rate.save();
         saved::save(&self.out, self.session, &self.stepper, &mut self.position)?;
         self.saved_at = Instant::now();
+        self.has_state = true;
         Ok(())
     }
 
@@ -386,38 +268,6 @@ impl<'a> Trainer<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The test split by the published protocol, with the best weights; `result.json`.
-    pub fn result(&mut self) -> Result<serde_json::Value> {
-        let session = self.session;
-        let mut result = match &session.test {
-            None => json!({"corpus": session.corpus, "split": null}),
-            Some(test) => {
-                let best = session.parameters_of(&Checkpoint::open(&self.out)?)?;
-                let model = LanguageModel::frozen(&session.model, &best, session.dtype, &session.device)?;
-                let (line, signals) = (&mut self.line, &self.signals);
-                let progress = &mut |done, all| {
-                    line.evaluating("testing", done, all);
-                    signals.check()
-                };
-                json!(eval::stream(&model, &session.split("test", test), progress)?)
-            }
-        };
-        self.line.clear();
-        if let Some(best) = &self.position.best {
-            result["best_epoch"] = json!(best.epoch);
-            result["valid_nats_per_token"] = json!(best.valid_nats_per_token);
-            result["valid_perplexity"] = json!(best.valid_perplexity);
-        }
-        result["parameters"] = json!(self.stepper.parameters.count());
-        result["seconds_total"] = json!(self.seconds());
-        saved::write_result(&self.out, &result)?;
-        let mut event = result.clone();
-        event["event"] = json!("result");
-        event["step"] = json!(self.position.step);
-        self.metrics.append(&event)?;
-        Ok(result)
     }
 
     fn windows(&self) -> u64 {

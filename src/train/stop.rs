@@ -1,0 +1,32 @@
+//! How training ends: as the recipe says, or before that at a limit or a signal.
+
+use std::time::Duration;
+
+/// When to stop before the recipe's end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// After this many steps of the run in all.
+    pub max_steps: Option<u64>,
+    /// After this long in this process.
+    pub time: Option<Duration>,
+}
+
+/// How training ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// As the recipe says: its epochs are done, or patience ran out.
+    Finished,
+    /// Before that; the state is saved and `--resume` goes on.
+    Stopped(Stop),
+}
+
+/// Why training stopped early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A signal, and the exit code it asks for.
+    Signal(u8),
+    /// `--max-steps`.
+    MaxSteps,
+    /// `--time-limit`.
+    TimeLimit,
+}
