@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 use rhn::config::recipe::{Recipe, Resolved};
 use rhn::config::{EmbeddingConfig, ModelConfig};
 use rhn::data::Places;
-use rhn::model::parameters::{parameter_count, specs};
+use rhn::model::{parameter_count, specs};
 use rhn::train::session::Session;
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use crate::config::Recipe;
 use crate::data::Encoded;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
-use crate::model::parameters::specs;
+use crate::model::specs;
 use crate::ops::update::squared_norm;
 use crate::write;
 use candle_core::{Device, Tensor};
