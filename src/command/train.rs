@@ -4,6 +4,7 @@ use super::args::{DataArgs, DeviceArgs, Precision};
 use super::output::{note, note_unseen};
 use crate::checkpoint::{self, Checkpoint, Lock};
 use crate::config::{Recipe, Resolved};
+use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::train::dry_run;
 use crate::train::progress::{duration, grouped, say, tell};
@@ -79,17 +80,18 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
     let open = |name: &String| Checkpoint::open(&checkpoint::resolve(name)?);
     let init_from = args.init_from.as_ref().map(open).transpose()?;
-    let known_words = init_from.as_ref().map(|checkpoint| checkpoint.tokenizer_path.clone());
+    let parse = |from: &Checkpoint| Tokenizer::parse(&from.tokenizer_path, &from.tokenizer);
+    let tokenizer = init_from.as_ref().map(parse).transpose()?;
     if args.dry_run {
-        let session = prepare(args, resolved.recipe, known_words, &device)?;
+        let session = prepare(args, resolved.recipe, tokenizer, &device)?;
         write!(std::io::stdout(), "{}", dry_run::report(&session)?)?;
         return Ok(0);
     }
     let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&resolved.name));
     let held = if out.exists() { Some(hold(args, &out)?) } else { None };
     let resumed = resume(args, &out, &resolved.recipe)?;
-    let known_words = resumed.as_ref().map(Resumed::tokenizer_path).or(known_words);
-    let session = prepare(args, resolved.recipe, known_words, &device)?;
+    let tokenizer = resumed.as_ref().map(Resumed::tokenizer).transpose()?.or(tokenizer);
+    let session = prepare(args, resolved.recipe, tokenizer, &device)?;
     resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_session(&session))?;
     let stepper = session.stepper(init_from.as_ref())?;
     // Only now, when all is known to fit, a directory is made: a failed start leaves none behind.
@@ -141,10 +143,10 @@ fn check_fresh(args: &Args, out: &Path) -> Result<()> {
 fn prepare(
     args: &Args,
     recipe: Recipe,
-    tokenizer: Option<PathBuf>,
+    tokenizer: Option<Tokenizer>,
     device: &candle_core::Device,
 ) -> Result<Session> {
-    Session::prepare(recipe, &args.data.places()?, tokenizer.as_deref(), args.precision.dtype(), device)
+    Session::prepare(recipe, &args.data.places()?, tokenizer, args.precision.dtype(), device)
 }
 
 fn train(
