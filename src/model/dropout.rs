@@ -104,7 +104,7 @@ impl MaskSource {
             return Ok(None);
         }
         let mut rng = Rng::keyed(self.seed, purpose, position);
-        let values: Vec<f32> = (0..shape.elem_count()).map(|_| kept(rng.uniform(), rate)).collect();
+        let values: Vec<f64> = (0..shape.elem_count()).map(|_| kept(rng.uniform(), rate)).collect();
         Ok(Some(self.tensor(values, shape)?))
     }
 
@@ -115,7 +115,7 @@ impl MaskSource {
             return Ok(None);
         }
         let (time, batch) = tokens.dims2()?;
-        let mut values = vec![0f32; time * batch];
+        let mut values = vec![0f64; time * batch];
         let lane_stream = |lane| Rng::keyed(self.seed, &format!("dropout.word.{lane}"), position);
         let mut lanes: Vec<Rng> = (0..batch).map(lane_stream).collect();
         for (i, token) in tokens.flatten_all()?.to_vec1::<u32>()?.into_iter().enumerate() {
@@ -124,11 +124,11 @@ impl MaskSource {
         Ok(Some(self.tensor(values, (time, batch, 1).into())?))
     }
 
-    fn tensor(&self, values: Vec<f32>, shape: Shape) -> Result<Tensor> {
+    fn tensor(&self, values: Vec<f64>, shape: Shape) -> Result<Tensor> {
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?.to_device(&self.device)?)
     }
 }
 
-fn kept(uniform: f64, rate: f64) -> f32 {
-    if uniform < rate { 0.0 } else { (1.0 / (1.0 - rate)) as f32 }
+fn kept(uniform: f64, rate: f64) -> f64 {
+    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
 }

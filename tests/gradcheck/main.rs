@@ -1,0 +1,48 @@
+//! Gradients against central differences in f64: kernels, and every layer through the model as it is trained.
+
+mod loss;
+mod model;
+mod recipes;
+mod recurrence;
+#[path = "../support/shrunk.rs"]
+mod shrunk;
+
+use candle_core::{DType, Device, Tensor, Var};
+use rhn::rng::Rng;
+
+pub(crate) fn random(name: &str, shape: &[usize], scale: f64, dtype: DType) -> Var {
+    let mut rng = Rng::keyed(11, name, 0);
+    let values: Vec<f64> = (0..shape.iter().product()).map(|_| scale * (2.0 * rng.uniform() - 1.0)).collect();
+    Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap())
+        .unwrap()
+}
+
+pub(crate) fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Largest difference, relative to the largest wanted magnitude; NaN counts as infinite.
+pub(crate) fn distance(found: &Tensor, wanted: &Tensor) -> f64 {
+    assert_eq!(found.dims(), wanted.dims());
+    let (found, wanted) = (values(found), values(wanted));
+    let size = wanted.iter().fold(1e-30, |a: f64, b| a.max(b.abs()));
+    let worst = found.iter().zip(&wanted).map(|(f, w)| (f - w).abs() / size);
+    worst.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) })
+}
+
+/// Every element of `var` moved by ± 1e-5: the loss must follow `grad`.
+pub(crate) fn check_by_differences(name: &str, var: &Var, grad: &[f64], loss: impl Fn() -> f64) {
+    const STEP: f64 = 1e-5;
+    let (shape, first) = (var.dims().to_vec(), values(var));
+    let at = |values: Vec<f64>| {
+        var.set(&Tensor::from_vec(values, shape.as_slice(), &Device::Cpu).unwrap()).unwrap();
+        loss()
+    };
+    for (i, grad) in grad.iter().enumerate() {
+        let moved =
+            |by: f64| first.iter().enumerate().map(|(j, v)| if i == j { v + by } else { *v }).collect();
+        let slope = (at(moved(STEP)) - at(moved(-STEP))) / (2.0 * STEP);
+        assert!((slope - grad).abs() <= 1e-7 * (1.0 + slope.abs()), "{name}[{i}]: {} for {slope}", grad);
+    }
+    at(first);
+}

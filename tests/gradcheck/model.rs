@@ -1,0 +1,143 @@
+//! Every cell and layer through the model as it is trained: all masks, a state that is not zero.
+
+use super::{check_by_differences, random, values};
+use candle_core::{DType, Device, Tensor, Var};
+use rhn::config::ModelConfig;
+use rhn::config::train::DropoutConfig;
+use rhn::model::spelling::Spelling;
+use rhn::model::{LanguageModel, MaskSource, Masks, Parameters, State};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const TIME: usize = 4;
+const LANES: usize = 3;
+
+/// Short and long, so that padding is seen; with repeated letters, so that several places share the maximum.
+const WORDS: [&str; 7] = ["a", "aaa", "abab", "<eos>", "<unk>", "bcdba", "dd"];
+
+/// Masks on everything that the kind of dropout has, with separate ones for H and T.
+fn all_masks() -> Value {
+    json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3, "separate_gate_masks": true})
+}
+
+fn shared_masks() -> Value {
+    json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3})
+}
+
+fn rhn(layers: usize) -> Value {
+    json!({"kind": "rhn", "layers": layers, "hidden_size": 5, "recurrence_depth": 3, "transform_bias": -0.5})
+}
+
+fn lstm(layers: usize) -> Value {
+    json!({"kind": "lstm", "layers": layers, "hidden_size": 5})
+}
+
+fn letters(highway_layers: usize, word_size: Option<usize>) -> Value {
+    json!({"kind": "char-cnn", "char_size": 3, "filter_widths": [1, 2, 4], "filter_counts": [2, 3, 2],
+           "highway_layers": highway_layers, "word_size": word_size})
+}
+
+/// A window of a small model: what the gradient of its loss is compared on.
+struct Window {
+    model: LanguageModel,
+    parameters: Parameters,
+    tokens: Tensor,
+    targets: Tensor,
+    state: State,
+    masks: Masks,
+    weights: Var,
+}
+
+impl Window {
+    fn new(embedding: Value, core: Value, tied: bool, dropout: Value) -> Self {
+        let spelled = Spelling::of(WORDS.into_iter(), 65).unwrap();
+        let config: ModelConfig = serde_json::from_value(json!({
+            "model_type": "rhn", "vocab_size": WORDS.len(), "alphabet_size": spelled.alphabet_size,
+            "word_length": spelled.word_length, "embedding": embedding, "core": core, "output": {"tied": tied},
+        }))
+        .unwrap();
+        let (dtype, device, fixed) = (DType::F64, Device::Cpu, spelled.tensors().unwrap());
+        let parameters = Parameters::draw(&config, fixed, 3, 0.7, dtype, &device).unwrap();
+        let model = LanguageModel::new(&config, &parameters, dtype, &device).unwrap();
+        let token = |i: usize| ((i * i + 2 * i) % WORDS.len()) as u32; // some words more than once
+        let ids: Vec<u32> = (0..(TIME + 1) * LANES).map(token).collect();
+        let ids = Tensor::from_vec(ids, (TIME + 1, LANES), &device).unwrap();
+        let tokens = ids.narrow(0, 0, TIME).unwrap().contiguous().unwrap();
+        let dropout: DropoutConfig = serde_json::from_value(dropout).unwrap();
+        let masks = MaskSource::new(&config, &dropout, 7, dtype, &device).draw(&tokens, 0, 0).unwrap();
+        let targets = ids.narrow(0, 1, TIME).unwrap().contiguous().unwrap();
+        let weights = random("weights", &[TIME, LANES], 1.0, dtype);
+        Self { state: entering(&model), model, parameters, tokens, targets, masks, weights }
+    }
+
+    fn weighted(&self) -> Tensor {
+        let (nats, _) = self.model.nats(&self.tokens, &self.targets, &self.state, &self.masks).unwrap();
+        (nats * self.weights.as_tensor()).unwrap().sum_all().unwrap()
+    }
+
+    fn check(&self) {
+        let grads = self.weighted().backward().unwrap();
+        for (name, var) in self.parameters.trained() {
+            let grad = grads.get(var).unwrap_or_else(|| panic!("{name} receives no gradient"));
+            check_by_differences(name, var, &values(grad), || values(&self.weighted())[0]);
+        }
+    }
+}
+
+/// A state of numbers in ± 0.8.
+fn entering(model: &LanguageModel) -> State {
+    let zero = model.zero_state(LANES).unwrap();
+    let drawn = |(name, part): (String, Tensor)| {
+        let values = random(&name, part.dims(), 0.8, DType::F64).as_detached_tensor();
+        (name, values)
+    };
+    zero.load(&zero.save().into_iter().map(drawn).collect::<BTreeMap<_, _>>()).unwrap()
+}
+
+fn words(size: Option<usize>) -> Value {
+    json!({"kind": "word", "size": size})
+}
+
+#[test]
+fn an_rhn_has_the_gradient_of_central_differences() {
+    for dropout in [json!({}), shared_masks(), all_masks()] {
+        Window::new(words(None), rhn(1), false, dropout.clone()).check();
+        Window::new(words(Some(4)), rhn(2), false, dropout).check();
+    }
+}
+
+#[test]
+fn a_tied_output_adds_to_the_embeddings_gradient() {
+    Window::new(words(None), rhn(1), true, all_masks()).check();
+    Window::new(words(None), lstm(1), true, shared_masks()).check();
+}
+
+#[test]
+fn an_lstm_has_the_gradient_of_central_differences() {
+    let per_step = json!({"kind": "per-step", "input": 0.3, "between": 0.5, "output": 0.5});
+    for dropout in [json!({}), shared_masks(), per_step] {
+        Window::new(words(None), lstm(1), false, dropout.clone()).check();
+        Window::new(words(Some(4)), lstm(2), false, dropout).check();
+    }
+}
+
+#[test]
+fn letters_and_highway_layers_have_the_gradient_of_central_differences() {
+    for (highway_layers, word_size) in [(0, None), (1, Some(4)), (2, None)] {
+        Window::new(letters(highway_layers, word_size), rhn(1), false, shared_masks()).check();
+    }
+    Window::new(letters(1, None), lstm(2), false, shared_masks()).check();
+}
+
+#[test]
+fn the_history_behind_the_entering_state_is_not_followed() {
+    for core in [rhn(2), lstm(2)] {
+        let mut window = Window::new(words(None), core, false, all_masks());
+        let parts: Vec<Var> =
+            window.state.save().values().map(|part| Var::from_tensor(part).unwrap()).collect();
+        let mut next = parts.iter().map(|var| var.as_tensor().clone());
+        window.state.0.iter_mut().flatten().for_each(|part| *part = next.next().unwrap());
+        let grads = window.weighted().backward().unwrap();
+        assert!(parts.iter().all(|part| grads.get(part).is_none()));
+    }
+}

@@ -1,0 +1,288 @@
+//! Dropout masks: what shares one, what differs, and what they do to the model.
+
+use candle_core::{DType, Device, IndexOp, Tensor};
+use rhn::config::ModelConfig;
+use rhn::config::train::DropoutConfig;
+use rhn::model::{LanguageModel, MaskSource, Masks, Parameters, State};
+use rhn::ops::recurrence::HiddenMask;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const TIME: usize = 6;
+const LANES: usize = 4;
+const TYPES: usize = 9;
+const HIDDEN: usize = 20;
+
+fn rhn(transform_bias: f64) -> Value {
+    json!({"kind": "rhn", "layers": 2, "hidden_size": HIDDEN, "recurrence_depth": 3,
+           "transform_bias": transform_bias})
+}
+
+fn lstm() -> Value {
+    json!({"kind": "lstm", "layers": 2, "hidden_size": HIDDEN})
+}
+
+fn model(core: Value) -> ModelConfig {
+    let embedding = json!({"kind": "word", "size": 12});
+    let config = json!({"model_type": "rhn", "vocab_size": TYPES, "embedding": embedding, "core": core});
+    serde_json::from_value(config).unwrap()
+}
+
+/// A different rate for every purpose.
+fn rates() -> Value {
+    json!({"word": 0.25, "input": 0.75, "between": 0.5, "hidden": 0.2, "output": 0.4})
+}
+
+fn per_step() -> Value {
+    json!({"kind": "per-step", "input": 0.75, "between": 0.5, "output": 0.4})
+}
+
+fn source(core: Value, dropout: Value, seed: u64, dtype: DType) -> MaskSource {
+    let dropout: DropoutConfig = serde_json::from_value(dropout).unwrap();
+    MaskSource::new(&model(core), &dropout, seed, dtype, &Device::Cpu)
+}
+
+/// Three types, each several times in every lane.
+fn tokens() -> Tensor {
+    let token = |i: usize| (i / LANES * 4 % TYPES + i % LANES / 2) as u32 % 3;
+    Tensor::from_vec((0..TIME * LANES).map(token).collect::<Vec<_>>(), (TIME, LANES), &Device::Cpu).unwrap()
+}
+
+fn drawn(core: Value, dropout: Value, step: u64) -> Masks {
+    source(core, dropout, 1, DType::F64).draw(&tokens(), step, step).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Every mask by name.
+fn named(masks: &Masks) -> BTreeMap<String, Tensor> {
+    let optional = |name: &str, mask: &Option<Tensor>| mask.clone().map(|mask| (name.to_string(), mask));
+    let input = masks.input.iter().enumerate().filter_map(|(k, mask)| optional(&format!("input.{k}"), mask));
+    let hidden = masks.hidden.iter().enumerate().flat_map(|(k, mask)| match mask {
+        HiddenMask::None => vec![],
+        HiddenMask::Shared(mask) => vec![(format!("hidden.{k}"), mask.clone())],
+        HiddenMask::Separate { h, t } => {
+            vec![(format!("hidden.{k}"), h.clone()), (format!("hidden_transform.{k}"), t.clone())]
+        }
+    });
+    let ends = optional("word", &masks.word).into_iter().chain(optional("output", &masks.output));
+    ends.chain(input).chain(hidden).collect()
+}
+
+fn all(masks: &Masks) -> BTreeMap<String, Vec<f64>> {
+    named(masks).into_iter().map(|(name, mask)| (name, values(&mask))).collect()
+}
+
+#[test]
+fn kept_values_are_exactly_one_over_the_probability_of_being_kept() {
+    let rates = [("word", 0.25), ("input.0", 0.75), ("input.1", 0.5), ("hidden.0", 0.2), ("output", 0.4)];
+    for dtype in [DType::F64, DType::F32] {
+        let masks = source(rhn(-2.0), self::rates(), 1, dtype).draw(&tokens(), 0, 0).unwrap();
+        let masks = named(&masks);
+        for (name, rate) in rates {
+            let scale = 1.0 / (1.0 - rate);
+            let scale = if dtype == DType::F64 { scale } else { f64::from(scale as f32) };
+            assert_eq!(masks[name].dtype(), dtype);
+            assert!(values(&masks[name]).iter().all(|&v| v == 0.0 || v == scale), "{name} {dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn both_precisions_drop_the_same_values() {
+    let draw = |dtype| source(rhn(-2.0), rates(), 1, dtype).draw(&tokens(), 3, 3).unwrap();
+    let (double, single) = (named(&draw(DType::F64)), named(&draw(DType::F32)));
+    for (name, mask) in &double {
+        let rounded = mask.to_dtype(DType::F32).unwrap();
+        assert_eq!(values(&rounded), values(&single[name]), "{name}");
+    }
+}
+
+#[test]
+fn the_mean_of_a_mask_is_one() {
+    for dropout in [rates(), per_step()] {
+        let rate =
+            |name: &str| dropout[name].as_f64().unwrap_or_else(|| dropout["between"].as_f64().unwrap());
+        let source = source(rhn(-2.0), dropout.clone(), 1, DType::F64);
+        let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+        for step in 0..400 {
+            for (name, mut mask) in all(&source.draw(&tokens(), step, step).unwrap()) {
+                if name == "word" {
+                    mask.truncate(1); // the others repeat its draws where a lane repeats its words
+                }
+                let (sum, count) = sums.entry(name).or_default();
+                *sum += mask.iter().sum::<f64>();
+                *count += mask.len() as f64;
+            }
+        }
+        for (name, (sum, count)) in sums {
+            let rate = rate(if name == "input.1" { "between" } else { name.split('.').next().unwrap() });
+            let deviation = (rate / (1.0 - rate) / count).sqrt(); // of the mean of Bernoulli(1 − rate) / (1 − rate)
+            assert!((sum / count - 1.0).abs() < 5.0 * deviation, "{name}: {}", sum / count);
+        }
+    }
+}
+
+#[test]
+fn occurrences_of_a_word_in_a_lane_share_its_mask_and_lanes_differ() {
+    let (tokens, mut lanes_differ) = (tokens().to_vec2::<u32>().unwrap(), false);
+    for step in 0..20 {
+        let word =
+            drawn(rhn(-2.0), rates(), step).word.unwrap().squeeze(2).unwrap().to_vec2::<f64>().unwrap();
+        let mut by_lane_and_type = BTreeMap::new();
+        for (ids, mask) in tokens.iter().zip(&word) {
+            for (lane, (&id, &value)) in ids.iter().zip(mask).enumerate() {
+                assert_eq!(*by_lane_and_type.entry((id, lane)).or_insert(value), value, "{id} in {lane}");
+            }
+        }
+        lanes_differ |= by_lane_and_type.iter().any(|(&(id, lane), value)| {
+            by_lane_and_type.get(&(id, lane + 1)).is_some_and(|other| other != value)
+        });
+    }
+    assert!(lanes_differ);
+}
+
+#[test]
+fn variational_masks_have_no_time_and_per_step_masks_differ_at_every_step() {
+    let dims = |masks: &Masks| named(masks).into_iter().map(|(n, m)| (n, m.dims().to_vec())).collect();
+    let shared: BTreeMap<String, Vec<usize>> = dims(&drawn(rhn(-2.0), rates(), 0));
+    assert_eq!((&shared["input.0"][..], &shared["output"][..]), (&[LANES, 12][..], &[LANES, HIDDEN][..]));
+    assert_eq!((&shared["word"][..], &shared["hidden.1"][..]), (&[TIME, LANES, 1][..], &[LANES, HIDDEN][..]));
+    for (name, mask) in named(&drawn(lstm(), per_step(), 0)) {
+        let size = if name == "input.0" { 12 } else { HIDDEN };
+        assert_eq!(mask.dims(), [TIME, LANES, size], "{name}");
+        let steps: Vec<_> = (0..TIME).map(|step| values(&mask.i(step).unwrap())).collect();
+        assert!((1..TIME).all(|step| steps[..step].iter().all(|s| *s != steps[step])), "{name}");
+    }
+}
+
+#[test]
+fn the_same_seed_and_step_draw_the_same_masks_and_others_draw_others() {
+    for dropout in [rates(), per_step()] {
+        let draw = |seed, step| {
+            all(&source(rhn(-2.0), dropout.clone(), seed, DType::F64).draw(&tokens(), step, step).unwrap())
+        };
+        let first = draw(1, 5);
+        assert_eq!(first, draw(1, 5));
+        for other in [draw(1, 6), draw(2, 5)] {
+            assert!(first.iter().all(|(name, mask)| name == "word" || *mask != other[name]));
+        }
+    }
+}
+
+#[test]
+fn a_position_names_what_is_shared_and_a_window_what_is_drawn_at_every_step() {
+    let draw = |dropout, position, window| {
+        all(&source(rhn(-2.0), dropout, 1, DType::F64).draw(&tokens(), position, window).unwrap())
+    };
+    assert_eq!(draw(rates(), 1, 2), draw(rates(), 1, 3));
+    assert_eq!(draw(per_step(), 1, 2), draw(per_step(), 0, 2));
+    assert_ne!(draw(per_step(), 1, 2), draw(per_step(), 1, 3));
+}
+
+#[test]
+fn layers_lanes_and_purposes_have_masks_of_their_own() {
+    let half = json!({"input": 0.5, "hidden": 0.5, "output": 0.5, "separate_gate_masks": true});
+    let masks = named(&drawn(rhn(-2.0), half, 0));
+    let wide = masks.iter().filter(|(_, mask)| mask.dims() == [LANES, HIDDEN]);
+    let mut rows: Vec<Vec<f64>> = wide
+        .flat_map(|(_, mask)| values(mask).chunks(HIDDEN).map(<[f64]>::to_vec).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(rows.len(), 6 * LANES); // input.1, output, and H and T of two layers
+    rows.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    assert!(rows.windows(2).all(|pair| pair[0] != pair[1]));
+}
+
+#[test]
+fn only_an_rhn_has_separate_masks_for_its_gates() {
+    let mut separate = rates();
+    separate["separate_gate_masks"] = json!(true);
+    for (core, separate_wanted) in [(rhn(-2.0), true), (lstm(), false)] {
+        let hidden = drawn(core, separate.clone(), 0).hidden;
+        assert!(hidden.iter().all(|mask| matches!(mask, HiddenMask::Separate { .. }) == separate_wanted));
+    }
+    assert!(drawn(rhn(-2.0), rates(), 0).hidden.iter().all(|mask| matches!(mask, HiddenMask::Shared(_))));
+}
+
+#[test]
+fn a_rate_of_zero_draws_no_mask() {
+    assert!(named(&drawn(rhn(-2.0), json!({}), 0)).is_empty());
+}
+
+/// A model with weights in ± 0.5, some changed, and what it makes of the tokens from a state of 0.3 everywhere.
+fn run(core: &Value, masks: &Masks, change: impl Fn(&mut BTreeMap<String, Tensor>)) -> (Tensor, State) {
+    let (config, dtype, device) = (model(core.clone()), DType::F64, Device::Cpu);
+    let first = Parameters::draw(&config, BTreeMap::new(), 2, 0.5, dtype, &device).unwrap();
+    let mut tensors = first.tensors();
+    change(&mut tensors);
+    let parameters = Parameters::load(&config, &tensors, dtype, &device).unwrap();
+    let model = LanguageModel::frozen(&config, &parameters, dtype, &device).unwrap();
+    model.logits(&tokens(), &filled(&model, 0.3), masks).unwrap()
+}
+
+fn filled(model: &LanguageModel, value: f64) -> State {
+    let zero = model.zero_state(LANES).unwrap().0;
+    State(zero.iter().map(|layer| layer.iter().map(|part| (part + value).unwrap()).collect()).collect())
+}
+
+fn lane(logits: &Tensor, lane: usize) -> Vec<f64> {
+    values(&logits.narrow(1, lane, 1).unwrap())
+}
+
+#[test]
+fn the_carry_uses_the_state_without_the_mask() {
+    let masks = drawn(rhn(-2.0), json!({"hidden": 0.5}), 0);
+    let (_, after) = run(&rhn(-1e4), &masks, |_| {}); // transform gates shut: what enters must leave
+    assert!(after.0.iter().flatten().flat_map(values).all(|value| value == 0.3));
+}
+
+#[test]
+fn a_dropped_unit_is_dropped_at_every_step_and_sublayer_and_in_its_lane_alone() {
+    let mut keep = vec![1.0; LANES * HIDDEN];
+    keep[7] = 0.0; // unit 7 in lane 0
+    let mask = Tensor::from_vec(keep, (LANES, HIDDEN), &Device::Cpu).unwrap();
+    let hidden = vec![HiddenMask::Shared(mask.clone()), HiddenMask::None];
+    let masks = Masks { hidden, ..Masks::none() };
+    let louder = |name: &'static str, axis: usize| {
+        move |tensors: &mut BTreeMap<String, Tensor>| {
+            let weight = &tensors[name];
+            let mut factors = vec![1.0; HIDDEN];
+            factors[7] = 3.0;
+            let shape: Vec<usize> = (0..weight.rank()).map(|a| if a == axis { HIDDEN } else { 1 }).collect();
+            let factors = Tensor::from_vec(factors, shape, &Device::Cpu).unwrap();
+            tensors.insert(name.into(), weight.broadcast_mul(&factors).unwrap());
+        }
+    };
+    for (core, axis) in [(rhn(-1.0), 1), (lstm(), 0)] {
+        let (plain, _) = run(&core, &masks, |_| {});
+        let (changed, _) = run(&core, &masks, louder("core.0.recurrent.weight", axis));
+        assert_eq!(lane(&plain, 0), lane(&changed, 0)); // its row of every sublayer's weights is never used
+        assert!((1..LANES).all(|other| lane(&plain, other) != lane(&changed, other)));
+        let output = Masks { output: Some(mask.clone()), ..Masks::none() };
+        let (plain, _) = run(&core, &output, |_| {});
+        let (changed, _) = run(&core, &output, louder("output.weight", 0));
+        assert_eq!(lane(&plain, 0), lane(&changed, 0));
+        assert!((1..LANES).all(|other| lane(&plain, other) != lane(&changed, other)));
+    }
+}
+
+#[test]
+fn a_variational_mask_acts_as_the_same_mask_at_every_step() {
+    for core in [rhn(-1.0), lstm()] {
+        let masks = drawn(core.clone(), rates(), 0);
+        let repeat = |mask: &Tensor| {
+            let (lanes, size) = mask.dims2().unwrap();
+            mask.broadcast_as((TIME, lanes, size)).unwrap().contiguous().unwrap()
+        };
+        let repeated = Masks {
+            input: masks.input.iter().map(|mask| mask.as_ref().map(repeat)).collect(),
+            output: masks.output.as_ref().map(repeat),
+            ..masks.clone()
+        };
+        let (shared, _) = run(&core, &masks, |_| {});
+        assert_eq!(values(&shared), values(&run(&core, &repeated, |_| {}).0));
+        assert_ne!(values(&shared), values(&run(&core, &Masks::none(), |_| {}).0));
+    }
+}

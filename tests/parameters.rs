@@ -1,0 +1,89 @@
+//! Parameter counts of the published settings, to the unit, and Penn Treebank's own sizes where it is present.
+
+use candle_core::{DType, Device};
+use rhn::config::recipe::{Recipe, Resolved};
+use rhn::config::{EmbeddingConfig, ModelConfig};
+use rhn::data::Places;
+use rhn::model::{parameter_count, specs};
+use rhn::train::session::Session;
+use std::path::{Path, PathBuf};
+
+const PTB_TYPES: usize = 10_000;
+const PTB_LETTERS: usize = 51; // the blank and the two marks included
+const PTB_LONGEST_WORD: usize = 21; // its marks included
+
+fn recipe(name: &str) -> Recipe {
+    Resolved::new(name, &[]).unwrap().recipe
+}
+
+/// The recipe's model for a vocabulary, with Penn Treebank's letters if it reads letters.
+fn model(name: &str, vocab_size: usize) -> ModelConfig {
+    let mut config = ModelConfig::new(recipe(name).model, vocab_size);
+    if let EmbeddingConfig::CharCnn(_) = config.spec.embedding {
+        (config.alphabet_size, config.word_length) = (Some(PTB_LETTERS), Some(PTB_LONGEST_WORD));
+    }
+    config
+}
+
+fn count(name: &str, vocab_size: usize) -> u64 {
+    parameter_count(&model(name, vocab_size)).unwrap()
+}
+
+#[test]
+fn published_settings_have_the_published_parameter_counts() {
+    assert_eq!(count("ptb-rhn", PTB_TYPES), 23_482_400);
+    assert_eq!(count("enwik8-rhn", 205), 45_994_730);
+    assert_eq!(count("text8-rhn", 27), 45_152_256);
+    assert_eq!(count("ptb-char-cnn-small", PTB_TYPES), 5_312_515);
+    assert_eq!(count("ptb-char-cnn-large", PTB_TYPES), 19_373_165);
+}
+
+#[test]
+fn letters_into_an_rhn_have_the_small_lstms_parameter_count_within_two_percent() {
+    let ratio = count("ptb-char-cnn-rhn", PTB_TYPES) as f64 / 5_312_515.0;
+    assert!((0.98..=1.02).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn every_count_follows_the_papers_formula() {
+    // V·d_in (+ H·V untied) + V + 2[(d_in + H)·H + H] + (L − 1)·2(H² + H), d_in = H where tied or V is larger
+    let formula = |hidden: u64, depth: u64, tied: bool| {
+        let (v, square) = (PTB_TYPES as u64, hidden * hidden + hidden);
+        v * hidden * (2 - u64::from(tied)) + v + 2 * (square + hidden * hidden) + (depth - 1) * 2 * square
+    };
+    let series = [1275, 1180, 1110, 1050, 1000, 960, 920, 890, 860];
+    for (depth, hidden) in (1..).zip(series) {
+        assert_eq!(count(&format!("ptb-rhn-l{depth}"), PTB_TYPES), formula(hidden, depth, true), "{depth}");
+    }
+    assert_eq!(count("ptb-rhn-untied", PTB_TYPES), formula(830, 10, false));
+}
+
+#[test]
+fn the_count_is_that_of_the_trained_tensors_alone() {
+    let spelled = specs(&model("ptb-char-cnn-small", PTB_TYPES)).unwrap();
+    let spelling = &spelled["embedding.spelling"];
+    assert_eq!(spelling.shape, [PTB_TYPES, PTB_LONGEST_WORD]);
+    assert!(!spelling.trained && spelled.values().filter(|spec| !spec.trained).count() == 1);
+}
+
+#[test]
+fn penn_treebank_has_ten_thousand_types_and_51_letters() {
+    let Some(places) = treebank() else { return };
+    for (name, parameters) in [("ptb-char-cnn-small", 5_312_515), ("ptb-rhn", 23_482_400)] {
+        let session = Session::prepare(recipe(name), &places, None, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(session.tokenizer.vocab_size(), PTB_TYPES);
+        assert_eq!(session.model, model(name, PTB_TYPES));
+        assert_eq!(parameter_count(&session.model).unwrap(), parameters);
+    }
+}
+
+/// Where Penn Treebank is: in `$RHN_TEST_DATA/ptb` or beside the checkout.
+fn treebank() -> Option<Places> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let data = std::env::var_os("RHN_TEST_DATA").map_or_else(beside, PathBuf::from);
+    if data.join("ptb/ptb.train.txt").is_file() {
+        return Some(Places::new(Some(&data)).unwrap());
+    }
+    eprintln!("skipped: no {}/ptb/ptb.train.txt", data.display());
+    None
+}
