@@ -4,6 +4,7 @@ use super::args::{DataArgs, DeviceArgs, Precision};
 use super::output::{note, note_unseen};
 use crate::checkpoint::{self, Checkpoint, Lock};
 use crate::config::{Recipe, Resolved};
+use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::train::dry_run;
 use crate::train::progress::{duration, grouped, say, tell};
@@ -79,31 +80,35 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
     let open = |name: &String| Checkpoint::open(&checkpoint::resolve(name)?);
     let init_from = args.init_from.as_ref().map(open).transpose()?;
-    let known_words = init_from.as_ref().map(|checkpoint| checkpoint.tokenizer_path.clone());
+    let parse = |from: &Checkpoint| Tokenizer::parse(&from.tokenizer_path, &from.tokenizer);
+    let tokenizer = init_from.as_ref().map(parse).transpose()?;
     if args.dry_run {
-        let session = prepare(args, resolved.recipe, known_words, &device)?;
+        let session = prepare(args, resolved.recipe, tokenizer, &device)?;
         write!(std::io::stdout(), "{}", dry_run::report(&session)?)?;
         return Ok(0);
     }
     let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&resolved.name));
-    let held = if out.exists() { Some(hold(args, &out)?) } else { None };
+    let held = if out.exists() { Some(hold(&out, args.resume)?) } else { None };
     let resumed = resume(args, &out, &resolved.recipe)?;
-    let known_words = resumed.as_ref().map(Resumed::tokenizer_path).or(known_words);
-    let session = prepare(args, resolved.recipe, known_words, &device)?;
+    let tokenizer = resumed.as_ref().map(Resumed::tokenizer).transpose()?.or(tokenizer);
+    let session = prepare(args, resolved.recipe, tokenizer, &device)?;
     resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_session(&session))?;
     let stepper = session.stepper(init_from.as_ref())?;
     // Only now, when all is known to fit, a directory is made: a failed start leaves none behind.
-    let _lock = held.map_or_else(|| hold(args, &out), Ok)?;
+    let _lock = held.map_or_else(|| hold(&out, false), Ok)?;
     Ok(train(args, &session, stepper, &out, resumed.as_ref())?)
 }
 
 /// Locks the run's directory, which is made if need be, and finishes what a kill interrupted there.
-fn hold(args: &Args, out: &Path) -> Result<Lock> {
+/// Unless it is to be resumed, no run may be there.
+fn hold(out: &Path, resume: bool) -> Result<Lock> {
     if out.exists() && !out.is_dir() {
         return Err(Error::config(format!("--out {}: is a file, wanted a directory", out.display())));
     }
     let lock = Lock::acquire(out)?;
-    check_fresh(args, out)?;
+    if !resume {
+        check_fresh(out)?;
+    }
     checkpoint::recover(out)?;
     Ok(lock)
 }
@@ -125,26 +130,26 @@ fn resume(args: &Args, out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
     Ok(resumed)
 }
 
-/// Refuses to train over a run that is there, unless it is to be resumed.
-fn check_fresh(args: &Args, out: &Path) -> Result<()> {
+/// Refuses to train over a run that is there.
+fn check_fresh(out: &Path) -> Result<()> {
     let holds = |name: &str| out.join(name).exists();
     let names = [checkpoint::MANIFEST, checkpoint::CONFIG, checkpoint::MODEL, "state", ".pending"];
     match names.into_iter().find(|name| holds(name)) {
-        Some(name) if !args.resume => Err(Error::config(format!(
+        Some(name) => Err(Error::config(format!(
             "{}: a run is there already ({name}); --resume goes on with it, --out begins another",
             out.display()
         ))),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
 fn prepare(
     args: &Args,
     recipe: Recipe,
-    tokenizer: Option<PathBuf>,
+    tokenizer: Option<Tokenizer>,
     device: &candle_core::Device,
 ) -> Result<Session> {
-    Session::prepare(recipe, &args.data.places()?, tokenizer.as_deref(), args.precision.dtype(), device)
+    Session::prepare(recipe, &args.data.places()?, tokenizer, args.precision.dtype(), device)
 }
 
 fn train(

@@ -3,12 +3,13 @@
 use super::schedule::RateMemory;
 use super::session::Session;
 use super::step::{StepReport, Stepper};
-use crate::checkpoint::{self, MODEL, OPTIMIZER, RECIPE, STATE, SavedState, load_weights, save_tensors};
+use crate::checkpoint::{
+    self, MODEL, OPTIMIZER, RECIPE, STATE, SavedState, TOKENIZER, load_weights, save_tensors,
+};
 use crate::config::Recipe;
-use crate::data::Encoded;
+use crate::data::{Encoded, Tokenizer};
 use crate::error::{Error, Result};
-use crate::model::Parameters;
-use crate::model::specs;
+use crate::model::{Parameters, specs};
 use crate::ops::update::squared_norm;
 use crate::write;
 use candle_core::{Device, Tensor};
@@ -138,8 +139,8 @@ impl Resumed {
     }
 
     /// The vocabulary that the run began with.
-    pub fn tokenizer_path(&self) -> std::path::PathBuf {
-        self.found.path.join(checkpoint::TOKENIZER)
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::parse(&self.found.path.join(TOKENIZER), self.found.bytes(TOKENIZER)?)
     }
 
     /// Refuses to go on with other settings that matter; shows the difference.
@@ -249,7 +250,7 @@ pub fn published_files(session: &Session, parameters: &Parameters) -> Result<Vec
     Ok(vec![
         (checkpoint::CONFIG, to_json(&session.model)),
         (MODEL, save_tensors(&parameters.tensors())?),
-        (checkpoint::TOKENIZER, session.tokenizer.to_json().into_bytes()),
+        (TOKENIZER, session.tokenizer.to_json().into_bytes()),
         (RECIPE, session.recipe.to_toml().into_bytes()),
     ])
 }

@@ -12,7 +12,6 @@ use crate::model::spelling::Spelling;
 use crate::model::{LanguageModel, MaskSource, Parameters, specs};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// A recipe brought to its text.
 pub struct Session {
@@ -42,18 +41,18 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens the corpus, takes its vocabulary (or that of `tokenizer`, a tokenizer.json) and sizes the model.
+    /// Opens the corpus, takes its vocabulary (or goes on with `tokenizer`) and sizes the model.
     pub fn prepare(
         recipe: Recipe,
         places: &Places,
-        tokenizer: Option<&Path>,
+        tokenizer: Option<Tokenizer>,
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
         let corpus = Corpus::open(&recipe.corpus, places)?;
         let tokenizer = match tokenizer {
             None => Tokenizer::build(&recipe.corpus, &corpus.train)?,
-            Some(path) => Tokenizer::load(path)?,
+            Some(tokenizer) => tokenizer,
         };
         let (found, wanted) = (tokenizer.unit(), recipe.corpus.unit);
         if found != wanted {
