@@ -13,12 +13,13 @@ use std::path::Path;
 
 /// Nats per token of the first 20 windows; f64 gives the same to the last digit shown.
 const LOSSES: [f64; 20] = [
-    4.184551, 4.183390, 4.182842, 4.181707, 4.176749, 4.174064, 4.168733, 4.162242, 4.154459, 4.147124, 4.129021,
-    4.109793, 4.083059, 4.040853, 3.989524, 3.889963, 3.816978, 3.666572, 3.538645, 3.519955,
+    4.184551, 4.183390, 4.182842, 4.181707, 4.176749, 4.174064, 4.168733, 4.162242, 4.154459, 4.147124,
+    4.129021, 4.109793, 4.083059, 4.040853, 3.989524, 3.889963, 3.816978, 3.666572, 3.538645, 3.519955,
 ];
 
 fn losses(dtype: DType) -> Vec<f64> {
-    let recipe = shrunk("shakespeare", 32, &["model.core.recurrence_depth=2", "train.schedule.warmup_steps=10"]);
+    let recipe =
+        shrunk("shakespeare", 32, &["model.core.recurrence_depth=2", "train.schedule.warmup_steps=10"]);
     let places = Places::only(Path::new("."), Registry::built_in());
     let session = Session::prepare(recipe, &places, None, dtype, &Device::Cpu).unwrap();
     let (mut stepper, tokens) = (session.stepper(None).unwrap(), &session.train.tokens);
