@@ -13,7 +13,7 @@
 //! - no gradient for the cores' input weights and biases: 0.327 to 0.570, seven fail; both LSTMs and the tied
 //!   words do without;
 //! - no gradient for the recurrent weights: 0.331 to 0.569 in four (words tied and untied, letters into an RHN,
-//!   square embedding); the others live on the recurrence that was drawn. `gradcheck` misses none of these.
+//!   square embedding); the others live on the recurrence that was drawn. Gradients are for `gradcheck`.
 
 #[path = "support/shrunk.rs"]
 mod shrunk;
