@@ -133,6 +133,8 @@ fn resume(args: &Args, out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
 /// Refuses to train over a run that is there.
 fn check_fresh(out: &Path) -> Result<()> {
     let holds = |name: &str| out.join(name).exists();
+    // An empty `state` is what a kill during the very first save leaves.
+    let _ = std::fs::remove_dir(out.join("state"));
     let names = [checkpoint::MANIFEST, checkpoint::CONFIG, checkpoint::MODEL, "state", ".pending"];
     match names.into_iter().find(|name| holds(name)) {
         Some(name) => Err(Error::config(format!(
