@@ -63,7 +63,7 @@ pub struct Args {
     /// End the sample before TEXT; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
-    /// Let <unk> be drawn
+    /// Let `<unk>` be drawn
     #[arg(long)]
     unknown: bool,
     /// What every draw is made from

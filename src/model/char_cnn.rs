@@ -1,6 +1,8 @@
 //! The character-aware word vector (Kim et al., 2016): convolutions over letters, maximum over time, highway layers.
 //!
+//! ```text
 //! f_w = tanh(max over time of conv_w(letters) + b_w)      y = all widths side by side, then the highway layers
+//! ```
 //!
 //! The maximum is taken before the tanh, which rises everywhere: the same value and gradient, with 1/length of
 //! the work. A word is `{`, its characters and `}`, padded with a blank whose vector is zero and stays so.

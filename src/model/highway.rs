@@ -1,6 +1,8 @@
 //! A highway layer with a coupled carry gate (Srivastava et al., 2015), as Kim et al. (2016) use it.
 //!
+//! ```text
 //! t = sigmoid(y W_t + b_t − 2)      z = t ReLU(y W_h + b_h) + (1 − t) y
+//! ```
 //!
 //! Weights: `weight` (size, 2 size), `bias` (2 size); columns of H, then of T. The −2 is not part of the bias.
 

@@ -1,6 +1,8 @@
 //! The language model: embedding, recurrent layers, output, and the dropout between them.
 //!
+//! ```text
 //! x̃ = (E[w_t] · m_x[w_t]) ⊙ m_i      y = core(x̃)      logits = (y ⊙ m_o) W_out + b_out, W_out = Eᵀ if tied
+//! ```
 
 use super::builder::{Builder, Source};
 use super::cell::{Cell, State};

@@ -1,7 +1,9 @@
 //! Long short-term memory as Kim et al. (2016) use it: two bias vectors, no forget-gate boost.
 //!
+//! ```text
 //! i, o, f = sigmoid(x W + b + h R + b')      g = tanh(x W + b + h R + b')
 //! c = f c + i g                              h = o tanh(c)
+//! ```
 //!
 //! Weights: `input.weight` (input, 4 hidden), `input.bias`, `recurrent.weight` (hidden, 4 hidden), `recurrent.bias`;
 //! columns of i, o, f, g in this order.

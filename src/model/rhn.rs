@@ -1,8 +1,10 @@
 //! Recurrent highway layer (Zilly et al., 2017), carry gate tied to `1 - t`.
 //!
+//! ```text
 //! h_l = tanh   (x W_h [l = 1] + s_{l-1} R_h,l + b_h,l)
 //! t_l = sigmoid(x W_t [l = 1] + s_{l-1} R_t,l + b_t,l)
 //! s_l = s_{l-1} + t_l (h_l - s_{l-1})                     l = 1 ..= depth
+//! ```
 //!
 //! Weights: `input.weight` (input, 2 hidden), `recurrent.weight` (depth, hidden, 2 hidden), `bias` (depth, 2 hidden);
 //! columns of H, then of T.

@@ -1,9 +1,11 @@
 //! The RHN recurrence over a whole window: the one function that faster kernels replace.
 //!
+//! ```text
 //! s̃   = s_{l-1} ⊙ m                              the mask acts inside the product only
 //! h_l = tanh   (x [l = 1] + s̃ R_h,l + b_h,l)
 //! t_l = sigmoid(x [l = 1] + s̃ R_t,l + b_t,l)
 //! s_l = s_{l-1} + t_l (h_l − s_{l-1})              l = 1 ..= depth
+//! ```
 
 pub use super::hidden_mask::HiddenMask;
 use super::recurrence_cpu::{self as cpu, Tape};

@@ -112,7 +112,7 @@ pub fn write(
 /// The text of one sample, all at once.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn text(sampler: Sampler<'_>, tokenizer: &Tokenizer, prompt: &Prompt, limit: usize) -> Result<String> {
     Ok(write(sampler, tokenizer, prompt, limit, &[], |_| Ok(()))?.text)
 }
