@@ -4,7 +4,7 @@
 use super::real::{self, Real};
 use super::reference;
 use crate::error::Result;
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -120,22 +120,22 @@ fn backward<T: Real>(
 ) -> CandleResult<(Tensor, Tensor)> {
     let (nats, grad, bias) = (nats.to_vec1::<T>()?, grad.to_vec1::<T>()?, bias.to_vec1::<T>()?);
     let (rows, vocabulary) = products.dims2()?;
-    let (storage, layout) = products.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else { candle_core::bail!("the loss's kernel is for the CPU") };
-    let values = real::elements::<T>(storage, layout)?;
     let mut out = vec![T::zero(); rows * vocabulary];
     let arch = Arch::new();
-    let lines = out.par_chunks_exact_mut(vocabulary).zip(values.par_chunks_exact(vocabulary));
-    lines.enumerate().for_each(|(i, (out, row))| {
-        let target = targets[i] as usize;
-        let normaliser = nats[i] + row[target] + bias[target];
-        arch.dispatch(|| {
-            for (out, (&x, &b)) in out.iter_mut().zip(row.iter().zip(&bias)) {
-                *out = (x + b - normaliser).fast_exp() * grad[i];
-            }
+    real::with_elements::<T, _>(products, |values| {
+        let lines = out.par_chunks_exact_mut(vocabulary).zip(values.par_chunks_exact(vocabulary));
+        lines.enumerate().for_each(|(i, (out, row))| {
+            let target = targets[i] as usize;
+            let normaliser = nats[i] + row[target] + bias[target];
+            arch.dispatch(|| {
+                for (out, (&x, &b)) in out.iter_mut().zip(row.iter().zip(&bias)) {
+                    *out = (x + b - normaliser).fast_exp() * grad[i];
+                }
+            });
+            out[target] -= grad[i];
         });
-        out[target] -= grad[i];
-    });
+        Ok(())
+    })?;
     let sums = column_sums(&out, vocabulary);
     let device = products.device();
     Ok((Tensor::from_vec(out, (rows, vocabulary), device)?, Tensor::from_vec(sums, vocabulary, device)?))

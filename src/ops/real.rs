@@ -3,7 +3,7 @@
 //! The f32 versions are branch-free polynomials (a few units in the last place) without fused multiply-adds, so
 //! every instruction set gives the same bits. f64 takes the standard library's: it serves checks, not speed.
 
-use candle_core::{CpuStorage, Layout, WithDType};
+use candle_core::{CpuStorage, Layout, Storage, Tensor, WithDType};
 
 /// f32 or f64.
 pub(super) trait Real: WithDType + num_traits::Float + std::iter::Sum {
@@ -75,6 +75,18 @@ pub(super) fn elements<'a, T: Real>(
         .contiguous_offsets()
         .ok_or_else(|| candle_core::Error::Msg("a kernel wants contiguous tensors".into()))?;
     Ok(&T::cpu_storage_as_slice(storage)?[start..end])
+}
+
+/// Calls `work` with the elements of a contiguous tensor on the CPU, nothing copied.
+pub(super) fn with_elements<T: Real, R>(
+    tensor: &Tensor,
+    work: impl FnOnce(&[T]) -> candle_core::Result<R>,
+) -> candle_core::Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => work(elements(storage, layout)?),
+        _ => candle_core::bail!("this kernel is for the CPU"),
+    }
 }
 
 #[cfg(test)]

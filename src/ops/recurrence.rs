@@ -111,19 +111,16 @@ impl CustomOp3 for Rhn {
         let tape =
             tape.ok_or_else(|| candle_core::Error::Msg("the recurrence's tape was used before".into()))?;
         let grad = grad.contiguous()?;
-        let tensor = |values: candle_core::Result<Tensor>, like: &Tensor| values?.reshape(like.shape());
         let device = grad.device();
         macro_rules! run {
             ($tape:ident, $t:ty) => {{
-                let grads = cpu::backward(
-                    $tape,
-                    &recurrent.flatten_all()?.to_vec1::<$t>()?,
-                    &grad.flatten_all()?.to_vec1::<$t>()?,
-                );
+                let grads = real::with_elements::<$t, _>(recurrent, |recurrent| {
+                    real::with_elements::<$t, _>(&grad, |grad| Ok(cpu::backward($tape, recurrent, grad)))
+                })?;
                 (
-                    tensor(Tensor::new(grads.projected, device), projected)?,
-                    tensor(Tensor::new(grads.recurrent, device), recurrent)?,
-                    tensor(Tensor::new(grads.bias, device), bias)?,
+                    Tensor::from_vec(grads.projected, projected.shape(), device)?,
+                    Tensor::from_vec(grads.recurrent, recurrent.shape(), device)?,
+                    Tensor::from_vec(grads.bias, bias.shape(), device)?,
                 )
             }};
         }
