@@ -55,8 +55,18 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A tensor operation failed. Exit code 1.
-    #[error("tensor operation failed: {0}")]
+    #[error("tensor operation failed: {}", brief(.0))]
     Tensor(#[from] candle_core::Error),
+}
+
+/// What went wrong in a tensor library's error, in a line: without the backtrace that it carries in its text.
+pub fn brief(error: &candle_core::Error) -> String {
+    use candle_core::Error as Tensor;
+    match error {
+        Tensor::WithBacktrace { inner, .. } => brief(inner),
+        Tensor::Context { inner, context } => format!("{context}: {}", brief(inner)),
+        other => other.to_string().lines().next().unwrap_or_default().to_string(),
+    }
 }
 
 /// A result with the library's error.
@@ -95,5 +105,17 @@ impl Error {
             Self::Stopped { code } => *code,
             Self::Io { .. } | Self::Tensor(_) => 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, brief};
+
+    #[test]
+    fn an_error_of_the_tensor_library_is_told_without_its_backtrace() {
+        let error = candle_core::Error::Msg("shapes differ".into()).bt().context("in the loss");
+        assert_eq!(brief(&error), "in the loss: shapes differ");
+        assert_eq!(Error::from(error).to_string(), "tensor operation failed: in the loss: shapes differ");
     }
 }

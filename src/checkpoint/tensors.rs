@@ -1,6 +1,6 @@
 //! Tensors to and from the bytes of a safetensors file, with errors that name the file, the tensor and the place.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
@@ -30,7 +30,7 @@ pub fn save_tensors(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
 pub fn load_tensors(path: &Path, bytes: &[u8], device: &Device) -> Result<BTreeMap<String, Tensor>> {
     let parsed = parse(path, bytes)?;
     let load = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
-        let tensor = view.load(device).map_err(|error| refuse(path, &name, error))?;
+        let tensor = view.load(device).map_err(|error| refuse(path, &name, brief(&error)))?;
         Ok((name, tensor))
     };
     parsed.tensors().into_iter().map(load).collect()
@@ -48,7 +48,7 @@ pub fn load_weights(
     check_shapes(path, &parsed, expected)?;
     let letters = expected.get(CHARACTERS).and_then(|shape| shape.first()).copied();
     let load = |name: &String| {
-        let wrong = |error| refuse(path, name, error);
+        let wrong = |error| refuse(path, name, brief(&error));
         let view = parsed.tensor(name).map_err(|error| refuse(path, name, error))?;
         let stored = view.load(&Device::Cpu).map_err(wrong)?;
         let wanted = if name == SPELLING {

@@ -1,7 +1,7 @@
 //! Flags that several commands share: where to compute, how exactly, where corpora are.
 
 use crate::data::Places;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 use candle_core::{DType, Device};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -70,7 +70,8 @@ fn cuda(ordinal: usize) -> Result<Device> {
             "this build has no CUDA: build with `cargo build --release --features cuda`, or use --device cpu",
         ));
     }
-    Device::new_cuda(ordinal).map_err(|error| Error::config(format!("no CUDA device {ordinal}: {error}")))
+    Device::new_cuda(ordinal)
+        .map_err(|error| Error::config(format!("no CUDA device {ordinal}: {}", brief(&error))))
 }
 
 /// Where corpora are looked for.
