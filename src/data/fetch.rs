@@ -1,5 +1,6 @@
 //! Files from the network: bounded, verified, written aside and renamed.
 
+use super::http;
 use super::hub::{HubFile, SCHEME};
 use crate::error::{Error, Result};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -7,7 +8,6 @@ use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// What a file must be.
 #[derive(Clone, Copy, Debug)]
@@ -17,11 +17,6 @@ pub struct Wanted<'a> {
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: &'a str,
 }
-
-const MOST_REDIRECTS: u32 = 5;
-
-/// Bytes a second below which a transfer is given up.
-const SLOWEST: u64 = 50_000;
 
 /// The SHA-256 of these bytes in hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
@@ -94,27 +89,11 @@ fn fetch_one(url: &str, wanted: Wanted<'_>, path: &Path) -> Result<()> {
     if !url.starts_with("https://") && !url.starts_with("http://") {
         return Err(Error::data(url, "wanted an http, https or hf address"));
     }
-    let response =
-        agent(wanted.bytes).get(url).call().map_err(|error| Error::data(url, error.to_string()))?;
-    let body = response.into_body();
-    if let Some(bytes) = body.content_length().filter(|&bytes| bytes != wanted.bytes) {
+    let (length, mut body) = http::open(url, wanted.bytes)?;
+    if let Some(bytes) = length.filter(|&bytes| bytes != wanted.bytes) {
         wanted.check(url, bytes, "")?;
     }
-    store(&mut body.into_reader(), url, wanted, path)
-}
-
-fn agent(bytes: u64) -> ureq::Agent {
-    let seconds = |seconds| Some(Duration::from_secs(seconds));
-    ureq::Agent::config_builder()
-        .timeout_resolve(seconds(15))
-        .timeout_connect(seconds(15))
-        .timeout_recv_response(seconds(60))
-        .timeout_recv_body(seconds(60 + bytes / SLOWEST))
-        .max_redirects(MOST_REDIRECTS)
-        .accept_encoding("identity") // sizes are those of the file itself
-        .user_agent(concat!("rhn/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
+    store(&mut body, url, wanted, path)
 }
 
 /// Copies from `reader` to a file aside while hashing; only the right content gets the name `path`.

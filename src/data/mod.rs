@@ -5,6 +5,7 @@ pub mod batch;
 pub mod corpus;
 mod directory;
 pub mod fetch;
+mod http;
 pub mod hub;
 pub mod inspect;
 pub mod places;
