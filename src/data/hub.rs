@@ -53,8 +53,8 @@ impl HubFile {
         if set("HF_HUB_OFFLINE").is_some_and(|value| value != "0") {
             return Err(refuse("is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it".into()));
         }
-        let token = set("HF_TOKEN").or_else(|| Cache::from_env().token());
-        let builder = ApiBuilder::from_cache(cache).with_token(token).with_progress(true);
+        // hf-hub shows a key to every host that an answer redirects to: public data sets only, without one.
+        let builder = ApiBuilder::from_cache(cache).with_token(None).with_progress(true);
         let builder = match set("HF_ENDPOINT") {
             Some(endpoint) => builder.with_endpoint(endpoint),
             None => builder,
