@@ -20,7 +20,7 @@ use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
-  rhn train                                     characters of Shakespeare, a few minutes on two cores
+  rhn train                                     Shakespeare, by characters: a few minutes
   rhn train text --corpus my-book.txt           the same on a text of your own
   rhn train ptb-rhn --data-dir ~/corpora        a paper's full run
   rhn train ptb-rhn --set model.core.hidden_size=256 --set train.epochs=5 --out checkpoints/small

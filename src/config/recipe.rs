@@ -70,6 +70,16 @@ impl Recipe {
         toml::to_string_pretty(self).expect("a recipe has string keys and TOML values")
     }
 
+    /// Dotted keys and their values as TOML writes them.
+    pub fn leaves(&self) -> BTreeMap<String, String> {
+        let table = Table::try_from(self).expect("a recipe is a table");
+        let mut leaves = BTreeMap::new();
+        walk("", &Value::Table(table), &mut |key, value| {
+            leaves.insert(key.to_string(), value.to_string());
+        });
+        leaves
+    }
+
     /// Refuses settings that cannot be trained with.
     pub fn validate(&self) -> Result<()> {
         self.train.validate()?;
@@ -232,16 +242,17 @@ fn merge(base: &mut Table, top: Table) {
 
 /// Notes for every leaf under `key` that `origin` gave it.
 fn note(origins: &mut BTreeMap<String, String>, key: &str, value: &Value, origin: &str) {
-    match value {
-        Value::Table(table) => {
-            for (name, value) in table {
-                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                note(origins, &key, value, origin);
-            }
-        }
-        _ => {
-            origins.insert(key.into(), origin.into());
-        }
+    walk(key, value, &mut |key, _| {
+        origins.insert(key.to_string(), origin.to_string());
+    });
+}
+
+/// Visits every leaf under `key` with its dotted name.
+fn walk(key: &str, value: &Value, visit: &mut dyn FnMut(&str, &Value)) {
+    let Value::Table(table) = value else { return visit(key, value) };
+    for (name, value) in table {
+        let name = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        walk(&name, value, visit);
     }
 }
 
@@ -295,6 +306,7 @@ mod tests {
         for (name, text) in BUILT_IN {
             Resolved::new(name, &[]).unwrap();
             assert!(head(text).count() >= 2, "{name} says what it is and what to expect");
+            assert!(head(text).any(|line| line.starts_with("Time on")), "{name} says how long it takes");
         }
     }
 

@@ -3,7 +3,7 @@
 //! A word is `{`, its characters and `}`; `<eos>` is the word `+`, `<unk>` the word `|` (Kim et al., 2016).
 //! Letter 0 is the blank, 1 and 2 are the marks, the others follow in the order of their code points.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use candle_core::{Device, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,21 +43,6 @@ impl Spelling {
         let words = self.letters.len() / self.word_length;
         let table = Tensor::from_slice(&self.letters, (words, self.word_length), &Device::Cpu)?;
         Ok(BTreeMap::from([("embedding.spelling".to_string(), table)]))
-    }
-}
-
-/// Refuses letters that the model has no vector for.
-pub fn check(tensors: &BTreeMap<String, Tensor>, alphabet_size: Option<usize>) -> Result<()> {
-    let (Some(table), Some(alphabet_size)) = (tensors.get("embedding.spelling"), alphabet_size) else {
-        return Ok(());
-    };
-    let letters = table.flatten_all()?.to_vec1::<u32>()?;
-    match letters.iter().find(|&&letter| letter as usize >= alphabet_size) {
-        None => Ok(()),
-        Some(letter) => Err(Error::checkpoint(
-            "embedding.spelling",
-            format!("letter {letter}, but config.json has an alphabet_size of {alphabet_size}"),
-        )),
     }
 }
 

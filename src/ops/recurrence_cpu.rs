@@ -6,6 +6,9 @@ use super::real::{Real, sigmoid};
 use pulp::Arch;
 use rayon::prelude::*;
 
+/// Values of a state below which one thread passes over the gates sooner than several.
+const WORTH_SHARING: usize = 1 << 13;
+
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
     pub(super) time: usize,
@@ -116,7 +119,6 @@ fn rows<T: Real>(
     b_row: usize,
     work: impl Fn(&mut [T], &mut [T]) + Sync,
 ) {
-    const WORTH_SHARING: usize = 1 << 13;
     if b.len() < WORTH_SHARING {
         a.chunks_exact_mut(a_row).zip(b.chunks_exact_mut(b_row)).for_each(|(a, b)| work(a, b));
     } else {
@@ -143,70 +145,70 @@ fn highway<T: Real>(z: &mut [T], bias: &[T], state: &mut [T]) {
 }
 
 /// Gradients of everything but the first state, from that of the outputs `(time, batch, hidden)`.
-pub(super) fn backward<T: Real>(record: Record<T>, recurrent: &[T], grad: &[T]) -> Grads<T> {
-    let Record { sizes, mask, mut states, mut gates } = record;
-    let Sizes { time, batch, depth, hidden } = sizes;
+pub(super) fn backward<T: Real>(mut record: Record<T>, recurrent: &[T], grad: &[T]) -> Grads<T> {
+    let Sizes { time, batch, hidden, .. } = record.sizes;
+    walk_back(&mut record, recurrent, grad);
+    let (recurrent, bias) = weight_grads(&record);
+    record.gates.truncate(time * batch * 2 * hidden); // the first sublayer's
+    Grads { projected: record.gates, recurrent, bias }
+}
+
+/// From the last step to the first: gates become gradients of their pre-activations, and the states that entered
+/// sublayers become what entered their products.
+fn walk_back<T: Real>(record: &mut Record<T>, recurrent: &[T], grad: &[T]) {
+    let Sizes { time, batch, depth, hidden } = record.sizes;
     let (state_len, gates_len, weights_len) = (batch * hidden, batch * 2 * hidden, 2 * hidden * hidden);
     let transposed = transposed(recurrent, hidden, 2 * hidden);
     let mut state_grad = vec![T::zero(); state_len];
     let mut product_grad = vec![T::zero(); state_len];
-    let arch = Arch::new();
     for step in (0..time).rev() {
         add(&mut state_grad, &grad[step * state_len..][..state_len]);
         for sublayer in (0..depth).rev() {
             let at = sublayer * time + step;
-            let z = &mut gates[at * gates_len..][..gates_len];
-            let entering = &mut states[at * state_len..][..state_len];
-            let mut lanes: Vec<_> = entering
-                .chunks_exact_mut(hidden)
-                .zip(z.chunks_exact_mut(2 * hidden))
-                .zip(state_grad.chunks_exact_mut(hidden))
-                .collect();
-            let work = |((state, z), grad): &mut ((&mut [T], &mut [T]), &mut [T])| {
-                arch.dispatch(|| highway_grad(z, state, grad));
-            };
-            if state_len < 1 << 13 {
-                lanes.iter_mut().for_each(work)
-            } else {
-                lanes.par_iter_mut().with_min_len(4).for_each(work)
-            }
+            let z = &mut record.gates[at * gates_len..][..gates_len];
+            let entering = &mut record.states[at * state_len..][..state_len];
+            gate_grads(z, entering, &mut state_grad, hidden);
             let weights =
                 Matrix::new(&transposed[sublayer * weights_len..][..weights_len], 2 * hidden, hidden);
             product(&mut product_grad, Matrix::new(z, batch, 2 * hidden), weights, false);
-            match &mask {
-                None => add(&mut state_grad, &product_grad),
-                Some(mask) => {
-                    for ((sum, &term), &m) in state_grad.iter_mut().zip(&product_grad).zip(mask) {
-                        *sum += term * m;
-                    }
-                    for (s, &m) in entering.iter_mut().zip(mask) {
-                        *s *= m; // from here on the record holds what entered the products
-                    }
-                }
+            if let Some(mask) = &record.mask {
+                multiply(&mut product_grad, mask);
+                multiply(entering, mask);
             }
+            add(&mut state_grad, &product_grad);
         }
     }
-    let mut grads = Grads {
-        projected: vec![],
-        recurrent: vec![T::zero(); recurrent.len()],
-        bias: vec![T::zero(); depth * 2 * hidden],
-    };
+}
+
+/// One product a sublayer for all steps: gradients of the recurrent weights and of the biases.
+fn weight_grads<T: Real>(record: &Record<T>) -> (Vec<T>, Vec<T>) {
+    let Sizes { time, batch, depth, hidden } = record.sizes;
+    let (rows, weights_len) = (time * batch, 2 * hidden * hidden);
+    let mut recurrent = vec![T::zero(); depth * weights_len];
+    let mut bias = vec![T::zero(); depth * 2 * hidden];
     for sublayer in 0..depth {
-        let rows = time * batch;
-        let z = &gates[sublayer * time * gates_len..][..time * gates_len];
-        let entered = &states[sublayer * time * state_len..][..time * state_len];
-        product(
-            &mut grads.recurrent[sublayer * weights_len..][..weights_len],
-            Matrix::new(entered, rows, hidden).t(),
-            Matrix::new(z, rows, 2 * hidden),
-            false,
-        );
-        let bias = &mut grads.bias[sublayer * 2 * hidden..][..2 * hidden];
+        let z = &record.gates[sublayer * rows * 2 * hidden..][..rows * 2 * hidden];
+        let entered = Matrix::new(&record.states[sublayer * rows * hidden..][..rows * hidden], rows, hidden);
+        let target = &mut recurrent[sublayer * weights_len..][..weights_len];
+        product(target, entered.t(), Matrix::new(z, rows, 2 * hidden), false);
+        let bias = &mut bias[sublayer * 2 * hidden..][..2 * hidden];
         z.chunks_exact(2 * hidden).for_each(|row| add(bias, row));
     }
-    gates.truncate(time * gates_len);
-    grads.projected = gates;
-    grads
+    (recurrent, bias)
+}
+
+/// [`highway_grad`] for every lane, on all threads where that pays.
+fn gate_grads<T: Real>(z: &mut [T], states: &[T], grads: &mut [T], hidden: usize) {
+    let arch = Arch::new();
+    let work = |z: &mut [T], state: &[T], grad: &mut [T]| arch.dispatch(|| highway_grad(z, state, grad));
+    if states.len() < WORTH_SHARING {
+        let lanes = z.chunks_exact_mut(2 * hidden).zip(states.chunks_exact(hidden));
+        lanes.zip(grads.chunks_exact_mut(hidden)).for_each(|((z, state), grad)| work(z, state, grad));
+    } else {
+        let lanes = z.par_chunks_exact_mut(2 * hidden).zip(states.par_chunks_exact(hidden));
+        let lanes = lanes.zip(grads.par_chunks_exact_mut(hidden)).with_min_len(4);
+        lanes.for_each(|((z, state), grad)| work(z, state, grad));
+    }
 }
 
 /// One lane: gates become gradients of their pre-activations, the state's gradient keeps the carry's part.
@@ -225,6 +227,12 @@ fn highway_grad<T: Real>(z: &mut [T], state: &[T], grad: &mut [T]) {
 fn add<T: Real>(sum: &mut [T], term: &[T]) {
     for (sum, &term) in sum.iter_mut().zip(term) {
         *sum += term;
+    }
+}
+
+fn multiply<T: Real>(values: &mut [T], factors: &[T]) {
+    for (value, &factor) in values.iter_mut().zip(factors) {
+        *value *= factor;
     }
 }
 

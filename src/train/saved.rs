@@ -92,7 +92,7 @@ impl Position {
             step: 0,
             tokens: 0,
             epoch_sums: EpochSums::default(),
-            rate: RateMemory { factor: 1.0, last_perplexity: None },
+            rate: RateMemory::default(),
             best: None,
             seconds: 0.0,
             optimizer_updates: 0,
@@ -212,7 +212,7 @@ const FREE: [&str; 5] =
 
 /// What differs between two recipes, as `key was a, is b`. More epochs are free unless the rate depends on them.
 fn differences(was: &Recipe, is: &Recipe) -> Vec<String> {
-    let (was_leaves, is_leaves) = (leaves(was), leaves(is));
+    let (was_leaves, is_leaves) = (was.leaves(), is.leaves());
     let cosine = matches!(was.train.schedule, crate::config::train::Schedule::Cosine(_));
     let keys: std::collections::BTreeSet<&String> = was_leaves.keys().chain(is_leaves.keys()).collect();
     let matters =
@@ -223,26 +223,6 @@ fn differences(was: &Recipe, is: &Recipe) -> Vec<String> {
         .filter(|key| was_leaves.get(**key) != is_leaves.get(**key))
         .map(|key| format!("{key} was {}, is {}", show(was_leaves.get(*key)), show(is_leaves.get(*key))))
         .collect()
-}
-
-/// Dotted keys and values of a recipe.
-fn leaves(recipe: &Recipe) -> BTreeMap<String, String> {
-    fn walk(key: &str, value: &serde_json::Value, out: &mut BTreeMap<String, String>) {
-        match value {
-            serde_json::Value::Object(table) => {
-                for (name, value) in table {
-                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                    walk(&key, value, out);
-                }
-            }
-            value => {
-                out.insert(key.into(), value.to_string());
-            }
-        }
-    }
-    let mut out = BTreeMap::new();
-    walk("", &serde_json::json!(recipe), &mut out);
-    out
 }
 
 /// The files of the checkpoint that other commands load.

@@ -21,11 +21,17 @@ pub struct RateMemory {
     pub last_perplexity: Option<f64>,
 }
 
+impl Default for RateMemory {
+    fn default() -> Self {
+        Self { factor: 1.0, last_perplexity: None }
+    }
+}
+
 impl Rate {
     /// For a run of `total_steps`.
     pub fn new(config: &TrainConfig, total_steps: u64) -> Self {
-        let memory = RateMemory { factor: 1.0, last_perplexity: None };
-        Self { schedule: config.schedule.clone(), first: config.learning_rate, total_steps, memory }
+        let (schedule, memory) = (config.schedule.clone(), RateMemory::default());
+        Self { schedule, first: config.learning_rate, total_steps, memory }
     }
 
     /// The rate of step `step` in epoch `epoch`, both counted from 0.
