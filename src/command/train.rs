@@ -1,6 +1,6 @@
 //! `rhn train`: a recipe, a corpus, a directory; from the first step or where a run left off.
 
-use super::args::{DataArgs, DeviceArgs, Precision};
+use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
 use super::output::{note, note_unseen};
 use crate::checkpoint::{self, Checkpoint, Lock};
 use crate::config::{Recipe, Resolved};
@@ -52,7 +52,7 @@ pub struct Args {
     init_from: Option<String>,
     /// Compute with these numbers
     #[arg(long, default_value = "f32")]
-    precision: Precision,
+    precision: PrecisionChoice,
     /// Stop, saved, once the run has made this many steps
     #[arg(long, value_name = "N")]
     max_steps: Option<u64>,
@@ -151,7 +151,7 @@ fn prepare(
     tokenizer: Option<Tokenizer>,
     device: &candle_core::Device,
 ) -> Result<Session> {
-    Session::prepare(recipe, &args.data.places()?, tokenizer, args.precision.dtype(), device)
+    Session::prepare(recipe, &args.data.places()?, tokenizer, args.precision.on(device)?, device)
 }
 
 fn train(

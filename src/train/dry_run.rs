@@ -19,7 +19,8 @@ pub fn report(session: &Session) -> Result<String> {
         stepper.step(&inputs, &targets, step as u64, 1e-6 * session.recipe.train.learning_rate)?;
         step_seconds = start.elapsed().as_secs_f64();
     }
-    let model = LanguageModel::frozen(&session.model, &stepper.parameters, session.dtype, &session.device)?;
+    let model =
+        LanguageModel::frozen(&session.model, &stepper.parameters, session.precision, &session.device)?;
     let config = &session.recipe.train;
     let lanes =
         Lanes::batched("validation", session.valid.tokens.len(), config.batch_size, config.bptt_steps)?;
