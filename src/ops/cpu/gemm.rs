@@ -2,8 +2,8 @@
 
 use super::super::real::Real;
 use super::dispatch::{Computed, WithKernel};
-use super::kernel::{Kernel, MOST_COLUMNS, MOST_ROWS, Operands, Sums, tiles};
-use super::panels::{View, pack_half, pack_operand_rows};
+use super::kernel::{Kernel, MOST_COLUMNS, MOST_ROWS, Operands, Sums, Tiling, even_part};
+use super::panels::{View, pack_half, pack_tile};
 use super::shared::Shared;
 use super::team::{self, Member};
 use super::workspace;
@@ -93,7 +93,7 @@ impl<K: Kernel> Blocks<'_, K> {
         let Product { c, a, b, accumulate } = product;
         for first in (0..a.columns).step_by(self.inner) {
             let inner = self.inner.min(a.columns - first);
-            pack_operands::<K>(&self.rows, a.columns(first, inner), member);
+            pack_tiles::<K>(&self.rows, a.columns(first, inner), member);
             for column in (0..c.columns).step_by(self.columns) {
                 let width = self.columns.min(c.columns - column);
                 pack_panels::<K>(&self.panels, b.rows(first, inner).columns(column, width), member);
@@ -115,17 +115,14 @@ pub fn multiply(c: &mut [f32], a: &[f32], b: &[f32], sizes: [usize; 3], bf16: bo
     product(Target::new(c, m, n), View::new(a, m, k), View::new(b, k, n), false, bf16);
 }
 
-/// The size of parts, alike and at most `most`, that `whole` is cut into.
-fn even_part(whole: usize, most: usize) -> usize {
-    whole.div_ceil(whole.div_ceil(most))
-}
-
-/// The rows of `a`, each as many operands long as it has steps.
-fn pack_operands<K: Kernel>(packed: &Shared<'_, K::Row>, a: View<'_, K::Element>, member: Member<'_>) {
-    let (steps, own) = (K::steps(a.columns), member.share(a.rows));
-    // SAFETY: members' shares are disjoint, and all meet before the rows are read.
-    let packed = unsafe { packed.part(own.start * steps, own.len() * steps) };
-    pack_operand_rows::<K>(packed, steps, a.rows(own.start, own.len()));
+/// The rows of `a`, tile by tile.
+fn pack_tiles<K: Kernel>(packed: &Shared<'_, K::Row>, a: View<'_, K::Element>, member: Member<'_>) {
+    let (steps, tiling) = (K::steps(a.columns), Tiling::new::<K>(a.rows));
+    for tile in member.share(tiling.count).map(|index| tiling.tile(index)) {
+        // SAFETY: members' shares are disjoint, and all meet before the rows are read.
+        let packed = unsafe { packed.part(tile.start * steps, tile.len() * steps) };
+        pack_tile::<K>(packed, a.rows(tile.start, tile.len()));
+    }
 }
 
 fn pack_panels<K: Kernel>(panels: &Shared<'_, K::Column>, b: View<'_, K::Element>, member: Member<'_>) {
@@ -153,40 +150,43 @@ struct Part<'a, T> {
 impl<T: Real> Part<'_, T> {
     /// The member's share, by columns where there are enough of them, else by rows.
     fn multiply<K: Kernel<Element = T>>(&self, blocks: &Blocks<'_, K>, member: Member<'_>) {
-        let panels = self.width.div_ceil(K::columns());
-        let (panels, rows) = if panels >= 8 * member.count {
-            (member.share(panels), 0..self.c.rows)
+        let (panels, tiling) = (self.width.div_ceil(K::columns()), Tiling::new::<K>(self.c.rows));
+        let (panels, tiles) = if panels >= 8 * member.count {
+            (member.share(panels), 0..tiling.count)
         } else {
-            (0..panels, member.share(self.c.rows))
+            (0..panels, member.share(tiling.count))
         };
-        for start in rows.clone().step_by(ROWS) {
-            let end = rows.end.min(start + ROWS);
+        let near = (ROWS / K::TILES.len()).max(1);
+        for start in tiles.clone().step_by(near) {
             for panel in panels.clone() {
-                self.panel(blocks, panel, start..end);
+                let end = tiles.end.min(start + near);
+                self.panel(blocks, panel, (start..end).map(|index| tiling.tile(index)));
             }
         }
     }
 
-    /// One panel's columns of some rows.
-    fn panel<K: Kernel<Element = T>>(&self, blocks: &Blocks<'_, K>, panel: usize, rows: Range<usize>) {
+    /// One panel's columns of some tiles.
+    fn panel<K: Kernel<Element = T>>(
+        &self,
+        blocks: &Blocks<'_, K>,
+        panel: usize,
+        tiles: impl Iterator<Item = Range<usize>>,
+    ) {
         let (steps, column) = (self.steps, self.column + panel * K::columns());
         let width = K::columns().min(self.column + self.width - column);
         // SAFETY: packed before the members met; nobody writes them until they meet again.
-        let (columns, operands) = unsafe {
-            let columns = blocks.panels.read(panel * steps * K::columns(), steps * K::columns());
-            (columns, blocks.rows.read(rows.start * steps, rows.len() * steps))
-        };
-        for tile in tiles(rows.len(), K::TILES.len()) {
-            let a = &operands[tile.start * steps..tile.end * steps];
+        let columns = unsafe { blocks.panels.read(panel * steps * K::columns(), steps * K::columns()) };
+        for tile in tiles {
+            // SAFETY: as above.
+            let rows = unsafe { blocks.rows.read(tile.start * steps, tile.len() * steps) };
             let operands = Operands {
-                rows: a.as_ptr(),
-                stride: steps,
+                rows: rows.as_ptr(),
                 panel: columns.as_ptr(),
                 steps,
                 ahead: columns.as_ptr().cast(),
                 advance: 0,
             };
-            self.tile::<K>(operands, rows.start + tile.start, tile.len(), column, width);
+            self.tile::<K>(operands, tile, column, width);
         }
     }
 
@@ -194,11 +194,11 @@ impl<T: Real> Part<'_, T> {
     fn tile<K: Kernel<Element = T>>(
         &self,
         operands: Operands<K::Row, K::Column>,
-        row: usize,
-        rows: usize,
+        rows: Range<usize>,
         column: usize,
         width: usize,
     ) {
+        let (row, rows) = (rows.start, rows.len());
         let tile = K::TILES[rows - 1];
         let target = |r: usize| {
             // SAFETY: this member's share of the result.

@@ -4,14 +4,13 @@
 //! highway update of these units needs. Threads own units; they meet once a sublayer step.
 
 use super::super::real::{Real, sigmoid};
-use super::kernel::{Kernel, MOST_COLUMNS};
+use super::kernel::{Kernel, MOST_COLUMNS, Work};
 use super::panels::View;
-use super::recurrent::{Turns, Weights};
+use super::recurrent::{GROUP, SharedTurns, Turns, Weights};
 use super::shared::Shared;
 use super::team::{self, Member};
 use super::workspace::{self, Buffer};
 use num_traits::Zero;
-use pulp::Arch;
 use std::ops::Range;
 
 /// Sizes of a window.
@@ -71,7 +70,7 @@ pub(in super::super) fn forward<K: Kernel>(
     let mut states = workspace::take::<K::Element>(slots * state_len);
     let mut gates = workspace::take::<K::Element>(if records { 2 * slots * state_len } else { 0 });
     let mut outputs = vec![K::Element::default(); time * state_len];
-    let mut turns = Turns::<K>::new(batch * weights.0.steps);
+    let mut turns = Turns::<K>::new(batch, weights.0.steps);
     states[..state_len].copy_from_slice(inputs.state); // slot 0: sublayer 0 of step 0
     let pass = Forward::<K> {
         weights: &weights.0,
@@ -80,7 +79,6 @@ pub(in super::super) fn forward<K: Kernel>(
         gates: records.then(|| Shared::new(&mut gates)),
         outputs: Shared::new(&mut outputs),
         operands: turns.shared(),
-        arch: Arch::new(),
     };
     team::run(|member| pass.run(member));
     let mask = inputs.mask.map(<[_]>::to_vec);
@@ -94,8 +92,7 @@ struct Forward<'a, K: Kernel> {
     states: Shared<'a, K::Element>,
     gates: Option<Shared<'a, K::Element>>,
     outputs: Shared<'a, K::Element>,
-    operands: [Shared<'a, K::Row>; 2],
-    arch: Arch,
+    operands: SharedTurns<'a, K>,
 }
 
 /// A sublayer step of a window.
@@ -107,58 +104,93 @@ struct Place {
     index: usize,
 }
 
+/// What is done with a panel's sums.
+struct Finish<'a, K: Kernel> {
+    pass: &'a Forward<'a, K>,
+    place: Place,
+    panel: usize,
+    sums: &'a [K::Element],
+}
+
+impl<K: Kernel> Work for Finish<'_, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.pass.finish(self.place, self.panel, self.sums);
+    }
+}
+
 impl<K: Kernel> Forward<'_, K> {
     fn run(&self, member: Member<'_>) {
         let Sizes { time, batch, depth, .. } = self.inputs.sizes;
+        let mut sums = self.weights.sums(batch);
         self.first_operands(member);
         member.meet();
         for index in 0..time * depth {
             let place = Place { step: index / depth, sublayer: index % depth, index };
             // SAFETY: written before the members met, and not again until they meet once more.
-            let operands = unsafe { self.operands[index % 2].read(0, batch * self.weights.steps) };
+            let operands = unsafe { self.operands.read(index) };
             self.weights.multiply(
                 place.sublayer,
                 (place.sublayer + 1) % depth,
                 operands,
                 batch,
                 member,
-                |panel, rows, sums| {
-                    self.arch.dispatch(
-                        #[inline(always)]
-                        || self.finish(place, panel, rows, sums),
-                    );
-                },
+                &mut sums,
+                |panel, sums| K::vectorized(Finish { pass: self, place, panel, sums }),
             );
             member.meet();
         }
     }
 
-    /// The first state's operands, by lanes.
+    /// The first state's operands.
     fn first_operands(&self, member: Member<'_>) {
-        let Sizes { batch, hidden, .. } = self.inputs.sizes;
-        for lane in member.share(batch) {
-            self.write_operands(0, lane, 0, &self.inputs.state[lane * hidden..][..hidden]);
+        let (hidden, tiling) = (self.inputs.sizes.hidden, self.operands.tiling);
+        for tile in member.share(tiling.count).map(|index| tiling.tile(index)) {
+            for lane in tile.clone() {
+                self.write_operands(0, &tile, lane, 0, &self.inputs.state[lane * hidden..][..hidden]);
+            }
         }
     }
 
     /// A tile's units: gates, the state that leaves the sublayer, and the next product's operands.
     #[inline(always)]
-    fn finish(&self, place: Place, panel: usize, rows: Range<usize>, sums: &[K::Element]) {
+    fn finish(&self, place: Place, panel: usize, sums: &[K::Element]) {
         let start = panel * K::LANES;
         let width = K::LANES.min(self.inputs.sizes.hidden - start);
-        for (lane, sums) in rows.zip(sums.chunks(K::columns())) {
-            let z = [&sums[..K::LANES], &sums[K::LANES..]];
-            if width == K::LANES {
-                self.unit(place, lane, start, K::LANES, z)
-            } else {
-                self.unit(place, lane, start, width, z)
+        self.fetch(place, (panel + GROUP) * K::LANES);
+        let tiling = self.operands.tiling;
+        for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
+            for lane in tile.clone() {
+                let (h, t) = sums[lane * K::columns()..][..K::columns()].split_at(K::LANES);
+                if width == K::LANES {
+                    self.unit(place, &tile, lane, start, K::LANES, [h, t]);
+                } else {
+                    self.unit(place, &tile, lane, start, width, [h, t]);
+                }
+            }
+        }
+    }
+
+    /// Brings nearer what will be written of a panel that comes later.
+    #[inline(always)]
+    fn fetch(&self, place: Place, start: usize) {
+        let Sizes { batch, hidden, time, depth } = self.inputs.sizes;
+        if let Some(gates) = self.gates.filter(|_| start < hidden) {
+            let slot = (place.sublayer * time + place.step) * batch;
+            let next = (place.index + 1) % depth * time + (place.index + 1) / depth;
+            for lane in 0..batch {
+                gates.fetch(2 * (slot + lane) * hidden + start);
+                gates.fetch((2 * (slot + lane) + 1) * hidden + start);
+                self.states.fetch((next * batch + lane) * hidden + start);
             }
         }
     }
 
     /// `width` units of one lane.
     #[inline(always)]
-    fn unit(&self, place: Place, lane: usize, start: usize, width: usize, z: [&[K::Element]; 2]) {
+    fn unit(&self, place: Place, tile: &Range<usize>, lane: usize, start: usize, width: usize, z: [&[K::Element]; 2]) {
         let Sizes { batch, hidden, depth, time } = self.inputs.sizes;
         let row = |matrix: usize, lane: usize| (matrix * batch + lane) * hidden + start;
         let (bias, x) = (
@@ -193,39 +225,21 @@ impl<K: Kernel> Forward<'_, K> {
                 self.outputs.part(row(place.step, lane), width).copy_from_slice(next);
             }
         }
-        self.write_operands((place.index + 1) % 2, lane, start, next);
+        self.write_operands(place.index + 1, tile, lane, start, next);
     }
 
     /// The masked state as operands of the products to come.
     #[inline(always)]
-    fn write_operands(&self, turn: usize, lane: usize, start: usize, state: &[K::Element]) {
-        let steps = self.weights.steps;
+    fn write_operands(&self, turn: usize, tile: &Range<usize>, lane: usize, start: usize, state: &[K::Element]) {
         let at = lane * self.inputs.sizes.hidden + start;
-        // SAFETY: this member's units, or lanes before the first product.
-        let operands =
-            unsafe { self.operands[turn].part(lane * steps + start / K::DEPTH, K::steps(state.len())) };
-        match self.inputs.mask {
-            None => fill_operands::<K>(operands, state, |value, _| value),
-            Some(mask) => {
-                let mask = &mask[at..][..state.len()];
-                fill_operands::<K>(operands, state, |value, i| value * mask[i]);
+        let mask = self.inputs.mask.map(|mask| &mask[at..][..state.len()]);
+        // SAFETY: this member's units, or tiles before the first product.
+        unsafe {
+            match mask {
+                None => self.operands.write(turn, tile, lane, start / K::DEPTH, state, |value, _| value),
+                Some(mask) => self.operands.write(turn, tile, lane, start / K::DEPTH, state, |value, i| value * mask[i]),
             }
         }
-    }
-}
-
-/// Packs `values`, each after `change`, as steps of a row.
-#[inline(always)]
-pub(super) fn fill_operands<K: Kernel>(
-    operands: &mut [K::Row],
-    values: &[K::Element],
-    change: impl Fn(K::Element, usize) -> K::Element,
-) {
-    let zero = K::Element::zero();
-    for (step, operand) in operands.iter_mut().enumerate() {
-        let i = step * K::DEPTH;
-        let second = if K::DEPTH == 2 && i + 1 < values.len() { change(values[i + 1], i + 1) } else { zero };
-        *operand = K::row([change(values[i], i), second]);
     }
 }
 

@@ -4,15 +4,14 @@
 use super::super::real::Real;
 use super::dispatch::Computed;
 use super::gemm::{Target, product};
-use super::highway::{Record, Sizes, fill_operands};
-use super::kernel::{Kernel, MOST_COLUMNS};
+use super::highway::{Record, Sizes};
+use super::kernel::{Kernel, MOST_COLUMNS, Work};
 use super::panels::View;
-use super::recurrent::{Turns, Weights};
+use super::recurrent::{GROUP, SharedTurns, Turns, Weights};
 use super::shared::Shared;
 use super::team::{self, Member};
 use super::workspace;
 use num_traits::Zero;
-use pulp::Arch;
 use std::ops::Range;
 
 /// Gradients of everything but the first state.
@@ -52,7 +51,7 @@ fn walk_back<K: Kernel>(
     let weights = Weights::<K>::pack(depth, hidden.div_ceil(K::columns()), &[hidden, hidden], part);
     let mut bias = vec![K::Element::default(); depth * 2 * hidden];
     let mut carried = workspace::take(batch * hidden);
-    let mut turns = Turns::<K>::new(batch * weights.steps);
+    let mut turns = Turns::<K>::new(batch, weights.steps);
     let pass = Backward::<K> {
         weights: &weights,
         sizes: record.sizes,
@@ -63,7 +62,6 @@ fn walk_back<K: Kernel>(
         carried: Shared::new(&mut carried),
         bias: Shared::new(&mut bias),
         operands: turns.shared(),
-        arch: Arch::new(),
     };
     team::run(|member| pass.run(member));
     bias
@@ -79,25 +77,39 @@ struct Backward<'a, K: Kernel> {
     /// `(batch, hidden)`: what the carry gate passes back of the state's gradient.
     carried: Shared<'a, K::Element>,
     bias: Shared<'a, K::Element>,
-    operands: [Shared<'a, K::Row>; 2],
-    arch: Arch,
+    operands: SharedTurns<'a, K>,
+}
+
+/// What is done with a panel's sums.
+struct Finish<'a, K: Kernel> {
+    pass: &'a Backward<'a, K>,
+    index: usize,
+    panel: usize,
+    sums: &'a [K::Element],
+}
+
+impl<K: Kernel> Work for Finish<'_, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.pass.finish(self.index, self.panel, self.sums);
+    }
 }
 
 impl<K: Kernel> Backward<'_, K> {
     fn run(&self, member: Member<'_>) {
         let Sizes { time, batch, depth, .. } = self.sizes;
         let last = time * depth - 1;
+        let mut room = self.weights.sums(batch);
         self.last_gates(last, member);
         member.meet();
         for index in (1..=last).rev() {
             // SAFETY: written before the members met, and not again until they meet once more.
-            let operands = unsafe { self.operands[index % 2].read(0, batch * self.weights.steps) };
+            let operands = unsafe { self.operands.read(index) };
             let (sublayer, then) = (index % depth, (index - 1) % depth);
-            self.weights.multiply(sublayer, then, operands, batch, member, |panel, rows, sums| {
-                self.arch.dispatch(
-                    #[inline(always)]
-                    || self.finish(index - 1, panel, rows, sums),
-                );
+            self.weights.multiply(sublayer, then, operands, batch, member, &mut room, |panel, sums| {
+                K::vectorized(Finish { pass: self, index: index - 1, panel, sums });
             });
             member.meet();
         }
@@ -108,30 +120,51 @@ impl<K: Kernel> Backward<'_, K> {
         let Sizes { batch, .. } = self.sizes;
         let zeros = vec![K::Element::zero(); batch * K::columns()];
         for panel in member.share(self.weights.count) {
-            self.finish(last, panel, 0..batch, &zeros);
+            K::vectorized(Finish { pass: self, index: last, panel, sums: &zeros });
         }
     }
 
     /// A tile's units, at sublayer step `index`: `sums` is what the product after it sends back.
     #[inline(always)]
-    fn finish(&self, index: usize, panel: usize, rows: Range<usize>, sums: &[K::Element]) {
-        for (lane, sums) in rows.zip(sums.chunks(K::columns())) {
-            for half in 0..2 {
-                let start = (panel * K::columns() + half * K::LANES).min(self.sizes.hidden);
-                let width = K::LANES.min(self.sizes.hidden - start);
-                let sums = &sums[half * K::LANES..][..K::LANES];
-                if width == K::LANES {
-                    self.unit(index, lane, start, K::LANES, sums)
-                } else {
-                    self.unit(index, lane, start, width, sums)
+    fn finish(&self, index: usize, panel: usize, sums: &[K::Element]) {
+        self.fetch(index, (panel + GROUP) * K::columns());
+        let tiling = self.operands.tiling;
+        for half in 0..2 {
+            let start = (panel * K::columns() + half * K::LANES).min(self.sizes.hidden);
+            let width = K::LANES.min(self.sizes.hidden - start);
+            if width == 0 {
+                break; // the last panel's second half
+            }
+            for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
+                for lane in tile.clone() {
+                    let sums = &sums[lane * K::columns() + half * K::LANES..][..K::LANES];
+                    if width == K::LANES {
+                        self.unit(index, &tile, lane, start, K::LANES, sums);
+                    } else {
+                        self.unit(index, &tile, lane, start, width, sums);
+                    }
                 }
+            }
+        }
+    }
+
+    /// Brings nearer what will be read of a panel that comes later.
+    #[inline(always)]
+    fn fetch(&self, index: usize, start: usize) {
+        let Sizes { time, batch, depth, hidden } = self.sizes;
+        if start < hidden {
+            let slot = (index % depth * time + index / depth) * batch;
+            for lane in slot..slot + batch {
+                self.states.fetch(lane * hidden + start);
+                self.gates.fetch(2 * lane * hidden + start);
+                self.gates.fetch((2 * lane + 1) * hidden + start);
             }
         }
     }
 
     /// `width` units of one lane.
     #[inline(always)]
-    fn unit(&self, index: usize, lane: usize, start: usize, width: usize, sums: &[K::Element]) {
+    fn unit(&self, index: usize, tile: &Range<usize>, lane: usize, start: usize, width: usize, sums: &[K::Element]) {
         let Sizes { time, batch, depth, hidden } = self.sizes;
         let (step, sublayer) = (index / depth, index % depth);
         let at = lane * hidden + start;
@@ -163,19 +196,16 @@ impl<K: Kernel> Backward<'_, K> {
         if let Some(mask) = mask {
             state.iter_mut().zip(mask).for_each(|(state, &mask)| *state *= mask);
         }
-        self.write_operands(index % 2, lane, start, h, t);
+        self.write_operands(index, tile, lane, start, h, t);
     }
 
     /// The pre-activations' gradients as operands of the product to come.
     #[inline(always)]
-    fn write_operands(&self, turn: usize, lane: usize, start: usize, h: &[K::Element], t: &[K::Element]) {
-        let at = lane * self.weights.steps + start / K::DEPTH;
+    fn write_operands(&self, turn: usize, tile: &Range<usize>, lane: usize, start: usize, h: &[K::Element], t: &[K::Element]) {
         for (section, values) in [h, t].into_iter().enumerate() {
+            let step = section * self.weights.steps / 2 + start / K::DEPTH;
             // SAFETY: this member's units.
-            let operands = unsafe {
-                self.operands[turn].part(at + section * self.weights.steps / 2, K::steps(values.len()))
-            };
-            fill_operands::<K>(operands, values, |value, _| value);
+            unsafe { self.operands.write(turn, tile, lane, step, values, |value, _| value) };
         }
     }
 }

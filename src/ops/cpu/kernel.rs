@@ -23,9 +23,8 @@ pub(in super::super) type Tile<K> =
 /// What a tile multiplies.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Operands<A, B> {
-    /// R rows of `steps` operands, `stride` apart.
+    /// `steps` times R operands: the rows side by side.
     pub(super) rows: *const A,
-    pub(super) stride: usize,
     /// `steps` lines of two vectors of columns.
     pub(super) panel: *const B,
     pub(super) steps: usize,
@@ -60,6 +59,9 @@ pub(in super::super) trait Kernel: Copy + Send + Sync + 'static {
     /// Tiles of 1, 2, … rows.
     const TILES: &'static [Tile<Self>];
 
+    /// Runs `work` compiled for the instruction set.
+    fn vectorized<W: Work>(work: W) -> W::Output;
+
     /// One step of a row; the second value counts where `DEPTH` is 2, and is zero past the inner dimension's end.
     fn row(values: [Self::Element; 2]) -> Self::Row;
 
@@ -77,10 +79,42 @@ pub(in super::super) trait Kernel: Copy + Send + Sync + 'static {
     }
 }
 
-/// Cuts `rows` into the fewest parts of at most `most`, alike in size.
-pub(super) fn tiles(rows: usize, most: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
-    let parts = rows.div_ceil(most);
-    (0..parts).map(move |part| rows * part / parts..rows * (part + 1) / parts)
+/// Work that the compiler is to vectorise; `run` and what it calls must be `#[inline(always)]`.
+pub(in super::super) trait Work {
+    type Output;
+    fn run(self) -> Self::Output;
+}
+
+/// Rows cut into the fewest tiles, alike in size. Their operands are laid out tile by tile, `steps` times the tile's
+/// rows side by side, so that a tile starts at its first row times `steps`.
+#[derive(Clone, Copy)]
+pub(super) struct Tiling {
+    rows: usize,
+    /// How many tiles there are.
+    pub(super) count: usize,
+}
+
+impl Tiling {
+    pub(super) fn new<K: Kernel>(rows: usize) -> Self {
+        Self { rows, count: rows.div_ceil(K::TILES.len()) }
+    }
+
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The rows of a tile.
+    #[inline(always)]
+    pub(super) fn tile(&self, index: usize) -> Range<usize> {
+        self.rows * index / self.count..self.rows * (index + 1) / self.count
+    }
+
+}
+
+/// The size of parts, alike and at most `most`, that `whole` is cut into.
+pub(super) fn even_part(whole: usize, most: usize) -> usize {
+    whole.div_ceil(whole.div_ceil(most))
 }
 
 /// Nearest bfloat16, ties to even, in the upper half of the bits; not-a-number stays so.
@@ -106,7 +140,18 @@ pub(super) fn unpair(pair: u32) -> [f32; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::{pair, unpair};
+    use super::super::portable::Portable;
+    use super::{Tiling, pair, unpair};
+
+    #[test]
+    fn tiles_cover_the_rows_in_order() {
+        for rows in 1..40 {
+            let tiling = Tiling::new::<Portable<f32>>(rows);
+            let tiles: Vec<_> = (0..tiling.count).map(|index| tiling.tile(index)).collect();
+            assert_eq!(tiles.iter().cloned().flatten().collect::<Vec<_>>(), (0..rows).collect::<Vec<_>>());
+            assert!(tiles.iter().all(|tile| tile.len() <= 4));
+        }
+    }
 
     #[test]
     fn bf16_keeps_eight_bits_and_rounds_ties_to_even() {

@@ -89,24 +89,16 @@ fn pack_columns<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) 
     }
 }
 
-/// Rows of operands, `steps` long each, from a view of `rows × inner`.
+/// The operands of one tile's rows, side by side at each step, from a view of `rows × inner`.
 #[inline(always)]
-pub(super) fn pack_operand_rows<K: Kernel>(packed: &mut [K::Row], steps: usize, view: View<'_, K::Element>) {
-    const ROWS: usize = 16; // a cache line of a transposed view
+pub(super) fn pack_tile<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Element>) {
+    const STEPS: usize = 64;
     let zero = K::Element::zero();
     let at = |row: usize, k: usize| view.data[row * view.row_stride + k * view.column_stride];
-    for (block, packed) in packed.chunks_mut(ROWS * steps.max(1)).enumerate() {
-        if view.column_stride == 1 && K::DEPTH == 1 {
-            for (r, packed) in packed.chunks_mut(steps).enumerate() {
-                let row = &view.data[(block * ROWS + r) * view.row_stride..][..steps];
-                packed.iter_mut().zip(row).for_each(|(slot, &value)| *slot = K::row([value, zero]));
-            }
-            continue;
-        }
-        for step in 0..steps {
-            let k = step * K::DEPTH;
-            for (r, slot) in packed[step..].iter_mut().step_by(steps).enumerate() {
-                let row = block * ROWS + r;
+    for (block, lines) in packed.chunks_mut(STEPS * view.rows).enumerate() {
+        for row in 0..view.rows {
+            for (i, slot) in lines[row..].iter_mut().step_by(view.rows).enumerate() {
+                let k = (block * STEPS + i) * K::DEPTH;
                 let second = if K::DEPTH == 2 && k + 1 < view.columns { at(row, k + 1) } else { zero };
                 *slot = K::row([at(row, k), second]);
             }

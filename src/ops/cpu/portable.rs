@@ -1,7 +1,7 @@
 //! Tiles in plain Rust, for every processor (with NEON where it has it) and for double precision.
 
 use super::super::real::Real;
-use super::kernel::{Kernel, Operands, Sums, Tile, pair, unpair};
+use super::kernel::{Kernel, Operands, Sums, Tile, Work, pair, unpair};
 
 /// Lanes of a vector; the compiler makes of them what registers there are.
 const LANES: usize = 8;
@@ -22,14 +22,14 @@ fn multiply_add<T: Real>(a: T, b: T, c: T) -> T {
 /// # Safety
 /// As [`super::kernel::Tile`] says.
 unsafe fn tile<T: Real, const R: usize>(operands: Operands<T, T>, to: Sums<T>) {
-    let Operands { rows, stride, panel, steps, .. } = operands;
+    let Operands { rows, panel, steps, .. } = operands;
     // SAFETY: what `Operands` and `Sums` say, which the caller vouches for.
     unsafe {
         let mut sums = first_sums::<T, R>(to);
         for k in 0..steps {
             let columns = &*panel.add(k * 2 * LANES).cast::<[T; 2 * LANES]>();
             for (r, sums) in sums.iter_mut().enumerate() {
-                let a = *rows.add(r * stride + k);
+                let a = *rows.add(k * R + r);
                 for (sum, &column) in sums.iter_mut().zip(columns) {
                     *sum = multiply_add(a, column, *sum);
                 }
@@ -42,14 +42,14 @@ unsafe fn tile<T: Real, const R: usize>(operands: Operands<T, T>, to: Sums<T>) {
 /// # Safety
 /// As [`super::kernel::Tile`] says.
 unsafe fn tile_bf16<const R: usize>(operands: Operands<u32, u32>, to: Sums<f32>) {
-    let Operands { rows, stride, panel, steps, .. } = operands;
+    let Operands { rows, panel, steps, .. } = operands;
     // SAFETY: what `Operands` and `Sums` say, which the caller vouches for.
     unsafe {
         let mut sums = first_sums::<f32, R>(to);
         for k in 0..steps {
             let columns = &*panel.add(k * 2 * LANES).cast::<[u32; 2 * LANES]>();
             for (r, sums) in sums.iter_mut().enumerate() {
-                let [a0, a1] = unpair(*rows.add(r * stride + k));
+                let [a0, a1] = unpair(*rows.add(k * R + r));
                 for (sum, &column) in sums.iter_mut().zip(columns) {
                     let [b0, b1] = unpair(column);
                     *sum = multiply_add(a1, b1, multiply_add(a0, b0, *sum));
@@ -92,6 +92,10 @@ impl<T: Real> Kernel for Portable<T> {
     const DEPTH: usize = 1;
     const TILES: &'static [Tile<Self>] = &[tile::<T, 1>, tile::<T, 2>, tile::<T, 3>, tile::<T, 4>];
 
+    fn vectorized<W: Work>(work: W) -> W::Output {
+        work.run()
+    }
+
     #[inline(always)]
     fn row(values: [T; 2]) -> T {
         values[0]
@@ -110,6 +114,10 @@ impl Kernel for PortableBf16 {
     const LANES: usize = LANES;
     const DEPTH: usize = 2;
     const TILES: &'static [Tile<Self>] = &[tile_bf16::<1>, tile_bf16::<2>, tile_bf16::<3>, tile_bf16::<4>];
+
+    fn vectorized<W: Work>(work: W) -> W::Output {
+        work.run()
+    }
 
     #[inline(always)]
     fn row(values: [f32; 2]) -> u32 {

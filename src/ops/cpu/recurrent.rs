@@ -1,12 +1,19 @@
 //! What the recurrences share: weights in panels for every sublayer, operands that all threads read while the next
 //! ones are written, and tiles whose sums are used before they leave the cache.
 
-use super::kernel::{Kernel, MOST_COLUMNS, MOST_ROWS, Operands, Sums, tiles};
+use super::kernel::{Kernel, Operands, Sums, Tiling, even_part};
 use super::panels::{View, pack_half};
 use super::shared::Shared;
 use super::team::{self, Member};
 use super::workspace::{self, Buffer};
+use num_traits::Zero;
 use std::ops::Range;
+
+/// Bytes of a panel that stay in a core's nearest cache while the lanes' tiles pass.
+const NEAR: usize = 14 << 10;
+
+/// Panels that are multiplied with one part of the operands while that is in a core's own cache.
+pub(super) const GROUP: usize = 4;
 
 /// Weights of every sublayer, packed; in a panel, a vector of columns of one matrix beside a vector of another's.
 pub(super) struct Weights<K: Kernel> {
@@ -52,9 +59,14 @@ impl<K: Kernel> Weights<K> {
         &self.panels[(sublayer * self.count + panel) * len..][..len]
     }
 
-    /// Multiplies `lanes` rows of operands with this member's panels of a sublayer, and hands each tile's sums to
-    /// `finish`: the panel, the rows, and for each row `K::columns()` sums. The panel after it is fetched meanwhile,
-    /// the first one of sublayer `then` after the last.
+    /// Room for the sums of [`Weights::multiply`].
+    pub(super) fn sums(&self, lanes: usize) -> Vec<K::Element> {
+        vec![K::Element::default(); GROUP * lanes * K::columns()]
+    }
+
+    /// Multiplies `lanes` rows of operands with this member's panels of a sublayer, and hands each panel's sums to
+    /// `finish`, `lanes × K::columns()` of them. The panels after them are fetched meanwhile, the first ones of
+    /// sublayer `then` at the end.
     pub(super) fn multiply(
         &self,
         sublayer: usize,
@@ -62,50 +74,121 @@ impl<K: Kernel> Weights<K> {
         operands: &[K::Row],
         lanes: usize,
         member: Member<'_>,
-        mut finish: impl FnMut(usize, Range<usize>, &[K::Element]),
+        sums: &mut [K::Element],
+        mut finish: impl FnMut(usize, &[K::Element]),
     ) {
-        let mut sums = [K::Element::default(); MOST_ROWS * MOST_COLUMNS];
-        let own = member.share(self.count);
-        for panel in own.clone() {
-            let columns = self.panel(sublayer, panel);
-            let next = if panel + 1 < own.end {
-                self.panel(sublayer, panel + 1)
-            } else {
-                self.panel(then, own.start)
-            };
-            let parts = tiles(lanes, K::TILES.len());
-            let advance = size_of_val(columns) / self.steps.max(1) / parts.len();
-            for (index, rows) in parts.enumerate() {
-                let operands = &operands[rows.start * self.steps..rows.end * self.steps];
-                let operands = Operands {
-                    rows: operands.as_ptr(),
-                    stride: self.steps,
-                    panel: columns.as_ptr(),
-                    steps: self.steps,
-                    ahead: next.as_ptr().cast::<u8>().wrapping_add(index * advance * self.steps),
-                    advance,
-                };
-                let to = Sums { out: sums.as_mut_ptr(), stride: K::columns(), add: false };
-                // SAFETY: `with_kernel` chose a kernel that the processor has; the slices are as long as wanted.
-                unsafe { K::TILES[rows.len() - 1](operands, to) };
-                finish(panel, rows, &sums);
+        let (own, len) = (member.share(self.count), lanes * K::columns());
+        let block = even_part(self.steps, NEAR / (K::columns() * size_of::<K::Column>()));
+        for start in own.clone().step_by(GROUP) {
+            let group = start..own.end.min(start + GROUP);
+            for first in (0..self.steps).step_by(block) {
+                let steps = first..self.steps.min(first + block);
+                for (panel, sums) in group.clone().zip(sums.chunks_exact_mut(len)) {
+                    let next = if panel + GROUP < own.end {
+                        self.panel(sublayer, panel + GROUP)
+                    } else {
+                        self.panel(then, own.start + panel % GROUP % own.len())
+                    };
+                    let both = [self.panel(sublayer, panel), next]
+                        .map(|panel| &panel[steps.start * K::columns()..steps.end * K::columns()]);
+                    self.block(operands, both, steps.clone(), lanes, sums);
+                }
             }
+            for (panel, sums) in group.zip(sums.chunks_exact(len)) {
+                finish(panel, sums);
+            }
+        }
+    }
+
+    /// One panel's part that stays near while all lanes' tiles pass, `next` is brought nearer; `steps` is where.
+    #[inline(always)]
+    fn block(
+        &self,
+        operands: &[K::Row],
+        [columns, next]: [&[K::Column]; 2],
+        steps: Range<usize>,
+        lanes: usize,
+        sums: &mut [K::Element],
+    ) {
+        let tiling = Tiling::new::<K>(lanes);
+        let advance = K::columns() * size_of::<K::Column>() / tiling.count;
+        for (index, rows) in (0..tiling.count).map(|index| (index, tiling.tile(index))) {
+            let start = rows.start * self.steps + steps.start * rows.len();
+            let operands = &operands[start..start + steps.len() * rows.len()];
+            let sums = &mut sums[rows.start * K::columns()..rows.end * K::columns()];
+            let operands = Operands {
+                rows: operands.as_ptr(),
+                panel: columns.as_ptr(),
+                steps: steps.len(),
+                ahead: next.as_ptr().cast::<u8>().wrapping_add(index * advance * steps.len()),
+                advance,
+            };
+            let to = Sums { out: sums.as_mut_ptr(), stride: K::columns(), add: steps.start > 0 };
+            // SAFETY: `with_kernel` chose a kernel that the processor has; the slices are as long as wanted.
+            unsafe { K::TILES[rows.len() - 1](operands, to) };
         }
     }
 }
 
-/// Rows of operands for the products of one sublayer step, and room for the next one's.
+/// Operands of the lanes for the products of one sublayer step, and room for the next one's.
 pub(super) struct Turns<K: Kernel> {
     buffers: [Buffer<K::Row>; 2],
+    steps: usize,
+    lanes: usize,
 }
 
 impl<K: Kernel> Turns<K> {
-    /// `len` operands each.
-    pub(super) fn new(len: usize) -> Self {
-        Self { buffers: [workspace::take(len), workspace::take(len)] }
+    /// For `lanes` rows of `steps` operands.
+    pub(super) fn new(lanes: usize, steps: usize) -> Self {
+        Self { buffers: [0, 1].map(|_| workspace::take(lanes * steps)), steps, lanes }
     }
 
-    pub(super) fn shared(&mut self) -> [Shared<'_, K::Row>; 2] {
-        self.buffers.each_mut().map(|buffer| Shared::new(buffer))
+    pub(super) fn shared(&mut self) -> SharedTurns<'_, K> {
+        let tiling = Tiling::new::<K>(self.lanes);
+        SharedTurns { buffers: self.buffers.each_mut().map(|buffer| Shared::new(buffer)), steps: self.steps, tiling }
+    }
+}
+
+/// [`Turns`] as all members see them.
+pub(super) struct SharedTurns<'a, K: Kernel> {
+    buffers: [Shared<'a, K::Row>; 2],
+    steps: usize,
+    /// How the lanes are cut.
+    pub(super) tiling: Tiling,
+}
+
+impl<K: Kernel> SharedTurns<'_, K> {
+    /// What was written for turn number `turn`.
+    ///
+    /// # Safety
+    /// All members have met since it was written, and meet again before it is overwritten.
+    pub(super) unsafe fn read(&self, turn: usize) -> &[K::Row] {
+        // SAFETY: as the caller vouches.
+        unsafe { self.buffers[turn % 2].read(0, self.tiling.rows() * self.steps) }
+    }
+
+    /// Writes `values`, each after `change`, as a lane's operands from step `step` on.
+    ///
+    /// # Safety
+    /// No other member writes these steps of any lane of the same tile.
+    #[inline(always)]
+    pub(super) unsafe fn write(
+        &self,
+        turn: usize,
+        tile: &Range<usize>,
+        lane: usize,
+        step: usize,
+        values: &[K::Element],
+        change: impl Fn(K::Element, usize) -> K::Element,
+    ) {
+        let start = tile.start * self.steps + step * tile.len();
+        // SAFETY: as the caller vouches.
+        let operands = unsafe { self.buffers[turn % 2].part(start, K::steps(values.len()) * tile.len()) };
+        let zero = K::Element::zero();
+        for (step, operand) in operands[lane - tile.start..].iter_mut().step_by(tile.len()).enumerate() {
+            let i = step * K::DEPTH;
+            let second = if K::DEPTH == 2 && i + 1 < values.len() { change(values[i + 1], i + 1) } else { zero };
+            *operand = K::row([change(values[i], i), second]);
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! AVX2 has 16 registers: 6 rows × 2 vectors of sums, two of columns and one of a row. AVX-512 has 32: 12 rows.
 
-use super::kernel::{Kernel, Operands, Sums, Tile, pair, round_to_bf16};
+use super::kernel::{Kernel, Operands, Sums, Tile, Work, pair, round_to_bf16};
 use std::arch::x86_64::*;
 
 /// f32 by AVX2 and FMA.
@@ -29,7 +29,7 @@ macro_rules! tile {
         #[target_feature(enable = $features)]
         unsafe fn $name<const R: usize>(operands: Operands<$row, $column>, to: Sums<f32>) {
             const LINES: usize = 2 * $lanes * size_of::<$column>() / 64;
-            let Operands { rows, stride, mut panel, steps, mut ahead, advance } = operands;
+            let Operands { mut rows, mut panel, steps, mut ahead, advance } = operands;
             // SAFETY: what `Operands` and `Sums` say, which the caller vouches for; a prefetch may name any address.
             unsafe {
                 let mut sums = [[$zero(); 2]; R];
@@ -39,16 +39,17 @@ macro_rules! tile {
                         sums[r] = [$read(out), $read(out.add($lanes))];
                     }
                 }
-                for k in 0..steps {
+                for _ in 0..steps {
                     for line in 0..LINES {
                         _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line).cast());
                     }
                     let columns = [$load(panel), $load(panel.add($lanes))];
                     for r in 0..R {
-                        let row = $splat(rows.add(r * stride + k));
+                        let row = $splat(rows.add(r));
                         sums[r][0] = $add(sums[r][0], row, columns[0]);
                         sums[r][1] = $add(sums[r][1], row, columns[1]);
                     }
+                    rows = rows.add(R);
                     panel = panel.add(2 * $lanes);
                     ahead = ahead.wrapping_add(advance);
                 }
@@ -150,7 +151,7 @@ tile!(
 );
 
 macro_rules! kernel {
-    ($kernel:ty, $lanes:literal, $depth:literal, $tile:ident: $($count:literal)*, $row:ty: $to_row:expr, $column:ty: $to_column:expr) => {
+    ($kernel:ty, $features:literal, $lanes:literal, $depth:literal, $tile:ident: $($count:literal)*, $row:ty: $to_row:expr, $column:ty: $to_column:expr) => {
         impl Kernel for $kernel {
             type Element = f32;
             type Row = $row;
@@ -158,6 +159,15 @@ macro_rules! kernel {
             const LANES: usize = $lanes;
             const DEPTH: usize = $depth;
             const TILES: &'static [Tile<Self>] = &[$($tile::<$count>),*];
+
+            fn vectorized<W: Work>(work: W) -> W::Output {
+                #[target_feature(enable = $features)]
+                fn run<W: Work>(work: W) -> W::Output {
+                    work.run()
+                }
+                // SAFETY: `with_kernel` chose a kernel whose features the processor has.
+                unsafe { run(work) }
+            }
 
             #[inline(always)]
             fn row(values: [f32; 2]) -> $row {
@@ -172,10 +182,10 @@ macro_rules! kernel {
     };
 }
 
-kernel!(Avx2, 8, 1, tile_avx2: 1 2 3 4 5 6, f32: first, f32: first);
-kernel!(Avx2Bf16, 8, 2, tile_avx2_bf16: 1 2 3 4 5, [f32; 2]: rounded, u32: pair);
-kernel!(Avx512, 16, 1, tile_avx512: 1 2 3 4 5 6 7 8 9 10 11 12, f32: first, f32: first);
-kernel!(Avx512Bf16, 16, 2, tile_avx512_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, u32: pair, u32: pair);
+kernel!(Avx2, "avx2,fma", 8, 1, tile_avx2: 1 2 3 4 5 6, f32: first, f32: first);
+kernel!(Avx2Bf16, "avx2,fma", 8, 2, tile_avx2_bf16: 1 2 3 4 5, [f32; 2]: rounded, u32: pair);
+kernel!(Avx512, "avx2,fma,avx512f", 16, 1, tile_avx512: 1 2 3 4 5 6 7 8 9 10 11 12, f32: first, f32: first);
+kernel!(Avx512Bf16, "avx2,fma,avx512f", 16, 2, tile_avx512_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, u32: pair, u32: pair);
 
 #[inline(always)]
 fn first(values: [f32; 2]) -> f32 {
