@@ -151,14 +151,18 @@ impl Output {
 
     /// Nats of each target, `(time, batch)`.
     fn nats(&self, ys: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        let nats = loss::nats(&self.products(ys)?, &self.bias, &targets.flatten_all()?)?;
+        let (ys, flat) = (ys.flatten(0, 1)?, targets.flatten_all()?);
+        let nats = loss::nats(&ys, &self.weight, self.stored(), &self.bias, &flat, self.precision)?;
         Ok(nats.reshape(targets.shape())?)
     }
 
     /// `(time · batch, vocabulary)`, the bias not yet added.
     fn products(&self, ys: &Tensor) -> Result<Tensor> {
-        let stored = if self.tied { Stored::ByOutput } else { Stored::ByInput };
-        linear(&ys.flatten(0, 1)?, &self.weight, stored, self.precision)
+        linear(&ys.flatten(0, 1)?, &self.weight, self.stored(), self.precision)
+    }
+
+    fn stored(&self) -> Stored {
+        if self.tied { Stored::ByOutput } else { Stored::ByInput }
     }
 }
 

@@ -190,7 +190,15 @@ impl<K: Kernel> Forward<'_, K> {
 
     /// `width` units of one lane.
     #[inline(always)]
-    fn unit(&self, place: Place, tile: &Range<usize>, lane: usize, start: usize, width: usize, z: [&[K::Element]; 2]) {
+    fn unit(
+        &self,
+        place: Place,
+        tile: &Range<usize>,
+        lane: usize,
+        start: usize,
+        width: usize,
+        z: [&[K::Element]; 2],
+    ) {
         let Sizes { batch, hidden, depth, time } = self.inputs.sizes;
         let row = |matrix: usize, lane: usize| (matrix * batch + lane) * hidden + start;
         let (bias, x) = (
@@ -230,14 +238,23 @@ impl<K: Kernel> Forward<'_, K> {
 
     /// The masked state as operands of the products to come.
     #[inline(always)]
-    fn write_operands(&self, turn: usize, tile: &Range<usize>, lane: usize, start: usize, state: &[K::Element]) {
+    fn write_operands(
+        &self,
+        turn: usize,
+        tile: &Range<usize>,
+        lane: usize,
+        start: usize,
+        state: &[K::Element],
+    ) {
         let at = lane * self.inputs.sizes.hidden + start;
         let mask = self.inputs.mask.map(|mask| &mask[at..][..state.len()]);
         // SAFETY: this member's units, or tiles before the first product.
         unsafe {
             match mask {
                 None => self.operands.write(turn, tile, lane, start / K::DEPTH, state, |value, _| value),
-                Some(mask) => self.operands.write(turn, tile, lane, start / K::DEPTH, state, |value, i| value * mask[i]),
+                Some(mask) => {
+                    self.operands.write(turn, tile, lane, start / K::DEPTH, state, |value, i| value * mask[i])
+                }
             }
         }
     }

@@ -164,7 +164,15 @@ impl<K: Kernel> Backward<'_, K> {
 
     /// `width` units of one lane.
     #[inline(always)]
-    fn unit(&self, index: usize, tile: &Range<usize>, lane: usize, start: usize, width: usize, sums: &[K::Element]) {
+    fn unit(
+        &self,
+        index: usize,
+        tile: &Range<usize>,
+        lane: usize,
+        start: usize,
+        width: usize,
+        sums: &[K::Element],
+    ) {
         let Sizes { time, batch, depth, hidden } = self.sizes;
         let (step, sublayer) = (index / depth, index % depth);
         let at = lane * hidden + start;
@@ -201,7 +209,15 @@ impl<K: Kernel> Backward<'_, K> {
 
     /// The pre-activations' gradients as operands of the product to come.
     #[inline(always)]
-    fn write_operands(&self, turn: usize, tile: &Range<usize>, lane: usize, start: usize, h: &[K::Element], t: &[K::Element]) {
+    fn write_operands(
+        &self,
+        turn: usize,
+        tile: &Range<usize>,
+        lane: usize,
+        start: usize,
+        h: &[K::Element],
+        t: &[K::Element],
+    ) {
         for (section, values) in [h, t].into_iter().enumerate() {
             let step = section * self.weights.steps / 2 + start / K::DEPTH;
             // SAFETY: this member's units.

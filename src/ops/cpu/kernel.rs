@@ -109,7 +109,6 @@ impl Tiling {
     pub(super) fn tile(&self, index: usize) -> Range<usize> {
         self.rows * index / self.count..self.rows * (index + 1) / self.count
     }
-
 }
 
 /// The size of parts, alike and at most `most`, that `whole` is cut into.

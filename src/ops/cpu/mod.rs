@@ -11,8 +11,9 @@ pub(super) mod panels;
 mod portable;
 mod recurrent;
 mod shared;
+pub(super) mod softmax;
 mod team;
-mod workspace;
+pub(super) mod workspace;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

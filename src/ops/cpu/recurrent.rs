@@ -145,7 +145,11 @@ impl<K: Kernel> Turns<K> {
 
     pub(super) fn shared(&mut self) -> SharedTurns<'_, K> {
         let tiling = Tiling::new::<K>(self.lanes);
-        SharedTurns { buffers: self.buffers.each_mut().map(|buffer| Shared::new(buffer)), steps: self.steps, tiling }
+        SharedTurns {
+            buffers: self.buffers.each_mut().map(|buffer| Shared::new(buffer)),
+            steps: self.steps,
+            tiling,
+        }
     }
 }
 
@@ -187,7 +191,8 @@ impl<K: Kernel> SharedTurns<'_, K> {
         let zero = K::Element::zero();
         for (step, operand) in operands[lane - tile.start..].iter_mut().step_by(tile.len()).enumerate() {
             let i = step * K::DEPTH;
-            let second = if K::DEPTH == 2 && i + 1 < values.len() { change(values[i + 1], i + 1) } else { zero };
+            let second =
+                if K::DEPTH == 2 && i + 1 < values.len() { change(values[i + 1], i + 1) } else { zero };
             *operand = K::row([change(values[i], i), second]);
         }
     }
