@@ -19,15 +19,28 @@ pub trait Cell: Send + Sync {
     fn hidden_size(&self) -> usize;
 }
 
+/// A layer whose weights may change.
+pub trait TrainedCell: Cell {
+    /// The same layer with its weights laid out for their kernels, for as long as they do not change; its history is
+    /// not followed.
+    fn prepared(&self) -> Result<Box<dyn Cell>>;
+}
+
 /// What a model carries from one token to the next: for each layer its parts, `(batch, hidden)` each.
 #[derive(Clone, Debug)]
 pub struct State(pub Vec<Vec<Tensor>>);
 
 impl State {
     /// All zero, for these layers.
-    pub(super) fn zero(cells: &[Box<dyn Cell>], batch: usize, dtype: DType, device: &Device) -> Result<Self> {
+    pub(super) fn zero(
+        cells: &[Box<dyn TrainedCell>],
+        batch: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let part = |cell: &dyn Cell| Ok(Tensor::zeros((batch, cell.hidden_size()), dtype, device)?);
-        let layer = |cell: &dyn Cell| (0..cell.parts()).map(|_| part(cell)).collect::<Result<Vec<_>>>();
+        let layer =
+            |cell: &dyn TrainedCell| (0..cell.parts()).map(|_| part(cell)).collect::<Result<Vec<_>>>();
         Ok(Self(cells.iter().map(|cell| layer(cell.as_ref())).collect::<Result<_>>()?))
     }
 

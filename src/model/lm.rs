@@ -5,14 +5,14 @@
 //! ```
 
 use super::builder::{Builder, Source};
-use super::cell::{Cell, State};
+use super::cell::{Cell, State, TrainedCell};
 use super::core;
 use super::dropout::Masks;
 use super::embedding::Embedding;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
 use crate::error::Result;
-use crate::ops::linear::{Stored, linear};
+use crate::ops::linear::{self, Stored, linear};
 use crate::ops::loss;
 use crate::ops::precision::Precision;
 use crate::ops::recurrence::HiddenMask;
@@ -22,7 +22,7 @@ use candle_core::{Device, Tensor};
 pub struct LanguageModel {
     config: ModelConfig,
     embedding: Embedding,
-    cells: Vec<Box<dyn Cell>>,
+    cells: Vec<Box<dyn TrainedCell>>,
     output: Output,
     precision: Precision,
     device: Device,
@@ -98,35 +98,48 @@ impl LanguageModel {
         state: &State,
         masks: &Masks,
     ) -> Result<(Tensor, State)> {
-        let (ys, state) = self.masked_outputs(self.embedding.forward(tokens)?, state, masks)?;
+        let (ys, state) = self.masked_outputs(tokens, state, masks)?;
         Ok((self.output.nats(&ys, targets)?, state))
     }
 
     /// Logits `(time, batch, vocabulary)`, and the state after the window.
     pub fn logits(&self, tokens: &Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
-        let (ys, state) = self.masked_outputs(self.embedding.forward(tokens)?, state, masks)?;
+        let (ys, state) = self.masked_outputs(tokens, state, masks)?;
         Ok((self.output.logits(&ys)?, state))
     }
 
-    /// For evaluation: the vectors of the whole vocabulary are computed once.
+    /// For evaluation: the vectors of the whole vocabulary are computed once, and every weight is laid out once.
     pub fn evaluator(&self) -> Result<Evaluator<'_>> {
         let table = self.embedding.table(self.config.vocab_size)?.detach();
-        Ok(Evaluator { model: self, embedding: Embedding::Table(table) })
+        let cells = self.cells.iter().map(|cell| cell.prepared()).collect::<Result<_>>()?;
+        let output = linear::Prepared::new(&self.output.weight, self.output.stored(), self.precision)?;
+        Ok(Evaluator { model: self, embedding: Embedding::Table(table), cells, output })
     }
 
     /// What the output layer sees, `(time, batch, hidden)`.
-    fn masked_outputs(&self, embedded: Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
-        let mut xs = masked(embedded, masks.word.as_ref())?;
-        let mut after = Vec::with_capacity(self.cells.len());
-        for (layer, cell) in self.cells.iter().enumerate() {
-            xs = masked(xs, masks.input.get(layer).and_then(Option::as_ref))?;
-            let hidden_mask = masks.hidden.get(layer).unwrap_or(&HiddenMask::None);
-            let (outputs, left) = cell.forward(&xs, &state.0[layer], hidden_mask)?;
-            xs = outputs;
-            after.push(left);
-        }
-        Ok((masked(xs, masks.output.as_ref())?, State(after)))
+    fn masked_outputs(&self, tokens: &Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
+        let cells = self.cells.iter().map(|cell| &**cell as &dyn Cell);
+        masked_outputs(self.embedding.forward(tokens)?, cells, state, masks)
     }
+}
+
+/// What the output layer sees, `(time, batch, hidden)`, of embedded tokens.
+fn masked_outputs<'a>(
+    embedded: Tensor,
+    cells: impl ExactSizeIterator<Item = &'a dyn Cell>,
+    state: &State,
+    masks: &Masks,
+) -> Result<(Tensor, State)> {
+    let mut xs = masked(embedded, masks.word.as_ref())?;
+    let mut after = Vec::with_capacity(cells.len());
+    for (layer, cell) in cells.enumerate() {
+        xs = masked(xs, masks.input.get(layer).and_then(Option::as_ref))?;
+        let hidden_mask = masks.hidden.get(layer).unwrap_or(&HiddenMask::None);
+        let (outputs, left) = cell.forward(&xs, &state.0[layer], hidden_mask)?;
+        xs = outputs;
+        after.push(left);
+    }
+    Ok((masked(xs, masks.output.as_ref())?, State(after)))
 }
 
 impl Output {
@@ -170,6 +183,8 @@ impl Output {
 pub struct Evaluator<'a> {
     model: &'a LanguageModel,
     embedding: Embedding,
+    cells: Vec<Box<dyn Cell>>,
+    output: linear::Prepared,
 }
 
 impl Evaluator<'_> {
@@ -180,8 +195,9 @@ impl Evaluator<'_> {
 
     /// As [`LanguageModel::logits`].
     pub fn logits(&self, tokens: &Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
-        let (ys, state) = self.model.masked_outputs(self.embedding.forward(tokens)?, state, masks)?;
-        Ok((self.model.output.logits(&ys)?, state))
+        let (time, batch) = tokens.dims2()?;
+        let (products, state) = self.products(tokens, state, masks)?;
+        Ok((products.broadcast_add(&self.model.output.bias.detach())?.reshape((time, batch, ()))?, state))
     }
 
     /// As [`LanguageModel::nats`].
@@ -192,8 +208,17 @@ impl Evaluator<'_> {
         state: &State,
         masks: &Masks,
     ) -> Result<(Tensor, State)> {
-        let (ys, state) = self.model.masked_outputs(self.embedding.forward(tokens)?, state, masks)?;
-        Ok((self.model.output.nats(&ys, targets)?, state))
+        let (products, state) = self.products(tokens, state, masks)?;
+        let bias = self.model.output.bias.detach();
+        let nats = loss::nats_of_products(&products, &bias, &targets.flatten_all()?)?;
+        Ok((nats.reshape(targets.shape())?, state))
+    }
+
+    /// `(time · batch, vocabulary)`, the bias not yet added, and the state after the window.
+    fn products(&self, tokens: &Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
+        let cells = self.cells.iter().map(|cell| &**cell);
+        let (ys, state) = masked_outputs(self.embedding.forward(tokens)?, cells, state, masks)?;
+        Ok((self.output.forward(&ys.flatten(0, 1)?)?, state))
     }
 }
 

@@ -9,7 +9,7 @@
 //! columns of i, o, f, g in this order.
 
 use super::builder::Builder;
-use super::cell::Cell;
+use super::cell::{Cell, TrainedCell};
 use crate::config::model::LstmConfig;
 use crate::error::Result;
 use crate::ops::linear::{Stored, linear};
@@ -18,6 +18,7 @@ use crate::ops::recurrence::HiddenMask;
 use candle_core::Tensor;
 use candle_nn::ops::sigmoid;
 
+#[derive(Clone)]
 pub(super) struct Lstm {
     input: Tensor,
     input_bias: Tensor,
@@ -78,5 +79,11 @@ impl Cell for Lstm {
 
     fn hidden_size(&self) -> usize {
         self.hidden_size
+    }
+}
+
+impl TrainedCell for Lstm {
+    fn prepared(&self) -> Result<Box<dyn Cell>> {
+        Ok(Box::new(self.clone()))
     }
 }

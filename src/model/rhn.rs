@@ -10,10 +10,10 @@
 //! columns of H, then of T.
 
 use super::builder::Builder;
-use super::cell::Cell;
+use super::cell::{Cell, TrainedCell};
 use crate::config::model::RhnConfig;
 use crate::error::Result;
-use crate::ops::linear::{Stored, linear};
+use crate::ops::linear::{self, Stored, linear};
 use crate::ops::precision::Precision;
 use crate::ops::recurrence::{self, HiddenMask};
 use candle_core::Tensor;
@@ -55,8 +55,7 @@ impl Cell for Rhn {
         let projected = projected.reshape((time, batch, 2 * self.hidden_size))?;
         let outputs =
             recurrence::rhn(&projected, &self.recurrent, &self.bias, &state[0], mask, self.precision)?;
-        let last = outputs.get(time - 1)?;
-        Ok((outputs, vec![last]))
+        with_last(outputs)
     }
 
     fn parts(&self) -> usize {
@@ -66,4 +65,44 @@ impl Cell for Rhn {
     fn hidden_size(&self) -> usize {
         self.hidden_size
     }
+}
+
+impl TrainedCell for Rhn {
+    fn prepared(&self) -> Result<Box<dyn Cell>> {
+        Ok(Box::new(PreparedRhn {
+            input: linear::Prepared::new(&self.input, Stored::ByInput, self.precision)?,
+            recurrence: recurrence::Prepared::new(&self.recurrent, &self.bias, self.precision)?,
+            hidden_size: self.hidden_size,
+        }))
+    }
+}
+
+/// The layer for evaluation.
+struct PreparedRhn {
+    input: linear::Prepared,
+    recurrence: recurrence::Prepared,
+    hidden_size: usize,
+}
+
+impl Cell for PreparedRhn {
+    fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
+        let (time, batch, _) = xs.dims3()?;
+        let projected =
+            self.input.forward(&xs.flatten(0, 1)?)?.reshape((time, batch, 2 * self.hidden_size))?;
+        with_last(self.recurrence.forward(&projected, &state[0], mask)?)
+    }
+
+    fn parts(&self) -> usize {
+        1
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+}
+
+/// Outputs `(time, batch, hidden)`, and the state after the last.
+fn with_last(outputs: Tensor) -> Result<(Tensor, Vec<Tensor>)> {
+    let last = outputs.get(outputs.dim(0)? - 1)?;
+    Ok((outputs, vec![last]))
 }

@@ -1,5 +1,6 @@
 //! A product with weights, by the kernels of [`super::cpu`], and its gradient.
 
+use super::cpu::dense::{self, Dense};
 use super::cpu::dispatch::Computed;
 use super::cpu::gemm::{Target, product};
 use super::cpu::panels::View;
@@ -27,6 +28,73 @@ pub fn linear(xs: &Tensor, weight: &Tensor, stored: Stored, precision: Precision
         Stored::ByInput => xs.matmul(weight)?,
         Stored::ByOutput => xs.matmul(&weight.t()?)?,
     })
+}
+
+/// A weight that does not change while this exists, laid out for its kernel.
+pub struct Prepared {
+    packed: Packed,
+    output: usize,
+}
+
+enum Packed {
+    F32(Box<dyn Dense<f32>>),
+    F64(Box<dyn Dense<f64>>),
+    /// Elsewhere than on the CPU: as it was.
+    Plain {
+        weight: Tensor,
+        stored: Stored,
+        precision: Precision,
+    },
+}
+
+impl Prepared {
+    /// Packs `weight`, which is as `stored` says.
+    pub fn new(weight: &Tensor, stored: Stored, precision: Precision) -> Result<Self> {
+        let (first, second) = weight.dims2()?;
+        let output = if stored == Stored::ByInput { second } else { first };
+        let weight = weight.contiguous()?.detach();
+        let pack = Pack { weight: &weight, stored, bf16: precision.rounds() };
+        let packed = match (weight.device().is_cpu(), weight.dtype()) {
+            (true, DType::F32) => Packed::F32(pack.run()?),
+            (true, DType::F64) => Packed::F64(pack.run()?),
+            _ => Packed::Plain { weight, stored, precision },
+        };
+        Ok(Self { packed, output })
+    }
+
+    /// `xs W`: `(rows, input)` to `(rows, output)`; its history is not followed.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let (rows, _) = xs.dims2()?;
+        let xs = xs.contiguous()?;
+        macro_rules! run {
+            ($dense:expr) => {{
+                let out = real::with_elements(&xs, |xs| Ok($dense.multiply(xs, rows)))?;
+                Ok(Tensor::from_vec(out, (rows, self.output), xs.device())?)
+            }};
+        }
+        match &self.packed {
+            Packed::F32(dense) => run!(dense),
+            Packed::F64(dense) => run!(dense),
+            Packed::Plain { weight, stored, precision } => linear(&xs, weight, *stored, *precision),
+        }
+    }
+}
+
+struct Pack<'a> {
+    weight: &'a Tensor,
+    stored: Stored,
+    bf16: bool,
+}
+
+impl Pack<'_> {
+    fn run<T: Computed>(&self) -> CandleResult<Box<dyn Dense<T>>> {
+        let (first, second) = self.weight.dims2()?;
+        real::with_elements::<T, _>(self.weight, |weight| {
+            let view = View::new(weight, first, second);
+            let view = if self.stored == Stored::ByInput { view } else { view.t() };
+            Ok(dense::pack(view, self.bf16))
+        })
+    }
 }
 
 struct Linear {
@@ -147,7 +215,7 @@ impl CustomOp2 for Linear {
 
 #[cfg(test)]
 mod tests {
-    use super::{Precision, Stored, linear};
+    use super::{Precision, Prepared, Stored, linear};
     use candle_core::{Device, Tensor, Var};
 
     fn counted(rows: usize, columns: usize, scale: f64) -> Var {
@@ -173,6 +241,22 @@ mod tests {
                 run(linear(&xs, &weight, stored, Precision::F64).unwrap()),
                 run(xs.matmul(&plain).unwrap())
             );
+        }
+    }
+
+    #[test]
+    fn a_prepared_weight_gives_the_same_products() {
+        for stored in [Stored::ByInput, Stored::ByOutput] {
+            for (rows, input, output) in [(1, 5, 37), (7, 33, 4), (20, 830, 50)] {
+                let xs = counted(rows, input, 0.5);
+                let by_input = stored == Stored::ByInput;
+                let weight =
+                    if by_input { counted(input, output, 0.25) } else { counted(output, input, 0.25) };
+                let flat = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                let wanted = flat(linear(&xs, &weight, stored, Precision::F64).unwrap());
+                let prepared = Prepared::new(&weight, stored, Precision::F64).unwrap();
+                assert_eq!(flat(prepared.forward(&xs).unwrap()), wanted); // sums of quarters are exact
+            }
         }
     }
 

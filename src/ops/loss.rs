@@ -39,6 +39,39 @@ pub fn nats(
     nats_in_parts(ys, weight, stored, bias, targets, precision, LOGITS, tracked)
 }
 
+/// `−ln softmax(products + bias)[target]` of each row of products that exist; their history is not followed.
+pub fn nats_of_products(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    if !(products.device().is_cpu() && matches!(products.dtype(), DType::F32 | DType::F64)) {
+        return reference::nats(products, bias, targets);
+    }
+    let ((rows, vocabulary), targets) = (products.dims2()?, targets.to_vec1::<u32>()?);
+    check_targets(&targets, rows, vocabulary)?;
+    macro_rules! run {
+        ($t:ty) => {{
+            let mut nats = vec![0.0 as $t; rows];
+            real::with_elements::<$t, _>(products, |logits| {
+                real::with_elements::<$t, _>(bias, |bias| {
+                    let work = Forward { logits, bias, targets: &targets, nats: &mut nats };
+                    <$t>::with_kernel(false, work);
+                    Ok(())
+                })
+            })?;
+            Ok(Tensor::from_vec(nats, rows, products.device())?)
+        }};
+    }
+    if products.dtype() == DType::F64 { run!(f64) } else { run!(f32) }
+}
+
+fn check_targets(targets: &[u32], rows: usize, vocabulary: usize) -> CandleResult<()> {
+    if let Some(target) = targets.iter().find(|&&target| target as usize >= vocabulary) {
+        candle_core::bail!("target {target} is not below the vocabulary's size {vocabulary}");
+    }
+    if targets.len() != rows {
+        candle_core::bail!("{} targets for {rows} rows", targets.len());
+    }
+    Ok(())
+}
+
 #[expect(clippy::too_many_arguments, reason = "those of `nats`, and two that tests choose")]
 fn nats_in_parts(
     ys: &Tensor,
@@ -210,11 +243,12 @@ impl CustomOp3 for Nats {
     ) -> CandleResult<(CpuStorage, Shape)> {
         let (rows, hidden) = ys_layout.shape().dims2()?;
         let vocabulary = bias_layout.shape().dims1()?;
-        if let Some(target) = self.targets.iter().find(|&&target| target as usize >= vocabulary) {
-            candle_core::bail!("target {target} is not below the vocabulary's size {vocabulary}");
-        }
-        if self.targets.len() != rows || weight_layout.shape().elem_count() != hidden * vocabulary {
-            candle_core::bail!("{rows} rows of {hidden}, {} targets, {vocabulary} types", self.targets.len());
+        check_targets(&self.targets, rows, vocabulary)?;
+        if weight_layout.shape().elem_count() != hidden * vocabulary {
+            candle_core::bail!(
+                "a weight of {:?} for {hidden} units and {vocabulary} types",
+                weight_layout.dims()
+            );
         }
         macro_rules! run {
             ($kind:ident) => {{

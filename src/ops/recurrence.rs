@@ -47,6 +47,100 @@ pub fn rhn(
     Ok(projected.contiguous()?.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?)
 }
 
+/// Recurrent weights that do not change while this exists, laid out for their kernel.
+pub struct Prepared {
+    packed: Packs,
+    recurrent: Tensor,
+    bias: Tensor,
+}
+
+enum Packs {
+    F32(Box<dyn Recurrence<f32>>),
+    F64(Box<dyn Recurrence<f64>>),
+    /// Elsewhere than on the CPU.
+    None,
+}
+
+impl Prepared {
+    /// Packs the weights; shapes as in [`rhn`].
+    pub fn new(recurrent: &Tensor, bias: &Tensor, precision: Precision) -> Result<Self> {
+        let (depth, hidden, _) = recurrent.dims3()?;
+        let (recurrent, bias) = (recurrent.contiguous()?.detach(), bias.contiguous()?.detach());
+        macro_rules! pack {
+            ($kind:ident, $t:ty) => {
+                Packs::$kind(real::with_elements::<$t, _>(&recurrent, |recurrent| {
+                    Ok(<$t>::with_kernel(precision.rounds(), Pack { recurrent, depth, hidden }))
+                })?)
+            };
+        }
+        let packed = match (recurrent.device().is_cpu(), recurrent.dtype()) {
+            (true, DType::F32) => pack!(F32, f32),
+            (true, DType::F64) => pack!(F64, f64),
+            _ => Packs::None,
+        };
+        Ok(Self { packed, recurrent, bias })
+    }
+
+    /// As [`rhn`]; the history is not followed.
+    pub fn forward(&self, projected: &Tensor, state: &Tensor, mask: &HiddenMask) -> Result<Tensor> {
+        let (time, batch, _) = projected.dims3()?;
+        let (depth, hidden, _) = self.recurrent.dims3()?;
+        let sizes = Sizes { time, batch, depth, hidden };
+        macro_rules! run {
+            ($packed:expr, $t:ty) => {{
+                let mask = match mask {
+                    HiddenMask::None => None,
+                    HiddenMask::Shared(mask) => Some(mask.flatten_all()?.to_vec1::<$t>()?),
+                    HiddenMask::Separate { .. } => return self.plain(projected, state, mask),
+                };
+                let (projected, state) = (projected.contiguous()?, state.contiguous()?);
+                let outputs = real::with_elements::<$t, _>(&projected, |projected| {
+                    real::with_elements::<$t, _>(&self.bias, |bias| {
+                        real::with_elements::<$t, _>(&state, |state| {
+                            Ok($packed.run(&Inputs { projected, bias, state, mask: mask.as_deref(), sizes }))
+                        })
+                    })
+                })?;
+                Ok(Tensor::from_vec(outputs, (time, batch, hidden), projected.device())?)
+            }};
+        }
+        match &self.packed {
+            Packs::F32(packed) => run!(packed, f32),
+            Packs::F64(packed) => run!(packed, f64),
+            Packs::None => self.plain(projected, state, mask),
+        }
+    }
+
+    fn plain(&self, projected: &Tensor, state: &Tensor, mask: &HiddenMask) -> Result<Tensor> {
+        reference::rhn(projected, &self.recurrent, &self.bias, state, mask)
+    }
+}
+
+/// Packed weights of some kernel.
+trait Recurrence<T>: Send + Sync {
+    fn run(&self, inputs: &Inputs<'_, T>) -> Vec<T>;
+}
+
+impl<K: Kernel> Recurrence<K::Element> for Packed<K> {
+    fn run(&self, inputs: &Inputs<'_, K::Element>) -> Vec<K::Element> {
+        forward(self, inputs, false).0
+    }
+}
+
+struct Pack<'a, T> {
+    recurrent: &'a [T],
+    depth: usize,
+    hidden: usize,
+}
+
+impl<T: Real> WithKernel<T> for Pack<'_, T> {
+    type Output = Box<dyn Recurrence<T>>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        Box::new(Packed::<K>::new(self.recurrent, self.depth, self.hidden))
+    }
+}
+
 /// The candle operation; what its backward pass needs stays inside it.
 struct Rhn {
     state: Tensor,

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "vector instructions, and threads that write disjoint parts of one buffer")]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+pub(super) mod dense;
 pub(super) mod dispatch;
 pub(super) mod gemm;
 pub(super) mod highway;

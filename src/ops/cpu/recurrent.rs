@@ -171,6 +171,15 @@ impl<K: Kernel> SharedTurns<'_, K> {
         unsafe { self.buffers[turn % 2].read(0, self.tiling.rows() * self.steps) }
     }
 
+    /// Room for all operands of a tile.
+    ///
+    /// # Safety
+    /// No other member touches the tile until all meet.
+    pub(super) unsafe fn tile(&self, turn: usize, tile: &Range<usize>) -> &mut [K::Row] {
+        // SAFETY: as the caller vouches.
+        unsafe { self.buffers[turn % 2].part(tile.start * self.steps, tile.len() * self.steps) }
+    }
+
     /// Writes `values`, each after `change`, as a lane's operands from step `step` on.
     ///
     /// # Safety

@@ -1,0 +1,71 @@
+//! A product with weights that do not change: packed once, fast for a single row as for many.
+
+use super::dispatch::{Computed, WithKernel};
+use super::kernel::Kernel;
+use super::panels::{View, pack_tile};
+use super::recurrent::{Turns, Weights};
+use super::shared::Shared;
+use super::team;
+
+/// `xs W` for rows of `xs`.
+pub(in super::super) trait Dense<T>: Send + Sync {
+    /// `(rows, input)` to `(rows, output)`, both row-major.
+    fn multiply(&self, xs: &[T], rows: usize) -> Vec<T>;
+}
+
+/// Packs `weight`, input × output.
+pub(in super::super) fn pack<T: Computed>(weight: View<'_, T>, bf16: bool) -> Box<dyn Dense<T>> {
+    T::with_kernel(bf16, Pack(weight))
+}
+
+struct Pack<'a, T>(View<'a, T>);
+
+impl<T: Computed> WithKernel<T> for Pack<'_, T> {
+    type Output = Box<dyn Dense<T>>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        let Self(weight) = self;
+        let part = |_sublayer: usize, panel: usize, _section: usize, half: usize| {
+            let start = (panel * K::columns() + half * K::LANES).min(weight.columns);
+            weight.columns(start, K::LANES.min(weight.columns - start))
+        };
+        let count = weight.columns.div_ceil(K::columns());
+        let weights = Weights::<K>::pack(1, count, &[weight.rows], part);
+        Box::new(Packed { weights, input: weight.rows, output: weight.columns })
+    }
+}
+
+struct Packed<K: Kernel> {
+    weights: Weights<K>,
+    input: usize,
+    output: usize,
+}
+
+impl<K: Kernel> Dense<K::Element> for Packed<K> {
+    fn multiply(&self, xs: &[K::Element], rows: usize) -> Vec<K::Element> {
+        let mut out = vec![K::Element::default(); rows * self.output];
+        let mut operands = Turns::<K>::new(rows, self.weights.steps);
+        let (operands, target, xs) =
+            (operands.shared(), Shared::new(&mut out), View::new(xs, rows, self.input));
+        team::run(|member| {
+            let (mut sums, tiling) = (self.weights.sums(rows), operands.tiling);
+            for tile in member.share(tiling.count).map(|index| tiling.tile(index)) {
+                // SAFETY: members' tiles are disjoint, and all meet before they are read.
+                let packed = unsafe { operands.tile(0, &tile) };
+                pack_tile::<K>(packed, xs.rows(tile.start, tile.len()));
+            }
+            member.meet();
+            // SAFETY: the members have met, and nobody writes them again.
+            let read = unsafe { operands.read(0) };
+            self.weights.multiply(0, 0, read, rows, member, &mut sums, |panel, sums| {
+                let start = panel * K::columns();
+                let width = K::columns().min(self.output - start);
+                for (row, sums) in sums.chunks_exact(K::columns()).enumerate() {
+                    // SAFETY: members' panels are disjoint.
+                    unsafe { target.part(row * self.output + start, width) }.copy_from_slice(&sums[..width]);
+                }
+            });
+        });
+        out
+    }
+}
