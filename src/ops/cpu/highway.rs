@@ -4,13 +4,12 @@
 //! highway update of these units needs. Threads own units; they meet once a sublayer step.
 
 use super::super::real::{Real, sigmoid};
-use super::kernel::{Kernel, MOST_COLUMNS, Work};
+use super::kernel::{Kernel, Work};
 use super::panels::View;
-use super::recurrent::{GROUP, SharedTurns, Turns, Weights};
+use super::recurrent::{CHUNK, Chunk, GROUP, SharedTurns, Turns, Weights, load, store, sum};
 use super::shared::Shared;
 use super::team::{self, Member};
 use super::workspace::{self, Buffer};
-use num_traits::Zero;
 use std::ops::Range;
 
 /// Sizes of a window.
@@ -31,15 +30,33 @@ pub(in super::super) struct Inputs<'a, T> {
     pub(in super::super) sizes: Sizes,
 }
 
-/// Values of every sublayer step, for the backward pass; the sublayer is the outermost index, so that each has one
-/// matrix a window.
+/// Values of every sublayer step, for the backward pass, laid out as [`Layout`] says.
 pub(in super::super) struct Record<T: Real> {
     pub(super) sizes: Sizes,
     pub(super) mask: Option<Vec<T>>,
-    /// `(depth, time, batch, hidden)`: the state that enters the sublayer.
+    pub(super) layout: Layout,
+    /// The state that enters each sublayer step: a vector of units.
     pub(super) states: Buffer<T>,
-    /// `(depth, time, batch, 2 hidden)`: h, then t.
+    /// h, then t: two vectors.
     pub(super) gates: Buffer<T>,
+}
+
+/// Where values of units are kept: a vector of units together, for these all lanes of all steps in order, then the
+/// next units, then the next sublayer. So a panel's values of a step lie side by side, whatever the sizes are.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    /// Vectors that cover the units.
+    pub(super) vectors: usize,
+    /// Lanes of all steps.
+    pub(super) rows: usize,
+}
+
+impl Layout {
+    /// The place of a vector, in vectors.
+    #[inline(always)]
+    pub(super) fn vector(&self, sublayer: usize, vector: usize, row: usize) -> usize {
+        (sublayer * self.vectors + vector) * self.rows + row
+    }
 }
 
 /// The recurrent weights `(depth, hidden, 2 hidden)` packed for [`forward`].
@@ -65,16 +82,17 @@ pub(in super::super) fn forward<K: Kernel>(
     records: bool,
 ) -> (Vec<K::Element>, Option<Record<K::Element>>) {
     let Sizes { time, batch, depth, hidden } = inputs.sizes;
-    let state_len = batch * hidden;
-    let slots = if records { depth * time } else { 2 };
-    let mut states = workspace::take::<K::Element>(slots * state_len);
-    let mut gates = workspace::take::<K::Element>(if records { 2 * slots * state_len } else { 0 });
-    let mut outputs = vec![K::Element::default(); time * state_len];
+    let (slots, steps) = if records { (depth, time) } else { (2, 1) };
+    let layout = Layout { vectors: weights.0.count, rows: steps * batch };
+    let len = layout.vector(slots, 0, 0) * K::LANES;
+    let mut states = workspace::take::<K::Element>(len);
+    let mut gates = workspace::take::<K::Element>(if records { 2 * len } else { 0 });
+    let mut outputs = vec![K::Element::default(); time * batch * hidden];
     let mut turns = Turns::<K>::new(batch, weights.0.steps);
-    states[..state_len].copy_from_slice(inputs.state); // slot 0: sublayer 0 of step 0
     let pass = Forward::<K> {
         weights: &weights.0,
         inputs,
+        layout,
         states: Shared::new(&mut states),
         gates: records.then(|| Shared::new(&mut gates)),
         outputs: Shared::new(&mut outputs),
@@ -82,13 +100,14 @@ pub(in super::super) fn forward<K: Kernel>(
     };
     team::run(|member| pass.run(member));
     let mask = inputs.mask.map(<[_]>::to_vec);
-    let record = records.then(|| Record { sizes: inputs.sizes, mask, states, gates });
+    let record = records.then(|| Record { sizes: inputs.sizes, mask, layout, states, gates });
     (outputs, record)
 }
 
 struct Forward<'a, K: Kernel> {
     weights: &'a Weights<K>,
     inputs: &'a Inputs<'a, K::Element>,
+    layout: Layout,
     states: Shared<'a, K::Element>,
     gates: Option<Shared<'a, K::Element>>,
     outputs: Shared<'a, K::Element>,
@@ -125,7 +144,7 @@ impl<K: Kernel> Forward<'_, K> {
     fn run(&self, member: Member<'_>) {
         let Sizes { time, batch, depth, .. } = self.inputs.sizes;
         let mut sums = self.weights.sums(batch);
-        self.first_operands(member);
+        self.first_state(member);
         member.meet();
         for index in 0..time * depth {
             let place = Place { step: index / depth, sublayer: index % depth, index };
@@ -144,30 +163,34 @@ impl<K: Kernel> Forward<'_, K> {
         }
     }
 
-    /// The first state's operands.
-    fn first_operands(&self, member: Member<'_>) {
+    /// The state that enters the window, and its operands.
+    fn first_state(&self, member: Member<'_>) {
         let (hidden, tiling) = (self.inputs.sizes.hidden, self.operands.tiling);
         for tile in member.share(tiling.count).map(|index| tiling.tile(index)) {
             for lane in tile.clone() {
-                self.write_operands(0, &tile, lane, 0, &self.inputs.state[lane * hidden..][..hidden]);
+                for start in (0..hidden).step_by(CHUNK) {
+                    let width = CHUNK.min(hidden - start);
+                    let state = load(self.inputs.state, lane * hidden + start, width);
+                    let at = self.layout.vector(0, start / K::LANES, lane) * K::LANES + start % K::LANES;
+                    // SAFETY: members' tiles are disjoint, and all meet before they are read.
+                    store(unsafe { self.states.part(at, CHUNK) }, &state);
+                    self.write_operands(0, &tile, lane, start, width, state);
+                }
             }
         }
     }
 
-    /// A tile's units: gates, the state that leaves the sublayer, and the next product's operands.
+    /// A panel's units: gates, the state that leaves the sublayer, and the next product's operands.
     #[inline(always)]
     fn finish(&self, place: Place, panel: usize, sums: &[K::Element]) {
-        let start = panel * K::LANES;
-        let width = K::LANES.min(self.inputs.sizes.hidden - start);
-        self.fetch(place, (panel + GROUP) * K::LANES);
+        self.fetch(place, panel + GROUP);
         let tiling = self.operands.tiling;
         for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
             for lane in tile.clone() {
-                let (h, t) = sums[lane * K::columns()..][..K::columns()].split_at(K::LANES);
-                if width == K::LANES {
-                    self.unit(place, &tile, lane, start, K::LANES, [h, t]);
-                } else {
-                    self.unit(place, &tile, lane, start, width, [h, t]);
+                let sums = &sums[lane * K::columns()..][..K::columns()];
+                for offset in (0..K::LANES).step_by(CHUNK) {
+                    let z = [load(sums, offset, CHUNK), load(sums, K::LANES + offset, CHUNK)];
+                    self.chunk(place, &tile, lane, panel, offset, z);
                 }
             }
         }
@@ -175,65 +198,65 @@ impl<K: Kernel> Forward<'_, K> {
 
     /// Brings nearer what will be written of a panel that comes later.
     #[inline(always)]
-    fn fetch(&self, place: Place, start: usize) {
-        let Sizes { batch, hidden, time, depth } = self.inputs.sizes;
-        if let Some(gates) = self.gates.filter(|_| start < hidden) {
-            let slot = (place.sublayer * time + place.step) * batch;
-            let next = (place.index + 1) % depth * time + (place.index + 1) / depth;
-            for lane in 0..batch {
-                gates.fetch(2 * (slot + lane) * hidden + start);
-                gates.fetch((2 * (slot + lane) + 1) * hidden + start);
-                self.states.fetch((next * batch + lane) * hidden + start);
-            }
+    fn fetch(&self, place: Place, panel: usize) {
+        if let Some(gates) = self.gates.filter(|_| panel < self.layout.vectors) {
+            gates.fetch(2 * self.vector(place.index, panel, 0) * K::LANES, 2 * self.batch() * K::LANES);
+            self.states.fetch(self.vector(place.index + 1, panel, 0) * K::LANES, self.batch() * K::LANES);
         }
     }
 
-    /// `width` units of one lane.
+    fn batch(&self) -> usize {
+        self.inputs.sizes.batch
+    }
+
+    /// Where a sublayer step's values of a panel and lane are, in vectors.
     #[inline(always)]
-    fn unit(
+    fn vector(&self, index: usize, panel: usize, lane: usize) -> usize {
+        let Sizes { batch, depth, .. } = self.inputs.sizes;
+        let (slot, step) = if self.gates.is_some() { (index % depth, index / depth) } else { (index % 2, 0) };
+        self.layout.vector(slot, panel, step * batch + lane)
+    }
+
+    /// Some units of one lane, `offset` after the panel's first.
+    #[inline(always)]
+    fn chunk(
         &self,
         place: Place,
         tile: &Range<usize>,
         lane: usize,
-        start: usize,
-        width: usize,
-        z: [&[K::Element]; 2],
+        panel: usize,
+        offset: usize,
+        [zh, zt]: [Chunk<K::Element>; 2],
     ) {
         let Sizes { batch, hidden, depth, time } = self.inputs.sizes;
-        let row = |matrix: usize, lane: usize| (matrix * batch + lane) * hidden + start;
-        let (bias, x) = (
-            &self.inputs.bias[2 * place.sublayer * hidden..],
-            &self.inputs.projected[place.step * batch * 2 * hidden..],
-        );
-        let x = (place.sublayer == 0).then(|| {
-            [&x[2 * lane * hidden + start..][..width], &x[(2 * lane + 1) * hidden + start..][..width]]
-        });
-        let bias = [&bias[start..][..width], &bias[hidden + start..][..width]];
-        let slot = |index: usize| {
-            if self.gates.is_some() { (index % depth) * time + index / depth } else { index % 2 }
-        };
-        // SAFETY: this member's units; the slot was written before the members met.
-        let state = unsafe { self.states.read(row(slot(place.index), lane), width) };
-        let mut next = [K::Element::zero(); MOST_COLUMNS];
-        let next = &mut next[..width];
-        let mut gates = [[K::Element::zero(); MOST_COLUMNS]; 2];
-        let [h, t] = &mut gates;
-        highway(z, x, bias, state, &mut h[..width], &mut t[..width], next);
+        let (start, row) = (panel * K::LANES + offset, place.step * batch + lane);
+        let width = CHUNK.min(hidden.saturating_sub(start));
+        let both = |row: &[K::Element]| [load(row, start, width), load(row, hidden + start, width)];
+        let [bh, bt] = both(&self.inputs.bias[2 * place.sublayer * hidden..]);
+        let (mut zh, mut zt) = (sum(zh, bh), sum(zt, bt));
+        if place.sublayer == 0 {
+            let [xh, xt] = both(&self.inputs.projected[2 * row * hidden..]);
+            (zh, zt) = (sum(zh, xh), sum(zt, xt));
+        }
+        let at = self.vector(place.index, panel, lane) * K::LANES;
+        // SAFETY: this member's units; the state was written before the members met.
+        let state = load(unsafe { self.states.read(at + offset, CHUNK) }, 0, CHUNK);
+        let (h, t, next) = highway(zh, zt, state);
         // SAFETY: this member's units, which no other touches.
         unsafe {
-            if let Some(record) = &self.gates {
-                let at = 2 * slot(place.index) * batch * hidden + 2 * lane * hidden + start;
-                record.part(at, width).copy_from_slice(&h[..width]);
-                record.part(at + hidden, width).copy_from_slice(&t[..width]);
+            if let Some(gates) = &self.gates {
+                store(gates.part(2 * at + offset, CHUNK), &h);
+                store(gates.part(2 * at + K::LANES + offset, CHUNK), &t);
             }
             if place.index + 1 < time * depth {
-                self.states.part(row(slot(place.index + 1), lane), width).copy_from_slice(next);
+                let after = self.vector(place.index + 1, panel, lane) * K::LANES + offset;
+                store(self.states.part(after, CHUNK), &next);
             }
             if place.sublayer + 1 == depth {
-                self.outputs.part(row(place.step, lane), width).copy_from_slice(next);
+                store(self.outputs.part(row * hidden + start.min(hidden), width), &next);
             }
         }
-        self.write_operands(place.index + 1, tile, lane, start, next);
+        self.write_operands(place.index + 1, tile, lane, start, width, next);
     }
 
     /// The masked state as operands of the products to come.
@@ -244,48 +267,26 @@ impl<K: Kernel> Forward<'_, K> {
         tile: &Range<usize>,
         lane: usize,
         start: usize,
-        state: &[K::Element],
+        width: usize,
+        mut state: Chunk<K::Element>,
     ) {
-        let at = lane * self.inputs.sizes.hidden + start;
-        let mask = self.inputs.mask.map(|mask| &mask[at..][..state.len()]);
-        // SAFETY: this member's units, or tiles before the first product.
-        unsafe {
-            match mask {
-                None => self.operands.write(turn, tile, lane, start / K::DEPTH, state, |value, _| value),
-                Some(mask) => {
-                    self.operands.write(turn, tile, lane, start / K::DEPTH, state, |value, i| value * mask[i])
-                }
-            }
+        if let Some(mask) = self.inputs.mask {
+            let mask = load(mask, lane * self.inputs.sizes.hidden + start, width);
+            state.iter_mut().zip(mask).for_each(|(state, mask)| *state *= mask);
         }
+        // SAFETY: this member's units, or tiles before the first product.
+        unsafe { self.operands.write(turn, tile, lane, start / K::DEPTH, &state, width) };
     }
 }
 
-/// Pre-activations become gates, the state moves on.
+/// From pre-activations and a state: h, t and the next state.
 #[inline(always)]
-fn highway<T: Real>(
-    z: [&[T]; 2],
-    x: Option<[&[T]; 2]>,
-    bias: [&[T]; 2],
-    state: &[T],
-    h: &mut [T],
-    t: &mut [T],
-    next: &mut [T],
-) {
-    let width = next.len();
-    let (z, h, t, state) = (z.map(|z| &z[..width]), &mut h[..width], &mut t[..width], &state[..width]);
-    for i in 0..width {
-        h[i] = z[0][i] + bias[0][i];
-        t[i] = z[1][i] + bias[1][i];
-    }
-    if let Some(x) = x {
-        for i in 0..width {
-            h[i] += x[0][i];
-            t[i] += x[1][i];
-        }
-    }
-    for i in 0..width {
-        h[i] = h[i].fast_tanh();
-        t[i] = sigmoid(t[i]);
+fn highway<T: Real>(zh: Chunk<T>, zt: Chunk<T>, state: Chunk<T>) -> (Chunk<T>, Chunk<T>, Chunk<T>) {
+    let (mut h, mut t, mut next) = (zh, zt, state);
+    for i in 0..CHUNK {
+        h[i] = zh[i].fast_tanh();
+        t[i] = sigmoid(zt[i]);
         next[i] = state[i] + t[i] * (h[i] - state[i]);
     }
+    (h, t, next)
 }

@@ -4,10 +4,10 @@
 use super::super::real::Real;
 use super::dispatch::Computed;
 use super::gemm::{Target, product};
-use super::highway::{Record, Sizes};
-use super::kernel::{Kernel, MOST_COLUMNS, Work};
+use super::highway::{Layout, Record, Sizes};
+use super::kernel::{Kernel, Work};
 use super::panels::View;
-use super::recurrent::{GROUP, SharedTurns, Turns, Weights};
+use super::recurrent::{CHUNK, Chunk, GROUP, SharedTurns, Turns, Weights, load, multiply, store, sum};
 use super::shared::Shared;
 use super::team::{self, Member};
 use super::workspace;
@@ -29,8 +29,9 @@ pub(in super::super) fn backward<K: Kernel<Element: Computed>>(
 ) -> Grads<K::Element> {
     let Sizes { time, batch, hidden, .. } = record.sizes;
     let bias = walk_back::<K>(&mut record, recurrent, grad);
-    let recurrent = weight_grads(&record, K::DEPTH == 2);
-    let projected = record.gates[..time * batch * 2 * hidden].to_vec(); // the first sublayer's
+    let recurrent = weight_grads::<K>(&record);
+    let mut projected = vec![K::Element::default(); time * batch * 2 * hidden];
+    gather::<K>(&record.gates, 2, record.layout, 0, hidden, &mut projected);
     Grads { projected, recurrent, bias }
 }
 
@@ -55,6 +56,7 @@ fn walk_back<K: Kernel>(
     let pass = Backward::<K> {
         weights: &weights,
         sizes: record.sizes,
+        layout: record.layout,
         mask: record.mask.as_deref(),
         grad,
         states: Shared::new(&mut record.states),
@@ -70,6 +72,7 @@ fn walk_back<K: Kernel>(
 struct Backward<'a, K: Kernel> {
     weights: &'a Weights<K>,
     sizes: Sizes,
+    layout: Layout,
     mask: Option<&'a [K::Element]>,
     grad: &'a [K::Element],
     states: Shared<'a, K::Element>,
@@ -127,145 +130,157 @@ impl<K: Kernel> Backward<'_, K> {
     /// A tile's units, at sublayer step `index`: `sums` is what the product after it sends back.
     #[inline(always)]
     fn finish(&self, index: usize, panel: usize, sums: &[K::Element]) {
-        self.fetch(index, (panel + GROUP) * K::columns());
+        self.fetch(index, 2 * (panel + GROUP));
         let tiling = self.operands.tiling;
-        for half in 0..2 {
-            let start = (panel * K::columns() + half * K::LANES).min(self.sizes.hidden);
-            let width = K::LANES.min(self.sizes.hidden - start);
-            if width == 0 {
-                break; // the last panel's second half
-            }
+        for (half, vector) in (2 * panel..self.layout.vectors).take(2).enumerate() {
             for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
                 for lane in tile.clone() {
-                    let sums = &sums[lane * K::columns() + half * K::LANES..][..K::LANES];
-                    if width == K::LANES {
-                        self.unit(index, &tile, lane, start, K::LANES, sums);
-                    } else {
-                        self.unit(index, &tile, lane, start, width, sums);
+                    for offset in (0..K::LANES).step_by(CHUNK) {
+                        let sums = load(sums, lane * K::columns() + half * K::LANES + offset, CHUNK);
+                        self.chunk(index, &tile, lane, vector, offset, sums);
                     }
                 }
             }
         }
     }
 
-    /// Brings nearer what will be read of a panel that comes later.
+    /// Brings nearer what will be read of a panel that comes later, from this vector on.
     #[inline(always)]
-    fn fetch(&self, index: usize, start: usize) {
-        let Sizes { time, batch, depth, hidden } = self.sizes;
-        if start < hidden {
-            let slot = (index % depth * time + index / depth) * batch;
-            for lane in slot..slot + batch {
-                self.states.fetch(lane * hidden + start);
-                self.gates.fetch(2 * lane * hidden + start);
-                self.gates.fetch((2 * lane + 1) * hidden + start);
-            }
+    fn fetch(&self, index: usize, vector: usize) {
+        let Sizes { batch, depth, .. } = self.sizes;
+        for vector in (vector..self.layout.vectors).take(2) {
+            let at = self.layout.vector(index % depth, vector, index / depth * batch);
+            self.states.fetch(at * K::LANES, batch * K::LANES);
+            self.gates.fetch(2 * at * K::LANES, 2 * batch * K::LANES);
         }
     }
 
-    /// `width` units of one lane.
+    /// Some units of one lane, `offset` after the vector's first.
     #[inline(always)]
-    fn unit(
+    fn chunk(
         &self,
         index: usize,
         tile: &Range<usize>,
         lane: usize,
-        start: usize,
-        width: usize,
-        sums: &[K::Element],
+        vector: usize,
+        offset: usize,
+        sums: Chunk<K::Element>,
     ) {
         let Sizes { time, batch, depth, hidden } = self.sizes;
-        let (step, sublayer) = (index / depth, index % depth);
+        let (step, sublayer, start) = (index / depth, index % depth, vector * K::LANES + offset);
+        if start >= hidden {
+            return; // the last vector's second half
+        }
+        let width = CHUNK.min(hidden - start);
         let at = lane * hidden + start;
-        let slot = (sublayer * time + step) * batch * hidden;
-        let mask = self.mask.map(|mask| &mask[at..][..width]);
+        let place = self.layout.vector(sublayer, vector, step * batch + lane) * K::LANES;
         // SAFETY: this member's units, which no other touches until the team is done.
-        let (carried, state, h, t, bias) = unsafe {
-            let gates = 2 * slot + 2 * lane * hidden + start;
-            let bias = 2 * sublayer * hidden + start;
-            (
-                self.carried.part(at, width),
-                self.states.part(slot + at, width),
-                self.gates.part(gates, width),
-                self.gates.part(gates + hidden, width),
-                [self.bias.part(bias, width), self.bias.part(bias + hidden, width)],
-            )
+        let (carried, state, [h, t]) = unsafe {
+            let gates = [0, K::LANES].map(|gate| self.gates.part(2 * place + gate + offset, CHUNK));
+            (self.carried.part(at, width), self.states.part(place + offset, CHUNK), gates)
         };
-        let mut grad = [K::Element::zero(); MOST_COLUMNS];
-        let grad = &mut grad[..width];
+        let mask = self.mask.map(|mask| load(mask, at, width));
+        let mut grad = [K::Element::zero(); CHUNK];
         if index + 1 < time * depth {
-            state_grad(grad, carried, &sums[..width], mask);
+            grad = state_grad(load(carried, 0, width), sums, mask);
         }
         if sublayer + 1 == depth {
-            add(grad, &self.grad[step * batch * hidden + at..][..width]);
+            grad = sum(grad, load(self.grad, step * batch * hidden + at, width));
         }
-        highway_grad(grad, state, h, t, carried);
-        add(bias[0], h);
-        add(bias[1], t);
+        let entered = load(state, 0, CHUNK);
+        let (h_grad, t_grad, carry) = highway_grad(grad, entered, load(h, 0, CHUNK), load(t, 0, CHUNK));
+        store(carried, &carry);
+        store(h, &h_grad);
+        store(t, &t_grad);
         if let Some(mask) = mask {
-            state.iter_mut().zip(mask).for_each(|(state, &mask)| *state *= mask);
+            store(state, &multiply(entered, mask));
         }
-        self.write_operands(index, tile, lane, start, h, t);
-    }
-
-    /// The pre-activations' gradients as operands of the product to come.
-    #[inline(always)]
-    fn write_operands(
-        &self,
-        turn: usize,
-        tile: &Range<usize>,
-        lane: usize,
-        start: usize,
-        h: &[K::Element],
-        t: &[K::Element],
-    ) {
-        for (section, values) in [h, t].into_iter().enumerate() {
-            let step = section * self.weights.steps / 2 + start / K::DEPTH;
-            // SAFETY: this member's units.
-            unsafe { self.operands.write(turn, tile, lane, step, values, |value, _| value) };
+        for (gate, grad) in [(0, &h_grad), (1, &t_grad)] {
+            // SAFETY: as above.
+            let bias = unsafe { self.bias.part((2 * sublayer + gate) * hidden + start, width) };
+            store(bias, &sum(load(bias, 0, width), *grad));
+            let step = gate * self.weights.steps / 2 + start / K::DEPTH;
+            // SAFETY: as above.
+            unsafe { self.operands.write(index, tile, lane, step, grad, width) };
         }
     }
 }
 
 /// What reaches a state: along the carry, and through the product that it entered masked.
 #[inline(always)]
-fn state_grad<T: Real>(grad: &mut [T], carried: &[T], sums: &[T], mask: Option<&[T]>) {
-    let width = grad.len();
-    let (carried, sums) = (&carried[..width], &sums[..width]);
-    match mask {
-        None => (0..width).for_each(|i| grad[i] = carried[i] + sums[i]),
-        Some(mask) => (0..width).for_each(|i| grad[i] = carried[i] + sums[i] * mask[i]),
-    }
+fn state_grad<T: Real>(carried: Chunk<T>, sums: Chunk<T>, mask: Option<Chunk<T>>) -> Chunk<T> {
+    sum(carried, mask.map_or(sums, |mask| multiply(sums, mask)))
 }
 
-/// Gates become gradients of their pre-activations; `carried` takes what passes by the carry gate.
+/// From a state's gradient, the state that entered and the gates: the gradients of h's and t's pre-activations, and
+/// what passes by the carry gate.
 #[inline(always)]
-fn highway_grad<T: Real>(grad: &[T], state: &[T], h: &mut [T], t: &mut [T], carried: &mut [T]) {
-    let width = grad.len();
-    let (state, h, t, carried) = (&state[..width], &mut h[..width], &mut t[..width], &mut carried[..width]);
-    for i in 0..width {
-        let (g, h_i, t_i) = (grad[i], h[i], t[i]);
-        h[i] = g * t_i * (T::one() - h_i * h_i);
-        t[i] = g * (h_i - state[i]) * t_i * (T::one() - t_i);
-        carried[i] = g * (T::one() - t_i);
+fn highway_grad<T: Real>(
+    grad: Chunk<T>,
+    state: Chunk<T>,
+    h: Chunk<T>,
+    t: Chunk<T>,
+) -> (Chunk<T>, Chunk<T>, Chunk<T>) {
+    let (mut h_grad, mut t_grad, mut carry) = (grad, grad, grad);
+    for i in 0..CHUNK {
+        h_grad[i] = grad[i] * t[i] * (T::one() - h[i] * h[i]);
+        t_grad[i] = grad[i] * (h[i] - state[i]) * t[i] * (T::one() - t[i]);
+        carry[i] = grad[i] * (T::one() - t[i]);
     }
-}
-
-#[inline(always)]
-fn add<T: Real>(sum: &mut [T], term: &[T]) {
-    sum.iter_mut().zip(term).for_each(|(sum, &term)| *sum += term);
+    (h_grad, t_grad, carry)
 }
 
 /// One product a sublayer for all steps.
-fn weight_grads<T: Computed>(record: &Record<T>, bf16: bool) -> Vec<T> {
+fn weight_grads<K: Kernel<Element: Computed>>(record: &Record<K::Element>) -> Vec<K::Element> {
     let Sizes { time, batch, depth, hidden } = record.sizes;
     let (rows, len) = (time * batch, 2 * hidden * hidden);
-    let mut recurrent = vec![T::zero(); depth * len];
+    let mut recurrent = vec![K::Element::zero(); depth * len];
+    let (mut states, mut gates) = (workspace::take(rows * hidden), workspace::take(2 * rows * hidden));
     for sublayer in 0..depth {
-        let gates =
-            View::new(&record.gates[sublayer * rows * 2 * hidden..][..rows * 2 * hidden], rows, 2 * hidden);
-        let entered = View::new(&record.states[sublayer * rows * hidden..][..rows * hidden], rows, hidden);
+        gather::<K>(&record.states, 1, record.layout, sublayer, hidden, &mut states);
+        gather::<K>(&record.gates, 2, record.layout, sublayer, hidden, &mut gates);
         let target = Target::new(&mut recurrent[sublayer * len..][..len], hidden, 2 * hidden);
-        product(target, entered.t(), gates, false, bf16);
+        product(
+            target,
+            View::new(&states, rows, hidden).t(),
+            View::new(&gates, rows, 2 * hidden),
+            false,
+            K::DEPTH == 2,
+        );
     }
     recurrent
+}
+
+/// A sublayer's values as rows of `parts · hidden`; each vector of units has `parts` vectors in a row.
+fn gather<K: Kernel>(
+    values: &[K::Element],
+    parts: usize,
+    layout: Layout,
+    sublayer: usize,
+    hidden: usize,
+    out: &mut [K::Element],
+) {
+    const ROWS: usize = 32; // their lines stay near while the vectors pass
+    let out = Shared::new(out);
+    team::run(|member| {
+        let own = member.share(layout.rows);
+        for start in own.clone().step_by(ROWS) {
+            for vector in 0..layout.vectors {
+                let width = K::LANES.min(hidden - vector * K::LANES);
+                for row in start..own.end.min(start + ROWS) {
+                    for part in 0..parts {
+                        let from = (parts * layout.vector(sublayer, vector, row) + part) * K::LANES;
+                        let to = (row * parts + part) * hidden + vector * K::LANES;
+                        // SAFETY: members' rows are disjoint.
+                        let (from, to) = (&values[from..][..K::LANES], unsafe { out.part(to, width) });
+                        if width == K::LANES {
+                            to[..K::LANES].copy_from_slice(from); // of a known length: no call
+                        } else {
+                            to.copy_from_slice(&from[..width]);
+                        }
+                    }
+                }
+            }
+        }
+    });
 }

@@ -10,8 +10,11 @@ use std::ops::Range;
 /// The longest tile of any kernel.
 pub(super) const MOST_ROWS: usize = 12;
 
-/// The widest tile of any kernel: two vectors of sixteen.
-pub(super) const MOST_COLUMNS: usize = 32;
+/// The longest vector of any kernel.
+pub(super) const MOST_LANES: usize = 16;
+
+/// The widest tile of any kernel.
+pub(super) const MOST_COLUMNS: usize = 2 * MOST_LANES;
 
 /// `out[r][c] (+)= Σ_k a[r][k] · panel[k][c]` for `R` rows and two vectors of columns.
 ///

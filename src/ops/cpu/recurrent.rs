@@ -1,6 +1,7 @@
 //! What the recurrences share: weights in panels for every sublayer, operands that all threads read while the next
 //! ones are written, and tiles whose sums are used before they leave the cache.
 
+use super::super::real::Real;
 use super::kernel::{Kernel, Operands, Sums, Tiling, even_part};
 use super::panels::{View, pack_half};
 use super::shared::Shared;
@@ -180,7 +181,7 @@ impl<K: Kernel> SharedTurns<'_, K> {
         unsafe { self.buffers[turn % 2].part(tile.start * self.steps, tile.len() * self.steps) }
     }
 
-    /// Writes `values`, each after `change`, as a lane's operands from step `step` on.
+    /// Writes the first `width` of `values` as a lane's operands from step `step` on.
     ///
     /// # Safety
     /// No other member writes these steps of any lane of the same tile.
@@ -191,18 +192,66 @@ impl<K: Kernel> SharedTurns<'_, K> {
         tile: &Range<usize>,
         lane: usize,
         step: usize,
-        values: &[K::Element],
-        change: impl Fn(K::Element, usize) -> K::Element,
+        values: &Chunk<K::Element>,
+        width: usize,
     ) {
-        let start = tile.start * self.steps + step * tile.len();
+        let (start, steps) = (tile.start * self.steps + step * tile.len(), K::steps(width));
         // SAFETY: as the caller vouches.
-        let operands = unsafe { self.buffers[turn % 2].part(start, K::steps(values.len()) * tile.len()) };
-        let zero = K::Element::zero();
-        for (step, operand) in operands[lane - tile.start..].iter_mut().step_by(tile.len()).enumerate() {
-            let i = step * K::DEPTH;
-            let second =
-                if K::DEPTH == 2 && i + 1 < values.len() { change(values[i + 1], i + 1) } else { zero };
-            *operand = K::row([change(values[i], i), second]);
+        let operands = unsafe { self.buffers[turn % 2].part(start, steps * tile.len()) };
+        let packed = pack_chunk::<K>(values, width);
+        for (step, &operand) in packed[..steps].iter().enumerate() {
+            operands[step * tile.len() + lane - tile.start] = operand;
         }
     }
+}
+
+/// Units that are finished together: a vector, or half of a long one.
+pub(super) type Chunk<T> = [T; CHUNK];
+pub(super) const CHUNK: usize = 8;
+
+/// The chunk at `start`; past `width` values it is zero.
+#[inline(always)]
+pub(super) fn load<T: Real>(from: &[T], start: usize, width: usize) -> Chunk<T> {
+    let mut chunk = [T::zero(); CHUNK];
+    if width == CHUNK {
+        chunk.copy_from_slice(&from[start..][..CHUNK]);
+    } else {
+        chunk[..width].copy_from_slice(&from[start..][..width]);
+    }
+    chunk
+}
+
+/// The first `to.len()` values of a chunk.
+#[inline(always)]
+pub(super) fn store<T: Real>(to: &mut [T], chunk: &Chunk<T>) {
+    match <&mut Chunk<T>>::try_from(&mut *to) {
+        Ok(to) => *to = *chunk,
+        Err(_) => to.copy_from_slice(&chunk[..to.len()]),
+    }
+}
+
+#[inline(always)]
+pub(super) fn sum<T: Real>(mut a: Chunk<T>, b: Chunk<T>) -> Chunk<T> {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+    a
+}
+
+#[inline(always)]
+pub(super) fn multiply<T: Real>(mut a: Chunk<T>, b: Chunk<T>) -> Chunk<T> {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a *= b);
+    a
+}
+
+/// A chunk as steps of a row; past `width` values the operands are zero.
+#[inline(always)]
+fn pack_chunk<K: Kernel>(values: &Chunk<K::Element>, width: usize) -> [K::Row; CHUNK] {
+    let mut values = *values;
+    if width < CHUNK {
+        values[width..].fill(K::Element::zero());
+    }
+    let mut packed = [K::Row::default(); CHUNK];
+    for step in 0..CHUNK / K::DEPTH {
+        packed[step] = K::row([values[step * K::DEPTH], values[step * K::DEPTH + K::DEPTH - 1]]);
+    }
+    packed
 }

@@ -32,17 +32,19 @@ impl<'a, T> Shared<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
     }
 
-    /// Brings the value at `at` nearer, where there is one: it will be wanted soon.
+    /// Brings `len` values from `start` on nearer: they will be wanted soon.
     #[inline(always)]
-    pub(super) fn fetch(&self, at: usize) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch may name any address.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.data.wrapping_add(at).cast());
+    pub(super) fn fetch(&self, start: usize, len: usize) {
+        for at in (start..start + len).step_by(64 / size_of::<T>()) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a prefetch may name any address.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T0>(self.data.wrapping_add(at).cast());
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = at;
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
     }
 
     /// The part of `len` from `start` on, to be read.
