@@ -13,6 +13,7 @@ use super::parameters::Parameters;
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::ops::loss;
+use crate::ops::profile::{self, Part};
 use crate::ops::recurrence::HiddenMask;
 use candle_core::{DType, Device, Tensor};
 
@@ -108,7 +109,8 @@ impl LanguageModel {
 
     /// What the output layer sees, `(time, batch, hidden)`.
     fn masked_outputs(&self, embedded: Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
-        let mut xs = masked(embedded, masks.word.as_ref())?;
+        let embedded = masked(embedded, masks.word.as_ref())?;
+        let mut xs = profile::border(embedded, Part::RecurrenceForward, Part::EmbeddingBackward)?;
         let mut after = Vec::with_capacity(self.cells.len());
         for (layer, cell) in self.cells.iter().enumerate() {
             xs = masked(xs, masks.input.get(layer).and_then(Option::as_ref))?;
@@ -117,6 +119,7 @@ impl LanguageModel {
             xs = outputs;
             after.push(left);
         }
+        let xs = profile::border(xs, Part::OutputForward, Part::RecurrenceBackward)?;
         Ok((masked(xs, masks.output.as_ref())?, State(after)))
     }
 }
@@ -143,7 +146,7 @@ impl Output {
     /// Nats of each target, `(time, batch)`.
     fn nats(&self, ys: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let nats = loss::nats(&self.products(ys)?, &self.bias, &targets.flatten_all()?)?;
-        Ok(nats.reshape(targets.shape())?)
+        profile::border(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)
     }
 
     /// `(time · batch, vocabulary)`, the bias not yet added.

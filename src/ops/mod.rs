@@ -4,6 +4,7 @@ mod hidden_mask;
 pub mod loss;
 pub mod memory;
 mod product;
+pub mod profile;
 mod real;
 pub mod recurrence;
 mod recurrence_cpu;
