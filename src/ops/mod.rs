@@ -2,6 +2,7 @@
 
 mod hidden_mask;
 pub mod loss;
+pub mod machine;
 pub mod memory;
 mod product;
 pub mod profile;

@@ -73,6 +73,12 @@ impl Line {
         self.show(what, done, all, || format!("{} of {} tokens", grouped(done), grouped(all)));
     }
 
+    /// While something is measured: of `all` repeats `done` are done, or none is begun yet.
+    pub fn measuring(&mut self, what: &str, done: usize, all: usize) {
+        let message = || if all == 0 { "warming up".into() } else { format!("{done} of {all} repeats") };
+        self.show(what, done as u64, all as u64, message);
+    }
+
     fn show(&mut self, head: &str, done: u64, all: u64, message: impl FnOnce() -> String) {
         match &self.bar {
             Some(bar) => {
