@@ -60,7 +60,7 @@ def measure_rhn(a, name, row):
     precision = a.bf16_rows_precision if name.endswith("bf16") else a.precision
     found = run([a.rhn, "bench", *recipe.split(), "--only", what, "--json", "--repeats", a.repeats,
                  "--threads", a.threads, "--precision", precision])
-    return {"precision": precision, "peak_memory_mib": found.get("peak_memory_mib"), **found[what]}
+    return {"precision": precision, **found[what]}
 
 
 def measure_peer(a, name, row):
@@ -94,7 +94,7 @@ def line(name, found):
     about, _, _, _, arguments = ROWS[name]
     rates = [[both[side]["tokens_per_second"] for both in found] for side in ("rhn", "peer")]
     ratios = [ours / theirs for ours, theirs in zip(*rates)]
-    memory = [max(both[side]["peak_memory_mib"] or 0 for both in found) for side in ("rhn", "peer")]
+    memory = [max(both[side].get("peak_memory_mib", 0) for both in found) for side in ("rhn", "peer")]
     mode = arguments.split("--mode ")[1]
     if "--distinct" in arguments:
         mode += ", letters of different words"

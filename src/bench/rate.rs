@@ -1,6 +1,7 @@
 //! The speed of work that is done over and over: a few warm runs, then several repeats, their median and their spread.
 
 use crate::error::Result;
+use crate::ops::memory;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ pub struct Rate {
     pub highest: f64,
     /// Each repeat, in the order of time.
     pub repeats: Vec<f64>,
+    /// The process's peak resident memory until then, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_memory_mib: Option<u64>,
 }
 
 /// How often something is repeated.
@@ -44,7 +48,8 @@ impl Rate {
         let (count, middle) = (sorted.len(), sorted.len() / 2);
         let median =
             if count % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) };
-        Self { tokens_per_second: median, lowest: sorted[0], highest: sorted[count - 1], repeats }
+        let (lowest, highest, peak_memory_mib) = (sorted[0], sorted[count - 1], memory::peak_mib());
+        Self { tokens_per_second: median, lowest, highest, repeats, peak_memory_mib }
     }
 
     /// Runs `work`, which tells how many tokens it did, until its speed is known.

@@ -6,7 +6,7 @@ use super::subject::Subject;
 use super::training::Training;
 use crate::error::Result;
 use crate::model::parameter_count;
-use crate::ops::{machine, memory, threads};
+use crate::ops::{machine, threads};
 use candle_core::{DType, Device, DeviceLocation};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -56,9 +56,6 @@ pub struct Report {
     /// Sampling at batch 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<Rate>,
-    /// The process's peak resident memory until here, where the system tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub peak_memory_mib: Option<u64>,
     /// The machine's peaks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
@@ -98,7 +95,6 @@ impl Report {
             train: None,
             stream: None,
             sample: None,
-            peak_memory_mib: None,
             machine: None,
         };
         let plan = |budget| Plan { repeats, budget };
@@ -106,7 +102,6 @@ impl Report {
             report.train = Some(Training::measure(subject, plan(TRAINING), progress)?);
         }
         report.infer(subject, whats, plan(OTHERS), progress)?;
-        report.peak_memory_mib = memory::peak_mib(); // the peaks' arrays are not the model's
         if whats.contains(&What::Machine) {
             progress("the machine's peaks", 0, 0);
             report.compare(Machine::measure(session.dtype, &session.device)?);

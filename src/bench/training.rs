@@ -11,10 +11,11 @@ use crate::train::session::Session;
 use crate::train::step::Stepper;
 use serde::Serialize;
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// So many steps are taken apart; their mean is told.
+/// So many steps are taken apart, and their mean is told; of long steps one.
 const STEPS_APART: u32 = 3;
+const LONG_SECONDS: f64 = 3.0;
 
 /// How fast a recipe is trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -66,11 +67,12 @@ impl Training {
         let session = &subject.session;
         let mut steps = Steps { session, stepper: session.stepper(None)?, done: 0, distinct: 0 };
         let rate = Rate::measure("training", plan, progress, || steps.next())?;
-        let parts = if session.device.is_cpu() { steps.parts()? } else { Vec::new() };
         let config = &session.recipe.train;
         let tokens = (config.batch_size * config.bptt_steps) as u64;
-        let distinct = steps.distinct as f64 / steps.done as f64;
         let step_seconds = tokens as f64 / rate.tokens_per_second;
+        let apart = if step_seconds > LONG_SECONDS { 1 } else { STEPS_APART };
+        let parts = if session.device.is_cpu() { steps.parts(apart)? } else { Vec::new() };
+        let distinct = steps.distinct as f64 / steps.done as f64;
         let flops = Flops::of(&session.model).of_step(tokens, distinct);
         progress("validation", 0, 0);
         let epoch_seconds = epoch_seconds(subject, &steps.stepper, step_seconds)?;
@@ -112,13 +114,14 @@ impl Steps<'_> {
         Ok(report.tokens)
     }
 
-    fn parts(&mut self) -> Result<Vec<PartTime>> {
-        let (steps, spent) = profile::listen(|| (0..STEPS_APART).try_for_each(|_| self.next().map(drop)));
+    /// The parts of `count` more steps.
+    fn parts(&mut self, count: u32) -> Result<Vec<PartTime>> {
+        let (steps, spent) = profile::listen(|| (0..count).try_for_each(|_| self.next().map(drop)));
         steps?;
-        let all = spent.iter().sum::<std::time::Duration>().as_secs_f64();
-        let part = |(part, time): (Part, std::time::Duration)| {
+        let all = spent.iter().sum::<Duration>().as_secs_f64();
+        let part = |(part, time): (Part, Duration)| {
             let seconds = time.as_secs_f64();
-            PartTime { part, seconds: seconds / f64::from(STEPS_APART), share: seconds / all }
+            PartTime { part, seconds: seconds / f64::from(count), share: seconds / all }
         };
         Ok(Part::ALL.into_iter().zip(spent).map(part).collect())
     }

@@ -13,17 +13,16 @@ use std::io::Write;
 
 const AFTER_HELP: &str = "\
 Training is whole steps: masks, forward, backward, clipping, update. Stream evaluation and sampling
-have batch 1. A rate is the median of several repeats, the lowest and the highest beside it. Where
-the corpus is not on this machine, a made-up text with as many types takes its place; nothing is
-fetched.
+have batch 1. A rate is the median of several repeats, the lowest and the highest beside it; memory
+is the process's peak until then. Where the corpus is not on this machine, a made-up text with as
+many types takes its place; nothing is fetched.
 
---json has recipe, corpus, made_up, vocab_size, parameters, device, precision, threads,
-peak_memory_mib, and
-  train    tokens_per_second (the median), lowest, highest, repeats (each), tokens_per_step,
-           distinct_tokens_per_step, step_seconds, flops_per_step, gflops, share_of_gemm_peak,
-           parts (part, seconds, share), epochs, epoch_seconds, run_seconds
-  stream   tokens_per_second, lowest, highest, repeats
+--json has recipe, corpus, made_up, vocab_size, parameters, device, precision, threads, and
+  stream   tokens_per_second (the median), lowest, highest, repeats (each), peak_memory_mib
   sample   the same
+  train    the same, and tokens_per_step, distinct_tokens_per_step, step_seconds, flops_per_step,
+           gflops, share_of_gemm_peak, parts (part, seconds, share), epochs, epoch_seconds,
+           run_seconds
   machine  gemm_peak_gflops (by type), memory_gb_per_second
 
 Examples:
@@ -60,6 +59,13 @@ pub struct Args {
     json: bool,
 }
 
+impl Args {
+    fn whats(&self) -> Vec<What> {
+        let only = if self.only.is_empty() { Only::value_variants() } else { &self.only };
+        only.iter().map(|&only| only.into()).collect()
+    }
+}
+
 /// What `--only` can say.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Only {
@@ -94,24 +100,22 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let places = args.data.places()?;
     let subject = Subject::prepare(resolved.recipe, &places, args.precision.dtype(), &device)?;
     if subject.made_up {
-        let (corpus, types) = (&subject.session.corpus, subject.session.model.vocab_size as u64);
-        note(&format!(
-            "{corpus} is not on this machine; a made-up text of {} types stands in for it",
-            grouped(types)
-        ));
+        note_made_up(&subject);
     }
-    let whats: Vec<What> = if args.only.is_empty() { Only::value_variants() } else { &args.only }
-        .iter()
-        .map(|&only| only.into())
-        .collect();
     let mut line = Line::new();
     let mut progress = |what: &str, done, all| line.measuring(what, done, all);
     let repeats = args.repeats.map(usize::from);
-    let report = Report::measure(&resolved.name, &subject, &whats, repeats, &mut progress)?;
+    let report = Report::measure(&resolved.name, &subject, &args.whats(), repeats, &mut progress);
     line.clear();
+    let report = report?;
     let mut out = std::io::stdout().lock();
     let printed = if args.json { json_line(&mut out, &report) } else { print(&mut out, &report) };
     Ok(printed?)
+}
+
+fn note_made_up(subject: &Subject) {
+    let (corpus, types) = (&subject.session.corpus, grouped(subject.session.model.vocab_size as u64));
+    note(&format!("{corpus} is not on this machine; a made-up text of {types} types stands in for it"));
 }
 
 fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
@@ -132,27 +136,25 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         print_parts(out, train)?;
         print_run(out, train)?;
     }
-    if let Some(mib) = report.peak_memory_mib {
-        writeln!(out, "peak memory        {} MiB", grouped(mib))?;
-    }
     report.machine.as_ref().map_or(Ok(()), |machine| print_machine(out, machine))
 }
 
 fn print_rates(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     let train = report.train.as_ref().map(|train| &train.rate);
-    let rates = [("training", train), ("stream evaluation", report.stream.as_ref())];
-    let rates: Vec<(&str, &Rate)> = rates
-        .into_iter()
-        .chain([("sampling", report.sample.as_ref())])
-        .filter_map(|(name, rate)| Some((name, rate?)))
-        .collect();
+    let others = [("stream evaluation", report.stream.as_ref()), ("sampling", report.sample.as_ref())];
+    let all = [("training", train)].into_iter().chain(others);
+    let rates: Vec<(&str, &Rate)> = all.filter_map(|(name, rate)| Some((name, rate?))).collect();
     if !rates.is_empty() {
-        writeln!(out, "\n{:17}  {:>9}  {:>9}  {:>9}  {:>7}", "", "tokens/s", "lowest", "highest", "repeats")?;
+        let head =
+            ["tokens/s", "lowest", "highest", "repeats", "peak MiB"].map(|name| format!("  {name:>9}"));
+        writeln!(out, "\n{:17}{}", "", head.concat())?;
     }
     for (name, rate) in rates {
-        let [median, lowest, highest] =
-            [rate.tokens_per_second, rate.lowest, rate.highest].map(|rate| grouped(rate.round() as u64));
-        writeln!(out, "{name:17}  {median:>9}  {lowest:>9}  {highest:>9}  {:>7}", rate.repeats.len())?;
+        let speeds = [rate.tokens_per_second, rate.lowest, rate.highest].map(|speed| speed.round() as u64);
+        let others = [rate.repeats.len() as u64, rate.peak_memory_mib.unwrap_or(0)];
+        let cells = [&speeds[..], &others].concat();
+        let cells: String = cells.into_iter().map(|cell| format!("  {:>9}", grouped(cell))).collect();
+        writeln!(out, "{name:17}{cells}")?;
     }
     writeln!(out)
 }
