@@ -5,12 +5,14 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | [`command`] | the command line: one file a command |
+//! | [`bench`] | how fast all of it is on a machine |
 //! | [`train`] | the step, the schedule, the loop, what is saved |
 //! | [`eval`], [`sample`] | perplexity, surprisal, text |
 //! | [`model`], [`checkpoint`] | embedding, cells, output; directories that are whole or refused |
 //! | [`config`], [`data`], [`metrics`] | recipes; corpora, vocabularies, lanes; one JSON line an event |
 //! | [`ops`], [`error`], [`rng`] | kernels beside their oracles; one error; one keyed generator |
 
+pub mod bench;
 pub mod checkpoint;
 pub mod command;
 pub mod config;

@@ -1,6 +1,7 @@
 //! The command line: one file a command, each with its `Args` and `run`.
 
 pub mod args;
+pub mod bench;
 pub mod completions;
 pub mod data;
 pub mod eval;
@@ -45,6 +46,7 @@ enum Command {
     Data(data::Args),
     Recipe(recipe::Args),
     Inspect(inspect::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
 }
 
@@ -73,6 +75,7 @@ impl Command {
             Self::Eval(args) => Some(&args.device),
             Self::Sample(args) => Some(&args.device),
             Self::Score(args) => Some(&args.device),
+            Self::Bench(args) => Some(&args.device),
             Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) | Self::Completions(_) => None,
         }
     }
@@ -86,6 +89,7 @@ impl Command {
             Self::Data(args) => data::run(args)?,
             Self::Recipe(args) => recipe::run(args)?,
             Self::Inspect(args) => inspect::run(args)?,
+            Self::Bench(args) => bench::run(args)?,
             Self::Completions(args) => completions::run(args)?,
         }
         Ok(0)

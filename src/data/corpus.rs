@@ -119,6 +119,14 @@ pub fn find(entry: &Entry, file: &SourceFile, places: &Places) -> Option<Held> {
     plain.or_else(packed)
 }
 
+/// Whether all files of a corpus, or their archives, are on this machine; they are not opened.
+pub fn is_here(entry: &Entry, places: &Places) -> bool {
+    match &entry.letters_of {
+        Some(words) => places.registry.get(words).is_some_and(|words| is_here(words, places)),
+        None => entry.files.iter().all(|file| find(entry, file, places).is_some()),
+    }
+}
+
 fn obtain(entry: &Entry, file: &SourceFile, places: &Places) -> Result<Text> {
     match find(entry, file, places) {
         Some(held) => read(file, &held),

@@ -32,6 +32,12 @@ pub struct Entry {
     /// Bytes of training, validation and test, for one file that is always cut at the same places.
     #[serde(default)]
     pub split_bytes: Option<[usize; 3]>,
+    /// How many types its training split has, in the unit of its published results.
+    #[serde(default)]
+    pub types: Option<usize>,
+    /// Tokens of training, validation and test, in that unit.
+    #[serde(default)]
+    pub tokens: Option<[usize; 3]>,
     /// Training, validation and test, or one file that is cut.
     #[serde(default)]
     pub files: Vec<SourceFile>,

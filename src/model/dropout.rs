@@ -7,6 +7,7 @@
 use crate::config::train::{DropoutConfig, DropoutKind};
 use crate::config::{CoreConfig, ModelConfig};
 use crate::error::Result;
+use crate::ops::profile::{self, Part};
 use crate::ops::recurrence::HiddenMask;
 use crate::rng::Rng;
 use candle_core::{DType, Device, Shape, Tensor};
@@ -66,6 +67,7 @@ impl MaskSource {
     /// `position` names the draw that the window's time steps share (the step of training; the pass of a
     /// Monte-Carlo evaluation); `window` names the window itself, for masks drawn at every time step.
     pub fn draw(&self, tokens: &Tensor, position: u64, window: u64) -> Result<Masks> {
+        let _timed = profile::within(Part::Masks);
         let (time, batch) = tokens.dims2()?;
         let shape = |size: usize| -> (Shape, u64) {
             match self.dropout.kind {

@@ -4,6 +4,7 @@ use super::builder::Builder;
 use super::char_cnn::CharCnn;
 use crate::config::{EmbeddingConfig, ModelConfig};
 use crate::error::{Error, Result};
+use crate::ops::profile::{self, Part};
 use candle_core::Tensor;
 use std::collections::HashMap;
 
@@ -31,6 +32,7 @@ impl Embedding {
 
     /// `(time, batch)` of u32 to `(time, batch, size)`.
     pub(super) fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        profile::enter(Part::EmbeddingForward);
         let (time, batch) = tokens.dims2()?;
         let flat = tokens.flatten_all()?;
         let vectors = match self {

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::ops::linear::{self, Stored, linear};
 use crate::ops::loss;
 use crate::ops::precision::Precision;
+use crate::ops::profile::{self, Part};
 use crate::ops::recurrence::HiddenMask;
 use candle_core::{Device, Tensor};
 
@@ -130,7 +131,8 @@ fn masked_outputs<'a>(
     state: &State,
     masks: &Masks,
 ) -> Result<(Tensor, State)> {
-    let mut xs = masked(embedded, masks.word.as_ref())?;
+    let embedded = masked(embedded, masks.word.as_ref())?;
+    let mut xs = profile::border(embedded, Part::RecurrenceForward, Part::EmbeddingBackward)?;
     let mut after = Vec::with_capacity(cells.len());
     for (layer, cell) in cells.enumerate() {
         xs = masked(xs, masks.input.get(layer).and_then(Option::as_ref))?;
@@ -139,6 +141,7 @@ fn masked_outputs<'a>(
         xs = outputs;
         after.push(left);
     }
+    let xs = profile::border(xs, Part::OutputForward, Part::RecurrenceBackward)?;
     Ok((masked(xs, masks.output.as_ref())?, State(after)))
 }
 
@@ -166,7 +169,7 @@ impl Output {
     fn nats(&self, ys: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let (ys, flat) = (ys.flatten(0, 1)?, targets.flatten_all()?);
         let nats = loss::nats(&ys, &self.weight, self.stored(), &self.bias, &flat, self.precision)?;
-        Ok(nats.reshape(targets.shape())?)
+        profile::border(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)
     }
 
     /// `(time · batch, vocabulary)`, the bias not yet added.

@@ -1,4 +1,5 @@
-//! How the allocator treats large tensors: a training step frees and takes the same ones, so their pages are kept.
+//! The process's memory: a training step frees and takes the same large tensors, so their pages are kept; and what
+//! it took at most.
 
 /// Tells glibc to keep freed pages and to use one heap; elsewhere nothing is to be told. Call it once, at the start.
 ///
@@ -14,4 +15,11 @@ pub fn keep_pages() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
+}
+
+/// The process's peak resident memory in MiB, where the system tells.
+pub fn peak_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? / 1024)
 }

@@ -5,7 +5,7 @@ use super::session::Session;
 use crate::data::batch::Lanes;
 use crate::error::Result;
 use crate::model::{LanguageModel, Masks};
-use crate::ops::threads;
+use crate::ops::{memory, threads};
 use std::time::Instant;
 
 /// Makes a step to warm up and one to measure, and evaluates a window.
@@ -38,16 +38,9 @@ pub fn report(session: &Session) -> Result<String> {
         grouped(steps as u64),
         grouped((tokens / step_seconds).round() as u64),
         threads::count(),
-        peak_memory().map_or("unknown on this system".into(), |mib| format!("{} MiB", grouped(mib))),
+        memory::peak_mib().map_or("unknown on this system".into(), |mib| format!("{} MiB", grouped(mib))),
         duration(epoch),
         duration(epoch * config.epochs as f64),
         config.epochs,
     ))
-}
-
-/// The process's peak resident memory in MiB, where the system tells.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? / 1024)
 }

@@ -4,6 +4,7 @@ use crate::config::TrainConfig;
 use crate::config::train::OptimizerKind;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
+use crate::ops::profile::{self, Part};
 use crate::ops::update::{self, AdamStep};
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ impl Optimizer {
 
     /// The global norm of the gradient of loss and weight decay.
     pub fn grad_norm(&self, parameters: &Parameters, grads: &Gradients) -> Result<f64> {
+        let _timed = profile::within(Part::Optimizer);
         let decay = self.coupled_decay();
         let squares = parameters.trained().map(|(name, var)| match grads.get(name) {
             Some(grad) => update::squared_norm(grad, var, decay),
@@ -60,6 +62,7 @@ impl Optimizer {
         rate: f64,
         scale: f64,
     ) -> Result<()> {
+        let _timed = profile::within(Part::Optimizer);
         self.updates += 1;
         for (name, var) in parameters.trained() {
             let grad = grads.get(name).ok_or_else(|| no_gradient(name))?;

@@ -73,6 +73,12 @@ impl Line {
         self.show(what, done, all, || format!("{} of {} tokens", grouped(done), grouped(all)));
     }
 
+    /// While something is measured: of `all` repeats `done` are done; 0 of 0 before the first.
+    pub fn measuring(&mut self, what: &str, done: usize, all: usize) {
+        let message = || if all == 0 { String::new() } else { format!("{done} of {all} repeats") };
+        self.show(what, done as u64, all as u64, message);
+    }
+
     fn show(&mut self, head: &str, done: u64, all: u64, message: impl FnOnce() -> String) {
         match &self.bar {
             Some(bar) => {

@@ -51,6 +51,17 @@ impl Session {
         device: &Device,
     ) -> Result<Self> {
         let corpus = Corpus::open(&recipe.corpus, places)?;
+        Self::of(recipe, corpus, tokenizer, precision, device)
+    }
+
+    /// As [`Session::prepare`], with a corpus that is open.
+    pub fn of(
+        recipe: Recipe,
+        corpus: Corpus,
+        tokenizer: Option<Tokenizer>,
+        precision: impl Into<Precision>,
+        device: &Device,
+    ) -> Result<Self> {
         let tokenizer = match tokenizer {
             None => Tokenizer::build(&recipe.corpus, &corpus.train)?,
             Some(tokenizer) => tokenizer,
@@ -96,14 +107,7 @@ impl Session {
     pub fn stepper(&self, init_from: Option<&Checkpoint>) -> Result<Stepper> {
         let config = &self.recipe.train;
         let parameters = match init_from {
-            None => Parameters::draw(
-                &self.model,
-                self.fixed.clone(),
-                config.seed,
-                config.init_scale,
-                self.precision.dtype(),
-                &self.device,
-            )?,
+            None => self.first_parameters()?,
             Some(checkpoint) => self.parameters_of(checkpoint)?,
         };
         let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
@@ -121,6 +125,13 @@ impl Session {
             model,
             parameters,
         })
+    }
+
+    /// Weights drawn from the recipe's seed.
+    pub fn first_parameters(&self) -> Result<Parameters> {
+        let (config, fixed) = (&self.recipe.train, self.fixed.clone());
+        let (seed, scale) = (config.seed, config.init_scale);
+        Parameters::draw(&self.model, fixed, seed, scale, self.precision.dtype(), &self.device)
     }
 
     /// The weights of a checkpoint of the same model.

@@ -86,6 +86,8 @@ fn ptb_has_the_published_words() {
     assert_eq!(report.vocab_size, 10_000);
     let tokens: Vec<usize> = report.splits.iter().map(|split| split.tokens).collect();
     assert_eq!(tokens, [929_589, 73_760, 82_430]);
+    let entry = places.registry.get("ptb").unwrap();
+    assert_eq!((entry.types, entry.tokens.map(Vec::from)), (Some(10_000), Some(tokens)));
     assert!(report.splits.iter().all(|split| split.oov_tokens == 0));
     assert_eq!(report.splits[0].lines, 42_068);
 }
@@ -98,6 +100,8 @@ fn ptb_characters_are_made_from_the_words() {
     assert_eq!(report.vocab_size, 50);
     let tokens: Vec<usize> = report.splits.iter().map(|split| split.tokens).collect();
     assert_eq!(tokens, [5_017_482, 393_042, 442_423]);
+    let entry = places.registry.get("ptb-char").unwrap();
+    assert_eq!((entry.types, entry.tokens.map(Vec::from)), (Some(50), Some(tokens)));
 }
 
 #[test]

@@ -1,0 +1,105 @@
+//! A text in place of a corpus that is not on this machine: as many types, about as often as in the real one.
+//!
+//! Words follow Zipf's law in Mandelbrot's form, set so that a window of 20 × 35 has as many different ones (360) as
+//! Penn Treebank's windows have on average; their letters are as many, and the longest as long. Characters and bytes
+//! are equally likely: nothing that is computed depends on them.
+
+use crate::config::{CorpusConfig, TrainConfig, Unit};
+use crate::data::registry::Entry;
+use crate::data::{Corpus, Text, Tokenizer};
+use crate::error::{Error, Result};
+use crate::eval::perplexity::STREAM_STEPS;
+use crate::rng::Rng;
+
+/// Windows of the training text; it is then begun again.
+const WINDOWS: usize = 32;
+/// p(rank) ∝ 1 / (rank + SHIFT)^EXPONENT, ranks from 1.
+const EXPONENT: f64 = 1.1;
+const SHIFT: f64 = 1.5;
+/// What Penn Treebank's words are written in, its two marks and those of `<eos>` and `<unk>` apart.
+const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789.,'-$&#/*:";
+/// Of Penn Treebank's longest word.
+const LONGEST: usize = 19;
+
+/// A made-up corpus of `entry`'s types for the units that `config` wants, and its vocabulary.
+///
+/// # Errors
+/// If it is not known how many types the corpus has in these units.
+pub(super) fn corpus(
+    entry: &Entry,
+    config: &CorpusConfig,
+    train: &TrainConfig,
+) -> Result<(Corpus, Tokenizer)> {
+    let types = entry.types.filter(|_| config.unit == entry.unit).ok_or_else(|| {
+        let unit = config.unit;
+        Error::config(format!(
+            "{} is not on this machine, and how many types it has by {unit:?} is not known; fetch it: \
+             rhn data fetch {}",
+            entry.name,
+            entry.folder()
+        ))
+    })?;
+    let symbols = symbols(config.unit, types);
+    let plain = CorpusConfig { min_count: 1, vocab_size: 0, tokenizer: None, ..config.clone() };
+    let tokenizer = Tokenizer::build(&plain, &Text::new(symbols.concat(), &entry.name))?;
+    let lanes = |windows: usize| train.batch_size * (windows * train.bptt_steps + 1);
+    let text = |purpose: &str, tokens: usize| draw(&symbols, config.unit, purpose, tokens);
+    let corpus = Corpus {
+        name: entry.name.clone(),
+        train: text("train", lanes(WINDOWS)),
+        valid: text("valid", lanes(2)),
+        test: text("test", 4 * STREAM_STEPS + 1),
+        sha256: String::new(),
+    };
+    Ok((corpus, tokenizer))
+}
+
+/// What a text is put together from, the likeliest first.
+fn symbols(unit: Unit, types: usize) -> Vec<Vec<u8>> {
+    let word = |rank: usize| match rank {
+        0 => b"\n".to_vec(),
+        1 => b"<unk> ".to_vec(),
+        rank => [spell(rank - 2, rank + 1 == types).as_slice(), b" "].concat(),
+    };
+    let char = |rank: usize| char::from_u32('!' as u32 + rank as u32).unwrap_or(' ').to_string().into_bytes();
+    match unit {
+        Unit::Word | Unit::Bpe => (0..types).map(word).collect(),
+        Unit::Char => (0..types).map(char).collect(),
+        Unit::Byte => (0..types).map(|rank| vec![rank as u8]).collect(),
+    }
+}
+
+/// The number as a word, its digits being letters; one of them is as long as the longest real one.
+fn spell(mut number: usize, longest: bool) -> Vec<u8> {
+    let mut word = vec![LETTERS[number % LETTERS.len()]];
+    while number >= LETTERS.len() {
+        number /= LETTERS.len();
+        word.push(LETTERS[number % LETTERS.len()]);
+    }
+    if longest {
+        word.resize(LONGEST, b'a');
+    }
+    word
+}
+
+fn draw(symbols: &[Vec<u8>], unit: Unit, purpose: &str, tokens: usize) -> Text {
+    let weight = |rank: usize| match unit {
+        Unit::Word | Unit::Bpe => (rank as f64 + 1.0 + SHIFT).powf(-EXPONENT),
+        Unit::Char | Unit::Byte => 1.0,
+    };
+    let mut sum = 0.0;
+    let below: Vec<f64> = (0..symbols.len())
+        .map(|rank| {
+            sum += weight(rank);
+            sum
+        })
+        .collect();
+    let mut rng = Rng::keyed(1, &format!("bench.{purpose}"), 0);
+    let mut bytes = Vec::new();
+    for _ in 0..tokens {
+        let place = rng.uniform() * sum;
+        let rank = below.partition_point(|&edge| edge <= place).min(symbols.len() - 1);
+        bytes.extend_from_slice(&symbols[rank]);
+    }
+    Text::new(bytes, "made-up text")
+}

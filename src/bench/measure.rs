@@ -1,0 +1,57 @@
+//! The speed of a model that is not trained any more: reading a long text, and writing one.
+
+use super::rate::{Plan, Progress, Rate};
+use super::subject::Subject;
+use crate::data::batch::Lanes;
+use crate::error::Result;
+use crate::eval::perplexity::STREAM_STEPS;
+use crate::model::{LanguageModel, Masks, Parameters};
+use crate::sample::{SampleSettings, Sampler};
+
+/// Tokens that are sampled between two looks at the clock.
+const SAMPLED: usize = 16;
+
+/// A model as it is before training.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn model(subject: &Subject) -> Result<LanguageModel> {
+    let session = &subject.session;
+    let parameters: Parameters = session.first_parameters()?;
+    LanguageModel::frozen(&session.model, &parameters, session.precision, &session.device)
+}
+
+/// Evaluation by the `stream` protocol: one lane, the state carried on.
+///
+/// # Errors
+/// If the text is too short, or a number is not finite.
+pub fn stream(subject: &Subject, model: &LanguageModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
+    let session = &subject.session;
+    let text = &session.test.as_ref().unwrap_or(&session.valid).tokens;
+    let lanes = Lanes::stream(&session.corpus, text.len(), STREAM_STEPS)?;
+    let whole = (lanes.window_count() - 1).max(1); // the last one may be short
+    let evaluator = model.evaluator()?;
+    let (mut state, mut window) = (model.zero_state(1)?, 0);
+    Rate::measure("stream evaluation", plan, progress, || {
+        let (inputs, targets) = lanes.window(text, window % whole, &session.device)?;
+        let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Masks::none())?;
+        nats.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?; // waits for the device
+        (state, window) = (next, window + 1);
+        Ok(targets.elem_count() as u64)
+    })
+}
+
+/// Sampling, one token after another.
+///
+/// # Errors
+/// If a number is not finite.
+pub fn sample(model: &LanguageModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
+    let evaluator = model.evaluator()?;
+    let mut sampler = Sampler::new(&evaluator, SampleSettings::default(), &[0], 0)?;
+    Rate::measure("sampling", plan, progress, || {
+        for drawn in sampler.by_ref().take(SAMPLED) {
+            drawn?;
+        }
+        Ok(SAMPLED as u64)
+    })
+}

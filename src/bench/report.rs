@@ -1,0 +1,158 @@
+//! Everything that `rhn bench` finds out; what it prints with `--json`.
+
+use super::measure;
+use super::rate::{Plan, Progress, Rate};
+use super::subject::Subject;
+use super::training::Training;
+use crate::error::Result;
+use crate::model::parameter_count;
+use crate::ops::precision::Precision;
+use crate::ops::{machine, threads};
+use candle_core::{Device, DeviceLocation};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const TRAINING: Duration = Duration::from_secs(20);
+const OTHERS: Duration = Duration::from_secs(8);
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Training steps, their parts and a run's time.
+    Train,
+    /// Evaluation by the `stream` protocol.
+    Stream,
+    /// Sampling.
+    Sample,
+    /// The machine's peaks.
+    Machine,
+}
+
+/// How fast a recipe is on this machine. What was not asked for is absent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The corpus's name.
+    pub corpus: String,
+    /// Whether its text is made up, the corpus not being on this machine.
+    pub made_up: bool,
+    /// Types of the vocabulary.
+    pub vocab_size: usize,
+    /// Numbers that training finds.
+    pub parameters: u64,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// The numbers' type, say `f32`.
+    pub precision: &'static str,
+    /// Threads of the CPU.
+    pub threads: usize,
+    /// Training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<Training>,
+    /// Evaluation at batch 1, the state carried on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Rate>,
+    /// Sampling at batch 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Rate>,
+    /// The machine's peaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+}
+
+/// What the machine can do at most, on as many threads.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Machine {
+    /// 10⁹ floating-point operations a second in a large product, by the numbers' type.
+    pub gemm_peak_gflops: BTreeMap<&'static str, f64>,
+    /// 10⁹ bytes a second, read and written at once.
+    pub memory_gb_per_second: f64,
+}
+
+impl Report {
+    /// Measures `whats` of the recipe called `recipe`.
+    ///
+    /// # Errors
+    /// If the model cannot be made or run.
+    pub fn measure(
+        recipe: &str,
+        subject: &Subject,
+        whats: &[What],
+        repeats: Option<usize>,
+        progress: Progress<'_>,
+    ) -> Result<Self> {
+        let session = &subject.session;
+        let mut report = Self {
+            recipe: recipe.into(),
+            corpus: session.corpus.clone(),
+            made_up: subject.made_up,
+            vocab_size: session.model.vocab_size,
+            parameters: parameter_count(&session.model)?,
+            device: name(&session.device),
+            precision: session.precision.as_str(),
+            threads: threads::count(),
+            train: None,
+            stream: None,
+            sample: None,
+            machine: None,
+        };
+        let plan = |budget| Plan { repeats, budget };
+        if whats.contains(&What::Train) {
+            report.train = Some(Training::measure(subject, plan(TRAINING), progress)?);
+        }
+        report.infer(subject, whats, plan(OTHERS), progress)?;
+        if whats.contains(&What::Machine) {
+            progress("the machine's peaks", 0, 0);
+            report.compare(Machine::measure(session.precision, &session.device)?);
+        }
+        Ok(report)
+    }
+
+    fn infer(&mut self, subject: &Subject, whats: &[What], plan: Plan, progress: Progress<'_>) -> Result<()> {
+        let (stream, sample) = (whats.contains(&What::Stream), whats.contains(&What::Sample));
+        if !(stream || sample) {
+            return Ok(());
+        }
+        let model = measure::model(subject)?;
+        if stream {
+            self.stream = Some(measure::stream(subject, &model, plan, progress)?);
+        }
+        if sample {
+            self.sample = Some(measure::sample(&model, plan, progress)?);
+        }
+        Ok(())
+    }
+
+    /// Takes the machine's peaks in, and tells training's share of them.
+    fn compare(&mut self, machine: Machine) {
+        let peak = machine.gemm_peak_gflops.get(self.precision);
+        if let Some(train) = &mut self.train {
+            train.share_of_gemm_peak = peak.map(|peak| train.gflops / peak);
+        }
+        self.machine = Some(machine);
+    }
+}
+
+impl Machine {
+    /// For products in f32 and in `precision`.
+    fn measure(precision: Precision, device: &Device) -> Result<Self> {
+        let mut gemm_peak_gflops = BTreeMap::new();
+        for precision in [Precision::F32, precision] {
+            if !gemm_peak_gflops.contains_key(precision.as_str()) {
+                let peak = machine::product_peak(precision, device)?;
+                gemm_peak_gflops.insert(precision.as_str(), peak / 1e9);
+            }
+        }
+        Ok(Self { gemm_peak_gflops, memory_gb_per_second: machine::memory_bandwidth(device)? / 1e9 })
+    }
+}
+
+fn name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "cpu".into(),
+        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}

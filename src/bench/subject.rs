@@ -1,0 +1,120 @@
+//! What is measured: a recipe on its corpus, or on a made-up text of the same size where that is not at hand.
+
+use super::made_up;
+use crate::config::Recipe;
+use crate::data::batch::Lanes;
+use crate::data::{Places, corpus};
+use crate::error::Result;
+use crate::ops::precision::Precision;
+use crate::train::session::Session;
+use candle_core::Device;
+
+/// A recipe brought to a text.
+pub struct Subject {
+    /// The recipe, its text and the model's sizes.
+    pub session: Session,
+    /// Whether the text is made up.
+    pub made_up: bool,
+    /// Tokens of the corpus's training split.
+    train_tokens: usize,
+    /// Tokens of its validation split.
+    valid_tokens: usize,
+}
+
+impl Subject {
+    /// Opens the recipe's corpus if it is on this machine; nothing is fetched.
+    ///
+    /// # Errors
+    /// If the recipe cannot be run, or the corpus is neither here nor one whose size is known.
+    pub fn prepare(recipe: Recipe, places: &Places, precision: Precision, device: &Device) -> Result<Self> {
+        let entry = places.registry.get(&recipe.corpus.name);
+        match entry.filter(|entry| !corpus::is_here(entry, places)) {
+            None => {
+                let session = Session::prepare(recipe, places, None, precision, device)?;
+                let (train, valid) = (session.train.tokens.len(), session.valid.tokens.len());
+                Ok(Self { session, made_up: false, train_tokens: train, valid_tokens: valid })
+            }
+            Some(entry) => {
+                let (corpus, tokenizer) = made_up::corpus(entry, &recipe.corpus, &recipe.train)?;
+                let session = Session::of(recipe, corpus, Some(tokenizer), precision, device)?;
+                let [train, valid, _] = entry.tokens.unwrap_or_default();
+                Ok(Self { session, made_up: true, train_tokens: train, valid_tokens: valid })
+            }
+        }
+    }
+
+    /// Windows of an epoch's training and of its validation, over the whole corpus.
+    ///
+    /// # Errors
+    /// If the corpus is too short for a window.
+    pub fn windows(&self) -> Result<[usize; 2]> {
+        let train = &self.session.recipe.train;
+        let lanes =
+            |tokens: usize| Lanes::batched(&self.session.corpus, tokens, train.batch_size, train.bptt_steps);
+        Ok([lanes(self.train_tokens)?.window_count(), lanes(self.valid_tokens)?.window_count()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Subject;
+    use crate::config::Resolved;
+    use crate::data::{Places, registry::Registry};
+    use crate::model::parameter_count;
+    use crate::ops::precision::Precision;
+    use candle_core::Device;
+    use std::collections::HashSet;
+    use std::path::Path;
+
+    fn made_up(recipe: &str) -> Subject {
+        let places = Places::only(Path::new("no such directory"), Registry::built_in());
+        let recipe = Resolved::new(recipe, &[]).unwrap().recipe;
+        let subject = Subject::prepare(recipe, &places, Precision::F32, &Device::Cpu).unwrap();
+        assert!(subject.made_up);
+        subject
+    }
+
+    #[test]
+    fn a_made_up_text_gives_the_published_number_of_parameters() {
+        let count = |recipe: &str| parameter_count(&made_up(recipe).session.model).unwrap();
+        assert_eq!(count("ptb-rhn"), 23_482_400);
+        assert_eq!(count("ptb-char-cnn-small"), 5_312_515);
+        assert_eq!(count("enwik8-rhn"), 45_994_730);
+        assert_eq!(count("text8-rhn"), 45_152_256);
+    }
+
+    #[test]
+    fn made_up_windows_have_as_many_different_words_as_penn_treebanks() {
+        let session = made_up("ptb-rhn").session;
+        let distinct = |window: usize| {
+            let (inputs, _) = session.lanes.window(&session.train.tokens, window, &Device::Cpu).unwrap();
+            let ids = inputs.flatten_all().unwrap().to_vec1::<u32>().unwrap();
+            ids.into_iter().collect::<HashSet<_>>().len()
+        };
+        let windows = session.lanes.window_count();
+        let mean = (0..windows).map(distinct).sum::<usize>() as f64 / windows as f64;
+        assert!((mean - 360.0).abs() < 10.0, "{mean}"); // 360.1 in the real training split
+    }
+
+    #[test]
+    fn an_epoch_is_that_of_the_whole_corpus() {
+        // (929,589 / 20 − 1) / 35 and (73,760 / 20 − 1) / 35
+        assert_eq!(made_up("ptb-rhn").windows().unwrap(), [1327, 105]);
+    }
+
+    #[test]
+    fn built_in_text_is_real() {
+        let places = Places::only(Path::new("no such directory"), Registry::built_in());
+        let recipe = Resolved::new("shakespeare", &[]).unwrap().recipe;
+        assert!(!Subject::prepare(recipe, &places, Precision::F32, &Device::Cpu).unwrap().made_up);
+    }
+
+    #[test]
+    fn units_whose_number_is_not_known_are_refused_with_what_to_do() {
+        let places = Places::only(Path::new("no such directory"), Registry::built_in());
+        let recipe = Resolved::new("ptb-rhn", &["corpus.unit=byte".into()]).unwrap().recipe;
+        let error = Subject::prepare(recipe, &places, Precision::F32, &Device::Cpu).err().unwrap();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("rhn data fetch ptb"), "{error}");
+    }
+}

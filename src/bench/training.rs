@@ -1,0 +1,151 @@
+//! The speed of training: whole steps, their parts, and what of the machine's peak and of a run's time that makes.
+
+use super::flops::Flops;
+use super::rate::{Plan, Progress, Rate};
+use super::subject::Subject;
+use crate::data::batch::Lanes;
+use crate::error::Result;
+use crate::model::{LanguageModel, Masks};
+use crate::ops::profile::{self, Part};
+use crate::train::session::Session;
+use crate::train::step::Stepper;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+/// So many steps are taken apart, and their mean is told; of long steps one.
+const STEPS_APART: u32 = 3;
+const LONG_SECONDS: f64 = 3.0;
+
+/// How fast a recipe is trained.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Training {
+    /// Of whole steps: masks, forward, backward, clipping, update.
+    #[serde(flatten)]
+    pub rate: Rate,
+    /// Tokens of a step.
+    pub tokens_per_step: u64,
+    /// Different ones among them, on average.
+    pub distinct_tokens_per_step: f64,
+    /// A step at the median rate.
+    pub step_seconds: f64,
+    /// Floating-point operations of a step's products.
+    pub flops_per_step: f64,
+    /// Those, in a second, in units of 10⁹.
+    pub gflops: f64,
+    /// The share of the machine's peak that this is, where the peak was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_of_gemm_peak: Option<f64>,
+    /// Where a step spends its time; only on the CPU.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartTime>,
+    /// Epochs of the recipe.
+    pub epochs: u64,
+    /// An epoch on the whole corpus, its validation included.
+    pub epoch_seconds: f64,
+    /// All epochs; the test apart.
+    pub run_seconds: f64,
+}
+
+/// The time of a part of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PartTime {
+    /// Which part.
+    pub part: Part,
+    /// Its mean time in a step.
+    pub seconds: f64,
+    /// Of the step's time.
+    pub share: f64,
+}
+
+impl Training {
+    /// Trains for a few steps at a rate so small that the weights stay where they are.
+    ///
+    /// # Errors
+    /// If the model cannot be made, or a step fails.
+    pub fn measure(subject: &Subject, plan: Plan, progress: Progress<'_>) -> Result<Self> {
+        let session = &subject.session;
+        let mut steps = Steps { session, stepper: session.stepper(None)?, done: 0, distinct: 0 };
+        let rate = Rate::measure("training", plan, progress, || steps.next())?;
+        let config = &session.recipe.train;
+        let tokens = (config.batch_size * config.bptt_steps) as u64;
+        let step_seconds = tokens as f64 / rate.tokens_per_second;
+        let apart = if step_seconds > LONG_SECONDS { 1 } else { STEPS_APART };
+        let parts = if session.device.is_cpu() { steps.parts(apart)? } else { Vec::new() };
+        let distinct = steps.distinct as f64 / steps.done as f64;
+        let flops = Flops::of(&session.model).of_step(tokens, distinct);
+        progress("validation", 0, 0);
+        let epoch_seconds = epoch_seconds(subject, &steps.stepper, step_seconds)?;
+        Ok(Self {
+            rate,
+            tokens_per_step: tokens,
+            distinct_tokens_per_step: distinct,
+            step_seconds,
+            flops_per_step: flops,
+            gflops: flops / step_seconds / 1e9,
+            share_of_gemm_peak: None,
+            parts,
+            epochs: config.epochs,
+            epoch_seconds,
+            run_seconds: epoch_seconds * config.epochs as f64,
+        })
+    }
+}
+
+/// A run's steps, one after another.
+struct Steps<'a> {
+    session: &'a Session,
+    stepper: Stepper,
+    done: usize,
+    distinct: usize,
+}
+
+impl Steps<'_> {
+    /// Makes a step; its tokens.
+    fn next(&mut self) -> Result<u64> {
+        let Session { lanes, train, device, recipe, .. } = self.session;
+        let (inputs, targets) = lanes.window(&train.tokens, self.done % lanes.window_count(), device)?;
+        let ids = inputs.flatten_all()?.to_vec1::<u32>()?;
+        self.distinct += ids.into_iter().collect::<HashSet<_>>().len();
+        let rate = 1e-6 * recipe.train.learning_rate;
+        let report = self.stepper.step(&inputs, &targets, self.done as u64, rate)?;
+        device.synchronize()?;
+        self.done += 1;
+        Ok(report.tokens)
+    }
+
+    /// The parts of `count` more steps.
+    fn parts(&mut self, count: u32) -> Result<Vec<PartTime>> {
+        let (steps, spent) = profile::listen(|| (0..count).try_for_each(|_| self.next().map(drop)));
+        steps?;
+        let all = spent.iter().sum::<Duration>().as_secs_f64();
+        let part = |(part, time): (Part, Duration)| {
+            let seconds = time.as_secs_f64();
+            PartTime { part, seconds: seconds / f64::from(count), share: seconds / all }
+        };
+        Ok(Part::ALL.into_iter().zip(spent).map(part).collect())
+    }
+}
+
+/// An epoch's steps, and its validation as far as two windows tell.
+fn epoch_seconds(subject: &Subject, stepper: &Stepper, step_seconds: f64) -> Result<f64> {
+    let (session, config) = (&subject.session, &subject.session.recipe.train);
+    let model =
+        LanguageModel::frozen(&session.model, &stepper.parameters, session.precision, &session.device)?;
+    let valid = &session.valid.tokens;
+    let lanes = Lanes::batched("validation", valid.len(), config.batch_size, config.bptt_steps)?;
+    let start = Instant::now();
+    let evaluator = model.evaluator()?;
+    let before = start.elapsed().as_secs_f64();
+    let state = model.zero_state(lanes.count)?;
+    let mut window_seconds = 0.0;
+    for window in 0..2 {
+        let start = Instant::now();
+        let (inputs, targets) = lanes.window(valid, window % lanes.window_count(), &session.device)?;
+        evaluator.nats(&inputs, &targets, &state, &Masks::none())?;
+        session.device.synchronize()?;
+        window_seconds = start.elapsed().as_secs_f64(); // the first only warms up
+    }
+    let [train, valid] = subject.windows()?;
+    Ok(train as f64 * step_seconds + before + valid as f64 * window_seconds)
+}

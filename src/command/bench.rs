@@ -1,0 +1,194 @@
+//! `rhn bench`: how fast this machine trains, evaluates and samples a recipe's model.
+
+use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
+use super::output::{json_line, note};
+use crate::bench::rate::Rate;
+use crate::bench::report::{Machine, Report, What};
+use crate::bench::subject::Subject;
+use crate::bench::training::Training;
+use crate::config::Resolved;
+use crate::train::progress::{Line, duration, grouped};
+use clap::ValueEnum;
+use std::io::Write;
+
+const AFTER_HELP: &str = "\
+Training is whole steps: masks, forward, backward, clipping, update. Stream evaluation and sampling
+have batch 1. A rate is the median of several repeats, the lowest and the highest beside it; memory
+is the process's peak until then. Where the corpus is not on this machine, a made-up text with as
+many types takes its place; nothing is fetched.
+
+--json has recipe, corpus, made_up, vocab_size, parameters, device, precision, threads, and
+  stream   tokens_per_second (the median), lowest, highest, repeats (each), peak_memory_mib
+  sample   the same
+  train    the same, and tokens_per_step, distinct_tokens_per_step, step_seconds, flops_per_step,
+           gflops, share_of_gemm_peak, parts (part, seconds, share), epochs, epoch_seconds,
+           run_seconds
+  machine  gemm_peak_gflops (by type), memory_gb_per_second
+
+Examples:
+  rhn bench ptb-rhn                       a minute or so
+  rhn bench enwik8-rhn --only train       a part of it
+  rhn bench shakespeare --threads 1 --set model.core.hidden_size=512
+  rhn bench ptb-rhn --json > speed.json   one object";
+
+/// Measure the speed of training, evaluation and sampling on this machine
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// A built-in recipe (`rhn recipe list`) or a file that ends in .toml
+    #[arg(value_name = "RECIPE", default_value = "shakespeare")]
+    recipe: String,
+    /// Override a key of the recipe, say train.batch_size=64; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Measure these alone, parted by commas
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    only: Vec<Only>,
+    /// Repeat each measurement so often [default: 3 to 10 times, as time allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    repeats: Option<u16>,
+    /// The numbers to compute with
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionChoice,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    fn whats(&self) -> Vec<What> {
+        let only = if self.only.is_empty() { Only::value_variants() } else { &self.only };
+        only.iter().map(|&only| only.into()).collect()
+    }
+}
+
+/// What `--only` can say.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Only {
+    /// Training steps, and the time of the whole run
+    Train,
+    /// Evaluation, one lane
+    Stream,
+    /// Sampling, one token after another
+    Sample,
+    /// The machine's peaks: products and memory
+    Machine,
+}
+
+impl From<Only> for What {
+    fn from(only: Only) -> Self {
+        match only {
+            Only::Train => Self::Train,
+            Only::Stream => Self::Stream,
+            Only::Sample => Self::Sample,
+            Only::Machine => Self::Machine,
+        }
+    }
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// If the recipe cannot be run, or the standard output cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let device = args.device.open()?;
+    let resolved = Resolved::new(&args.recipe, &args.settings)?;
+    let places = args.data.places()?;
+    let subject = Subject::prepare(resolved.recipe, &places, args.precision.on(&device)?, &device)?;
+    if subject.made_up {
+        note_made_up(&subject);
+    }
+    let mut line = Line::new();
+    let mut progress = |what: &str, done, all| line.measuring(what, done, all);
+    let repeats = args.repeats.map(usize::from);
+    let report = Report::measure(&resolved.name, &subject, &args.whats(), repeats, &mut progress);
+    line.clear();
+    let report = report?;
+    let mut out = std::io::stdout().lock();
+    let printed = if args.json { json_line(&mut out, &report) } else { print(&mut out, &report) };
+    Ok(printed?)
+}
+
+fn note_made_up(subject: &Subject) {
+    let (corpus, types) = (&subject.session.corpus, grouped(subject.session.model.vocab_size as u64));
+    note(&format!("{corpus} is not on this machine; a made-up text of {types} types stands in for it"));
+}
+
+fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{} on {}{}: {} parameters, {} types; {} on {}, {} threads",
+        report.recipe,
+        report.corpus,
+        if report.made_up { " (made up)" } else { "" },
+        grouped(report.parameters),
+        grouped(report.vocab_size as u64),
+        report.precision,
+        report.device,
+        report.threads
+    )?;
+    print_rates(out, report)?;
+    if let Some(train) = &report.train {
+        print_parts(out, train)?;
+        print_run(out, train)?;
+    }
+    report.machine.as_ref().map_or(Ok(()), |machine| print_machine(out, machine))
+}
+
+fn print_rates(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    let train = report.train.as_ref().map(|train| &train.rate);
+    let others = [("stream evaluation", report.stream.as_ref()), ("sampling", report.sample.as_ref())];
+    let all = [("training", train)].into_iter().chain(others);
+    let rates: Vec<(&str, &Rate)> = all.filter_map(|(name, rate)| Some((name, rate?))).collect();
+    if !rates.is_empty() {
+        let head =
+            ["tokens/s", "lowest", "highest", "repeats", "peak MiB"].map(|name| format!("  {name:>9}"));
+        writeln!(out, "\n{:17}{}", "", head.concat())?;
+    }
+    for (name, rate) in rates {
+        let speeds = [rate.tokens_per_second, rate.lowest, rate.highest].map(|speed| speed.round() as u64);
+        let others = [rate.repeats.len() as u64, rate.peak_memory_mib.unwrap_or(0)];
+        let cells = [&speeds[..], &others].concat();
+        let cells: String = cells.into_iter().map(|cell| format!("  {:>9}", grouped(cell))).collect();
+        writeln!(out, "{name:17}{cells}")?;
+    }
+    writeln!(out)
+}
+
+fn print_parts(out: &mut impl Write, train: &Training) -> std::io::Result<()> {
+    if train.parts.is_empty() {
+        return Ok(());
+    }
+    let (tokens, distinct) = (grouped(train.tokens_per_step), train.distinct_tokens_per_step.round());
+    writeln!(out, "a step of {tokens} tokens, {distinct} different ones")?;
+    for part in &train.parts {
+        let (name, milliseconds, percent) = (part.part.name(), part.seconds * 1e3, part.share * 100.0);
+        writeln!(out, "  {name:20}  {milliseconds:>9.2} ms  {percent:>5.1} %")?;
+    }
+    writeln!(out)
+}
+
+fn print_run(out: &mut impl Write, train: &Training) -> std::io::Result<()> {
+    let share = train.share_of_gemm_peak.map(|share| format!(", {:.1} % of the peak", share * 100.0));
+    writeln!(
+        out,
+        "products           {:.1} GFLOP a step, {:.1} GFLOP/s{}",
+        train.flops_per_step / 1e9,
+        train.gflops,
+        share.unwrap_or_default()
+    )?;
+    writeln!(out, "an epoch           {}", duration(train.epoch_seconds))?;
+    let (run, epochs) = (duration(train.run_seconds), train.epochs);
+    writeln!(out, "the whole run      {run} for {epochs} epochs, the test apart")
+}
+
+fn print_machine(out: &mut impl Write, machine: &Machine) -> std::io::Result<()> {
+    for (precision, gflops) in &machine.gemm_peak_gflops {
+        writeln!(out, "peak of products   {gflops:.0} GFLOP/s in {precision}")?;
+    }
+    writeln!(out, "memory             {:.1} GB/s", machine.memory_gb_per_second)
+}
