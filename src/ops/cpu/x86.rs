@@ -41,7 +41,7 @@ macro_rules! tile {
                 }
                 for _ in 0..steps {
                     for line in 0..LINES {
-                        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * line).cast());
                     }
                     let columns = [$load(panel), $load(panel.add($lanes))];
                     for r in 0..R {
