@@ -1,13 +1,16 @@
 //! The command line: one file a command, each with its `Args` and `run`.
 
 pub mod args;
+pub mod compare;
 pub mod completions;
 pub mod data;
 pub mod eval;
 pub mod inspect;
 pub mod loaded;
 pub mod output;
+pub mod plot;
 pub mod recipe;
+pub mod runs;
 pub mod sample;
 pub mod score;
 pub mod train;
@@ -45,6 +48,8 @@ enum Command {
     Data(data::Args),
     Recipe(recipe::Args),
     Inspect(inspect::Args),
+    Plot(plot::Args),
+    Compare(compare::Args),
     Completions(completions::Args),
 }
 
@@ -73,7 +78,8 @@ impl Command {
             Self::Eval(args) => Some(&args.device),
             Self::Sample(args) => Some(&args.device),
             Self::Score(args) => Some(&args.device),
-            Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) | Self::Completions(_) => None,
+            Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
+            Self::Plot(_) | Self::Compare(_) | Self::Completions(_) => None,
         }
     }
 
@@ -86,6 +92,8 @@ impl Command {
             Self::Data(args) => data::run(args)?,
             Self::Recipe(args) => recipe::run(args)?,
             Self::Inspect(args) => inspect::run(args)?,
+            Self::Plot(args) => plot::run(args)?,
+            Self::Compare(args) => compare::run(args)?,
             Self::Completions(args) => completions::run(args)?,
         }
         Ok(0)
