@@ -13,6 +13,7 @@ pub mod recipe;
 pub mod runs;
 pub mod sample;
 pub mod score;
+pub mod sweep;
 pub mod train;
 
 use crate::ops::{memory, threads};
@@ -50,6 +51,7 @@ enum Command {
     Inspect(inspect::Args),
     Plot(plot::Args),
     Compare(compare::Args),
+    Sweep(sweep::Args),
     Completions(completions::Args),
 }
 
@@ -78,6 +80,7 @@ impl Command {
             Self::Eval(args) => Some(&args.device),
             Self::Sample(args) => Some(&args.device),
             Self::Score(args) => Some(&args.device),
+            Self::Sweep(args) => Some(&args.device),
             Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
             Self::Plot(_) | Self::Compare(_) | Self::Completions(_) => None,
         }
@@ -94,6 +97,7 @@ impl Command {
             Self::Inspect(args) => inspect::run(args)?,
             Self::Plot(args) => plot::run(args)?,
             Self::Compare(args) => compare::run(args)?,
+            Self::Sweep(args) => return sweep::run(args),
             Self::Completions(args) => completions::run(args)?,
         }
         Ok(0)
