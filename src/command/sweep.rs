@@ -189,7 +189,7 @@ fn begun(sweep: &Sweep, out: &Path) -> Vec<Run> {
 /// The runs with their parameters; a corpus is read once for all that share it.
 fn dry_run(sweep: &Sweep, out: &Path, places: &Places) -> Result<String> {
     let mut tokenizers: Vec<(CorpusConfig, Tokenizer)> = Vec::new();
-    let mut rows = Vec::new();
+    let (mut rows, shared) = (Vec::new(), shared(&sweep.runs));
     for planned in &sweep.runs {
         let recipe = &planned.resolved.recipe;
         if !tokenizers.iter().any(|(corpus, _)| *corpus == recipe.corpus) {
@@ -200,9 +200,24 @@ fn dry_run(sweep: &Sweep, out: &Path, places: &Places) -> Result<String> {
         let (_, tokenizer) = known.expect("it was added if it was not there");
         let parameters = parameter_count(&size_model(recipe, tokenizer)?.0)?;
         let state = state(planned, &out.join(&planned.name));
-        rows.push(vec![planned.name.clone(), grouped(parameters), state, planned.settings.join(" ")]);
+        rows.push(vec![planned.name.clone(), grouped(parameters), state, own(planned, &shared)]);
     }
-    Ok(markdown::table(&["run", "parameters", "state", "settings"].map(String::from), &rows))
+    let table = markdown::table(&["run", "parameters", "state", "settings"].map(String::from), &rows);
+    Ok(if shared.is_empty() { table } else { format!("{table}\nall: {}\n", shared.join(" ")) })
+}
+
+/// The settings that all of several runs have.
+fn shared(runs: &[Planned]) -> Vec<String> {
+    let [first, others @ ..] = runs else { return Vec::new() };
+    let everywhere = |setting: &&String| others.iter().all(|run| run.settings.contains(setting));
+    let shared = first.settings.iter().filter(everywhere).cloned();
+    if others.is_empty() { Vec::new() } else { shared.collect() }
+}
+
+/// The settings of a run that not all have.
+fn own(planned: &Planned, shared: &[String]) -> String {
+    let own = planned.settings.iter().filter(|setting| !shared.contains(setting));
+    own.cloned().collect::<Vec<_>>().join(" ")
 }
 
 fn state(planned: &Planned, directory: &Path) -> String {
