@@ -172,9 +172,10 @@ const SWEEP: &str = "
 recipe = \"tiny.toml\"
 out = \"runs\"
 [set]
-train.epochs = 30
+train.epochs = 25
 [[run]]
 name = \"small\"
+set.train.epochs = 2
 [[run]]
 name = \"deep\"
 set.model.core.recurrence_depth = 3

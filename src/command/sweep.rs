@@ -104,6 +104,9 @@ fn train_all(args: &Args, sweep: &Sweep, out: &Path) -> anyhow::Result<u8> {
         if let Some(code) = signals.received() {
             return Ok(code);
         }
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(failed);
+        }
         tell(&head);
         match train::launch(&training(args, planned, &directory, left), Some(&signals)) {
             Ok(0) if has_result(&directory) => {}
