@@ -88,7 +88,8 @@ fn train_epoch(session: &Session, stepper: &mut Stepper, step: &mut u64, rate: i
 
 fn valid(session: &Session, stepper: &Stepper) -> f64 {
     let model =
-        LanguageModel::frozen(&session.model, &stepper.parameters, session.dtype, &session.device).unwrap();
+        LanguageModel::frozen(&session.model, &stepper.parameters, session.precision, &session.device)
+            .unwrap();
     let split = session.split("valid", &session.valid);
     eval::batched(&model, &split, 1, 6, &mut |_, _| Ok(())).unwrap().nats_per_token
 }

@@ -1,8 +1,11 @@
 //! Flags that several commands share: where to compute, how exactly, where corpora are.
 
+use super::output::note;
 use crate::data::Places;
 use crate::error::{Error, Result, brief};
-use candle_core::{DType, Device};
+use crate::ops::cpu::InstructionSet;
+use crate::ops::precision::Precision;
+use candle_core::Device;
 use clap::ValueEnum;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -92,22 +95,38 @@ impl DataArgs {
     }
 }
 
-/// The numbers that an evaluation computes with.
+/// What `--precision` can say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
+pub enum PrecisionChoice {
     /// Single precision
     #[default]
     F32,
     /// Double precision: slower, to rule out rounding
     F64,
+    /// Products of bfloat16, sums and weights in single precision: faster where the processor has the instructions
+    Bf16,
 }
 
-impl Precision {
-    /// The tensors' type.
-    pub fn dtype(self) -> DType {
+impl PrecisionChoice {
+    /// What to compute with on `device`.
+    ///
+    /// # Errors
+    /// If the device has no kernels for it.
+    pub fn on(self, device: &Device) -> Result<Precision> {
         match self {
-            Self::F32 => DType::F32,
-            Self::F64 => DType::F64,
+            Self::F32 => Ok(Precision::F32),
+            Self::F64 => Ok(Precision::F64),
+            Self::Bf16 if device.is_cpu() => {
+                if !InstructionSet::current().multiplies_bf16() {
+                    note(
+                        "this processor has no bf16 products (AVX512-BF16): the same numbers are computed in f32, not faster",
+                    );
+                }
+                Ok(Precision::Bf16)
+            }
+            Self::Bf16 => {
+                Err(Error::config("--precision bf16 is for the CPU so far; use f32 on this device"))
+            }
         }
     }
 }

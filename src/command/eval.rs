@@ -1,6 +1,6 @@
 //! `rhn eval`: perplexity of a corpus's split under a trained model.
 
-use super::args::{DataArgs, DeviceArgs, Precision};
+use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
 use super::loaded::Loaded;
 use super::output::{Meter, json_line, note_unseen};
 use crate::config::recipe::Recipe;
@@ -50,7 +50,7 @@ pub struct Args {
     seed: u64,
     /// The numbers to compute with
     #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
+    precision: PrecisionChoice,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -103,7 +103,7 @@ enum Report {
 /// If the checkpoint or the corpus is refused, or the model gives numbers that are not finite.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.device.open()?;
-    let loaded = Loaded::open(&args.checkpoint, args.precision.dtype(), &device)?;
+    let loaded = Loaded::open(&args.checkpoint, args.precision.on(&device)?, &device)?;
     let recipe = loaded.recipe()?;
     let mut config = recipe.corpus.clone();
     if let Some(corpus) = &args.corpus {

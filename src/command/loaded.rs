@@ -6,7 +6,8 @@ use crate::config::recipe::Recipe;
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Parameters, specs};
-use candle_core::{DType, Device};
+use crate::ops::precision::Precision;
+use candle_core::Device;
 use std::path::Path;
 
 /// A checkpoint in memory.
@@ -23,7 +24,7 @@ impl Loaded {
     ///
     /// # Errors
     /// If a file is missing, damaged or does not belong to the others.
-    pub fn open(argument: &str, dtype: DType, device: &Device) -> Result<Self> {
+    pub fn open(argument: &str, precision: Precision, device: &Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(&checkpoint::resolve(argument)?)?;
         if !checkpoint.verified {
             note(&format!("{argument}: no manifest; the files could not be verified"));
@@ -32,9 +33,9 @@ impl Loaded {
         checkpoint.check_vocabulary(tokenizer.vocab_size())?;
         let config = &checkpoint.config;
         let shapes = specs(config)?.into_iter().map(|(name, spec)| (name, spec.shape)).collect();
-        let weights = checkpoint.weights(&shapes, dtype, device)?;
-        let parameters = Parameters::load(config, &weights, dtype, device)?;
-        let model = LanguageModel::frozen(config, &parameters, dtype, device)?;
+        let weights = checkpoint.weights(&shapes, precision.dtype(), device)?;
+        let parameters = Parameters::load(config, &weights, precision.dtype(), device)?;
+        let model = LanguageModel::frozen(config, &parameters, precision, device)?;
         Ok(Self { model, tokenizer, checkpoint })
     }
 

@@ -1,12 +1,11 @@
 //! `rhn sample`: text from a trained model, shown as it comes.
 
-use super::args::DeviceArgs;
+use super::args::{DeviceArgs, PrecisionChoice};
 use super::loaded::Loaded;
 use super::output::{json_line, note_unseen};
 use crate::sample::distribution::Filters;
 use crate::sample::text::{Prompt, Sample, write};
 use crate::sample::{SampleSettings, Sampler};
-use candle_core::DType;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -69,6 +68,9 @@ pub struct Args {
     /// What every draw is made from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// The numbers to compute with
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionChoice,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     /// Print one line of JSON a sample: prompt, text, tokens, nats
@@ -113,7 +115,8 @@ struct Row<'a> {
 /// If a setting is out of its range, the checkpoint is refused, or the standard output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     args.filters().validate()?; // before anything is loaded
-    let loaded = Loaded::open(&args.checkpoint, DType::F32, &args.device.open()?)?;
+    let device = args.device.open()?;
+    let loaded = Loaded::open(&args.checkpoint, args.precision.on(&device)?, &device)?;
     let tokenizer = &loaded.tokenizer;
     let prompt = Prompt::new(tokenizer, &args.prompt)?;
     note_unseen(prompt.unseen, "the prompt", tokenizer.unknown_id().is_some());

@@ -1,6 +1,6 @@
 //! `rhn score`: the surprisal of each token or line of a text, as a table.
 
-use super::args::{DeviceArgs, Precision};
+use super::args::{DeviceArgs, PrecisionChoice};
 use super::loaded::Loaded;
 use super::output::{json_line, note_unseen};
 use crate::config::Unit;
@@ -44,7 +44,7 @@ pub struct Args {
     base: Base,
     /// The numbers to compute with
     #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
+    precision: PrecisionChoice,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     /// Print a line of JSON for each row
@@ -105,7 +105,8 @@ struct LineRow {
 /// If the checkpoint or the text is refused, or the model gives numbers that are not finite.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (source, mut input) = open(&args.file)?;
-    let loaded = Loaded::open(&args.checkpoint, args.precision.dtype(), &args.device.open()?)?;
+    let device = args.device.open()?;
+    let loaded = Loaded::open(&args.checkpoint, args.precision.on(&device)?, &device)?;
     let mut scorer = Scorer::new(&loaded.model, loaded.tokenizer.line_end_id())?;
     let mut table = Table { args, tokenizer: &loaded.tokenizer, out: BufWriter::new(io::stdout().lock()) };
     table.header()?;

@@ -1,6 +1,6 @@
 //! `rhn sweep`: the runs of one file one after another, and all of them in one table.
 
-use super::args::{DataArgs, DeviceArgs, Precision};
+use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
 use super::output::note;
 use super::{runs, train};
 use crate::config::sweep::Planned;
@@ -56,7 +56,7 @@ pub struct Args {
     settings: Vec<String>,
     /// Compute with these numbers
     #[arg(long, default_value = "f32")]
-    precision: Precision,
+    precision: PrecisionChoice,
     /// Stop, saved, after this long in all: 90s, 30m, 8h or 2d
     #[arg(long, value_name = "TIME", value_parser = train::parse_time)]
     time_limit: Option<Duration>,

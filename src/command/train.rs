@@ -1,13 +1,14 @@
 //! `rhn train`: a recipe, a corpus, a directory; from the first step or where a run left off.
 
-use super::args::{DataArgs, DeviceArgs, Precision};
+use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
 use super::output::{note, note_unseen};
 use crate::checkpoint::{self, Checkpoint, Lock};
 use crate::config::{Recipe, Resolved};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
+use crate::readable::{duration, grouped};
 use crate::train::dry_run;
-use crate::train::progress::{duration, grouped, say, tell};
+use crate::train::progress::{say, tell};
 use crate::train::saved::Resumed;
 use crate::train::session::Session;
 use crate::train::signals::Signals;
@@ -52,7 +53,7 @@ pub struct Args {
     pub(super) init_from: Option<String>,
     /// Compute with these numbers
     #[arg(long, default_value = "f32")]
-    pub(super) precision: Precision,
+    pub(super) precision: PrecisionChoice,
     /// Stop, saved, once the run has made this many steps
     #[arg(long, value_name = "N")]
     pub(super) max_steps: Option<u64>,
@@ -156,7 +157,7 @@ fn prepare(
     tokenizer: Option<Tokenizer>,
     device: &candle_core::Device,
 ) -> Result<Session> {
-    Session::prepare(recipe, &args.data.places()?, tokenizer, args.precision.dtype(), device)
+    Session::prepare(recipe, &args.data.places()?, tokenizer, args.precision.on(device)?, device)
 }
 
 fn train(

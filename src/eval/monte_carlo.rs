@@ -99,7 +99,8 @@ impl<'a> Passes<'a> {
         seed: u64,
     ) -> Result<Self> {
         let by_type = DropoutConfig { word: 0.0, ..dropout.clone() }; // words are dropped in `masks`
-        let masks = MaskSource::new(model.config(), &by_type, seed, model.dtype(), model.device());
+        let masks =
+            MaskSource::new(model.config(), &by_type, seed, model.precision().dtype(), model.device());
         Ok(Self { evaluator: model.evaluator()?, split, masks, word_rate: dropout.word, seed })
     }
 
@@ -138,7 +139,8 @@ impl<'a> Passes<'a> {
             let scale = 1.0 / (1.0 - self.word_rate);
             let draw = |_| if rng.uniform() < self.word_rate { 0.0 } else { scale };
             let values: Vec<f64> = (0..lanes).map(draw).collect();
-            let mask = Tensor::from_vec(values, (1, lanes, 1), &Device::Cpu)?.to_dtype(model.dtype())?;
+            let mask =
+                Tensor::from_vec(values, (1, lanes, 1), &Device::Cpu)?.to_dtype(model.precision().dtype())?;
             masks.word = Some(mask.to_device(model.device())?);
         }
         Ok(masks)

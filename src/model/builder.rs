@@ -1,6 +1,7 @@
 //! Hands a model its weights by name while it is put together: described, drawn from a seed, or taken.
 
 use crate::error::{Error, Result};
+use crate::ops::precision::Precision;
 use crate::rng::Rng;
 use candle_core::{DType, Device, Shape, Tensor};
 use std::cell::RefCell;
@@ -29,17 +30,17 @@ pub(super) enum Source<'a> {
 /// Hands a model its weights by name while it is put together.
 pub(super) struct Builder<'a> {
     source: Source<'a>,
-    dtype: DType,
+    precision: Precision,
     device: Device,
     described: RefCell<BTreeMap<String, TensorSpec>>,
     tensors: RefCell<BTreeMap<String, Tensor>>,
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(source: Source<'a>, dtype: DType, device: &Device) -> Self {
+    pub(super) fn new(source: Source<'a>, precision: Precision, device: &Device) -> Self {
         Self {
             source,
-            dtype,
+            precision,
             device: device.clone(),
             described: RefCell::default(),
             tensors: RefCell::default(),
@@ -47,7 +48,11 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn dtype(&self) -> DType {
-        self.dtype
+        self.precision.dtype()
+    }
+
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -69,14 +74,14 @@ impl<'a> Builder<'a> {
         let shape = shape.into();
         self.describe(name, &shape, true);
         match &self.source {
-            Source::Describe => Ok(Tensor::zeros(0, self.dtype, &self.device)?),
+            Source::Describe => Ok(Tensor::zeros(0, self.dtype(), &self.device)?),
             Source::Take(tensors) => Ok(tensors.get(name).ok_or_else(|| missing(name))?.clone()),
             Source::Draw { seed, scale, .. } => {
                 let mut rng = Rng::keyed(*seed, &format!("init.{name}"), 0);
                 let draw = |index| first(index, scale * (2.0 * rng.uniform() - 1.0)) as f32;
                 let values: Vec<f32> = (0..shape.elem_count()).map(draw).collect();
                 let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?;
-                self.keep(name, tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
+                self.keep(name, tensor.to_dtype(self.dtype())?.to_device(&self.device)?)
             }
         }
     }

@@ -11,6 +11,8 @@ use super::builder::Builder;
 use super::highway::Highway;
 use crate::config::model::CharCnnConfig;
 use crate::error::{Error, Result};
+use crate::ops::linear::{Stored, linear};
+use crate::ops::precision::Precision;
 use candle_core::{D, Tensor};
 
 pub(super) struct CharCnn {
@@ -20,6 +22,7 @@ pub(super) struct CharCnn {
     highways: Vec<Highway>,
     projection: Option<(Tensor, Tensor)>,
     char_size: usize,
+    precision: Precision,
 }
 
 /// The filters of one width.
@@ -27,6 +30,7 @@ struct Filters {
     width: usize,
     weight: Tensor,
     bias: Tensor,
+    precision: Precision,
 }
 
 impl CharCnn {
@@ -67,6 +71,7 @@ impl CharCnn {
                 )),
             },
             char_size: config.char_size,
+            precision: builder.precision(),
         })
     }
 
@@ -90,7 +95,9 @@ impl CharCnn {
         }
         match &self.projection {
             None => Ok(y),
-            Some((weight, bias)) => Ok(y.matmul(weight)?.broadcast_add(bias)?),
+            Some((weight, bias)) => {
+                Ok(linear(&y, weight, Stored::ByInput, self.precision)?.broadcast_add(bias)?)
+            }
         }
     }
 }
@@ -101,6 +108,7 @@ impl Filters {
             width,
             weight: builder.weight(&format!("embedding.conv.{i}.weight"), (width * char_size, count))?,
             bias: builder.weight(&format!("embedding.conv.{i}.bias"), count)?,
+            precision: builder.precision(),
         })
     }
 
@@ -112,7 +120,8 @@ impl Filters {
             .map(|offset| vectors.narrow(1, offset, places))
             .collect::<std::result::Result<_, _>>()?;
         let windows = Tensor::cat(&shifted, 2)?.reshape((words * places, self.width * char_size))?;
-        let responses = windows.matmul(&self.weight)?.reshape((words, places, ()))?;
+        let responses =
+            linear(&windows, &self.weight, Stored::ByInput, self.precision)?.reshape((words, places, ()))?;
         let responses = responses.transpose(1, 2)?.contiguous()?;
         // By index, so that of equal maxima one receives the gradient.
         let best = responses.detach().argmax_keepdim(D::Minus1)?;

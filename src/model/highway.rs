@@ -8,6 +8,8 @@
 
 use super::builder::Builder;
 use crate::error::Result;
+use crate::ops::linear::{Stored, linear};
+use crate::ops::precision::Precision;
 use candle_core::Tensor;
 use candle_nn::ops::sigmoid;
 
@@ -17,18 +19,19 @@ pub(super) struct Highway {
     weight: Tensor,
     bias: Tensor,
     size: usize,
+    precision: Precision,
 }
 
 impl Highway {
     pub(super) fn build(size: usize, name: &str, builder: &Builder<'_>) -> Result<Self> {
         let weight = builder.weight(&format!("{name}.weight"), (size, 2 * size))?;
         let bias = builder.weight(&format!("{name}.bias"), 2 * size)?;
-        Ok(Self { weight, bias, size })
+        Ok(Self { weight, bias, size, precision: builder.precision() })
     }
 
     /// `(rows, size)` to `(rows, size)`.
     pub(super) fn forward(&self, y: &Tensor) -> Result<Tensor> {
-        let z = y.matmul(&self.weight)?.broadcast_add(&self.bias)?;
+        let z = linear(y, &self.weight, Stored::ByInput, self.precision)?.broadcast_add(&self.bias)?;
         let h = z.narrow(1, 0, self.size)?.relu()?;
         let t = sigmoid(&(z.narrow(1, self.size, self.size)? + CARRY_FIRST)?)?;
         Ok((y + (t * (h - y)?)?)?)

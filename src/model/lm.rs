@@ -12,9 +12,11 @@ use super::embedding::Embedding;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
 use crate::error::Result;
+use crate::ops::linear::{Stored, linear};
 use crate::ops::loss;
+use crate::ops::precision::Precision;
 use crate::ops::recurrence::HiddenMask;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 /// A model with its weights.
 pub struct LanguageModel {
@@ -22,7 +24,7 @@ pub struct LanguageModel {
     embedding: Embedding,
     cells: Vec<Box<dyn Cell>>,
     output: Output,
-    dtype: DType,
+    precision: Precision,
     device: Device,
 }
 
@@ -32,32 +34,38 @@ struct Output {
     weight: Tensor,
     tied: bool,
     bias: Tensor,
+    precision: Precision,
 }
 
 impl LanguageModel {
     /// A model on `parameters`, whose gradients are recorded.
-    pub fn new(config: &ModelConfig, parameters: &Parameters, dtype: DType, device: &Device) -> Result<Self> {
+    pub fn new(
+        config: &ModelConfig,
+        parameters: &Parameters,
+        precision: impl Into<Precision>,
+        device: &Device,
+    ) -> Result<Self> {
         let tensors = parameters.tracked();
-        Self::build(config, &Builder::new(Source::Take(&tensors), dtype, device))
+        Self::build(config, &Builder::new(Source::Take(&tensors), precision.into(), device))
     }
 
     /// A model on the same storage as `parameters` that records nothing: for evaluation.
     pub fn frozen(
         config: &ModelConfig,
         parameters: &Parameters,
-        dtype: DType,
+        precision: impl Into<Precision>,
         device: &Device,
     ) -> Result<Self> {
         let tensors = parameters.tensors();
-        Self::build(config, &Builder::new(Source::Take(&tensors), dtype, device))
+        Self::build(config, &Builder::new(Source::Take(&tensors), precision.into(), device))
     }
 
     pub(super) fn build(config: &ModelConfig, builder: &Builder<'_>) -> Result<Self> {
         let embedding = Embedding::build(config, builder)?;
         let cells = core::build(config, builder)?;
         let output = Output::build(config, &embedding, builder)?;
-        let (dtype, device) = (builder.dtype(), builder.device().clone());
-        Ok(Self { config: config.clone(), embedding, cells, output, dtype, device })
+        let (precision, device) = (builder.precision(), builder.device().clone());
+        Ok(Self { config: config.clone(), embedding, cells, output, precision, device })
     }
 
     /// What fixes the weights' shapes.
@@ -70,14 +78,14 @@ impl LanguageModel {
         &self.device
     }
 
-    /// What the weights are made of.
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    /// What it computes with.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The state before the first token.
     pub fn zero_state(&self, batch: usize) -> Result<State> {
-        State::zero(&self.cells, batch, self.dtype, &self.device)
+        State::zero(&self.cells, batch, self.precision.dtype(), &self.device)
     }
 
     /// Nats of each target, `(time, batch)`, and the state after the window.
@@ -131,6 +139,7 @@ impl Output {
             weight,
             tied: config.spec.output.tied,
             bias: builder.weight("output.bias", config.vocab_size)?,
+            precision: builder.precision(),
         })
     }
 
@@ -142,14 +151,18 @@ impl Output {
 
     /// Nats of each target, `(time, batch)`.
     fn nats(&self, ys: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        let nats = loss::nats(&self.products(ys)?, &self.bias, &targets.flatten_all()?)?;
+        let (ys, flat) = (ys.flatten(0, 1)?, targets.flatten_all()?);
+        let nats = loss::nats(&ys, &self.weight, self.stored(), &self.bias, &flat, self.precision)?;
         Ok(nats.reshape(targets.shape())?)
     }
 
     /// `(time · batch, vocabulary)`, the bias not yet added.
     fn products(&self, ys: &Tensor) -> Result<Tensor> {
-        let weight = if self.tied { self.weight.t()? } else { self.weight.clone() };
-        Ok(ys.flatten(0, 1)?.matmul(&weight)?)
+        linear(&ys.flatten(0, 1)?, &self.weight, self.stored(), self.precision)
+    }
+
+    fn stored(&self) -> Stored {
+        if self.tied { Stored::ByOutput } else { Stored::ByInput }
     }
 }
 

@@ -12,6 +12,8 @@ use super::builder::Builder;
 use super::cell::Cell;
 use crate::config::model::LstmConfig;
 use crate::error::Result;
+use crate::ops::linear::{Stored, linear};
+use crate::ops::precision::Precision;
 use crate::ops::recurrence::HiddenMask;
 use candle_core::Tensor;
 use candle_nn::ops::sigmoid;
@@ -22,6 +24,7 @@ pub(super) struct Lstm {
     recurrent: Tensor,
     recurrent_bias: Tensor,
     hidden_size: usize,
+    precision: Precision,
 }
 
 impl Lstm {
@@ -38,6 +41,7 @@ impl Lstm {
             recurrent: builder.weight(&format!("{name}.recurrent.weight"), (hidden, 4 * hidden))?,
             recurrent_bias: builder.weight(&format!("{name}.recurrent.bias"), 4 * hidden)?,
             hidden_size: hidden,
+            precision: builder.precision(),
         })
     }
 }
@@ -46,7 +50,7 @@ impl Cell for Lstm {
     fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
         let (time, batch, _) = xs.dims3()?;
         let n = self.hidden_size;
-        let projected = xs.flatten(0, 1)?.matmul(&self.input)?; // every time step at once
+        let projected = linear(&xs.flatten(0, 1)?, &self.input, Stored::ByInput, self.precision)?; // every time step at once
         let projected = projected.broadcast_add(&(&self.input_bias + &self.recurrent_bias)?)?;
         let projected = projected.reshape((time, batch, 4 * n))?;
         let (mut h, mut c) = (state[0].detach(), state[1].detach());
@@ -56,7 +60,8 @@ impl Cell for Lstm {
                 HiddenMask::None => h,
                 HiddenMask::Shared(mask) | HiddenMask::Separate { h: mask, .. } => (h * mask)?,
             };
-            let z = (projected.get(step)? + operand.matmul(&self.recurrent)?)?;
+            let z =
+                (projected.get(step)? + linear(&operand, &self.recurrent, Stored::ByInput, self.precision)?)?;
             let gates = sigmoid(&z.narrow(1, 0, 3 * n)?)?;
             let gate = |index| gates.narrow(1, index * n, n);
             let candidate = z.narrow(1, 3 * n, n)?.tanh()?;

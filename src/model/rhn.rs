@@ -13,6 +13,8 @@ use super::builder::Builder;
 use super::cell::Cell;
 use crate::config::model::RhnConfig;
 use crate::error::Result;
+use crate::ops::linear::{Stored, linear};
+use crate::ops::precision::Precision;
 use crate::ops::recurrence::{self, HiddenMask};
 use candle_core::Tensor;
 
@@ -21,6 +23,7 @@ pub(super) struct Rhn {
     recurrent: Tensor,
     bias: Tensor,
     hidden_size: usize,
+    precision: Precision,
 }
 
 impl Rhn {
@@ -40,6 +43,7 @@ impl Rhn {
             recurrent: builder.weight(&format!("{name}.recurrent.weight"), (depth, hidden, 2 * hidden))?,
             bias: builder.weight_with(&format!("{name}.bias"), (depth, 2 * hidden), bias)?,
             hidden_size: hidden,
+            precision: builder.precision(),
         })
     }
 }
@@ -47,9 +51,10 @@ impl Rhn {
 impl Cell for Rhn {
     fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
         let (time, batch, _) = xs.dims3()?;
-        let projected = xs.flatten(0, 1)?.matmul(&self.input)?; // every time step at once
+        let projected = linear(&xs.flatten(0, 1)?, &self.input, Stored::ByInput, self.precision)?; // every time step at once
         let projected = projected.reshape((time, batch, 2 * self.hidden_size))?;
-        let outputs = recurrence::rhn(&projected, &self.recurrent, &self.bias, &state[0], mask)?;
+        let outputs =
+            recurrence::rhn(&projected, &self.recurrent, &self.bias, &state[0], mask, self.precision)?;
         let last = outputs.get(time - 1)?;
         Ok((outputs, vec![last]))
     }

@@ -5,13 +5,14 @@ use super::lm::LanguageModel;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
 use crate::error::Result;
+use crate::ops::precision::Precision;
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 
 /// All tensors of the model that `config` describes, by name; nothing is allocated.
 pub fn specs(config: &ModelConfig) -> Result<BTreeMap<String, TensorSpec>> {
     config.validate()?;
-    let builder = Builder::new(Source::Describe, DType::F32, &Device::Cpu);
+    let builder = Builder::new(Source::Describe, Precision::F32, &Device::Cpu);
     LanguageModel::build(config, &builder)?;
     Ok(builder.into_described())
 }
@@ -34,7 +35,7 @@ impl Parameters {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let builder = Builder::new(Source::Draw { seed, scale, fixed: &fixed }, dtype, device);
+        let builder = Builder::new(Source::Draw { seed, scale, fixed: &fixed }, dtype.into(), device);
         LanguageModel::build(config, &builder)?;
         let (specs, tensors) = builder.into_drawn();
         Self::from_tensors(&specs, &tensors, dtype, device)

@@ -1,12 +1,13 @@
 //! The few operations that candle lacks or that decide the speed, each beside its slow twin in [`mod@reference`].
 
+pub mod cpu;
 mod hidden_mask;
+pub mod linear;
 pub mod loss;
 pub mod memory;
-mod product;
+pub mod precision;
 mod real;
 pub mod recurrence;
-mod recurrence_cpu;
 pub mod reference;
 pub mod threads;
 pub mod update;

@@ -6,7 +6,7 @@
 use candle_core::{CpuStorage, Layout, Storage, Tensor, WithDType};
 
 /// f32 or f64.
-pub(super) trait Real: WithDType + num_traits::Float + std::iter::Sum {
+pub(super) trait Real: WithDType + Default + num_traits::Float + std::iter::Sum {
     /// Hyperbolic tangent.
     fn fast_tanh(self) -> Self;
     /// Exponential of a number that is at most 0.

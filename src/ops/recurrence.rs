@@ -7,11 +7,17 @@
 //! s_l = s_{l-1} + t_l (h_l − s_{l-1})              l = 1 ..= depth
 //! ```
 
+use super::cpu::dispatch::{Computed, WithKernel};
+use super::cpu::highway::{Inputs, Packed, Record, Sizes, forward};
+use super::cpu::highway_back::{Grads, backward};
+use super::cpu::kernel::Kernel;
 pub use super::hidden_mask::HiddenMask;
-use super::recurrence_cpu::{self as cpu, Tape};
-use super::{real, reference};
+use super::precision::Precision;
+use super::real::{self, Real};
+use super::reference;
 use crate::error::Result;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
+use std::any::Any;
 use std::sync::{Mutex, PoisonError};
 
 /// States after the last sublayer of every time step.
@@ -21,13 +27,14 @@ use std::sync::{Mutex, PoisonError};
 /// - `state`: `(batch, hidden)`; its history is not followed, as truncated back-propagation wants it
 ///
 /// Returns `(time, batch, hidden)`. On the CPU a kernel with its own backward pass does the work;
-/// elsewhere, and for separate masks, [`reference::rhn`] does.
+/// elsewhere, and for separate masks, [`reference::rhn`] does, in full precision.
 pub fn rhn(
     projected: &Tensor,
     recurrent: &Tensor,
     bias: &Tensor,
     state: &Tensor,
     mask: &HiddenMask,
+    precision: Precision,
 ) -> Result<Tensor> {
     let kernel = projected.device().is_cpu() && matches!(projected.dtype(), DType::F32 | DType::F64);
     let mask = match mask {
@@ -36,7 +43,7 @@ pub fn rhn(
         _ => return reference::rhn(projected, recurrent, bias, state, mask),
     };
     let records = projected.track_op() || recurrent.track_op() || bias.track_op();
-    let op = Rhn { state: state.detach().contiguous()?, mask, records, tape: Mutex::new(None) };
+    let op = Rhn { state: state.detach().contiguous()?, mask, records, precision, tape: Mutex::new(None) };
     Ok(projected.contiguous()?.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?)
 }
 
@@ -45,23 +52,79 @@ struct Rhn {
     state: Tensor,
     mask: Option<Tensor>,
     records: bool,
-    tape: Mutex<Option<Tape>>,
+    precision: Precision,
+    /// A [`Record`] of the element type.
+    tape: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// The forward pass on whatever kernel is chosen.
+struct Forward<'a, T> {
+    recurrent: &'a [T],
+    inputs: Inputs<'a, T>,
+    records: bool,
+}
+
+impl<T: Real> WithKernel<T> for Forward<'_, T> {
+    type Output = (Vec<T>, Option<Record<T>>);
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        let Sizes { depth, hidden, .. } = self.inputs.sizes;
+        forward(&Packed::<K>::new(self.recurrent, depth, hidden), &self.inputs, self.records)
+    }
+}
+
+/// The backward pass on whatever kernel is chosen.
+struct Backward<'a, T: Real> {
+    record: Record<T>,
+    recurrent: &'a [T],
+    grad: &'a [T],
+}
+
+impl<T: Computed> WithKernel<T> for Backward<'_, T> {
+    type Output = Grads<T>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        backward::<K>(self.record, self.recurrent, self.grad)
+    }
 }
 
 impl Rhn {
-    fn forward<T: real::Real + cpu::Recorded>(
+    fn forward<T: Computed>(
         &self,
         projected: &[T],
         recurrent: &[T],
         bias: &[T],
-        sizes: cpu::Sizes,
+        sizes: Sizes,
     ) -> CandleResult<CpuStorage> {
         let state = self.state.flatten_all()?.to_vec1::<T>()?;
         let mask = self.mask.as_ref().map(|mask| mask.flatten_all()?.to_vec1::<T>()).transpose()?;
-        let (outputs, tape) =
-            cpu::forward(&cpu::Inputs { projected, recurrent, bias, state, mask, sizes }, self.records);
-        *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = tape.map(T::tape);
+        let inputs = Inputs { projected, bias, state: &state, mask: mask.as_deref(), sizes };
+        let work = Forward { recurrent, inputs, records: self.records };
+        let (outputs, record) = T::with_kernel(self.precision.rounds(), work);
+        let tape = record.map(|record| Box::new(record) as Box<dyn Any + Send>);
+        *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = tape;
         Ok(T::to_cpu_storage_owned(outputs))
+    }
+
+    fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
+        let tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let record = tape.and_then(|tape| tape.downcast::<Record<T>>().ok());
+        let record =
+            record.ok_or_else(|| candle_core::Error::Msg("the recurrence's tape was used before".into()))?;
+        let (depth, hidden, _) = recurrent.dims3()?;
+        let (time, batch, _) = grad.dims3()?;
+        let grads = real::with_elements::<T, _>(recurrent, |recurrent| {
+            real::with_elements::<T, _>(grad, |grad| {
+                let work = Backward { record: *record, recurrent, grad };
+                Ok(T::with_kernel(self.precision.rounds(), work))
+            })
+        })?;
+        let device = grad.device();
+        Ok([
+            Tensor::from_vec(grads.projected, (time, batch, 2 * hidden), device)?,
+            Tensor::from_vec(grads.recurrent, (depth, hidden, 2 * hidden), device)?,
+            Tensor::from_vec(grads.bias, (depth, 2 * hidden), device)?,
+        ])
     }
 }
 
@@ -81,7 +144,7 @@ impl CustomOp3 for Rhn {
     ) -> CandleResult<(CpuStorage, Shape)> {
         let (time, batch, _) = projected_layout.shape().dims3()?;
         let (depth, hidden, _) = recurrent_layout.shape().dims3()?;
-        let sizes = cpu::Sizes { time, batch, depth, hidden };
+        let sizes = Sizes { time, batch, depth, hidden };
         macro_rules! run {
             ($t:ty) => {
                 self.forward::<$t>(
@@ -103,31 +166,16 @@ impl CustomOp3 for Rhn {
         &self,
         projected: &Tensor,
         recurrent: &Tensor,
-        bias: &Tensor,
+        _bias: &Tensor,
         _outputs: &Tensor,
         grad: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let tape =
-            tape.ok_or_else(|| candle_core::Error::Msg("the recurrence's tape was used before".into()))?;
         let grad = grad.contiguous()?;
-        let device = grad.device();
-        macro_rules! run {
-            ($tape:ident, $t:ty) => {{
-                let grads = real::with_elements::<$t, _>(recurrent, |recurrent| {
-                    real::with_elements::<$t, _>(&grad, |grad| Ok(cpu::backward($tape, recurrent, grad)))
-                })?;
-                (
-                    Tensor::from_vec(grads.projected, projected.shape(), device)?,
-                    Tensor::from_vec(grads.recurrent, recurrent.shape(), device)?,
-                    Tensor::from_vec(grads.bias, bias.shape(), device)?,
-                )
-            }};
-        }
-        let (projected, recurrent, bias) = match tape {
-            Tape::F32(tape) => run!(tape, f32),
-            Tape::F64(tape) => run!(tape, f64),
+        let grads = match projected.dtype() {
+            DType::F64 => self.backward::<f64>(recurrent, &grad)?,
+            _ => self.backward::<f32>(recurrent, &grad)?,
         };
-        Ok((Some(projected), Some(recurrent), Some(bias)))
+        let [projected, recurrent, bias] = grads.map(Some);
+        Ok((projected, recurrent, bias))
     }
 }

@@ -48,7 +48,7 @@ fn masked_product(state: &Tensor, recurrent: &Tensor, mask: &HiddenMask, hidden:
     })
 }
 
-/// [`super::loss::nats`] in plain tensor operations.
+/// [`super::loss::nats`] of the products `(rows, vocabulary)`, in plain tensor operations.
 pub fn nats(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let log_probabilities = log_softmax(&products.broadcast_add(bias)?, D::Minus1)?;
     Ok(log_probabilities.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)?.neg()?)

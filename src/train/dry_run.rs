@@ -1,11 +1,11 @@
 //! What a run will take: parameters, memory and time, from a step or two of it.
 
-use super::progress::{duration, grouped};
 use super::session::Session;
 use crate::data::batch::Lanes;
 use crate::error::Result;
 use crate::model::{LanguageModel, Masks};
 use crate::ops::threads;
+use crate::readable::{duration, grouped};
 use std::time::Instant;
 
 /// Makes a step to warm up and one to measure, and evaluates a window.
@@ -19,7 +19,8 @@ pub fn report(session: &Session) -> Result<String> {
         stepper.step(&inputs, &targets, step as u64, 1e-6 * session.recipe.train.learning_rate)?;
         step_seconds = start.elapsed().as_secs_f64();
     }
-    let model = LanguageModel::frozen(&session.model, &stepper.parameters, session.dtype, &session.device)?;
+    let model =
+        LanguageModel::frozen(&session.model, &stepper.parameters, session.precision, &session.device)?;
     let config = &session.recipe.train;
     let lanes =
         Lanes::batched("validation", session.valid.tokens.len(), config.batch_size, config.bptt_steps)?;

@@ -4,7 +4,7 @@
 
 use crate::config::Unit;
 use crate::eval::Evaluation;
-pub use crate::readable::{duration, grouped};
+use crate::readable::{duration, grouped};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::f64::consts::LN_2;
 use std::io::{IsTerminal, Write};

@@ -98,7 +98,7 @@ impl Position {
             optimizer_updates: 0,
             corpus_sha256: session.corpus_sha256.clone(),
             split_tokens: split_tokens(session),
-            precision: session.dtype.as_str().into(),
+            precision: session.precision.as_str().into(),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Resumed {
         if was != is {
             return refuse(format!("on splits of {was:?} tokens, {} has {is:?}", session.corpus));
         }
-        match session.dtype.as_str() {
+        match session.precision.as_str() {
             is if is == position.precision => Ok(()),
             is => refuse(format!("with --precision {}, this is {is}", position.precision)),
         }
@@ -182,7 +182,13 @@ impl Resumed {
         let (model, optimizer) = (self.found.path.join(MODEL), self.found.path.join(OPTIMIZER));
         let shapes = specs(&session.model)?.into_iter().map(|(name, spec)| (name, spec.shape)).collect();
         let bytes = self.found.bytes(MODEL)?;
-        stepper.parameters.restore(&load_weights(&model, bytes, &shapes, session.dtype, &Device::Cpu)?)?;
+        stepper.parameters.restore(&load_weights(
+            &model,
+            bytes,
+            &shapes,
+            session.precision.dtype(),
+            &Device::Cpu,
+        )?)?;
         let saved = self.found.tensors(OPTIMIZER, &Device::Cpu)?;
         check_finite(&optimizer, &saved)?;
         let name_file = |error: Error| Error::checkpoint(&optimizer, error.to_string());

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::eval::Split;
 use crate::model::spelling::Spelling;
 use crate::model::{LanguageModel, MaskSource, Parameters, specs};
-use candle_core::{DType, Device, Tensor};
+use crate::ops::precision::Precision;
+use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 
 /// A recipe brought to its text.
@@ -33,8 +34,8 @@ pub struct Session {
     pub model: ModelConfig,
     /// How the training split is read.
     pub lanes: Lanes,
-    /// What the weights are made of.
-    pub dtype: DType,
+    /// What the run computes with.
+    pub precision: Precision,
     /// Where they are.
     pub device: Device,
     fixed: BTreeMap<String, Tensor>,
@@ -46,7 +47,7 @@ impl Session {
         recipe: Recipe,
         places: &Places,
         tokenizer: Option<Tokenizer>,
-        dtype: DType,
+        precision: impl Into<Precision>,
         device: &Device,
     ) -> Result<Self> {
         let corpus = Corpus::open(&recipe.corpus, places)?;
@@ -79,7 +80,7 @@ impl Session {
             test,
             model,
             lanes,
-            dtype,
+            precision: precision.into(),
             device: device.clone(),
             fixed,
             recipe,
@@ -100,16 +101,22 @@ impl Session {
                 self.fixed.clone(),
                 config.seed,
                 config.init_scale,
-                self.dtype,
+                self.precision.dtype(),
                 &self.device,
             )?,
             Some(checkpoint) => self.parameters_of(checkpoint)?,
         };
-        let model = LanguageModel::new(&self.model, &parameters, self.dtype, &self.device)?;
+        let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
         Ok(Stepper {
             state: model.zero_state(config.batch_size)?,
             optimizer: Optimizer::new(config, &parameters)?,
-            masks: MaskSource::new(&self.model, &config.dropout, config.seed, self.dtype, &self.device),
+            masks: MaskSource::new(
+                &self.model,
+                &config.dropout,
+                config.seed,
+                self.precision.dtype(),
+                &self.device,
+            ),
             max_grad_norm: config.max_grad_norm,
             model,
             parameters,
@@ -126,8 +133,8 @@ impl Session {
             ));
         }
         let shapes = specs(&self.model)?.into_iter().map(|(name, spec)| (name, spec.shape)).collect();
-        let tensors = checkpoint.weights(&shapes, self.dtype, &self.device)?;
-        Parameters::load(&self.model, &tensors, self.dtype, &self.device)
+        let tensors = checkpoint.weights(&shapes, self.precision.dtype(), &self.device)?;
+        Parameters::load(&self.model, &tensors, self.precision.dtype(), &self.device)
     }
 
     /// Steps of the whole run.

@@ -198,7 +198,7 @@ impl<'a> Trainer<'a> {
 
     fn frozen(&self) -> Result<LanguageModel> {
         let session = self.session;
-        LanguageModel::frozen(&session.model, &self.stepper.parameters, session.dtype, &session.device)
+        LanguageModel::frozen(&session.model, &self.stepper.parameters, session.precision, &session.device)
     }
 
     /// Keeps the model if it is the best, tells how the epoch went, and sets out for the next.

@@ -115,7 +115,7 @@ impl Trainer<'_> {
             None => json!({"corpus": session.corpus, "split": null}),
             Some(test) => {
                 let best = session.parameters_of(&Checkpoint::open(&self.out)?)?;
-                let model = LanguageModel::frozen(&session.model, &best, session.dtype, &session.device)?;
+                let model = LanguageModel::frozen(&session.model, &best, session.precision, &session.device)?;
                 let (line, signals) = (&mut self.line, &self.signals);
                 let progress = &mut |done, all| {
                     line.evaluating("testing", done, all);

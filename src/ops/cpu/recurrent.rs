@@ -1,0 +1,199 @@
+//! What the recurrences share: weights in panels for every sublayer, operands that all threads read while the next
+//! ones are written, and tiles whose sums are used before they leave the cache.
+
+use super::kernel::{Kernel, Operands, Sums, Tiling, even_part};
+use super::panels::{View, pack_half};
+use super::shared::Shared;
+use super::team::{self, Member};
+use super::workspace::{self, Buffer};
+use num_traits::Zero;
+use std::ops::Range;
+
+/// Bytes of a panel that stay in a core's nearest cache while the lanes' tiles pass.
+const NEAR: usize = 14 << 10;
+
+/// Panels that are multiplied with one part of the operands while that is in a core's own cache.
+pub(super) const GROUP: usize = 4;
+
+/// Weights of every sublayer, packed; in a panel, a vector of columns of one matrix beside a vector of another's.
+pub(super) struct Weights<K: Kernel> {
+    panels: Buffer<K::Column>,
+    /// Steps along the inner dimension.
+    pub(super) steps: usize,
+    /// Panels of a sublayer.
+    pub(super) count: usize,
+}
+
+impl<K: Kernel> Weights<K> {
+    /// Packs `count` panels for each of `sublayers`. The inner dimension has sections of `inner` values, each padded
+    /// to whole steps; `part(sublayer, panel, section, half)` is what goes there, inner × columns.
+    pub(super) fn pack<'a>(
+        sublayers: usize,
+        count: usize,
+        inner: &[usize],
+        part: impl Fn(usize, usize, usize, usize) -> View<'a, K::Element> + Sync,
+    ) -> Self {
+        let steps: usize = inner.iter().map(|&inner| K::steps(inner)).sum();
+        let len = steps * K::columns();
+        let mut panels = workspace::take::<K::Column>(sublayers * count * len);
+        let shared = Shared::new(&mut panels);
+        team::run(|member| {
+            for index in member.share(sublayers * count) {
+                // SAFETY: members' shares are disjoint.
+                let mut panel = unsafe { shared.part(index * len, len) };
+                for (section, &inner) in inner.iter().enumerate() {
+                    let (lines, rest) = panel.split_at_mut(K::steps(inner) * K::columns());
+                    for half in 0..2 {
+                        let view = part(index / count, index % count, section, half);
+                        pack_half::<K>(&mut lines[half * K::LANES..], view);
+                    }
+                    panel = rest;
+                }
+            }
+        });
+        Self { panels, steps, count }
+    }
+
+    fn panel(&self, sublayer: usize, panel: usize) -> &[K::Column] {
+        let len = self.steps * K::columns();
+        &self.panels[(sublayer * self.count + panel) * len..][..len]
+    }
+
+    /// Room for the sums of [`Weights::multiply`].
+    pub(super) fn sums(&self, lanes: usize) -> Vec<K::Element> {
+        vec![K::Element::default(); GROUP * lanes * K::columns()]
+    }
+
+    /// Multiplies `lanes` rows of operands with this member's panels of a sublayer, and hands each panel's sums to
+    /// `finish`, `lanes × K::columns()` of them. The panels after them are fetched meanwhile, the first ones of
+    /// sublayer `then` at the end.
+    pub(super) fn multiply(
+        &self,
+        sublayer: usize,
+        then: usize,
+        operands: &[K::Row],
+        lanes: usize,
+        member: Member<'_>,
+        sums: &mut [K::Element],
+        mut finish: impl FnMut(usize, &[K::Element]),
+    ) {
+        let (own, len) = (member.share(self.count), lanes * K::columns());
+        let block = even_part(self.steps, NEAR / (K::columns() * size_of::<K::Column>()));
+        for start in own.clone().step_by(GROUP) {
+            let group = start..own.end.min(start + GROUP);
+            for first in (0..self.steps).step_by(block) {
+                let steps = first..self.steps.min(first + block);
+                for (panel, sums) in group.clone().zip(sums.chunks_exact_mut(len)) {
+                    let next = if panel + GROUP < own.end {
+                        self.panel(sublayer, panel + GROUP)
+                    } else {
+                        self.panel(then, own.start + panel % GROUP % own.len())
+                    };
+                    let both = [self.panel(sublayer, panel), next]
+                        .map(|panel| &panel[steps.start * K::columns()..steps.end * K::columns()]);
+                    self.block(operands, both, steps.clone(), lanes, sums);
+                }
+            }
+            for (panel, sums) in group.zip(sums.chunks_exact(len)) {
+                finish(panel, sums);
+            }
+        }
+    }
+
+    /// One panel's part that stays near while all lanes' tiles pass, `next` is brought nearer; `steps` is where.
+    #[inline(always)]
+    fn block(
+        &self,
+        operands: &[K::Row],
+        [columns, next]: [&[K::Column]; 2],
+        steps: Range<usize>,
+        lanes: usize,
+        sums: &mut [K::Element],
+    ) {
+        let tiling = Tiling::new::<K>(lanes);
+        let advance = K::columns() * size_of::<K::Column>() / tiling.count;
+        for (index, rows) in (0..tiling.count).map(|index| (index, tiling.tile(index))) {
+            let start = rows.start * self.steps + steps.start * rows.len();
+            let operands = &operands[start..start + steps.len() * rows.len()];
+            let sums = &mut sums[rows.start * K::columns()..rows.end * K::columns()];
+            let operands = Operands {
+                rows: operands.as_ptr(),
+                panel: columns.as_ptr(),
+                steps: steps.len(),
+                ahead: next.as_ptr().cast::<u8>().wrapping_add(index * advance * steps.len()),
+                advance,
+            };
+            let to = Sums { out: sums.as_mut_ptr(), stride: K::columns(), add: steps.start > 0 };
+            // SAFETY: `with_kernel` chose a kernel that the processor has; the slices are as long as wanted.
+            unsafe { K::TILES[rows.len() - 1](operands, to) };
+        }
+    }
+}
+
+/// Operands of the lanes for the products of one sublayer step, and room for the next one's.
+pub(super) struct Turns<K: Kernel> {
+    buffers: [Buffer<K::Row>; 2],
+    steps: usize,
+    lanes: usize,
+}
+
+impl<K: Kernel> Turns<K> {
+    /// For `lanes` rows of `steps` operands.
+    pub(super) fn new(lanes: usize, steps: usize) -> Self {
+        Self { buffers: [0, 1].map(|_| workspace::take(lanes * steps)), steps, lanes }
+    }
+
+    pub(super) fn shared(&mut self) -> SharedTurns<'_, K> {
+        let tiling = Tiling::new::<K>(self.lanes);
+        SharedTurns {
+            buffers: self.buffers.each_mut().map(|buffer| Shared::new(buffer)),
+            steps: self.steps,
+            tiling,
+        }
+    }
+}
+
+/// [`Turns`] as all members see them.
+pub(super) struct SharedTurns<'a, K: Kernel> {
+    buffers: [Shared<'a, K::Row>; 2],
+    steps: usize,
+    /// How the lanes are cut.
+    pub(super) tiling: Tiling,
+}
+
+impl<K: Kernel> SharedTurns<'_, K> {
+    /// What was written for turn number `turn`.
+    ///
+    /// # Safety
+    /// All members have met since it was written, and meet again before it is overwritten.
+    pub(super) unsafe fn read(&self, turn: usize) -> &[K::Row] {
+        // SAFETY: as the caller vouches.
+        unsafe { self.buffers[turn % 2].read(0, self.tiling.rows() * self.steps) }
+    }
+
+    /// Writes `values`, each after `change`, as a lane's operands from step `step` on.
+    ///
+    /// # Safety
+    /// No other member writes these steps of any lane of the same tile.
+    #[inline(always)]
+    pub(super) unsafe fn write(
+        &self,
+        turn: usize,
+        tile: &Range<usize>,
+        lane: usize,
+        step: usize,
+        values: &[K::Element],
+        change: impl Fn(K::Element, usize) -> K::Element,
+    ) {
+        let start = tile.start * self.steps + step * tile.len();
+        // SAFETY: as the caller vouches.
+        let operands = unsafe { self.buffers[turn % 2].part(start, K::steps(values.len()) * tile.len()) };
+        let zero = K::Element::zero();
+        for (step, operand) in operands[lane - tile.start..].iter_mut().step_by(tile.len()).enumerate() {
+            let i = step * K::DEPTH;
+            let second =
+                if K::DEPTH == 2 && i + 1 < values.len() { change(values[i + 1], i + 1) } else { zero };
+            *operand = K::row([change(values[i], i), second]);
+        }
+    }
+}

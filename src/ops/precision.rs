@@ -1,0 +1,46 @@
+//! The numbers that a model computes with.
+
+use candle_core::DType;
+
+/// The numbers that a model computes with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Double precision, to rule out rounding.
+    F64,
+    /// Operands of the products rounded to bfloat16; weights, sums and everything else in single precision.
+    Bf16,
+}
+
+impl Precision {
+    /// The tensors' type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 | Self::Bf16 => DType::F32,
+            Self::F64 => DType::F64,
+        }
+    }
+
+    /// As `--precision` says it and a training state keeps it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// Whether operands of products are rounded to bfloat16.
+    pub fn rounds(self) -> bool {
+        self == Self::Bf16
+    }
+}
+
+impl From<DType> for Precision {
+    /// Full precision in this type.
+    fn from(dtype: DType) -> Self {
+        if dtype == DType::F64 { Self::F64 } else { Self::F32 }
+    }
+}
