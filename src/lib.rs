@@ -7,10 +7,10 @@
 //! | [`command`] | the command line: one file a command |
 //! | [`bench`] | how fast all of it is on a machine |
 //! | [`train`] | the step, the schedule, the loop, what is saved |
-//! | [`eval`], [`sample`] | perplexity, surprisal, text |
+//! | [`eval`], [`sample`], [`study`] | perplexity, surprisal, text; runs side by side |
 //! | [`model`], [`checkpoint`] | embedding, cells, output; directories that are whole or refused |
 //! | [`config`], [`data`], [`metrics`] | recipes; corpora, vocabularies, lanes; one JSON line an event |
-//! | [`ops`], [`error`], [`rng`] | kernels beside their oracles; one error; one keyed generator |
+//! | [`ops`], [`error`], [`rng`], [`readable`] | kernels beside their oracles; one error; one keyed generator; numbers as people write them |
 
 pub mod bench;
 pub mod checkpoint;
@@ -22,7 +22,9 @@ pub mod eval;
 pub mod metrics;
 pub mod model;
 pub mod ops;
+pub mod readable;
 pub mod rng;
 pub mod sample;
+pub mod study;
 pub mod train;
 mod write;

@@ -111,7 +111,7 @@ fn what_is_in_the_cache_is_not_fetched_again_unless_it_is_damaged() {
     let before = hub.server.requests.lock().unwrap().len();
     hub.fetch("hf://owner/name").unwrap();
     let questions = hub.server.requests.lock().unwrap().len() - before;
-    assert_eq!(questions, 7, "the commit and six files were asked for, no body");
+    assert_eq!(questions, 8, "the commit and seven files were asked for, no body");
     std::fs::write(directory.join(MODEL), "damaged").unwrap();
     assert_eq!(value(&hub.fetch("hf://owner/name").unwrap()), 1.0);
 }

@@ -10,13 +10,21 @@ use super::remote::{Client, Remote};
 use super::settings::Settings;
 use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read};
 use crate::error::{Error, Result};
+use crate::metrics::METRICS;
 use crate::write;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use std::path::{Path, PathBuf};
 
 /// The manifest comes first, so that the others are checked by it as they arrive.
-const FILES: [(&str, bool); 6] =
-    [(CONFIG, true), (MANIFEST, false), (TOKENIZER, true), (MODEL, true), (RECIPE, false), (RESULT, false)];
+const FILES: [(&str, bool); 7] = [
+    (CONFIG, true),
+    (MANIFEST, false),
+    (TOKENIZER, true),
+    (MODEL, true),
+    (RECIPE, false),
+    (RESULT, false),
+    (METRICS, false),
+];
 
 /// The directory in the cache with the files of `address`; only named files are asked for.
 pub fn fetch(address: &Address, settings: &Settings) -> Result<PathBuf> {

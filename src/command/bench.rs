@@ -7,7 +7,8 @@ use crate::bench::report::{Machine, Report, What};
 use crate::bench::subject::Subject;
 use crate::bench::training::Training;
 use crate::config::Resolved;
-use crate::train::progress::{Line, duration, grouped};
+use crate::readable::{duration, grouped};
+use crate::train::progress::Line;
 use clap::ValueEnum;
 use std::io::Write;
 

@@ -2,15 +2,19 @@
 
 pub mod args;
 pub mod bench;
+pub mod compare;
 pub mod completions;
 pub mod data;
 pub mod eval;
 pub mod inspect;
 pub mod loaded;
 pub mod output;
+pub mod plot;
 pub mod recipe;
+pub mod runs;
 pub mod sample;
 pub mod score;
+pub mod sweep;
 pub mod train;
 
 use crate::ops::{memory, threads};
@@ -47,6 +51,9 @@ enum Command {
     Recipe(recipe::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
+    Plot(plot::Args),
+    Compare(compare::Args),
+    Sweep(sweep::Args),
     Completions(completions::Args),
 }
 
@@ -76,7 +83,9 @@ impl Command {
             Self::Sample(args) => Some(&args.device),
             Self::Score(args) => Some(&args.device),
             Self::Bench(args) => Some(&args.device),
-            Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) | Self::Completions(_) => None,
+            Self::Sweep(args) => Some(&args.device),
+            Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
+            Self::Plot(_) | Self::Compare(_) | Self::Completions(_) => None,
         }
     }
 
@@ -90,6 +99,9 @@ impl Command {
             Self::Recipe(args) => recipe::run(args)?,
             Self::Inspect(args) => inspect::run(args)?,
             Self::Bench(args) => bench::run(args)?,
+            Self::Plot(args) => plot::run(args)?,
+            Self::Compare(args) => compare::run(args)?,
+            Self::Sweep(args) => return sweep::run(args),
             Self::Completions(args) => completions::run(args)?,
         }
         Ok(0)

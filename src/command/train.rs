@@ -6,8 +6,9 @@ use crate::checkpoint::{self, Checkpoint, Lock};
 use crate::config::{Recipe, Resolved};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
+use crate::readable::{duration, grouped};
 use crate::train::dry_run;
-use crate::train::progress::{duration, grouped, say, tell};
+use crate::train::progress::{say, tell};
 use crate::train::saved::Resumed;
 use crate::train::session::Session;
 use crate::train::signals::Signals;
@@ -33,39 +34,39 @@ Examples:
 pub struct Args {
     /// A built-in recipe (`rhn recipe list`) or a file that ends in .toml
     #[arg(value_name = "RECIPE", default_value = "shakespeare")]
-    recipe: String,
+    pub(super) recipe: String,
     /// Train on this text instead of the recipe's: a known name, a file, a directory with train, valid and test
     /// files, or - for standard input
     #[arg(long, value_name = "NAME|PATH|-")]
-    corpus: Option<String>,
+    pub(super) corpus: Option<String>,
     /// The run's directory [default: checkpoints/RECIPE]
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Override a key of the recipe, say train.epochs=3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
+    pub(super) settings: Vec<String>,
     /// Go on with the run in the directory; it ends with the same weights as one never stopped
     #[arg(long, conflicts_with = "init_from")]
-    resume: bool,
+    pub(super) resume: bool,
     /// Start from the weights and the vocabulary of this checkpoint, a directory or hf://owner/name
     #[arg(long, value_name = "CHECKPOINT")]
-    init_from: Option<String>,
+    pub(super) init_from: Option<String>,
     /// Compute with these numbers
     #[arg(long, default_value = "f32")]
-    precision: PrecisionChoice,
+    pub(super) precision: PrecisionChoice,
     /// Stop, saved, once the run has made this many steps
     #[arg(long, value_name = "N")]
-    max_steps: Option<u64>,
+    pub(super) max_steps: Option<u64>,
     /// Stop, saved, after this long: 90s, 30m, 8h or 2d
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    time_limit: Option<Duration>,
+    pub(super) time_limit: Option<Duration>,
     /// Make one step, then tell the memory, the parameters and the time that the whole run will take
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     #[command(flatten)]
-    data: DataArgs,
+    pub(super) data: DataArgs,
 }
 
 /// Trains, and gives the process's exit code.
@@ -73,6 +74,11 @@ pub struct Args {
 /// # Errors
 /// If the recipe, the corpus or the directory cannot be used, or a number is not finite.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
+    launch(args, None)
+}
+
+/// As [`run`], with `signals` that someone listens for already.
+pub(super) fn launch(args: &Args, signals: Option<&Signals>) -> anyhow::Result<u8> {
     let device = args.device.open()?;
     let mut resolved = Resolved::new(&args.recipe, &args.settings)?;
     if let Some(corpus) = &args.corpus {
@@ -96,7 +102,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     let stepper = session.stepper(init_from.as_ref())?;
     // Only now, when all is known to fit, a directory is made: a failed start leaves none behind.
     let _lock = held.map_or_else(|| hold(&out, false), Ok)?;
-    Ok(train(args, &session, stepper, &out, resumed.as_ref())?)
+    Ok(train(args, &session, stepper, &out, resumed.as_ref(), signals)?)
 }
 
 /// Locks the run's directory, which is made if need be, and finishes what a kill interrupted there.
@@ -160,8 +166,10 @@ fn train(
     stepper: Stepper,
     out: &Path,
     resumed: Option<&Resumed>,
+    signals: Option<&Signals>,
 ) -> Result<u8> {
-    let signals = Signals::listen()?; // until here nothing is lost if the process is killed
+    // Until here nothing is lost if the process is killed.
+    let signals = signals.map_or_else(Signals::listen, |signals| Ok(signals.clone()))?;
     introduce(session, stepper.parameters.count(), out, resumed);
     let limits = Limits { max_steps: args.max_steps, time: args.time_limit };
     let mut trainer = Trainer::new(session, stepper, out, resumed, signals, limits)?;
@@ -251,7 +259,7 @@ fn closing(result: &serde_json::Value, out: &Path) -> String {
     )
 }
 
-fn parse_time(text: &str) -> std::result::Result<Duration, String> {
+pub(super) fn parse_time(text: &str) -> std::result::Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds = match &text[digits.len()..] {
         "s" | "" => 1.0,

@@ -3,9 +3,11 @@
 pub mod corpus;
 pub mod model;
 pub mod recipe;
+pub mod sweep;
 pub mod train;
 
 pub use corpus::{CorpusConfig, Unit};
 pub use model::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec};
 pub use recipe::{Recipe, Resolved};
+pub use sweep::Sweep;
 pub use train::TrainConfig;

@@ -2,6 +2,7 @@
 
 use super::{CorpusConfig, ModelSpec, TrainConfig};
 use crate::error::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -192,7 +193,7 @@ fn find(name: &str) -> Result<(String, String, String)> {
     )))
 }
 
-fn parse_table(text: &str, path: &Path) -> Result<Table> {
+pub(super) fn parse_table(text: &str, path: &Path) -> Result<Table> {
     toml::from_str(text)
         .map_err(|error: toml::de::Error| Error::config(format!("{}: {error}", path.display())))
 }
@@ -248,7 +249,7 @@ fn note(origins: &mut BTreeMap<String, String>, key: &str, value: &Value, origin
 }
 
 /// Visits every leaf under `key` with its dotted name.
-fn walk(key: &str, value: &Value, visit: &mut dyn FnMut(&str, &Value)) {
+pub(super) fn walk(key: &str, value: &Value, visit: &mut dyn FnMut(&str, &Value)) {
     let Value::Table(table) = value else { return visit(key, value) };
     for (name, value) in table {
         let name = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
@@ -256,7 +257,8 @@ fn walk(key: &str, value: &Value, visit: &mut dyn FnMut(&str, &Value)) {
     }
 }
 
-fn from_table(table: Table, source: &str) -> Result<Recipe> {
+/// What a table says; an unknown key is an error that suggests the nearest.
+pub(super) fn from_table<T: DeserializeOwned>(table: Table, source: &str) -> Result<T> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let (place, what) = (error.path().to_string(), error.inner().to_string());
         let what = what.trim().lines().next().unwrap_or_default(); // the next would say the place again
@@ -296,7 +298,8 @@ mod tests {
     #[test]
     fn every_file_of_the_recipes_folder_is_built_in_and_valid() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
-        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.filter(|path| path.is_file()).collect(); // not sweeps/
         files.sort();
         let mut built_in: Vec<_> = BUILT_IN.iter().map(|(name, _)| format!("{name}.toml")).collect();
         built_in.sort();

@@ -5,6 +5,7 @@ use super::text::Text;
 use super::tokenizer::{Tokenizer, count_chars};
 use crate::config::{CorpusConfig, Unit};
 use crate::error::Result;
+use crate::readable::grouped;
 use serde::Serialize;
 use std::fmt;
 
@@ -101,25 +102,5 @@ impl fmt::Display for Report {
             counts.iter().try_for_each(|&count| write!(f, "{:>13}", grouped(count)))?;
         }
         Ok(())
-    }
-}
-
-/// A number with a comma at each thousand.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let comma = |(at, digit): (usize, char)| {
-        let group = at > 0 && (digits.len() - at).is_multiple_of(3);
-        group.then_some(',').into_iter().chain([digit])
-    };
-    digits.chars().enumerate().flat_map(comma).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grouped;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -1,11 +1,11 @@
 //! What a run will take: parameters, memory and time, from a step or two of it.
 
-use super::progress::{duration, grouped};
 use super::session::Session;
 use crate::data::batch::Lanes;
 use crate::error::Result;
 use crate::model::{LanguageModel, Masks};
 use crate::ops::{memory, threads};
+use crate::readable::{duration, grouped};
 use std::time::Instant;
 
 /// Makes a step to warm up and one to measure, and evaluates a window.

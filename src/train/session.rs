@@ -155,7 +155,10 @@ impl Session {
 }
 
 /// The model's sizes once the vocabulary is known, and its tables of letters.
-fn size_model(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(ModelConfig, BTreeMap<String, Tensor>)> {
+///
+/// # Errors
+/// If they do not fit together.
+pub fn size_model(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(ModelConfig, BTreeMap<String, Tensor>)> {
     let mut model = ModelConfig::new(recipe.model.clone(), tokenizer.vocab_size());
     let mut fixed = BTreeMap::new();
     if let EmbeddingConfig::CharCnn(cnn) = &recipe.model.embedding {

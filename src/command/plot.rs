@@ -1,0 +1,211 @@
+//! `rhn plot`: learning curves of runs, live or finished, as a picture.
+
+use super::output::note;
+use super::runs::{self, RunArgs};
+use crate::error::{Error, Result};
+use crate::study::curve::{Along, Split, points};
+use crate::study::plot::{Axis, Plot, Reference, Series, draw, to_png, to_svg};
+use crate::study::{Measure, Run};
+use crate::write;
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+A curve is named at its right end; the number beside the name, and the large dot, are its best epoch's.
+Whole lines of metrics.jsonl are all that is read, so a run can be plotted while it trains.
+
+Examples:
+  rhn plot checkpoints/shakespeare                          curve.svg, in the current directory
+  rhn plot checkpoints/depth/*/ --out depth.png --title \"Depth at equal size\"
+  rhn plot a b --label \"one layer\" --label \"two\" --y nats --x time --log-x
+  rhn plot checkpoints/ptb-rhn --split both --reference \"67.9=published\"";
+
+/// Draw learning curves of one or more runs, as SVG or PNG
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    runs: RunArgs,
+    /// The picture; its ending says which kind
+    #[arg(long, value_name = "FILE.svg|FILE.png", default_value = "curve.svg")]
+    out: PathBuf,
+    /// What the loss is told in [default: perplexity for words and byte pairs, else bits-per-char]
+    #[arg(long, value_name = "MEASURE")]
+    y: Option<Measure>,
+    /// What the curves go along
+    #[arg(long, value_name = "ALONG", default_value = "epoch")]
+    x: Along,
+    /// Which text
+    #[arg(long, default_value = "valid")]
+    split: Split,
+    /// A logarithmic vertical axis, or with =false a linear one [default: logarithmic for perplexity]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    log_y: Option<bool>,
+    /// A logarithmic horizontal axis
+    #[arg(long)]
+    log_x: bool,
+    /// A line above the picture
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// Draw a level to compare with, say 65.4="published, test"; may be repeated
+    #[arg(long = "reference", value_name = "VALUE[=LABEL]", value_parser = parse_reference)]
+    references: Vec<Reference>,
+    /// The picture's width in pixels
+    #[arg(long, value_name = "N", default_value_t = 900, value_parser = clap::value_parser!(u32).range(320..=8000))]
+    width: u32,
+    /// The picture's height in pixels
+    #[arg(long, value_name = "N", default_value_t = 540, value_parser = clap::value_parser!(u32).range(240..=8000))]
+    height: u32,
+    /// A PNG has this many pixels for each one of --width and --height
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
+    scale: u32,
+}
+
+/// What a picture is stored as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Svg,
+    Png,
+}
+
+/// Draws, writes the picture and says where it is.
+///
+/// # Errors
+/// If a run cannot be read, none has a point, or the picture cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let kind = kind(&args.out)?;
+    let runs = args.runs.read()?;
+    let plot = plot(args, &runs)?;
+    let picture = draw(&plot);
+    let bytes = match kind {
+        Kind::Svg => to_svg(&picture).into_bytes(),
+        Kind::Png => to_png(&picture, args.scale)?,
+    };
+    if let Some(above) = args.out.parent() {
+        write::make_directory(above)?;
+    }
+    write::replace(&args.out, &bytes)?;
+    Ok(runs::say(&format!("{}\n", args.out.display()))?)
+}
+
+fn kind(out: &Path) -> Result<Kind> {
+    match out.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase).as_deref() {
+        Some("svg") => Ok(Kind::Svg),
+        Some("png") => Ok(Kind::Png),
+        _ => Err(Error::config(format!("--out {}: wanted a name that ends in .svg or .png", out.display()))),
+    }
+}
+
+fn plot(args: &Args, runs: &[Run]) -> Result<Plot> {
+    let measure = args.y.unwrap_or_else(|| Measure::usual(runs));
+    let log_y = args.log_y.unwrap_or(measure == Measure::Perplexity);
+    let mut series: Vec<Series> =
+        runs.iter().enumerate().flat_map(|(number, run)| curves(args, run, number, measure)).collect();
+    let positive = |&(x, y): &(f64, f64)| (!args.log_x || x > 0.0) && (!log_y || y > 0.0);
+    if series.iter().flat_map(|series| &series.points).any(|point| !positive(point)) {
+        return Err(Error::config(
+            "a logarithmic axis has no place for 0; leave out --log-x, or say --log-y=false",
+        ));
+    }
+    series.retain(|series| !series.points.is_empty());
+    if series.is_empty() {
+        return Err(Error::config("there is nothing to draw yet: a curve begins with a run's first epoch"));
+    }
+    let unit = time_unit(&series);
+    if args.x == Along::Time {
+        series.iter_mut().flat_map(|series| &mut series.points).for_each(|point| point.0 /= unit.seconds);
+    }
+    let x_name = match args.x {
+        Along::Epoch => "epoch".into(),
+        Along::Step => "steps".into(),
+        Along::Tokens => "tokens".into(),
+        Along::Time => format!("time ({})", unit.name),
+    };
+    Ok(Plot {
+        title: args.title.clone(),
+        x: Axis { name: x_name, log: args.log_x, whole: args.x != Along::Time, from_zero: true },
+        y: Axis { name: y_name(measure, args.split), log: log_y, whole: false, from_zero: false },
+        series,
+        references: args.references.clone(),
+        width: args.width,
+        height: args.height,
+    })
+}
+
+/// A run's curves, one a split. What is missing is noted.
+fn curves(args: &Args, run: &Run, number: usize, measure: Measure) -> Vec<Series> {
+    let curve = |split: &Split| {
+        let points = points(run, *split, args.x, measure);
+        if points.is_empty() {
+            note(&format!("{}: {}", run.name, why_empty(run, *split, measure)));
+        }
+        let least = points.iter().enumerate().min_by(|a, b| a.1.1.total_cmp(&b.1.1));
+        let best = least.map(|(place, point)| (place, measure.show(point.1)));
+        let second = args.split == Split::Both && *split == Split::Train;
+        Series { label: run.name.clone(), color: number, second, best: best.filter(|_| !second), points }
+    };
+    args.split.each().iter().map(curve).collect()
+}
+
+fn why_empty(run: &Run, split: Split, measure: Measure) -> &'static str {
+    match (run.epochs.is_empty(), split, measure) {
+        (true, _, _) => "no epoch is done yet; left out",
+        (false, Split::Train, Measure::BitsPerChar) => {
+            "bits per character of the training split are not known for this unit; left out"
+        }
+        _ => "no epoch has a finite loss; left out",
+    }
+}
+
+fn y_name(measure: Measure, split: Split) -> String {
+    let name = measure.name();
+    match split {
+        Split::Valid => format!("{name}, validation split"),
+        Split::Train => format!("{name}, training split with dropout"),
+        Split::Both => format!("{name}; solid: validation split, dashed: training split with dropout"),
+    }
+}
+
+/// What a time axis is marked in.
+#[derive(Clone, Copy)]
+struct TimeUnit {
+    name: &'static str,
+    seconds: f64,
+}
+
+/// The largest that gives the longest curve a few units.
+fn time_unit(series: &[Series]) -> TimeUnit {
+    let longest = series.iter().flat_map(|series| &series.points).map(|point| point.0).fold(0.0, f64::max);
+    let units = [("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0)];
+    let units = units.map(|(name, seconds)| TimeUnit { name, seconds });
+    units.into_iter().find(|unit| longest >= 3.0 * unit.seconds).unwrap_or(units[3])
+}
+
+fn parse_reference(text: &str) -> std::result::Result<Reference, String> {
+    let (number, label) = text.split_once('=').unwrap_or((text, ""));
+    let value = number.trim().parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
+    let value = value.ok_or_else(|| format!("{number:?}: wanted a number above 0, say 65.4=published"))?;
+    Ok(Reference { value, label: format!("{} {}", label.trim(), number.trim()).trim().to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, kind, parse_reference};
+    use std::path::Path;
+
+    #[test]
+    fn the_ending_says_which_kind_of_picture() {
+        assert_eq!(kind(Path::new("a/b.SVG")).unwrap(), Kind::Svg);
+        assert_eq!(kind(Path::new("b.png")).unwrap(), Kind::Png);
+        for wrong in ["curve", "curve.pdf", "svg"] {
+            assert_eq!(kind(Path::new(wrong)).unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn a_reference_is_a_level_and_what_it_is() {
+        let parsed = parse_reference("65.4=published, test").unwrap();
+        assert_eq!((parsed.value, parsed.label.as_str()), (65.4, "published, test 65.4"));
+        assert_eq!(parse_reference("65.4").unwrap().label, "65.4");
+        assert!(["", "x", "nan", "-1", "=label"].iter().all(|text| parse_reference(text).is_err()));
+    }
+}

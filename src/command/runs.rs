@@ -1,0 +1,51 @@
+//! RUN…, as `plot` and `compare` take it.
+
+use super::output::note;
+use crate::error::{Error, Result};
+use crate::study::Run;
+use crate::study::run::tell_apart;
+use std::io::Write;
+use std::path::Path;
+
+/// The runs to look at.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Directories of runs, live, stopped or finished, or hf://owner/name[@revision]
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<String>,
+    /// Call the runs so, in their order [default: their directories' names]; one for each
+    #[arg(long = "label", value_name = "NAME")]
+    labels: Vec<String>,
+}
+
+impl RunArgs {
+    /// Reads the runs and names them.
+    ///
+    /// # Errors
+    /// If one cannot be read, or there are other than as many labels as runs.
+    pub fn read(&self) -> Result<Vec<Run>> {
+        let (labels, wanted) = (self.labels.len(), self.runs.len());
+        if labels > 0 && labels != wanted {
+            return Err(Error::config(format!(
+                "--label was given {labels} times for {wanted} runs, wanted one a run"
+            )));
+        }
+        let mut runs = self.runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?;
+        tell_apart(&mut runs);
+        for (run, label) in runs.iter_mut().zip(&self.labels) {
+            run.name.clone_from(label);
+        }
+        for run in runs.iter().filter(|run| run.torn) {
+            note(&format!("{}: the last line of metrics.jsonl is half written; left out", run.name));
+        }
+        Ok(runs)
+    }
+}
+
+/// Writes a result to the standard output.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn say(text: &str) -> Result<()> {
+    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Error::io(Path::new("standard output")))
+}

@@ -1,0 +1,233 @@
+//! `rhn sweep`: the runs of one file one after another, and all of them in one table.
+
+use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
+use super::output::note;
+use super::{runs, train};
+use crate::config::sweep::Planned;
+use crate::config::{CorpusConfig, Recipe, Sweep};
+use crate::data::{Corpus, Places, Tokenizer};
+use crate::error::{Error, Result};
+use crate::metrics::METRICS;
+use crate::model::parameter_count;
+use crate::readable::grouped;
+use crate::study::{Comparison, Measure, Run, markdown};
+use crate::train::progress::tell;
+use crate::train::session::size_model;
+use crate::train::signals::Signals;
+use crate::write;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const AFTER_HELP: &str = "\
+The file, with every key but recipe left out if not needed:
+  recipe = \"ptb-rhn\"                        a built-in recipe, or a file that ends in .toml
+  out = \"checkpoints/mine\"                  else checkpoints/ and the sweep's name
+  seeds = [1, 2]                            each run once with each
+  [set]                                     settings of every run
+  train.epochs = 20
+  [grid]                                    all combinations of these keys' values
+  model.core.recurrence_depth = [2, 4]
+  [[run]]                                   and runs by name
+  name = \"wide\"
+  set.model.core.hidden_size = 512
+
+Called again, it passes over finished runs and goes on with the others where they left off. Ctrl-C saves and stops.
+The tables of `rhn compare` are printed, and kept as results.md and results.json beside the runs. A run whose
+numbers are no longer finite, or that another process trains, does not keep the others from being trained.
+
+Examples:
+  rhn sweep recipes/sweeps/ptb-depth.toml --dry-run    what would be trained, with parameter counts
+  rhn sweep recipes/sweeps/ptb-depth.toml --time-limit 8h
+  rhn plot checkpoints/ptb-depth/*-seed-1              its learning curves";
+
+/// Train several runs one after another, and compare them
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// The sweep: recipe, settings, grid, runs and seeds
+    #[arg(value_name = "FILE.toml")]
+    file: PathBuf,
+    /// Where the runs' directories go [default: as the file says, else checkpoints/FILE]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Override a key of every run's recipe, say train.epochs=3; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Compute with these numbers
+    #[arg(long, default_value = "f32")]
+    precision: PrecisionChoice,
+    /// Stop, saved, after this long in all: 90s, 30m, 8h or 2d
+    #[arg(long, value_name = "TIME", value_parser = train::parse_time)]
+    time_limit: Option<Duration>,
+    /// List the runs with their parameters and how far they are; train nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// Trains what is not finished, compares, and gives the process's exit code.
+///
+/// # Errors
+/// If the file or a run's recipe cannot be used, or a run fails in a way that the next would share.
+pub fn run(args: &Args) -> anyhow::Result<u8> {
+    let sweep = Sweep::read(&args.file, &args.settings)?;
+    let out = args.out.as_ref().unwrap_or(&sweep.out);
+    if args.dry_run {
+        let table = dry_run(&sweep, out, &args.data.places()?)?;
+        runs::say(&table)?;
+        return Ok(0);
+    }
+    let code = train_all(args, &sweep, out)?;
+    collect(&sweep, out)?;
+    if !sweep.runs.iter().all(|planned| has_result(&out.join(&planned.name))) {
+        tell(&format!("not all runs are finished; the same command goes on, in {}", out.display()));
+    }
+    Ok(code)
+}
+
+/// One run after another; the exit code of the one that stopped the sweep, or of the first that failed.
+fn train_all(args: &Args, sweep: &Sweep, out: &Path) -> anyhow::Result<u8> {
+    let (signals, begun) = (Signals::listen()?, Instant::now());
+    let mut failed = 0;
+    for (planned, number) in sweep.runs.iter().zip(1..) {
+        let directory = out.join(&planned.name);
+        let head = format!("run {number} of {}: {}", sweep.runs.len(), planned.name);
+        if is_finished(planned, &directory) {
+            tell(&format!("{head}, finished before"));
+            continue;
+        }
+        let left = args.time_limit.map(|limit| limit.saturating_sub(begun.elapsed()));
+        if let Some(code) = signals.received() {
+            return Ok(code);
+        }
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(failed);
+        }
+        tell(&head);
+        match train::launch(&training(args, planned, &directory, left), Some(&signals)) {
+            Ok(0) if has_result(&directory) => {}
+            Ok(code) => return Ok(code), // by a signal or the time limit
+            Err(error) => failed = passed_over(error, &planned.name, failed)?,
+        }
+    }
+    Ok(failed)
+}
+
+/// The exit code to end with after an error that is the run's alone; any other ends the sweep.
+fn passed_over(error: anyhow::Error, name: &str, failed: u8) -> anyhow::Result<u8> {
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    match kind {
+        Some(own @ (Error::NotFinite { .. } | Error::Busy { .. })) => {
+            note(&format!("run {name}: {own}; going on with the next"));
+            Ok(if failed == 0 { own.exit_code() } else { failed })
+        }
+        _ => Err(error.context(format!("run {name}"))),
+    }
+}
+
+fn training(args: &Args, planned: &Planned, directory: &Path, left: Option<Duration>) -> train::Args {
+    train::Args {
+        recipe: planned.recipe.clone(),
+        corpus: None,
+        out: Some(directory.to_path_buf()),
+        settings: planned.settings.clone(),
+        resume: directory.exists(),
+        init_from: None,
+        precision: args.precision,
+        max_steps: None,
+        time_limit: left,
+        dry_run: false,
+        device: args.device.clone(),
+        data: args.data.clone(),
+    }
+}
+
+/// Whether the run has its result, by the recipe that it would have now.
+fn is_finished(planned: &Planned, directory: &Path) -> bool {
+    let same = |run: Run| {
+        Recipe::deserialize(run.start.recipe).is_ok_and(|recipe| recipe == planned.resolved.recipe)
+    };
+    finished_run(directory).is_some_and(same)
+}
+
+fn has_result(directory: &Path) -> bool {
+    finished_run(directory).is_some()
+}
+
+fn finished_run(directory: &Path) -> Option<Run> {
+    Run::read(&directory.display().to_string()).ok().filter(|run| run.result.is_some())
+}
+
+/// Compares what there is of the runs; the tables are printed and kept.
+fn collect(sweep: &Sweep, out: &Path) -> anyhow::Result<()> {
+    let found = begun(sweep, out);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let comparison = Comparison::new(&found, Measure::usual(&found));
+    let (table, json) = (comparison.markdown(), serde_json::to_vec(&comparison)?);
+    write::replace(&out.join("results.md"), table.as_bytes())?;
+    write::replace(&out.join("results.json"), &json)?;
+    Ok(runs::say(&format!("\n{table}"))?)
+}
+
+/// The runs that have begun; what cannot be read is noted.
+fn begun(sweep: &Sweep, out: &Path) -> Vec<Run> {
+    let mut found = Vec::new();
+    for planned in &sweep.runs {
+        let directory = out.join(&planned.name);
+        match Run::read(&directory.display().to_string()) {
+            Ok(run) => found.push(run),
+            Err(error) if directory.join(METRICS).exists() => note(&format!("left out: {error}")),
+            Err(_) => {} // not begun
+        }
+    }
+    found
+}
+
+/// The runs with their parameters; a corpus is read once for all that share it.
+fn dry_run(sweep: &Sweep, out: &Path, places: &Places) -> Result<String> {
+    let mut tokenizers: Vec<(CorpusConfig, Tokenizer)> = Vec::new();
+    let (mut rows, shared) = (Vec::new(), shared(&sweep.runs));
+    for planned in &sweep.runs {
+        let recipe = &planned.resolved.recipe;
+        if !tokenizers.iter().any(|(corpus, _)| *corpus == recipe.corpus) {
+            let tokenizer = Tokenizer::build(&recipe.corpus, &Corpus::open(&recipe.corpus, places)?.train)?;
+            tokenizers.push((recipe.corpus.clone(), tokenizer));
+        }
+        let known = tokenizers.iter().find(|(corpus, _)| *corpus == recipe.corpus);
+        let (_, tokenizer) = known.expect("it was added if it was not there");
+        let parameters = parameter_count(&size_model(recipe, tokenizer)?.0)?;
+        let state = state(planned, &out.join(&planned.name));
+        rows.push(vec![planned.name.clone(), grouped(parameters), state, own(planned, &shared)]);
+    }
+    let table = markdown::table(&["run", "parameters", "state", "settings"].map(String::from), &rows);
+    Ok(if shared.is_empty() { table } else { format!("{table}\nall: {}\n", shared.join(" ")) })
+}
+
+/// The settings that all of several runs have.
+fn shared(runs: &[Planned]) -> Vec<String> {
+    let [first, others @ ..] = runs else { return Vec::new() };
+    let everywhere = |setting: &&String| others.iter().all(|run| run.settings.contains(setting));
+    let shared = first.settings.iter().filter(everywhere).cloned();
+    if others.is_empty() { Vec::new() } else { shared.collect() }
+}
+
+/// The settings of a run that not all have.
+fn own(planned: &Planned, shared: &[String]) -> String {
+    let own = planned.settings.iter().filter(|setting| !shared.contains(setting));
+    own.cloned().collect::<Vec<_>>().join(" ")
+}
+
+fn state(planned: &Planned, directory: &Path) -> String {
+    let epochs = planned.resolved.recipe.train.epochs;
+    match Run::read(&directory.display().to_string()) {
+        Ok(_) if is_finished(planned, directory) => "finished".into(),
+        Ok(run) => format!("epoch {} of {epochs}", run.epochs.last().map_or(0, |epoch| epoch.epoch)),
+        Err(_) => format!("new, {epochs} epochs"),
+    }
+}

@@ -1,0 +1,151 @@
+//! Runs in a table, and below it what differs between their recipes.
+
+use super::differences::{self, Differences, between};
+use super::markdown;
+use super::measure::Measure;
+use super::run::Run;
+use super::seeds::{self, Group, Spread};
+use crate::readable::{duration, grouped};
+use serde::Serialize;
+
+/// Runs side by side.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// What losses are told in.
+    pub measure: Measure,
+    /// One a run, in the order given.
+    pub runs: Vec<Row>,
+    /// The keys that are not the same in all runs.
+    pub differences: Differences,
+    /// Runs that differ in their seed alone, taken together; empty if there are none.
+    pub seeds: Vec<Group>,
+}
+
+/// A run's numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What the run is called.
+    pub name: String,
+    /// How many numbers training finds.
+    pub parameters: u64,
+    /// Epochs that are done.
+    pub epochs: u64,
+    /// Epochs that were asked for.
+    pub epochs_asked: Option<u64>,
+    /// Whether its result is there.
+    pub finished: bool,
+    /// The epoch with the least loss on the validation split.
+    pub best_epoch: Option<u64>,
+    /// That epoch, on the validation split.
+    pub best_valid: Option<f64>,
+    /// The best epoch's weights on the test split.
+    pub test: Option<f64>,
+    /// Training alone, in the last epoch's process.
+    pub tokens_per_second: Option<f64>,
+    /// Wall-clock time so far.
+    pub seconds: Option<f64>,
+}
+
+impl Comparison {
+    /// Of these runs.
+    pub fn new(runs: &[Run], measure: Measure) -> Self {
+        let rows = runs.iter().map(|run| Row::new(run, measure)).collect();
+        Self { measure, runs: rows, differences: between(runs), seeds: seeds::groups(runs, measure) }
+    }
+
+    /// One to three tables: the runs, means over seeds, what differs.
+    pub fn markdown(&self) -> String {
+        let mut tables = vec![self.run_table()];
+        if !self.seeds.is_empty() {
+            tables.push(self.seed_table());
+        }
+        if !self.differences.is_empty() {
+            tables.push(self.difference_table());
+        }
+        tables.join("\n")
+    }
+
+    fn run_table(&self) -> String {
+        let measure = self.measure.name();
+        let (valid, test) = (format!("valid {measure}"), format!("test {measure}"));
+        let head = ["run", "parameters", "epochs", "best epoch", &valid, &test, "tokens/s", "time"];
+        let rows: Vec<_> = self.runs.iter().map(|row| row.cells(self.measure)).collect();
+        markdown::table(&head.map(String::from), &rows)
+    }
+
+    fn seed_table(&self) -> String {
+        let measure = self.measure.name();
+        let head = ["over seeds", "seeds", &format!("valid {measure}"), &format!("test {measure}")]
+            .map(String::from);
+        let rows: Vec<_> = self.seeds.iter().map(|group| group_cells(group, self.measure)).collect();
+        markdown::table(&head, &rows)
+    }
+
+    /// Of keys and runs, the more are the rows.
+    fn difference_table(&self) -> String {
+        let names = || self.runs.iter().map(|row| row.name.clone());
+        let shown = |values: &Vec<_>| {
+            values.iter().map(|value: &Option<_>| differences::show(value.as_ref())).collect()
+        };
+        let columns: Vec<Vec<String>> = self.differences.values().map(shown).collect();
+        let keys = || self.differences.keys().cloned();
+        if columns.len() > self.runs.len() {
+            let head: Vec<String> = std::iter::once("what differs".into()).chain(names()).collect();
+            let rows = keys().zip(columns).map(|(key, values)| [vec![key], values].concat());
+            return markdown::table(&head, &rows.collect::<Vec<_>>());
+        }
+        let head: Vec<String> = std::iter::once("what differs".into()).chain(keys()).collect();
+        let row = |(place, name): (usize, String)| {
+            std::iter::once(name).chain(columns.iter().map(|values| values[place].clone())).collect()
+        };
+        markdown::table(&head, &names().enumerate().map(row).collect::<Vec<_>>())
+    }
+}
+
+impl Row {
+    fn new(run: &Run, measure: Measure) -> Self {
+        Self {
+            name: run.name.clone(),
+            parameters: run.start.parameters,
+            epochs: run.epochs.last().map_or(0, |epoch| epoch.epoch),
+            epochs_asked: run.epochs_asked(),
+            finished: run.result.is_some(),
+            best_epoch: run.best().map(|epoch| epoch.epoch),
+            best_valid: run.best().and_then(|epoch| measure.valid(epoch)),
+            test: run.result.as_ref().and_then(|result| measure.test(result)),
+            tokens_per_second: run.epochs.last().and_then(|epoch| epoch.tokens_per_second),
+            seconds: run.seconds(),
+        }
+    }
+
+    fn cells(&self, measure: Measure) -> Vec<String> {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".into());
+        let test = if self.finished {
+            or_dash(self.test.map(|test| measure.show(test)))
+        } else {
+            "unfinished".into()
+        };
+        vec![
+            self.name.clone(),
+            grouped(self.parameters),
+            match self.epochs_asked {
+                Some(asked) if asked != self.epochs => format!("{} of {asked}", self.epochs),
+                _ => self.epochs.to_string(),
+            },
+            or_dash(self.best_epoch.map(|epoch| epoch.to_string())),
+            or_dash(self.best_valid.map(|valid| measure.show(valid))),
+            test,
+            or_dash(self.tokens_per_second.map(|speed| grouped(speed.round() as u64))),
+            or_dash(self.seconds.map(duration)),
+        ]
+    }
+}
+
+fn group_cells(group: &Group, measure: Measure) -> Vec<String> {
+    let mut seeds: Vec<String> = group.seeds.iter().map(ToString::to_string).collect();
+    if group.unfinished > 0 {
+        seeds.push(format!("{} unfinished", group.unfinished));
+    }
+    let show = |spread: Option<Spread>| spread.map_or("–".into(), |spread| spread.show(measure));
+    vec![group.name.clone(), seeds.join(", "), show(group.valid), show(group.test)]
+}

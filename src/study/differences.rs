@@ -1,0 +1,68 @@
+//! What differs between the recipes of runs: the keys, each with every run's value.
+
+use super::run::Run;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// For each key that is not the same in all runs: its value in each, `None` where it is not set.
+pub type Differences = BTreeMap<String, Vec<Option<Value>>>;
+
+/// What differs between these runs: their recipes' keys, the text behind the corpus's name, the program's version.
+pub fn between(runs: &[Run]) -> Differences {
+    let settings: Vec<_> = runs.iter().map(settings).collect();
+    let keys = settings.iter().flat_map(|settings| settings.keys().cloned());
+    let values = |key: &String| settings.iter().map(|settings| settings.get(key).cloned()).collect();
+    let all = keys.map(|key| (values(&key), key)).map(|(values, key): (Vec<_>, _)| (key, values));
+    all.filter(|(_, values)| values.iter().any(|value| *value != values[0])).collect()
+}
+
+/// All that fixes a run's numbers, by dotted key.
+pub fn settings(run: &Run) -> BTreeMap<String, Value> {
+    let start = &run.start;
+    let mut settings = BTreeMap::new();
+    walk("", &start.recipe, &mut settings);
+    settings
+        .insert("corpus (SHA-256)".into(), start.corpus_sha256.chars().take(8).collect::<String>().into());
+    settings.insert("version".into(), start.version.clone().into());
+    settings
+}
+
+fn walk(key: &str, value: &Value, leaves: &mut BTreeMap<String, Value>) {
+    let Value::Object(table) = value else {
+        leaves.insert(key.into(), value.clone());
+        return;
+    };
+    for (name, value) in table {
+        let name = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        walk(&name, value, leaves);
+    }
+}
+
+/// A value as a table shows it.
+pub fn show(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "–".into(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::tests::{read, start};
+    use super::between;
+    use serde_json::json;
+
+    #[test]
+    fn only_the_keys_that_differ_are_told_with_each_runs_value() {
+        let (first, mut second) = (start(1), start(2));
+        second["recipe"]["train"]["schedule"] = json!({"kind": "cosine"});
+        let runs = [read("a", &[first]), read("b", &[second])];
+        let found: Vec<_> = between(&runs).into_iter().collect();
+        let wanted = [
+            ("train.schedule.kind".to_string(), vec![None, Some(json!("cosine"))]),
+            ("train.seed".to_string(), vec![Some(json!(1)), Some(json!(2))]),
+        ];
+        assert_eq!(found, wanted);
+    }
+}

@@ -1,0 +1,70 @@
+//! What a loss is told in: perplexity, bits per character or nats.
+
+use super::run::{Epoch, Outcome, Run};
+use crate::config::Unit;
+use serde::Serialize;
+use std::f64::consts::LN_2;
+
+/// What a loss is told in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Measure {
+    /// e to the nats per token
+    Perplexity,
+    /// Bits over the characters of the text, so that models with different units compare
+    BitsPerChar,
+    /// Nats per token
+    Nats,
+}
+
+impl Measure {
+    /// Perplexity for words and byte pairs; bits per character for characters, bytes and a mixture.
+    pub fn usual<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Self {
+        let by_words = |run: &Run| matches!(run.unit(), Some(Unit::Word | Unit::Bpe) | None);
+        if runs.into_iter().all(by_words) { Self::Perplexity } else { Self::BitsPerChar }
+    }
+
+    /// On the validation split, if it was finite.
+    pub fn valid(self, epoch: &Epoch) -> Option<f64> {
+        self.of(epoch.valid_nats_per_token, epoch.valid_bits_per_char)
+    }
+
+    /// On the training split with dropout, if it was finite. How many characters a token of the training split has
+    /// is not told, so there bits per character are those of models of characters alone.
+    pub fn train(self, epoch: &Epoch, unit: Option<Unit>) -> Option<f64> {
+        let nats = epoch.train_nats_per_token;
+        self.of(nats, nats.filter(|_| unit == Some(Unit::Char)).map(|nats| nats / LN_2))
+    }
+
+    /// On the test split.
+    pub fn test(self, result: &Outcome) -> Option<f64> {
+        self.of(result.nats_per_token, result.bits_per_char)
+    }
+
+    fn of(self, nats: Option<f64>, bits_per_char: Option<f64>) -> Option<f64> {
+        let value = match self {
+            Self::Perplexity => nats.map(f64::exp),
+            Self::BitsPerChar => bits_per_char,
+            Self::Nats => nats,
+        };
+        value.filter(|value| value.is_finite())
+    }
+
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Perplexity => "perplexity",
+            Self::BitsPerChar => "bits per character",
+            Self::Nats => "nats per token",
+        }
+    }
+
+    /// With as many digits as tell runs apart.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Self::Perplexity => format!("{value:.2}"),
+            Self::BitsPerChar => format!("{value:.3}"),
+            Self::Nats => format!("{value:.4}"),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Curves in one picture, as SVG or PNG.
+//!
+//! Each curve is named at its right end, so that no legend covers another; what is drawn is first laid out as
+//! [`Shape`]s, and both formats are written from these.
+
+mod axis;
+mod draw;
+mod font;
+mod labels;
+mod palette;
+mod picture;
+mod png;
+mod svg;
+mod ticks;
+
+pub use axis::Axis;
+pub use draw::draw;
+pub use picture::{Picture, Shape};
+pub use png::to_png;
+pub use svg::to_svg;
+
+/// What is to be drawn.
+#[derive(Clone, Debug)]
+pub struct Plot {
+    /// Above the picture.
+    pub title: Option<String>,
+    /// From left to right.
+    pub x: Axis,
+    /// From below to above.
+    pub y: Axis,
+    /// At least one has a point.
+    pub series: Vec<Series>,
+    /// Levels to compare with.
+    pub references: Vec<Reference>,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+}
+
+/// A curve.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Its name, at its right end.
+    pub label: String,
+    /// Which of the palette's colours, counted from 0.
+    pub color: usize,
+    /// A second curve of the same run, dashed and without a name.
+    pub second: bool,
+    /// From left to right; finite.
+    pub points: Vec<(f64, f64)>,
+    /// The best point and its value as the label shows it.
+    pub best: Option<(usize, String)>,
+}
+
+/// A level to compare with, say a published result.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// Where, on the vertical axis.
+    pub value: f64,
+    /// What it is.
+    pub label: String,
+}

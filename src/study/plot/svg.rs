@@ -1,0 +1,110 @@
+//! A picture as SVG: text stays text, so it can be searched, and is shown in the viewer's own font.
+
+use super::palette::WHITE;
+use super::picture::{Anchor, Color, Dot, Line, Picture, Shape, Text};
+use std::fmt::Write;
+
+const FONTS: &str = "Roboto, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif";
+
+/// The picture as an SVG file.
+pub fn to_svg(picture: &Picture) -> String {
+    let Picture { width, height, .. } = picture;
+    let about = escape(&picture.about);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+         viewBox=\"0 0 {width} {height}\" font-family=\"{FONTS}\" role=\"img\" aria-label=\"{about}\">\n\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"{}\"/>\n",
+        hex(WHITE)
+    );
+    for shape in &picture.shapes {
+        let _ = writeln!(svg, "{}", element(shape)); // writing to a String cannot fail
+    }
+    svg + "</svg>\n"
+}
+
+fn element(shape: &Shape) -> String {
+    match shape {
+        Shape::Line(shape) => line(shape),
+        Shape::Dot(shape) => dot(shape),
+        Shape::Text(shape) => text(shape),
+    }
+}
+
+fn line(line: &Line) -> String {
+    let points: Vec<String> =
+        line.points.iter().map(|(x, y)| format!("{},{}", number(*x), number(*y))).collect();
+    let dash = line.dash.map(|[on, off]| format!(" stroke-dasharray=\"{on} {off}\"")).unwrap_or_default();
+    let title =
+        line.title.as_ref().map(|title| format!("<title>{}</title>", escape(title))).unwrap_or_default();
+    format!(
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\" stroke-linejoin=\"round\" \
+         stroke-linecap=\"round\"{dash}>{title}</polyline>",
+        points.join(" "),
+        hex(line.color),
+        number(line.width)
+    )
+}
+
+fn dot(dot: &Dot) -> String {
+    let ((x, y), radius) = (dot.center, dot.radius);
+    format!(
+        "<circle cx=\"{}\" cy=\"{}\" r=\"{}\" fill=\"{}\" stroke=\"{}\" stroke-width=\"1.5\"/>",
+        number(x),
+        number(y),
+        number(radius),
+        hex(dot.color),
+        hex(WHITE)
+    )
+}
+
+fn text(text: &Text) -> String {
+    let anchor = match text.anchor {
+        Anchor::Start => "",
+        Anchor::Middle => " text-anchor=\"middle\"",
+        Anchor::End => " text-anchor=\"end\"",
+    };
+    format!(
+        "<text x=\"{}\" y=\"{}\" font-size=\"{}\" fill=\"{}\" stroke=\"{}\" stroke-width=\"3\" \
+         stroke-linejoin=\"round\" paint-order=\"stroke\"{anchor}>{}</text>",
+        number(text.at.0),
+        number(text.at.1),
+        number(text.size),
+        hex(text.color),
+        hex(WHITE),
+        escape(&text.text)
+    )
+}
+
+fn hex(Color(red, green, blue): Color) -> String {
+    format!("#{red:02x}{green:02x}{blue:02x}")
+}
+
+/// To a hundredth of a pixel.
+fn number(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+/// What XML may hold: signs that mean something are named, control characters become a question mark.
+fn escape(text: &str) -> String {
+    let letter = |letter: char| match letter {
+        '&' => "&amp;".to_string(),
+        '<' => "&lt;".to_string(),
+        '>' => "&gt;".to_string(),
+        '"' => "&quot;".to_string(),
+        control if control.is_control() => "?".to_string(),
+        other => other.to_string(),
+    };
+    text.chars().map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{escape, number};
+
+    #[test]
+    fn what_a_run_is_called_cannot_break_the_file() {
+        assert_eq!(escape("a<b & \"c\">\u{1}ü"), "a&lt;b &amp; &quot;c&quot;&gt;?ü");
+        assert_eq!([1.0, 0.5, 12.345, -0.001].map(number), ["1", "0.5", "12.35", "-0"]);
+    }
+}

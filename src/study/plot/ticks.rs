@@ -1,0 +1,109 @@
+//! Where an axis has its round numbers, and how they are written.
+
+use super::axis::Scale;
+use crate::readable::grouped;
+
+/// Of 1 to 10: the mantissas that a logarithmic axis may show, from the densest.
+const MANTISSAS: [&[f64]; 7] = [
+    &[1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+    &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
+    &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
+    &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
+    &[1.0, 2.0, 5.0],
+    &[1.0, 3.0],
+    &[1.0],
+];
+
+/// Fewer than this are no scale to read a curve by.
+const ENOUGH: usize = 3;
+
+/// Round numbers on the scale, at least `gap` pixels apart, as dense as that allows.
+pub(super) fn ticks(scale: &Scale, gap: f64, whole: bool) -> Vec<f64> {
+    let apart =
+        |ticks: &Vec<f64>| ticks.windows(2).all(|pair| (scale.at(pair[1]) - scale.at(pair[0])).abs() >= gap);
+    let rounds = |ticks: Vec<f64>| ticks.into_iter().filter(|tick| !whole || tick.fract() == 0.0).collect();
+    if scale.log {
+        let logarithmic = MANTISSAS.iter().map(|mantissas| rounds(decades(scale, mantissas)));
+        if let Some(ticks) = logarithmic.filter(|ticks: &Vec<f64>| ticks.len() >= ENOUGH).find(apart) {
+            return ticks;
+        }
+    }
+    let smallest = ((scale.high - scale.low).log10().floor() as i32) - 3;
+    let steps = (smallest..smallest + 6).flat_map(|power| [1.0, 2.0, 5.0].map(|step| (step, power)));
+    let steps = steps.filter(|(_, power)| !whole || *power >= 0);
+    steps.map(|(step, power)| multiples(scale, step, power)).find(apart).unwrap_or_default()
+}
+
+fn decades(scale: &Scale, mantissas: &[f64]) -> Vec<f64> {
+    let powers = scale.low.log10().floor() as i32..=scale.high.log10().ceil() as i32;
+    let all = powers.flat_map(|power| mantissas.iter().map(move |mantissa| times_power(*mantissa, power)));
+    all.filter(|tick| scale.holds(*tick)).collect()
+}
+
+/// Of `step · 10^power`.
+fn multiples(scale: &Scale, step: f64, power: i32) -> Vec<f64> {
+    let width = times_power(step, power);
+    let (first, last) = ((scale.low / width).ceil() as i64, (scale.high / width).floor() as i64);
+    (first..=last.min(first + 1000)).map(|count| times_power(step * count as f64, power)).collect()
+}
+
+/// Dividing by a whole power keeps 0.3 from becoming 0.30000000000000004.
+fn times_power(number: f64, power: i32) -> f64 {
+    if power < 0 { number / 10f64.powi(-power) } else { number * 10f64.powi(power) }
+}
+
+/// The ticks' texts: all with as many decimals as the finest needs, thousands set apart, `200k` and `3M` where
+/// they are large.
+pub(super) fn labels(ticks: &[f64]) -> Vec<String> {
+    const LARGE: f64 = 100_000.0;
+    if ticks.iter().any(|tick| *tick >= LARGE) {
+        return ticks.iter().map(|tick| short(*tick)).collect();
+    }
+    let needs = |tick: &f64| (0..6).find(|&decimals| rounded(*tick, decimals) == *tick).unwrap_or(6);
+    let decimals = ticks.iter().map(needs).max().unwrap_or(0);
+    ticks.iter().map(|tick| with_decimals(*tick, decimals)).collect()
+}
+
+fn rounded(number: f64, decimals: i32) -> f64 {
+    let scale = 10f64.powi(decimals);
+    (number * scale).round() / scale
+}
+
+fn with_decimals(number: f64, decimals: i32) -> String {
+    if decimals == 0 && number >= 0.0 {
+        return grouped(number as u64);
+    }
+    format!("{number:.*}", decimals as usize)
+}
+
+fn short(number: f64) -> String {
+    let units = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let unit = units.into_iter().find(|(size, _)| number >= *size);
+    unit.map_or_else(|| number.to_string(), |(size, letter)| format!("{}{letter}", rounded(number / size, 3)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{labels, ticks};
+    use crate::study::plot::axis::Scale;
+
+    fn shown(low: f64, high: f64, log: bool, whole: bool) -> Vec<String> {
+        labels(&ticks(&Scale { low, high, log, start: 0.0, end: 400.0 }, 45.0, whole))
+    }
+
+    #[test]
+    fn ticks_are_round_numbers() {
+        assert_eq!(shown(0.0, 25.0, false, true), ["0", "5", "10", "15", "20", "25"]);
+        assert_eq!(shown(0.0, 1.0, false, true), ["0", "1"]);
+        assert_eq!(shown(2.07, 2.61, false, false), ["2.1", "2.2", "2.3", "2.4", "2.5", "2.6"]);
+        assert_eq!(shown(0.0, 3e6, false, true), ["0", "500k", "1M", "1.5M", "2M", "2.5M", "3M"]);
+        assert_eq!(shown(0.0, 9000.0, false, true), ["0", "2,000", "4,000", "6,000", "8,000"]);
+    }
+
+    #[test]
+    fn a_logarithmic_axis_shows_what_room_allows() {
+        assert_eq!(shown(60.0, 700.0, true, false), ["70", "100", "150", "200", "300", "500", "700"]);
+        assert_eq!(shown(1.0, 1e5, true, true), ["1", "10", "100", "1k", "10k", "100k"]);
+        assert_eq!(shown(95.0, 118.0, true, false), ["95", "100", "105", "110", "115"]);
+    }
+}

@@ -1,0 +1,239 @@
+//! A run as its `metrics.jsonl` tells it.
+
+use super::events::Events;
+use crate::checkpoint;
+use crate::config::Unit;
+use crate::error::Result;
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// A run: live, stopped or finished.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What pictures and tables call it: its directory's name unless someone says otherwise.
+    pub name: String,
+    /// Where it lies.
+    pub directory: PathBuf,
+    /// What it said when it last began or went on.
+    pub start: Start,
+    /// Its rows, an epoch each.
+    pub epochs: Vec<Epoch>,
+    /// What it came to; `None` while it is not finished.
+    pub result: Option<Outcome>,
+    /// Whether the file's last line was half written, and left out.
+    pub torn: bool,
+}
+
+/// A `start` or `resume` event.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Start {
+    /// What the corpus is called.
+    pub corpus: String,
+    /// Of the corpus's text.
+    pub corpus_sha256: String,
+    /// How many numbers training finds.
+    pub parameters: u64,
+    /// The run as it was asked for.
+    pub recipe: Value,
+    /// Of the program.
+    pub version: String,
+}
+
+/// An `epoch` event; a number that was not finite is missing.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Steps of the run so far.
+    pub step: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Over the epoch, with dropout.
+    pub train_nats_per_token: Option<f64>,
+    /// At the epoch's end.
+    pub valid_nats_per_token: Option<f64>,
+    /// The same, in bits over the text's characters.
+    pub valid_bits_per_char: Option<f64>,
+    /// Training alone.
+    pub tokens_per_second: Option<f64>,
+    /// Wall-clock seconds of the run so far.
+    pub seconds: Option<f64>,
+}
+
+/// A `result` event; the numbers of the test split are missing where the corpus has none.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Outcome {
+    /// On the test split.
+    pub nats_per_token: Option<f64>,
+    /// On the test split.
+    pub bits_per_char: Option<f64>,
+    /// Wall-clock seconds of the run, its test included.
+    pub seconds_total: Option<f64>,
+}
+
+impl Run {
+    /// Reads the run in a directory or at `hf://owner/name[@revision]`.
+    ///
+    /// # Errors
+    /// If there is none, or its metrics are not what a run writes.
+    pub fn read(argument: &str) -> Result<Self> {
+        let directory = checkpoint::resolve(argument)?;
+        let name = if argument.starts_with("hf://") { repository(argument) } else { name_of(&directory) };
+        let events = Events::read(&directory)?;
+        let mut run = Self {
+            name,
+            directory,
+            start: Start::default(),
+            epochs: vec![],
+            result: None,
+            torn: events.torn,
+        };
+        let mut begun = false;
+        for (number, event) in &events.all {
+            begun |= matches!(event["event"].as_str(), Some("start" | "resume"));
+            run.hear(&events, *number, event)?;
+        }
+        if begun {
+            Ok(run)
+        } else {
+            Err(events.refuse(1, "wanted the event `start`; the run has not begun yet"))
+        }
+    }
+
+    fn hear(&mut self, events: &Events, number: usize, event: &Value) -> Result<()> {
+        match event["event"].as_str() {
+            Some("start" | "resume") => (self.start, self.result) = (events.parse(number, event)?, None),
+            Some("epoch") => {
+                let epoch: Epoch = events.parse(number, event)?;
+                self.epochs.retain(|before| before.epoch < epoch.epoch); // what a resumed run lived through again
+                self.epochs.push(epoch);
+                self.result = None;
+            }
+            Some("result") => self.result = Some(events.parse(number, event)?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What a token is, if the recipe says.
+    pub fn unit(&self) -> Option<Unit> {
+        Unit::deserialize(&self.start.recipe["corpus"]["unit"]).ok()
+    }
+
+    /// How many epochs were asked for.
+    pub fn epochs_asked(&self) -> Option<u64> {
+        self.start.recipe["train"]["epochs"].as_u64()
+    }
+
+    /// The epoch with the least loss on the validation split.
+    pub fn best(&self) -> Option<&Epoch> {
+        let measured = self.epochs.iter().filter_map(|epoch| Some((epoch.valid_nats_per_token?, epoch)));
+        measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, epoch)| epoch)
+    }
+
+    /// Wall-clock seconds so far.
+    pub fn seconds(&self) -> Option<f64> {
+        let total = self.result.and_then(|result| result.seconds_total);
+        total.or_else(|| self.epochs.last()?.seconds)
+    }
+}
+
+/// `name` of `hf://owner/name@revision`.
+fn repository(address: &str) -> String {
+    let path = address.split('@').next().unwrap_or(address);
+    path.rsplit('/').next().unwrap_or(path).to_string()
+}
+
+/// A directory's last name, also where it is written as `.` or `..`.
+fn name_of(directory: &Path) -> String {
+    let whole = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
+    whole.file_name().map_or_else(|| whole.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Gives runs whose directories have the same name longer ones: as many of their paths' parts as it takes.
+pub fn tell_apart(runs: &mut [Run]) {
+    let deepest = runs.iter().map(|run| run.directory.components().count()).max().unwrap_or(0);
+    for parts in 2..=deepest {
+        let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+        let shared = |name: &String| names.iter().filter(|other| *other == name).count() > 1;
+        for run in runs.iter_mut().filter(|run| shared(&run.name)) {
+            let all: Vec<_> = run.directory.components().collect();
+            let last: PathBuf = all[all.len().saturating_sub(parts)..].iter().collect();
+            run.name = last.display().to_string();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{Run, tell_apart};
+    use crate::metrics::METRICS;
+    use serde_json::{Value, json};
+    use std::path::Path;
+
+    pub(in crate::study) fn start(seed: u64) -> Value {
+        json!({"event": "start", "step": 0, "corpus": "ptb", "corpus_sha256": "ab", "parameters": 1000, "version": "1",
+               "recipe": {"corpus": {"unit": "word"}, "train": {"epochs": 3, "seed": seed}}})
+    }
+
+    pub(in crate::study) fn epoch(number: u64, nats: f64) -> Value {
+        json!({"event": "epoch", "epoch": number, "step": 10 * number, "tokens": 700 * number, "seconds": 60.0 * number as f64,
+               "train_nats_per_token": nats + 0.5, "valid_nats_per_token": nats, "valid_bits_per_char": nats / 4.0,
+               "tokens_per_second": 1500.0})
+    }
+
+    pub(in crate::study) fn result(nats: f64) -> Value {
+        json!({"event": "result", "nats_per_token": nats, "bits_per_char": nats / 4.0, "seconds_total": 200.0})
+    }
+
+    pub(in crate::study) fn read(name: &str, events: &[Value]) -> Run {
+        let place = tempfile::tempdir().unwrap();
+        write(&place.path().join(name), events);
+        Run::read(place.path().join(name).to_str().unwrap()).unwrap()
+    }
+
+    fn write(directory: &Path, events: &[Value]) {
+        std::fs::create_dir_all(directory).unwrap();
+        let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
+        std::fs::write(directory.join(METRICS), lines).unwrap();
+    }
+
+    #[test]
+    fn a_run_is_finished_once_its_result_is_the_last_word() {
+        let mut events = vec![start(1), epoch(1, 5.0), epoch(2, 4.5), epoch(3, 4.6)];
+        assert!(read("run", &events).result.is_none());
+        events.push(result(4.4));
+        let run = read("run", &events);
+        assert_eq!((run.name.as_str(), run.best().unwrap().epoch, run.epochs_asked()), ("run", 2, Some(3)));
+        assert_eq!(run.result.unwrap().nats_per_token, Some(4.4));
+        let mut resume = start(1); // for more epochs
+        resume["event"] = "resume".into();
+        events.push(resume);
+        assert!(read("run", &events).result.is_none());
+    }
+
+    #[test]
+    fn an_epoch_that_was_lived_twice_counts_once() {
+        let run = read("run", &[start(1), epoch(1, 5.0), epoch(2, 4.0), epoch(2, 4.5)]);
+        assert_eq!(run.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(run.best().unwrap().valid_nats_per_token, Some(4.5));
+    }
+
+    #[test]
+    fn a_loss_that_was_not_finite_is_not_the_best() {
+        let mut broken = epoch(2, 1.0);
+        broken["valid_nats_per_token"] = Value::Null; // as JSON has it
+        assert_eq!(read("run", &[start(1), epoch(1, 5.0), broken]).best().unwrap().epoch, 1);
+    }
+
+    #[test]
+    fn runs_of_the_same_name_are_told_apart_by_their_paths() {
+        let place = tempfile::tempdir().unwrap();
+        let paths = ["a/run", "b/run", "c/other"].map(|name| place.path().join(name));
+        paths.iter().for_each(|path| write(path, &[start(1)]));
+        let mut runs = paths.map(|path| Run::read(path.to_str().unwrap()).unwrap());
+        tell_apart(&mut runs);
+        assert_eq!(runs.each_ref().map(|run| run.name.as_str()), ["a/run", "b/run", "other"]);
+    }
+}

@@ -1,0 +1,134 @@
+//! Runs that differ in their seed alone, taken together: mean and range.
+
+use super::differences::settings;
+use super::measure::Measure;
+use super::run::Run;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+const SEED: &str = "train.seed";
+
+/// Runs that differ in their seed alone. Unfinished ones are counted, but their numbers are not in the spreads.
+#[derive(Clone, Debug, Serialize)]
+pub struct Group {
+    /// What their names share.
+    pub name: String,
+    /// The seeds of the finished ones.
+    pub seeds: Vec<Value>,
+    /// How many are not finished.
+    pub unfinished: usize,
+    /// The best epoch of the validation split.
+    pub valid: Option<Spread>,
+    /// The test split.
+    pub test: Option<Spread>,
+}
+
+/// Several values of one quantity.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The arithmetic mean.
+    pub mean: f64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+/// The groups in the order of their first runs, if any has more than one run.
+pub fn groups(runs: &[Run], measure: Measure) -> Vec<Group> {
+    let mut order: Vec<BTreeMap<String, Value>> = Vec::new();
+    let mut members: Vec<Vec<&Run>> = Vec::new();
+    for run in runs {
+        let mut key = settings(run);
+        key.remove(SEED);
+        match order.iter().position(|known| *known == key) {
+            Some(place) => members[place].push(run),
+            None => {
+                order.push(key);
+                members.push(vec![run]);
+            }
+        }
+    }
+    if members.iter().all(|runs| runs.len() < 2) {
+        return Vec::new();
+    }
+    members.iter().map(|runs| Group::of(runs, measure)).collect()
+}
+
+impl Group {
+    fn of(runs: &[&Run], measure: Measure) -> Self {
+        let finished = || runs.iter().filter(|run| run.result.is_some());
+        let seed = |run: &&Run| run.start.recipe["train"]["seed"].clone();
+        Self {
+            name: shared_name(runs),
+            seeds: finished().map(seed).collect(),
+            unfinished: runs.len() - finished().count(),
+            valid: Spread::of(finished().filter_map(|run| measure.valid(run.best()?))),
+            test: Spread::of(finished().filter_map(|run| measure.test(&run.result?))),
+        }
+    }
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let values: Vec<f64> = values.collect();
+        let (min, max) =
+            values.iter().fold((f64::MAX, f64::MIN), |(min, max), &value| (min.min(value), max.max(value)));
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        (!values.is_empty()).then_some(Self { mean, min, max })
+    }
+
+    /// `98.20 (97.50 – 98.90)`, or the one value.
+    pub fn show(&self, measure: Measure) -> String {
+        let [mean, min, max] = [self.mean, self.min, self.max].map(|value| measure.show(value));
+        if self.min < self.max { format!("{mean} ({min} – {max})") } else { mean }
+    }
+}
+
+/// The beginning that all names have, without `seed` and what joins it; the first name if there is none.
+fn shared_name(runs: &[&Run]) -> String {
+    let first = &runs[0].name;
+    if runs.len() == 1 {
+        return first.clone();
+    }
+    let shared = |length: &usize| runs.iter().all(|run| run.name.get(..*length) == first.get(..*length));
+    let length =
+        (0..=first.len()).rev().filter(|&length| first.is_char_boundary(length)).find(shared).unwrap_or(0);
+    let name = first[..length].trim_end_matches(|end: char| !end.is_alphanumeric());
+    let name = name.strip_suffix("seed").unwrap_or(name).trim_end_matches(|end: char| !end.is_alphanumeric());
+    if name.is_empty() { first.clone() } else { name.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::tests::{epoch, read, result, start};
+    use super::{Measure, Spread, groups};
+
+    #[test]
+    fn runs_that_differ_in_their_seed_have_mean_and_range() {
+        let run = |name, seed, nats: f64| read(name, &[start(seed), epoch(1, nats), result(nats - 1.0)]);
+        let mut other = start(1);
+        other["recipe"]["train"]["epochs"] = 9.into();
+        let runs = [
+            run("l3-seed-1", 1, 4.0),
+            read("l5", &[other, epoch(1, 3.0), result(2.0)]),
+            run("l3-seed-2", 2, 5.0),
+        ];
+        let found = groups(&runs, Measure::Nats);
+        assert_eq!(found.iter().map(|group| group.name.as_str()).collect::<Vec<_>>(), ["l3", "l5"]);
+        assert_eq!(found[0].valid, Some(Spread { mean: 4.5, min: 4.0, max: 5.0 }));
+        assert_eq!(found[0].test.unwrap().show(Measure::Nats), "3.5000 (3.0000 – 4.0000)");
+        assert_eq!(found[1].test.unwrap().show(Measure::Nats), "2.0000");
+        assert!(groups(&runs[..2], Measure::Nats).is_empty());
+    }
+
+    #[test]
+    fn an_unfinished_run_is_counted_apart() {
+        let runs =
+            [read("a1", &[start(1), epoch(1, 4.0), result(4.0)]), read("a2", &[start(2), epoch(1, 9.0)])];
+        let found = groups(&runs, Measure::Nats);
+        assert_eq!((found[0].seeds.len(), found[0].unfinished), (1, 1));
+        assert_eq!(found[0].valid, Some(Spread { mean: 4.0, min: 4.0, max: 4.0 }));
+    }
+}
