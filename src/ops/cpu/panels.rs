@@ -78,13 +78,41 @@ fn pack_rows<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) {
 fn pack_columns<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) {
     const STEPS: usize = 64;
     for (block, lines) in panel.chunks_mut(STEPS * K::columns()).enumerate() {
+        let first = block * STEPS * K::DEPTH;
+        let inner = (STEPS * K::DEPTH).min(view.rows - first);
         for column in 0..view.columns {
-            let at = |k: usize| view.data[k * view.row_stride + column * view.column_stride];
-            for (i, line) in lines.chunks_mut(K::columns()).enumerate() {
-                let k = (block * STEPS + i) * K::DEPTH;
-                let second = if K::DEPTH == 2 && k + 1 < view.rows { at(k + 1) } else { K::Element::zero() };
-                line[column] = K::column([at(k), second]);
-            }
+            let slots = lines[column..].iter_mut().step_by(K::columns());
+            let from = &view.data[first * view.row_stride + column * view.column_stride..];
+            fill_steps::<K, _>(slots, from, view.row_stride, inner, K::column);
+        }
+    }
+}
+
+/// Packs `inner` values, `stride` apart, into steps.
+#[inline(always)]
+fn fill_steps<'a, K: Kernel, S: 'a>(
+    slots: impl Iterator<Item = &'a mut S>,
+    from: &[K::Element],
+    stride: usize,
+    inner: usize,
+    pack: impl Fn([K::Element; 2]) -> S,
+) {
+    let zero = K::Element::zero();
+    match (K::DEPTH, stride) {
+        (1, 1) => slots.zip(&from[..inner]).for_each(|(slot, &value)| *slot = pack([value, zero])),
+        (1, _) => {
+            let values = from.iter().step_by(stride).take(inner);
+            slots.zip(values).for_each(|(slot, &value)| *slot = pack([value, zero]));
+        }
+        (_, 1) => {
+            let (pairs, rest) = from[..inner].as_chunks::<2>();
+            let last = rest.first().map(|&value| [value, zero]);
+            let pairs = pairs.iter().copied().chain(last);
+            slots.zip(pairs).for_each(|(slot, pair)| *slot = pack(pair));
+        }
+        _ => {
+            let at = |k: usize| if k < inner { from[k * stride] } else { zero };
+            slots.enumerate().take(inner.div_ceil(2)).for_each(|(i, slot)| *slot = pack([at(2 * i), at(2 * i + 1)]));
         }
     }
 }
@@ -93,15 +121,20 @@ fn pack_columns<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) 
 #[inline(always)]
 pub(super) fn pack_tile<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Element>) {
     const STEPS: usize = 64;
-    let zero = K::Element::zero();
-    let at = |row: usize, k: usize| view.data[row * view.row_stride + k * view.column_stride];
+    if K::DEPTH == 1 && view.row_stride == 1 {
+        for (k, line) in packed.chunks_exact_mut(view.rows).enumerate() {
+            let from = &view.data[k * view.column_stride..][..view.rows];
+            line.iter_mut().zip(from).for_each(|(slot, &value)| *slot = K::row([value, value]));
+        }
+        return;
+    }
     for (block, lines) in packed.chunks_mut(STEPS * view.rows).enumerate() {
+        let first = block * STEPS * K::DEPTH;
+        let inner = (STEPS * K::DEPTH).min(view.columns - first);
         for row in 0..view.rows {
-            for (i, slot) in lines[row..].iter_mut().step_by(view.rows).enumerate() {
-                let k = (block * STEPS + i) * K::DEPTH;
-                let second = if K::DEPTH == 2 && k + 1 < view.columns { at(row, k + 1) } else { zero };
-                *slot = K::row([at(row, k), second]);
-            }
+            let slots = lines[row..].iter_mut().step_by(view.rows);
+            let from = &view.data[row * view.row_stride + first * view.column_stride..];
+            fill_steps::<K, _>(slots, from, view.column_stride, inner, K::row);
         }
     }
 }
