@@ -241,7 +241,8 @@ impl<K: Kernel> Forward<'_, K> {
         let at = self.vector(place.index, panel, lane) * K::LANES;
         // SAFETY: this member's units; the state was written before the members met.
         let state = load(unsafe { self.states.read(at + offset, CHUNK) }, 0, CHUNK);
-        let (h, t, next) = highway(zh, zt, state);
+        let (h, t, next) =
+            if K::FUSED { highway::<_, true>(zh, zt, state) } else { highway::<_, false>(zh, zt, state) };
         // SAFETY: this member's units, which no other touches.
         unsafe {
             if let Some(gates) = &self.gates {
@@ -281,11 +282,15 @@ impl<K: Kernel> Forward<'_, K> {
 
 /// From pre-activations and a state: h, t and the next state.
 #[inline(always)]
-fn highway<T: Real>(zh: Chunk<T>, zt: Chunk<T>, state: Chunk<T>) -> (Chunk<T>, Chunk<T>, Chunk<T>) {
+fn highway<T: Real, const FUSED: bool>(
+    zh: Chunk<T>,
+    zt: Chunk<T>,
+    state: Chunk<T>,
+) -> (Chunk<T>, Chunk<T>, Chunk<T>) {
     let (mut h, mut t, mut next) = (zh, zt, state);
     for i in 0..CHUNK {
-        h[i] = zh[i].fast_tanh();
-        t[i] = sigmoid(zt[i]);
+        h[i] = zh[i].fast_tanh::<FUSED>();
+        t[i] = sigmoid::<T, FUSED>(zt[i]);
         next[i] = state[i] + t[i] * (h[i] - state[i]);
     }
     (h, t, next)

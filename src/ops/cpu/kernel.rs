@@ -58,6 +58,8 @@ pub(in super::super) trait Kernel: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Values along the inner dimension in a step.
     const DEPTH: usize;
+    /// Whether a fused multiply-add is an instruction.
+    const FUSED: bool;
 
     /// Tiles of 1, 2, … rows.
     const TILES: &'static [Tile<Self>];

@@ -112,7 +112,10 @@ fn fill_steps<'a, K: Kernel, S: 'a>(
         }
         _ => {
             let at = |k: usize| if k < inner { from[k * stride] } else { zero };
-            slots.enumerate().take(inner.div_ceil(2)).for_each(|(i, slot)| *slot = pack([at(2 * i), at(2 * i + 1)]));
+            slots
+                .enumerate()
+                .take(inner.div_ceil(2))
+                .for_each(|(i, slot)| *slot = pack([at(2 * i), at(2 * i + 1)]));
         }
     }
 }

@@ -6,6 +6,9 @@ use super::kernel::{Kernel, Operands, Sums, Tile, Work, pair, unpair};
 /// Lanes of a vector; the compiler makes of them what registers there are.
 const LANES: usize = 8;
 
+/// Whether every processor of this build fuses multiply-adds.
+const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+
 /// f32 or f64 as it is.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Portable<T>(std::marker::PhantomData<T>);
@@ -16,7 +19,7 @@ pub(in super::super) struct PortableBf16;
 
 #[inline(always)]
 fn multiply_add<T: Real>(a: T, b: T, c: T) -> T {
-    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// # Safety
@@ -90,6 +93,7 @@ impl<T: Real> Kernel for Portable<T> {
     type Column = T;
     const LANES: usize = LANES;
     const DEPTH: usize = 1;
+    const FUSED: bool = FUSED;
     const TILES: &'static [Tile<Self>] = &[tile::<T, 1>, tile::<T, 2>, tile::<T, 3>, tile::<T, 4>];
 
     fn vectorized<W: Work>(work: W) -> W::Output {
@@ -113,6 +117,7 @@ impl Kernel for PortableBf16 {
     type Column = u32;
     const LANES: usize = LANES;
     const DEPTH: usize = 2;
+    const FUSED: bool = FUSED;
     const TILES: &'static [Tile<Self>] = &[tile_bf16::<1>, tile_bf16::<2>, tile_bf16::<3>, tile_bf16::<4>];
 
     fn vectorized<W: Work>(work: W) -> W::Output {

@@ -11,7 +11,7 @@ use num_traits::Zero;
 use std::ops::Range;
 
 /// Bytes of a panel that stay in a core's nearest cache while the lanes' tiles pass.
-const NEAR: usize = 14 << 10;
+const NEAR: usize = 18 << 10;
 
 /// Panels that are multiplied with one part of the operands while that is in a core's own cache.
 pub(super) const GROUP: usize = 4;

@@ -158,6 +158,7 @@ macro_rules! kernel {
             type Column = $column;
             const LANES: usize = $lanes;
             const DEPTH: usize = $depth;
+            const FUSED: bool = true;
             const TILES: &'static [Tile<Self>] = &[$($tile::<$count>),*];
 
             fn vectorized<W: Work>(work: W) -> W::Output {
