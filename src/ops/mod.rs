@@ -4,6 +4,7 @@ pub mod cpu;
 mod hidden_mask;
 pub mod linear;
 pub mod loss;
+pub mod lstm;
 pub mod memory;
 pub mod precision;
 mod real;

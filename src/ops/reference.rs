@@ -1,4 +1,4 @@
-//! The oracle: the recurrence and the loss in plain tensor operations, one equation a line.
+//! The oracle: the recurrences and the loss in plain tensor operations, one equation a line.
 //!
 //! Slow, differentiable by candle itself, and what runs where there is no kernel.
 
@@ -33,6 +33,31 @@ pub fn rhn(
         outputs.push(state.clone());
     }
     Ok(Tensor::stack(&outputs, 0)?)
+}
+
+/// [`super::lstm::lstm`] in plain tensor operations.
+pub fn lstm(
+    projected: &Tensor,
+    recurrent: &Tensor,
+    bias: &Tensor,
+    state: [&Tensor; 2],
+    mask: &HiddenMask,
+) -> Result<(Tensor, Tensor)> {
+    let (time, _, _) = projected.dims3()?;
+    let (hidden, _) = recurrent.dims2()?;
+    let [mut h, mut c] = state.map(Tensor::detach);
+    let mut outputs = Vec::with_capacity(time);
+    for step in 0..time {
+        let entered = mask.shared().map_or(Ok(h.clone()), |mask| &h * mask)?;
+        let z = (projected.get(step)? + entered.matmul(recurrent)?)?.broadcast_add(bias)?;
+        let gates = sigmoid(&z.narrow(1, 0, 3 * hidden)?)?;
+        let gate = |index| gates.narrow(1, index * hidden, hidden);
+        let candidate = z.narrow(1, 3 * hidden, hidden)?.tanh()?;
+        c = ((gate(2)? * c)? + (gate(0)? * candidate)?)?;
+        h = (gate(1)? * c.tanh()?)?;
+        outputs.push(h.clone());
+    }
+    Ok((Tensor::stack(&outputs, 0)?, c.detach()))
 }
 
 /// `(s ⊙ m) R`, the columns of H and T with their own mask where they have one.

@@ -1,6 +1,7 @@
 //! Gradients against central differences in f64: kernels, and every layer through the model as it is trained.
 
 mod loss;
+mod lstm;
 mod model;
 mod recipes;
 mod recurrence;

@@ -7,6 +7,8 @@ pub(super) mod gemm;
 pub(super) mod highway;
 pub(super) mod highway_back;
 pub(super) mod kernel;
+pub(super) mod lstm;
+pub(super) mod lstm_back;
 pub(super) mod panels;
 mod portable;
 mod recurrent;
