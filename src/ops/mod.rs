@@ -1,7 +1,10 @@
 //! The few operations that candle lacks or that decide the speed, each beside its slow twin in [`mod@reference`].
 
+pub mod char_cnn;
 pub mod cpu;
+mod filters;
 mod hidden_mask;
+pub mod highway;
 pub mod linear;
 pub mod loss;
 pub mod lstm;

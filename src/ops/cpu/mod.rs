@@ -2,7 +2,9 @@
 #![expect(unsafe_code, reason = "vector instructions, and threads that write disjoint parts of one buffer")]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+pub(super) mod char_cnn;
 pub(super) mod dispatch;
+pub(super) mod gates;
 pub(super) mod gemm;
 pub(super) mod highway;
 pub(super) mod highway_back;
