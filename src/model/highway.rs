@@ -8,17 +8,16 @@
 
 use super::builder::Builder;
 use crate::error::Result;
+use crate::ops::highway;
 use crate::ops::linear::{Stored, linear};
 use crate::ops::precision::Precision;
 use candle_core::Tensor;
-use candle_nn::ops::sigmoid;
 
 const CARRY_FIRST: f64 = -2.0; // most of the input passes unchanged at first
 
 pub(super) struct Highway {
     weight: Tensor,
     bias: Tensor,
-    size: usize,
     precision: Precision,
 }
 
@@ -26,14 +25,12 @@ impl Highway {
     pub(super) fn build(size: usize, name: &str, builder: &Builder<'_>) -> Result<Self> {
         let weight = builder.weight(&format!("{name}.weight"), (size, 2 * size))?;
         let bias = builder.weight(&format!("{name}.bias"), 2 * size)?;
-        Ok(Self { weight, bias, size, precision: builder.precision() })
+        Ok(Self { weight, bias, precision: builder.precision() })
     }
 
     /// `(rows, size)` to `(rows, size)`.
     pub(super) fn forward(&self, y: &Tensor) -> Result<Tensor> {
-        let z = linear(y, &self.weight, Stored::ByInput, self.precision)?.broadcast_add(&self.bias)?;
-        let h = z.narrow(1, 0, self.size)?.relu()?;
-        let t = sigmoid(&(z.narrow(1, self.size, self.size)? + CARRY_FIRST)?)?;
-        Ok((y + (t * (h - y)?)?)?)
+        let products = linear(y, &self.weight, Stored::ByInput, self.precision)?;
+        highway::highway(&products, &self.bias, y, CARRY_FIRST)
     }
 }

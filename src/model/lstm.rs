@@ -13,10 +13,10 @@ use super::cell::{Cell, TrainedCell};
 use crate::config::model::LstmConfig;
 use crate::error::Result;
 use crate::ops::linear::{Stored, linear};
+use crate::ops::lstm;
 use crate::ops::precision::Precision;
 use crate::ops::recurrence::HiddenMask;
 use candle_core::Tensor;
-use candle_nn::ops::sigmoid;
 
 #[derive(Clone)]
 pub(super) struct Lstm {
@@ -50,27 +50,13 @@ impl Lstm {
 impl Cell for Lstm {
     fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
         let (time, batch, _) = xs.dims3()?;
-        let n = self.hidden_size;
         let projected = linear(&xs.flatten(0, 1)?, &self.input, Stored::ByInput, self.precision)?; // every time step at once
-        let projected = projected.broadcast_add(&(&self.input_bias + &self.recurrent_bias)?)?;
-        let projected = projected.reshape((time, batch, 4 * n))?;
-        let (mut h, mut c) = (state[0].detach(), state[1].detach());
-        let mut outputs = Vec::with_capacity(time);
-        for step in 0..time {
-            let operand = match mask {
-                HiddenMask::None => h,
-                HiddenMask::Shared(mask) | HiddenMask::Separate { h: mask, .. } => (h * mask)?,
-            };
-            let z =
-                (projected.get(step)? + linear(&operand, &self.recurrent, Stored::ByInput, self.precision)?)?;
-            let gates = sigmoid(&z.narrow(1, 0, 3 * n)?)?;
-            let gate = |index| gates.narrow(1, index * n, n);
-            let candidate = z.narrow(1, 3 * n, n)?.tanh()?;
-            c = ((gate(2)? * c)? + (gate(0)? * candidate)?)?;
-            h = (gate(1)? * c.tanh()?)?;
-            outputs.push(h.clone());
-        }
-        Ok((Tensor::stack(&outputs, 0)?, vec![h, c]))
+        let projected = projected.reshape((time, batch, 4 * self.hidden_size))?;
+        let bias = (&self.input_bias + &self.recurrent_bias)?;
+        let (outputs, c) =
+            lstm::lstm(&projected, &self.recurrent, &bias, [&state[0], &state[1]], mask, self.precision)?;
+        let h = outputs.get(time - 1)?;
+        Ok((outputs, vec![h, c]))
     }
 
     fn parts(&self) -> usize {

@@ -18,3 +18,13 @@ pub enum HiddenMask {
         t: Tensor,
     },
 }
+
+impl HiddenMask {
+    /// The mask of all products, or of H's where each gate has its own.
+    pub(super) fn shared(&self) -> Option<&Tensor> {
+        match self {
+            Self::None => None,
+            Self::Shared(mask) | Self::Separate { h: mask, .. } => Some(mask),
+        }
+    }
+}

@@ -1,9 +1,13 @@
 //! The few operations that candle lacks or that decide the speed, each beside its slow twin in [`mod@reference`].
 
+pub mod char_cnn;
 pub mod cpu;
+mod filters;
 mod hidden_mask;
+pub mod highway;
 pub mod linear;
 pub mod loss;
+pub mod lstm;
 pub mod machine;
 pub mod memory;
 pub mod precision;

@@ -1,6 +1,8 @@
 //! Gradients against central differences in f64: kernels, and every layer through the model as it is trained.
 
+mod char_cnn;
 mod loss;
+mod lstm;
 mod model;
 mod recipes;
 mod recurrence;

@@ -2,12 +2,16 @@
 #![expect(unsafe_code, reason = "vector instructions, and threads that write disjoint parts of one buffer")]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+pub(super) mod char_cnn;
 pub(super) mod dense;
 pub(super) mod dispatch;
+pub(super) mod gates;
 pub(super) mod gemm;
 pub(super) mod highway;
 pub(super) mod highway_back;
 pub(super) mod kernel;
+pub(super) mod lstm;
+pub(super) mod lstm_back;
 pub(super) mod panels;
 mod portable;
 mod recurrent;

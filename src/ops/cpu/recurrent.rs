@@ -13,7 +13,7 @@ use std::ops::Range;
 /// Bytes of a panel that stay in a core's nearest cache while the lanes' tiles pass.
 const NEAR: usize = 18 << 10;
 
-/// Panels that are multiplied with one part of the operands while that is in a core's own cache.
+/// Panels that are multiplied with one part of the operands while that is in a core's own cache; even.
 pub(super) const GROUP: usize = 4;
 
 /// Weights of every sublayer, packed; in a panel, a vector of columns of one matrix beside a vector of another's.
@@ -23,6 +23,8 @@ pub(super) struct Weights<K: Kernel> {
     pub(super) steps: usize,
     /// Panels of a sublayer.
     pub(super) count: usize,
+    /// Panels that are finished together.
+    beside: usize,
 }
 
 impl<K: Kernel> Weights<K> {
@@ -52,7 +54,12 @@ impl<K: Kernel> Weights<K> {
                 }
             }
         });
-        Self { panels, steps, count }
+        Self { panels, steps, count, beside: 1 }
+    }
+
+    /// Two panels side by side are finished together: `count` is even.
+    pub(super) fn in_pairs(self) -> Self {
+        Self { beside: 2, ..self }
     }
 
     fn panel(&self, sublayer: usize, panel: usize) -> &[K::Column] {
@@ -66,8 +73,8 @@ impl<K: Kernel> Weights<K> {
     }
 
     /// Multiplies `lanes` rows of operands with this member's panels of a sublayer, and hands each panel's sums to
-    /// `finish`, `lanes × K::columns()` of them. The panels after them are fetched meanwhile, the first ones of
-    /// sublayer `then` at the end.
+    /// `finish`, `lanes × K::columns()` of them, or each pair's, one panel after the other. The panels after them are
+    /// fetched meanwhile, the first ones of sublayer `then` at the end.
     pub(super) fn multiply(
         &self,
         sublayer: usize,
@@ -78,7 +85,8 @@ impl<K: Kernel> Weights<K> {
         sums: &mut [K::Element],
         mut finish: impl FnMut(usize, &[K::Element]),
     ) {
-        let (own, len) = (member.share(self.count), lanes * K::columns());
+        let (own, len) = (member.share(self.count / self.beside), lanes * K::columns());
+        let own = own.start * self.beside..own.end * self.beside;
         let block = even_part(self.steps, NEAR / (K::columns() * size_of::<K::Column>()));
         for start in own.clone().step_by(GROUP) {
             let group = start..own.end.min(start + GROUP);
@@ -95,8 +103,8 @@ impl<K: Kernel> Weights<K> {
                     self.block(operands, both, steps.clone(), lanes, sums);
                 }
             }
-            for (panel, sums) in group.zip(sums.chunks_exact(len)) {
-                finish(panel, sums);
+            for (panel, sums) in group.step_by(self.beside).zip(sums.chunks_exact(self.beside * len)) {
+                finish(panel / self.beside, sums);
             }
         }
     }

@@ -1,0 +1,186 @@
+//! The LSTM recurrence over a whole window, as Kim et al. (2016) use it: no peepholes, no forget-gate boost.
+//!
+//! ```text
+//! i, o, f = sigmoid(x + (h ⊙ m) R + b)      g = tanh(x + (h ⊙ m) R + b)
+//! c = f c + i g                             h = o tanh(c)
+//! ```
+
+use super::cpu::dispatch::{Computed, WithKernel};
+use super::cpu::kernel::Kernel;
+use super::cpu::lstm::{Inputs, Outputs, Packed, Record, Sizes, forward};
+use super::cpu::lstm_back::{Grads, backward};
+use super::hidden_mask::HiddenMask;
+use super::precision::Precision;
+use super::real::{self, Real};
+use super::reference;
+use crate::error::Result;
+use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result as CandleResult, Shape, Tensor};
+use std::any::Any;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// h after every time step, `(time, batch, hidden)`, and c after the last, `(batch, hidden)`.
+///
+/// - `projected`: `(time, batch, 4 hidden)`, the input's products with the weights of i, o, f and g
+/// - `recurrent`: `(hidden, 4 hidden)`, columns of i, o, f and g; `bias`: `(4 hidden)`
+/// - `state`: h and c, `(batch, hidden)` each; their history is not followed, as truncated back-propagation wants it,
+///   nor is that of the c that is returned
+/// - `mask`: one for all gates; of separate ones the first counts
+///
+/// On the CPU a kernel with its own backward pass does the work; elsewhere [`reference::lstm`] does, in full precision.
+pub fn lstm(
+    projected: &Tensor,
+    recurrent: &Tensor,
+    bias: &Tensor,
+    state: [&Tensor; 2],
+    mask: &HiddenMask,
+    precision: Precision,
+) -> Result<(Tensor, Tensor)> {
+    if !(projected.device().is_cpu() && matches!(projected.dtype(), DType::F32 | DType::F64)) {
+        return reference::lstm(projected, recurrent, bias, state, mask);
+    }
+    let [h, c] = state.map(|part| part.detach().contiguous());
+    let mask = mask.shared().map(Tensor::contiguous).transpose()?;
+    let records = projected.track_op() || recurrent.track_op() || bias.track_op();
+    let cell = Arc::new(OnceLock::new());
+    let op = Lstm { state: [h?, c?], mask, records, precision, cell: cell.clone(), tape: Mutex::new(None) };
+    let outputs = projected.contiguous()?.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?;
+    let cell = cell.get().expect("the operation has run").clone();
+    Ok((outputs, cell))
+}
+
+/// The candle operation; what its backward pass needs stays inside it.
+struct Lstm {
+    state: [Tensor; 2],
+    mask: Option<Tensor>,
+    records: bool,
+    precision: Precision,
+    /// c after the last step: an operation returns one tensor.
+    cell: Arc<OnceLock<Tensor>>,
+    /// A [`Record`] of the element type.
+    tape: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// The forward pass on whatever kernel is chosen.
+struct Forward<'a, T> {
+    recurrent: &'a [T],
+    inputs: Inputs<'a, T>,
+    records: bool,
+}
+
+impl<T: Real> WithKernel<T> for Forward<'_, T> {
+    type Output = Outputs<T>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        let weights = Packed::<K>::new(self.recurrent, self.inputs.sizes.hidden);
+        forward(&weights, &self.inputs, self.records)
+    }
+}
+
+/// The backward pass on whatever kernel is chosen.
+struct Backward<'a, T: Real> {
+    record: Record<T>,
+    recurrent: &'a [T],
+    grad: &'a [T],
+}
+
+impl<T: Computed> WithKernel<T> for Backward<'_, T> {
+    type Output = Grads<T>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        backward::<K>(self.record, self.recurrent, self.grad)
+    }
+}
+
+impl Lstm {
+    fn forward<T: Computed>(
+        &self,
+        projected: &[T],
+        recurrent: &[T],
+        bias: &[T],
+        sizes: Sizes,
+    ) -> CandleResult<CpuStorage> {
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
+        let [h, c] = self.state.each_ref().map(values);
+        let (h, c, mask) = (h?, c?, self.mask.as_ref().map(values).transpose()?);
+        let inputs = Inputs { projected, bias, state: [&h, &c], mask: mask.as_deref(), sizes };
+        let work = Forward { recurrent, inputs, records: self.records };
+        let outputs = T::with_kernel(self.precision.rounds(), work);
+        let cell = Tensor::from_vec(outputs.cell, (sizes.batch, sizes.hidden), &Device::Cpu)?;
+        self.cell.set(cell).expect("the operation runs once");
+        let tape = outputs.record.map(|record| Box::new(record) as Box<dyn Any + Send>);
+        *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = tape;
+        Ok(T::to_cpu_storage_owned(outputs.hidden))
+    }
+
+    fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
+        let tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let record = tape.and_then(|tape| tape.downcast::<Record<T>>().ok());
+        let record =
+            record.ok_or_else(|| candle_core::Error::Msg("the recurrence's tape was used before".into()))?;
+        let (time, batch, hidden) = grad.dims3()?;
+        let grads = real::with_elements::<T, _>(recurrent, |recurrent| {
+            real::with_elements::<T, _>(grad, |grad| {
+                let work = Backward { record: *record, recurrent, grad };
+                Ok(T::with_kernel(self.precision.rounds(), work))
+            })
+        })?;
+        let device = grad.device();
+        Ok([
+            Tensor::from_vec(grads.projected, (time, batch, 4 * hidden), device)?,
+            Tensor::from_vec(grads.recurrent, (hidden, 4 * hidden), device)?,
+            Tensor::from_vec(grads.bias, 4 * hidden, device)?,
+        ])
+    }
+}
+
+impl CustomOp3 for Lstm {
+    fn name(&self) -> &'static str {
+        "lstm-recurrence"
+    }
+
+    fn cpu_fwd(
+        &self,
+        projected: &CpuStorage,
+        projected_layout: &Layout,
+        recurrent: &CpuStorage,
+        recurrent_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> CandleResult<(CpuStorage, Shape)> {
+        let (time, batch, _) = projected_layout.shape().dims3()?;
+        let (hidden, _) = recurrent_layout.shape().dims2()?;
+        let sizes = Sizes { time, batch, hidden };
+        macro_rules! run {
+            ($t:ty) => {
+                self.forward::<$t>(
+                    real::elements(projected, projected_layout)?,
+                    real::elements(recurrent, recurrent_layout)?,
+                    real::elements(bias, bias_layout)?,
+                    sizes,
+                )?
+            };
+        }
+        let outputs = match projected {
+            CpuStorage::F64(_) => run!(f64),
+            _ => run!(f32),
+        };
+        Ok((outputs, (time, batch, hidden).into()))
+    }
+
+    fn bwd(
+        &self,
+        projected: &Tensor,
+        recurrent: &Tensor,
+        _bias: &Tensor,
+        _outputs: &Tensor,
+        grad: &Tensor,
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let grads = match projected.dtype() {
+            DType::F64 => self.backward::<f64>(recurrent, &grad)?,
+            _ => self.backward::<f32>(recurrent, &grad)?,
+        };
+        let [projected, recurrent, bias] = grads.map(Some);
+        Ok((projected, recurrent, bias))
+    }
+}
