@@ -12,13 +12,12 @@ use super::builder::Builder;
 use super::cell::{Cell, TrainedCell};
 use crate::config::model::LstmConfig;
 use crate::error::Result;
-use crate::ops::linear::{Stored, linear};
+use crate::ops::linear::{self, Stored, linear};
 use crate::ops::lstm;
 use crate::ops::precision::Precision;
 use crate::ops::recurrence::HiddenMask;
 use candle_core::Tensor;
 
-#[derive(Clone)]
 pub(super) struct Lstm {
     input: Tensor,
     input_bias: Tensor,
@@ -70,6 +69,37 @@ impl Cell for Lstm {
 
 impl TrainedCell for Lstm {
     fn prepared(&self) -> Result<Box<dyn Cell>> {
-        Ok(Box::new(self.clone()))
+        let bias = (&self.input_bias + &self.recurrent_bias)?;
+        Ok(Box::new(PreparedLstm {
+            input: linear::Prepared::new(&self.input, Stored::ByInput, self.precision)?,
+            recurrence: lstm::Prepared::new(&self.recurrent, &bias, self.precision)?,
+            hidden_size: self.hidden_size,
+        }))
+    }
+}
+
+/// The layer for evaluation.
+struct PreparedLstm {
+    input: linear::Prepared,
+    recurrence: lstm::Prepared,
+    hidden_size: usize,
+}
+
+impl Cell for PreparedLstm {
+    fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
+        let (time, batch, _) = xs.dims3()?;
+        let projected =
+            self.input.forward(&xs.flatten(0, 1)?)?.reshape((time, batch, 4 * self.hidden_size))?;
+        let (outputs, c) = self.recurrence.forward(&projected, [&state[0], &state[1]], mask)?;
+        let h = outputs.get(time - 1)?;
+        Ok((outputs, vec![h, c]))
+    }
+
+    fn parts(&self) -> usize {
+        2
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
     }
 }

@@ -48,6 +48,100 @@ pub fn lstm(
     Ok((outputs, cell))
 }
 
+/// Recurrent weights that do not change while this exists, laid out for their kernel.
+pub struct Prepared {
+    packed: Packs,
+    recurrent: Tensor,
+    bias: Tensor,
+}
+
+enum Packs {
+    F32(Box<dyn Recurrence<f32>>),
+    F64(Box<dyn Recurrence<f64>>),
+    /// Elsewhere than on the CPU.
+    None,
+}
+
+impl Prepared {
+    /// Packs the weights; shapes as in [`lstm`].
+    pub fn new(recurrent: &Tensor, bias: &Tensor, precision: Precision) -> Result<Self> {
+        let (hidden, _) = recurrent.dims2()?;
+        let (recurrent, bias) = (recurrent.contiguous()?.detach(), bias.contiguous()?.detach());
+        macro_rules! pack {
+            ($kind:ident, $t:ty) => {
+                Packs::$kind(real::with_elements::<$t, _>(&recurrent, |recurrent| {
+                    Ok(<$t>::with_kernel(precision.rounds(), Pack { recurrent, hidden }))
+                })?)
+            };
+        }
+        let packed = match (recurrent.device().is_cpu(), recurrent.dtype()) {
+            (true, DType::F32) => pack!(F32, f32),
+            (true, DType::F64) => pack!(F64, f64),
+            _ => Packs::None,
+        };
+        Ok(Self { packed, recurrent, bias })
+    }
+
+    /// As [`lstm`]; the history is not followed.
+    pub fn forward(
+        &self,
+        projected: &Tensor,
+        state: [&Tensor; 2],
+        mask: &HiddenMask,
+    ) -> Result<(Tensor, Tensor)> {
+        match &self.packed {
+            Packs::F32(packed) => self.run(&**packed, projected, state, mask),
+            Packs::F64(packed) => self.run(&**packed, projected, state, mask),
+            Packs::None => reference::lstm(projected, &self.recurrent, &self.bias, state, mask),
+        }
+    }
+
+    fn run<T: Computed>(
+        &self,
+        packed: &dyn Recurrence<T>,
+        projected: &Tensor,
+        state: [&Tensor; 2],
+        mask: &HiddenMask,
+    ) -> Result<(Tensor, Tensor)> {
+        let ((time, batch, _), (hidden, _)) = (projected.dims3()?, self.recurrent.dims2()?);
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
+        let (h, c, mask) = (values(state[0])?, values(state[1])?, mask.shared().map(values).transpose()?);
+        let (projected, sizes) = (projected.contiguous()?, Sizes { time, batch, hidden });
+        let outputs = real::with_elements::<T, _>(&projected, |projected| {
+            real::with_elements::<T, _>(&self.bias, |bias| {
+                Ok(packed.run(&Inputs { projected, bias, state: [&h, &c], mask: mask.as_deref(), sizes }))
+            })
+        })?;
+        let device = projected.device();
+        let cell = Tensor::from_vec(outputs.cell, (batch, hidden), device)?;
+        Ok((Tensor::from_vec(outputs.hidden, (time, batch, hidden), device)?, cell))
+    }
+}
+
+/// Packed weights of some kernel.
+trait Recurrence<T: Real>: Send + Sync {
+    fn run(&self, inputs: &Inputs<'_, T>) -> Outputs<T>;
+}
+
+impl<K: Kernel> Recurrence<K::Element> for Packed<K> {
+    fn run(&self, inputs: &Inputs<'_, K::Element>) -> Outputs<K::Element> {
+        forward(self, inputs, false)
+    }
+}
+
+struct Pack<'a, T> {
+    recurrent: &'a [T],
+    hidden: usize,
+}
+
+impl<T: Real> WithKernel<T> for Pack<'_, T> {
+    type Output = Box<dyn Recurrence<T>>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        Box::new(Packed::<K>::new(self.recurrent, self.hidden))
+    }
+}
+
 /// The candle operation; what its backward pass needs stays inside it.
 struct Lstm {
     state: [Tensor; 2],
