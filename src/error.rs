@@ -24,6 +24,19 @@ pub enum Error {
         /// What was found, what was wanted, and what to do about it.
         what: String,
     },
+    /// A checkpoint of a later version of this program. Exit code 4.
+    #[error(
+        "{}: has format {found}, this program reads {known}: a newer version of rhn wrote it; update rhn",
+        path.display()
+    )]
+    Newer {
+        /// The file that says its format.
+        path: PathBuf,
+        /// The format that it has.
+        found: u64,
+        /// The newest format that this program reads.
+        known: u64,
+    },
     /// A number that is not finite; the update was not applied. Exit code 5.
     #[error("step {step}: {what}")]
     NotFinite {
@@ -99,7 +112,7 @@ impl Error {
         match self {
             Self::Config(_) => 2,
             Self::Data { .. } => 3,
-            Self::Checkpoint { .. } => 4,
+            Self::Checkpoint { .. } | Self::Newer { .. } => 4,
             Self::NotFinite { .. } => 5,
             Self::Busy { .. } => 6,
             Self::Stopped { code } => *code,

@@ -1,11 +1,10 @@
 //! `metrics.jsonl`: one JSON line an event, the contract between a run and whatever looks at it.
 
 use crate::error::{Error, Result};
-use crate::write;
+use crate::write::{self, Growing};
 use serde::Serialize;
 use serde_json::Value;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The file's name in a run's directory.
@@ -15,14 +14,14 @@ pub const METRICS: &str = "metrics.jsonl";
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
-    file: File,
+    file: Growing,
 }
 
 impl Metrics {
     /// Opens the file in `directory`, or makes it. A last line that a kill cut short is removed.
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(METRICS);
-        let mut metrics = Self { file: append_to(&path)?, path };
+        let mut metrics = Self { file: Growing::open(&path)?, path };
         let text = metrics.read()?;
         let whole = whole_lines(&text);
         if whole.len() < text.len() {
@@ -35,30 +34,44 @@ impl Metrics {
     pub fn append(&mut self, event: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(event).map_err(|error| Error::io(&self.path)(error.into()))?;
         line.push(b'\n');
-        self.file.write_all(&line).and_then(|()| self.file.flush()).map_err(Error::io(&self.path))
+        self.file.append(&line)
+    }
+
+    /// The events so far are on the disk when this returns.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync()
     }
 
     /// Drops every event, for a run that begins anew.
     pub fn clear(&mut self) -> Result<()> {
-        self.file.set_len(0).map_err(Error::io(&self.path))
+        self.file.cut(0)
     }
 
     /// Drops what a resumed run will live through again: the events after `step`, and the rows of epochs after
     /// the first `epochs`, of which the last may be of `step` itself. Events without a step stay.
     pub fn truncate_after(&mut self, step: u64, epochs: u64) -> Result<()> {
-        let text = self.read()?;
-        let stays = |line: &&[u8]| {
-            let Ok(event) = serde_json::from_slice::<Value>(line) else { return true };
+        self.retain(|event| {
             let at_most = |key: &str, limit: u64| event[key].as_u64().is_none_or(|found| found <= limit);
             at_most("step", step) && (event["event"] != "epoch" || at_most("epoch", epochs))
-        };
+        })
+    }
+
+    /// Drops a result of `step` that was told before a kill and will be told again.
+    pub fn drop_result(&mut self, step: u64) -> Result<()> {
+        self.retain(|event| event["event"] != "result" || event["step"] != step)
+    }
+
+    /// Keeps the events that stay, and what is no event.
+    fn retain(&mut self, stays: impl Fn(&Value) -> bool) -> Result<()> {
+        let text = self.read()?;
+        let stays = |line: &&[u8]| serde_json::from_slice(line).map_or(true, |event| stays(&event));
         let kept: Vec<u8> =
             text.split_inclusive(|&byte| byte == b'\n').filter(stays).flatten().copied().collect();
         if kept.len() == text.len() {
             return Ok(());
         }
         write::replace(&self.path, &kept)?;
-        self.file = append_to(&self.path)?;
+        self.file = Growing::open(&self.path)?;
         Ok(())
     }
 
@@ -68,16 +81,11 @@ impl Metrics {
 
     /// The last line has no end: ends it if it is an event, else removes it.
     fn mend(&mut self, whole: usize, rest: &[u8]) -> Result<()> {
-        let mended = match serde_json::from_slice::<Value>(rest) {
-            Ok(Value::Object(_)) => self.file.write_all(b"\n"),
-            _ => self.file.set_len(whole as u64),
-        };
-        mended.map_err(Error::io(&self.path))
+        match serde_json::from_slice::<Value>(rest) {
+            Ok(Value::Object(_)) => self.file.append(b"\n"),
+            _ => self.file.cut(whole as u64),
+        }
     }
-}
-
-fn append_to(path: &Path) -> Result<File> {
-    OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path))
 }
 
 /// Up to the last line end.
@@ -140,6 +148,17 @@ mod tests {
         metrics.clear().unwrap();
         metrics.append(&json!({"event": "start"})).unwrap();
         assert_eq!(lines(run.path()), [r#"{"event":"start"}"#]);
+    }
+
+    #[test]
+    fn a_result_that_will_be_told_again_is_dropped_and_an_earlier_one_stays() {
+        let run = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(run.path()).unwrap();
+        for step in [3, 6] {
+            metrics.append(&json!({"event": "result", "step": step})).unwrap();
+        }
+        metrics.drop_result(6).unwrap();
+        assert_eq!(lines(run.path()), [r#"{"event":"result","step":3}"#]);
     }
 
     #[test]

@@ -10,11 +10,14 @@ use candle_core::{DType, Device};
 use checkpoint_files::{expected, files};
 use hub_server::{COMMIT, HubServer, Reply};
 use rhn::checkpoint::fetch::fetch;
-use rhn::checkpoint::settings::Settings;
 use rhn::checkpoint::{Address, Checkpoint, MANIFEST, MODEL, Manifest, TOKENIZER};
+use rhn::data::fetch::sha256;
+use rhn::data::hub::HubFile;
 use rhn::error::{Error, Result};
+use rhn::net::{Patience, Settings};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
 
 /// What the hub answers for a checkpoint whose weights all are `value`.
@@ -31,6 +34,13 @@ fn replies(value: f32) -> BTreeMap<String, Reply> {
     files.into_iter().enumerate().map(reply).collect()
 }
 
+/// No longer than a test can wait.
+const HURRIED: Patience = Patience {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(5),
+    body: Duration::from_millis(400),
+};
+
 struct Hub {
     server: HubServer,
     cache: TempDir,
@@ -45,7 +55,13 @@ impl Hub {
 
     fn settings(&self) -> Settings {
         let cache = self.cache.path().join("hub");
-        Settings { endpoint: self.server.endpoint.clone(), cache, token: None, offline: false }
+        Settings {
+            endpoint: self.server.endpoint.clone(),
+            cache,
+            token: None,
+            offline: false,
+            patience: HURRIED,
+        }
     }
 
     fn fetch(&self, address: &str) -> Result<PathBuf> {
@@ -224,4 +240,97 @@ fn a_hub_that_does_not_answer_is_named() {
     let nobody = Settings { endpoint: "http://127.0.0.1:9".into(), ..hub.settings() };
     let error = fetch(&Address::parse("hf://owner/name").unwrap(), &nobody).unwrap_err().to_string();
     assert!(error.contains("http://127.0.0.1:9") && error.contains("HF_HUB_OFFLINE=1"), "{error}");
+}
+
+#[test]
+fn a_body_that_drips_is_given_up() {
+    let hub = Hub::new(|files| files.get_mut(TOKENIZER).unwrap().drips = true);
+    let start = Instant::now();
+    hub.assert_refused(TOKENIZER, "tokenizer.json could not be fetched");
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn redirects_to_other_kinds_of_addresses_are_not_followed() {
+    for to in ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:,x", "javascript:x", "\\\\host\\share"] {
+        let hub = Hub::new(|files| files.get_mut(MODEL).unwrap().leads_to = Some(to));
+        hub.assert_refused(MODEL, "model.safetensors could not be fetched");
+    }
+}
+
+#[test]
+fn a_file_with_more_bytes_than_one_of_its_name_can_have_is_not_begun() {
+    let hub = Hub::new(|files| files.get_mut(TOKENIZER).unwrap().length = 1 << 40);
+    hub.assert_refused(TOKENIZER, "has 1099511627776 bytes, too many to read");
+}
+
+const TEXT: &[u8] = b"a text of a data set\n";
+
+/// A hub with a data set of one file, which may misbehave.
+fn data_set(change: impl FnOnce(&mut Reply)) -> Hub {
+    let mut reply = Reply::new(TEXT.to_vec(), &sha256(TEXT));
+    change(&mut reply);
+    Hub { server: HubServer::start([("text.txt".to_string(), reply)].into()), cache: tempdir().unwrap() }
+}
+
+impl Hub {
+    fn fetch_text(&self) -> Result<PathBuf> {
+        HubFile::parse("hf://datasets/owner/name/raw/text.txt").unwrap().fetch(&self.settings())
+    }
+
+    /// Refused for this reason, with nothing kept.
+    #[track_caller]
+    fn assert_no_text(&self, reason: &str) {
+        let error = self.fetch_text().unwrap_err();
+        assert_eq!(error.exit_code(), 3, "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains("hf://datasets/owner/name/raw/text.txt") && message.contains(reason),
+            "{message}"
+        );
+        let root = self.cache.path().join("hub/datasets--owner--name");
+        assert!(!root.join("snapshots").exists() && !root.join("refs").exists(), "{message}");
+        let blobs = std::fs::read_dir(root.join("blobs")).into_iter().flatten();
+        assert_eq!(blobs.count(), 0, "{message}");
+        let others = std::fs::read_dir(self.cache.path()).unwrap();
+        assert!(others.flatten().all(|entry| entry.file_name() == "hub"), "{message}");
+    }
+}
+
+#[test]
+fn a_file_of_a_data_set_arrives_once_in_the_layout_that_other_tools_use() {
+    let hub = data_set(|_| {});
+    let path = hub.fetch_text().unwrap();
+    let root = hub.cache.path().join("hub/datasets--owner--name");
+    assert_eq!(path, root.join("snapshots").join(COMMIT).join("raw/text.txt"));
+    assert_eq!(std::fs::read(&path).unwrap(), TEXT);
+    assert_eq!(std::fs::read_link(&path).unwrap(), Path::new("../../../blobs").join(sha256(TEXT)));
+    assert_eq!(std::fs::read_to_string(root.join("refs/main")).unwrap(), COMMIT);
+    let requests = hub.server.requests.lock().unwrap().clone();
+    assert!(requests[0].starts_with("GET /datasets/owner/name/resolve/main/raw/text.txt "), "{requests:?}");
+    assert_eq!(hub.fetch_text().unwrap(), path);
+    assert_eq!(hub.server.requests.lock().unwrap().len(), requests.len());
+}
+
+#[test]
+fn a_file_of_a_data_set_that_is_not_what_the_hub_says_is_refused_and_not_kept() {
+    data_set(|reply| reply.body[3] ^= 1).assert_no_text("SHA-256");
+    data_set(|reply| reply.sent -= 1).assert_no_text("broke off");
+    data_set(|reply| reply.drips = true).assert_no_text("broke off");
+    data_set(|reply| reply.leads_to = Some("file:///etc/hostname")).assert_no_text("cannot be fetched");
+    data_set(|reply| reply.length = 1 << 40).assert_no_text("at most 68719476736 are fetched");
+    for bad in ["../../../evil", "/tmp/evil", "..", "a/b", ""] {
+        data_set(|reply| reply.etag = bad.into()).assert_no_text("no hash");
+        data_set(|reply| reply.commit = bad.into()).assert_no_text("no hash");
+    }
+}
+
+#[test]
+fn offline_a_file_of_a_data_set_comes_from_the_cache_or_not_at_all() {
+    let hub = data_set(|_| {});
+    let offline = Settings { offline: true, endpoint: "http://127.0.0.1:9".into(), ..hub.settings() };
+    let file = HubFile::parse("hf://datasets/owner/name/raw/text.txt").unwrap();
+    assert!(file.fetch(&offline).unwrap_err().to_string().contains("HF_HUB_OFFLINE"));
+    let path = hub.fetch_text().unwrap();
+    assert_eq!(file.fetch(&offline).unwrap(), path);
 }

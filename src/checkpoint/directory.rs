@@ -9,8 +9,9 @@
 //! and then in OUT. It repairs nothing; the next writer finishes an interrupted move.
 
 use super::manifest::Manifest;
-use super::{MANIFEST, read};
+use super::{MANIFEST, RESULT, read, state};
 use crate::error::{Error, Result};
+use crate::metrics::METRICS;
 use crate::write;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,21 +31,32 @@ pub(super) struct LoadedFile {
 pub fn publish(out: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     write::make_directory(out)?;
     recover(out)?;
-    let (unfinished, pending) = (out.join(UNFINISHED), out.join(PENDING));
-    write_set(&unfinished, files)?;
-    write::rename(&unfinished, &pending)?;
-    write::sync_directory(out)?;
+    place_set(&out.join(UNFINISHED), &out.join(PENDING), files)?;
     settle(out)
 }
 
-/// Finishes a publication that was interrupted, and removes what one left that never counted.
+/// Finishes a publication that was interrupted, and removes what a kill left that never counted or no longer does.
 pub fn recover(out: &Path) -> Result<()> {
     write::remove_directory(&out.join(UNFINISHED))?;
+    state::remove_unfinished(out)?;
+    for name in [METRICS, RESULT] {
+        write::remove_aside(&out.join(name))?;
+    }
     if read::exists(&out.join(PENDING))? { settle(out) } else { Ok(()) }
 }
 
-/// Writes `files` and their manifest into a new directory; all is on the disk when this returns.
-pub(super) fn write_set(directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+/// Writes `files` and their manifest into the new directory `aside` and renames it to `directory`; all is on the
+/// disk when this returns. A failure leaves nothing aside: a full disk has room again.
+pub(super) fn place_set(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+    let placed = write_set(aside, files).and_then(|()| write::rename(aside, directory));
+    if placed.is_err() {
+        let _ = write::remove_directory(aside); // the first error is the one to tell
+    }
+    placed?;
+    write::sync_directory(write::parent(directory))
+}
+
+fn write_set(directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     write::make_directory(directory)?;
     for (name, bytes) in files {
         write::file(&directory.join(name), bytes)?;

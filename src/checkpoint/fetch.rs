@@ -1,18 +1,19 @@
 //! Fetches a checkpoint's files from the hub into its usual cache, each checked before it gets its name there.
 //!
-//! hf-hub knows the cache's layout: `blobs/` by hash, `snapshots/<commit>/` of links, `refs/`. Its own download
-//! takes file names from the server and accepts short bodies, so that is done here. A small file's name in the
-//! cache is no hash of its content alone: without a manifest its length is all that can be checked.
+//! A small file's name in the cache is no hash of its content alone: without a manifest its length is all that can
+//! be checked.
 
 use super::address::Address;
 use super::manifest::{Manifest, sha256};
-use super::remote::{Client, Remote};
-use super::settings::Settings;
 use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read};
 use crate::error::{Error, Result};
 use crate::metrics::METRICS;
-use crate::write;
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use crate::net::Settings;
+use crate::net::cache::{Repository, is_hash};
+use crate::net::client::{Client, Remote};
+use crate::write::Aside;
+use hf_hub::RepoType;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The manifest comes first, so that the others are checked by it as they arrive.
@@ -31,16 +32,12 @@ pub fn fetch(address: &Address, settings: &Settings) -> Result<PathBuf> {
     if settings.offline { cached(address, settings) } else { Hub::new(address, settings).fetch() }
 }
 
-fn cache_of(address: &Address, settings: &Settings) -> CacheRepo {
-    let repo = Repo::with_revision(address.repository.clone(), RepoType::Model, address.revision.clone());
-    Cache::new(settings.cache.clone()).repo(repo)
+fn cache_of(address: &Address, settings: &Settings) -> Repository {
+    Repository::new(settings, RepoType::Model, &address.repository, &address.revision)
 }
 
 fn cached(address: &Address, settings: &Settings) -> Result<PathBuf> {
-    let cache = cache_of(address, settings);
-    let by_name = cache.get(CONFIG).and_then(|config| config.parent().map(Path::to_path_buf));
-    let by_commit = || Some(cache.pointer_path(&address.revision)).filter(|directory| directory.is_dir());
-    by_name.or_else(by_commit).ok_or_else(|| {
+    cache_of(address, settings).last_snapshot().ok_or_else(|| {
         let what = format!("is not in {}, and HF_HUB_OFFLINE forbids to fetch it", settings.cache.display());
         refuse(address, what)
     })
@@ -50,7 +47,7 @@ struct Hub<'a> {
     address: &'a Address,
     settings: &'a Settings,
     client: Client,
-    cache: CacheRepo,
+    cache: Repository,
 }
 
 impl<'a> Hub<'a> {
@@ -63,13 +60,12 @@ impl<'a> Hub<'a> {
         let first = self.ask(CONFIG, &self.address.revision)?;
         let commit =
             first.ok_or_else(|| self.refuse(format!("has no {CONFIG}: it is no checkpoint")))?.commit;
-        let snapshot = self.cache.pointer_path(&commit);
-        write::make_directory(&snapshot)?;
+        let snapshot = self.cache.snapshot(&commit);
         let mut manifest = None;
         for (name, required) in FILES {
             match self.ask(name, &commit)? {
                 Some(remote) => {
-                    let bytes = self.take(name, &remote, &commit, manifest.as_ref(), &snapshot)?;
+                    let bytes = self.take(name, &remote, &commit, manifest.as_ref())?;
                     if name == MANIFEST {
                         manifest = Some(Manifest::parse(&snapshot.join(name), &bytes)?);
                     }
@@ -78,9 +74,7 @@ impl<'a> Hub<'a> {
                 None => {}
             }
         }
-        if self.address.revision != commit {
-            self.cache.create_ref(&commit).map_err(Error::io(&self.settings.cache))?;
-        }
+        self.cache.point_to(&commit)?;
         Ok(snapshot)
     }
 
@@ -105,17 +99,15 @@ impl<'a> Hub<'a> {
         remote: &Remote,
         commit: &str,
         manifest: Option<&Manifest>,
-        snapshot: &Path,
     ) -> Result<Vec<u8>> {
-        let blob = self.cache.blob_path(&remote.etag);
+        let blob = self.cache.blob(&remote.etag);
         let held =
             std::fs::read(&blob).ok().filter(|bytes| self.check(name, remote, manifest, bytes).is_ok());
         let bytes = match held {
             Some(bytes) => bytes,
             None => self.download(name, remote, commit, manifest, &blob)?,
         };
-        let relative = Path::new("../../blobs").join(&remote.etag);
-        write::link(&blob, &relative, &snapshot.join(name))?;
+        self.cache.place(&remote.etag, commit, name)?;
         Ok(bytes)
     }
 
@@ -127,17 +119,14 @@ impl<'a> Hub<'a> {
         manifest: Option<&Manifest>,
         blob: &Path,
     ) -> Result<Vec<u8>> {
-        let bytes = self
-            .client
-            .body(&self.url(name, commit), remote.bytes + 1) // one more shows that there are too many
-            .map_err(|error| self.explain(name, &error))?;
+        let (url, mut bytes) = (self.url(name, commit), Vec::new());
+        let body = self.client.body(&url, remote.bytes);
+        let read = body.and_then(|mut body| body.read_to_end(&mut bytes).map_err(|error| error.to_string()));
+        read.map_err(|error| self.explain(name, &error))?;
         self.check(name, remote, manifest, &bytes)?;
-        let part = blob.with_extension(format!("{}.part", std::process::id()));
-        if let Some(blobs) = blob.parent() {
-            write::make_directory(blobs)?;
-        }
-        write::file(&part, &bytes)?;
-        write::rename(&part, blob)?;
+        let mut aside = Aside::create(blob)?;
+        aside.append(&bytes)?;
+        aside.commit()?;
         Ok(bytes)
     }
 
@@ -174,9 +163,4 @@ impl<'a> Hub<'a> {
 
 fn refuse(address: &Address, what: impl std::fmt::Display) -> Error {
     Error::checkpoint(format!("hf://{}@{}", address.repository, address.revision), what.to_string())
-}
-
-/// What may become a file's name in the cache.
-fn is_hash(text: &str) -> bool {
-    (7..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

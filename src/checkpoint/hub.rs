@@ -15,7 +15,7 @@ pub fn resolve(argument: &str) -> Result<PathBuf> {
 
 #[cfg(feature = "hub")]
 fn fetched(address: &Address) -> Result<PathBuf> {
-    super::fetch::fetch(address, &super::settings::Settings::from_env()?)
+    super::fetch::fetch(address, &crate::net::Settings::from_env()?)
 }
 
 #[cfg(not(feature = "hub"))]

@@ -3,9 +3,9 @@
 use crate::error::{Error, Result};
 use crate::write;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read, Seek};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Holds a run's directory until it is dropped; the file `lock` stays.
 #[derive(Debug)]
@@ -19,7 +19,10 @@ impl Lock {
     /// # Errors
     /// [`Error::Busy`] with the process that holds it.
     pub fn acquire(out: &Path) -> Result<Self> {
-        write::make_directory(out)?;
+        if !out.is_dir() {
+            write::make_directory(out)?;
+            write::sync_directory(write::parent(out))?;
+        }
         let path = out.join("lock");
         let mut file = OpenOptions::new()
             .read(true)
@@ -31,26 +34,27 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::Busy { path: out.to_path_buf(), holder: holder(&file) });
+                return Err(Error::Busy { path: out.to_path_buf(), holder: holder(&mut file) });
             }
             Err(TryLockError::Error(error)) => return Err(Error::io(&path)(error)),
         }
-        sign(&mut file).map_err(Error::io(&path))?;
+        let signature = format!("process {}, started {}\n", std::process::id(), now());
+        write::sign(&mut file, &path, signature.as_bytes())?;
         Ok(Self { _file: file })
     }
 }
 
-fn sign(file: &mut File) -> std::io::Result<()> {
-    file.set_len(0)?;
-    writeln!(file, "process {}, started {}", std::process::id(), now())
-}
-
-fn holder(file: &File) -> String {
-    let mut text = String::new();
-    match file.take(200).read_to_string(&mut text) {
-        Ok(_) if !text.trim().is_empty() => text.trim().to_string(),
-        _ => "another process".to_string(),
+/// What the holder signed with; one that has taken the lock just now is given a moment to sign.
+fn holder(file: &mut File) -> String {
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(10));
+        let mut text = String::new();
+        let read = file.rewind().and_then(|()| file.take(200).read_to_string(&mut text));
+        if read.is_ok() && text.ends_with('\n') {
+            return text.lines().next().unwrap_or_default().to_string();
+        }
     }
+    "another process".to_string()
 }
 
 fn now() -> String {

@@ -29,6 +29,15 @@ pub struct FileRecord {
     pub sha256: String,
 }
 
+/// Refuses the format of a later version of this program, and one that never was.
+pub(crate) fn check_format(path: &Path, found: u64, known: u64) -> Result<()> {
+    match found {
+        0 => Err(Error::checkpoint(path, format!("has format 0, wanted 1 to {known}"))),
+        _ if found > known => Err(Error::Newer { path: path.to_path_buf(), found, known }),
+        _ => Ok(()),
+    }
+}
+
 /// SHA-256 in lower-case hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut digits, byte| {
@@ -53,12 +62,7 @@ impl Manifest {
         }
         let wrong = |error| Error::checkpoint(path, format!("is not a manifest: {error}"));
         let Format { format } = serde_json::from_slice(bytes).map_err(wrong)?;
-        if format != FORMAT {
-            let what = format!(
-                "has format {format}, this program reads {FORMAT}: a newer version of rhn wrote it; update rhn"
-            );
-            return Err(Error::checkpoint(path, what));
-        }
+        check_format(path, format, FORMAT)?;
         let manifest: Self = serde_json::from_slice(bytes).map_err(wrong)?;
         match manifest.files.keys().find(|name| !is_plain(name)) {
             Some(name) => {
@@ -94,7 +98,8 @@ impl FileRecord {
         if found == self.sha256 {
             return Ok(());
         }
-        Err(Error::checkpoint(path, format!("is damaged: its SHA-256 is {found}, wanted {}", self.sha256)))
+        let what = format!("is damaged: its SHA-256 is {found}, {MANIFEST} wants {}", self.sha256);
+        Err(Error::checkpoint(path, what))
     }
 
     /// Refuses another length.
@@ -103,7 +108,7 @@ impl FileRecord {
             return Ok(());
         }
         let how = if found < self.bytes { "truncated" } else { "too long" };
-        Err(Error::checkpoint(path, format!("is {how}: {found} bytes, wanted {}", self.bytes)))
+        Err(Error::checkpoint(path, format!("is {how}: {found} bytes, {MANIFEST} wants {}", self.bytes)))
     }
 }
 

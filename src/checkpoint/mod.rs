@@ -9,10 +9,6 @@ mod lock;
 mod manifest;
 mod open;
 mod read;
-#[cfg(feature = "hub")]
-mod remote;
-#[cfg(feature = "hub")]
-pub mod settings;
 mod state;
 mod tensors;
 
@@ -20,8 +16,9 @@ pub use address::Address;
 pub use directory::{publish, recover};
 pub use hub::resolve;
 pub use lock::Lock;
+pub(crate) use manifest::check_format;
 pub use manifest::{FORMAT, FileRecord, Manifest};
-pub use open::Checkpoint;
+pub use open::{Checkpoint, parse_config};
 pub use state::{Found, Rejected, SavedState, load_newest, save};
 pub use tensors::{load_tensors, load_weights, save_tensors};
 

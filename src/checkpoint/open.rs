@@ -1,7 +1,7 @@
 //! Reads a published checkpoint, ours or another program's; refuses what is not whole and names the file.
 
 use super::directory::{LoadedFile, check_exists, read_published};
-use super::{CONFIG, MODEL, RECIPE, TOKENIZER, read, tensors};
+use super::{CONFIG, MANIFEST, MODEL, RECIPE, TOKENIZER, read, tensors};
 use crate::config::ModelConfig;
 use crate::config::model::MODEL_TYPE;
 use crate::error::{Error, Result};
@@ -42,13 +42,13 @@ impl Checkpoint {
         };
         let mut take = |name: &str| {
             files.remove(name).ok_or_else(|| {
-                Error::checkpoint(directory.join(name), "is missing: the manifest does not list it")
+                Error::checkpoint(directory.join(name), format!("is missing: {MANIFEST} does not list it"))
             })
         };
         let (config, model, tokenizer) = (take(CONFIG)?, take(MODEL)?, take(TOKENIZER)?);
         Ok(Self {
             directory: directory.to_path_buf(),
-            config: parse_config(&config)?,
+            config: parse_config(&config.path, &config.bytes)?,
             tokenizer: tokenizer.bytes,
             tokenizer_path: tokenizer.path,
             recipe: files.remove(RECIPE).map(text).transpose()?,
@@ -100,10 +100,14 @@ fn read_foreign(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
     names.into_iter().map(read_one).collect()
 }
 
-fn parse_config(file: &LoadedFile) -> Result<ModelConfig> {
-    let refuse = |what: String| Error::checkpoint(&file.path, what);
+/// The model that the bytes of a `config.json` describe; `path` is for messages.
+///
+/// # Errors
+/// [`Error::Checkpoint`] if it is no such file, or of a model that no machine can hold.
+pub fn parse_config(path: &Path, bytes: &[u8]) -> Result<ModelConfig> {
+    let refuse = |what: String| Error::checkpoint(path, what);
     let json: serde_json::Value =
-        serde_json::from_slice(&file.bytes).map_err(|error| refuse(format!("is not JSON: {error}")))?;
+        serde_json::from_slice(bytes).map_err(|error| refuse(format!("is not JSON: {error}")))?;
     if json["model_type"] != MODEL_TYPE {
         return Err(refuse(format!("model_type is {}, wanted {MODEL_TYPE:?}", json["model_type"])));
     }

@@ -40,7 +40,7 @@ pub(super) fn exists(path: &Path) -> Result<bool> {
 }
 
 fn read(path: &Path, record: Option<&FileRecord>) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    let file = File::open(path).map_err(|error| unreadable(path, record, error))?;
     let metadata = file.metadata().map_err(Error::io(path))?;
     if !metadata.is_file() {
         return Err(Error::checkpoint(path, "is not a file"));
@@ -72,9 +72,10 @@ fn read_exactly(path: &Path, file: File, length: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::NotFound => Error::checkpoint(path, "is missing"),
+fn unreadable(path: &Path, record: Option<&FileRecord>, error: std::io::Error) -> Error {
+    match (error.kind(), record) {
+        (ErrorKind::NotFound, None) => Error::checkpoint(path, "is missing"),
+        (ErrorKind::NotFound, Some(_)) => Error::checkpoint(path, format!("is missing: {MANIFEST} lists it")),
         _ => Error::io(path)(error),
     }
 }

@@ -3,8 +3,8 @@
 //! Each is written aside, synced and renamed; only then is an older one removed. Saving a step anew makes
 //! `step-0000000007.1` beside `step-0000000007`, so that no moment is without a whole state.
 
-use super::directory::{LoadedFile, read_whole, write_set};
-use super::tensors;
+use super::directory::{LoadedFile, place_set, read_whole};
+use super::{MANIFEST, tensors};
 use crate::error::{Error, Result};
 use crate::write;
 use candle_core::{Device, Tensor};
@@ -35,11 +35,11 @@ pub struct Rejected {
     pub error: Error,
 }
 
-/// The newest state that is whole, and the newer ones that are not.
+/// The newest state that is whole and understood, and the newer ones that are not.
 #[derive(Debug)]
-pub struct Found {
+pub struct Found<T> {
     /// What to continue from.
-    pub state: SavedState,
+    pub state: T,
     /// Newest first; the caller tells the user.
     pub rejected: Vec<Rejected>,
 }
@@ -65,37 +65,39 @@ impl SavedState {
     }
 
     fn file(&self, name: &str) -> Result<&LoadedFile> {
-        self.files.get(name).ok_or_else(|| Error::checkpoint(self.path.join(name), "is missing"))
+        self.files.get(name).ok_or_else(|| {
+            Error::checkpoint(self.path.join(name), format!("is missing: {MANIFEST} does not list it"))
+        })
     }
 }
 
 /// Saves the state after `step` steps and removes what it makes superfluous. The caller holds the lock.
 pub fn save(out: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> Result<PathBuf> {
     let directory = out.join("state");
+    remove_unfinished(out)?;
     write::make_directory(&directory)?;
     write::sync_directory(out)?;
-    remove_unfinished(&directory)?;
     let version =
         list(&directory)?.iter().filter(|saved| saved.step == step).map(|saved| saved.version + 1).max();
     let saved = Saved::new(&directory, step, version.unwrap_or(0));
-    let aside = saved.aside();
-    write_set(&aside, files)?;
-    write::rename(&aside, &saved.path)?;
-    write::sync_directory(&directory)?;
+    place_set(&saved.aside(), &saved.path, files)?;
     prune(&directory, &saved)?;
     Ok(saved.path)
 }
 
-/// The newest state that is whole; `None` where none was ever saved.
+/// The newest state that is whole and that `understand` can make something of; `None` where none was ever saved.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] if there are states and none is whole: starting afresh is for the user to decide.
-pub fn load_newest(out: &Path) -> Result<Option<Found>> {
+/// [`Error::Checkpoint`] if there are states and none will do: starting afresh is for the user to decide.
+/// [`Error::Newer`] at once: a state of a later version of this program is not one to go back behind.
+pub fn load_newest<T>(out: &Path, understand: impl Fn(SavedState) -> Result<T>) -> Result<Option<Found<T>>> {
     let directory = out.join("state");
     let mut rejected = Vec::new();
     for Saved { step, path, .. } in list(&directory)?.into_iter().rev() {
-        match read_whole(&path) {
-            Ok(files) => return Ok(Some(Found { state: SavedState { step, path, files }, rejected })),
+        let read = read_whole(&path).map(|files| SavedState { step, path: path.clone(), files });
+        match read.and_then(&understand) {
+            Ok(state) => return Ok(Some(Found { state, rejected })),
+            Err(newer @ Error::Newer { .. }) => return Err(newer),
             Err(error) => rejected.push(Rejected { path, error }),
         }
     }
@@ -157,14 +159,17 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-fn remove_unfinished(directory: &Path) -> Result<()> {
+/// Removes states that a kill left half written or half removed; if it was at the very first, then none is left and
+/// no directory for them.
+pub(super) fn remove_unfinished(out: &Path) -> Result<()> {
+    let directory = out.join("state");
     let unfinished = |path: &PathBuf| {
         path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(ASIDE))
     };
-    entries(directory)?
-        .iter()
-        .filter(|path| unfinished(path))
-        .try_for_each(|path| write::remove_directory(path))
+    let (unfinished, others): (Vec<PathBuf>, Vec<PathBuf>) =
+        entries(&directory)?.into_iter().partition(unfinished);
+    unfinished.iter().try_for_each(|path| write::remove_directory(path))?;
+    if others.is_empty() { write::remove_directory(&directory) } else { Ok(()) }
 }
 
 /// Keeps `newest` and the one of an earlier step before it. Later steps are of a past that a damaged state ended.

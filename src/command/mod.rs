@@ -18,6 +18,7 @@ pub mod sweep;
 pub mod train;
 
 use crate::ops::{memory, threads};
+use crate::train::signals::Signals;
 use args::DeviceArgs;
 use clap::{Parser, Subcommand};
 
@@ -64,6 +65,7 @@ impl Cli {
     /// What the command failed with; an `Error` in its chain has the exit code.
     pub fn run(self) -> anyhow::Result<u8> {
         memory::keep_pages();
+        Signals::ignore_file_size_limit()?;
         match self.command.device() {
             None => self.command.run(),
             Some(device) => {

@@ -99,6 +99,27 @@ struct LineRow {
     text: String,
 }
 
+/// Tokens of a line that are scored and held at once, whole windows of them: a line may be of any length.
+const AT_ONCE: usize = 1 << 16;
+
+/// What a line's tokens add up to.
+#[derive(Debug, Default)]
+struct Sums {
+    tokens: usize,
+    known: usize,
+    nats: f64,
+}
+
+impl Sums {
+    fn add(&mut self, nats: &[Option<f64>]) {
+        self.tokens += nats.len();
+        for nats in nats.iter().flatten() {
+            self.known += 1;
+            self.nats += nats;
+        }
+    }
+}
+
 /// Scores and prints.
 ///
 /// # Errors
@@ -114,12 +135,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut unseen = 0;
     while lines.read(&mut input)? {
         let encoded = lines.encode(&loaded.tokenizer)?;
-        let ids = encoded.tokens.to_vec();
-        let nats = scorer.nats(&ids)?;
         unseen += encoded.unseen;
-        match args.per {
-            Per::Token => table.tokens(lines.number, &ids, &nats)?,
-            Per::Line => table.line(lines.number, &lines.text(), encoded.unseen, &nats)?,
+        let mut sums = Sums::default();
+        for start in (0..encoded.tokens.len()).step_by(AT_ONCE) {
+            let mut ids = vec![0; AT_ONCE.min(encoded.tokens.len() - start)];
+            encoded.tokens.copy_to(start, &mut ids);
+            let nats = scorer.nats(&ids)?;
+            match args.per {
+                Per::Token => table.tokens(lines.number, start + 1, &ids, &nats)?,
+                Per::Line => sums.add(&nats),
+            }
+        }
+        if args.per == Per::Line {
+            table.line(LineRow::new(lines.number, lines.text(), encoded.unseen, &sums, args.base))?;
         }
         table.out.flush()?; // what is scored can be read
     }
@@ -192,8 +220,9 @@ impl<W: Write> Table<'_, W> {
         }
     }
 
-    fn tokens(&mut self, line: u64, ids: &[u32], nats: &[Option<f64>]) -> io::Result<()> {
-        for ((position, &id), nats) in (1..).zip(ids).zip(nats) {
+    /// Rows of a part of a line that begins at position `first`.
+    fn tokens(&mut self, line: u64, first: usize, ids: &[u32], nats: &[Option<f64>]) -> io::Result<()> {
+        for ((position, &id), nats) in (first..).zip(ids).zip(nats) {
             let (token, surprisal) = (self.tokenizer.token(id), nats.map(|nats| self.args.base.of(nats)));
             if self.args.json {
                 json_line(&mut self.out, &TokenRow { line, position, token, id, surprisal })?;
@@ -204,24 +233,22 @@ impl<W: Write> Table<'_, W> {
         Ok(())
     }
 
-    fn line(&mut self, line: u64, text: &str, unknown: u64, nats: &[Option<f64>]) -> io::Result<()> {
-        let row = LineRow::new(line, text, unknown, nats, self.args.base);
+    fn line(&mut self, row: LineRow) -> io::Result<()> {
         if self.args.json {
             return json_line(&mut self.out, &row);
         }
-        let LineRow { tokens, surprisal, mean, text, .. } = &row;
-        let text = escape(text);
-        writeln!(self.out, "{line}\t{tokens}\t{unknown}\t{}\t{}\t{text}", cell(Some(*surprisal)), cell(*mean))
+        let LineRow { line, tokens, unknown, surprisal, mean, text } = row;
+        let (surprisal, mean, text) = (cell(Some(surprisal)), cell(mean), escape(&text));
+        writeln!(self.out, "{line}\t{tokens}\t{unknown}\t{surprisal}\t{mean}\t{text}")
     }
 }
 
 impl LineRow {
     /// The mean is over the tokens that have a surprisal.
-    fn new(line: u64, text: &str, unknown: u64, nats: &[Option<f64>], base: Base) -> Self {
-        let known = nats.iter().flatten().count();
-        let surprisal = base.of(nats.iter().flatten().sum());
-        let mean = (known > 0).then(|| surprisal / known as f64);
-        Self { line, tokens: nats.len(), unknown, surprisal, mean, text: text.to_string() }
+    fn new(line: u64, text: String, unknown: u64, sums: &Sums, base: Base) -> Self {
+        let surprisal = base.of(sums.nats);
+        let mean = (sums.known > 0).then(|| surprisal / sums.known as f64);
+        Self { line, tokens: sums.tokens, unknown, surprisal, mean, text }
     }
 }
 
@@ -247,9 +274,14 @@ mod tests {
     #[test]
     fn a_line_sums_what_its_tokens_have_and_divides_once() {
         let half = 2f64.ln(); // one bit
-        let row = LineRow::new(1, "abc", 0, &[None, Some(half), Some(3.0 * half)], Base::Two);
-        assert_eq!((row.tokens, row.surprisal, row.mean), (3, 4.0, Some(2.0)));
-        assert_eq!(LineRow::new(2, "", 0, &[None], Base::Two).mean, None);
+        let row = |nats: &[Option<f64>]| {
+            let mut sums = Sums::default();
+            nats.chunks(2).for_each(|part| sums.add(part));
+            LineRow::new(1, "abc".into(), 0, &sums, Base::Two)
+        };
+        let three = row(&[None, Some(half), Some(3.0 * half)]);
+        assert_eq!((three.tokens, three.surprisal, three.mean), (3, 4.0, Some(2.0)));
+        assert_eq!(row(&[None]).mean, None);
     }
 
     #[test]

@@ -140,6 +140,7 @@ fn training(args: &Args, planned: &Planned, directory: &Path, left: Option<Durat
         precision: args.precision,
         max_steps: None,
         time_limit: left,
+        on_non_finite: None,
         dry_run: false,
         device: args.device.clone(),
         data: args.data.clone(),

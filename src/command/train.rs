@@ -3,6 +3,7 @@
 use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
 use super::output::{note, note_unseen};
 use crate::checkpoint::{self, Checkpoint, Lock};
+use crate::config::train::OnNonFinite;
 use crate::config::{Recipe, Resolved};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
@@ -60,6 +61,9 @@ pub struct Args {
     /// Stop, saved, after this long: 90s, 30m, 8h or 2d
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(super) time_limit: Option<Duration>,
+    /// At a step whose loss or gradient is not finite: stop the run, or skip the step's update, count it and go on
+    #[arg(long, value_name = "stop|skip", value_parser = parse_policy)]
+    pub(super) on_non_finite: Option<OnNonFinite>,
     /// Make one step, then tell the memory, the parameters and the time that the whole run will take
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -84,6 +88,9 @@ pub(super) fn launch(args: &Args, signals: Option<&Signals>) -> anyhow::Result<u
     if let Some(corpus) = &args.corpus {
         resolved.recipe.corpus.name = corpus.clone();
     }
+    if let Some(policy) = args.on_non_finite {
+        resolved.recipe.train.on_non_finite = policy;
+    }
     let open = |name: &String| Checkpoint::open(&checkpoint::resolve(name)?);
     let init_from = args.init_from.as_ref().map(open).transpose()?;
     let parse = |from: &Checkpoint| Tokenizer::parse(&from.tokenizer_path, &from.tokenizer);
@@ -96,7 +103,7 @@ pub(super) fn launch(args: &Args, signals: Option<&Signals>) -> anyhow::Result<u
     let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&resolved.name));
     let held = if out.exists() { Some(hold(&out, args.resume)?) } else { None };
     let resumed = resume(args, &out, &resolved.recipe)?;
-    let tokenizer = resumed.as_ref().map(Resumed::tokenizer).transpose()?.or(tokenizer);
+    let tokenizer = resumed.as_ref().map(|resumed| resumed.tokenizer.clone()).or(tokenizer);
     let session = prepare(args, resolved.recipe, tokenizer, &device)?;
     resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_session(&session))?;
     let stepper = session.stepper(init_from.as_ref())?;
@@ -112,10 +119,10 @@ fn hold(out: &Path, resume: bool) -> Result<Lock> {
         return Err(Error::config(format!("--out {}: is a file, wanted a directory", out.display())));
     }
     let lock = Lock::acquire(out)?;
+    checkpoint::recover(out)?;
     if !resume {
         check_fresh(out)?;
     }
-    checkpoint::recover(out)?;
     Ok(lock)
 }
 
@@ -139,8 +146,6 @@ fn resume(args: &Args, out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
 /// Refuses to train over a run that is there.
 fn check_fresh(out: &Path) -> Result<()> {
     let holds = |name: &str| out.join(name).exists();
-    // An empty `state` is what a kill during the very first save leaves.
-    let _ = std::fs::remove_dir(out.join("state"));
     let names = [checkpoint::MANIFEST, checkpoint::CONFIG, checkpoint::MODEL, "state", ".pending"];
     match names.into_iter().find(|name| holds(name)) {
         Some(name) => Err(Error::config(format!(
@@ -257,6 +262,14 @@ fn closing(result: &serde_json::Value, out: &Path) -> String {
         out.display(),
         out.display()
     )
+}
+
+fn parse_policy(text: &str) -> std::result::Result<OnNonFinite, String> {
+    match text {
+        "stop" => Ok(OnNonFinite::Stop),
+        "skip" => Ok(OnNonFinite::Skip),
+        _ => Err("wanted stop or skip".into()),
+    }
 }
 
 pub(super) fn parse_time(text: &str) -> std::result::Result<Duration, String> {

@@ -55,6 +55,19 @@ pub struct CharCnnConfig {
     pub word_size: Option<usize>,
 }
 
+impl CharCnnConfig {
+    /// Filters of all widths; as many as there can be where the counts are beyond that.
+    fn filters(&self) -> usize {
+        self.filter_counts.iter().fold(0, |sum, &count| sum.saturating_add(count))
+    }
+
+    /// Every size that it has.
+    fn sizes(&self) -> impl Iterator<Item = usize> {
+        let others = [self.char_size, self.max_word_length, self.filters(), self.word_size.unwrap_or(0)];
+        others.into_iter().chain(self.filter_widths.iter().copied())
+    }
+}
+
 fn longest_word() -> usize {
     65 // the default of Kim et al.'s code
 }
@@ -161,7 +174,7 @@ impl ModelConfig {
     /// The size of the vector that enters the core.
     pub fn embedding_size(&self) -> usize {
         match &self.spec.embedding {
-            EmbeddingConfig::CharCnn(cnn) => cnn.word_size.unwrap_or_else(|| cnn.filter_counts.iter().sum()),
+            EmbeddingConfig::CharCnn(cnn) => cnn.word_size.unwrap_or_else(|| cnn.filters()),
             EmbeddingConfig::Word(word) => word.size.unwrap_or_else(|| {
                 let hidden = self.spec.core.hidden_size();
                 if self.spec.output.tied { hidden } else { hidden.min(self.vocab_size) }
@@ -226,19 +239,33 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// Sizes so large that counting the weights would overflow are refused here, before anything is allocated.
+    /// Sizes so large that counting the weights would overflow, or that listing them would take memory, are refused
+    /// here, before anything is allocated.
     fn validate_magnitude(&self) -> Result<()> {
+        const LARGEST: usize = 1 << 24;
+        const MOST_LAYERS: usize = 1 << 12;
         let core = &self.spec.core;
         let depth = if let CoreConfig::Rhn(rhn) = core { rhn.recurrence_depth } else { 1 };
-        let limit = 1usize << 24;
+        let (cnn, highway_layers) = match &self.spec.embedding {
+            EmbeddingConfig::Word(_) => (None, 0),
+            EmbeddingConfig::CharCnn(cnn) => (Some(cnn), cnn.highway_layers.max(cnn.filter_widths.len())),
+        };
+        let spelling = [self.alphabet_size, self.word_length].into_iter().flatten();
         let sizes = [self.vocab_size, core.hidden_size(), core.layers(), depth, self.embedding_size()];
+        let mut sizes =
+            sizes.into_iter().chain(spelling).chain(cnn.into_iter().flat_map(CharCnnConfig::sizes));
         let weights = [8, core.layers(), depth, core.hidden_size(), core.hidden_size()]
             .iter()
             .try_fold(1usize, |product, &size| product.checked_mul(size))
             .filter(|&weights| weights < 1 << 38);
-        if sizes.iter().any(|&size| size > limit) || weights.is_none() {
+        if sizes.any(|size| size > LARGEST) || weights.is_none() {
             return Err(Error::config("these sizes make a model that fits no machine's memory"));
         }
-        Ok(())
+        match core.layers().max(highway_layers) {
+            layers if layers > MOST_LAYERS => {
+                Err(Error::config(format!("{layers} layers are too many, at most {MOST_LAYERS} are built")))
+            }
+            _ => Ok(()),
+        }
     }
 }

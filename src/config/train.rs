@@ -52,6 +52,23 @@ pub struct TrainConfig {
     /// Save the training state at least this often, in minutes; it is saved at each epoch's end anyway.
     #[serde(default = "ten")]
     pub save_minutes: f64,
+    /// What to do at a step whose loss or gradient is not finite; its update is not applied either way.
+    #[serde(default)]
+    pub on_non_finite: OnNonFinite,
+    /// With `skip`: stop after so many skipped steps after all.
+    #[serde(default = "hundred")]
+    pub max_skipped_steps: u64,
+}
+
+/// What to do at a step whose loss or gradient is not finite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNonFinite {
+    /// Stop the run; its last saved state is kept
+    #[default]
+    Stop,
+    /// Leave weights, moments and state as they were, count it, and go on with the next window
+    Skip,
 }
 
 fn beta1() -> f64 {
@@ -72,6 +89,10 @@ fn one() -> u64 {
 
 fn ten() -> f64 {
     10.0
+}
+
+fn hundred() -> u64 {
+    100
 }
 
 /// The update rule.

@@ -156,13 +156,13 @@ pub fn fetch_file(entry: &Entry, file: &SourceFile, places: &Places) -> Result<H
         Some(packed) => {
             let path = places.kept(&entry.name, &packed.name);
             let wanted = Wanted { bytes: packed.bytes, sha256: &packed.sha256 };
-            fetch(&packed.urls, wanted, &path).map_err(|error| advise(error, entry))?;
+            fetch(&packed.urls, wanted, &path, &places.patience).map_err(|error| advise(error, entry))?;
             Ok(Held::Packed(path))
         }
         None => {
             let path = places.kept(&entry.name, &file.names[0]);
             let wanted = Wanted { bytes: file.bytes, sha256: &file.sha256 };
-            fetch(&file.urls, wanted, &path).map_err(|error| advise(error, entry))?;
+            fetch(&file.urls, wanted, &path, &places.patience).map_err(|error| advise(error, entry))?;
             Ok(Held::Plain(path))
         }
     }

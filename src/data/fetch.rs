@@ -3,11 +3,13 @@
 use super::http;
 use super::hub::{HubFile, SCHEME};
 use crate::error::{Error, Result};
+use crate::net::Patience;
+use crate::write::Aside;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal, Read};
+use std::path::Path;
 
 /// What a file must be.
 #[derive(Clone, Copy, Debug)]
@@ -65,10 +67,10 @@ impl Wanted<'_> {
 ///
 /// # Errors
 /// If none has it: says what was wrong with each.
-pub fn fetch(urls: &[String], wanted: Wanted<'_>, path: &Path) -> Result<()> {
+pub fn fetch(urls: &[String], wanted: Wanted<'_>, path: &Path, patience: &Patience) -> Result<()> {
     let mut refusals = Vec::new();
     for url in urls {
-        match fetch_one(url, wanted, path) {
+        match fetch_one(url, wanted, path, patience) {
             Err(Error::Data { path, what }) => refusals.push(format!("\n  {}: {what}", path.display())),
             other => return other, // fetched, or this machine is at fault
         }
@@ -77,51 +79,60 @@ pub fn fetch(urls: &[String], wanted: Wanted<'_>, path: &Path) -> Result<()> {
     Err(Error::data(path, what))
 }
 
-fn fetch_one(url: &str, wanted: Wanted<'_>, path: &Path) -> Result<()> {
+fn fetch_one(url: &str, wanted: Wanted<'_>, path: &Path, patience: &Patience) -> Result<()> {
     let announced = format!("fetching {url} ({})", HumanBytes(wanted.bytes));
     if !std::io::stderr().is_terminal() {
         eprintln!("{announced}");
     }
     if url.starts_with(SCHEME) {
         let held = HubFile::parse(url)?.get()?;
-        return store(&mut File::open(&held).map_err(Error::io(&held))?, url, wanted, path);
+        let mut held = File::open(&held).map_err(Error::io(&held))?;
+        return store(&mut held, url, wanted.bytes, Some(wanted.sha256), path);
     }
     if !url.starts_with("https://") && !url.starts_with("http://") {
         return Err(Error::data(url, "wanted an http, https or hf address"));
     }
-    let (length, mut body) = http::open(url, wanted.bytes)?;
+    let (length, mut body) = http::open(url, wanted.bytes, patience)?;
     if let Some(bytes) = length.filter(|&bytes| bytes != wanted.bytes) {
         wanted.check(url, bytes, "")?;
     }
-    store(&mut body, url, wanted, path)
+    store(&mut body, url, wanted.bytes, Some(wanted.sha256), path)
 }
 
-/// Copies from `reader` to a file aside while hashing; only the right content gets the name `path`.
-fn store(reader: &mut dyn Read, source: &str, wanted: Wanted<'_>, path: &Path) -> Result<()> {
+/// Copies from `reader` to a file aside while hashing; only the right content gets the name `path`. Where no hash
+/// is known, the length must do.
+pub(super) fn store(
+    reader: &mut dyn Read,
+    source: &str,
+    wanted: u64,
+    sha256: Option<&str>,
+    path: &Path,
+) -> Result<()> {
     let mut aside = Aside::create(path)?;
     let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
-    let progress = progress(wanted.bytes);
+    let progress = progress(wanted);
     // A body longer than wanted is left after one byte too many.
-    let mut reader = reader.take(wanted.bytes + 1);
+    let mut reader = reader.take(wanted.saturating_add(1));
     loop {
         let count = match reader.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) => {
-                let what = format!("broke off after {bytes} of {} bytes: {error}", wanted.bytes);
+                let what = format!("broke off after {bytes} of {wanted} bytes: {error}");
                 return Err(Error::data(source, what));
             }
         };
         hash.update(&buffer[..count]);
-        aside.write(&buffer[..count])?;
+        aside.append(&buffer[..count])?;
         bytes += count as u64;
         progress.set_position(bytes);
     }
     progress.finish_and_clear();
-    if bytes > wanted.bytes {
-        return Err(Error::data(source, format!("has more than the {} bytes wanted", wanted.bytes)));
+    if bytes > wanted {
+        return Err(Error::data(source, format!("has more than the {wanted} bytes wanted")));
     }
-    wanted.check(source, bytes, &hex(hash))?;
+    let found = hex(hash);
+    Wanted { bytes: wanted, sha256: sha256.unwrap_or(&found) }.check(source, bytes, &found)?;
     aside.commit()
 }
 
@@ -137,43 +148,6 @@ fn progress(bytes: u64) -> ProgressBar {
 /// If it cannot be written.
 pub fn keep(content: &[u8], path: &Path) -> Result<()> {
     let mut aside = Aside::create(path)?;
-    aside.write(content)?;
+    aside.append(content)?;
     aside.commit()
-}
-
-/// A file under a name of its own until it is whole; removed if it never is.
-struct Aside {
-    file: File,
-    temporary: PathBuf,
-    path: PathBuf,
-}
-
-impl Aside {
-    fn create(path: &Path) -> Result<Self> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
-        let file = File::create(&temporary).map_err(Error::io(&temporary))?;
-        Ok(Self { file, temporary, path: path.to_path_buf() })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(Error::io(&self.temporary))
-    }
-
-    fn commit(self) -> Result<()> {
-        self.file.sync_all().map_err(Error::io(&self.temporary))?;
-        fs::rename(&self.temporary, &self.path).map_err(Error::io(&self.path))?;
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        #[cfg(unix)] // elsewhere a directory cannot be opened
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder))?;
-        Ok(())
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.temporary); // gone already once it was renamed
-    }
 }

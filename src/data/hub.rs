@@ -1,7 +1,24 @@
 //! Single files of data sets on the Hugging Face hub: `hf://datasets/OWNER/NAME[@REVISION]/FILE`.
 
 use crate::error::{Error, Result};
+#[cfg(feature = "hub")]
+use crate::net::{
+    Settings,
+    cache::{Repository, is_hash},
+    client::{Client, Remote},
+};
+#[cfg(feature = "hub")]
+use hf_hub::RepoType;
+use std::fmt;
+#[cfg(feature = "hub")]
+use std::io::Read;
+#[cfg(feature = "hub")]
+use std::path::Path;
 use std::path::PathBuf;
+
+/// A text is held in memory whole; no larger file is fetched.
+#[cfg(feature = "hub")]
+const MOST_BYTES: u64 = 64 << 30;
 
 /// What such an address begins with.
 pub const SCHEME: &str = "hf://";
@@ -35,32 +52,68 @@ impl HubFile {
         Err(wrong())
     }
 
-    /// The file in the hub's cache on this machine, fetched first if it is not there.
+    /// The file in the hub's cache on this machine, fetched first if it is not there. Public data sets only: no key
+    /// is sent.
     ///
     /// # Errors
     /// If it cannot be had, or this program was built without the hub.
     #[cfg(feature = "hub")]
     pub fn get(&self) -> Result<PathBuf> {
-        use hf_hub::{Cache, Repo, RepoType, api::sync::ApiBuilder};
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let refuse =
-            |what: String| Error::data(format!("hf://datasets/{}/{}", self.repository, self.file), what);
-        let cache = set("HF_HUB_CACHE").map_or_else(Cache::from_env, |dir| Cache::new(dir.into()));
-        let repo = Repo::with_revision(self.repository.clone(), RepoType::Dataset, self.revision.clone());
-        if let Some(path) = cache.repo(repo.clone()).get(&self.file) {
+        self.fetch(&Settings { token: None, ..Settings::from_env()? })
+    }
+
+    /// As [`HubFile::get`], from this hub into this cache.
+    #[cfg(feature = "hub")]
+    pub fn fetch(&self, settings: &Settings) -> Result<PathBuf> {
+        let cache = Repository::new(settings, RepoType::Dataset, &self.repository, &self.revision);
+        let held = cache.last_snapshot().map(|snapshot| snapshot.join(&self.file));
+        if let Some(path) = held.filter(|path| path.is_file()) {
             return Ok(path);
         }
-        if set("HF_HUB_OFFLINE").is_some_and(|value| value != "0") {
-            return Err(refuse("is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it".into()));
+        if settings.offline {
+            return Err(self.refuse("is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it"));
         }
-        // hf-hub shows a key to every host that an answer redirects to: public data sets only, without one.
-        let builder = ApiBuilder::from_cache(cache).with_token(None).with_progress(true);
-        let builder = match set("HF_ENDPOINT") {
-            Some(endpoint) => builder.with_endpoint(endpoint),
-            None => builder,
-        };
-        let api = builder.build().map_err(|error| refuse(error.to_string()))?;
-        api.repo(repo).get(&self.file).map_err(|error| refuse(format!("cannot be fetched: {error}")))
+        let client = Client::new(settings);
+        let explain = |error: String| self.refuse(format!("cannot be fetched: {error}"));
+        let remote = client.ask(&self.url(settings, &self.revision)).map_err(explain)?;
+        let remote = remote.ok_or_else(|| self.refuse("is not on the hub"))?;
+        self.check(&remote)?;
+        let body = client.body(&self.url(settings, &remote.commit), remote.bytes).map_err(explain)?;
+        self.store(body, &remote, &cache.blob(&remote.etag))?;
+        let path = cache.place(&remote.etag, &remote.commit, &self.file)?;
+        cache.point_to(&remote.commit)?;
+        Ok(path)
+    }
+
+    /// Refuses names that are no hashes, and more than a text can have.
+    #[cfg(feature = "hub")]
+    fn check(&self, remote: &Remote) -> Result<()> {
+        if !is_hash(&remote.etag) || !is_hash(&remote.commit) {
+            return Err(self.refuse("is named by the hub by something that is no hash"));
+        }
+        if remote.bytes > MOST_BYTES {
+            let what = format!("has {} bytes, at most {MOST_BYTES} are fetched", remote.bytes);
+            return Err(self.refuse(what));
+        }
+        Ok(())
+    }
+
+    /// Keeps the body as the blob if it has the length that the hub says, and the hash if that is one of content.
+    #[cfg(feature = "hub")]
+    fn store(&self, body: impl Read, remote: &Remote, blob: &Path) -> Result<()> {
+        let name = self.to_string();
+        let content = (remote.etag.len() == 64).then_some(remote.etag.as_str());
+        super::fetch::store(&mut { body }, &name, remote.bytes, content, blob)
+    }
+
+    #[cfg(feature = "hub")]
+    fn url(&self, settings: &Settings, revision: &str) -> String {
+        let (endpoint, repository) = (&settings.endpoint, &self.repository);
+        format!("{endpoint}/datasets/{repository}/resolve/{revision}/{}", self.file.replace(' ', "%20"))
+    }
+
+    fn refuse(&self, what: impl Into<String>) -> Error {
+        Error::data(self.to_string(), what)
     }
 
     /// Without the hub there is nothing to get.
@@ -70,7 +123,13 @@ impl HubFile {
     #[cfg(not(feature = "hub"))]
     pub fn get(&self) -> Result<PathBuf> {
         let what = "this program was built without the feature `hub`";
-        Err(Error::data(format!("hf://datasets/{}/{}", self.repository, self.file), what))
+        Err(self.refuse(what))
+    }
+}
+
+impl fmt::Display for HubFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}datasets/{}/{}", self.repository, self.file)
     }
 }
 

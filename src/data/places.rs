@@ -2,6 +2,7 @@
 
 use super::registry::Registry;
 use crate::error::{Error, Result};
+use crate::net::Patience;
 use std::path::{Path, PathBuf};
 
 /// Where corpora are looked for, in this order, and where fetched ones are kept.
@@ -15,6 +16,8 @@ pub struct Places {
     pub store: PathBuf,
     /// The corpora known by name.
     pub registry: Registry,
+    /// How long a transfer may take.
+    pub patience: Patience,
 }
 
 impl Places {
@@ -30,12 +33,14 @@ impl Places {
         let given: Vec<PathBuf> = data_dir.map(Path::to_path_buf).into_iter().chain(named).collect();
         let cache = cache_dir();
         let store = given.first().unwrap_or(&cache).clone();
-        Ok(Self { given, usual: vec!["data".into(), cache], store, registry: Registry::built_in() })
+        let (usual, registry) = (vec!["data".into(), cache], Registry::built_in());
+        Ok(Self { given, usual, store, registry, patience: Patience::default() })
     }
 
     /// Looks only in `dir` and keeps fetched files there.
     pub fn only(dir: &Path, registry: Registry) -> Self {
-        Self { given: vec![dir.to_path_buf()], usual: vec![], store: dir.to_path_buf(), registry }
+        let (given, store) = (vec![dir.to_path_buf()], dir.to_path_buf());
+        Self { given, usual: vec![], store, registry, patience: Patience::default() }
     }
 
     /// The first file under one of these names.

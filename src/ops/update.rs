@@ -4,7 +4,9 @@
 
 use super::real::{self, Real};
 use crate::error::Result;
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result as CandleResult, Storage, Tensor, Var};
+use candle_core::{
+    CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result as CandleResult, Storage, Tensor, Var,
+};
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -37,12 +39,27 @@ pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) ->
     Ok(parameter.set(&((parameter.as_tensor() * op.keep)? + (grad * op.step)?)?)?)
 }
 
-/// Adam's moments `(2, …)` of one tensor: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², with g = scale · gradient.
-pub fn adam_moments(moments: &Var, grad: &Tensor, scale: f64, beta1: f64, beta2: f64) -> Result<()> {
+/// Numbers of one step of Adam's moments.
+#[derive(Clone, Copy, Debug)]
+pub struct MomentsStep {
+    /// What the gradient is multiplied by: what clipping leaves of it.
+    pub scale: f64,
+    /// Of the first moment.
+    pub beta1: f64,
+    /// Of the second moment.
+    pub beta2: f64,
+    /// The decay that is part of the gradient.
+    pub decay: f64,
+}
+
+/// Adam's moments `(2, …)` of one tensor: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², with
+/// g = scale · (gradient + decay · θ).
+pub fn adam_moments(moments: &Var, grad: &Tensor, parameter: &Tensor, step: MomentsStep) -> Result<()> {
     if on_cpu(moments) {
-        return Ok(moments.inplace_op2(&grad.contiguous()?, &Moments { scale, beta1, beta2 })?);
+        return Ok(moments.inplace_op3(&grad.contiguous()?, &parameter.contiguous()?, &step)?);
     }
-    let grad = (grad * scale)?;
+    let MomentsStep { scale, beta1, beta2, decay } = step;
+    let grad = ((grad + (parameter * decay)?)? * scale)?;
     let mix = |old: Tensor, new: &Tensor, beta: f64| (old * beta)? + (new * (1.0 - beta))?;
     let first = mix(moments.get(0)?, &grad, beta1)?;
     let second = mix(moments.get(1)?, &grad.sqr()?, beta2)?;
@@ -102,12 +119,6 @@ struct Sgd {
     step: f64,
 }
 
-struct Moments {
-    scale: f64,
-    beta1: f64,
-    beta2: f64,
-}
-
 /// `work` on corresponding pieces of two slices, on all threads.
 fn pieces<T: Real>(a: &mut [T], b: &[T], work: impl Fn(&mut [T], &[T]) + Sync) {
     a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(a, b)| work(a, b));
@@ -164,7 +175,38 @@ macro_rules! in_place {
     )*};
 }
 
-in_place!(Sgd, Moments, AdamStep);
+in_place!(Sgd, AdamStep);
+
+impl InplaceOp3 for MomentsStep {
+    fn name(&self) -> &'static str {
+        "adam-moments"
+    }
+
+    fn cpu_fwd(
+        &self,
+        moments: &mut CpuStorage,
+        layout: &Layout,
+        grad: &CpuStorage,
+        grad_layout: &Layout,
+        parameter: &CpuStorage,
+        parameter_layout: &Layout,
+    ) -> CandleResult<()> {
+        macro_rules! run {
+            ($t:ty) => {
+                self.run::<$t>(
+                    elements_mut(moments, layout)?,
+                    real::elements(grad, grad_layout)?,
+                    real::elements(parameter, parameter_layout)?,
+                )
+            };
+        }
+        match grad {
+            CpuStorage::F64(_) => run!(f64),
+            _ => run!(f32),
+        }
+        Ok(())
+    }
+}
 
 impl Kernel for Sgd {
     const NAME: &'static str = "sgd";
@@ -177,20 +219,22 @@ impl Kernel for Sgd {
     }
 }
 
-impl Kernel for Moments {
-    const NAME: &'static str = "adam-moments";
-
-    fn run<T: Real>(&self, moments: &mut [T], grad: &[T]) {
-        let (arch, scale) = (Arch::new(), T::from_f64(self.scale));
-        let (first, second) = moments.split_at_mut(grad.len());
+impl MomentsStep {
+    fn run<T: Real>(&self, moments: &mut [T], grad: &[T], parameter: &[T]) {
+        let arch = Arch::new();
+        let (scale, decay) = (T::from_f64(self.scale), T::from_f64(self.decay));
         let mix = |beta: f64| (T::from_f64(beta), T::from_f64(1.0 - beta));
         let ((old1, new1), (old2, new2)) = (mix(self.beta1), mix(self.beta2));
-        pieces(first, grad, |m, g| {
-            arch.dispatch(|| m.iter_mut().zip(g).for_each(|(m, &g)| *m = *m * old1 + g * scale * new1));
-        });
-        pieces(second, grad, |v, g| {
+        let (first, second) = moments.split_at_mut(grad.len());
+        let moments = first.par_chunks_mut(PIECE).zip(second.par_chunks_mut(PIECE));
+        let gradient = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE));
+        moments.zip(gradient).for_each(|((m, v), (grad, parameter))| {
             arch.dispatch(|| {
-                v.iter_mut().zip(g).for_each(|(v, &g)| *v = *v * old2 + (g * scale) * (g * scale) * new2);
+                for ((m, v), (&g, &p)) in m.iter_mut().zip(v).zip(grad.iter().zip(parameter)) {
+                    let g = (g + decay * p) * scale;
+                    *m = *m * old1 + g * new1;
+                    *v = *v * old2 + g * g * new2;
+                }
             });
         });
     }
@@ -252,7 +296,8 @@ mod tests {
     #[test]
     fn adam_follows_its_equations() {
         let (parameter, moments) = (var(&[1.0]), Var::zeros((2, 1), DType::F64, &Device::Cpu).unwrap());
-        adam_moments(&moments, &var(&[4.0]), 0.5, 0.9, 0.99).unwrap();
+        let step = MomentsStep { scale: 0.5, beta1: 0.9, beta2: 0.99, decay: 3.0 };
+        adam_moments(&moments, &var(&[1.0]), &parameter, step).unwrap(); // g = 0.5 · (1 + 3 · 1)
         close(&moments, &[0.1 * 2.0, 0.01 * 4.0]);
         adam(&parameter, &moments, AdamStep { rate: 0.5, root_scale: 10.0, epsilon: 0.25, keep: 0.75 })
             .unwrap();

@@ -78,7 +78,8 @@ impl Filters {
         for id in recent.collect::<BTreeSet<u32>>() {
             if let Some((_, logit)) = all.get_mut(id as usize) {
                 let factor = self.repetition_penalty;
-                *logit = if *logit > 0.0 { *logit / factor } else { *logit * factor };
+                let penalized = if *logit > 0.0 { *logit / factor } else { *logit * factor };
+                *logit = penalized.clamp(-f64::MAX, f64::MAX); // infinities have no difference
             }
         }
         all
@@ -139,6 +140,16 @@ pub fn nats(logits: &[f64], id: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_penalty_beyond_all_measure_still_leaves_probabilities() {
+        for repetition_penalty in [f64::MIN_POSITIVE / 2.0, f64::MAX] {
+            let filters = Filters { repetition_penalty, ..Filters::default() };
+            let candidates = filters.apply(&[2.0, 3.0, -1.0], [0, 1, 2].into_iter(), None);
+            let sum: f64 = candidates.iter().map(|(_, probability)| probability).sum();
+            assert!((sum - 1.0).abs() < 1e-12, "{candidates:?}");
+        }
+    }
 
     /// Logits whose softmax is 0.5, 0.25, 0.125, 0.125.
     fn halves() -> Vec<f64> {

@@ -5,8 +5,8 @@ use crate::config::train::OptimizerKind;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::ops::profile::{self, Part};
-use crate::ops::update::{self, AdamStep};
-use candle_core::{Tensor, Var};
+use crate::ops::update::{self, AdamStep, MomentsStep};
+use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
 
 /// Gradients by the name of what they are for.
@@ -54,6 +54,18 @@ impl Optimizer {
         Ok(squares.sum::<Result<f64>>()?.sqrt())
     }
 
+    /// The largest number that an update makes on its way, given the gradient's norm and its `scale`; infinite if
+    /// `dtype` does not hold it.
+    pub fn reach(&self, grad_norm: f64, rate: f64, scale: f64, dtype: DType) -> f64 {
+        let scaled = grad_norm * scale;
+        let largest = match self.kind {
+            OptimizerKind::Sgd => rate.max(rate * scaled),
+            OptimizerKind::Adam | OptimizerKind::AdamW => rate.max(scaled * scaled),
+        };
+        let limit = if dtype == DType::F64 { f64::MAX } else { f32::MAX.into() };
+        if largest <= limit { largest } else { f64::INFINITY }
+    }
+
     /// One update with the gradient multiplied by `scale` (what clipping leaves of it).
     pub fn update(
         &mut self,
@@ -76,9 +88,13 @@ impl Optimizer {
 
     fn adam(&self, name: &str, var: &Var, grad: &Tensor, rate: f64, scale: f64) -> Result<()> {
         let moments = &self.moments[name];
-        let decay = self.coupled_decay();
-        let decayed = if decay == 0.0 { grad.clone() } else { (grad + (var.as_detached_tensor() * decay)?)? };
-        update::adam_moments(moments, &decayed, scale, self.beta1, self.beta2)?;
+        let (beta1, beta2, decay) = (self.beta1, self.beta2, self.coupled_decay());
+        update::adam_moments(
+            moments,
+            grad,
+            &var.as_detached_tensor(),
+            MomentsStep { scale, beta1, beta2, decay },
+        )?;
         let correction = |beta: f64| 1.0 - beta.powf(self.updates as f64);
         let decoupled = if self.kind == OptimizerKind::AdamW { self.weight_decay } else { 0.0 };
         let step = AdamStep {

@@ -4,32 +4,37 @@ use super::schedule::RateMemory;
 use super::session::Session;
 use super::step::{StepReport, Stepper};
 use crate::checkpoint::{
-    self, MODEL, OPTIMIZER, RECIPE, STATE, SavedState, TOKENIZER, load_weights, save_tensors,
+    self, CONFIG, MODEL, OPTIMIZER, RECIPE, STATE, SavedState, TOKENIZER, load_weights, parse_config,
+    save_tensors,
 };
-use crate::config::Recipe;
+use crate::config::{ModelConfig, Recipe};
 use crate::data::{Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::{Parameters, specs};
+use crate::ops::precision::Precision;
 use crate::ops::update::squared_norm;
 use crate::write;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The version of `state.json` that this program writes.
-const FORMAT: u32 = 1;
+/// The version of `state.json` that this program writes, and the newest that it reads.
+const FORMAT: u64 = 1;
 
 /// Where a run is; with the tensors beside it, everything that outlives a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {
-    format: u32,
+    format: u64,
     /// Epochs that are done.
     pub epoch: u64,
     /// Windows of the current epoch that are done.
     pub window: u64,
     /// Steps of the run that are done.
     pub step: u64,
+    /// Steps among them whose update was skipped: a number was not finite.
+    #[serde(default)]
+    pub skipped_steps: u64,
     /// Tokens that were trained on.
     pub tokens: u64,
     /// Sums over the current epoch.
@@ -90,6 +95,7 @@ impl Position {
             epoch: 0,
             window: 0,
             step: 0,
+            skipped_steps: 0,
             tokens: 0,
             epoch_sums: EpochSums::default(),
             rate: RateMemory::default(),
@@ -103,44 +109,51 @@ impl Position {
     }
 }
 
-/// A training state that was found whole.
+/// A training state that was found whole and understood.
 pub struct Resumed {
     /// Where the run was.
     pub position: Position,
     /// How it was asked for.
     pub recipe: Recipe,
-    found: SavedState,
+    /// The vocabulary that the run began with.
+    pub tokenizer: Tokenizer,
+    model: ModelConfig,
+    weights: BTreeMap<String, Tensor>,
+    /// Moments and the lanes' state.
+    remembered: BTreeMap<String, Tensor>,
+    path: PathBuf,
 }
 
 impl Resumed {
-    /// The newest whole training state in `out`; those passed over are told to `tell`.
+    /// The newest training state in `out` that is whole and understood; those passed over are told to `tell`.
     ///
     /// # Errors
-    /// If there are states and none is whole, or the state is of a later version of this program.
+    /// If there are states and none will do, or one is of a later version of this program.
     pub fn find(out: &Path, tell: impl Fn(&str)) -> Result<Option<Self>> {
-        let Some(found) = checkpoint::load_newest(out)? else { return Ok(None) };
+        let Some(found) = checkpoint::load_newest(out, |state| Self::read(&state))? else { return Ok(None) };
         for rejected in &found.rejected {
             tell(&format!("passed over {}: {}", rejected.path.display(), rejected.error));
         }
-        let found = found.state;
-        let position: Position = found.json(STATE)?;
-        let refuse = |name: &str, what: String| Error::checkpoint(found.path.join(name), what);
-        if position.format != FORMAT {
-            return Err(refuse(
-                STATE,
-                format!("has format {}, this program reads {FORMAT}", position.format),
-            ));
-        }
-        let text =
-            std::str::from_utf8(found.bytes(RECIPE)?).map_err(|error| refuse(RECIPE, error.to_string()))?;
-        let recipe =
-            Recipe::parse(text, Path::new(RECIPE)).map_err(|error| refuse(RECIPE, error.to_string()))?;
-        Ok(Some(Self { position, recipe, found }))
+        Ok(Some(found.state))
     }
 
-    /// The vocabulary that the run began with.
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        Tokenizer::parse(&self.found.path.join(TOKENIZER), self.found.bytes(TOKENIZER)?)
+    fn read(state: &SavedState) -> Result<Self> {
+        let path = |name: &str| state.path.join(name);
+        let position = read_position(state)?;
+        let text = std::str::from_utf8(state.bytes(RECIPE)?);
+        let text = text.map_err(|error| Error::checkpoint(path(RECIPE), error.to_string()))?;
+        let recipe = Recipe::parse(text, Path::new(RECIPE))
+            .map_err(|error| Error::checkpoint(path(RECIPE), error.to_string()))?;
+        let model = parse_config(&path(CONFIG), state.bytes(CONFIG)?)?;
+        let shapes = specs(&model)?.into_iter().map(|(name, spec)| (name, spec.shape)).collect();
+        // Of any other precision the weights are single; that it is the one asked for is checked with the session.
+        let double = position.precision == Precision::F64.as_str();
+        let dtype = if double { DType::F64 } else { DType::F32 };
+        let weights = load_weights(&path(MODEL), state.bytes(MODEL)?, &shapes, dtype, &Device::Cpu)?;
+        let remembered = state.tensors(OPTIMIZER, &Device::Cpu)?;
+        check_finite(&path(OPTIMIZER), &remembered)?;
+        let tokenizer = Tokenizer::parse(&path(TOKENIZER), state.bytes(TOKENIZER)?)?;
+        Ok(Self { position, recipe, tokenizer, model, weights, remembered, path: state.path.clone() })
     }
 
     /// Refuses to go on with other settings that matter; shows the difference.
@@ -177,25 +190,29 @@ impl Resumed {
     /// Puts weights, moments and the lanes' state back.
     ///
     /// # Errors
-    /// If one is missing, of another shape or not finite; names the file.
+    /// If one is missing or of another shape; names the file.
     pub fn restore(&self, session: &Session, stepper: &mut Stepper) -> Result<()> {
-        let (model, optimizer) = (self.found.path.join(MODEL), self.found.path.join(OPTIMIZER));
-        let shapes = specs(&session.model)?.into_iter().map(|(name, spec)| (name, spec.shape)).collect();
-        let bytes = self.found.bytes(MODEL)?;
-        stepper.parameters.restore(&load_weights(
-            &model,
-            bytes,
-            &shapes,
-            session.precision.dtype(),
-            &Device::Cpu,
-        )?)?;
-        let saved = self.found.tensors(OPTIMIZER, &Device::Cpu)?;
-        check_finite(&optimizer, &saved)?;
+        if self.model != session.model {
+            return Err(Error::checkpoint(self.path.join(CONFIG), "is of another model than the recipe's"));
+        }
+        let optimizer = self.path.join(OPTIMIZER);
         let name_file = |error: Error| Error::checkpoint(&optimizer, error.to_string());
-        stepper.optimizer.load(self.position.optimizer_updates, &saved).map_err(name_file)?;
-        stepper.state = stepper.state.load(&saved).map_err(name_file)?;
+        stepper.parameters.restore(&self.weights)?;
+        stepper.optimizer.load(self.position.optimizer_updates, &self.remembered).map_err(name_file)?;
+        stepper.state = stepper.state.load(&self.remembered).map_err(name_file)?;
         Ok(())
     }
+}
+
+/// The position in a state, if it is of a format that is known.
+fn read_position(state: &SavedState) -> Result<Position> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u64,
+    }
+    let Format { format } = state.json(STATE)?;
+    checkpoint::check_format(&state.path.join(STATE), format, FORMAT)?;
+    state.json(STATE)
 }
 
 fn check_finite(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
@@ -213,8 +230,15 @@ fn split_tokens(session: &Session) -> [u64; 3] {
 }
 
 /// Settings that may change between a stop and a resume: when to stop, when to save, and where the same text lies.
-const FREE: [&str; 5] =
-    ["train.patience", "train.save_minutes", "train.epochs", "corpus.name", "corpus.tokenizer"];
+const FREE: [&str; 7] = [
+    "train.patience",
+    "train.save_minutes",
+    "train.epochs",
+    "train.on_non_finite",
+    "train.max_skipped_steps",
+    "corpus.name",
+    "corpus.tokenizer",
+];
 
 /// What differs between two recipes, as `key was a, is b`. More epochs are free unless the rate depends on them.
 fn differences(was: &Recipe, is: &Recipe) -> Vec<String> {
@@ -248,6 +272,11 @@ pub fn save(out: &Path, session: &Session, stepper: &Stepper, position: &mut Pos
     remembered.extend(
         stepper.state.save().into_iter().map(|(name, tensor): (String, Tensor)| (name, tensor.detach())),
     );
+    // What would be refused when it is read is not written in place of what would not.
+    check_finite(Path::new(OPTIMIZER), &remembered).map_err(|error| {
+        let what = format!("{error}; the last saved state is kept");
+        Error::NotFinite { step: position.step, what }
+    })?;
     let mut files = published_files(session, &stepper.parameters)?;
     files.push((OPTIMIZER, save_tensors(&remembered)?));
     files.push((STATE, to_json(position)));

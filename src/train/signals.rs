@@ -28,6 +28,19 @@ impl Signals {
         Ok(asked)
     }
 
+    /// A file that may grow no more is an error of the write to it, which names the file, and no reason to die.
+    #[cfg(unix)]
+    pub fn ignore_file_size_limit() -> Result<()> {
+        let registered = signal_hook::flag::register(libc::SIGXFSZ, Arc::default());
+        registered.map(drop).map_err(Error::io(Path::new("signal handler")))
+    }
+
+    /// Elsewhere there is no such limit.
+    #[cfg(not(unix))]
+    pub fn ignore_file_size_limit() -> Result<()> {
+        Ok(())
+    }
+
     /// The exit code of the signal that asked the run to stop.
     pub fn received(&self) -> Option<u8> {
         match self.0.load(Ordering::Relaxed) {

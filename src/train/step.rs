@@ -38,7 +38,7 @@ impl Stepper {
     /// `inputs` and `targets`: `(time, batch)` of u32. `step` counts from 0 and names the window's masks.
     ///
     /// # Errors
-    /// If the loss or the gradient's norm is not finite; the weights are then as they were.
+    /// If the loss, the gradient's norm or the update is not finite; all is then as it was.
     pub fn step(&mut self, inputs: &Tensor, targets: &Tensor, step: u64, rate: f64) -> Result<StepReport> {
         let (_, lanes) = inputs.dims2()?;
         let masks = self.masks.draw(inputs, step, step)?;
@@ -48,7 +48,9 @@ impl Stepper {
         let grads = self.gradients(&loss)?;
         let grad_norm = self.optimizer.grad_norm(&self.parameters, &grads)?;
         let grad_norm = finite(step, "the gradient's norm", grad_norm)?;
-        self.optimizer.update(&self.parameters, &grads, rate, self.clip(grad_norm))?;
+        let (scale, dtype) = (self.clip(grad_norm), self.model.precision().dtype());
+        finite(step, "the update", self.optimizer.reach(grad_norm, rate, scale, dtype))?;
+        self.optimizer.update(&self.parameters, &grads, rate, scale)?;
         self.state = state.detach();
         Ok(StepReport { nats: total, tokens: targets.elem_count() as u64, grad_norm })
     }

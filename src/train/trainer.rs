@@ -1,6 +1,7 @@
 //! The loop around the step: epochs, validation, the best model kept, the state saved so that any stop can be resumed.
 
 mod report;
+mod skip;
 
 use super::progress::Line;
 use super::saved::{self, Best, EpochSums, Position};
@@ -148,8 +149,11 @@ impl<'a> Trainer<'a> {
             let window = self.position.window as usize;
             let (inputs, targets) =
                 self.session.lanes.window(&self.session.train.tokens, window, &self.session.device)?;
-            let report = self.stepper.step(&inputs, &targets, self.position.step, rate)?;
-            self.count(&report, rate, start.elapsed())?;
+            match self.stepper.step(&inputs, &targets, self.position.step, rate) {
+                Ok(report) => self.count(&report, rate, start.elapsed())?,
+                Err(Error::NotFinite { step, what }) => self.skip(step, what)?,
+                Err(error) => return Err(error),
+            }
             if self.saved_at.elapsed().as_secs_f64() > 60.0 * self.session.recipe.train.save_minutes {
                 self.save()?;
             }
@@ -188,6 +192,9 @@ impl<'a> Trainer<'a> {
         let split = session.split("valid", &session.valid);
         match eval::batched(&model, &split, config.batch_size, config.bptt_steps, progress) {
             Err(Error::Stopped { .. }) => Ok(None),
+            Err(Error::NotFinite { what, .. }) => {
+                Err(Error::NotFinite { step: self.position.step, what: format!("validation: {what}") })
+            }
             Err(error) => Err(error),
             Ok(valid) => {
                 self.valid_seconds = valid.seconds;
@@ -251,6 +258,7 @@ impl<'a> Trainer<'a> {
 
     fn save(&mut self) -> Result<()> {
         self.check_weights()?;
+        self.metrics.sync()?; // a state on the disk has its events there
         self.position.seconds = self.seconds();
         self.position.rate = self.rate.save();
         saved::save(&self.out, self.session, &self.stepper, &mut self.position)?;

@@ -35,7 +35,7 @@ fn states(out: &Path) -> Vec<String> {
 
 /// The step that a resumed run would continue from, and how many states it passed over.
 fn restored(out: &Path) -> (u64, usize) {
-    let found = checkpoint::load_newest(out).unwrap().unwrap();
+    let found = checkpoint::load_newest(out, Ok).unwrap().unwrap();
     let json: serde_json::Value = found.state.json(STATE).unwrap();
     assert_eq!(json["step"], found.state.step);
     let tensors = found.state.tensors(OPTIMIZER, &Device::Cpu).unwrap();
@@ -48,7 +48,7 @@ fn the_newest_two_training_states_stay() {
     let out = saved(&[1, 20, 300, 4000]);
     assert_eq!(states(out.path()), ["step-0000000300", "step-0000004000"]);
     assert_eq!(restored(out.path()), (4000, 0));
-    assert!(checkpoint::load_newest(tempdir().unwrap().path()).unwrap().is_none());
+    assert!(checkpoint::load_newest(tempdir().unwrap().path(), Ok).unwrap().is_none());
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_damaged_state_is_passed_over_and_named() {
                 fs::write(&path, bytes).unwrap();
             }
             assert_eq!(restored(out.path()), (10, 1), "{damage} {name}");
-            let found = checkpoint::load_newest(out.path()).unwrap().unwrap();
+            let found = checkpoint::load_newest(out.path(), Ok).unwrap().unwrap();
             let reason = found.rejected[0].error.to_string();
             assert!(reason.contains("step-0000000020"), "{damage} {name}: {reason}");
         }
@@ -82,7 +82,7 @@ fn a_run_whose_states_are_all_damaged_does_not_start_afresh() {
     for step in ["step-0000000010", "step-0000000020"] {
         fs::write(out.path().join("state").join(step).join(MODEL), "").unwrap();
     }
-    let error = checkpoint::load_newest(out.path()).unwrap_err();
+    let error = checkpoint::load_newest(out.path(), Ok).unwrap_err();
     assert_eq!(error.exit_code(), 4);
     let message = error.to_string();
     assert!(message.contains("step-0000000010") && message.contains("step-0000000020"), "{message}");

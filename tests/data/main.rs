@@ -198,6 +198,36 @@ fn an_archive_that_unpacks_to_more_than_declared_is_refused() {
 }
 
 #[test]
+fn of_an_archive_only_the_member_that_was_asked_for_is_looked_at() {
+    let options = zip::write::SimpleFileOptions::default();
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for name in ["../evil", "/evil", "a/../../evil", "C:\\evil", "mini"] {
+        zip.start_file(name, options).unwrap();
+        zip.write_all(if name == "mini" { MINI } else { b"evil" }).unwrap();
+    }
+    zip.add_symlink("link", "/etc/passwd", options).unwrap();
+    let zip = zip.finish().unwrap().into_inner();
+    let parent = folder(&[("inner/mini.zip", &zip)]);
+    let places = Places::only(&parent.path().join("inner"), registry(MINI, Some(&zip), "none"));
+    assert_eq!(mini(&places).unwrap().sha256, sha256(MINI));
+    let names = |path: &Path| -> Vec<_> {
+        std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    assert_eq!(names(parent.path()), ["inner"]);
+    assert_eq!(names(&parent.path().join("inner")), ["mini.zip"]);
+}
+
+#[test]
+fn an_archive_whose_member_is_a_link_is_refused() {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.add_symlink("mini", "/etc/passwd", zip::write::SimpleFileOptions::default()).unwrap();
+    let zip = zip.finish().unwrap().into_inner();
+    let folder = folder(&[("mini.zip", &zip)]);
+    let places = Places::only(folder.path(), registry(MINI, Some(&zip), "none"));
+    refused(mini(&places), &["mini.zip", "11 of 37 bytes"]);
+}
+
+#[test]
 fn a_copy_of_ones_own_is_taken_into_the_store() {
     let zip = zipped(MINI);
     let own = folder(&[("a/text", MINI), ("b/mini.zip", &zip), ("c/other.bin", MINI), ("d/text", b"wrong")]);

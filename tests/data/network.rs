@@ -3,11 +3,13 @@
 #[path = "../support/loopback.rs"]
 mod loopback;
 
-use super::{MINI, assert_nothing_kept, mini, refused, registry, zipped};
+use super::{MINI, assert_nothing_kept, folder, mini, refused, registry, zipped};
 use loopback::{Answer, Server};
 use rhn::data::fetch::sha256;
 use rhn::data::{Corpus, Places};
 use rhn::error::Error;
+use rhn::net::Patience;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn from_server(answers: Vec<(&'static str, Answer)>, path: &str) -> (Result<Corpus, Error>, TempDir, Server) {
@@ -98,4 +100,67 @@ fn other_kinds_of_addresses_are_refused() {
         let places = Places::only(tempfile::tempdir().unwrap().path(), registry(MINI, None, url));
         refused(mini(&places), &[url, "wanted"]);
     }
+}
+
+#[test]
+fn a_server_that_is_silent_or_drips_is_given_up() {
+    for (answer, parts) in [
+        (Answer::Silence, ["/mini", "timeout"]),
+        (Answer::Drip(MINI.to_vec()), ["broke off after", "timeout"]),
+    ] {
+        let server = Server::start(vec![("/mini", answer)]);
+        let store = tempfile::tempdir().unwrap();
+        let registry = registry(MINI, None, &format!("{}/mini", server.address));
+        let [connect, answer, body] = [300; 3].map(Duration::from_millis);
+        let patience = Patience { connect, answer, body };
+        let start = Instant::now();
+        refused(mini(&Places { patience, ..Places::only(store.path(), registry) }), &parts);
+        assert!(start.elapsed() < Duration::from_millis(1500));
+        assert_nothing_kept(&store);
+    }
+}
+
+#[test]
+fn redirects_to_other_kinds_of_addresses_are_not_followed() {
+    for to in ["file:///etc/hostname", "ftp://127.0.0.1/mini", "data:,x", "//\0", "gopher://x"] {
+        let (result, store, server) = from_server(vec![("/mini", Answer::Redirect(to))], "/mini");
+        refused(result, &[&server.address, "cannot be fetched"]);
+        assert_nothing_kept(&store);
+    }
+}
+
+/// As `gzip` packs it, made from what a zip archive of it holds.
+fn gzipped(content: &[u8]) -> Vec<u8> {
+    let zip = zipped(content);
+    let central = zip.windows(4).rposition(|bytes| bytes == b"PK\x01\x02").unwrap();
+    let number = |at: usize| u32::from_le_bytes(zip[at..at + 4].try_into().unwrap());
+    let short = |at: usize| usize::from(u16::from_le_bytes(zip[at..at + 2].try_into().unwrap()));
+    let start = 30 + short(26) + short(28);
+    let packed = &zip[start..start + number(central + 20) as usize];
+    let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let length = (content.len() as u32).to_le_bytes();
+    [&head[..], packed, &number(central + 16).to_le_bytes(), &length].concat()
+}
+
+#[test]
+fn a_packed_body_that_unpacks_to_more_than_the_file_is_left() {
+    let bomb = gzipped(&vec![b'x'; 50_000_000]);
+    assert!(bomb.len() < 100_000);
+    let (result, store, _) = from_server(vec![("/mini", Answer::Gzip(bomb))], "/mini");
+    refused(result, &["more than the 37 bytes"]);
+    assert_nothing_kept(&store);
+}
+
+#[test]
+fn what_a_killed_transfer_left_is_removed_by_the_next() {
+    let server = Server::start(vec![("/mini", Answer::File(MINI.to_vec()))]);
+    let store = folder(&[("mini/.mini.4000000.part", b"half"), ("mini/.other.4000000.part", b"not ours")]);
+    let registry = registry(MINI, None, &format!("{}/mini", server.address));
+    assert!(mini(&Places::only(store.path(), registry)).is_ok());
+    let mut names: Vec<_> = std::fs::read_dir(store.path().join("mini"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, [".other.4000000.part", "mini"]);
 }

@@ -20,13 +20,26 @@ pub(crate) struct Reply {
     pub(crate) commit: String,
     /// The body lies with another host, as large files do.
     pub(crate) elsewhere: bool,
+    /// The answer is a redirect to this.
+    pub(crate) leads_to: Option<&'static str>,
+    /// The body comes a byte now and then.
+    pub(crate) drips: bool,
 }
 
 impl Reply {
     /// An honest one.
     pub(crate) fn new(body: Vec<u8>, etag: &str) -> Self {
         let length = body.len();
-        Self { body, length, sent: length, etag: etag.into(), commit: COMMIT.into(), elsewhere: false }
+        Self {
+            body,
+            length,
+            sent: length,
+            etag: etag.into(),
+            commit: COMMIT.into(),
+            elsewhere: false,
+            leads_to: None,
+            drips: false,
+        }
     }
 }
 
@@ -86,6 +99,11 @@ fn answer(
         );
         return stream.write_all(head.as_bytes());
     }
+    if let Some(to) = reply.leads_to {
+        let head =
+            format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        return stream.write_all(head.as_bytes());
+    }
     let (status, length, body) = if ranged {
         let range = format!("206 Partial Content\r\nContent-Range: bytes 0-0/{}", reply.length);
         (range, 1, &reply.body[..1])
@@ -97,5 +115,12 @@ fn answer(
         reply.etag, reply.commit
     );
     stream.write_all(head.as_bytes())?;
-    stream.write_all(body)
+    if !reply.drips || ranged {
+        return stream.write_all(body);
+    }
+    for byte in body {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        stream.write_all(&[*byte])?;
+    }
+    Ok(())
 }

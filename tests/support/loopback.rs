@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// What the server does with a request.
 pub(crate) enum Answer {
@@ -13,7 +14,13 @@ pub(crate) enum Answer {
     Short(Vec<u8>),
     /// More bytes than anybody wants, without a length.
     Endless,
-    /// Another path on this server.
+    /// The whole file, a byte now and then.
+    Drip(Vec<u8>),
+    /// Nothing at all.
+    Silence,
+    /// This as the packed form of a file.
+    Gzip(Vec<u8>),
+    /// Another path on this server, or an address.
     Redirect(&'static str),
 }
 
@@ -67,6 +74,22 @@ fn answer(mut stream: TcpStream, files: &[(&'static str, Answer)]) -> std::io::R
             loop {
                 stream.write_all(&[b'x'; 4096])?;
             }
+        }
+        Some(Answer::Drip(bytes)) => {
+            stream.write_all(head("200 OK", length(bytes)).as_bytes())?;
+            for byte in bytes {
+                std::thread::sleep(Duration::from_millis(50));
+                stream.write_all(&[*byte])?;
+            }
+            Ok(())
+        }
+        Some(Answer::Silence) => {
+            std::thread::sleep(Duration::from_secs(3));
+            Ok(())
+        }
+        Some(Answer::Gzip(bytes)) => {
+            stream.write_all(head("200 OK", "Content-Encoding: gzip\r\n".into()).as_bytes())?;
+            stream.write_all(bytes)
         }
         Some(Answer::Redirect(to)) => {
             stream.write_all(head("302 Found", format!("Location: {to}\r\nContent-Length: 0\r\n")).as_bytes())

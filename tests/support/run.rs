@@ -68,8 +68,15 @@ impl Place {
 
     /// `rhn ARGS…` with this directory as the current one; a space parts arguments.
     pub(crate) fn command(&self, args: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rhn"));
-        command.args(args.split_whitespace()).current_dir(self.0.path()).env_remove("RHN_DATA");
+        let mut command = self.program(env!("CARGO_BIN_EXE_rhn"));
+        command.args(args.split_whitespace());
+        command
+    }
+
+    /// Another program in this directory.
+    pub(crate) fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
+        command.current_dir(self.0.path()).env_remove("RHN_DATA");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -122,7 +122,9 @@ impl<T: Real> Work for Softmax<'_, T> {
     #[inline(always)]
     fn run(self) {
         for (x, &b) in self.row.iter_mut().zip(self.bias) {
-            *x = (*x + b - self.normaliser).fast_exp() * self.grad;
+            let nats = *x + b - self.normaliser;
+            let nats = if nats > T::zero() { T::zero() } else { nats }; // rounding of huge logits; NaN passes
+            *x = nats.fast_exp() * self.grad;
         }
     }
 }

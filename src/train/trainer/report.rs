@@ -3,7 +3,7 @@
 use super::Trainer;
 use crate::checkpoint::Checkpoint;
 use crate::config::Unit;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::{self, Evaluation};
 use crate::model::LanguageModel;
 use crate::sample::text::Prompt;
@@ -59,10 +59,10 @@ impl Trainer<'_> {
         let rate = self.rate.at(position.epoch, position.step.saturating_sub(1));
         let row = Row {
             epoch: position.epoch + 1,
-            train_nats: sums.nats / sums.tokens as f64,
+            train_nats: sums.nats / sums.tokens.max(1) as f64, // all may have been skipped
             valid,
             rate,
-            grad_norm: sums.grad_norms / sums.steps as f64,
+            grad_norm: sums.grad_norms / sums.steps.max(1) as f64,
             tokens_per_second: self.trained.rate(),
             seconds: self.seconds(),
             best,
@@ -80,6 +80,7 @@ impl Trainer<'_> {
             "grad_norm": row.grad_norm,
             "tokens_per_second": row.tokens_per_second,
             "seconds": row.seconds,
+            "skipped_steps": position.skipped_steps,
             "best": best,
         }))?;
         self.line.print(&row.line(self.unit()));
@@ -94,7 +95,10 @@ impl Trainer<'_> {
             let prompt = Prompt::new(tokenizer, "")?;
             let settings = SampleSettings { forbidden: tokenizer.unknown_id(), ..SampleSettings::default() };
             let sampler = Sampler::new(&evaluator, settings, prompt.context(), self.position.epoch)?;
-            let text = sample::text::text(sampler, tokenizer, &prompt, SAMPLE_TOKENS)?;
+            let text = match sample::text::text(sampler, tokenizer, &prompt, SAMPLE_TOKENS) {
+                Err(Error::NotFinite { .. }) => return Ok(()), // a symbol that training never chose; no loss
+                text => text?,
+            };
             let indented: Vec<String> =
                 text.trim_end().lines().map(|line| format!("      | {line}")).collect();
             self.line.print(&indented.join("\n"));
@@ -131,12 +135,15 @@ impl Trainer<'_> {
             result["valid_perplexity"] = json!(best.valid_nats_per_token.exp());
         }
         result["steps"] = json!(self.position.step);
+        result["skipped_steps"] = json!(self.position.skipped_steps);
         result["parameters"] = json!(self.stepper.parameters.count());
         result["seconds_total"] = json!(self.seconds());
         let mut event = result.clone();
         event["event"] = json!("result");
         event["step"] = json!(self.position.step);
+        self.metrics.drop_result(self.position.step)?;
         self.metrics.append(&event)?;
+        self.metrics.sync()?;
         saved::write_result(&self.out, &result)?; // last: it says that the run is done
         Ok(result)
     }

@@ -1,5 +1,6 @@
 //! Where the hub and its cache are, as other tools read it from the environment.
 
+use super::patience::Patience;
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ pub struct Settings {
     pub token: Option<String>,
     /// Use only what the cache holds.
     pub offline: bool,
+    /// How long a transfer may take.
+    pub patience: Patience,
 }
 
 impl Settings {
@@ -37,6 +40,7 @@ impl Settings {
             cache: below("HF_HUB_CACHE", "").unwrap_or_else(|| home.join("hub")),
             token: token.filter(|token| !token.is_empty()),
             offline: variable("HF_HUB_OFFLINE").is_some_and(yes),
+            patience: Patience::default(),
         })
     }
 }

@@ -1,11 +1,8 @@
 //! The two requests to the hub: what a file is, and its bytes.
-//!
-//! hf-hub asks the first too, but shows the key to whatever host a redirect names, and panics on answers
-//! that it does not expect.
 
+use super::patience::Patience;
 use super::settings::Settings;
 use std::io::Read;
-use std::time::Duration;
 use ureq::http::header::{CONTENT_RANGE, ETAG, LOCATION};
 use ureq::http::{HeaderMap, HeaderName, Response};
 use ureq::{Agent, Body};
@@ -17,40 +14,36 @@ const MAX_REDIRECTS: usize = 5;
 
 /// What the hub says of a file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Remote {
+pub(crate) struct Remote {
     /// Its name in the cache: for large files the SHA-256 of its content.
-    pub(super) etag: String,
+    pub(crate) etag: String,
     /// The commit that the revision names now.
-    pub(super) commit: String,
+    pub(crate) commit: String,
     /// Its length.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Asks the hub and shows the key to nobody else.
-pub(super) struct Client {
+pub(crate) struct Client {
     agent: Agent,
     origin: String,
     key: Option<String>,
+    patience: Patience,
 }
 
 impl Client {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let agent = Agent::config_builder()
-            .max_redirects(0)
-            .timeout_connect(Some(Duration::from_secs(30)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            .build()
-            .into();
+    pub(crate) fn new(settings: &Settings) -> Self {
         let key = settings.token.as_ref().map(|token| format!("Bearer {token}"));
-        Self { agent, origin: origin(&settings.endpoint).into(), key }
+        let (agent, origin) = (agent(&settings.patience, 0), origin(&settings.endpoint).into());
+        Self { agent, origin, key, patience: settings.patience }
     }
 
     /// What the hub says of the file at `url`; `None` if there is none.
-    pub(super) fn ask(&self, url: &str) -> Result<Option<Remote>, String> {
+    pub(crate) fn ask(&self, url: &str) -> Result<Option<Remote>, String> {
         let mut url = url.to_string();
         let mut said = Said::default();
         for _ in 0..MAX_REDIRECTS {
-            let response = match self.get(&url, true) {
+            let response = match self.get(&url, None) {
                 Err(ureq::Error::StatusCode(404)) => return Ok(None),
                 response => response.map_err(|error| error.to_string())?,
             };
@@ -63,32 +56,49 @@ impl Client {
         Err("it redirects too often".into())
     }
 
-    /// The bytes of the file at `url`, at most `limit`.
-    pub(super) fn body(&self, url: &str, limit: u64) -> Result<Vec<u8>, String> {
+    /// The file at `url`, of which `bytes` are expected; one byte more shows that there are too many.
+    pub(crate) fn body(&self, url: &str, bytes: u64) -> Result<impl Read + use<>, String> {
         let mut url = url.to_string();
         for _ in 0..MAX_REDIRECTS {
-            let response = self.get(&url, false).map_err(|error| error.to_string())?;
+            let response = self.get(&url, Some(bytes)).map_err(|error| error.to_string())?;
             if let Some(next) = redirected(&url, &response) {
                 url = next;
                 continue;
             }
-            let mut bytes = Vec::new();
-            let mut reader = response.into_body().into_reader().take(limit);
-            return reader.read_to_end(&mut bytes).map(|_| bytes).map_err(|error| error.to_string());
+            return match response.status().is_success() {
+                true => Ok(response.into_body().into_reader().take(bytes.saturating_add(1))),
+                false => Err(format!("the answer is {}, and leads nowhere", response.status())),
+            };
         }
         Err("it redirects too often".into())
     }
 
-    fn get(&self, url: &str, only_head: bool) -> Result<Response<Body>, ureq::Error> {
+    /// Asks for a body of so many bytes, or only for what is said of it.
+    fn get(&self, url: &str, bytes: Option<u64>) -> Result<Response<Body>, ureq::Error> {
         let mut request = self.agent.get(url);
-        if only_head {
+        if bytes.is_none() {
             request = request.header("Range", "bytes=0-0"); // the answer then tells the whole length
         }
         if let Some(key) = self.key.as_ref().filter(|_| origin(url) == self.origin) {
             request = request.header("Authorization", key);
         }
-        request.call()
+        let time = self.patience.for_body(bytes.unwrap_or(0));
+        request.config().timeout_recv_body(Some(time)).build().call()
     }
+}
+
+/// Follows no redirect by itself, and waits no longer than `patience` has it for a body of so many bytes.
+pub(crate) fn agent(patience: &Patience, bytes: u64) -> Agent {
+    Agent::config_builder()
+        .timeout_resolve(Some(patience.connect))
+        .timeout_connect(Some(patience.connect))
+        .timeout_recv_response(Some(patience.answer))
+        .timeout_recv_body(Some(patience.for_body(bytes)))
+        .max_redirects(0)
+        .accept_encoding("identity") // sizes are those of the file itself
+        .user_agent(concat!("rhn/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into()
 }
 
 /// What the answers so far said; the first redirect of a large file already says all.

@@ -1,0 +1,52 @@
+//! A run killed at random times and resumed until it is done ends with the bits of one that was left alone.
+
+use crate::run::Place;
+use crate::{SHORT, assert_same, assert_tidy};
+use rhn::rng::Rng;
+use std::time::{Duration, Instant};
+
+/// Kills the run at random times until one attempt comes to its end; how often it was killed.
+fn kill_until_done(place: &Place, out: &str, draw: &mut Rng, longest: Duration) -> usize {
+    for kills in 0.. {
+        let mut child = place.start(&format!("--out {out} {SHORT} --resume"));
+        let end = Instant::now() + longest.mul_f64(draw.uniform());
+        while Instant::now() < end {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert_eq!(status.code(), Some(0));
+                return kills;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    unreachable!("some attempt ends")
+}
+
+fn ends_the_same(runs: u64) {
+    let place = Place::new();
+    let start = Instant::now();
+    place.train(&format!("--out whole {SHORT}"));
+    let longest = start.elapsed().mul_f64(1.1);
+    let mut kills = 0;
+    for run in 0..runs {
+        let out = format!("run-{run}");
+        kills += kill_until_done(&place, &out, &mut Rng::keyed(run, "kills", 0), longest);
+        assert_same(&place, "whole", &out);
+        assert_tidy(&place, &out);
+        std::fs::remove_dir_all(place.path(&out)).unwrap();
+    }
+    println!("{runs} runs, {kills} kills");
+    assert!(kills > 0);
+}
+
+#[test]
+fn five_runs_killed_at_random_times_end_with_the_same_bits() {
+    ends_the_same(5);
+}
+
+#[test]
+#[ignore = "long: a thousand runs"]
+fn a_thousand_runs_killed_at_random_times_end_with_the_same_bits() {
+    ends_the_same(1000);
+}

@@ -1,0 +1,207 @@
+//! Numbers that are not finite: no update is made of them, nothing is saved of them, the step is named.
+
+use crate::assert_same;
+use crate::run::{PLAY, Place, states};
+use candle_core::{DType, Device, Tensor};
+use rhn::checkpoint::{self, load_tensors, save_tensors};
+use rhn::config::Resolved;
+use rhn::data::Places;
+use rhn::error::Error;
+use rhn::train::session::Session;
+use rhn::train::step::Stepper;
+use std::collections::BTreeMap;
+use std::fs;
+
+const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+
+fn session(place: &Place, settings: &[&str]) -> Session {
+    let mut all = vec![format!("corpus.name={}", place.path("corpus.txt").display())];
+    all.extend(settings.iter().map(ToString::to_string));
+    let recipe = Resolved::new(place.path("tiny.toml").to_str().unwrap(), &all).unwrap().recipe;
+    Session::prepare(recipe, &Places::new(None).unwrap(), None, DType::F32, &Device::Cpu).unwrap()
+}
+
+/// Everything that a step changes, as bytes.
+fn all(stepper: &Stepper) -> [Vec<u8>; 3] {
+    [stepper.parameters.tensors(), stepper.optimizer.save().1, stepper.state.save()]
+        .map(|tensors| save_tensors(&tensors).unwrap())
+}
+
+fn step(session: &Session, stepper: &mut Stepper, step: u64) -> Result<(), Error> {
+    let (inputs, targets) = session.lanes.window(&session.train.tokens, 0, &session.device)?;
+    stepper.step(&inputs, &targets, step, 0.01).map(drop)
+}
+
+/// The step fails by its number for a reason of this kind, and changes nothing.
+#[track_caller]
+fn assert_stopped(session: &Session, stepper: &mut Stepper, case: &str, reason: &str) {
+    let before = all(stepper);
+    match step(session, stepper, 6) {
+        Err(error @ Error::NotFinite { step: 7, .. }) => {
+            assert!(error.to_string().contains(reason), "{case}: {error}");
+            assert!(error.to_string().contains("the update was not applied"), "{case}: {error}");
+        }
+        other => panic!("{case}: {other:?}"),
+    }
+    assert!(before == all(stepper), "{case}: something changed");
+}
+
+/// Tensors that do not share the variables' storage.
+fn copies(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.copy().unwrap())).collect()
+}
+
+/// `tensors` with `value` in place of the last element of `name`.
+fn poisoned(tensors: &BTreeMap<String, Tensor>, name: &str, value: f32) -> BTreeMap<String, Tensor> {
+    let mut poisoned = copies(tensors);
+    let mut values = tensors[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    *values.last_mut().unwrap() = value;
+    poisoned.insert(name.into(), Tensor::from_vec(values, tensors[name].dims(), &Device::Cpu).unwrap());
+    poisoned
+}
+
+#[test]
+fn a_weight_that_is_not_finite_stops_the_step_before_its_update() {
+    let place = Place::new();
+    for optimizer in ["sgd", "adam"] {
+        let session = session(&place, &[&format!("train.optimizer={optimizer}")]);
+        let good = session.stepper(None).unwrap().parameters.tensors();
+        for name in good.keys() {
+            for value in BAD {
+                let mut stepper = session.stepper(None).unwrap();
+                stepper.parameters.restore(&poisoned(&good, name, value)).unwrap();
+                assert_stopped(&session, &mut stepper, &format!("{optimizer}, {name} {value}"), "");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_state_of_the_lanes_that_is_not_finite_stops_the_step() {
+    let place = Place::new();
+    let session = session(&place, &[]);
+    let mut stepper = session.stepper(None).unwrap();
+    stepper.state = stepper.state.load(&poisoned(&stepper.state.save(), "state.0.0", f32::NAN)).unwrap();
+    assert_stopped(&session, &mut stepper, "state", "the loss is NaN");
+}
+
+#[test]
+fn a_gradient_that_overflows_while_the_loss_does_not_stops_the_step() {
+    let place = Place::new();
+    let session = session(&place, &["train.dropout.output=0.0"]);
+    let mut stepper = session.stepper(None).unwrap();
+    let mut weights = copies(&stepper.parameters.tensors());
+    // No input, no state: the logits are the bias. What flows back through the output's weights is too large.
+    for name in ["core.0.input.weight", "core.0.recurrent.weight"] {
+        weights.insert(name.into(), weights[name].zeros_like().unwrap());
+    }
+    let signs: Vec<f32> = (0..18 * 8).map(|at| if at % 2 == 0 { 3e38 } else { -3e38 }).collect();
+    weights.insert("output.weight".into(), Tensor::from_vec(signs, (8, 18), &Device::Cpu).unwrap());
+    stepper.parameters.restore(&weights).unwrap();
+    assert_stopped(&session, &mut stepper, "gradient", "the gradient's norm is");
+}
+
+#[test]
+fn a_moment_that_is_not_finite_never_reaches_the_disk_and_the_next_step_stops() {
+    let place = Place::new();
+    let session = session(&place, &[]);
+    for value in BAD {
+        let mut stepper = session.stepper(None).unwrap();
+        let moments = stepper.optimizer.save().1;
+        stepper.optimizer.load(3, &poisoned(&moments, "moments.core.0.bias", value)).unwrap();
+        let mut position = rhn::train::saved::Position::first(&session);
+        let saved = rhn::train::saved::save(&place.path("run"), &session, &stepper, &mut position);
+        let error = saved.unwrap_err();
+        assert_eq!(error.exit_code(), 5);
+        assert!(error.to_string().contains("moments.core.0.bias"), "{error}");
+        assert!(states(&place.path("run")).is_empty());
+    }
+}
+
+#[test]
+fn an_update_beyond_the_weights_type_stops_the_step() {
+    let place = Place::new();
+    for (optimizer, rate) in [("sgd", 1e39), ("adam", 1e39)] {
+        let session = session(&place, &[&format!("train.optimizer={optimizer}")]);
+        let mut stepper = session.stepper(None).unwrap();
+        let before = all(&stepper);
+        let (inputs, targets) = session.lanes.window(&session.train.tokens, 0, &session.device).unwrap();
+        let error = stepper.step(&inputs, &targets, 0, rate).unwrap_err();
+        assert!(error.to_string().starts_with("step 1: the update is inf"), "{error}");
+        assert!(before == all(&stepper));
+    }
+}
+
+/// A text of words with a word that the weights of `poisoned-start` make overflow wherever it is kept: embeddings at
+/// the edge of single precision, doubled by a dropout rate of one half.
+fn minefield() -> Place {
+    let place = Place::new();
+    let play = PLAY.repeat(4);
+    for (split, text) in [
+        ("train", format!("{play}boom {play}{play}{play}boom\n{play}")),
+        ("valid", play.clone()),
+        ("test", play),
+    ] {
+        place.write(&format!("splits/{split}.txt"), text);
+    }
+    place.train(&format!("--out start {MINES} --max-steps 1"));
+    let out = place.path("start");
+    let read = |name: &str| fs::read(out.join(name)).unwrap();
+    let tokenizer = rhn::data::Tokenizer::load(&out.join(checkpoint::TOKENIZER)).unwrap();
+    let boom = tokenizer.words().iter().position(|word| word == "boom").unwrap();
+    let mut weights = load_tensors(&out, &read(checkpoint::MODEL), &Device::Cpu).unwrap();
+    let table = &weights["embedding.weight"];
+    let (types, size) = table.dims2().unwrap();
+    let mut values = table.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    values[boom * size..(boom + 1) * size].fill(3e38);
+    weights.insert("embedding.weight".into(), Tensor::from_vec(values, (types, size), &Device::Cpu).unwrap());
+    let mut files: Vec<(&str, Vec<u8>)> =
+        [checkpoint::CONFIG, checkpoint::TOKENIZER, checkpoint::RECIPE].map(|name| (name, read(name))).into();
+    files.push((checkpoint::MODEL, save_tensors(&weights).unwrap()));
+    checkpoint::publish(&place.path("poisoned-start"), &files).unwrap();
+    place
+}
+
+const MINES: &str = "--corpus splits --set corpus.unit=word --set train.dropout={input=0.5} --set train.epochs=2 \
+    --set train.max_grad_norm=5.0 --set train.bptt_steps=4";
+
+#[test]
+fn a_step_that_is_not_finite_stops_the_run_by_its_number_and_keeps_the_last_good_state() {
+    let place = minefield();
+    let run = format!("train tiny.toml --out run {MINES} --set train.save_minutes=0");
+    place.fails(&format!("{run} --init-from poisoned-start"), 5, &["step ", "the update was not applied"]);
+    let kept = place.newest("run");
+    place.fails(&format!("{run} --resume"), 5, &["step "]); // it is no accident
+    assert_eq!(kept, place.newest("run"));
+    place.train(&format!("--out run {MINES} --resume --on-non-finite skip")); // and may be passed over
+    assert!(place.json("run/result.json")["skipped_steps"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn skipped_steps_are_counted_and_a_run_in_pieces_skips_the_same() {
+    let place = minefield();
+    let skip = format!("{MINES} --on-non-finite skip");
+    let message = place.train(&format!("--out whole {skip} --init-from poisoned-start"));
+    let skips = place.events("whole", "skip");
+    assert!(skips.len() >= 2 && message.contains(": skipped, 1 so far"), "{message}");
+    assert_eq!(place.json("whole/result.json")["skipped_steps"], skips.len());
+    assert_eq!(place.events("whole", "epoch").last().unwrap()["skipped_steps"], skips.len());
+    let steps = place.json("whole/result.json")["steps"].as_u64().unwrap();
+    place.train(&format!("--out pieces {skip} --init-from poisoned-start --max-steps 3"));
+    for stop in (5..steps).step_by(9) {
+        place.train(&format!("--out pieces {skip} --resume --max-steps {stop}"));
+    }
+    place.train(&format!("--out pieces {skip} --resume"));
+    assert_same(&place, "whole", "pieces");
+    assert_eq!(skips, place.events("pieces", "skip"));
+}
+
+#[test]
+fn skipping_has_its_bound() {
+    let place = minefield();
+    let run = format!("train tiny.toml --out run {MINES} --init-from poisoned-start --on-non-finite skip");
+    let parts = ["1 steps were skipped before", "train.max_skipped_steps"];
+    place.fails(&format!("{run} --set train.max_skipped_steps=1"), 5, &parts);
+    assert_eq!(place.events("run", "skip").len(), 1);
+    place.fails("train tiny.toml --on-non-finite ignore", 2, &["wanted stop or skip"]);
+}
