@@ -11,6 +11,7 @@ stride=${2:-1}
 place=$(mktemp -d)
 trap 'umount "$place/small" 2>/dev/null || true; rm -rf "$place"' EXIT
 cd "$place"
+exec 2> shell.log # the shell's own word on every process that was killed
 
 for _ in $(seq 12); do printf 'To be , or not to be :\nthat is the question\n'; done > corpus.txt
 cat > tiny.toml <<'TOML'
@@ -69,13 +70,13 @@ for call in write fsync rename unlink mkdir rmdir ftruncate; do
   strace -f -e trace=$call -o calls.log "${train[@]}" count > /dev/null 2>&1
   rm -rf count
   places=$(awk '/\(/ { n[$1]++ } END { for (p in n) if (n[p] > most) most = n[p]; print most + 0 }' calls.log)
-  for kind in error=EIO:when=N error=ENOSPC:when=N+ signal=SIGKILL:when=N; do
+  for kind in error=EIO:when=% error=ENOSPC:when=%+ signal=SIGKILL:when=%; do
     case $kind$call in *ENOSPC*unlink | *ENOSPC*rmdir | *ENOSPC*rename | *ENOSPC*ftruncate) continue ;; esac
     for n in $(seq 1 "$stride" "$places"); do
       code=0
-      strace -f -e trace=$call -e inject=$call:${kind/N/$n} -o /dev/null "${train[@]}" out > /dev/null 2> run.log || code=$?
-      check_message "$call ${kind/N/$n}" $code out
-      goes_on "$call ${kind/N/$n}" out
+      strace -f -e trace=$call -e inject=$call:${kind/\%/$n} -o /dev/null "${train[@]}" out > /dev/null 2> run.log || code=$?
+      check_message "$call ${kind/\%/$n}" $code out
+      goes_on "$call ${kind/\%/$n}" out
       tried=$((tried + 1))
       rm -rf out
     done
@@ -97,7 +98,8 @@ done
 
 for bytes in 0 1 30 500 1000 2000 3000 4000 5000 6000; do
   code=0
-  prlimit --fsize=$bytes "${train[@]}" out > /dev/null 2> run.log || code=$?
+  said=$(prlimit --fsize=$bytes "${train[@]}" out 2>&1 > /dev/null) || code=$? # not to a file: it has the limit too
+  echo "$said" > run.log
   check_message "files of at most $bytes bytes" $code out
   goes_on "files of at most $bytes bytes" out
   tried=$((tried + 1))

@@ -113,7 +113,8 @@ pub fn parse_config(path: &Path, bytes: &[u8]) -> Result<ModelConfig> {
     }
     let config: ModelConfig = serde_path_to_error::deserialize(json)
         .map_err(|error| refuse(format!("is not a model's configuration: {error}")))?;
-    config.validate().map_err(|error| refuse(error.to_string()))?;
+    let valid = config.validate().and_then(|()| config.validate_spelling());
+    valid.map_err(|error| refuse(error.to_string()))?;
     Ok(config)
 }
 

@@ -215,6 +215,20 @@ impl ModelConfig {
         self.validate_magnitude()
     }
 
+    /// Refuses a model whose words cannot be spelled: to be asked once the vocabulary's letters are known.
+    pub fn validate_spelling(&self) -> Result<()> {
+        let EmbeddingConfig::CharCnn(cnn) = &self.spec.embedding else { return Ok(()) };
+        let (Some(_), Some(length)) = (self.alphabet_size, self.word_length) else {
+            return Err(Error::config("a char-cnn embedding needs alphabet_size and word_length"));
+        };
+        match cnn.filter_widths.iter().find(|&&width| width > length) {
+            None => Ok(()),
+            Some(width) => Err(Error::config(format!(
+                "a filter of width {width} is wider than the longest word with its marks, {length}"
+            ))),
+        }
+    }
+
     fn validate_char_cnn(&self, cnn: &CharCnnConfig) -> Result<()> {
         if self.spec.output.tied {
             return Err(Error::config("a char-cnn embedding has no table that the output could be tied to"));

@@ -56,6 +56,9 @@ const SHAPES: [(usize, usize, usize, usize); 10] = [
     (1, 33, 1, 830),
 ];
 
+/// The recurrence, by a kernel or by its oracle.
+type Recurrence = dyn Fn(&Tensor, &Tensor, &Tensor, &Tensor, &HiddenMask) -> Result<Tensor>;
+
 const PARTS: [&str; 4] = ["outputs", "projected", "recurrent", "bias"];
 
 fn kernel(
@@ -155,8 +158,7 @@ fn the_carry_uses_the_state_without_the_mask() {
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F64, &Device::Cpu).unwrap();
     let shut = Tensor::new(&[[0.0f64, 0.0, -1e3, -1e3]], &Device::Cpu).unwrap();
     let state = Tensor::new(&[[0.3f64, -0.7]], &Device::Cpu).unwrap();
-    let ops: [&dyn Fn(&Tensor, &Tensor, &Tensor, &Tensor, &HiddenMask) -> Result<Tensor>; 2] =
-        [&kernel(F64), &reference::rhn];
+    let ops: [&Recurrence; 2] = [&kernel(F64), &reference::rhn];
     for op in ops {
         let mask = HiddenMask::Shared(zeros(&[1, 2]));
         let outputs = op(&zeros(&[2, 1, 4]), &zeros(&[1, 2, 4]), &shut, &state, &mask).unwrap();

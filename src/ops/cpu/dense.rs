@@ -57,7 +57,7 @@ impl<K: Kernel> Dense<K::Element> for Packed<K> {
             member.meet();
             // SAFETY: the members have met, and nobody writes them again.
             let read = unsafe { operands.read(0) };
-            self.weights.multiply(0, 0, read, rows, member, &mut sums, |panel, sums| {
+            self.weights.multiply(0, 0, read, member, &mut sums, |panel, sums| {
                 let start = panel * K::columns();
                 let width = K::columns().min(self.output - start);
                 for (row, sums) in sums.chunks_exact(K::columns()).enumerate() {

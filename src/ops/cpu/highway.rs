@@ -154,7 +154,6 @@ impl<K: Kernel> Forward<'_, K> {
                 place.sublayer,
                 (place.sublayer + 1) % depth,
                 operands,
-                batch,
                 member,
                 &mut sums,
                 |panel, sums| K::vectorized(Finish { pass: self, place, panel, sums }),

@@ -111,7 +111,7 @@ impl<K: Kernel> Backward<'_, K> {
             // SAFETY: written before the members met, and not again until they meet once more.
             let operands = unsafe { self.operands.read(index) };
             let (sublayer, then) = (index % depth, (index - 1) % depth);
-            self.weights.multiply(sublayer, then, operands, batch, member, &mut room, |panel, sums| {
+            self.weights.multiply(sublayer, then, operands, member, &mut room, |panel, sums| {
                 K::vectorized(Finish { pass: self, index: index - 1, panel, sums });
             });
             member.meet();

@@ -135,7 +135,7 @@ impl<K: Kernel> Forward<'_, K> {
         for step in 0..time {
             // SAFETY: written before the members met, and not again until they meet once more.
             let operands = unsafe { self.operands.read(step) };
-            self.weights.multiply(0, 0, operands, batch, member, &mut sums, |pair, sums| {
+            self.weights.multiply(0, 0, operands, member, &mut sums, |pair, sums| {
                 K::vectorized(Finish { pass: self, step, pair, sums });
             });
             member.meet();

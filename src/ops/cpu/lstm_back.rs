@@ -107,7 +107,7 @@ impl<K: Kernel> Backward<'_, K> {
         for step in (1..time).rev() {
             // SAFETY: written before the members met, and not again until they meet once more.
             let operands = unsafe { self.operands.read(step) };
-            self.weights.multiply(0, 0, operands, batch, member, &mut room, |panel, sums| {
+            self.weights.multiply(0, 0, operands, member, &mut room, |panel, sums| {
                 K::vectorized(Finish { pass: self, step: step - 1, panel, sums });
             });
             member.meet();

@@ -72,7 +72,7 @@ impl<K: Kernel> Weights<K> {
         vec![K::Element::default(); GROUP * lanes * K::columns()]
     }
 
-    /// Multiplies `lanes` rows of operands with this member's panels of a sublayer, and hands each panel's sums to
+    /// Multiplies all lanes' operands with this member's panels of a sublayer, and hands each panel's sums to
     /// `finish`, `lanes × K::columns()` of them, or each pair's, one panel after the other. The panels after them are
     /// fetched meanwhile, the first ones of sublayer `then` at the end.
     pub(super) fn multiply(
@@ -80,11 +80,11 @@ impl<K: Kernel> Weights<K> {
         sublayer: usize,
         then: usize,
         operands: &[K::Row],
-        lanes: usize,
         member: Member<'_>,
         sums: &mut [K::Element],
         mut finish: impl FnMut(usize, &[K::Element]),
     ) {
+        let lanes = operands.len() / self.steps;
         let (own, len) = (member.share(self.count / self.beside), lanes * K::columns());
         let own = own.start * self.beside..own.end * self.beside;
         let block = even_part(self.steps, NEAR / (K::columns() * size_of::<K::Column>()));
@@ -170,7 +170,7 @@ pub(super) struct SharedTurns<'a, K: Kernel> {
     pub(super) tiling: Tiling,
 }
 
-impl<K: Kernel> SharedTurns<'_, K> {
+impl<'a, K: Kernel> SharedTurns<'a, K> {
     /// What was written for turn number `turn`.
     ///
     /// # Safety
@@ -184,7 +184,7 @@ impl<K: Kernel> SharedTurns<'_, K> {
     ///
     /// # Safety
     /// No other member touches the tile until all meet.
-    pub(super) unsafe fn tile(&self, turn: usize, tile: &Range<usize>) -> &mut [K::Row] {
+    pub(super) unsafe fn tile(&self, turn: usize, tile: &Range<usize>) -> &'a mut [K::Row] {
         // SAFETY: as the caller vouches.
         unsafe { self.buffers[turn % 2].part(tile.start * self.steps, tile.len() * self.steps) }
     }

@@ -24,7 +24,6 @@ impl<'a, T> Shared<'a, T> {
     ///
     /// # Safety
     /// Until the part is dropped or the threads have met, no other thread touches any of it.
-    #[expect(clippy::mut_from_ref, reason = "disjoint parts of one slice, as the caller vouches")]
     #[inline(always)]
     pub(super) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start <= self.len && len <= self.len - start, "a part of {len} at {start} of {}", self.len);
