@@ -32,7 +32,8 @@ fn a_checkpoint_of_each_format_is_evaluated_and_its_run_goes_on() {
     for (format, nats) in NATS {
         let place = place(format);
         let output = place.rhn("eval run --json --precision f64");
-        let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect(&stderr(&output));
+        let found: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
         assert!((found["nats_per_token"].as_f64().unwrap() - nats).abs() < 1e-9, "{format}: {found}");
         let output = place.rhn("train run/recipe.toml --out run --resume");
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
