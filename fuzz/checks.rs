@@ -161,8 +161,11 @@ pub(crate) fn sampling(bytes: &[u8]) {
     }
 }
 
+/// Panics if what must hold for any bytes does not.
+pub(crate) type Check = fn(&[u8]);
+
 /// Every target by its name.
-pub(crate) const ALL: [(&str, fn(&[u8])); 7] = [
+pub(crate) const ALL: [(&str, Check); 7] = [
     ("recipe", recipe),
     ("manifest", manifest),
     ("config", config),

@@ -5,7 +5,7 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | [`command`] | the command line: one file a command |
-//! | [`bench`] | how fast all of it is on a machine |
+//! | [`mod@bench`] | how fast all of it is on a machine |
 //! | [`train`] | the step, the schedule, the loop, what is saved |
 //! | [`eval`], [`sample`], [`study`] | perplexity, surprisal, text; runs side by side |
 //! | [`model`], [`checkpoint`] | embedding, cells, output; directories that are whole or refused |
