@@ -129,9 +129,9 @@ fn truncate(stride: usize) -> usize {
     for file in files(&out) {
         let whole = fs::read(&file.path).unwrap();
         let length = whole.len();
-        let mut lengths: Vec<usize> = (0..length).step_by(stride).chain([1, 7, 8, 9, length / 2]).collect();
-        lengths.extend([length - 2, length - 1].iter().filter(|_| !file.path.ends_with("manifest.json")));
-        for cut in lengths.into_iter().filter(|&cut| cut < length) {
+        let end = length - usize::from(file.path.ends_with("manifest.json")); // its last line end means nothing
+        let edges = [1, 7, 8, 9, length / 2, length - 2, length - 1];
+        for cut in (0..length).step_by(stride).chain(edges).filter(|&cut| cut < end) {
             file.assert_found_with(&out, &whole[..cut], &format!("cut to {cut} of {length} bytes"));
             cuts += 1;
         }

@@ -68,7 +68,7 @@ impl Bpe {
         if !(1..=MOST_TYPES).contains(&types) {
             return Err(format!("ids reach up to {types}, wanted a vocabulary of 1 to {MOST_TYPES} types"));
         }
-        let names = in_order(vocabulary, types);
+        let names = in_order(vocabulary, types)?;
         let bytes = is_byte_level(&inner).then(|| type_bytes(&inner, &names));
         let words = match &bytes {
             Some(bytes) => bytes.iter().map(|bytes| display(bytes)).collect(),
@@ -153,13 +153,16 @@ fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> + Send {
     })
 }
 
-/// The types' names by id; ids that no type has get an empty name.
-fn in_order(vocabulary: HashMap<String, u32>, types: usize) -> Vec<String> {
-    let mut names = vec![String::new(); types];
+/// The types' names by id; ids that no type has get an empty name. Two types of one id could not be told apart, and
+/// the library loses one of them when it writes.
+fn in_order(vocabulary: HashMap<String, u32>, types: usize) -> std::result::Result<Vec<String>, String> {
+    let mut names = vec![None; types];
     for (name, id) in vocabulary {
-        names[id as usize] = name;
+        if let Some(other) = names[id as usize].replace(name) {
+            return Err(format!("two types have the id {id}, one of them {other:?}"));
+        }
     }
-    names
+    Ok(names.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 fn is_byte_level(inner: &tokenizers::Tokenizer) -> bool {

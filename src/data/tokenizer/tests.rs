@@ -3,6 +3,7 @@
 use super::Tokenizer;
 use crate::config::{CorpusConfig, Unit};
 use crate::data::text::Text;
+use std::path::Path;
 
 fn config(unit: Unit, unknown: bool) -> CorpusConfig {
     let split = [90.0, 5.0, 5.0];
@@ -261,6 +262,13 @@ fn a_broken_tokenizer_is_an_error_that_names_the_file_never_a_panic() {
     }
     let missing = Tokenizer::load(&folder.path().join("none.json")).unwrap_err().to_string();
     assert!(missing.contains("none.json"), "{missing}");
+}
+
+#[test]
+fn two_types_of_one_id_are_refused() {
+    let text = r#"{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"a":1,"b":0,"ab":1},"merges":[]}}"#;
+    let message = Tokenizer::parse(Path::new("tokenizer.json"), text.as_bytes()).unwrap_err().to_string();
+    assert!(message.contains("two types have the id 1"), "{message}");
 }
 
 #[test]
