@@ -152,7 +152,8 @@ pub(crate) fn sampling(bytes: &[u8]) {
     if !logits.iter().all(|logit| logit.abs() < f64::from(f32::MAX)) {
         return; // a sampler refuses them before
     }
-    let candidates = filters.apply(logits, [0, 2].into_iter(), Some(1));
+    let mut candidates = Vec::new();
+    filters.apply(logits, [0, 2].into_iter(), Some(1), &mut candidates);
     let sum: f64 = candidates.iter().map(|(_, probability)| probability).sum();
     assert!((sum - 1.0).abs() < 1e-9, "{filters:?} {logits:?}: {candidates:?}");
     for (id, probability) in candidates {

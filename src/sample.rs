@@ -5,10 +5,9 @@ pub mod stop;
 pub mod text;
 
 use crate::error::{Error, Result};
-use crate::model::{Evaluator, Masks, State};
+use crate::model::{Evaluator, Reader};
 use crate::rng::Rng;
-use candle_core::{DType, Tensor};
-use distribution::Filters;
+use distribution::{Candidate, Filters};
 use std::collections::VecDeque;
 
 /// Time steps of a prompt that are read at once.
@@ -44,11 +43,10 @@ pub struct Drawn {
 
 /// A text that grows by a token at each `next`, without end.
 pub struct Sampler<'a> {
-    evaluator: &'a Evaluator<'a>,
+    reader: Reader<'a>,
     settings: SampleSettings,
-    state: State,
     pending: Option<u32>, // drawn but not yet read by the model
-    logits: Vec<f64>,
+    candidates: Vec<Candidate>,
     recent: VecDeque<u32>,
     rng: Rng,
 }
@@ -69,9 +67,9 @@ impl<'a> Sampler<'a> {
             return Err(Error::config("a sample needs a token to start from"));
         }
         let rng = Rng::keyed(settings.seed, "sample", index);
-        let state = evaluator.model().zero_state(1)?;
-        let (logits, recent) = (Vec::new(), VecDeque::new());
-        let mut sampler = Self { evaluator, settings, state, pending: None, logits, recent, rng };
+        let (reader, candidates) = (Reader::new(evaluator)?, Vec::new());
+        let recent = VecDeque::new();
+        let mut sampler = Self { reader, settings, pending: None, candidates, recent, rng };
         for window in context.chunks(PROMPT_STEPS) {
             sampler.read(window)?;
         }
@@ -79,27 +77,22 @@ impl<'a> Sampler<'a> {
     }
 
     /// The same text so far, to be continued by the draws of sample number `index`.
-    pub fn fork(&self, index: u64) -> Self {
-        Self {
-            evaluator: self.evaluator,
+    pub fn fork(&self, index: u64) -> Result<Self> {
+        Ok(Self {
+            reader: self.reader.fork()?,
             settings: self.settings.clone(),
-            state: self.state.clone(),
             pending: self.pending,
-            logits: self.logits.clone(),
+            candidates: Vec::new(),
             recent: self.recent.clone(),
             rng: Rng::keyed(self.settings.seed, "sample", index),
-        }
+        })
     }
 
-    /// The model reads `tokens`; `logits` is then about the token after them.
+    /// The model reads `tokens`; the reader's logits are then about the token after them.
     fn read(&mut self, tokens: &[u32]) -> Result<()> {
-        let inputs = Tensor::from_slice(tokens, (tokens.len(), 1), self.evaluator.model().device())?;
-        let (logits, state) = self.evaluator.logits(&inputs, &self.state, &Masks::none())?;
-        let last = logits.get(tokens.len() - 1)?.flatten_all()?;
-        self.logits = last.to_dtype(DType::F64)?.to_vec1()?;
-        self.state = state;
+        self.reader.read(tokens)?;
         tokens.iter().for_each(|&token| self.remember(token));
-        match self.logits.iter().find(|logit| !logit.is_finite()) {
+        match self.reader.logits().iter().find(|logit| !logit.is_finite()) {
             None => Ok(()),
             Some(logit) => Err(Error::NotFinite {
                 step: self.recent.len() as u64,
@@ -121,11 +114,11 @@ impl<'a> Sampler<'a> {
         if let Some(token) = self.pending.take() {
             self.read(&[token])?;
         }
-        let recent = self.recent.iter().copied();
-        let candidates = self.settings.filters.apply(&self.logits, recent, self.settings.forbidden);
-        let id = distribution::draw(&candidates, self.rng.uniform());
+        let (logits, recent) = (self.reader.logits(), self.recent.iter().copied());
+        self.settings.filters.apply(logits, recent, self.settings.forbidden, &mut self.candidates);
+        let id = distribution::draw(&self.candidates, self.rng.uniform());
         self.pending = Some(id);
-        Ok(Drawn { id, nats: distribution::nats(&self.logits, id) })
+        Ok(Drawn { id, nats: distribution::nats(logits, id) })
     }
 }
 
@@ -173,7 +166,7 @@ mod tests {
         let model = tiny::drawn(5, 1.0);
         let evaluator = model.evaluator().unwrap();
         let first = Sampler::new(&evaluator, SampleSettings::default(), &[0], 0).unwrap();
-        let forked: Vec<u32> = first.fork(7).take(20).map(|drawn| drawn.unwrap().id).collect();
+        let forked: Vec<u32> = first.fork(7).unwrap().take(20).map(|drawn| drawn.unwrap().id).collect();
         assert_eq!(forked, draws(&model, SampleSettings::default(), 7, 20));
     }
 

@@ -124,7 +124,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let settings = args.settings(tokenizer.unknown_id());
     let first = Sampler::new(&evaluator, settings, prompt.context(), 0)?;
     for index in 0..args.samples {
-        let sampler = first.fork(index);
+        let sampler = first.fork(index)?;
         if args.json {
             let drawn = write(sampler, tokenizer, &prompt, args.tokens, &args.stop, |_| Ok(()))?;
             let row = Row { sample: index + 1, seed: args.seed, prompt: &args.prompt, drawn };

@@ -1,7 +1,9 @@
 //! What every recurrent layer offers, and the state it carries.
 
 use crate::error::{Error, Result};
+use crate::ops::linear;
 use crate::ops::recurrence::HiddenMask;
+use crate::ops::steps::StepByStep;
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 
@@ -17,6 +19,44 @@ pub trait Cell: Send + Sync {
 
     /// Units of the state.
     fn hidden_size(&self) -> usize;
+
+    /// The same at batch 1 for one step after another, from the state zero; `None` where only tensors can do it.
+    fn steps(&self) -> Result<Option<CellSteps<'_>>> {
+        Ok(None)
+    }
+}
+
+/// A layer that goes one step at a time at batch 1; nothing is allocated for a step.
+pub struct CellSteps<'a> {
+    input: linear::Rows<'a>,
+    recurrence: Box<dyn StepByStep + 'a>,
+}
+
+impl<'a> CellSteps<'a> {
+    /// From the product with the input's weights, if the CPU makes it in single precision, and what follows it.
+    pub(super) fn new(input: &'a linear::Prepared, recurrence: Option<impl StepByStep + 'a>) -> Option<Self> {
+        Some(Self { input: input.rows()?, recurrence: Box::new(recurrence?) })
+    }
+
+    /// `(input)` to `(hidden)`.
+    pub(super) fn step(&mut self, xs: &[f32]) -> &[f32] {
+        self.recurrence.step(self.input.multiply(xs));
+        &self.recurrence.state()[0]
+    }
+
+    /// The state, `(1, hidden)` a part.
+    pub(super) fn state(&self) -> Result<Vec<Tensor>> {
+        let parts = self.recurrence.state().iter();
+        parts.map(|part| Ok(Tensor::from_slice(part, (1, part.len()), &Device::Cpu)?)).collect()
+    }
+
+    /// Goes on from `state`, as [`CellSteps::state`] gives it.
+    pub(super) fn set_state(&mut self, state: &[Tensor]) -> Result<()> {
+        for (part, tensor) in self.recurrence.state_mut().iter_mut().zip(state) {
+            *part = tensor.flatten_all()?.to_vec1()?;
+        }
+        Ok(())
+    }
 }
 
 /// A layer whose weights may change.

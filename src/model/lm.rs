@@ -10,6 +10,7 @@ use super::core;
 use super::dropout::Masks;
 use super::embedding::Embedding;
 use super::parameters::Parameters;
+use super::reader::Layers;
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::ops::linear::{self, Stored, linear};
@@ -215,6 +216,17 @@ impl Evaluator<'_> {
         let bias = self.model.output.bias.detach();
         let nats = loss::nats_of_products(&products, &bias, &targets.flatten_all()?)?;
         Ok((nats.reshape(targets.shape())?, state))
+    }
+
+    /// The layers for one token after another at batch 1, from the state zero; `None` where only tensors can do it.
+    pub(super) fn layers(&self) -> Result<Option<Layers<'_>>> {
+        let Some(output) = self.output.rows() else { return Ok(None) };
+        let Some(cells) = self.cells.iter().map(|cell| cell.steps()).collect::<Result<Option<_>>>()? else {
+            return Ok(None);
+        };
+        let (table, bias) = (self.embedding.table(self.model.config.vocab_size)?, &self.model.output.bias);
+        let embedded = vec![0.0; table.dim(1)?];
+        Ok(Some(Layers { table, embedded, cells, output, bias: bias.to_vec1()? }))
     }
 
     /// `(time · batch, vocabulary)`, the bias not yet added, and the state after the window.

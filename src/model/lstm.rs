@@ -9,7 +9,7 @@
 //! columns of i, o, f, g in this order.
 
 use super::builder::Builder;
-use super::cell::{Cell, TrainedCell};
+use super::cell::{Cell, CellSteps, TrainedCell};
 use crate::config::model::LstmConfig;
 use crate::error::Result;
 use crate::ops::linear::{self, Stored, linear};
@@ -101,5 +101,9 @@ impl Cell for PreparedLstm {
 
     fn hidden_size(&self) -> usize {
         self.hidden_size
+    }
+
+    fn steps(&self) -> Result<Option<CellSteps<'_>>> {
+        Ok(CellSteps::new(&self.input, self.recurrence.steps()?))
     }
 }

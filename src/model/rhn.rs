@@ -10,7 +10,7 @@
 //! columns of H, then of T.
 
 use super::builder::Builder;
-use super::cell::{Cell, TrainedCell};
+use super::cell::{Cell, CellSteps, TrainedCell};
 use crate::config::model::RhnConfig;
 use crate::error::Result;
 use crate::ops::linear::{self, Stored, linear};
@@ -98,6 +98,10 @@ impl Cell for PreparedRhn {
 
     fn hidden_size(&self) -> usize {
         self.hidden_size
+    }
+
+    fn steps(&self) -> Result<Option<CellSteps<'_>>> {
+        Ok(CellSteps::new(&self.input, self.recurrence.steps()?))
     }
 }
 

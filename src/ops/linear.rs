@@ -68,7 +68,8 @@ impl Prepared {
         let xs = xs.contiguous()?;
         macro_rules! run {
             ($dense:expr) => {{
-                let out = real::with_elements(&xs, |xs| Ok($dense.multiply(xs, rows)))?;
+                let mut out = vec![Default::default(); rows * self.output];
+                real::with_elements(&xs, |xs| Ok($dense.multiply(xs, rows, &mut out)))?;
                 Ok(Tensor::from_vec(out, (rows, self.output), xs.device())?)
             }};
         }
@@ -77,6 +78,30 @@ impl Prepared {
             Packed::F64(dense) => run!(dense),
             Packed::Plain { weight, stored, precision } => linear(&xs, weight, *stored, *precision),
         }
+    }
+}
+
+impl Prepared {
+    /// The same for one row after another, where the CPU computes in single precision.
+    pub fn rows(&self) -> Option<Rows<'_>> {
+        match &self.packed {
+            Packed::F32(dense) => Some(Rows { dense: &**dense, out: vec![0.0; self.output] }),
+            _ => None,
+        }
+    }
+}
+
+/// One row after another; nothing is allocated for a row.
+pub struct Rows<'a> {
+    dense: &'a dyn Dense<f32>,
+    out: Vec<f32>,
+}
+
+impl Rows<'_> {
+    /// `xs W`: `(input)` to `(output)`.
+    pub fn multiply(&mut self, xs: &[f32]) -> &mut [f32] {
+        self.dense.multiply(xs, 1, &mut self.out);
+        &mut self.out
     }
 }
 

@@ -13,6 +13,7 @@ use super::hidden_mask::HiddenMask;
 use super::precision::Precision;
 use super::real::{self, Real};
 use super::reference;
+use super::steps::StepByStep;
 use crate::error::Result;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result as CandleResult, Shape, Tensor};
 use std::any::Any;
@@ -107,25 +108,65 @@ impl Prepared {
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
         let (h, c, mask) = (values(state[0])?, values(state[1])?, mask.shared().map(values).transpose()?);
         let (projected, sizes) = (projected.contiguous()?, Sizes { time, batch, hidden });
-        let outputs = real::with_elements::<T, _>(&projected, |projected| {
+        let (mut outputs, mut cell) = sizes.zeros::<T>();
+        real::with_elements::<T, _>(&projected, |projected| {
             real::with_elements::<T, _>(&self.bias, |bias| {
-                Ok(packed.run(&Inputs { projected, bias, state: [&h, &c], mask: mask.as_deref(), sizes }))
+                let inputs = Inputs { projected, bias, state: [&h, &c], mask: mask.as_deref(), sizes };
+                packed.run(&inputs, Outputs { hidden: &mut outputs, cell: &mut cell });
+                Ok(())
             })
         })?;
         let device = projected.device();
-        let cell = Tensor::from_vec(outputs.cell, (batch, hidden), device)?;
-        Ok((Tensor::from_vec(outputs.hidden, (time, batch, hidden), device)?, cell))
+        let cell = Tensor::from_vec(cell, (batch, hidden), device)?;
+        Ok((Tensor::from_vec(outputs, (time, batch, hidden), device)?, cell))
+    }
+
+    /// The same for one step after another at batch 1, where the CPU computes in single precision; from the state
+    /// zero.
+    pub fn steps(&self) -> Result<Option<Steps<'_>>> {
+        let Packs::F32(packed) = &self.packed else { return Ok(None) };
+        let bias = self.bias.to_vec1()?;
+        let zeros = || vec![0.0; bias.len() / 4];
+        let state = [zeros(), zeros()];
+        Ok(Some(Steps { packed: &**packed, next: state.clone(), state, bias }))
+    }
+}
+
+/// One step after another at batch 1; nothing is allocated for a step.
+pub struct Steps<'a> {
+    packed: &'a dyn Recurrence<f32>,
+    bias: Vec<f32>,
+    /// h and c.
+    state: [Vec<f32>; 2],
+    next: [Vec<f32>; 2],
+}
+
+impl StepByStep for Steps<'_> {
+    fn step(&mut self, projected: &[f32]) {
+        let ([h, c], [hidden, cell]) = (&self.state, &mut self.next);
+        let sizes = Sizes { time: 1, batch: 1, hidden: h.len() };
+        let inputs = Inputs { projected, bias: &self.bias, state: [h, c], mask: None, sizes };
+        self.packed.run(&inputs, Outputs { hidden, cell });
+        std::mem::swap(&mut self.state, &mut self.next);
+    }
+
+    fn state(&self) -> &[Vec<f32>] {
+        &self.state
+    }
+
+    fn state_mut(&mut self) -> &mut [Vec<f32>] {
+        &mut self.state
     }
 }
 
 /// Packed weights of some kernel.
 trait Recurrence<T: Real>: Send + Sync {
-    fn run(&self, inputs: &Inputs<'_, T>) -> Outputs<T>;
+    fn run(&self, inputs: &Inputs<'_, T>, outputs: Outputs<'_, T>);
 }
 
 impl<K: Kernel> Recurrence<K::Element> for Packed<K> {
-    fn run(&self, inputs: &Inputs<'_, K::Element>) -> Outputs<K::Element> {
-        forward(self, inputs, false)
+    fn run(&self, inputs: &Inputs<'_, K::Element>, outputs: Outputs<'_, K::Element>) {
+        forward(self, inputs, false, outputs);
     }
 }
 
@@ -159,14 +200,15 @@ struct Forward<'a, T> {
     recurrent: &'a [T],
     inputs: Inputs<'a, T>,
     records: bool,
+    outputs: Outputs<'a, T>,
 }
 
 impl<T: Real> WithKernel<T> for Forward<'_, T> {
-    type Output = Outputs<T>;
+    type Output = Option<Record<T>>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
         let weights = Packed::<K>::new(self.recurrent, self.inputs.sizes.hidden);
-        forward(&weights, &self.inputs, self.records)
+        forward(&weights, &self.inputs, self.records, self.outputs)
     }
 }
 
@@ -197,13 +239,15 @@ impl Lstm {
         let [h, c] = self.state.each_ref().map(values);
         let (h, c, mask) = (h?, c?, self.mask.as_ref().map(values).transpose()?);
         let inputs = Inputs { projected, bias, state: [&h, &c], mask: mask.as_deref(), sizes };
-        let work = Forward { recurrent, inputs, records: self.records };
-        let outputs = T::with_kernel(self.precision.rounds(), work);
-        let cell = Tensor::from_vec(outputs.cell, (sizes.batch, sizes.hidden), &Device::Cpu)?;
+        let (mut hidden, mut cell) = sizes.zeros::<T>();
+        let outputs = Outputs { hidden: &mut hidden, cell: &mut cell };
+        let work = Forward { recurrent, inputs, records: self.records, outputs };
+        let record = T::with_kernel(self.precision.rounds(), work);
+        let cell = Tensor::from_vec(cell, (sizes.batch, sizes.hidden), &Device::Cpu)?;
         self.cell.set(cell).expect("the operation runs once");
-        let tape = outputs.record.map(|record| Box::new(record) as Box<dyn Any + Send>);
+        let tape = record.map(|record| Box::new(record) as Box<dyn Any + Send>);
         *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = tape;
-        Ok(T::to_cpu_storage_owned(outputs.hidden))
+        Ok(T::to_cpu_storage_owned(hidden))
     }
 
     fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {

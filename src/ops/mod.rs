@@ -15,5 +15,7 @@ pub mod profile;
 mod real;
 pub mod recurrence;
 pub mod reference;
+pub mod rows;
+pub mod steps;
 pub mod threads;
 pub mod update;

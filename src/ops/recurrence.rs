@@ -15,6 +15,7 @@ pub use super::hidden_mask::HiddenMask;
 use super::precision::Precision;
 use super::real::{self, Real};
 use super::reference;
+use super::steps::StepByStep;
 use crate::error::Result;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
 use std::any::Any;
@@ -94,10 +95,13 @@ impl Prepared {
                     HiddenMask::Separate { .. } => return self.plain(projected, state, mask),
                 };
                 let (projected, state) = (projected.contiguous()?, state.contiguous()?);
-                let outputs = real::with_elements::<$t, _>(&projected, |projected| {
+                let mut outputs = vec![<$t>::default(); time * batch * hidden];
+                real::with_elements::<$t, _>(&projected, |projected| {
                     real::with_elements::<$t, _>(&self.bias, |bias| {
                         real::with_elements::<$t, _>(&state, |state| {
-                            Ok($packed.run(&Inputs { projected, bias, state, mask: mask.as_deref(), sizes }))
+                            let inputs = Inputs { projected, bias, state, mask: mask.as_deref(), sizes };
+                            $packed.run(&inputs, &mut outputs);
+                            Ok(())
                         })
                     })
                 })?;
@@ -114,16 +118,51 @@ impl Prepared {
     fn plain(&self, projected: &Tensor, state: &Tensor, mask: &HiddenMask) -> Result<Tensor> {
         reference::rhn(projected, &self.recurrent, &self.bias, state, mask)
     }
+
+    /// The same for one step after another at batch 1, where the CPU computes in single precision; from the state
+    /// zero.
+    pub fn steps(&self) -> Result<Option<Steps<'_>>> {
+        let Packs::F32(packed) = &self.packed else { return Ok(None) };
+        let (depth, hidden, _) = self.recurrent.dims3()?;
+        let sizes = Sizes { time: 1, batch: 1, depth, hidden };
+        let (bias, zeros) = (self.bias.flatten_all()?.to_vec1()?, vec![0.0; hidden]);
+        Ok(Some(Steps { packed: &**packed, sizes, bias, next: zeros.clone(), state: [zeros] }))
+    }
+}
+
+/// One step after another at batch 1; nothing is allocated for a step.
+pub struct Steps<'a> {
+    packed: &'a dyn Recurrence<f32>,
+    sizes: Sizes,
+    bias: Vec<f32>,
+    state: [Vec<f32>; 1],
+    next: Vec<f32>,
+}
+
+impl StepByStep for Steps<'_> {
+    fn step(&mut self, projected: &[f32]) {
+        let Self { packed, sizes, bias, state: [state], next } = self;
+        packed.run(&Inputs { projected, bias, state, mask: None, sizes: *sizes }, next);
+        std::mem::swap(state, next);
+    }
+
+    fn state(&self) -> &[Vec<f32>] {
+        &self.state
+    }
+
+    fn state_mut(&mut self) -> &mut [Vec<f32>] {
+        &mut self.state
+    }
 }
 
 /// Packed weights of some kernel.
 trait Recurrence<T>: Send + Sync {
-    fn run(&self, inputs: &Inputs<'_, T>) -> Vec<T>;
+    fn run(&self, inputs: &Inputs<'_, T>, outputs: &mut [T]);
 }
 
 impl<K: Kernel> Recurrence<K::Element> for Packed<K> {
-    fn run(&self, inputs: &Inputs<'_, K::Element>) -> Vec<K::Element> {
-        forward(self, inputs, false).0
+    fn run(&self, inputs: &Inputs<'_, K::Element>, outputs: &mut [K::Element]) {
+        forward(self, inputs, false, outputs);
     }
 }
 
@@ -156,14 +195,16 @@ struct Forward<'a, T> {
     recurrent: &'a [T],
     inputs: Inputs<'a, T>,
     records: bool,
+    outputs: &'a mut [T],
 }
 
 impl<T: Real> WithKernel<T> for Forward<'_, T> {
-    type Output = (Vec<T>, Option<Record<T>>);
+    type Output = Option<Record<T>>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
         let Sizes { depth, hidden, .. } = self.inputs.sizes;
-        forward(&Packed::<K>::new(self.recurrent, depth, hidden), &self.inputs, self.records)
+        let weights = Packed::<K>::new(self.recurrent, depth, hidden);
+        forward(&weights, &self.inputs, self.records, self.outputs)
     }
 }
 
@@ -193,8 +234,9 @@ impl Rhn {
         let state = self.state.flatten_all()?.to_vec1::<T>()?;
         let mask = self.mask.as_ref().map(|mask| mask.flatten_all()?.to_vec1::<T>()).transpose()?;
         let inputs = Inputs { projected, bias, state: &state, mask: mask.as_deref(), sizes };
-        let work = Forward { recurrent, inputs, records: self.records };
-        let (outputs, record) = T::with_kernel(self.precision.rounds(), work);
+        let mut outputs = vec![T::zero(); sizes.time * sizes.batch * sizes.hidden];
+        let work = Forward { recurrent, inputs, records: self.records, outputs: &mut outputs };
+        let record = T::with_kernel(self.precision.rounds(), work);
         let tape = record.map(|record| Box::new(record) as Box<dyn Any + Send>);
         *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = tape;
         Ok(T::to_cpu_storage_owned(outputs))

@@ -3,7 +3,6 @@
 //! In this order, as the common libraries have it; probabilities are f64 and renormalized after each cut.
 
 use crate::error::{Error, Result};
-use std::collections::BTreeSet;
 
 /// What the model's distribution goes through before a token is drawn from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,43 +45,53 @@ impl Filters {
         }
     }
 
-    /// The candidates, likeliest first (the lower id where two are alike), with probabilities that sum to 1.
-    /// `recent` are the tokens that the repetition penalty holds against their types.
+    /// Fills `candidates` with what may be drawn, its probabilities summing to 1: likeliest first (the lower id where
+    /// two are alike) if a cut looks for the likeliest, else in the order of ids. `recent` are the tokens that the
+    /// repetition penalty holds against their types.
     pub fn apply(
         &self,
         logits: &[f64],
         recent: impl Iterator<Item = u32>,
         forbidden: Option<u32>,
-    ) -> Vec<Candidate> {
-        let mut candidates = self.penalized(logits, recent);
+        candidates: &mut Vec<Candidate>,
+    ) {
+        candidates.clear();
+        candidates.extend((0..).zip(logits.iter().copied()));
+        self.penalize(candidates, logits, recent);
         candidates.retain(|&(id, _)| Some(id) != forbidden || logits.len() == 1);
-        candidates.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        if self.temperature == 0.0 {
-            candidates.truncate(1);
-        }
-        if self.top_k > 0 {
-            candidates.truncate(self.top_k);
-        }
-        softmax(&mut candidates, if self.temperature == 0.0 { 1.0 } else { self.temperature });
-        self.cut_top_p(&mut candidates);
-        self.cut_min_p(&mut candidates);
-        candidates
+        let greedy = self.temperature == 0.0;
+        self.keep_likeliest(if greedy { 1 } else { self.top_k }, candidates);
+        softmax(candidates, if greedy { 1.0 } else { self.temperature });
+        self.cut_top_p(candidates);
+        self.cut_min_p(candidates);
     }
 
-    /// Logits by type, those of recent types made less likely.
-    fn penalized(&self, logits: &[f64], recent: impl Iterator<Item = u32>) -> Vec<Candidate> {
-        let mut all: Vec<Candidate> = (0..).zip(logits.iter().copied()).collect();
+    /// Makes recent types less likely; each once, however often it came.
+    fn penalize(&self, candidates: &mut [Candidate], logits: &[f64], recent: impl Iterator<Item = u32>) {
         if self.repetition_penalty == 1.0 {
-            return all;
+            return;
         }
-        for id in recent.collect::<BTreeSet<u32>>() {
-            if let Some((_, logit)) = all.get_mut(id as usize) {
+        for id in recent {
+            if let (Some((_, value)), Some(logit)) =
+                (candidates.get_mut(id as usize), logits.get(id as usize))
+            {
                 let factor = self.repetition_penalty;
-                let penalized = if *logit > 0.0 { *logit / factor } else { *logit * factor };
-                *logit = penalized.clamp(-f64::MAX, f64::MAX); // infinities have no difference
+                let penalized = if *logit > 0.0 { logit / factor } else { logit * factor };
+                *value = penalized.clamp(-f64::MAX, f64::MAX); // infinities have no difference
             }
         }
-        all
+    }
+
+    /// The `count` likeliest, or all if it is 0; in order if there will be a cut.
+    fn keep_likeliest(&self, count: usize, candidates: &mut Vec<Candidate>) {
+        let likelier = |a: &Candidate, b: &Candidate| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if count > 0 && count < candidates.len() {
+            candidates.select_nth_unstable_by(count - 1, likelier);
+            candidates.truncate(count);
+        }
+        if count > 0 || self.top_p < 1.0 {
+            candidates.sort_unstable_by(likelier);
+        }
     }
 
     /// Keeps the shortest head of the list whose probabilities reach `top_p`.
@@ -102,17 +111,24 @@ impl Filters {
     }
 
     fn cut_min_p(&self, candidates: &mut Vec<Candidate>) {
-        let Some(&(_, likeliest)) = candidates.first() else { return };
+        if self.min_p == 0.0 {
+            return;
+        }
+        let likeliest = largest(candidates);
         candidates.retain(|&(_, probability)| probability >= self.min_p * likeliest);
         normalize(candidates);
     }
 }
 
-/// Logits, the largest first, to probabilities.
+/// Logits to probabilities.
 fn softmax(candidates: &mut [Candidate], temperature: f64) {
-    let Some(&(_, largest)) = candidates.first() else { return };
+    let largest = largest(candidates);
     candidates.iter_mut().for_each(|(_, value)| *value = ((*value - largest) / temperature).exp());
     normalize(candidates);
+}
+
+fn largest(candidates: &[Candidate]) -> f64 {
+    candidates.iter().map(|&(_, value)| value).fold(f64::NEG_INFINITY, f64::max)
 }
 
 fn normalize(candidates: &mut [Candidate]) {
@@ -127,7 +143,8 @@ pub fn draw(candidates: &[Candidate], uniform: f64) -> u32 {
         sum += probability;
         uniform < sum
     });
-    hit.or(candidates.last()).map_or(0, |&(id, _)| id) // `or`: rounding may leave the sum just below 1
+    let last = || candidates.iter().rfind(|(_, probability)| *probability > 0.0); // rounding left the sum below 1
+    hit.or_else(last).map_or(0, |&(id, _)| id)
 }
 
 /// −ln p of `id` under the softmax of the logits as they are.
@@ -145,10 +162,16 @@ mod tests {
     fn a_penalty_beyond_all_measure_still_leaves_probabilities() {
         for repetition_penalty in [f64::MIN_POSITIVE / 2.0, f64::MAX] {
             let filters = Filters { repetition_penalty, ..Filters::default() };
-            let candidates = filters.apply(&[2.0, 3.0, -1.0], [0, 1, 2].into_iter(), None);
+            let candidates = applied(&filters, &[2.0, 3.0, -1.0], &[0, 1, 2], None);
             let sum: f64 = candidates.iter().map(|(_, probability)| probability).sum();
             assert!((sum - 1.0).abs() < 1e-12, "{candidates:?}");
         }
+    }
+
+    fn applied(filters: &Filters, logits: &[f64], recent: &[u32], forbidden: Option<u32>) -> Vec<Candidate> {
+        let mut candidates = vec![(9, 9.0)]; // of an earlier draw
+        filters.apply(logits, recent.iter().copied(), forbidden, &mut candidates);
+        candidates
     }
 
     /// Logits whose softmax is 0.5, 0.25, 0.125, 0.125.
@@ -157,7 +180,7 @@ mod tests {
     }
 
     fn filtered(filters: &Filters) -> Vec<Candidate> {
-        filters.apply(&halves(), std::iter::empty(), None)
+        applied(filters, &halves(), &[], None)
     }
 
     fn assert_close(found: &[Candidate], wanted: &[Candidate]) {
@@ -192,6 +215,23 @@ mod tests {
     }
 
     #[test]
+    fn cuts_find_the_likeliest_wherever_they_are() {
+        let logits = [0.125f64, 0.25, 0.125, 0.5].map(f64::ln);
+        let top = |top_k, top_p| applied(&Filters { top_k, top_p, ..Filters::default() }, &logits, &[], None);
+        assert_close(&top(2, 1.0), &[(3, 2.0 / 3.0), (1, 1.0 / 3.0)]);
+        assert_close(&top(3, 1.0), &[(3, 4.0 / 7.0), (1, 2.0 / 7.0), (0, 1.0 / 7.0)]); // the lower id of two alike
+        assert_close(&top(0, 0.6), &[(3, 2.0 / 3.0), (1, 1.0 / 3.0)]);
+        assert_close(&top(100, 1.0), &[(3, 0.5), (1, 0.25), (0, 0.125), (2, 0.125)]);
+        let greedy = Filters { temperature: 0.0, top_k: 3, ..Filters::default() };
+        assert_close(&applied(&greedy, &logits, &[], None), &[(3, 1.0)]);
+    }
+
+    #[test]
+    fn a_type_without_probability_is_never_drawn() {
+        assert_eq!(draw(&[(0, 0.25), (1, 0.5), (2, 0.0)], 0.999), 1); // rounding left the sum short of 1
+    }
+
+    #[test]
     fn top_p_keeps_the_type_that_crosses_the_line() {
         let found = filtered(&Filters { top_p: 0.6, ..Filters::default() });
         assert_close(&found, &[(0, 2.0 / 3.0), (1, 1.0 / 3.0)]); // 0.5 is short of 0.6, 0.75 is not
@@ -207,13 +247,15 @@ mod tests {
     #[test]
     fn the_repetition_penalty_divides_positive_logits_and_multiplies_negative_ones() {
         let filters = Filters { repetition_penalty: 2.0, ..Filters::default() };
-        let found = filters.penalized(&[3.0, -1.0, 3.0, -1.0], [0, 1, 0].into_iter());
+        let logits = [3.0, -1.0, 3.0, -1.0];
+        let mut found: Vec<Candidate> = (0..).zip(logits).collect();
+        filters.penalize(&mut found, &logits, [0, 1, 0].into_iter());
         assert_eq!(found, [(0, 1.5), (1, -2.0), (2, 3.0), (3, -1.0)]); // once, however often it was seen
     }
 
     #[test]
     fn a_forbidden_type_is_never_a_candidate() {
-        let found = Filters::default().apply(&halves(), std::iter::empty(), Some(0));
+        let found = applied(&Filters::default(), &halves(), &[], Some(0));
         assert_close(&found, &[(1, 0.5), (2, 0.25), (3, 0.25)]);
     }
 
@@ -226,8 +268,8 @@ mod tests {
 
     #[test]
     fn huge_logits_do_not_overflow() {
-        let found =
-            Filters { temperature: 1e-3, ..Filters::default() }.apply(&[1e6, -1e6], std::iter::empty(), None);
+        let filters = Filters { temperature: 1e-3, ..Filters::default() };
+        let found = applied(&filters, &[1e6, -1e6], &[], None);
         assert_close(&found, &[(0, 1.0), (1, 0.0)]);
         assert_eq!(nats(&[1e6, -1e6], 1), 2e6);
     }

@@ -10,7 +10,7 @@ use super::team;
 /// `xs W` for rows of `xs`.
 pub(in super::super) trait Dense<T>: Send + Sync {
     /// `(rows, input)` to `(rows, output)`, both row-major.
-    fn multiply(&self, xs: &[T], rows: usize) -> Vec<T>;
+    fn multiply(&self, xs: &[T], rows: usize, out: &mut [T]);
 }
 
 /// Packs `weight`, input × output.
@@ -42,11 +42,9 @@ struct Packed<K: Kernel> {
 }
 
 impl<K: Kernel> Dense<K::Element> for Packed<K> {
-    fn multiply(&self, xs: &[K::Element], rows: usize) -> Vec<K::Element> {
-        let mut out = vec![K::Element::default(); rows * self.output];
+    fn multiply(&self, xs: &[K::Element], rows: usize, out: &mut [K::Element]) {
         let mut operands = Turns::<K>::new(rows, self.weights.steps);
-        let (operands, target, xs) =
-            (operands.shared(), Shared::new(&mut out), View::new(xs, rows, self.input));
+        let (operands, target, xs) = (operands.shared(), Shared::new(out), View::new(xs, rows, self.input));
         team::run(|member| {
             let (mut sums, tiling) = (self.weights.sums(rows), operands.tiling);
             for tile in member.share(tiling.count).map(|index| tiling.tile(index)) {
@@ -66,6 +64,5 @@ impl<K: Kernel> Dense<K::Element> for Packed<K> {
                 }
             });
         });
-        out
     }
 }

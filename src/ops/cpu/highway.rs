@@ -75,19 +75,19 @@ impl<K: Kernel> Packed<K> {
     }
 }
 
-/// The states after each time step, `(time, batch, hidden)`, and the record if it is wanted.
+/// Writes the states after each time step, `(time, batch, hidden)`, and returns the record if it is wanted.
 pub(in super::super) fn forward<K: Kernel>(
     weights: &Packed<K>,
     inputs: &Inputs<'_, K::Element>,
     records: bool,
-) -> (Vec<K::Element>, Option<Record<K::Element>>) {
-    let Sizes { time, batch, depth, hidden } = inputs.sizes;
+    outputs: &mut [K::Element],
+) -> Option<Record<K::Element>> {
+    let Sizes { time, batch, depth, .. } = inputs.sizes;
     let (slots, steps) = if records { (depth, time) } else { (2, 1) };
     let layout = Layout { vectors: weights.0.count, rows: steps * batch };
     let len = layout.vector(slots, 0, 0) * K::LANES;
     let mut states = workspace::take::<K::Element>(len);
     let mut gates = workspace::take::<K::Element>(if records { 2 * len } else { 0 });
-    let mut outputs = vec![K::Element::default(); time * batch * hidden];
     let mut turns = Turns::<K>::new(batch, weights.0.steps);
     let pass = Forward::<K> {
         weights: &weights.0,
@@ -95,13 +95,14 @@ pub(in super::super) fn forward<K: Kernel>(
         layout,
         states: Shared::new(&mut states),
         gates: records.then(|| Shared::new(&mut gates)),
-        outputs: Shared::new(&mut outputs),
+        outputs: Shared::new(outputs),
         operands: turns.shared(),
     };
     team::run(|member| pass.run(member));
-    let mask = inputs.mask.map(<[_]>::to_vec);
-    let record = records.then(|| Record { sizes: inputs.sizes, mask, layout, states, gates });
-    (outputs, record)
+    records.then(|| {
+        let mask = inputs.mask.map(<[_]>::to_vec);
+        Record { sizes: inputs.sizes, mask, layout, states, gates }
+    })
 }
 
 struct Forward<'a, K: Kernel> {

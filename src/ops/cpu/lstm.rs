@@ -20,6 +20,14 @@ pub(in super::super) struct Sizes {
     pub(in super::super) hidden: usize,
 }
 
+impl Sizes {
+    /// Room for [`Outputs`].
+    pub(in super::super) fn zeros<T: Real>(&self) -> (Vec<T>, Vec<T>) {
+        let state = self.batch * self.hidden;
+        (vec![T::zero(); self.time * state], vec![T::zero(); state])
+    }
+}
+
 /// Row-major; shapes as in [`mod@super::super::lstm`].
 pub(in super::super) struct Inputs<'a, T> {
     pub(in super::super) projected: &'a [T],
@@ -30,14 +38,12 @@ pub(in super::super) struct Inputs<'a, T> {
     pub(in super::super) sizes: Sizes,
 }
 
-/// What leaves the last time step, and what every step leaves behind.
-pub(in super::super) struct Outputs<T: Real> {
+/// Where results go.
+pub(in super::super) struct Outputs<'a, T> {
     /// `(time, batch, hidden)`: h after each time step.
-    pub(in super::super) hidden: Vec<T>,
+    pub(in super::super) hidden: &'a mut [T],
     /// `(batch, hidden)`: c after the last one.
-    pub(in super::super) cell: Vec<T>,
-    /// If it was wanted.
-    pub(in super::super) record: Option<Record<T>>,
+    pub(in super::super) cell: &'a mut [T],
 }
 
 /// Values of every time step, for the backward pass.
@@ -68,16 +74,16 @@ impl<K: Kernel> Packed<K> {
     }
 }
 
-/// From the projected inputs of all time steps.
+/// From the projected inputs of all time steps; returns the record if it is wanted.
 pub(in super::super) fn forward<K: Kernel>(
     weights: &Packed<K>,
     inputs: &Inputs<'_, K::Element>,
     records: bool,
-) -> Outputs<K::Element> {
+    outputs: Outputs<'_, K::Element>,
+) -> Option<Record<K::Element>> {
     let Sizes { time, batch, hidden } = inputs.sizes;
     let state_len = batch * hidden;
     let slots = if records { time } else { 0 };
-    let mut outputs = vec![K::Element::default(); time * state_len];
     let mut entered = workspace::take(slots * state_len);
     let mut gates = vec![K::Element::default(); 4 * slots * state_len];
     let mut cells = workspace::take((slots + 1) * state_len);
@@ -86,16 +92,17 @@ pub(in super::super) fn forward<K: Kernel>(
     let pass = Forward::<K> {
         weights: &weights.0,
         inputs,
-        outputs: Shared::new(&mut outputs),
+        outputs: Shared::new(outputs.hidden),
         cells: Shared::new(&mut cells),
         record: records.then(|| [Shared::new(&mut entered), Shared::new(&mut gates)]),
         operands: turns.shared(),
     };
     team::run(|member| pass.run(member));
-    let cell = cells[slots * state_len..].to_vec();
-    let mask = inputs.mask.map(<[_]>::to_vec);
-    let record = records.then(|| Record { sizes: inputs.sizes, mask, entered, cells, gates });
-    Outputs { hidden: outputs, cell, record }
+    outputs.cell.copy_from_slice(&cells[slots * state_len..]);
+    records.then(|| {
+        let mask = inputs.mask.map(<[_]>::to_vec);
+        Record { sizes: inputs.sizes, mask, entered, cells, gates }
+    })
 }
 
 struct Forward<'a, K: Kernel> {

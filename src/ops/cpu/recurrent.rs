@@ -68,8 +68,8 @@ impl<K: Kernel> Weights<K> {
     }
 
     /// Room for the sums of [`Weights::multiply`].
-    pub(super) fn sums(&self, lanes: usize) -> Vec<K::Element> {
-        vec![K::Element::default(); GROUP * lanes * K::columns()]
+    pub(super) fn sums(&self, lanes: usize) -> Buffer<K::Element> {
+        workspace::take(GROUP * lanes * K::columns())
     }
 
     /// Multiplies all lanes' operands with this member's panels of a sublayer, and hands each panel's sums to

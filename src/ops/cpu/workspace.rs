@@ -9,12 +9,17 @@ static IDLE: Mutex<Vec<Box<dyn Any + Send>>> = Mutex::new(Vec::new());
 
 /// `len` values left over from earlier work; they go back when this is dropped.
 pub(in super::super) struct Buffer<T: Copy + Default + Send + 'static> {
-    values: Vec<T>,
+    /// Boxed as it lies in `IDLE`, so that taking and giving back allocate nothing; `None` if there are no values.
+    #[expect(clippy::box_collection, reason = "the box goes to and fro")]
+    values: Option<Box<Vec<T>>>,
     len: usize,
 }
 
 /// A buffer whose contents are arbitrary values of an earlier use.
 pub(in super::super) fn take<T: Copy + Default + Send + 'static>(len: usize) -> Buffer<T> {
+    if len == 0 {
+        return Buffer { values: None, len };
+    }
     let fits = |buffer: &Box<dyn Any + Send>| {
         let values = buffer.downcast_ref::<Vec<T>>()?;
         (len <= values.len() && values.len() / 2 <= len).then_some(values.len())
@@ -23,7 +28,7 @@ pub(in super::super) fn take<T: Copy + Default + Send + 'static>(len: usize) -> 
     let best = idle.iter().enumerate().filter_map(|(at, buffer)| Some((fits(buffer)?, at))).min();
     let found = best.and_then(|(_, at)| idle.swap_remove(at).downcast::<Vec<T>>().ok());
     drop(idle);
-    Buffer { values: found.map_or_else(|| vec![T::default(); len], |values| *values), len }
+    Buffer { values: Some(found.unwrap_or_else(|| Box::new(vec![T::default(); len]))), len }
 }
 
 /// Frees all buffers that are not in use.
@@ -37,8 +42,8 @@ fn idle() -> MutexGuard<'static, Vec<Box<dyn Any + Send>>> {
 
 impl<T: Copy + Default + Send + 'static> Drop for Buffer<T> {
     fn drop(&mut self) {
-        if !self.values.is_empty() {
-            idle().push(Box::new(std::mem::take(&mut self.values)));
+        if let Some(values) = self.values.take() {
+            idle().push(values);
         }
     }
 }
@@ -47,13 +52,13 @@ impl<T: Copy + Default + Send + 'static> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.values[..self.len]
+        self.values.as_ref().map_or(&[], |values| &values[..self.len])
     }
 }
 
 impl<T: Copy + Default + Send + 'static> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.values[..self.len]
+        self.values.as_mut().map_or(&mut [], |values| &mut values[..self.len])
     }
 }
 
