@@ -36,5 +36,7 @@ pub const RESULT: &str = "result.json";
 pub const OPTIMIZER: &str = "optimizer.safetensors";
 /// Step, lanes and best so far, in a training state.
 pub const STATE: &str = "state.json";
+/// The directory of a run's training states.
+pub const STATES: &str = "state";
 /// Lengths and hashes of the files beside it.
 pub const MANIFEST: &str = "manifest.json";

@@ -73,7 +73,7 @@ impl SavedState {
 
 /// Saves the state after `step` steps and removes what it makes superfluous. The caller holds the lock.
 pub fn save(out: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> Result<PathBuf> {
-    let directory = out.join("state");
+    let directory = out.join(super::STATES);
     remove_unfinished(out)?;
     write::make_directory(&directory)?;
     write::sync_directory(out)?;
@@ -91,7 +91,7 @@ pub fn save(out: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> Result<PathBuf>
 /// [`Error::Checkpoint`] if there are states and none will do: starting afresh is for the user to decide.
 /// [`Error::Newer`] at once: a state of a later version of this program is not one to go back behind.
 pub fn load_newest<T>(out: &Path, understand: impl Fn(SavedState) -> Result<T>) -> Result<Option<Found<T>>> {
-    let directory = out.join("state");
+    let directory = out.join(super::STATES);
     let mut rejected = Vec::new();
     for Saved { step, path, .. } in list(&directory)?.into_iter().rev() {
         let read = read_whole(&path).map(|files| SavedState { step, path: path.clone(), files });
@@ -162,7 +162,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 /// Removes states that a kill left half written or half removed; if it was at the very first, then none is left and
 /// no directory for them.
 pub(super) fn remove_unfinished(out: &Path) -> Result<()> {
-    let directory = out.join("state");
+    let directory = out.join(super::STATES);
     let unfinished = |path: &PathBuf| {
         path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(ASIDE))
     };

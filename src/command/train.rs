@@ -40,7 +40,7 @@ pub struct Args {
     /// files, or - for standard input
     #[arg(long, value_name = "NAME|PATH|-")]
     pub(super) corpus: Option<String>,
-    /// The run's directory [default: checkpoints/RECIPE]
+    /// The run's directory [default: checkpoints/RECIPE, or RECIPE-2 … beside a model that came without its training]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
     /// Override a key of the recipe, say train.epochs=3; may be repeated
@@ -100,7 +100,7 @@ pub(super) fn launch(args: &Args, signals: Option<&Signals>) -> anyhow::Result<u
         write!(std::io::stdout(), "{}", dry_run::report(&session)?)?;
         return Ok(0);
     }
-    let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&resolved.name));
+    let out = args.out.clone().unwrap_or_else(|| default_place(Path::new("checkpoints"), &resolved.name));
     let held = if out.exists() { Some(hold(&out, args.resume)?) } else { None };
     let resumed = resume(args, &out, &resolved.recipe)?;
     let tokenizer = resumed.as_ref().map(|resumed| resumed.tokenizer.clone()).or(tokenizer);
@@ -110,6 +110,16 @@ pub(super) fn launch(args: &Args, signals: Option<&Signals>) -> anyhow::Result<u
     // Only now, when all is known to fit, a directory is made: a failed start leaves none behind.
     let _lock = held.map_or_else(|| hold(&out, false), Ok)?;
     Ok(train(args, &session, stepper, &out, resumed.as_ref(), signals)?)
+}
+
+/// `NAME` in `checkpoints`, or `NAME-2`, … where a model lies that came without its training state, as the one that
+/// comes with this program.
+fn default_place(checkpoints: &Path, name: &str) -> PathBuf {
+    let numbered = (2..).map(|number| checkpoints.join(format!("{name}-{number}")));
+    let mut places = std::iter::once(checkpoints.join(name)).chain(numbered);
+    let has = |place: &Path, file: &str| place.join(file).exists();
+    let is_given = |place: &PathBuf| has(place, checkpoint::MODEL) && !has(place, checkpoint::STATES);
+    places.find(|place| !is_given(place)).expect("there are numbers enough")
 }
 
 /// Locks the run's directory, which is made if need be, and finishes what a kill interrupted there.
@@ -146,7 +156,7 @@ fn resume(args: &Args, out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
 /// Refuses to train over a run that is there.
 fn check_fresh(out: &Path) -> Result<()> {
     let holds = |name: &str| out.join(name).exists();
-    let names = [checkpoint::MANIFEST, checkpoint::CONFIG, checkpoint::MODEL, "state", ".pending"];
+    let names = [checkpoint::MANIFEST, checkpoint::CONFIG, checkpoint::MODEL, checkpoint::STATES, ".pending"];
     match names.into_iter().find(|name| holds(name)) {
         Some(name) => Err(Error::config(format!(
             "{}: a run is there already ({name}); --resume goes on with it, --out begins another",
@@ -288,7 +298,24 @@ pub(super) fn parse_time(text: &str) -> std::result::Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_time;
+    use super::{default_place, parse_time};
+    use crate::checkpoint::{MODEL, STATES};
+    use std::fs;
+
+    #[test]
+    fn a_model_that_was_given_keeps_its_place_and_a_run_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = || default_place(folder.path(), "bard").file_name().unwrap().to_owned();
+        assert_eq!(place(), "bard");
+        fs::create_dir(folder.path().join("bard")).unwrap();
+        fs::write(folder.path().join("bard").join(MODEL), "").unwrap();
+        assert_eq!(place(), "bard-2");
+        fs::create_dir_all(folder.path().join("bard-2").join(STATES)).unwrap();
+        fs::write(folder.path().join("bard-2").join(MODEL), "").unwrap();
+        assert_eq!(place(), "bard-2"); // --resume goes on with it
+        fs::create_dir(folder.path().join("bard").join(STATES)).unwrap();
+        assert_eq!(place(), "bard");
+    }
 
     #[test]
     fn times_have_a_unit_and_are_not_negative() {
