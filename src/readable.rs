@@ -22,9 +22,18 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// e to the nats per token with this many digits; a number that no double holds is named as that.
+pub fn perplexity(nats_per_token: f64, digits: usize) -> String {
+    match nats_per_token.exp() {
+        value if value < 1e6 => format!("{value:.digits$}"),
+        value if value == f64::INFINITY => "over 1e308".into(),
+        value => format!("{value:.3e}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{duration, grouped};
+    use super::{duration, grouped, perplexity};
 
     #[test]
     fn numbers_and_times_read_as_people_write_them() {
@@ -37,5 +46,14 @@ mod tests {
         for (seconds, text) in times {
             assert_eq!(duration(seconds), text);
         }
+    }
+
+    #[test]
+    fn a_perplexity_is_told_however_large_it_is() {
+        for (nats, text) in [(0.0, "1.00"), (2f64.ln(), "2.00"), (20.0, "4.852e8"), (709.0, "8.218e307")] {
+            assert_eq!(perplexity(nats, 2), text);
+        }
+        assert_eq!([710.0, 3e38].map(|nats| perplexity(nats, 2)), ["over 1e308"; 2]);
+        assert_eq!(perplexity(f64::NAN, 2), "NaN");
     }
 }

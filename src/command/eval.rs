@@ -8,6 +8,7 @@ use crate::data::{Corpus, Encoded, Text};
 use crate::error::Error;
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Evaluation, Split, batched, stream};
+use crate::readable::perplexity;
 use clap::ValueEnum;
 use std::io::Write;
 
@@ -162,7 +163,7 @@ fn print(args: &Args, report: &Report) -> std::io::Result<()> {
 
 fn table(out: &mut impl Write, found: &Evaluation) -> std::io::Result<()> {
     writeln!(out, "{}, {} split, {} protocol", found.corpus, found.split, found.protocol)?;
-    writeln!(out, "perplexity       {:.4}", found.perplexity)?;
+    writeln!(out, "perplexity       {}", perplexity(found.nats_per_token, 4))?;
     writeln!(out, "nats per token   {:.5}", found.nats_per_token)?;
     writeln!(out, "bits per token   {:.5}", found.bits_per_token)?;
     writeln!(out, "bits per char    {:.5}", found.bits_per_char)?;

@@ -8,6 +8,7 @@ use crate::config::{CoreConfig, EmbeddingConfig, ModelConfig, Unit};
 use crate::data::Tokenizer;
 use crate::error::Result;
 use crate::model::{TensorSpec, specs};
+use crate::readable::perplexity;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -161,15 +162,13 @@ impl Inspection {
             writeln!(out, "trained     {}", describe_training(recipe))?;
         }
         if let Some(best) = &self.best {
-            writeln!(
-                out,
-                "best        epoch {}, valid perplexity {}",
-                best["epoch"], best["valid_perplexity"]
-            )?;
+            let valid = told_perplexity(best, "valid_nats_per_token");
+            writeln!(out, "best        epoch {}, valid perplexity {valid}", best["epoch"])?;
         }
         if let Some(result) = &self.result {
             let (split, protocol) = (text(result, "split"), text(result, "protocol"));
-            writeln!(out, "result      {split} perplexity {} ({protocol})", result["perplexity"])?;
+            let found = told_perplexity(result, "nats_per_token");
+            writeln!(out, "result      {split} perplexity {found} ({protocol})")?;
         }
         self.print_files(out)?;
         self.print_tensors(out)
@@ -192,6 +191,10 @@ impl Inspection {
         }
         Ok(())
     }
+}
+
+fn told_perplexity(value: &Value, nats: &str) -> String {
+    value[nats].as_f64().map_or("unknown".into(), |nats| perplexity(nats, 4))
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

@@ -7,7 +7,7 @@ use crate::config::train::OnNonFinite;
 use crate::config::{Recipe, Resolved};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
-use crate::readable::{duration, grouped};
+use crate::readable::{duration, grouped, perplexity};
 use crate::train::dry_run;
 use crate::train::progress::{say, tell};
 use crate::train::saved::Resumed;
@@ -259,8 +259,8 @@ fn closing(result: &serde_json::Value, out: &Path) -> String {
     let test = match result["nats_per_token"].as_f64() {
         None => String::new(),
         Some(nats) => format!(
-            "test: {nats:.4} nats a token, perplexity {:.2}, {:.3} bits a character, {:.3} bits a byte (stream)\n",
-            number("perplexity"),
+            "test: {nats:.4} nats a token, perplexity {}, {:.3} bits a character, {:.3} bits a byte (stream)\n",
+            perplexity(nats, 2),
             number("bits_per_char"),
             number("bits_per_byte")
         ),

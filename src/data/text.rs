@@ -81,6 +81,11 @@ impl Text {
         Ok(if first { text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text) } else { text })
     }
 
+    /// Where in its source the rest of this text begins, in bytes.
+    pub(crate) fn offset(&self, rest: &str) -> usize {
+        self.range.end - rest.len()
+    }
+
     fn not_utf8(&self, valid: usize) -> Error {
         let offset = self.range.start + valid;
         let line = 1 + self.buffer[..offset].iter().filter(|&&byte| byte == b'\n').count();

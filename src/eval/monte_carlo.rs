@@ -155,16 +155,22 @@ impl<'a> Passes<'a> {
     }
 }
 
+/// ln (e^a + e^b): probabilities that no double holds are summed all the same.
+fn ln_of_sum(a: f64, b: f64) -> f64 {
+    let (less, more) = if a < b { (a, b) } else { (b, a) };
+    more + (less - more).exp().ln_1p()
+}
+
 /// Token probabilities summed over the passes that were not rejected.
 struct MeanProbability {
-    sums: Vec<f64>,
+    logs: Vec<f64>,
     kept: usize,
     rejected: usize,
 }
 
 impl MeanProbability {
     fn new(tokens: usize) -> Self {
-        Self { sums: vec![0.0; tokens], kept: 0, rejected: 0 }
+        Self { logs: vec![f64::NEG_INFINITY; tokens], kept: 0, rejected: 0 }
     }
 
     /// Adds a pass, given its nats of each token.
@@ -175,7 +181,7 @@ impl MeanProbability {
             return;
         }
         self.kept += 1;
-        self.sums.iter_mut().zip(nats).for_each(|(sum, value)| *sum += (-value).exp());
+        self.logs.iter_mut().zip(nats).for_each(|(log, value)| *log = ln_of_sum(*log, -value));
     }
 
     /// The sum over tokens of −ln p̄.
@@ -187,7 +193,8 @@ impl MeanProbability {
                 self.rejected
             )));
         }
-        Ok(self.sums.iter().map(|sum| -(sum / self.kept as f64).ln()).sum())
+        let kept = (self.kept as f64).ln();
+        Ok(self.logs.iter().map(|log| kept - log).sum())
     }
 }
 
@@ -225,6 +232,18 @@ mod tests {
         mean.add(&[-(0.1f64.ln()), -(0.4f64.ln())]);
         let expected = -(0.3f64.ln()) - 0.3f64.ln(); // (0.5 + 0.1) / 2 and (0.2 + 0.4) / 2
         assert!((mean.nats().expect("two passes were kept") - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_probability_that_underflows_in_every_pass_still_has_its_mean() {
+        let mut mean = MeanProbability::new(300);
+        for rare in [800.0, 801.0] {
+            let mut nats = vec![1.0; 300];
+            nats[7] = rare; // e^-800 is 0 in a double
+            mean.add(&nats);
+        }
+        let wanted = 299.0 + 800.0 - ((1.0 + (-1f64).exp()) / 2.0).ln();
+        assert!((mean.nats().unwrap() - wanted).abs() < 1e-9);
     }
 
     #[test]

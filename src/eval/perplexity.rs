@@ -49,7 +49,7 @@ pub struct Evaluation {
     pub oov_tokens: u64,
     /// Mean −ln p of a token.
     pub nats_per_token: f64,
-    /// exp of the nats per token.
+    /// exp of the nats per token; infinite, and null in JSON, if a double does not hold it.
     pub perplexity: f64,
     /// The same in bits.
     pub bits_per_token: f64,

@@ -2,6 +2,10 @@
 //!
 //! Sums run over pieces of a fixed length and are added in order, so that every number of threads gives the same bits.
 
+mod element;
+pub mod foresight;
+
+use self::element::{Adam, Moments, Sgd};
 use super::real::{self, Real};
 use crate::error::Result;
 use candle_core::{
@@ -32,11 +36,12 @@ pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64
 
 /// θ ← θ − rate · (scale · (g + decay · θ))
 pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<()> {
-    let op = Sgd { keep: 1.0 - rate * scale * decay, step: -rate * scale };
+    let op = Sgd::new(rate, scale, decay);
     if on_cpu(parameter) {
         return Ok(parameter.inplace_op2(&grad.contiguous()?, &op)?);
     }
-    Ok(parameter.set(&((parameter.as_tensor() * op.keep)? + (grad * op.step)?)?)?)
+    let (keep, step) = op.numbers::<f64>();
+    Ok(parameter.set(&((parameter.as_tensor() * keep)? + (grad * step)?)?)?)
 }
 
 /// Numbers of one step of Adam's moments.
@@ -58,12 +63,21 @@ pub fn adam_moments(moments: &Var, grad: &Tensor, parameter: &Tensor, step: Mome
     if on_cpu(moments) {
         return Ok(moments.inplace_op3(&grad.contiguous()?, &parameter.contiguous()?, &step)?);
     }
+    let (first, second) = moments_after(moments, grad, parameter, step)?;
+    Ok(moments.set(&Tensor::stack(&[first, second], 0)?)?)
+}
+
+/// Both moments after a step, in plain operations.
+fn moments_after(
+    moments: &Tensor,
+    grad: &Tensor,
+    parameter: &Tensor,
+    step: MomentsStep,
+) -> Result<(Tensor, Tensor)> {
     let MomentsStep { scale, beta1, beta2, decay } = step;
     let grad = ((grad + (parameter * decay)?)? * scale)?;
     let mix = |old: Tensor, new: &Tensor, beta: f64| (old * beta)? + (new * (1.0 - beta))?;
-    let first = mix(moments.get(0)?, &grad, beta1)?;
-    let second = mix(moments.get(1)?, &grad.sqr()?, beta2)?;
-    Ok(moments.set(&Tensor::stack(&[first, second], 0)?)?)
+    Ok((mix(moments.get(0)?, &grad, beta1)?, mix(moments.get(1)?, &grad.sqr()?, beta2)?))
 }
 
 /// Numbers of one Adam step.
@@ -84,9 +98,14 @@ pub fn adam(parameter: &Var, moments: &Tensor, step: AdamStep) -> Result<()> {
     if on_cpu(parameter) {
         return Ok(parameter.inplace_op2(moments, &step)?);
     }
-    let denominator = ((moments.get(1)?.sqrt()? * step.root_scale)? + step.epsilon)?;
-    let change = (moments.get(0)? / denominator)?;
-    Ok(parameter.set(&((parameter.as_tensor() * step.keep)? - (change * step.rate)?)?)?)
+    Ok(parameter.set(&parameter_after(parameter, &moments.get(0)?, &moments.get(1)?, step)?)?)
+}
+
+/// The parameter after a step whose moments are these, in plain operations.
+fn parameter_after(parameter: &Tensor, first: &Tensor, second: &Tensor, step: AdamStep) -> Result<Tensor> {
+    let denominator = ((second.sqrt()? * step.root_scale)? + step.epsilon)?;
+    let change = (first / denominator)?;
+    Ok(((parameter * step.keep)? - (change * step.rate)?)?)
 }
 
 fn on_cpu(tensor: &Tensor) -> bool {
@@ -112,11 +131,6 @@ fn piece_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: T) -> f64 {
         }
     }
     sums.into_iter().sum()
-}
-
-struct Sgd {
-    keep: f64,
-    step: f64,
 }
 
 /// `work` on corresponding pieces of two slices, on all threads.
@@ -212,7 +226,7 @@ impl Kernel for Sgd {
     const NAME: &'static str = "sgd";
 
     fn run<T: Real>(&self, parameter: &mut [T], grad: &[T]) {
-        let (arch, keep, step) = (Arch::new(), T::from_f64(self.keep), T::from_f64(self.step));
+        let (arch, (keep, step)) = (Arch::new(), self.numbers::<T>());
         pieces(parameter, grad, |parameter, grad| {
             arch.dispatch(|| parameter.iter_mut().zip(grad).for_each(|(p, &g)| *p = *p * keep + g * step));
         });
@@ -222,18 +236,14 @@ impl Kernel for Sgd {
 impl MomentsStep {
     fn run<T: Real>(&self, moments: &mut [T], grad: &[T], parameter: &[T]) {
         let arch = Arch::new();
-        let (scale, decay) = (T::from_f64(self.scale), T::from_f64(self.decay));
-        let mix = |beta: f64| (T::from_f64(beta), T::from_f64(1.0 - beta));
-        let ((old1, new1), (old2, new2)) = (mix(self.beta1), mix(self.beta2));
+        let step = Moments::new(self);
         let (first, second) = moments.split_at_mut(grad.len());
         let moments = first.par_chunks_mut(PIECE).zip(second.par_chunks_mut(PIECE));
         let gradient = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE));
         moments.zip(gradient).for_each(|((m, v), (grad, parameter))| {
             arch.dispatch(|| {
                 for ((m, v), (&g, &p)) in m.iter_mut().zip(v).zip(grad.iter().zip(parameter)) {
-                    let g = (g + decay * p) * scale;
-                    *m = *m * old1 + g * new1;
-                    *v = *v * old2 + g * g * new2;
+                    (*m, *v) = step.after(*m, *v, g, p);
                 }
             });
         });
@@ -245,14 +255,13 @@ impl Kernel for AdamStep {
 
     fn run<T: Real>(&self, parameter: &mut [T], moments: &[T]) {
         let arch = Arch::new();
-        let [rate, root_scale, epsilon, keep] =
-            [self.rate, self.root_scale, self.epsilon, self.keep].map(T::from_f64);
+        let step = Adam::new(self);
         let (first, second) = moments.split_at(parameter.len());
         let moments = first.par_chunks(PIECE).zip(second.par_chunks(PIECE));
         parameter.par_chunks_mut(PIECE).zip(moments).for_each(|(parameter, (m, v))| {
             arch.dispatch(|| {
                 for (p, (&m, &v)) in parameter.iter_mut().zip(m.iter().zip(v)) {
-                    *p = *p * keep - rate * m / (root_scale * v.sqrt() + epsilon);
+                    *p = step.after(*p, m, v);
                 }
             });
         });

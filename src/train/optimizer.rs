@@ -5,8 +5,8 @@ use crate::config::train::OptimizerKind;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::ops::profile::{self, Part};
-use crate::ops::update::{self, AdamStep, MomentsStep};
-use candle_core::{DType, Tensor, Var};
+use crate::ops::update::{self, AdamStep, MomentsStep, foresight};
+use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
 
 /// Gradients by the name of what they are for.
@@ -54,16 +54,31 @@ impl Optimizer {
         Ok(squares.sum::<Result<f64>>()?.sqrt())
     }
 
-    /// The largest number that an update makes on its way, given the gradient's norm and its `scale`; infinite if
-    /// `dtype` does not hold it.
-    pub fn reach(&self, grad_norm: f64, rate: f64, scale: f64, dtype: DType) -> f64 {
-        let scaled = grad_norm * scale;
-        let largest = match self.kind {
-            OptimizerKind::Sgd => rate.max(rate * scaled),
-            OptimizerKind::Adam | OptimizerKind::AdamW => rate.max(scaled * scaled),
-        };
-        let limit = if dtype == DType::F64 { f64::MAX } else { f32::MAX.into() };
-        if largest <= limit { largest } else { f64::INFINITY }
+    /// The first tensor of which an update would write a number that is not finite, be it a weight or a moment.
+    ///
+    /// It changes nothing: a step is refused before any part of it is made.
+    pub fn spoils<'a>(
+        &self,
+        parameters: &'a Parameters,
+        grads: &Gradients,
+        rate: f64,
+        scale: f64,
+    ) -> Result<Option<&'a str>> {
+        let _timed = profile::within(Part::Optimizer);
+        let (moments_step, step) = (self.moments_step(scale), self.adam_step(self.updates + 1, rate));
+        for (name, var) in parameters.trained() {
+            let grad = grads.get(name).ok_or_else(|| no_gradient(name))?;
+            let finite = match self.kind {
+                OptimizerKind::Sgd => foresight::sgd(var, grad, rate, scale, self.weight_decay)?,
+                OptimizerKind::Adam | OptimizerKind::AdamW => {
+                    foresight::adam(var, &self.moments[name], grad, moments_step, step)?
+                }
+            };
+            if !finite {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     /// One update with the gradient multiplied by `scale` (what clipping leaves of it).
@@ -88,22 +103,24 @@ impl Optimizer {
 
     fn adam(&self, name: &str, var: &Var, grad: &Tensor, rate: f64, scale: f64) -> Result<()> {
         let moments = &self.moments[name];
-        let (beta1, beta2, decay) = (self.beta1, self.beta2, self.coupled_decay());
-        update::adam_moments(
-            moments,
-            grad,
-            &var.as_detached_tensor(),
-            MomentsStep { scale, beta1, beta2, decay },
-        )?;
-        let correction = |beta: f64| 1.0 - beta.powf(self.updates as f64);
+        update::adam_moments(moments, grad, &var.as_detached_tensor(), self.moments_step(scale))?;
+        update::adam(var, moments, self.adam_step(self.updates, rate))
+    }
+
+    fn moments_step(&self, scale: f64) -> MomentsStep {
+        MomentsStep { scale, beta1: self.beta1, beta2: self.beta2, decay: self.coupled_decay() }
+    }
+
+    /// Of update `turn`, counted from 1.
+    fn adam_step(&self, turn: u64, rate: f64) -> AdamStep {
+        let correction = |beta: f64| 1.0 - beta.powf(turn as f64);
         let decoupled = if self.kind == OptimizerKind::AdamW { self.weight_decay } else { 0.0 };
-        let step = AdamStep {
+        AdamStep {
             rate: rate / correction(self.beta1),
             root_scale: 1.0 / correction(self.beta2).sqrt(),
             epsilon: self.epsilon,
             keep: 1.0 - rate * decoupled,
-        };
-        update::adam(var, moments, step)
+        }
     }
 
     /// What it remembers, to be saved: the number of updates, and tensors by name.

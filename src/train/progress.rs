@@ -4,7 +4,7 @@
 
 use crate::config::Unit;
 use crate::eval::Evaluation;
-use crate::readable::{duration, grouped};
+use crate::readable::{duration, grouped, perplexity};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::f64::consts::LN_2;
 use std::io::{IsTerminal, Write};
@@ -174,12 +174,12 @@ impl Row<'_> {
     /// The row itself; the best epoch so far has a star.
     pub fn line(&self, unit: Unit) -> String {
         let quality = match unit {
-            Unit::Char => self.valid.bits_per_char,
-            Unit::Byte => self.valid.bits_per_byte,
-            Unit::Word | Unit::Bpe => self.valid.perplexity,
+            Unit::Char => format!("{:.3}", self.valid.bits_per_char),
+            Unit::Byte => format!("{:.3}", self.valid.bits_per_byte),
+            Unit::Word | Unit::Bpe => perplexity(self.valid.nats_per_token, 3),
         };
         format!(
-            "{:>5}  {:>10.4}  {:>10.4}  {quality:>10.3}  {:>9.2e}  {:>9.2}  {:>9}  {:>8}{}",
+            "{:>5}  {:>10.4}  {:>10.4}  {quality:>10}  {:>9.2e}  {:>9.2}  {:>9}  {:>8}{}",
             self.epoch,
             self.train_nats,
             self.valid.nats_per_token,
@@ -196,7 +196,7 @@ fn quality(nats: f64, unit: Unit) -> String {
     match unit {
         Unit::Char => format!("{:.3} bits/char", nats / LN_2),
         Unit::Byte => format!("{:.3} bits/byte", nats / LN_2),
-        Unit::Word | Unit::Bpe => format!("perplexity {:.1}", nats.exp()),
+        Unit::Word | Unit::Bpe => format!("perplexity {}", perplexity(nats, 1)),
     }
 }
 

@@ -48,8 +48,10 @@ impl Stepper {
         let grads = self.gradients(&loss)?;
         let grad_norm = self.optimizer.grad_norm(&self.parameters, &grads)?;
         let grad_norm = finite(step, "the gradient's norm", grad_norm)?;
-        let (scale, dtype) = (self.clip(grad_norm), self.model.precision().dtype());
-        finite(step, "the update", self.optimizer.reach(grad_norm, rate, scale, dtype))?;
+        let scale = self.clip(grad_norm);
+        if let Some(name) = self.optimizer.spoils(&self.parameters, &grads, rate, scale)? {
+            return Err(not_finite(step, format!("the update of {name} is not finite")));
+        }
         self.optimizer.update(&self.parameters, &grads, rate, scale)?;
         self.state = state.detach();
         Ok(StepReport { nats: total, tokens: targets.elem_count() as u64, grad_norm })
@@ -68,9 +70,10 @@ impl Stepper {
 }
 
 fn finite(step: u64, what: &str, value: f64) -> Result<f64> {
-    if value.is_finite() {
-        return Ok(value);
-    }
+    if value.is_finite() { Ok(value) } else { Err(not_finite(step, format!("{what} is {value}"))) }
+}
+
+fn not_finite(step: u64, what: String) -> Error {
     let advice = "the update was not applied; a lower train.learning_rate or train.max_grad_norm may help";
-    Err(Error::NotFinite { step: step + 1, what: format!("{what} is {value}; {advice}") })
+    Error::NotFinite { step: step + 1, what: format!("{what}; {advice}") }
 }

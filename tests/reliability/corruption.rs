@@ -187,7 +187,7 @@ fn a_checkpoint_without_its_manifest_is_said_to_be_unverified() {
 }
 
 /// Replaces a tensor, or leaves it out, in a file whose manifest then agrees.
-fn replace_tensor(directory: &Path, name: &str, tensor: Option<Tensor>) {
+pub(crate) fn replace_tensor(directory: &Path, name: &str, tensor: Option<Tensor>) {
     let path = directory.join(checkpoint::MODEL);
     let mut tensors = load_tensors(&path, &fs::read(&path).unwrap(), &Device::Cpu).unwrap();
     tensors.remove(name);

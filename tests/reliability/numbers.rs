@@ -1,7 +1,8 @@
 //! Numbers that are not finite: no update is made of them, nothing is saved of them, the step is named.
 
 use crate::assert_same;
-use crate::run::{PLAY, Place, states};
+use crate::corruption::replace_tensor;
+use crate::run::{PLAY, Place, states, stderr, stdout};
 use candle_core::{DType, Device, Tensor};
 use rhn::checkpoint::{self, load_tensors, save_tensors};
 use rhn::config::Resolved;
@@ -53,9 +54,18 @@ fn copies(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
 
 /// `tensors` with `value` in place of the last element of `name`.
 fn poisoned(tensors: &BTreeMap<String, Tensor>, name: &str, value: f32) -> BTreeMap<String, Tensor> {
+    poisoned_at(tensors, name, tensors[name].elem_count() - 1, value)
+}
+
+fn poisoned_at(
+    tensors: &BTreeMap<String, Tensor>,
+    name: &str,
+    at: usize,
+    value: f32,
+) -> BTreeMap<String, Tensor> {
     let mut poisoned = copies(tensors);
     let mut values = tensors[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    *values.last_mut().unwrap() = value;
+    values[at] = value;
     poisoned.insert(name.into(), Tensor::from_vec(values, tensors[name].dims(), &Device::Cpu).unwrap());
     poisoned
 }
@@ -102,7 +112,44 @@ fn a_gradient_that_overflows_while_the_loss_does_not_stops_the_step() {
 }
 
 #[test]
-fn a_moment_that_is_not_finite_never_reaches_the_disk_and_the_next_step_stops() {
+fn a_moment_that_is_not_finite_stops_the_step_before_its_update() {
+    let place = Place::new();
+    for optimizer in ["adam", "adamw"] {
+        let session = session(&place, &[&format!("train.optimizer={optimizer}")]);
+        let mut good = session.stepper(None).unwrap();
+        step(&session, &mut good, 5).unwrap();
+        let (updates, moments) = good.optimizer.save();
+        for (name, tensor) in &moments {
+            // The first element is a first moment, the last one a second.
+            for at in [0, tensor.elem_count() - 1] {
+                for value in BAD {
+                    let mut stepper = session.stepper(None).unwrap();
+                    stepper.optimizer.load(updates, &poisoned_at(&moments, name, at, value)).unwrap();
+                    let update = format!("the update of {}", name.strip_prefix("moments.").unwrap());
+                    assert_stopped(&session, &mut stepper, &format!("{name} {at} {value}"), &update);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_that_was_refused_can_be_made_when_the_cause_is_gone() {
+    let place = Place::new();
+    let session = session(&place, &[]);
+    let [mut refused, mut left_alone] = [(); 2].map(|()| session.stepper(None).unwrap());
+    let moments = copies(&refused.optimizer.save().1);
+    refused.optimizer.load(0, &poisoned(&moments, "moments.core.0.bias", f32::NAN)).unwrap();
+    assert_stopped(&session, &mut refused, "moment", "core.0.bias");
+    refused.optimizer.load(0, &moments).unwrap();
+    for stepper in [&mut refused, &mut left_alone] {
+        step(&session, stepper, 0).unwrap();
+    }
+    assert!(all(&refused) == all(&left_alone));
+}
+
+#[test]
+fn a_moment_that_is_not_finite_never_reaches_the_disk() {
     let place = Place::new();
     let session = session(&place, &[]);
     for value in BAD {
@@ -121,15 +168,36 @@ fn a_moment_that_is_not_finite_never_reaches_the_disk_and_the_next_step_stops() 
 #[test]
 fn an_update_beyond_the_weights_type_stops_the_step() {
     let place = Place::new();
-    for (optimizer, rate) in [("sgd", 1e39), ("adam", 1e39)] {
+    for (optimizer, rate) in [("sgd", 1e39), ("adam", 1e39), ("adamw", 1e39)] {
         let session = session(&place, &[&format!("train.optimizer={optimizer}")]);
         let mut stepper = session.stepper(None).unwrap();
         let before = all(&stepper);
         let (inputs, targets) = session.lanes.window(&session.train.tokens, 0, &session.device).unwrap();
         let error = stepper.step(&inputs, &targets, 0, rate).unwrap_err();
-        assert!(error.to_string().starts_with("step 1: the update is inf"), "{error}");
+        assert!(error.to_string().starts_with("step 1: the update of core.0.bias is not finite"), "{error}");
         assert!(before == all(&stepper));
     }
+}
+
+#[test]
+fn a_perplexity_that_no_double_holds_is_said_to_be_that() {
+    let place = Place::new();
+    place.train("--out run --max-steps 1");
+    let mut bias = vec![0f32; 18];
+    bias[3] = 1e4; // 10,000 nats for every other character
+    replace_tensor(&place.path("run"), "output.bias", Some(Tensor::new(bias, &Device::Cpu).unwrap()));
+    let gently = "--init-from run --set train.learning_rate=1e-9 --max-steps 1000";
+    let said = [
+        place.rhn("eval run"),
+        place.rhn(&format!("train tiny.toml --out other {gently}")),
+        place.rhn("inspect other"),
+    ];
+    for output in said {
+        let text = stdout(&output);
+        assert!(text.contains("over 1e308") && !text.contains("NaN"), "{text}{}", stderr(&output));
+    }
+    let json: serde_json::Value = serde_json::from_slice(&place.rhn("eval run --json").stdout).unwrap();
+    assert!(json["nats_per_token"].as_f64().unwrap() > 1000.0 && json["perplexity"].is_null(), "{json}");
 }
 
 /// A text of words with a word that the weights of `poisoned-start` make overflow wherever it is kept: embeddings at

@@ -25,6 +25,9 @@ const MOST_TYPES: usize = 1 << 24;
 /// Bytes that are cut at a time: the library keeps about a hundred bytes a token.
 const PIECE: usize = 1 << 20;
 
+/// Bytes between two places where a text may be parted; more in one stretch would need gigabytes.
+const LONGEST_STRETCH: usize = 8 << 20;
+
 /// A tokenizer of the library, and what this program needs to know about it.
 #[derive(Clone, Debug)]
 pub(super) struct Bpe {
@@ -45,7 +48,7 @@ impl Bpe {
             let what = format!("corpus.vocab_size is {types}: byte pairs need {BYTES} to {MOST_TYPES} types");
             return Err(Error::config(what));
         }
-        let content = text.as_str()?;
+        let content = partable(text)?;
         let alphabet = ByteLevel::alphabet().into_iter().collect();
         let builder = BpeTrainerBuilder::new().vocab_size(types).min_frequency(2);
         let mut trainer: TrainerWrapper =
@@ -103,9 +106,9 @@ impl Bpe {
     }
 
     pub(super) fn encode(&self, text: &Text) -> Result<Encoded> {
-        let content = text.as_str()?;
+        let (content, size) =
+            if self.plain { (partable(text)?, PIECE) } else { (text.as_str()?, usize::MAX) };
         let mut encoded = Encoded::new(content.as_bytes(), self.words.len(), 0);
-        let size = if self.plain { PIECE } else { usize::MAX };
         for piece in pieces(content, size) {
             let encoding = flatten(quietly(|| self.inner.encode(piece, false)))
                 .map_err(|what| Error::data(&text.source, format!("cannot be cut into tokens: {what}")))?;
@@ -136,15 +139,38 @@ fn flatten<T>(result: std::result::Result<tokenizers::Result<T>, String>) -> std
     result.and_then(|result| result.map_err(|error| error.to_string()))
 }
 
-/// Cuts a text into parts of `size` bytes or somewhat more, each but the first beginning with a line feed that
-/// follows something visible. GPT-2's pattern always ends a piece there, so no token is cut.
-fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> + Send {
+/// The text, if it can be cut piece by piece.
+///
+/// # Errors
+/// If it is not UTF-8, or has a stretch that is too long; says where.
+fn partable(text: &Text) -> Result<&str> {
+    let content = text.as_str()?;
+    let mut start = 0;
+    for piece in pieces(content, 1) {
+        if piece.len() > LONGEST_STRETCH {
+            let (length, offset) = (piece.len(), text.offset(&content[start..]));
+            return Err(Error::data(
+                &text.source,
+                format!(
+                    "{length} bytes from offset {offset} on without a word's end; byte pairs want one every \
+                     {LONGEST_STRETCH} bytes: part the text by spaces or line ends, or use unit = \"byte\" or \"char\""
+                ),
+            ));
+        }
+        start += piece.len();
+    }
+    Ok(content)
+}
+
+/// Cuts a text into parts of `size` bytes or somewhat more, each but the first beginning with a space or line feed
+/// that follows something visible. GPT-2's pattern always ends a piece there, so no token is cut.
+pub(super) fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> + Send {
     let mut rest = text;
     std::iter::from_fn(move || {
         let from = size.min(rest.len());
         let is_cut = |at: &usize| {
-            let before = rest.as_bytes()[..*at].last();
-            rest.as_bytes()[*at] == b'\n' && before.is_some_and(u8::is_ascii_graphic)
+            let before = |text: &str| text.chars().next_back().is_some_and(|last| !last.is_whitespace());
+            matches!(rest.as_bytes()[*at], b' ' | b'\n') && before(&rest[..*at])
         };
         let cut = (from..rest.len()).find(is_cut).unwrap_or(rest.len());
         let (piece, left) = rest.split_at(cut);

@@ -181,6 +181,32 @@ fn a_text_cut_in_pieces_has_the_tokens_of_the_whole() {
 }
 
 #[test]
+fn pieces_part_a_text_where_any_of_its_words_end() {
+    let line = "eins  zwei,\u{a0}\u{a0}drei \n\n東京。\n 'tis\u{3000} \t7 7\r\nи ещё\n"; // every kind of space
+    let tokenizer = build(Unit::Bpe, false, line);
+    let long = line.repeat(40);
+    let whole = tokenizer.encode(&Text::from(long.as_str())).unwrap().tokens.to_vec();
+    let mut joined = Vec::new();
+    for piece in super::bpe::pieces(&long, 1) {
+        let encoded = tokenizer.encode(&Text::from(piece)).unwrap();
+        joined.extend(encoded.tokens.to_vec());
+    }
+    assert_eq!(joined, whole);
+}
+
+#[test]
+fn a_stretch_that_no_memory_is_made_for_is_refused_with_its_place() {
+    let text = format!("short words first\n{}", "x".repeat((8 << 20) + 1));
+    let text = Text::new(text.into_bytes(), "some/dna.txt");
+    let message = Tokenizer::build(&config(Unit::Bpe, false), &text).unwrap_err().to_string();
+    for part in ["some/dna.txt", "8388610 bytes from offset 17 on", "unit = \"byte\""] {
+        assert!(message.contains(part), "{message}");
+    }
+    let tokenizer = build(Unit::Bpe, false, "text");
+    assert_eq!(tokenizer.encode(&text).unwrap_err().exit_code(), 3);
+}
+
+#[test]
 fn what_was_saved_loads_to_the_same_unit_and_ids() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");

@@ -1,0 +1,177 @@
+//! Whether all that an update is about to write is finite: a pass that computes the same numbers and keeps none.
+//!
+//! It only reads, so that a step that is refused leaves parameters and moments as they were, whichever number of
+//! whichever tensor is at fault.
+
+use super::super::real::{Real, with_elements};
+use super::element::{Adam, Moments, Sgd};
+use super::{AdamStep, MomentsStep, PIECE, on_cpu};
+use crate::error::Result;
+use candle_core::{DType, Tensor};
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Whether [`super::sgd`] would write finite numbers alone.
+pub fn sgd(parameter: &Tensor, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<bool> {
+    let op = Sgd::new(rate, scale, decay);
+    if !on_cpu(parameter) {
+        let (keep, step) = op.numbers::<f64>();
+        return all_finite(&((parameter * keep)? + (grad * step)?)?);
+    }
+    if parameter.dtype() == DType::F64 {
+        sgd_on_cpu::<f64>(parameter, grad, &op)
+    } else {
+        sgd_on_cpu::<f32>(parameter, grad, &op)
+    }
+}
+
+/// Whether [`super::adam_moments`] and then [`super::adam`] would write finite numbers alone.
+pub fn adam(
+    parameter: &Tensor,
+    moments: &Tensor,
+    grad: &Tensor,
+    moments_step: MomentsStep,
+    step: AdamStep,
+) -> Result<bool> {
+    if !on_cpu(parameter) {
+        let (first, second) = super::moments_after(moments, grad, parameter, moments_step)?;
+        let after = super::parameter_after(parameter, &first, &second, step)?;
+        return Ok(all_finite(&first)? && all_finite(&second)? && all_finite(&after)?);
+    }
+    if parameter.dtype() == DType::F64 {
+        adam_on_cpu::<f64>(parameter, moments, grad, moments_step, step)
+    } else {
+        adam_on_cpu::<f32>(parameter, moments, grad, moments_step, step)
+    }
+}
+
+fn sgd_on_cpu<T: Real>(parameter: &Tensor, grad: &Tensor, op: &Sgd) -> Result<bool> {
+    let (parameter, grad) = (parameter.contiguous()?, grad.contiguous()?);
+    Ok(with_elements(&parameter, |p: &[T]| with_elements(&grad, |g| Ok(sgd_pass(op, p, g))))?)
+}
+
+fn adam_on_cpu<T: Real>(
+    parameter: &Tensor,
+    moments: &Tensor,
+    grad: &Tensor,
+    moments_step: MomentsStep,
+    step: AdamStep,
+) -> Result<bool> {
+    let (parameter, grad) = (parameter.contiguous()?, grad.contiguous()?);
+    let (moments_step, step) = (Moments::new(&moments_step), Adam::new(&step));
+    Ok(with_elements(&parameter, |p: &[T]| {
+        with_elements(moments, |both| {
+            with_elements(&grad, |g| Ok(adam_pass(&moments_step, &step, p, both, g)))
+        })
+    })?)
+}
+
+fn all_finite(tensor: &Tensor) -> Result<bool> {
+    // x · 0 is 0 for every finite x and no number for any other.
+    let zero: f64 = (tensor * 0.0)?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?;
+    Ok(zero == 0.0)
+}
+
+/// Collects numbers and tells whether all were finite; in lanes, so that it vectorises.
+struct Zeros<T>([T; LANES]);
+
+const LANES: usize = 16;
+
+impl<T: Real> Zeros<T> {
+    fn new() -> Self {
+        Self([T::zero(); LANES])
+    }
+
+    /// x · 0 is 0 for every finite x and no number for any other.
+    #[inline(always)]
+    fn add(&mut self, lane: usize, value: T) {
+        self.0[lane] = self.0[lane] + value * T::zero();
+    }
+
+    fn are_zero(self) -> bool {
+        self.0.into_iter().all(|sum| sum == T::zero())
+    }
+}
+
+fn sgd_pass<T: Real>(op: &Sgd, parameter: &[T], grad: &[T]) -> bool {
+    let (arch, (keep, step)) = (Arch::new(), op.numbers::<T>());
+    parameter.par_chunks(PIECE).zip(grad.par_chunks(PIECE)).all(|(parameter, grad)| {
+        arch.dispatch(|| {
+            let mut zeros = Zeros::new();
+            for (p, g) in parameter.chunks(LANES).zip(grad.chunks(LANES)) {
+                for (lane, (&p, &g)) in p.iter().zip(g).enumerate() {
+                    zeros.add(lane, p * keep + g * step);
+                }
+            }
+            zeros.are_zero()
+        })
+    })
+}
+
+fn adam_pass<T: Real>(moments: &Moments<T>, step: &Adam<T>, parameter: &[T], both: &[T], grad: &[T]) -> bool {
+    let arch = Arch::new();
+    let (first, second) = both.split_at(grad.len());
+    let both = first.par_chunks(PIECE).zip(second.par_chunks(PIECE));
+    let gradient = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE));
+    both.zip(gradient).all(|((m, v), (grad, parameter))| {
+        arch.dispatch(|| {
+            let mut zeros = Zeros::new();
+            let both = m.chunks(LANES).zip(v.chunks(LANES));
+            for ((m, v), (g, p)) in both.zip(grad.chunks(LANES).zip(parameter.chunks(LANES))) {
+                for (lane, ((&m, &v), (&g, &p))) in m.iter().zip(v).zip(g.iter().zip(p)).enumerate() {
+                    let (m, v) = moments.after(m, v, g, p);
+                    zeros.add(lane, step.after(p, m, v));
+                    zeros.add(lane, v); // an infinite v alone hides in a step of zero
+                }
+            }
+            zeros.are_zero()
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// Longer than a piece, of ones; `value` at `at`.
+    fn ones(value: f32, at: usize) -> Tensor {
+        let mut values = vec![1f32; PIECE + LANES + 3];
+        values[at] = value;
+        Tensor::new(values, &Device::Cpu).unwrap()
+    }
+
+    const MOMENTS: MomentsStep = MomentsStep { scale: 1.0, beta1: 0.9, beta2: 0.999, decay: 0.0 };
+    const STEP: AdamStep = AdamStep { rate: 0.1, root_scale: 1.0, epsilon: 1e-8, keep: 1.0 };
+
+    /// Whether Adam's step is finite with this in one place of parameter, first moment, second moment, gradient.
+    fn adam_with(numbers: [f32; 4], at: usize) -> bool {
+        let [p, m, v, g] = numbers.map(|number| ones(number, at));
+        adam(&p, &Tensor::stack(&[m, v], 0).unwrap(), &g, MOMENTS, STEP).unwrap()
+    }
+
+    #[test]
+    fn one_number_that_is_not_finite_is_seen_wherever_it_is() {
+        for at in [0, LANES + 1, PIECE - 1, PIECE, PIECE + LANES + 2] {
+            assert!(adam_with([1.0; 4], at) && sgd(&ones(1.0, at), &ones(1.0, at), 0.1, 1.0, 0.0).unwrap());
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for place in 0..4 {
+                    let mut numbers = [1.0; 4];
+                    numbers[place] = bad;
+                    assert!(!adam_with(numbers, at), "{numbers:?} at {at}");
+                }
+                assert!(!sgd(&ones(bad, at), &ones(1.0, at), 0.1, 1.0, 0.0).unwrap());
+                assert!(!sgd(&ones(1.0, at), &ones(bad, at), 0.1, 1.0, 0.0).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn what_overflows_only_in_the_update_is_seen() {
+        assert!(!sgd(&ones(3e38, 5), &ones(-3e38, 5), 1.0, 1.0, 0.0).unwrap()); // 3e38 + 3e38
+        assert!(sgd(&ones(3e38, 5), &ones(3e38, 5), 1.0, 1.0, 0.0).unwrap()); // 3e38 - 3e38
+        assert!(!adam_with([1.0, 1.0, 1.0, 1e21], 5)); // 1e42 is no single precision, its share of 1e-3 would be
+        assert!(!adam_with([1.0, 3e37, 0.0, 0.0], 5)); // over epsilon
+        assert!(adam_with([3e38, 1.0, 3e38, 1e-3], 5));
+    }
+}
