@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 /// For each key that is not the same in all runs: its value in each, `None` where it is not set.
 pub type Differences = BTreeMap<String, Vec<Option<Value>>>;
 
-/// What differs between these runs: their recipes' keys, the text behind the corpus's name, the program's version.
+/// What differs between these runs: their recipes' keys, the text behind the corpus's name, the numbers computed with,
+/// the program's version.
 pub fn between(runs: &[Run]) -> Differences {
     let settings: Vec<_> = runs.iter().map(settings).collect();
     let keys = settings.iter().flat_map(|settings| settings.keys().cloned());
@@ -23,6 +24,7 @@ pub fn settings(run: &Run) -> BTreeMap<String, Value> {
     walk("", &start.recipe, &mut settings);
     settings
         .insert("corpus (SHA-256)".into(), start.corpus_sha256.chars().take(8).collect::<String>().into());
+    settings.insert("precision".into(), start.precision.clone().into());
     settings.insert("version".into(), start.version.clone().into());
     settings
 }
@@ -57,9 +59,11 @@ mod tests {
     fn only_the_keys_that_differ_are_told_with_each_runs_value() {
         let (first, mut second) = (start(1), start(2));
         second["recipe"]["train"]["schedule"] = json!({"kind": "cosine"});
+        second["precision"] = "bf16".into();
         let runs = [read("a", &[first]), read("b", &[second])];
         let found: Vec<_> = between(&runs).into_iter().collect();
         let wanted = [
+            ("precision".to_string(), vec![Some(json!("f32")), Some(json!("bf16"))]), // the first run does not say
             ("train.schedule.kind".to_string(), vec![None, Some(json!("cosine"))]),
             ("train.seed".to_string(), vec![Some(json!(1)), Some(json!(2))]),
         ];

@@ -4,6 +4,7 @@ use super::events::Events;
 use crate::checkpoint;
 use crate::config::Unit;
 use crate::error::Result;
+use crate::ops::precision::Precision;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -32,12 +33,19 @@ pub struct Start {
     pub corpus: String,
     /// Of the corpus's text.
     pub corpus_sha256: String,
+    /// The numbers computed with; runs of earlier versions did not say, most had single precision.
+    #[serde(default = "single")]
+    pub precision: String,
     /// How many numbers training finds.
     pub parameters: u64,
     /// The run as it was asked for.
     pub recipe: Value,
     /// Of the program.
     pub version: String,
+}
+
+fn single() -> String {
+    Precision::F32.as_str().into()
 }
 
 /// An `epoch` event; a number that was not finite is missing.

@@ -28,6 +28,7 @@ impl Trainer<'_> {
             "train_tokens": session.train.tokens.len(),
             "steps_per_epoch": self.windows(),
             "recipe": session.recipe,
+            "precision": session.precision.as_str(),
             "version": env!("CARGO_PKG_VERSION"),
         }))?;
         self.line.print(&Row::head(self.unit()));
