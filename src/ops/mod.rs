@@ -2,6 +2,8 @@
 
 pub mod char_cnn;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod filters;
 mod hidden_mask;
 pub mod highway;
