@@ -7,7 +7,8 @@ use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage
 
 /// Launches kernel `$name` of `kernels/$module.cu` on the device's stream. Arguments are references: to numbers of the
 /// kernel's own types, to slices and views of device memory. The caller answers for their types, their order, and
-/// that the kernel stays inside of them.
+/// that the kernel stays inside of them. A kernel may write to memory that it is given by a shared reference: there is
+/// no Rust reference into a GPU's memory, and the one stream orders who reads and writes it.
 macro_rules! launch {
     ($device:expr, $module:literal, $name:expr, $config:expr, $($argument:expr),* $(,)?) => {{
         let function = $crate::ops::cuda::modules::function($device, $module, $name)?;

@@ -9,8 +9,14 @@
 #![expect(unsafe_code, reason = "kernels are launched, and libraries called, with pointers into a device's memory")]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+pub mod control;
 pub mod device;
+pub(super) mod embedding;
+pub(super) mod gemm;
 pub(super) mod launch;
+pub(super) mod linear;
+pub(super) mod loss;
+pub(super) mod masks;
 pub(super) mod modules;
 
 pub use modules::PTXAS_REPORT;
