@@ -3,6 +3,7 @@
 pub mod char_cnn;
 pub mod cpu;
 mod filters;
+pub mod geometry;
 mod hidden_mask;
 pub mod highway;
 pub mod linear;
