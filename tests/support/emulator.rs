@@ -31,7 +31,7 @@ impl Emulator {
         let program = directory.path().join("kernels");
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
         let mut command = Command::new(&compiler);
-        command.args(["-std=c++17", "-O1", "-Wall", "-Werror", "-ffp-contract=off", "-pthread", "-x", "c++"]);
+        command.args(["-std=c++17", "-O1", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-ffp-contract=off", "-pthread", "-x", "c++"]);
         command.arg(kernels.join("emulation/main.cpp")).args(sources(&root.join("tests/cuda")));
         command.args(sources(&kernels)).arg("-o").arg(&program);
         match command.output() {

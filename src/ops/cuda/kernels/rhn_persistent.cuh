@@ -58,7 +58,7 @@ __device__ __forceinline__ uint4 load_weights(const float *recurrent, const Wind
                                               int sublayer, int span, int section) {
     const float *matrix = recurrent + size_t(sublayer) * w.hidden * 2 * w.hidden;
     float x[8];
-    UNROLL
+#pragma unroll
     for (int i = 0; i < 8; i++)
         x[i] = weight_at(matrix, w.hidden, backward, section, span * SPAN + p.quad * 8 + i, p.first_unit + p.row);
     return make_uint4(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]), pack_bf16(x[6], x[7]));
@@ -72,12 +72,12 @@ template <int HELD> struct Weights {
     __device__ __forceinline__ void load(const float *recurrent, const Window &w, const Place &p, bool backward,
                                          uint4 *shared) {
         rest = shared;
-        UNROLL
+#pragma unroll
         for (int i = 0; i < WARP_SPANS; i++) {
             int span = p.first_span + i;
-            UNROLL
+#pragma unroll
             for (int section = 0; section < 2; section++) {
-                UNROLL
+#pragma unroll
                 for (int l = 0; l < HELD; l++) {
                     held[l][i][section] = make_uint4(0, 0, 0, 0);
                     if (l < w.depth && span < p.spans)
@@ -117,7 +117,7 @@ __device__ __forceinline__ void multiply_span(float (&sums)[4], const Inputs &x,
 // Shows a warp's partial sums of a tile and result to the block: `lanes` rows of `width` values a warp.
 __device__ __forceinline__ void show_sums(float *shared, const Place &p, int lanes, int width, int tile, int result,
                                           const float (&sums)[4]) {
-    UNROLL
+#pragma unroll
     for (int half = 0; half < 2; half++) {
         int lane = tile * TILE + half * 8 + p.row;
         if (lane >= lanes) continue;
@@ -130,7 +130,7 @@ __device__ __forceinline__ void show_sums(float *shared, const Place &p, int lan
 __device__ __forceinline__ float add_warps(const float *shared, int size, int place) {
     int warps = blockDim.x / 32;
     float sum = 0.0f;
-    UNROLL_BY_4
+#pragma unroll 4
     for (int warp = 0; warp < warps; warp++) sum += shared[warp * size + place];
     return sum;
 }

@@ -48,12 +48,12 @@ __device__ __forceinline__ void multiply(const Window &w, const Backward &b, con
     const __nv_bfloat16 *operands = b.gate_operands + w.row(index, 0) * 2 * w.stride;
     int sublayer = index % w.depth;
     float sums[TILES][4] = {};
-    UNROLL
+#pragma unroll
     for (int section = 0; section < 2; section++) {
         Inputs x[WARP_SPANS][TILES]; // a section at a time: half the registers
-        UNROLL
+#pragma unroll
         for (int i = 0; i < WARP_SPANS; i++)
-            UNROLL
+#pragma unroll
             for (int tile = 0; tile < TILES; tile++) {
                 int lane = first + tile * TILE + p.row, span = p.first_span + i;
                 const __nv_bfloat16 *part = operands + section * w.stride;
@@ -61,18 +61,18 @@ __device__ __forceinline__ void multiply(const Window &w, const Backward &b, con
                 x[i][tile].lower = load_inputs(part, 2 * w.stride, w, p, lane + 8, span);
             }
         auto add = [&](int i, const uint4 &weights) {
-            UNROLL
+#pragma unroll
             for (int tile = 0; tile < TILES; tile++) multiply_span(sums[tile], x[i][tile], weights);
         };
-        UNROLL
+#pragma unroll
         for (int i = 0; i < WARP_SPANS; i++) {
-            UNROLL
+#pragma unroll
             for (int l = 0; l < HELD; l++)
                 if (l == sublayer) add(i, weights.held[l][i][section]);
             if (sublayer >= HELD) add(i, weights.shared_at(p, sublayer, p.first_span + i, section));
         }
     }
-    UNROLL
+#pragma unroll
     for (int tile = 0; tile < TILES; tile++) show_sums(s.sums, p, lanes, UNITS, tile, 0, sums[tile]);
 }
 

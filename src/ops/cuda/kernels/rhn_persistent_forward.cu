@@ -40,9 +40,9 @@ __device__ __forceinline__ void multiply(const Window &w, const Forward &f, cons
     const __nv_bfloat16 *operands = f.operands + w.row(index, 0) * w.stride;
     int sublayer = index % w.depth;
     Inputs x[WARP_SPANS][TILES];
-    UNROLL
+#pragma unroll
     for (int i = 0; i < WARP_SPANS; i++)
-        UNROLL
+#pragma unroll
         for (int tile = 0; tile < TILES; tile++) {
             int lane = first + tile * TILE + p.row, span = p.first_span + i;
             x[i][tile].upper = load_inputs(operands, w.stride, w, p, lane, span);
@@ -50,21 +50,21 @@ __device__ __forceinline__ void multiply(const Window &w, const Forward &f, cons
         }
     float sums[TILES][2][4] = {};
     auto add = [&](int i, int section, const uint4 &weights) {
-        UNROLL
+#pragma unroll
         for (int tile = 0; tile < TILES; tile++) multiply_span(sums[tile][section], x[i][tile], weights);
     };
-    UNROLL
+#pragma unroll
     for (int i = 0; i < WARP_SPANS; i++)
-        UNROLL
+#pragma unroll
         for (int section = 0; section < 2; section++) {
-            UNROLL
+#pragma unroll
             for (int l = 0; l < HELD; l++)
                 if (l == sublayer) add(i, section, weights.held[l][i][section]);
             if (sublayer >= HELD) add(i, section, weights.shared_at(p, sublayer, p.first_span + i, section));
         }
-    UNROLL
+#pragma unroll
     for (int tile = 0; tile < TILES; tile++)
-        UNROLL
+#pragma unroll
         for (int section = 0; section < 2; section++)
             show_sums(s.sums, p, lanes, 2 * UNITS, tile, section, sums[tile][section]);
 }

@@ -11,14 +11,6 @@
 #pragma once
 #include "common.cuh"
 
-#ifdef __CUDACC__
-#define UNROLL _Pragma("unroll")
-#define UNROLL_BY_4 _Pragma("unroll 4")
-#else
-#define UNROLL
-#define UNROLL_BY_4
-#endif
-
 struct Window {
     int time, batch, depth, hidden, stride;
 

@@ -21,15 +21,21 @@ template <class T> __device__ __forceinline__ T block_sum(T value, T *scratch) {
     return value;
 }
 
-// The largest value of a block of whole warps, in every thread; NaN if there is one.
-__device__ __forceinline__ float nan_max(float a, float b) { return a != a || a > b ? a : b; }
-__device__ __forceinline__ float block_max(float value, float *scratch) {
-    unsigned warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+// The larger of two values; NaN if one is.
+template <class T> __device__ __forceinline__ T nan_max(T a, T b) { return a != a || a > b ? a : b; }
+
+template <class T> __device__ __forceinline__ T warp_max(T value) {
     for (unsigned bits = 16; bits > 0; bits /= 2) value = nan_max(value, __shfl_xor_sync(FULL_WARP, value, bits));
+    return value;
+}
+
+// The largest value of a block of whole warps, in every thread; NaN if there is one. `scratch` as above.
+template <class T> __device__ __forceinline__ T block_max(T value, T *scratch) {
+    unsigned warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    value = warp_max(value);
     if (lane == 0) scratch[warp] = value;
     __syncthreads();
-    value = lane < warps ? scratch[lane] : -INFINITY;
-    for (unsigned bits = 16; bits > 0; bits /= 2) value = nan_max(value, __shfl_xor_sync(FULL_WARP, value, bits));
+    value = warp_max(lane < warps ? scratch[lane] : T(-INFINITY));
     __syncthreads();
     return value;
 }

@@ -4,7 +4,7 @@
 // A kernel's file includes "common.cuh", which takes this header where nvcc does not compile. It ends with one
 // `EMULATED(kernel)` for each kernel (nothing under nvcc). `tests/support/emulator.rs` compiles all kernels with
 //
-//     c++ -std=c++17 -O1 -pthread -x c++ main.cpp ../*.cu
+//     c++ -std=c++17 -O1 -Wno-unknown-pragmas -pthread -x c++ main.cpp ../*.cu
 //
 // and runs launches over buffers; see main.cpp for what it reads. What a kernel must keep to:
 //
