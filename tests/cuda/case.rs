@@ -84,7 +84,8 @@ impl Case {
         for ((name, found), exact) in PARTS.iter().zip(parts).zip(self.exact()) {
             let distance = distance(found, &exact);
             let Self { time, batch, depth, hidden, .. } = self;
-            let place = format!("{name}, T {time} B {batch} L {depth} H {hidden}, mask {}", self.mask.is_some());
+            let place =
+                format!("{name}, T {time} B {batch} L {depth} H {hidden}, mask {}", self.mask.is_some());
             assert!(distance <= tolerance, "{place}: {distance:e}");
         }
     }

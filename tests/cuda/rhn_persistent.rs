@@ -55,7 +55,8 @@ fn check(sizes: [usize; 4], masked: bool) {
 #[test]
 fn a_window_in_one_launch_is_near_the_oracle() {
     // T, B, L, H: sublayers in registers alone and in shared memory too; tiles of lanes, and passes of tiles.
-    for sizes in [[1, 1, 1, 7], [35, 3, 1, 7], [2, 20, 10, 7], [3, 33, 2, 7], [2, 3, 4, 40], [1, 3, 10, 130]] {
+    for sizes in [[1, 1, 1, 7], [35, 3, 1, 7], [2, 20, 10, 7], [3, 33, 2, 7], [2, 3, 4, 40], [1, 3, 10, 130]]
+    {
         check(sizes, true);
     }
     check([2, 3, 2, 7], false);

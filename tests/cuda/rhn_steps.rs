@@ -19,11 +19,7 @@ fn script<'a>(case: &'a Case, operands: Operands) -> Window<'a> {
     window.script.buffer::<f32>("carried", case.batch * case.hidden);
     let (mask, gate_operands) = (window.mask(), window.gate_operands());
     window.launch(&format!("rhn_pack_{name}"), Geometry::flat(2, 64), &[&"&recurrent", &"&packed"]);
-    window.launch(
-        &format!("rhn_first_state_{name}"),
-        cells,
-        &[&"&state", &mask, &"&states", &"&operands"],
-    );
+    window.launch(&format!("rhn_first_state_{name}"), cells, &[&"&state", &mask, &"&states", &"&operands"]);
     let row = |index: usize| (index % depth * case.time + index / depth) * case.batch;
     let weights = |index: usize| index % depth * stride * 2 * stride;
     for index in 0..steps {

@@ -125,7 +125,11 @@ impl<'a> Window<'a> {
         let sums = Geometry { grid: [2 * stride / 32, depth, 1], block: [32, 8, 1], ..Geometry::default() };
         self.script.launch("rhn_bias_grad", sums, &[&rows, &hidden, &stride, &"&gates", &"&bias_grad"]);
         let copy = Geometry::flat(3, 64);
-        self.script.launch("rhn_projected_grad", copy, &[&rows, &hidden, &stride, &"&gates", &"&projected_grad"]);
+        self.script.launch(
+            "rhn_projected_grad",
+            copy,
+            &[&rows, &hidden, &stride, &"&gates", &"&projected_grad"],
+        );
     }
 
     /// In every order of threads, or in the first and backwards.

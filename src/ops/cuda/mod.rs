@@ -6,7 +6,10 @@
 //!
 //! All work is on one stream of one thread: candle's device is opened by [`device::open`] with a stream of its own, so
 //! that a window can be captured in a graph.
-#![expect(unsafe_code, reason = "kernels are launched, and libraries called, with pointers into a device's memory")]
+#![expect(
+    unsafe_code,
+    reason = "kernels are launched, and libraries called, with pointers into a device's memory"
+)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 pub mod control;
@@ -18,5 +21,12 @@ pub(super) mod linear;
 pub(super) mod loss;
 pub(super) mod masks;
 pub(super) mod modules;
+pub mod rhn;
+mod rhn_grads;
+mod rhn_persistent;
+mod rhn_product;
+mod rhn_steps;
+mod rhn_window;
+mod sequence;
 
 pub use modules::PTXAS_REPORT;
