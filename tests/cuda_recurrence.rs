@@ -4,6 +4,8 @@
 mod case;
 #[path = "support/emulator.rs"]
 mod emulator;
+#[path = "cuda/lstm_steps.rs"]
+mod lstm_steps;
 #[path = "cuda/rhn_persistent.rs"]
 mod rhn_persistent;
 #[path = "cuda/rhn_steps.rs"]

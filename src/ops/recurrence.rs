@@ -290,7 +290,7 @@ impl CustomOp3 for Rhn {
     ) -> CandleResult<(CudaStorage, Shape)> {
         let (time, batch, _) = projected_layout.shape().dims3()?;
         let (depth, hidden, _) = recurrent_layout.shape().dims3()?;
-        let sizes = cuda::Sizes { time, batch, depth, hidden };
+        let sizes = cuda::Sizes { time, batch, depth, hidden, gates: 2 };
         let parts = [(projected, projected_layout), (recurrent, recurrent_layout), (bias, bias_layout)];
         let (outputs, tape) = cuda::forward(parts, &self.state, self.mask.as_ref(), sizes, self.precision)?;
         self.keep(self.records.then(|| Box::new(tape) as Box<dyn Any + Send>));

@@ -11,13 +11,10 @@ fn script<'a>(case: &'a Case, operands: Operands) -> Window<'a> {
     let (depth, steps) = (case.depth, case.time * case.depth);
     let cells = Geometry::flat((case.batch * case.hidden).div_ceil(64), 64);
     let packed = case.depth * stride * 2 * stride;
-    match operands {
-        Operands::F32 => window.script.load("packed", &vec![0f32; packed]),
-        Operands::Bf16 => window.script.load("packed", &vec![0u16; packed]),
-    }
+    operands.zeros(&mut window.script, "packed", packed);
     window.script.buffer::<f32>("sums", case.batch * 2 * stride);
     window.script.buffer::<f32>("carried", case.batch * case.hidden);
-    let (mask, gate_operands) = (window.mask(), window.gate_operands());
+    let (mask, gate_operands) = (window.mask(), operands.of_gates());
     window.launch(&format!("rhn_pack_{name}"), Geometry::flat(2, 64), &[&"&recurrent", &"&packed"]);
     window.launch(&format!("rhn_first_state_{name}"), cells, &[&"&state", &mask, &"&states", &"&operands"]);
     let row = |index: usize| (index % depth * case.time + index / depth) * case.batch;

@@ -28,7 +28,16 @@ impl Operands {
         }
     }
 
-    fn zeros(self, script: &mut Script, name: &str, count: usize) {
+    /// Where the gradients of the gates' pre-activations are, for products.
+    pub fn of_gates(self) -> &'static str {
+        match self {
+            Self::F32 => "&gates",
+            Self::Bf16 => "&gate_operands",
+        }
+    }
+
+    /// A buffer of operands, all zero.
+    pub fn zeros(self, script: &mut Script, name: &str, count: usize) {
         match self {
             Self::F32 => script.load(name, &vec![0f32; count]),
             Self::Bf16 => script.load(name, &vec![0u16; count]),
@@ -77,10 +86,6 @@ impl<'a> Window<'a> {
         if self.case.mask.is_some() { "&mask" } else { "0" }
     }
 
-    pub fn gate_operands(&self) -> &'static str {
-        if self.operands == Operands::Bf16 { "&gate_operands" } else { "&gates" }
-    }
-
     /// A launch whose first arguments are the window's sizes.
     pub fn launch(&mut self, kernel: &str, geometry: Geometry, arguments: &[&dyn Display]) {
         let Case { time, batch, depth, hidden, .. } = self.case;
@@ -88,17 +93,9 @@ impl<'a> Window<'a> {
         self.script.launch(kernel, geometry, &[&sizes, arguments].concat());
     }
 
-    /// `(m, inner)` by `(inner, n)`; an operand is its buffer, its first element, and its two distances.
-    pub fn product(&mut self, [m, n, inner]: [usize; 3], a: Matrix, b: Matrix, c: Matrix) {
-        let kernel = format!("probe_product_{}", self.operands.name());
-        let at = |matrix: &Matrix, size: usize| format!("{}+{}", matrix.buffer, matrix.first * size);
-        let size = self.operands.size();
-        let (a_at, b_at, c_at) = (at(&a, size), at(&b, size), at(&c, 4));
-        self.script.launch(
-            &kernel,
-            Geometry::flat(4, 32),
-            &[&m, &n, &inner, &a_at, &a.row, &a.column, &b_at, &b.row, &b.column, &c_at, &c.row],
-        );
+    /// [`product`] of this window's operands.
+    pub fn product(&mut self, extent: [usize; 3], a: Matrix, b: Matrix, c: Matrix) {
+        product(&mut self.script, self.operands, extent, a, b, c);
     }
 
     /// The gradients of the weights, one product for each sublayer and gate; of the biases and the projection.
@@ -113,7 +110,7 @@ impl<'a> Window<'a> {
             self.product(
                 [hidden, hidden, rows],
                 Matrix { buffer: "&operands", first: sublayer * rows * stride, row: 1, column: stride },
-                Matrix { buffer: self.gate_operands(), first, row: 2 * stride, column: 1 },
+                Matrix { buffer: self.operands.of_gates(), first, row: 2 * stride, column: 1 },
                 Matrix {
                     buffer: "&recurrent_grad",
                     first: (sublayer * 2 * hidden + section) * hidden,
@@ -123,23 +120,27 @@ impl<'a> Window<'a> {
             );
         }
         let sums = Geometry { grid: [2 * stride / 32, depth, 1], block: [32, 8, 1], ..Geometry::default() };
-        self.script.launch("rhn_bias_grad", sums, &[&rows, &hidden, &stride, &"&gates", &"&bias_grad"]);
+        self.script.launch(
+            "window_bias_grad",
+            sums,
+            &[&rows, &hidden, &stride, &2, &"&gates", &"&bias_grad"],
+        );
         let copy = Geometry::flat(3, 64);
         self.script.launch(
-            "rhn_projected_grad",
+            "window_projected_grad",
             copy,
-            &[&rows, &hidden, &stride, &"&gates", &"&projected_grad"],
+            &[&rows, &hidden, &stride, &2, &"&gates", &"&projected_grad"],
         );
     }
 
-    /// In every order of threads, or in the first and backwards.
+    /// In every order of threads, which must not matter, or in one.
     pub fn found(&self, emulator: &Emulator, every_order: bool) -> Found {
         const NAMES: [&str; 4] = ["outputs", "projected_grad", "recurrent_grad", "bias_grad"];
-        if every_order {
-            return found(&self.script.run(emulator, &NAMES));
-        }
-        let in_order = |order| found(&self.script.run_in_order(emulator, &NAMES, order).unwrap());
-        in_order(0)
+        found(&if every_order {
+            self.script.run(emulator, &NAMES)
+        } else {
+            self.script.run_in_order(emulator, &NAMES, 1).unwrap()
+        })
     }
 }
 
@@ -150,6 +151,25 @@ fn found(results: &Results) -> Found {
         recurrent: results.get("recurrent_grad"),
         bias: results.get("bias_grad"),
     }
+}
+
+/// `(m, inner)` by `(inner, n)`, as a library would.
+pub fn product(
+    script: &mut Script,
+    operands: Operands,
+    [m, n, inner]: [usize; 3],
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+) {
+    let kernel = format!("probe_product_{}", operands.name());
+    let at = |matrix: &Matrix, size: usize| format!("{}+{}", matrix.buffer, matrix.first * size);
+    let (a_at, b_at, c_at) = (at(&a, operands.size()), at(&b, operands.size()), at(&c, 4));
+    script.launch(
+        &kernel,
+        Geometry::flat(4, 32),
+        &[&m, &n, &inner, &a_at, &a.row, &a.column, &b_at, &b.row, &b.column, &c_at, &c.row],
+    );
 }
 
 /// Where element (i, j) of a matrix is: `first + i · row + j · column`.

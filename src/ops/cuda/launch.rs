@@ -75,6 +75,17 @@ pub(in crate::ops) fn with_elements<T: CudaDType, R>(
     }
 }
 
+/// [`with_elements`] of a tensor that may not be there.
+pub(in crate::ops) fn with_optional<T: CudaDType, R>(
+    tensor: Option<&Tensor>,
+    work: impl FnOnce(Option<&CudaView<'_, T>>) -> Result<R>,
+) -> Result<R> {
+    match tensor {
+        Some(tensor) => with_elements(tensor, |view| work(Some(view))),
+        None => work(None),
+    }
+}
+
 /// A tensor of its own, without a history.
 pub(in crate::ops) fn tensor<T: CudaDType>(
     slice: CudaSlice<T>,

@@ -1,13 +1,12 @@
 //! The RHN recurrence on a GPU, forward and backward: which way it is computed, and the tape between both.
 
-use super::launch::{elements, room, with_elements};
+use super::launch::{elements, room, with_elements, with_optional};
 use super::rhn_persistent::{self, Persistent};
 use super::rhn_steps::{self, Inputs, Steps};
-pub(in crate::ops) use super::rhn_window::Sizes;
-use super::rhn_window::{Key, Lease};
-use super::{rhn_grads, rhn_window};
+pub(in crate::ops) use super::window::Sizes;
+use super::window::{Key, Lease};
+use super::{window, window_grads};
 use crate::ops::precision::Precision;
-use candle_core::cuda_backend::cudarc::driver::CudaView;
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Tensor};
 use std::cell::Cell;
 
@@ -116,20 +115,9 @@ pub(in crate::ops) fn backward(
             with_optional(mask, |mask| rhn_persistent::backward(device, lease, recurrent, mask, grads))
         }),
     })?;
-    let (key, tape): (Key, &rhn_window::Tape) = match &mut tape {
+    let (key, tape): (Key, &window::Tape) = match &mut tape {
         Tape::Steps(lease) => (*lease.key(), &lease.room().tape),
         Tape::Persistent(lease) => (*lease.key(), &lease.room().tape),
     };
-    rhn_grads::grads(device, &key, tape)
-}
-
-/// [`with_elements`] of a tensor that may not be there.
-fn with_optional<R>(
-    tensor: Option<&Tensor>,
-    work: impl FnOnce(Option<&CudaView<'_, f32>>) -> Result<R>,
-) -> Result<R> {
-    match tensor {
-        Some(tensor) => with_elements(tensor, |view| work(Some(view))),
-        None => work(None),
-    }
+    window_grads::grads(device, &key, tape)
 }

@@ -2,7 +2,7 @@
 
 use super::modules;
 use super::rhn_steps::Inputs;
-use super::rhn_window::{Key, Lease, Room, Sizes, Tape};
+use super::window::{Key, Lease, Room, Sizes, Tape};
 use crate::ops::geometry::{Card, Direction, Persistent as Plan, Shape};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{

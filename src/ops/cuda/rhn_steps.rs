@@ -1,9 +1,9 @@
 //! The RHN recurrence on any GPU: a product by cuBLAS and a kernel a sublayer step, all of a window in a graph.
 
 use super::launch::{cover, launch};
-use super::rhn_product::{Extent, Matrix, product};
-use super::rhn_window::{Address, Key, Lease, Room, Sizes, Tape, address, operand_size};
+use super::padded_product::{Extent, Matrix, product};
 use super::sequence::Sequence;
+use super::window::{Address, Key, Lease, Room, Sizes, Tape, address, operand_size};
 use crate::ops::precision::Precision;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView};
 use candle_core::{CudaDevice, Result};

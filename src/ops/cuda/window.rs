@@ -1,4 +1,5 @@
-//! The memory of an RHN's window on a GPU: what `kernels/rhn_window.cuh` lays out, lent to one window after another.
+//! The memory of a recurrence's window on a GPU, lent to one window after another: what `kernels/rhn_window.cuh` and
+//! `kernels/lstm_steps.cu` lay out.
 
 use crate::ops::geometry::stride;
 use crate::ops::precision::Precision;
@@ -25,6 +26,8 @@ pub(in crate::ops) struct Sizes {
     pub(in crate::ops) batch: usize,
     pub(in crate::ops) depth: usize,
     pub(in crate::ops) hidden: usize,
+    /// 2 of an RHN, 4 of an LSTM, whose depth is 1.
+    pub(in crate::ops) gates: usize,
 }
 
 impl Sizes {
@@ -53,17 +56,22 @@ impl Sizes {
         stride(self.hidden)
     }
 
+    /// A row of all gates, each with its padding.
+    pub(super) fn gate_stride(&self) -> usize {
+        self.gates * self.stride()
+    }
+
     /// As the kernels take them: time, batch, depth, hidden, stride.
     ///
     /// # Errors
     /// If what they count in 32 bits does not fit, or lanes and units are more than a grid has threads.
     pub(super) fn arguments(&self) -> Result<[i32; 5]> {
-        let counted = [self.rows(), self.depth * 2 * self.stride(), self.batch * 2 * self.stride()];
+        let counted = [self.rows(), self.depth * self.gate_stride(), self.batch * self.gate_stride()];
         if counted.iter().any(|count| i32::try_from(*count).is_err()) || self.batch * self.hidden > MOST_CELLS
         {
             candle_core::bail!("a window of {self:?} is too large for the recurrence's kernels");
         }
-        let Self { time, batch, depth, hidden } = *self;
+        let Self { time, batch, depth, hidden, .. } = *self;
         Ok([time, batch, depth, hidden, self.stride()].map(|size| size as i32))
     }
 }
@@ -78,8 +86,9 @@ pub(super) struct Key {
     pub(super) persistent: bool,
 }
 
-/// What the forward pass leaves for the backward pass; `rhn_window.cuh` says what is in it.
+/// What the forward pass leaves for the backward pass; the kernels' files say what is in it.
 pub(super) struct Tape {
+    /// An RHN's states, an LSTM's cells.
     pub(super) states: CudaSlice<f32>,
     pub(super) gates: CudaSlice<f32>,
     /// f32 or bf16, as the precision has it.
@@ -90,12 +99,12 @@ pub(super) struct Tape {
 
 impl Tape {
     pub(super) fn new(device: &CudaDevice, key: &Key) -> Result<Self> {
-        let (count, size) = (key.sizes.rows() * key.sizes.stride(), operand_size(key.precision));
-        let gate_operands =
-            key.precision.rounds().then(|| device.alloc_zeros(2 * count * size)).transpose()?;
+        let (rows, size) = (key.sizes.rows(), operand_size(key.precision));
+        let (count, gates) = (rows * key.sizes.stride(), rows * key.sizes.gate_stride());
+        let gate_operands = key.precision.rounds().then(|| device.alloc_zeros(gates * size)).transpose()?;
         Ok(Self {
             states: device.alloc_zeros(count)?,
-            gates: device.alloc_zeros(2 * count)?,
+            gates: device.alloc_zeros(gates)?,
             operands: device.alloc_zeros(count * size)?, // zeros: the padding is multiplied
             gate_operands,
         })
@@ -167,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_sublayers_rows_lie_together_in_the_order_of_time() {
-        let sizes = Sizes { time: 3, batch: 4, depth: 2, hidden: 5 };
+        let sizes = Sizes { time: 3, batch: 4, depth: 2, hidden: 5, gates: 2 };
         let rows: Vec<_> = (0..sizes.steps()).map(|index| sizes.row(index)).collect();
         assert_eq!(rows, [0, 12, 4, 16, 8, 20]);
         assert_eq!(sizes.rows(), 24);
@@ -175,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_window_whose_places_do_not_fit_the_kernels_is_refused() {
-        let window = |time| Sizes { time, batch: 128, depth: 10, hidden: 1500 };
+        let window = |time| Sizes { time, batch: 128, depth: 10, hidden: 1500, gates: 2 };
         assert_eq!(window(50).arguments().unwrap(), [50, 128, 10, 1500, 1504]);
         assert!(window(1 << 22).arguments().is_err());
     }

@@ -1,6 +1,6 @@
 //! Products of matrices whose rows are padded, by cuBLAS, between addresses in a device's memory.
 
-use super::rhn_window::Address;
+use super::window::Address;
 use crate::ops::precision::Precision;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
