@@ -6,39 +6,39 @@ use rhn::ops::reference;
 use rhn::rng::Rng;
 
 /// Sizes and numbers of an RHN's window, row-major as [`rhn::ops::recurrence::rhn`] tells.
-pub struct Case {
-    pub time: usize,
-    pub batch: usize,
-    pub depth: usize,
-    pub hidden: usize,
-    pub projected: Vec<f32>,
-    pub recurrent: Vec<f32>,
-    pub bias: Vec<f32>,
-    pub state: Vec<f32>,
-    pub mask: Option<Vec<f32>>,
+pub(crate) struct Case {
+    pub(crate) time: usize,
+    pub(crate) batch: usize,
+    pub(crate) depth: usize,
+    pub(crate) hidden: usize,
+    pub(crate) projected: Vec<f32>,
+    pub(crate) recurrent: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+    pub(crate) state: Vec<f32>,
+    pub(crate) mask: Option<Vec<f32>>,
     /// The gradient of the outputs.
-    pub grads: Vec<f32>,
+    pub(crate) grads: Vec<f32>,
 }
 
 /// The outputs, and the gradients of all that has one.
-pub struct Found {
-    pub outputs: Vec<f32>,
-    pub projected: Vec<f32>,
-    pub recurrent: Vec<f32>,
-    pub bias: Vec<f32>,
+pub(crate) struct Found {
+    pub(crate) outputs: Vec<f32>,
+    pub(crate) projected: Vec<f32>,
+    pub(crate) recurrent: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
 }
 
 /// The names of [`Found`]'s parts.
 const PARTS: [&str; 4] = ["outputs", "projected", "recurrent", "bias"];
 
 /// Uniform between `-scale` and `scale`.
-pub fn random(name: &str, count: usize, scale: f64) -> Vec<f32> {
+pub(crate) fn random(name: &str, count: usize, scale: f64) -> Vec<f32> {
     let mut rng = Rng::keyed(11, name, 0);
     (0..count).map(|_| (scale * (2.0 * rng.uniform() - 1.0)) as f32).collect()
 }
 
 impl Case {
-    pub fn new([time, batch, depth, hidden]: [usize; 4], masked: bool) -> Self {
+    pub(crate) fn new([time, batch, depth, hidden]: [usize; 4], masked: bool) -> Self {
         let mask = random("mask", batch * hidden, 1.0);
         let kept = |x: &f32| if *x < -0.5 { 0.0 } else { 4.0 / 3.0 };
         Self {
@@ -56,7 +56,7 @@ impl Case {
     }
 
     /// Plain tensor operations, and candle's own gradient of them.
-    pub fn exact(&self) -> [Vec<f64>; 4] {
+    pub(crate) fn exact(&self) -> [Vec<f64>; 4] {
         let Self { time, batch, depth, hidden, .. } = *self;
         let tensor = |values: &[f32], shape: &[usize]| {
             Tensor::from_slice(values, shape, &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap()
@@ -79,7 +79,7 @@ impl Case {
     }
 
     /// Fails unless every part is within `tolerance` of the oracle's, relative to that part's largest number.
-    pub fn check(&self, found: &Found, tolerance: f64) {
+    pub(crate) fn check(&self, found: &Found, tolerance: f64) {
         let parts = [&found.outputs, &found.projected, &found.recurrent, &found.bias];
         for ((name, found), exact) in PARTS.iter().zip(parts).zip(self.exact()) {
             let distance = distance(found, &exact);
@@ -92,7 +92,7 @@ impl Case {
 }
 
 /// Largest difference, relative to the largest wanted magnitude; a number that is missing counts as infinite.
-pub fn distance(found: &[f32], wanted: &[f64]) -> f64 {
+pub(crate) fn distance(found: &[f32], wanted: &[f64]) -> f64 {
     assert_eq!(found.len(), wanted.len());
     let size = wanted.iter().fold(1e-30, |a: f64, b| a.max(b.abs()));
     let worst = found.iter().zip(wanted).map(|(f, w)| (f64::from(*f) - w).abs() / size);

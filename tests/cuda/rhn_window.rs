@@ -7,13 +7,13 @@ use std::fmt::Display;
 
 /// The numbers that products multiply.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Operands {
+pub(crate) enum Operands {
     F32,
     Bf16,
 }
 
 impl Operands {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
@@ -21,7 +21,7 @@ impl Operands {
     }
 
     /// In bytes.
-    pub fn size(self) -> usize {
+    pub(crate) fn size(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::Bf16 => 2,
@@ -29,7 +29,7 @@ impl Operands {
     }
 
     /// Where the gradients of the gates' pre-activations are, for products.
-    pub fn of_gates(self) -> &'static str {
+    pub(crate) fn of_gates(self) -> &'static str {
         match self {
             Self::F32 => "&gates",
             Self::Bf16 => "&gate_operands",
@@ -37,7 +37,7 @@ impl Operands {
     }
 
     /// A buffer of operands, all zero.
-    pub fn zeros(self, script: &mut Script, name: &str, count: usize) {
+    pub(crate) fn zeros(self, script: &mut Script, name: &str, count: usize) {
         match self {
             Self::F32 => script.load(name, &vec![0f32; count]),
             Self::Bf16 => script.load(name, &vec![0u16; count]),
@@ -46,16 +46,16 @@ impl Operands {
 }
 
 /// A window's launches.
-pub struct Window<'a> {
-    pub case: &'a Case,
-    pub operands: Operands,
-    pub script: Script,
-    pub stride: usize,
+pub(crate) struct Window<'a> {
+    pub(crate) case: &'a Case,
+    pub(crate) operands: Operands,
+    pub(crate) script: Script,
+    pub(crate) stride: usize,
 }
 
 impl<'a> Window<'a> {
     /// Inputs, and buffers that nobody has written; only the operands' padding is promised to be zero.
-    pub fn new(case: &'a Case, operands: Operands) -> Self {
+    pub(crate) fn new(case: &'a Case, operands: Operands) -> Self {
         let (mut script, stride) = (Script::new(), stride(case.hidden));
         let inputs = [
             ("projected", &case.projected),
@@ -82,24 +82,24 @@ impl<'a> Window<'a> {
         Self { case, operands, script, stride }
     }
 
-    pub fn mask(&self) -> &'static str {
+    pub(crate) fn mask(&self) -> &'static str {
         if self.case.mask.is_some() { "&mask" } else { "0" }
     }
 
     /// A launch whose first arguments are the window's sizes.
-    pub fn launch(&mut self, kernel: &str, geometry: Geometry, arguments: &[&dyn Display]) {
+    pub(crate) fn launch(&mut self, kernel: &str, geometry: Geometry, arguments: &[&dyn Display]) {
         let Case { time, batch, depth, hidden, .. } = self.case;
         let sizes: [&dyn Display; 5] = [time, batch, depth, hidden, &self.stride];
         self.script.launch(kernel, geometry, &[&sizes, arguments].concat());
     }
 
     /// [`product`] of this window's operands.
-    pub fn product(&mut self, extent: [usize; 3], a: Matrix, b: Matrix, c: Matrix) {
+    pub(crate) fn product(&mut self, extent: [usize; 3], a: Matrix, b: Matrix, c: Matrix) {
         product(&mut self.script, self.operands, extent, a, b, c);
     }
 
     /// The gradients of the weights, one product for each sublayer and gate; of the biases and the projection.
-    pub fn grads(&mut self) {
+    pub(crate) fn grads(&mut self) {
         let Case { time, batch, depth, hidden, .. } = *self.case;
         let (stride, rows) = (self.stride, time * batch);
         self.script.buffer::<f32>("recurrent_grad", depth * hidden * 2 * hidden);
@@ -134,7 +134,7 @@ impl<'a> Window<'a> {
     }
 
     /// In every order of threads, which must not matter, or in one.
-    pub fn found(&self, emulator: &Emulator, every_order: bool) -> Found {
+    pub(crate) fn found(&self, emulator: &Emulator, every_order: bool) -> Found {
         const NAMES: [&str; 4] = ["outputs", "projected_grad", "recurrent_grad", "bias_grad"];
         found(&if every_order {
             self.script.run(emulator, &NAMES)
@@ -154,7 +154,7 @@ fn found(results: &Results) -> Found {
 }
 
 /// `(m, inner)` by `(inner, n)`, as a library would.
-pub fn product(
+pub(crate) fn product(
     script: &mut Script,
     operands: Operands,
     [m, n, inner]: [usize; 3],
@@ -173,9 +173,9 @@ pub fn product(
 }
 
 /// Where element (i, j) of a matrix is: `first + i · row + j · column`.
-pub struct Matrix {
-    pub buffer: &'static str,
-    pub first: usize,
-    pub row: usize,
-    pub column: usize,
+pub(crate) struct Matrix {
+    pub(crate) buffer: &'static str,
+    pub(crate) first: usize,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
 }

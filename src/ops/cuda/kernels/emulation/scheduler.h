@@ -5,6 +5,7 @@
 // barriers, at warp operations and at `spin_wait()` alone: a run is repeated exactly by its order. What goes wrong
 // ends the process with a message that names kernel, block and thread.
 #pragma once
+#include <algorithm>
 #include <condition_variable>
 #include <cstdarg>
 #include <cstdint>
@@ -177,7 +178,7 @@ inline void fiber_main() {
 inline std::vector<unsigned> order(unsigned count, unsigned salt) {
     std::vector<unsigned> order(count);
     std::iota(order.begin(), order.end(), 0u);
-    if (order_seed == 1) order.assign(order.rbegin(), order.rend());
+    if (order_seed == 1) std::reverse(order.begin(), order.end());
     if (order_seed > 1) {
         std::mt19937 random(order_seed * 7919u + salt);
         for (unsigned i = count; i > 1; i--) std::swap(order[i - 1], order[random() % i]);
