@@ -1,6 +1,7 @@
 //! The RHN recurrence on a GPU, forward and backward: which way it is computed, and the tape between both.
 
 use super::launch::{elements, room, with_elements, with_optional};
+pub use super::rhn_persistent::card;
 use super::rhn_persistent::{self, Persistent};
 use super::rhn_steps::{self, Inputs, Steps};
 pub(in crate::ops) use super::window::Sizes;

@@ -88,7 +88,10 @@ impl Launch {
 }
 
 /// What the device has; `None` if its blocks cannot wait for one another.
-fn card(device: &CudaDevice) -> Result<Option<Card>> {
+///
+/// # Errors
+/// If the driver does not say.
+pub fn card(device: &CudaDevice) -> Result<Option<Card>> {
     use sys::CUdevice_attribute as Attribute;
     let stream = device.cuda_stream();
     let of = |attribute| stream.context().attribute(attribute).w();

@@ -21,20 +21,20 @@ struct Item {
     __device__ __forceinline__ bool exists(const Window &w) const { return lane < w.batch && unit < w.hidden; }
 };
 
-__device__ __forceinline__ Recorded fetch(const Window &w, const Backward &b, int index, Item at) {
+__device__ __forceinline__ Recorded fetch(const Window &w, const Backward &b, Turn turn, Item at) {
     if (!at.exists(w)) return {0.0f, 0.0f, 0.0f, 0.0f};
-    size_t row = w.row(index, at.lane);
+    size_t row = w.row(turn, at.lane);
     const float *gates = b.gates + row * 2 * w.stride + at.unit;
-    float grad = w.ends_a_step(index) ? b.grads[w.moment(index, at.lane) * w.hidden + at.unit] : 0.0f;
+    float grad = w.ends_a_step(turn) ? b.grads[w.moment(turn, at.lane) * w.hidden + at.unit] : 0.0f;
     return {b.states[row * w.stride + at.unit], gates[0], gates[w.stride], grad};
 }
 
-// The gradients of sublayer step `index`, to whose leaving state the later steps sent `sent`.
-__device__ __forceinline__ void leave(const Window &w, const Backward &b, const Shared &s, int index, Item at,
+// The gradients of a sublayer step, to whose leaving state the later ones sent `sent`.
+__device__ __forceinline__ void leave(const Window &w, const Backward &b, const Shared &s, Turn turn, Item at,
                                       const Recorded &known, float sent) {
     HighwayGrad found = highway_grad(known.grad + sent, known.state, known.h, known.t);
     s.carried[at.lane * UNITS + at.column] = found.carry;
-    size_t h = w.row(index, at.lane) * 2 * w.stride + at.unit, t = h + w.stride;
+    size_t h = w.row(turn, at.lane) * 2 * w.stride + at.unit, t = h + w.stride;
     b.gates[h] = found.h;
     b.gates[t] = found.t;
     b.gate_operands[h] = __float2bfloat16_rn(found.h);
@@ -44,9 +44,8 @@ __device__ __forceinline__ void leave(const Window &w, const Backward &b, const 
 // The partial sums of a warp for TILES tiles of lanes from `first` on.
 template <int TILES, int HELD>
 __device__ __forceinline__ void multiply(const Window &w, const Backward &b, const Shared &s, const Place &p,
-                                         const Weights<HELD> &weights, int index, int first, int lanes) {
-    const __nv_bfloat16 *operands = b.gate_operands + w.row(index, 0) * 2 * w.stride;
-    int sublayer = index % w.depth;
+                                         const Weights<HELD> &weights, Turn turn, int first, int lanes) {
+    const __nv_bfloat16 *operands = b.gate_operands + w.row(turn, 0) * 2 * w.stride;
     float sums[TILES][4] = {};
 #pragma unroll
     for (int section = 0; section < 2; section++) {
@@ -68,24 +67,24 @@ __device__ __forceinline__ void multiply(const Window &w, const Backward &b, con
         for (int i = 0; i < WARP_SPANS; i++) {
 #pragma unroll
             for (int l = 0; l < HELD; l++)
-                if (l == sublayer) add(i, weights.held[l][i][section]);
-            if (sublayer >= HELD) add(i, weights.shared_at(p, sublayer, p.first_span + i, section));
+                if (l == turn.sublayer) add(i, weights.held[l][i][section]);
+            if (turn.sublayer >= HELD) add(i, weights.shared_at(p, turn.sublayer, p.first_span + i, section));
         }
     }
 #pragma unroll
     for (int tile = 0; tile < TILES; tile++) show_sums(s.sums, p, lanes, UNITS, tile, 0, sums[tile]);
 }
 
-// The gradients of a pass's lanes at `index`, from the sums of the product after it. `early` is the first item's.
-__device__ __forceinline__ void finish(const Window &w, const Backward &b, const Shared &s, const Place &p, int index,
+// The gradients of a pass's lanes, from the sums of the product after their turn. `early` is the first item's.
+__device__ __forceinline__ void finish(const Window &w, const Backward &b, const Shared &s, const Place &p, Turn turn,
                                        int first, int lanes, int room, const Recorded &early) {
     for (int i = threadIdx.x; i < lanes * UNITS; i += blockDim.x) {
         Item at(p, first, i);
         if (!at.exists(w)) continue;
-        Recorded known = first == 0 && i == int(threadIdx.x) ? early : fetch(w, b, index, at);
+        Recorded known = first == 0 && i == int(threadIdx.x) ? early : fetch(w, b, turn, at);
         int place = at.lane * UNITS + at.column;
         float sent = s.carried[place] + s.mask[place] * add_warps(s.sums, room * UNITS, i);
-        leave(w, b, s, index, at, known, sent);
+        leave(w, b, s, turn, at, known, sent);
     }
 }
 
@@ -93,30 +92,33 @@ __device__ __forceinline__ void finish(const Window &w, const Backward &b, const
 template <int TILES, int HELD>
 __device__ __forceinline__ void run(const Window &w, const Backward &b, const float *recurrent, unsigned *arrived) {
     DYNAMIC_SHARED(unsigned char, memory);
-    int room = min(w.batch, TILES * TILE), last = w.steps() - 1; // lanes of a pass
+    int room = min(w.batch, TILES * TILE); // lanes of a pass
     Shared s = shared_parts(memory, w, max(w.depth - HELD, 0), int(blockDim.x) / 32 * room * UNITS);
     Place p(w);
     Weights<HELD> weights;
     weights.load(recurrent, w, p, true, s.weights);
     load_mask(s.mask, w, p, b.mask);
+    Turn turn{w.time - 1, w.depth - 1};
     for (int i = threadIdx.x; i < w.batch * UNITS; i += blockDim.x) {
         Item at(p, 0, i);
-        if (at.exists(w)) leave(w, b, s, last, at, fetch(w, b, last, at), 0.0f);
+        if (at.exists(w)) leave(w, b, s, turn, at, fetch(w, b, turn, at), 0.0f);
     }
-    for (int index = last; index > 0; index--) {
-        Recorded early = fetch(w, b, index - 1, Item(p, 0, threadIdx.x)); // from far away, while others are awaited
-        grid_barrier(arrived, last - index + 1);
+    for (int round = 1; round < w.turns(); round++) {
+        Turn before = w.before(turn);
+        Recorded early = fetch(w, b, before, Item(p, 0, threadIdx.x)); // from far away, while others are awaited
+        grid_barrier(arrived, round);
         for (int first = 0; first < w.batch; first += TILES * TILE) {
             if (first > 0) __syncthreads(); // the sums before have been read
             int lanes = min(w.batch - first, TILES * TILE);
-            multiply<TILES, HELD>(w, b, s, p, weights, index, first, room);
+            multiply<TILES, HELD>(w, b, s, p, weights, turn, first, room);
             __syncthreads();
-            finish(w, b, s, p, index - 1, first, lanes, room, early);
+            finish(w, b, s, p, before, first, lanes, room, early);
         }
+        turn = before;
     }
 }
 
-constexpr int HELD = 2; // sublayers, `Direction::held` of geometry.rs; with a third, two tiles spill a register
+constexpr int HELD = 2; // sublayers; `Direction::held` of geometry.rs. With a third, two tiles spill a register.
 
 #define PERSISTENT_BACKWARD(TILES)                                                                                     \
     extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1) rhn_persistent_backward_##TILES(                     \

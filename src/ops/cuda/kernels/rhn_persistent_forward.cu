@@ -8,10 +8,10 @@ struct Forward {
     __nv_bfloat16 *operands;
 };
 
-// The state that enters sublayer step `index`, of a block's unit.
-__device__ __forceinline__ void enter(const Window &w, const Forward &f, const Shared &s, int index, int lane, int column,
+// The state that enters a sublayer step, of a block's unit.
+__device__ __forceinline__ void enter(const Window &w, const Forward &f, const Shared &s, Turn turn, int lane, int column,
                                       int unit, float state) {
-    size_t place = w.row(index, lane) * w.stride + unit;
+    size_t place = w.row(turn, lane) * w.stride + unit;
     f.states[place] = state;
     f.operands[place] = __float2bfloat16_rn(state * s.mask[lane * UNITS + column]);
 }
@@ -29,16 +29,15 @@ __device__ __forceinline__ void start(const Window &w, const Forward &f, const S
         int lane = i / UNITS, unit = p.first_unit + i % UNITS;
         if (unit >= w.hidden) continue;
         s.carried[i] = state[size_t(lane) * w.hidden + unit];
-        enter(w, f, s, 0, lane, i % UNITS, unit, s.carried[i]);
+        enter(w, f, s, Turn{0, 0}, lane, i % UNITS, unit, s.carried[i]);
     }
 }
 
 // The partial sums of a warp for TILES tiles of lanes from `first` on.
 template <int TILES, int HELD>
 __device__ __forceinline__ void multiply(const Window &w, const Forward &f, const Shared &s, const Place &p,
-                                         const Weights<HELD> &weights, int index, int first, int lanes) {
-    const __nv_bfloat16 *operands = f.operands + w.row(index, 0) * w.stride;
-    int sublayer = index % w.depth;
+                                         const Weights<HELD> &weights, Turn turn, int first, int lanes) {
+    const __nv_bfloat16 *operands = f.operands + w.row(turn, 0) * w.stride;
     Inputs x[WARP_SPANS][TILES];
 #pragma unroll
     for (int i = 0; i < WARP_SPANS; i++)
@@ -59,8 +58,8 @@ __device__ __forceinline__ void multiply(const Window &w, const Forward &f, cons
         for (int section = 0; section < 2; section++) {
 #pragma unroll
             for (int l = 0; l < HELD; l++)
-                if (l == sublayer) add(i, section, weights.held[l][i][section]);
-            if (sublayer >= HELD) add(i, section, weights.shared_at(p, sublayer, p.first_span + i, section));
+                if (l == turn.sublayer) add(i, section, weights.held[l][i][section]);
+            if (turn.sublayer >= HELD) add(i, section, weights.shared_at(p, turn.sublayer, p.first_span + i, section));
         }
 #pragma unroll
     for (int tile = 0; tile < TILES; tile++)
@@ -70,26 +69,26 @@ __device__ __forceinline__ void multiply(const Window &w, const Forward &f, cons
 }
 
 // Gates and next states of a pass's lanes. H and T of a unit are neighbours 8 apart in a warp.
-__device__ __forceinline__ void finish(const Window &w, const Forward &f, const Shared &s, const Place &p, int index,
+__device__ __forceinline__ void finish(const Window &w, const Forward &f, const Shared &s, const Place &p, Turn turn,
                                        int first, int lanes, int room) {
-    int sublayer = index % w.depth, items = lanes * 2 * UNITS;
+    int items = lanes * 2 * UNITS;
     for (int i = threadIdx.x; i < (items + 31) / 32 * 32; i += blockDim.x) {
         int lane = first + i / (2 * UNITS), section = i / UNITS % 2, column = i % UNITS, unit = p.first_unit + column;
         bool exists = i < items && unit < w.hidden;
         float z = 0.0f;
         if (exists) {
-            size_t x = w.moment(index, lane) * 2 * w.hidden + section * w.hidden + unit;
-            float entered = sublayer == 0 ? f.projected[x] : 0.0f;
-            z = add_warps(s.sums, room * 2 * UNITS, i) + s.bias[sublayer * 2 * UNITS + section * UNITS + column] + entered;
+            size_t x = w.moment(turn, lane) * 2 * w.hidden + section * w.hidden + unit;
+            float entered = turn.sublayer == 0 ? f.projected[x] : 0.0f;
+            z = add_warps(s.sums, room * 2 * UNITS, i) + s.bias[turn.sublayer * 2 * UNITS + i % (2 * UNITS)] + entered;
         }
         float gate = activation(z, section), t = __shfl_xor_sync(FULL_WARP, gate, UNITS);
         if (!exists) continue;
-        f.gates[(w.row(index, lane) * 2 + section) * w.stride + unit] = gate;
+        f.gates[(w.row(turn, lane) * 2 + section) * w.stride + unit] = gate;
         if (section == 1) continue;
         float state = s.carried[lane * UNITS + column], next = state + t * (gate - state);
         s.carried[lane * UNITS + column] = next;
-        if (index + 1 < w.steps()) enter(w, f, s, index + 1, lane, column, unit, next);
-        if (w.ends_a_step(index)) f.outputs[w.moment(index, lane) * w.hidden + unit] = next;
+        if (!w.ends(turn)) enter(w, f, s, w.after(turn), lane, column, unit, next);
+        if (w.ends_a_step(turn)) f.outputs[w.moment(turn, lane) * w.hidden + unit] = next;
     }
 }
 
@@ -104,14 +103,14 @@ __device__ __forceinline__ void run(const Window &w, const Forward &f, const flo
     Weights<HELD> weights;
     weights.load(recurrent, w, p, false, s.weights);
     start(w, f, s, p, state);
-    for (int index = 0; index < w.steps(); index++) {
-        grid_barrier(arrived, index + 1);
+    for (Turn turn{0, 0}; turn.step < w.time; turn = w.after(turn)) {
+        grid_barrier(arrived, w.index(turn) + 1);
         for (int first = 0; first < w.batch; first += TILES * TILE) {
             if (first > 0) __syncthreads(); // the sums before have been read
             int lanes = min(w.batch - first, TILES * TILE);
-            multiply<TILES, HELD>(w, f, s, p, weights, index, first, room);
+            multiply<TILES, HELD>(w, f, s, p, weights, turn, first, room);
             __syncthreads();
-            finish(w, f, s, p, index, first, lanes, room);
+            finish(w, f, s, p, turn, first, lanes, room);
         }
     }
 }

@@ -10,11 +10,11 @@ struct Cell {
         : lane(int(grid_thread()) / w.hidden), unit(int(grid_thread()) % w.hidden), exists(lane < w.batch) {}
 };
 
-// Makes `state` the state that enters sublayer step `index`.
+// Makes `state` the state that enters a sublayer step.
 template <class E>
-__device__ __forceinline__ void enter(const Window &w, int index, Cell at, float state, const float *mask, float *states,
+__device__ __forceinline__ void enter(const Window &w, Turn turn, Cell at, float state, const float *mask, float *states,
                                       E *operands) {
-    size_t place = w.row(index, at.lane) * w.stride + at.unit;
+    size_t place = w.row(turn, at.lane) * w.stride + at.unit;
     states[place] = state;
     store_operand(operands + place, mask ? state * mask[at.lane * w.hidden + at.unit] : state);
 }
@@ -23,47 +23,47 @@ template <class E>
 __device__ __forceinline__ void first_state(const Window &w, const float *state, const float *mask, float *states,
                                             E *operands) {
     Cell at(w);
-    if (at.exists) enter(w, 0, at, state[at.lane * w.hidden + at.unit], mask, states, operands);
+    if (at.exists) enter(w, Turn{0, 0}, at, state[at.lane * w.hidden + at.unit], mask, states, operands);
 }
 
-// Gates, and the state that leaves the step. `mask` may be null; `projected` is (time, batch, 2 hidden).
+// Gates, and the state that leaves the turn. `mask` may be null; `projected` is (time, batch, 2 hidden).
 template <class E>
-__device__ __forceinline__ void forward_step(const Window &w, int index, const float *sums, const float *projected,
+__device__ __forceinline__ void forward_step(const Window &w, Turn turn, const float *sums, const float *projected,
                                              const float *bias, const float *mask, float *states, float *gates,
                                              E *operands, float *outputs) {
     Cell at(w);
     if (!at.exists) return;
-    size_t row = w.row(index, at.lane), moment = w.moment(index, at.lane);
+    size_t row = w.row(turn, at.lane), moment = w.moment(turn, at.lane);
     float gate[2];
     for (int section = 0; section < 2; section++) {
         int column = section * w.hidden + at.unit;
         float z = sums[size_t(at.lane) * 2 * w.stride + section * w.stride + at.unit];
-        z += bias[index % w.depth * 2 * w.hidden + column];
-        if (index % w.depth == 0) z += projected[moment * 2 * w.hidden + column];
+        z += bias[turn.sublayer * 2 * w.hidden + column];
+        if (turn.sublayer == 0) z += projected[moment * 2 * w.hidden + column];
         gate[section] = activation(z, section);
         gates[row * 2 * w.stride + section * w.stride + at.unit] = gate[section];
     }
     float state = states[row * w.stride + at.unit];
     float next = state + gate[1] * (gate[0] - state);
-    if (index + 1 < w.steps()) enter(w, index + 1, at, next, mask, states, operands);
-    if (w.ends_a_step(index)) outputs[moment * w.hidden + at.unit] = next;
+    if (!w.ends(turn)) enter(w, w.after(turn), at, next, mask, states, operands);
+    if (w.ends_a_step(turn)) outputs[moment * w.hidden + at.unit] = next;
 }
 
 // Gradients of the pre-activations in place of the gates. `sums` is what the product after this step sends back, null
 // for the last; `carried` (batch, hidden) is what the carry gate passes back from step to step.
 template <class E>
-__device__ __forceinline__ void backward_step(const Window &w, int index, const float *sums, const float *grads,
+__device__ __forceinline__ void backward_step(const Window &w, Turn turn, const float *sums, const float *grads,
                                               const float *mask, const float *states, float *carried, float *gates,
                                               E *gate_operands) {
     Cell at(w);
     if (!at.exists) return;
-    size_t row = w.row(index, at.lane), here = size_t(at.lane) * w.hidden + at.unit;
+    size_t row = w.row(turn, at.lane), here = size_t(at.lane) * w.hidden + at.unit;
     float grad = 0.0f;
     if (sums) {
         float sent = sums[size_t(at.lane) * w.stride + at.unit];
         grad = carried[here] + (mask ? sent * mask[here] : sent);
     }
-    if (w.ends_a_step(index)) grad += grads[w.moment(index, at.lane) * w.hidden + at.unit];
+    if (w.ends_a_step(turn)) grad += grads[w.moment(turn, at.lane) * w.hidden + at.unit];
     size_t h = row * 2 * w.stride + at.unit, t = h + w.stride;
     HighwayGrad found = highway_grad(grad, states[row * w.stride + at.unit], gates[h], gates[t]);
     carried[here] = found.carry;
@@ -85,26 +85,29 @@ template <class E> __device__ __forceinline__ void pack(const Window &w, const f
 }
 
 #define WINDOW_ARGUMENTS int time, int batch, int depth, int hidden, int stride
-#define WINDOW                                                                                                         \
-    Window { time, batch, depth, hidden, stride }
+#define WINDOW const Window w{time, batch, depth, hidden, stride}
 
 #define STEP_KERNELS(type, E)                                                                                          \
     extern "C" __global__ void rhn_first_state_##type(WINDOW_ARGUMENTS, const float *state, const float *mask,         \
                                                       float *states, E *operands) {                                    \
-        first_state(WINDOW, state, mask, states, operands);                                                            \
+        WINDOW;                                                                                                        \
+        first_state(w, state, mask, states, operands);                                                                 \
     }                                                                                                                  \
     extern "C" __global__ void rhn_forward_step_##type(WINDOW_ARGUMENTS, int index, const float *sums,                 \
                                                        const float *projected, const float *bias, const float *mask,   \
                                                        float *states, float *gates, E *operands, float *outputs) {     \
-        forward_step(WINDOW, index, sums, projected, bias, mask, states, gates, operands, outputs);                    \
+        WINDOW;                                                                                                        \
+        forward_step(w, w.turn(index), sums, projected, bias, mask, states, gates, operands, outputs);                 \
     }                                                                                                                  \
     extern "C" __global__ void rhn_backward_step_##type(WINDOW_ARGUMENTS, int index, const float *sums,                \
                                                         const float *grads, const float *mask, const float *states,    \
                                                         float *carried, float *gates, E *gate_operands) {              \
-        backward_step(WINDOW, index, sums, grads, mask, states, carried, gates, gate_operands);                        \
+        WINDOW;                                                                                                        \
+        backward_step(w, w.turn(index), sums, grads, mask, states, carried, gates, gate_operands);                     \
     }                                                                                                                  \
     extern "C" __global__ void rhn_pack_##type(WINDOW_ARGUMENTS, const float *recurrent, E *packed) {                  \
-        pack(WINDOW, recurrent, packed);                                                                               \
+        WINDOW;                                                                                                        \
+        pack(w, recurrent, packed);                                                                                    \
     }                                                                                                                  \
     EMULATED(rhn_first_state_##type)                                                                                   \
     EMULATED(rhn_forward_step_##type)                                                                                  \

@@ -11,17 +11,33 @@
 #pragma once
 #include "common.cuh"
 
+// A sublayer step of a window.
+struct Turn {
+    int step, sublayer;
+};
+
 struct Window {
     int time, batch, depth, hidden, stride;
 
-    __device__ __forceinline__ int steps() const { return time * depth; }
-    // The row of a lane at sublayer step `index`.
-    __device__ __forceinline__ size_t row(int index, int lane) const {
-        return size_t(index % depth * time + index / depth) * batch + lane;
+    __device__ __forceinline__ int turns() const { return time * depth; }
+    __device__ __forceinline__ Turn turn(int index) const { return {index / depth, index % depth}; }
+    __device__ __forceinline__ int index(Turn t) const { return t.step * depth + t.sublayer; }
+    __device__ __forceinline__ Turn after(Turn t) const {
+        return t.sublayer + 1 == depth ? Turn{t.step + 1, 0} : Turn{t.step, t.sublayer + 1};
     }
-    // The row of a lane at a time step, for tensors without sublayers.
-    __device__ __forceinline__ size_t moment(int index, int lane) const { return size_t(index / depth) * batch + lane; }
-    __device__ __forceinline__ bool ends_a_step(int index) const { return index % depth + 1 == depth; }
+    __device__ __forceinline__ Turn before(Turn t) const {
+        return t.sublayer == 0 ? Turn{t.step - 1, depth - 1} : Turn{t.step, t.sublayer - 1};
+    }
+    // Whether it is the last of its time step.
+    __device__ __forceinline__ bool ends_a_step(Turn t) const { return t.sublayer + 1 == depth; }
+    // Whether it is the last of the window.
+    __device__ __forceinline__ bool ends(Turn t) const { return ends_a_step(t) && t.step + 1 == time; }
+    // A lane's row.
+    __device__ __forceinline__ size_t row(Turn t, int lane) const {
+        return size_t(t.sublayer * time + t.step) * batch + lane;
+    }
+    // A lane's row in tensors without sublayers.
+    __device__ __forceinline__ size_t moment(Turn t, int lane) const { return size_t(t.step) * batch + lane; }
 };
 
 // tanh for section 0 (h), the logistic function by it for section 1 (t): no branch, both in one warp.
