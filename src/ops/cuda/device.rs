@@ -4,6 +4,10 @@ use crate::error::{Error, Result, brief};
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
 use candle_core::{CudaDevice, Device};
 use std::ffi::c_void;
+use std::fmt;
+
+/// What the kernels' PTX is for.
+const LEAST_CAPABILITY: i32 = 8;
 
 /// GPU number `ordinal`, with a stream of its own.
 ///
@@ -13,6 +17,15 @@ pub fn open(ordinal: usize) -> Result<Device> {
     let refused = |error| Error::config(format!("no CUDA device {ordinal}: {}", brief(&error)));
     let device = Device::new_cuda_with_stream(ordinal).map_err(refused)?;
     let cuda = device.as_cuda_device().map_err(refused)?;
+    let found = cuda.cuda_stream().context().compute_capability();
+    if let Ok((major, minor)) = found
+        && major < LEAST_CAPABILITY
+    {
+        return Err(Error::config(format!(
+            "CUDA device {ordinal} has compute capability {major}.{minor}, and the kernels need {LEAST_CAPABILITY}.0; \
+             use --device cpu"
+        )));
+    }
     // SAFETY: all work is submitted by one thread to the one stream of this device, in whose order memory is used and
     // freed; there is nothing that events would have to order.
     unsafe { cuda.disable_event_tracking() };
@@ -51,6 +64,14 @@ pub struct Description {
     pub memory_mib: u64,
     /// Multiprocessors.
     pub multiprocessors: i32,
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = self.compute_capability;
+        let Self { name, memory_mib, multiprocessors, .. } = self;
+        write!(f, "{name} ({major}.{minor}, {multiprocessors} multiprocessors, {memory_mib} MiB)")
+    }
 }
 
 /// What `device` is; `None` for the CPU.

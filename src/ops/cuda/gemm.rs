@@ -146,21 +146,50 @@ impl Types {
     }
 }
 
-/// `c = a b` of row-major matrices: to cuBLAS, which has columns, the same memory is `cᵀ = bᵀ aᵀ`.
+/// What a BLAS, which has columns, is told so that the same memory holds `cᵀ = bᵀ aᵀ`: `b` comes first.
+#[derive(Clone, Copy, Debug)]
+struct ByColumns {
+    transpose_b: bool,
+    transpose_a: bool,
+    m: usize,
+    n: usize,
+    k: usize,
+    b_stride: usize,
+    a_stride: usize,
+    c_stride: usize,
+}
+
+impl ByColumns {
+    fn new(Sizes { m, n, k }: Sizes, a_transposed: bool, b_transposed: bool) -> Self {
+        Self {
+            transpose_b: b_transposed,
+            transpose_a: a_transposed,
+            m: n,
+            n: m,
+            k,
+            b_stride: if b_transposed { k } else { n },
+            a_stride: if a_transposed { m } else { k },
+            c_stride: n,
+        }
+    }
+}
+
+/// `c = a b` of row-major matrices.
 fn gemm<T, C>(
     device: &CudaDevice,
     (a, a_transposed): (&CudaView<'_, T>, bool),
     (b, b_transposed): (&CudaView<'_, T>, bool),
     c: &mut CudaSlice<C>,
-    Sizes { m, n, k }: Sizes,
+    sizes: Sizes,
     types: Types,
 ) -> Result<()> {
     let operation = |transposed| {
         use sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
         if transposed { CUBLAS_OP_T } else { CUBLAS_OP_N }
     };
-    let [rows, columns, inner] = [m, n, k].map(|size| size as c_int);
-    let (a_stride, b_stride) = (if a_transposed { rows } else { inner }, if b_transposed { inner } else { columns });
+    let told = ByColumns::new(sizes, a_transposed, b_transposed);
+    let [m, n, k, b_stride, a_stride, c_stride] =
+        [told.m, told.n, told.k, told.b_stride, told.a_stride, told.c_stride].map(|size| size as c_int);
     let (stream, blas, (one, zero)) = (device.cuda_stream(), device.cublas_handle(), types.scalars());
     stream.context().bind_to_thread().w()?;
     let ((a, _a), (b, _b), (c, _c)) = (a.device_ptr(&stream), b.device_ptr(&stream), c.device_ptr_mut(&stream));
@@ -169,11 +198,11 @@ fn gemm<T, C>(
     let status = unsafe {
         result::gemm_ex(
             *blas.handle(),
-            operation(b_transposed),
-            operation(a_transposed),
-            columns,
-            rows,
-            inner,
+            operation(told.transpose_b),
+            operation(told.transpose_a),
+            m,
+            n,
+            k,
             one,
             b as *const c_void,
             types.factor,
@@ -184,10 +213,55 @@ fn gemm<T, C>(
             zero,
             c as *mut c_void,
             types.result,
-            columns,
+            c_stride,
             types.compute,
             sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
         )
     };
     status.w()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ByColumns, Sizes};
+
+    /// What a BLAS does with column-major matrices, as its documentation has it.
+    fn blas(told: ByColumns, first: &[f64], second: &[f64], c: &mut [f64]) {
+        let at = |matrix: &[f64], stride: usize, transposed: bool, row: usize, column: usize| {
+            let (row, column) = if transposed { (column, row) } else { (row, column) };
+            matrix[column * stride + row]
+        };
+        for column in 0..told.n {
+            for row in 0..told.m {
+                let term = |k| {
+                    at(first, told.b_stride, told.transpose_b, row, k)
+                        * at(second, told.a_stride, told.transpose_a, k, column)
+                };
+                c[column * told.c_stride + row] = (0..told.k).map(term).sum();
+            }
+        }
+    }
+
+    fn transposed(matrix: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+        (0..rows * columns).map(|i| matrix[i % rows * columns + i / rows]).collect()
+    }
+
+    #[test]
+    fn a_product_of_rows_is_told_to_a_library_of_columns() {
+        for (m, n, k) in [(1, 1, 1), (2, 3, 4), (5, 1, 3), (3, 7, 2)] {
+            let values = |count: usize, step: usize| -> Vec<f64> {
+                (0..count).map(|i| ((i * step) % 13) as f64 - 6.0).collect()
+            };
+            let (a, b) = (values(m * k, 5), values(k * n, 7));
+            let entry = |i: usize| (0..k).map(|x| a[i / n * k + x] * b[x * n + i % n]).sum::<f64>();
+            let wanted: Vec<f64> = (0..m * n).map(entry).collect();
+            for (turn_a, turn_b) in [(false, false), (true, false), (false, true), (true, true)] {
+                let stored_a = if turn_a { transposed(&a, m, k) } else { a.clone() };
+                let stored_b = if turn_b { transposed(&b, k, n) } else { b.clone() };
+                let mut c = vec![f64::NAN; m * n];
+                blas(ByColumns::new(Sizes { m, n, k }, turn_a, turn_b), &stored_b, &stored_a, &mut c);
+                assert_eq!(c, wanted, "{m} {n} {k} {turn_a} {turn_b}");
+            }
+        }
+    }
 }
