@@ -54,7 +54,8 @@ impl Case {
     fn run(&self, device: &Device, dtype: DType, precision: Option<Precision>) -> Parts {
         let tensors = self.tensors().map(|t| t.to_dtype(dtype).unwrap().to_device(device).unwrap());
         let [projected, recurrent, bias, state, cell, mask, weights] = tensors;
-        let [projected, recurrent, bias] = [projected, recurrent, bias].map(|t| Var::from_tensor(&t).unwrap());
+        let [projected, recurrent, bias] =
+            [projected, recurrent, bias].map(|t| Var::from_tensor(&t).unwrap());
         let mask = if self.masked { HiddenMask::Shared(mask) } else { HiddenMask::None };
         let outputs = if self.gates == 4 {
             let (recurrent, bias) = (recurrent.get(0).unwrap(), bias.get(0).unwrap());

@@ -24,8 +24,9 @@ pub(in crate::ops) fn forward(
     precision: Precision,
 ) -> Result<(CudaStorage, Tensor, Tape)> {
     let device = projected.0.device.clone();
-    let view = |(storage, layout): Part<'_>| elements::<f32>(storage, layout);
-    let (projected, recurrent, bias) = (elements(projected.0, projected.1)?, view(recurrent)?, view(bias)?);
+    let [projected, recurrent, bias] =
+        [projected, recurrent, bias].map(|(storage, layout)| elements::<f32>(storage, layout));
+    let (projected, recurrent, bias) = (projected?, recurrent?, bias?);
     let key = Key { device: device.id(), sizes, masked: mask.is_some(), precision, persistent: false };
     let mut outputs = room(&device, sizes.moments() * sizes.hidden)?;
     let mut cell = room(&device, sizes.batch * sizes.hidden)?;

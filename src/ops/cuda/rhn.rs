@@ -6,7 +6,7 @@ use super::rhn_persistent::{self, Persistent};
 use super::rhn_steps::{self, Inputs, Steps};
 pub(in crate::ops) use super::window::Sizes;
 use super::window::{Key, Lease};
-use super::{window, window_grads};
+use super::window_grads;
 use crate::ops::precision::Precision;
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Tensor};
 use std::cell::Cell;
@@ -49,7 +49,7 @@ impl Path {
     }
 
     fn choose(device: &CudaDevice, sizes: Sizes, precision: Precision) -> Result<Self> {
-        let fits = || Ok(precision.rounds() && rhn_persistent::fits(device, sizes)?);
+        let fits = || -> Result<bool> { Ok(precision.rounds() && rhn_persistent::fits(device, sizes)?) };
         match Self::asked_for()? {
             Some(Self::Persistent) if !fits()? => candle_core::bail!(
                 "{sizes:?} in {} cannot be computed in one launch on this GPU",
@@ -62,7 +62,9 @@ impl Path {
 }
 
 /// What the backward pass needs: the memory of the forward pass.
-pub(in crate::ops) enum Tape {
+pub(in crate::ops) struct Tape(Held);
+
+enum Held {
     Steps(Lease<Steps>),
     Persistent(Lease<Persistent>),
 }
@@ -79,46 +81,47 @@ pub(in crate::ops) fn forward(
     precision: Precision,
 ) -> Result<(CudaStorage, Tape)> {
     let device = projected.0.device.clone();
-    let view = |(storage, layout): Part<'_>| elements::<f32>(storage, layout);
-    let (projected, recurrent, bias) = (elements(projected.0, projected.1)?, view(recurrent)?, view(bias)?);
+    let [projected, recurrent, bias] =
+        [projected, recurrent, bias].map(|(storage, layout)| elements::<f32>(storage, layout));
+    let (projected, recurrent, bias) = (projected?, recurrent?, bias?);
     let persistent = Path::choose(&device, sizes, precision)? == Path::Persistent;
     let key = Key { device: device.id(), sizes, masked: mask.is_some(), precision, persistent };
     let mut outputs = room(&device, sizes.moments() * sizes.hidden)?;
-    let tape = with_elements(state, |state| {
+    let held = with_elements(state, |state| {
         with_optional(mask, |mask| {
             let (projected, recurrent, bias) = (&projected, &recurrent, &bias);
             let inputs = Inputs { projected, recurrent, bias, state, mask };
             if persistent {
                 let mut lease = Lease::take(&device, key)?;
                 rhn_persistent::forward(&device, &mut lease, &inputs, &mut outputs)?;
-                Ok(Tape::Persistent(lease))
+                Ok(Held::Persistent(lease))
             } else {
                 let mut lease = Lease::take(&device, key)?;
                 rhn_steps::forward(&device, &mut lease, &inputs, &mut outputs)?;
-                Ok(Tape::Steps(lease))
+                Ok(Held::Steps(lease))
             }
         })
     })?;
-    Ok((CudaStorage::wrap_cuda_slice(outputs, device), tape))
+    Ok((CudaStorage::wrap_cuda_slice(outputs, device), Tape(held)))
 }
 
 /// The gradients of the projection, the weights and the biases, from that of the outputs.
 pub(in crate::ops) fn backward(
-    mut tape: Tape,
+    Tape(mut held): Tape,
     recurrent: &Tensor,
     mask: Option<&Tensor>,
     grads: &Tensor,
 ) -> Result<[Tensor; 3]> {
     let device = grads.device().as_cuda_device()?;
-    with_elements(grads, |grads| match &mut tape {
-        Tape::Steps(lease) => rhn_steps::backward(device, lease, grads),
-        Tape::Persistent(lease) => with_elements(recurrent, |recurrent| {
+    with_elements(grads, |grads| match &mut held {
+        Held::Steps(lease) => rhn_steps::backward(device, lease, grads),
+        Held::Persistent(lease) => with_elements(recurrent, |recurrent| {
             with_optional(mask, |mask| rhn_persistent::backward(device, lease, recurrent, mask, grads))
         }),
     })?;
-    let (key, tape): (Key, &window::Tape) = match &mut tape {
-        Tape::Steps(lease) => (*lease.key(), &lease.room().tape),
-        Tape::Persistent(lease) => (*lease.key(), &lease.room().tape),
+    let (key, tape) = match &mut held {
+        Held::Steps(lease) => (*lease.key(), &lease.room().tape),
+        Held::Persistent(lease) => (*lease.key(), &lease.room().tape),
     };
     window_grads::grads(device, &key, tape)
 }
