@@ -78,12 +78,12 @@ template <class T> T __shfl_xor_sync(unsigned mask, T value, unsigned bits, int 
     return emulation::warp_exchange(mask, value, from / width == lane / width ? from : lane, "__shfl_xor_sync");
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
-    unsigned votes = 0;
-    for (unsigned lane = 0; lane < 32; lane++) {
-        if (!(mask & emulation::warp_now().present & 1u << lane)) continue;
-        if (emulation::warp_exchange(mask, predicate != 0, lane, "__ballot_sync")) votes |= 1u << lane;
-    }
-    return votes;
+    bool votes[32];
+    emulation::warp_gather(mask, predicate != 0, votes, "__ballot_sync");
+    unsigned all = 0;
+    for (unsigned lane = 0; lane < 32; lane++)
+        if (mask & emulation::warp_now().present & 1u << lane && votes[lane]) all |= 1u << lane;
+    return all;
 }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) {
@@ -164,7 +164,8 @@ inline __nv_bfloat16 __ushort_as_bfloat16(uint16_t x) { return {x}; }
 //   b[0]: B[2t, 2t+1][g]  b[1]: B[2t+8, 2t+9][g]      d: D[g][2t], D[g][2t+1], D[g+8][2t], D[g+8][2t+1]
 inline void emulated_mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     struct Fragments { unsigned a[4], b[2]; } mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, all[32];
-    emulation::warp_gather(mine, all, "mma.m16n8k16");
+    if (emulation::warp_now().present != 0xffffffffu) emulation::fail("mma.m16n8k16 in a warp that is not whole");
+    emulation::warp_gather(0xffffffffu, mine, all, "mma.m16n8k16");
     auto half = [](unsigned pair, unsigned high) { return __uint_as_float(high ? pair & 0xffff0000u : pair << 16); };
     auto A = [&](unsigned row, unsigned k) {
         return half(all[row % 8 * 4 + k % 8 / 2].a[row / 8 + 2 * (k / 8)], k % 2);

@@ -7,6 +7,7 @@
 #pragma once
 #include <algorithm>
 #include <condition_variable>
+#include <csetjmp>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
@@ -37,7 +38,9 @@ inline Dim unflatten(unsigned i, Dim of) { return {i % of.x, i / of.x % of.y, i 
 enum class Wait { Nothing, Block, Warp, Spin, Done };
 
 struct Fiber {
-    ucontext_t context;
+    ucontext_t context; // where it starts
+    jmp_buf place_in_code;
+    bool started = false;
     Dim index;
     unsigned flat = 0;
     Wait wait = Wait::Nothing;
@@ -56,7 +59,7 @@ struct Block {
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
     unsigned char *shared = nullptr;
-    ucontext_t scheduler;
+    jmp_buf scheduler;
     bool finished = false;
 };
 
@@ -106,10 +109,17 @@ struct Stacks {
 };
 inline Stacks stacks;
 
-// The running fiber gives the processor back to its block's loop.
-inline void leave() {
-    Fiber *self = fiber_now;
-    swapcontext(&self->context, &block_now->scheduler);
+// The running fiber gives the processor back to its block's loop. By _setjmp, which makes no system call.
+__attribute__((noinline)) inline void leave() {
+    if (_setjmp(fiber_now->place_in_code) == 0) _longjmp(block_now->scheduler, 1);
+}
+
+// Lets a fiber run until it leaves.
+__attribute__((noinline)) inline void resume(Fiber &fiber) {
+    if (_setjmp(block_now->scheduler) != 0) return;
+    if (fiber.started) _longjmp(fiber.place_in_code, 1);
+    fiber.started = true;
+    setcontext(&fiber.context);
 }
 
 inline void block_barrier(const char *file, int line) {
@@ -152,14 +162,13 @@ template <class T> T warp_exchange(unsigned mask, const T &value, unsigned sourc
     return result;
 }
 
-// All lanes' values at once, for operations of a whole warp.
-template <class T> void warp_gather(const T &value, T (&all)[32], const char *what) {
+// What all lanes of `mask` show, at once; of lanes that are not there, anything.
+template <class T> void warp_gather(unsigned mask, const T &value, T (&all)[32], const char *what) {
     Warp &warp = warp_now();
-    if (warp.present != 0xffffffffu) fail("%s in a warp that is not whole", what);
     std::memcpy(warp.slots[lane_now()], &value, sizeof(T));
-    warp_barrier(0xffffffffu, what);
+    warp_barrier(mask, what);
     for (unsigned lane = 0; lane < 32; lane++) std::memcpy(&all[lane], warp.slots[lane], sizeof(T));
-    warp_barrier(0xffffffffu, what);
+    warp_barrier(mask, what);
 }
 
 // Lets others run; a loop that waits for another block must call it.
@@ -208,7 +217,7 @@ inline void prepare(Block &block, const Launch &launch) {
         Fiber &fiber = block.fibers[i];
         fiber.index = unflatten(i, launch.block), fiber.flat = i;
         block.warps[i / 32].present |= 1u << i % 32;
-        getcontext(&fiber.context);
+        getcontext(&fiber.context); // not a copy of one: it points into itself
         fiber.context.uc_stack.ss_sp = stacks.take();
         fiber.context.uc_stack.ss_size = STACK;
         fiber.context.uc_link = nullptr;
@@ -245,7 +254,7 @@ inline void run(Block &block, const std::vector<unsigned> &order) {
             Fiber &fiber = block.fibers[i];
             if (fiber.wait != Wait::Nothing) continue;
             fiber_now = &fiber;
-            swapcontext(&block.scheduler, &fiber.context);
+            resume(fiber);
             fiber_now = nullptr;
             ran = true;
             if (fiber.wait != Wait::Spin) idle_rounds = 0;
