@@ -60,8 +60,7 @@ json() {
 say gpu nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader
 say build cargo build --release --features cuda || exit 1
 say parity cargo test --release --features cuda --test cuda_device -- --test-threads=1 --nocapture
-[ ! -e tests/cuda_recurrence.rs ] ||
-  say recurrence cargo test --release --features cuda --test cuda_recurrence -- --test-threads=1 --nocapture
+say recurrence cargo test --release --features cuda --test cuda_device_recurrence -- --test-threads=1 --nocapture
 if [ $dry = 0 ] && grep -q 'skipped: ' "$out/parity.log"; then
   echo "gpu-check: no GPU was found; the rest would measure nothing" >&2; cat "$out/parity.log" >&2; exit 1
 fi
@@ -70,6 +69,8 @@ for recipe in ptb-rhn enwik8-rhn; do
   for precision in f32 tf32 bf16; do
     json "rhn-$recipe-$precision" $rhn bench $recipe --device cuda --precision $precision --repeats $repeats --json
   done
+  json "rhn-$recipe-bf16-steps" env RHN_CUDA_RECURRENCE=steps \
+    $rhn bench $recipe --device cuda --precision bf16 --repeats $repeats --json
 done
 if [ $dry = 1 ] || "$python" -c 'import torch; assert torch.cuda.is_available()' 2> "$out/peers.log"; then
   for shape in ptb enwik8; do

@@ -7,7 +7,7 @@ from pathlib import Path
 
 # Of the shapes: recipe, peer's name, how many times the best peer of a kind rhn should be.
 SHAPES = [("ptb-rhn", "ptb"), ("enwik8-rhn", "enwik8")]
-PRECISIONS = ["f32", "tf32", "bf16"]
+PRECISIONS = ["f32", "tf32", "bf16", "bf16-steps"]  # the last without the persistent kernel
 
 
 def read(path):

@@ -7,6 +7,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod embedding;
 mod filters;
+pub mod geometry;
 mod hidden_mask;
 pub mod highway;
 pub mod linear;

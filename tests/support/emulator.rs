@@ -30,10 +30,11 @@ impl Emulator {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("kernels");
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+        let unit = directory.path().join("kernels.cpp");
+        std::fs::write(&unit, one_unit(&kernels, &root.join("tests/cuda"))).unwrap();
         let mut command = Command::new(&compiler);
-        command.args(["-std=c++17", "-O1", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-ffp-contract=off", "-pthread", "-x", "c++"]);
-        command.arg(kernels.join("emulation/main.cpp")).arg(root.join("tests/cuda/probes.cu"));
-        command.args(sources(&kernels)).arg("-o").arg(&program);
+        command.args(["-std=c++17", "-O1", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-ffp-contract=off"]);
+        command.arg("-pthread").arg(&unit).arg("-o").arg(&program);
         match command.output() {
             Err(error) => {
                 eprintln!("skipped: the kernels were not emulated, {compiler}: {error}");
@@ -47,12 +48,25 @@ impl Emulator {
     }
 }
 
-fn sources(directory: &Path) -> Vec<PathBuf> {
+/// A program that includes all sources, each in a namespace of its own: headers are read once, not once a source.
+fn one_unit(kernels: &Path, probes: &Path) -> String {
+    let mut unit = String::new();
+    for header in files(kernels, "cuh") {
+        let _ = writeln!(unit, "#include {header:?}");
+    }
+    for (index, source) in files(kernels, "cu").into_iter().chain(files(probes, "cu")).enumerate() {
+        let _ = writeln!(unit, "namespace unit_{index} {{\n#include {source:?}\n}}");
+    }
+    let _ = writeln!(unit, "#include {:?}", kernels.join("emulation/main.cpp"));
+    unit
+}
+
+fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut sources: Vec<PathBuf> =
-        entries.filter(|path| path.extension().is_some_and(|extension| extension == "cu")).collect();
-    sources.sort();
-    sources
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
+    files.sort();
+    files
 }
 
 /// How a kernel is launched.
@@ -152,12 +166,7 @@ impl Script {
     }
 
     /// What the buffers `names` hold after the launches in one order, or what the emulation found wrong.
-    pub fn run_in_order(
-        &self,
-        emulator: &Emulator,
-        names: &[&str],
-        order: u32,
-    ) -> Result<Results, String> {
+    pub fn run_in_order(&self, emulator: &Emulator, names: &[&str], order: u32) -> Result<Results, String> {
         let directory = tempfile::tempdir_in(emulator.directory.path()).unwrap();
         let path = |name: &str| directory.path().join(name);
         let mut text = self.text.clone();

@@ -6,7 +6,7 @@
 use super::launch::{blocks, cover, launch, room, size, tensor, with_elements};
 use crate::ops::control::{AdamRule, JudgeRule, Judged, Record};
 use candle_core::cuda_backend::CudaDType;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr, DeviceSlice};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr};
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, Var};
 use std::cell::RefCell;
 

@@ -4,7 +4,7 @@ use super::launch::{cover, dtype, elements, launch, room, size};
 use crate::ops::precision::Precision;
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, DeviceSlice,
+    CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr,
 };
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;

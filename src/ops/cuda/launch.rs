@@ -14,10 +14,10 @@ macro_rules! launch {
         let function = $crate::ops::cuda::modules::function($device, $module, $name)?;
         let stream = $device.cuda_stream();
         let mut builder = stream.launch_builder(&function);
-        $(candle_core::cuda_backend::cudarc::driver::PushKernelArg::arg(&mut builder, $argument);)*
+        use candle_core::cuda_backend::cudarc::driver::PushKernelArg as _;
         // SAFETY: the arguments are those of the kernel, by the contract above, and outlive the call; memory that is
         // freed after it is freed on the same stream, behind the kernel.
-        let launched = unsafe { builder.launch($config) };
+        let launched = unsafe { builder$(.arg($argument))*.launch($config) };
         candle_core::cuda_backend::WrapErr::w(launched).map(drop)
     }};
 }
@@ -49,7 +49,8 @@ pub(in crate::ops) fn grid([x, y]: [usize; 2], threads: usize) -> LaunchConfig {
 /// # Errors
 /// If it does not fit into 32 bits.
 pub(in crate::ops) fn size(count: usize) -> Result<u32> {
-    u32::try_from(count).map_err(|_| candle_core::Error::Msg(format!("{count} elements are too many for a kernel")))
+    u32::try_from(count)
+        .map_err(|_| candle_core::Error::Msg(format!("{count} elements are too many for a kernel")))
 }
 
 /// The elements of a contiguous tensor's storage.
@@ -72,6 +73,17 @@ pub(in crate::ops) fn with_elements<T: CudaDType, R>(
     match &*storage {
         Storage::Cuda(storage) => work(&elements(storage, layout)?),
         _ => candle_core::bail!("this kernel is for a GPU"),
+    }
+}
+
+/// [`with_elements`] of a tensor that may not be there.
+pub(in crate::ops) fn with_optional<T: CudaDType, R>(
+    tensor: Option<&Tensor>,
+    work: impl FnOnce(Option<&CudaView<'_, T>>) -> Result<R>,
+) -> Result<R> {
+    match tensor {
+        Some(tensor) => with_elements(tensor, |view| work(Some(view))),
+        None => work(None),
     }
 }
 

@@ -17,8 +17,8 @@ type Key = (DeviceId, &'static str, &'static str);
 
 /// Functions that were looked up; a device's id is never given again.
 static FUNCTIONS: LazyLock<Mutex<HashMap<Key, CudaFunction>>> = LazyLock::new(Mutex::default);
-static LOADED: LazyLock<Mutex<HashMap<(DeviceId, &'static str), Arc<CudaModule>>>> =
-    LazyLock::new(Mutex::default);
+type Modules = HashMap<(DeviceId, &'static str), Arc<CudaModule>>;
+static LOADED: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
 
 /// The kernel `name` of `kernels/<module>.cu`.
 ///

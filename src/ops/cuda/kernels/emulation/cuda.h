@@ -2,12 +2,14 @@
 // fiber, with barriers, warp operations, shared memory and grids that wait for one another.
 //
 // A kernel's file includes "common.cuh", which takes this header where nvcc does not compile. It ends with one
-// `EMULATED(kernel)` for each kernel (nothing under nvcc). `tests/support/emulator.rs` compiles all kernels with
+// `EMULATED(kernel)` for each kernel (nothing under nvcc). `tests/support/emulator.rs` compiles all of them and main.cpp
+// as one unit (headers first, then each source in a namespace of its own, which is many times as fast as one by one),
 //
-//     c++ -std=c++17 -O1 -Wno-unknown-pragmas -pthread -x c++ main.cpp ../*.cu
+//     c++ -std=c++17 -O1 -Wno-unknown-pragmas -pthread kernels.cpp
 //
 // and runs launches over buffers; see main.cpp for what it reads. What a kernel must keep to:
 //
+// - it includes nothing but headers of this directory;
 // - dynamic shared memory by `DYNAMIC_SHARED(float, tile);`, static by `__shared__ float tile[32];` of plain types;
 // - a loop that waits for another block calls `spin_wait()` in every round, and its launch is cooperative;
 //   `grid_barrier` of grid.cuh does;
