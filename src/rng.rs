@@ -14,11 +14,7 @@ pub struct Rng(ChaCha8Rng);
 impl Rng {
     /// The stream for `purpose` (say `"init.core.0.weight"`) at `position` (say the step) of a run with `seed`.
     pub fn keyed(seed: u64, purpose: &str, position: u64) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(seed.to_le_bytes());
-        hash.update(position.to_le_bytes());
-        hash.update(purpose.as_bytes());
-        Self(ChaCha8Rng::from_seed(hash.finalize().into()))
+        Self(ChaCha8Rng::from_seed(key(seed, purpose, position)))
     }
 
     /// Uniform in [0, 1), 53 bits.
@@ -31,6 +27,21 @@ impl Rng {
         self.0.set_word_pos(u128::from(index) * 2);
         self.uniform()
     }
+}
+
+/// The key of [`Rng::keyed`]'s stream.
+fn key(seed: u64, purpose: &str, position: u64) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(seed.to_le_bytes());
+    hash.update(position.to_le_bytes());
+    hash.update(purpose.as_bytes());
+    hash.finalize().into()
+}
+
+/// The key of [`Rng::keyed`]'s stream as a device's generator takes it.
+pub fn key_words(seed: u64, purpose: &str, position: u64) -> [u32; 8] {
+    let key = key(seed, purpose, position);
+    std::array::from_fn(|i| u32::from_le_bytes([key[4 * i], key[4 * i + 1], key[4 * i + 2], key[4 * i + 3]]))
 }
 
 #[cfg(test)]

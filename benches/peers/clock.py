@@ -5,7 +5,9 @@ As `rhn bench` does: runs to warm up, then repeats of at least 0.2 s each, their
 import argparse, contextlib, json, math, resource, time
 import torch
 
-MODES = ["eager", "compile", "bf16", "compile-bf16"]
+# What torch.compile can be told to try; after it, in bf16.
+COMPILERS = {"compile": "default", "compile-reduce-overhead": "reduce-overhead", "compile-max-autotune": "max-autotune"}
+MODES = ["eager", "tf32", *COMPILERS, "bf16", *(f"{name}-bf16" for name in COMPILERS)]
 
 
 def parser(description):
@@ -28,11 +30,26 @@ def start(p):
     torch.manual_seed(0)
     a.device = torch.device(a.device)
     a.compiled, a.bf16 = a.mode.startswith("compile"), a.mode.endswith("bf16")
+    if a.mode == "tf32":
+        torch.set_float32_matmul_precision("high")
     return a
 
 
 def compiled(a, function, **settings):
-    return torch.compile(function, **settings) if a.compiled else function
+    if not a.compiled:
+        return function
+    compiled = torch.compile(function, mode=COMPILERS[a.mode.removesuffix("-bf16")], **settings)
+
+    def marked(*arguments):
+        torch.compiler.cudagraph_mark_step_begin()  # what the last call returned may be overwritten from here on
+        return compiled(*arguments)
+
+    return marked
+
+
+def kept(a, tensor):
+    """A compiled function's output that outlives its next call."""
+    return tensor.clone() if a.compiled and a.device.type == "cuda" else tensor
 
 
 def autocast(a):
@@ -67,6 +84,9 @@ def measure(a, run, about):
     found = {"about": about, "what": a.what, "mode": a.mode, "device": str(a.device), "threads": a.threads,
              "torch": torch.__version__, "tokens_per_second": median, "lowest": ranked[0], "highest": ranked[-1],
              "repeats": rates, "peak_memory_mib": peak}
+    if a.device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(a.device)
+        found["peak_device_memory_mib"] = torch.cuda.max_memory_allocated(a.device) >> 20
     if a.json:
         print(json.dumps(found))
     else:

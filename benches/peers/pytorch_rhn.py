@@ -1,6 +1,6 @@
 """The recurrent highway language model in PyTorch, for side-by-side speed measurements.
 
-    python pytorch_rhn.py train [--mode eager|compile|bf16|compile-bf16] [--shape ptb|enwik8] [--device cpu|cuda]
+    python pytorch_rhn.py train [--mode eager|compile|bf16|…] [--shape ptb|enwik8] [--device cpu|cuda]
     python pytorch_rhn.py stream          evaluation of one long stream, batch 1
     python pytorch_rhn.py sample          one token after another, batch 1
 
@@ -73,7 +73,8 @@ def training(model, a):
         masks = [clock.mask(a, rate, a.batch, size)
                  for rate, size in ((into, a.embedding or a.hidden), (hidden, a.hidden), (out, a.hidden))]
         with clock.autocast(a):
-            loss, state = forward(words, targets, state.detach().float(), by_type, *masks)
+            carried = state.detach().float().clone()  # a graph's outputs are overwritten by its next run
+            loss, state = forward(words, targets, carried, by_type, *masks)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -93,7 +94,7 @@ def streaming(model, a):
         words, targets = torch.randint(0, a.vocab, (2, WINDOW, 1), device=a.device)
         projected, outputs = model.project(words), []
         for now in range(WINDOW):
-            state = step(projected[now], state)
+            state = clock.kept(a, step(projected[now], state))
             outputs.append(state)
         F.cross_entropy(model.logits(torch.cat(outputs)).float(), targets.flatten()).item()
         return WINDOW
@@ -111,6 +112,7 @@ def sampling(model, a):
         nonlocal state, word
         for _ in range(SAMPLED):
             probabilities, state = read(word, state)
+            state = clock.kept(a, state)
             word = torch.multinomial(probabilities, 1)
         return SAMPLED
 

@@ -32,7 +32,7 @@ pub fn stream(subject: &Subject, model: &LanguageModel, plan: Plan, progress: Pr
     let whole = (lanes.window_count() - 1).max(1); // the last one may be short
     let evaluator = model.evaluator()?;
     let (mut state, mut window) = (model.zero_state(1)?, 0);
-    Rate::measure("stream evaluation", plan, progress, || {
+    Rate::measure("stream evaluation", plan, progress, &session.device, || {
         let (inputs, targets) = lanes.window(text, window % whole, &session.device)?;
         let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Masks::none())?;
         nats.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?; // waits for the device
@@ -48,7 +48,7 @@ pub fn stream(subject: &Subject, model: &LanguageModel, plan: Plan, progress: Pr
 pub fn sample(model: &LanguageModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
     let evaluator = model.evaluator()?;
     let mut sampler = Sampler::new(&evaluator, SampleSettings::default(), &[0], 0)?;
-    Rate::measure("sampling", plan, progress, || {
+    Rate::measure("sampling", plan, progress, model.device(), || {
         for drawn in sampler.by_ref().take(SAMPLED) {
             drawn?;
         }

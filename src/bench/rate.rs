@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ops::memory;
+use candle_core::Device;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,9 @@ pub struct Rate {
     /// The process's peak resident memory until then, where the system tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_memory_mib: Option<u64>,
+    /// The most of a GPU's memory that tensors took until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_device_memory_mib: Option<u64>,
 }
 
 /// How often something is repeated.
@@ -49,19 +53,29 @@ impl Rate {
         let median =
             if count % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) };
         let (lowest, highest, peak_memory_mib) = (sorted[0], sorted[count - 1], memory::peak_mib());
-        Self { tokens_per_second: median, lowest, highest, repeats, peak_memory_mib }
+        Self {
+            tokens_per_second: median,
+            lowest,
+            highest,
+            repeats,
+            peak_memory_mib,
+            peak_device_memory_mib: None,
+        }
     }
 
-    /// Runs `work`, which tells how many tokens it did, until its speed is known.
+    /// Runs `work`, which tells how many tokens it did, until its speed is known; the clock is read when `device` has
+    /// done all of a repeat.
     pub fn measure(
         what: &str,
         plan: Plan,
         progress: Progress<'_>,
+        device: &Device,
         mut work: impl FnMut() -> Result<u64>,
     ) -> Result<Self> {
         let mut timed = |runs: usize| {
             let start = Instant::now();
             let tokens = (0..runs).map(|_| work()).sum::<Result<u64>>()?;
+            device.synchronize()?;
             Ok::<_, crate::error::Error>((start.elapsed(), tokens as f64))
         };
         progress(what, 0, 0);
@@ -77,13 +91,14 @@ impl Rate {
             let (time, tokens) = timed(runs)?;
             rates.push(tokens / time.as_secs_f64());
         }
-        Ok(Self::of(rates))
+        Ok(Self { peak_device_memory_mib: memory::peak_mib_of(device), ..Self::of(rates) })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Plan, Rate};
+    use candle_core::Device;
     use std::time::Duration;
 
     #[test]
@@ -103,7 +118,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(250));
             Ok(100)
         };
-        let rate = Rate::measure("sleep", plan, &mut |_, _, _| (), work).unwrap();
+        let rate = Rate::measure("sleep", plan, &mut |_, _, _| (), &Device::Cpu, work).unwrap();
         assert_eq!((rate.repeats.len(), runs), (3, 5)); // 250 ms are not slow: two to warm up
         assert!(rate.highest <= 400.0, "{rate:?}");
     }

@@ -44,6 +44,9 @@ pub struct Report {
     pub parameters: u64,
     /// `cpu` or `cuda:N`.
     pub device: String,
+    /// What the GPU is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
     /// The numbers' type, say `f32`.
     pub precision: &'static str,
     /// Threads of the CPU.
@@ -91,6 +94,7 @@ impl Report {
             vocab_size: session.model.vocab_size,
             parameters: parameter_count(&session.model)?,
             device: name(&session.device),
+            gpu: machine::gpu(&session.device),
             precision: session.precision.as_str(),
             threads: threads::count(),
             train: None,

@@ -9,6 +9,7 @@ use crate::model::{LanguageModel, Masks};
 use crate::ops::profile::{self, Part};
 use crate::train::session::Session;
 use crate::train::step::Stepper;
+use candle_core::Device;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -66,7 +67,7 @@ impl Training {
     pub fn measure(subject: &Subject, plan: Plan, progress: Progress<'_>) -> Result<Self> {
         let session = &subject.session;
         let mut steps = Steps { session, stepper: session.stepper(None)?, done: 0, distinct: 0 };
-        let rate = Rate::measure("training", plan, progress, || steps.next())?;
+        let rate = Rate::measure("training", plan, progress, &session.device, || steps.next())?;
         let config = &session.recipe.train;
         let tokens = (config.batch_size * config.bptt_steps) as u64;
         let step_seconds = tokens as f64 / rate.tokens_per_second;
@@ -104,14 +105,18 @@ impl Steps<'_> {
     /// Makes a step; its tokens.
     fn next(&mut self) -> Result<u64> {
         let Session { lanes, train, device, recipe, .. } = self.session;
-        let (inputs, targets) = lanes.window(&train.tokens, self.done % lanes.window_count(), device)?;
+        let window = self.done % lanes.window_count();
+        let (inputs, targets) = lanes.window(&train.tokens, window, &Device::Cpu)?;
         let ids = inputs.flatten_all()?.to_vec1::<u32>()?;
         self.distinct += ids.into_iter().collect::<HashSet<_>>().len();
+        let (inputs, targets) = (inputs.to_device(device)?, targets.to_device(device)?);
         let rate = 1e-6 * recipe.train.learning_rate;
-        let report = self.stepper.step(&inputs, &targets, self.done as u64, rate)?;
-        device.synchronize()?;
+        self.stepper.advance(&inputs, &targets, self.done as u64, rate)?;
+        for report in self.stepper.reports(false)? {
+            report?;
+        }
         self.done += 1;
-        Ok(report.tokens)
+        Ok(targets.elem_count() as u64)
     }
 
     /// The parts of `count` more steps.

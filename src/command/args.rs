@@ -2,7 +2,7 @@
 
 use super::output::note;
 use crate::data::Places;
-use crate::error::{Error, Result, brief};
+use crate::error::{Error, Result};
 use crate::ops::cpu::InstructionSet;
 use crate::ops::precision::Precision;
 use candle_core::Device;
@@ -67,14 +67,17 @@ impl DeviceArgs {
 }
 
 /// GPU number `ordinal`.
+#[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Device> {
-    if !cfg!(feature = "cuda") {
-        return Err(Error::config(
-            "this build has no CUDA: build with `cargo build --release --features cuda`, or use --device cpu",
-        ));
-    }
-    Device::new_cuda(ordinal)
-        .map_err(|error| Error::config(format!("no CUDA device {ordinal}: {}", brief(&error))))
+    crate::ops::cuda::device::open(ordinal)
+}
+
+/// GPU number `ordinal`.
+#[cfg(not(feature = "cuda"))]
+fn cuda(_ordinal: usize) -> Result<Device> {
+    Err(Error::config(
+        "this build has no CUDA: build with `cargo build --release --features cuda`, or use --device cpu",
+    ))
 }
 
 /// Where corpora are looked for.
@@ -105,6 +108,8 @@ pub enum PrecisionChoice {
     F64,
     /// Products of bfloat16, sums and weights in single precision: faster where the processor has the instructions
     Bf16,
+    /// Products by a GPU's tensor cores with 10 bits of mantissa, everything else in single precision
+    Tf32,
 }
 
 impl PrecisionChoice {
@@ -124,8 +129,13 @@ impl PrecisionChoice {
                 }
                 Ok(Precision::Bf16)
             }
-            Self::Bf16 => {
-                Err(Error::config("--precision bf16 is for the CPU so far; use f32 on this device"))
+            Self::Bf16 => Ok(Precision::Bf16),
+            Self::Tf32 if device.is_cpu() => {
+                Err(Error::config("--precision tf32 is for a GPU; on the CPU use f32, bf16 or f64"))
+            }
+            Self::Tf32 => {
+                candle_core::cuda::set_gemm_reduced_precision_f32(true); // also for the products of plain operations
+                Ok(Precision::Tf32)
             }
         }
     }

@@ -18,8 +18,10 @@ have batch 1. A rate is the median of several repeats, the lowest and the highes
 is the process's peak until then. Where the corpus is not on this machine, a made-up text with as
 many types takes its place; nothing is fetched.
 
---json has recipe, corpus, made_up, vocab_size, parameters, device, precision, threads, and
-  stream   tokens_per_second (the median), lowest, highest, repeats (each), peak_memory_mib
+--json has recipe, corpus, made_up, vocab_size, parameters, device, gpu (where there is one),
+precision, threads, and
+  stream   tokens_per_second (the median), lowest, highest, repeats (each), peak_memory_mib,
+           peak_device_memory_mib (on a GPU)
   sample   the same
   train    the same, and tokens_per_step, distinct_tokens_per_step, step_seconds, flops_per_step,
            gflops, share_of_gemm_peak, parts (part, seconds, share), epochs, epoch_seconds,
@@ -132,6 +134,9 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         report.device,
         report.threads
     )?;
+    if let Some(gpu) = &report.gpu {
+        writeln!(out, "{gpu}")?;
+    }
     print_rates(out, report)?;
     if let Some(train) = &report.train {
         print_parts(out, train)?;
@@ -150,12 +155,16 @@ fn print_rates(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
             ["tokens/s", "lowest", "highest", "repeats", "peak MiB"].map(|name| format!("  {name:>9}"));
         writeln!(out, "\n{:17}{}", "", head.concat())?;
     }
+    let device_peak = rates.iter().filter_map(|(_, rate)| rate.peak_device_memory_mib).max();
     for (name, rate) in rates {
         let speeds = [rate.tokens_per_second, rate.lowest, rate.highest].map(|speed| speed.round() as u64);
         let others = [rate.repeats.len() as u64, rate.peak_memory_mib.unwrap_or(0)];
         let cells = [&speeds[..], &others].concat();
         let cells: String = cells.into_iter().map(|cell| format!("  {:>9}", grouped(cell))).collect();
         writeln!(out, "{name:17}{cells}")?;
+    }
+    if let Some(mib) = device_peak {
+        writeln!(out, "of the GPU's memory at most {} MiB", grouped(mib))?;
     }
     writeln!(out)
 }

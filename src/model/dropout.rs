@@ -7,9 +7,9 @@
 use crate::config::train::{DropoutConfig, DropoutKind};
 use crate::config::{CoreConfig, ModelConfig};
 use crate::error::Result;
+use crate::ops::masks::{self, Stream};
 use crate::ops::profile::{self, Part};
 use crate::ops::recurrence::HiddenMask;
-use crate::rng::Rng;
 use candle_core::{DType, Device, Shape, Tensor};
 
 /// The masks of one window; what is absent drops nothing.
@@ -105,9 +105,8 @@ impl MaskSource {
         if rate == 0.0 {
             return Ok(None);
         }
-        let mut rng = Rng::keyed(self.seed, purpose, position);
-        let values: Vec<f64> = (0..shape.elem_count()).map(|_| kept(rng.uniform(), rate)).collect();
-        Ok(Some(self.tensor(values, shape)?))
+        let stream = Stream { seed: self.seed, purpose, position };
+        Ok(Some(masks::mask(stream, rate, shape, self.dtype, &self.device)?))
     }
 
     /// One number a lane and word type, found by the type's id.
@@ -116,21 +115,10 @@ impl MaskSource {
         if rate == 0.0 {
             return Ok(None);
         }
-        let (time, batch) = tokens.dims2()?;
-        let mut values = vec![0f64; time * batch];
-        let lane_stream = |lane| Rng::keyed(self.seed, &format!("dropout.word.{lane}"), position);
-        let mut lanes: Vec<Rng> = (0..batch).map(lane_stream).collect();
-        for (i, token) in tokens.flatten_all()?.to_vec1::<u32>()?.into_iter().enumerate() {
-            values[i] = kept(lanes[i % batch].uniform_at(u64::from(token)), rate);
-        }
-        Ok(Some(self.tensor(values, (time, batch, 1).into())?))
+        let (_, batch) = tokens.dims2()?;
+        let purposes: Vec<String> = (0..batch).map(|lane| format!("dropout.word.{lane}")).collect();
+        let streams: Vec<Stream<'_>> =
+            purposes.iter().map(|purpose| Stream { seed: self.seed, purpose, position }).collect();
+        Ok(Some(masks::words(&streams, rate, tokens, self.dtype, &self.device)?))
     }
-
-    fn tensor(&self, values: Vec<f64>, shape: Shape) -> Result<Tensor> {
-        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?.to_device(&self.device)?)
-    }
-}
-
-fn kept(uniform: f64, rate: f64) -> f64 {
-    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
 }

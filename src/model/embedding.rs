@@ -4,6 +4,7 @@ use super::builder::Builder;
 use super::char_cnn::CharCnn;
 use crate::config::{EmbeddingConfig, ModelConfig};
 use crate::error::{Error, Result};
+use crate::ops::embedding::lookup;
 use crate::ops::profile::{self, Part};
 use candle_core::Tensor;
 use std::collections::HashMap;
@@ -36,7 +37,9 @@ impl Embedding {
         let (time, batch) = tokens.dims2()?;
         let flat = tokens.flatten_all()?;
         let vectors = match self {
-            Self::Table(table) => table.index_select(&flat, 0)?,
+            Self::Table(table) => lookup(table, &flat, None)?,
+            // To find the different words would be to wait for the device, longer than to compute some twice.
+            Self::Letters(cnn) if tokens.device().is_cuda() => cnn.forward(&flat)?,
             Self::Letters(cnn) => {
                 let (distinct, places) = distinct(&flat.to_vec1::<u32>()?);
                 let vectors = cnn.forward(&Tensor::new(distinct, tokens.device())?)?;

@@ -1,4 +1,4 @@
-//! A product with weights, by the kernels of [`super::cpu`], and its gradient.
+//! A product with weights, by the kernels of [`super::cpu`] or a GPU's library, and its gradient.
 
 use super::cpu::dense::{self, Dense};
 use super::cpu::dispatch::Computed;
@@ -23,6 +23,10 @@ pub fn linear(xs: &Tensor, weight: &Tensor, stored: Stored, precision: Precision
     if xs.device().is_cpu() && matches!(xs.dtype(), DType::F32 | DType::F64) {
         let op = Linear { stored, bf16: precision.rounds() };
         return Ok(xs.contiguous()?.apply_op2(&weight.contiguous()?, op)?);
+    }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() && matches!(xs.dtype(), DType::F32 | DType::F64) {
+        return Ok(super::cuda::linear::linear(xs, weight, stored, precision)?);
     }
     Ok(match stored {
         Stored::ByInput => xs.matmul(weight)?,

@@ -33,7 +33,7 @@ pub fn nats(
     precision: Precision,
 ) -> Result<Tensor> {
     if !(ys.device().is_cpu() && matches!(ys.dtype(), DType::F32 | DType::F64)) {
-        return reference::nats(&linear(ys, weight, stored, precision)?, bias, targets);
+        return nats_elsewhere(&linear(ys, weight, stored, precision)?, bias, targets);
     }
     let tracked = [ys, weight, bias].iter().any(|tensor| tensor.track_op());
     nats_in_parts(ys, weight, stored, bias, targets, precision, LOGITS, tracked)
@@ -42,7 +42,7 @@ pub fn nats(
 /// `−ln softmax(products + bias)[target]` of each row of products that exist; their history is not followed.
 pub fn nats_of_products(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
     if !(products.device().is_cpu() && matches!(products.dtype(), DType::F32 | DType::F64)) {
-        return reference::nats(products, bias, targets);
+        return nats_elsewhere(&products.detach(), bias, targets);
     }
     let ((rows, vocabulary), targets) = (products.dims2()?, targets.to_vec1::<u32>()?);
     check_targets(&targets, rows, vocabulary)?;
@@ -60,6 +60,15 @@ pub fn nats_of_products(products: &Tensor, bias: &Tensor, targets: &Tensor) -> R
         }};
     }
     if products.dtype() == DType::F64 { run!(f64) } else { run!(f32) }
+}
+
+/// Of products that nothing else uses, elsewhere than on the CPU; there a target is not checked.
+fn nats_elsewhere(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if products.device().is_cuda() && matches!(products.dtype(), DType::F32 | DType::F64) {
+        return Ok(super::cuda::loss::nats(products, bias, targets)?);
+    }
+    reference::nats(products, bias, targets)
 }
 
 fn check_targets(targets: &[u32], rows: usize, vocabulary: usize) -> CandleResult<()> {

@@ -9,12 +9,16 @@ use super::cpu::dispatch::{Computed, WithKernel};
 use super::cpu::kernel::Kernel;
 use super::cpu::lstm::{Inputs, Outputs, Packed, Record, Sizes, forward};
 use super::cpu::lstm_back::{Grads, backward};
+#[cfg(feature = "cuda")]
+use super::cuda::lstm as cuda;
 use super::hidden_mask::HiddenMask;
 use super::precision::Precision;
 use super::real::{self, Real};
 use super::reference;
 use super::steps::StepByStep;
 use crate::error::Result;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result as CandleResult, Shape, Tensor};
 use std::any::Any;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -27,7 +31,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 ///   nor is that of the c that is returned
 /// - `mask`: one for all gates; of separate ones the first counts
 ///
-/// On the CPU a kernel with its own backward pass does the work; elsewhere [`reference::lstm`] does, in full precision.
+/// On the CPU, and in single precision on a GPU, kernels with a backward pass of their own do the work; elsewhere
+/// [`reference::lstm`] does, in full precision.
 pub fn lstm(
     projected: &Tensor,
     recurrent: &Tensor,
@@ -36,7 +41,7 @@ pub fn lstm(
     mask: &HiddenMask,
     precision: Precision,
 ) -> Result<(Tensor, Tensor)> {
-    if !(projected.device().is_cpu() && matches!(projected.dtype(), DType::F32 | DType::F64)) {
+    if !has_kernel(projected) {
         return reference::lstm(projected, recurrent, bias, state, mask);
     }
     let [h, c] = state.map(|part| part.detach().contiguous());
@@ -49,11 +54,21 @@ pub fn lstm(
     Ok((outputs, cell))
 }
 
+/// Whether the operation computes this tensor's window.
+fn has_kernel(projected: &Tensor) -> bool {
+    match projected.dtype() {
+        DType::F32 => projected.device().is_cpu() || projected.device().is_cuda(),
+        DType::F64 => projected.device().is_cpu(),
+        _ => false,
+    }
+}
+
 /// Recurrent weights that do not change while this exists, laid out for their kernel.
 pub struct Prepared {
     packed: Packs,
     recurrent: Tensor,
     bias: Tensor,
+    precision: Precision,
 }
 
 enum Packs {
@@ -80,7 +95,7 @@ impl Prepared {
             (true, DType::F64) => pack!(F64, f64),
             _ => Packs::None,
         };
-        Ok(Self { packed, recurrent, bias })
+        Ok(Self { packed, recurrent, bias, precision })
     }
 
     /// As [`lstm`]; the history is not followed.
@@ -93,7 +108,9 @@ impl Prepared {
         match &self.packed {
             Packs::F32(packed) => self.run(&**packed, projected, state, mask),
             Packs::F64(packed) => self.run(&**packed, projected, state, mask),
-            Packs::None => reference::lstm(projected, &self.recurrent, &self.bias, state, mask),
+            Packs::None => {
+                lstm(&projected.detach(), &self.recurrent, &self.bias, state, mask, self.precision)
+            }
         }
     }
 
@@ -191,7 +208,7 @@ struct Lstm {
     precision: Precision,
     /// c after the last step: an operation returns one tensor.
     cell: Arc<OnceLock<Tensor>>,
-    /// A [`Record`] of the element type.
+    /// A [`Record`] of the element type, or what a GPU keeps.
     tape: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -246,15 +263,23 @@ impl Lstm {
         let cell = Tensor::from_vec(cell, (sizes.batch, sizes.hidden), &Device::Cpu)?;
         self.cell.set(cell).expect("the operation runs once");
         let tape = record.map(|record| Box::new(record) as Box<dyn Any + Send>);
-        *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = tape;
+        self.keep(tape);
         Ok(T::to_cpu_storage_owned(hidden))
     }
 
-    fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
+    fn keep(&self, tape: Option<Box<dyn Any + Send>>) {
+        *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = tape;
+    }
+
+    /// What the forward pass kept.
+    fn kept<R: 'static>(&self) -> CandleResult<Box<R>> {
         let tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let record = tape.and_then(|tape| tape.downcast::<Record<T>>().ok());
-        let record =
-            record.ok_or_else(|| candle_core::Error::Msg("the recurrence's tape was used before".into()))?;
+        let record = tape.and_then(|tape| tape.downcast::<R>().ok());
+        record.ok_or_else(|| candle_core::Error::Msg("the recurrence's tape was used before".into()))
+    }
+
+    fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
+        let record = self.kept::<Record<T>>()?;
         let (time, batch, hidden) = grad.dims3()?;
         let grads = real::with_elements::<T, _>(recurrent, |recurrent| {
             real::with_elements::<T, _>(grad, |grad| {
@@ -305,6 +330,27 @@ impl CustomOp3 for Lstm {
         Ok((outputs, (time, batch, hidden).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        projected: &CudaStorage,
+        projected_layout: &Layout,
+        recurrent: &CudaStorage,
+        recurrent_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> CandleResult<(CudaStorage, Shape)> {
+        let (time, batch, _) = projected_layout.shape().dims3()?;
+        let (hidden, _) = recurrent_layout.shape().dims2()?;
+        let sizes = cuda::Sizes { time, batch, depth: 1, hidden, gates: 4 };
+        let parts = [(projected, projected_layout), (recurrent, recurrent_layout), (bias, bias_layout)];
+        let (outputs, cell, tape) =
+            cuda::forward(parts, &self.state, self.mask.as_ref(), sizes, self.precision)?;
+        self.cell.set(cell).expect("the operation runs once");
+        self.keep(self.records.then(|| Box::new(tape) as Box<dyn Any + Send>));
+        Ok((outputs, (time, batch, hidden).into()))
+    }
+
     fn bwd(
         &self,
         projected: &Tensor,
@@ -315,6 +361,8 @@ impl CustomOp3 for Lstm {
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let grads = match projected.dtype() {
+            #[cfg(feature = "cuda")]
+            DType::F32 if grad.device().is_cuda() => cuda::backward(*self.kept()?, &grad)?,
             DType::F64 => self.backward::<f64>(recurrent, &grad)?,
             _ => self.backward::<f32>(recurrent, &grad)?,
         };

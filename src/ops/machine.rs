@@ -7,13 +7,15 @@ use super::cpu::gemm::{Target, product};
 use super::cpu::panels::View;
 use super::precision::Precision;
 use crate::error::Result;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, cuda};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
 /// Rows and columns of the matrices whose product is timed.
 const SIDE: usize = 2048;
+/// As many as keep all of a GPU busy.
+const SIDE_ON_GPU: usize = 8192;
 /// Numbers of an array that is streamed, 128 MiB of them: more than caches hold.
 const LENGTH: usize = 1 << 25;
 const PIECE: usize = 1 << 16;
@@ -23,11 +25,11 @@ const FEWEST: usize = 4;
 /// Floating-point operations a second in the product of two large square matrices; a multiplication and an addition
 /// are two. On the CPU the better of our own kernels and the library's that candle uses, which has no bf16.
 pub fn product_peak(precision: Precision, device: &Device) -> Result<f64> {
-    let operations = 2.0 * (SIDE as f64).powi(3);
+    let operations = 2.0 * (side(device) as f64).powi(3);
     let library = if precision.rounds() && device.is_cpu() {
         f64::INFINITY
     } else {
-        product_of_tensors(precision.dtype(), device)?
+        product_of_tensors(precision, device)?
     };
     let own = match (precision, device) {
         (Precision::F32 | Precision::Bf16, Device::Cpu) => product_on_cpu::<f32>(precision.rounds())?,
@@ -47,12 +49,32 @@ fn product_on_cpu<T: Computed>(bf16: bool) -> Result<f64> {
     })
 }
 
-fn product_of_tensors(dtype: DType, device: &Device) -> Result<f64> {
-    let matrix = Tensor::ones((SIDE, SIDE), dtype, device)?;
-    fastest(|| {
+fn product_of_tensors(precision: Precision, device: &Device) -> Result<f64> {
+    let dtype = if precision.rounds() { DType::BF16 } else { precision.dtype() };
+    let matrix = Tensor::ones((side(device), side(device)), dtype, device)?;
+    let before = cuda::gemm_reduced_precision_f32();
+    cuda::set_gemm_reduced_precision_f32(precision == Precision::Tf32);
+    let fastest = fastest(|| {
         matrix.matmul(&matrix)?;
         Ok(device.synchronize()?)
-    })
+    });
+    cuda::set_gemm_reduced_precision_f32(before);
+    fastest
+}
+
+fn side(device: &Device) -> usize {
+    if device.is_cpu() { SIDE } else { SIDE_ON_GPU }
+}
+
+/// What the GPU behind `device` is called; `None` for the CPU.
+pub fn gpu(device: &Device) -> Option<String> {
+    #[cfg(feature = "cuda")]
+    return super::cuda::device::describe(device).map(|gpu| gpu.to_string());
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = device; // the CPU
+        None
+    }
 }
 
 /// Bytes a second of `a ← b + 3 c` over arrays larger than the caches: two read, one written.

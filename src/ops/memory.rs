@@ -1,6 +1,8 @@
 //! The process's memory: a training step frees and takes the same large tensors, so their pages are kept; and what
 //! it took at most.
 
+use candle_core::Device;
+
 /// What is set aside for tensors: address space, of which only what is touched becomes memory.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HEAP: usize = 1 << 32;
@@ -26,6 +28,17 @@ pub fn keep_pages() {
             libc::madvise(start.cast(), HEAP - (1 << 12), libc::MADV_HUGEPAGE);
             libc::free(heap);
         }
+    }
+}
+
+/// The most of a GPU's memory that this process's tensors took at once, in MiB; `None` for the CPU.
+pub fn peak_mib_of(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    return super::cuda::device::peak_mib(device);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = device; // the CPU's
+        None
     }
 }
 

@@ -12,13 +12,15 @@ pub enum Precision {
     F64,
     /// Operands of the products rounded to bfloat16; weights, sums and everything else in single precision.
     Bf16,
+    /// Operands of the products rounded to 10 bits of mantissa by a GPU's tensor cores; everything else as [`Self::F32`].
+    Tf32,
 }
 
 impl Precision {
     /// The tensors' type.
     pub fn dtype(self) -> DType {
         match self {
-            Self::F32 | Self::Bf16 => DType::F32,
+            Self::F32 | Self::Bf16 | Self::Tf32 => DType::F32,
             Self::F64 => DType::F64,
         }
     }
@@ -29,6 +31,7 @@ impl Precision {
             Self::F32 => "f32",
             Self::F64 => "f64",
             Self::Bf16 => "bf16",
+            Self::Tf32 => "tf32",
         }
     }
 

@@ -11,12 +11,16 @@ use super::cpu::dispatch::{Computed, WithKernel};
 use super::cpu::highway::{Inputs, Packed, Record, Sizes, forward};
 use super::cpu::highway_back::{Grads, backward};
 use super::cpu::kernel::Kernel;
+#[cfg(feature = "cuda")]
+use super::cuda::rhn as cuda;
 pub use super::hidden_mask::HiddenMask;
 use super::precision::Precision;
 use super::real::{self, Real};
 use super::reference;
 use super::steps::StepByStep;
 use crate::error::Result;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
 use std::any::Any;
 use std::sync::{Mutex, PoisonError};
@@ -27,8 +31,8 @@ use std::sync::{Mutex, PoisonError};
 /// - `recurrent`: `(depth, hidden, 2 hidden)`, columns of H, then of T; `bias`: `(depth, 2 hidden)`
 /// - `state`: `(batch, hidden)`; its history is not followed, as truncated back-propagation wants it
 ///
-/// Returns `(time, batch, hidden)`. On the CPU a kernel with its own backward pass does the work;
-/// elsewhere, and for separate masks, [`reference::rhn`] does, in full precision.
+/// Returns `(time, batch, hidden)`. On the CPU, and in single precision on a GPU, kernels with a backward pass of their
+/// own do the work; elsewhere, and for separate masks, [`reference::rhn`] does, in full precision.
 pub fn rhn(
     projected: &Tensor,
     recurrent: &Tensor,
@@ -37,7 +41,7 @@ pub fn rhn(
     mask: &HiddenMask,
     precision: Precision,
 ) -> Result<Tensor> {
-    let kernel = projected.device().is_cpu() && matches!(projected.dtype(), DType::F32 | DType::F64);
+    let kernel = has_kernel(projected);
     let mask = match mask {
         HiddenMask::None if kernel => None,
         HiddenMask::Shared(mask) if kernel => Some(mask.contiguous()?),
@@ -48,11 +52,21 @@ pub fn rhn(
     Ok(projected.contiguous()?.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?)
 }
 
+/// Whether the operation computes this tensor's window.
+fn has_kernel(projected: &Tensor) -> bool {
+    match projected.dtype() {
+        DType::F32 => projected.device().is_cpu() || projected.device().is_cuda(),
+        DType::F64 => projected.device().is_cpu(),
+        _ => false,
+    }
+}
+
 /// Recurrent weights that do not change while this exists, laid out for their kernel.
 pub struct Prepared {
     packed: Packs,
     recurrent: Tensor,
     bias: Tensor,
+    precision: Precision,
 }
 
 enum Packs {
@@ -79,7 +93,7 @@ impl Prepared {
             (true, DType::F64) => pack!(F64, f64),
             _ => Packs::None,
         };
-        Ok(Self { packed, recurrent, bias })
+        Ok(Self { packed, recurrent, bias, precision })
     }
 
     /// As [`rhn`]; the history is not followed.
@@ -116,7 +130,7 @@ impl Prepared {
     }
 
     fn plain(&self, projected: &Tensor, state: &Tensor, mask: &HiddenMask) -> Result<Tensor> {
-        reference::rhn(projected, &self.recurrent, &self.bias, state, mask)
+        rhn(&projected.detach(), &self.recurrent, &self.bias, state, mask, self.precision)
     }
 
     /// The same for one step after another at batch 1, where the CPU computes in single precision; from the state
@@ -186,7 +200,7 @@ struct Rhn {
     mask: Option<Tensor>,
     records: bool,
     precision: Precision,
-    /// A [`Record`] of the element type.
+    /// A [`Record`] of the element type, or what a GPU keeps.
     tape: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -238,15 +252,23 @@ impl Rhn {
         let work = Forward { recurrent, inputs, records: self.records, outputs: &mut outputs };
         let record = T::with_kernel(self.precision.rounds(), work);
         let tape = record.map(|record| Box::new(record) as Box<dyn Any + Send>);
-        *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = tape;
+        self.keep(tape);
         Ok(T::to_cpu_storage_owned(outputs))
     }
 
-    fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
+    fn keep(&self, tape: Option<Box<dyn Any + Send>>) {
+        *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = tape;
+    }
+
+    /// What the forward pass kept.
+    fn kept<R: 'static>(&self) -> CandleResult<Box<R>> {
         let tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let record = tape.and_then(|tape| tape.downcast::<Record<T>>().ok());
-        let record =
-            record.ok_or_else(|| candle_core::Error::Msg("the recurrence's tape was used before".into()))?;
+        let record = tape.and_then(|tape| tape.downcast::<R>().ok());
+        record.ok_or_else(|| candle_core::Error::Msg("the recurrence's tape was used before".into()))
+    }
+
+    fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
+        let record = self.kept::<Record<T>>()?;
         let (depth, hidden, _) = recurrent.dims3()?;
         let (time, batch, _) = grad.dims3()?;
         let grads = real::with_elements::<T, _>(recurrent, |recurrent| {
@@ -298,6 +320,25 @@ impl CustomOp3 for Rhn {
         Ok((outputs, (time, batch, hidden).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        projected: &CudaStorage,
+        projected_layout: &Layout,
+        recurrent: &CudaStorage,
+        recurrent_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> CandleResult<(CudaStorage, Shape)> {
+        let (time, batch, _) = projected_layout.shape().dims3()?;
+        let (depth, hidden, _) = recurrent_layout.shape().dims3()?;
+        let sizes = cuda::Sizes { time, batch, depth, hidden, gates: 2 };
+        let parts = [(projected, projected_layout), (recurrent, recurrent_layout), (bias, bias_layout)];
+        let (outputs, tape) = cuda::forward(parts, &self.state, self.mask.as_ref(), sizes, self.precision)?;
+        self.keep(self.records.then(|| Box::new(tape) as Box<dyn Any + Send>));
+        Ok((outputs, (time, batch, hidden).into()))
+    }
+
     fn bwd(
         &self,
         projected: &Tensor,
@@ -308,6 +349,10 @@ impl CustomOp3 for Rhn {
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let grads = match projected.dtype() {
+            #[cfg(feature = "cuda")]
+            DType::F32 if grad.device().is_cuda() => {
+                cuda::backward(*self.kept()?, recurrent, self.mask.as_ref(), &grad)?
+            }
             DType::F64 => self.backward::<f64>(recurrent, &grad)?,
             _ => self.backward::<f32>(recurrent, &grad)?,
         };

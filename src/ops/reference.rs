@@ -2,6 +2,7 @@
 //!
 //! Slow, differentiable by candle itself, and what runs where there is no kernel.
 
+use super::embedding::lookup;
 use super::filters::Filters;
 use super::hidden_mask::HiddenMask;
 use crate::error::Result;
@@ -85,7 +86,7 @@ pub fn features(letters: &Tensor, characters: &Tensor, filters: &[Filters]) -> R
     let ((words, length), (alphabet, char_size)) = (letters.dims2()?, characters.dims2()?);
     let blank = Tensor::zeros((1, char_size), characters.dtype(), characters.device())?;
     let characters = Tensor::cat(&[&blank, &characters.narrow(0, 1, alphabet - 1)?], 0)?;
-    let vectors = characters.index_select(&letters.flatten_all()?, 0)?.reshape((words, length, char_size))?;
+    let vectors = lookup(&characters, letters, Some(0))?.reshape((words, length, char_size))?;
     let features: Vec<_> =
         filters.iter().map(|filters| convolution(&vectors, filters)).collect::<Result<_>>()?;
     Ok(Tensor::cat(&features, 1)?)

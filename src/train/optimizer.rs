@@ -1,9 +1,11 @@
 //! Update rules: plain SGD, Adam (Kingma and Ba, 2015) and AdamW (Loshchilov and Hutter, 2019).
 
+use super::ledger::Verdict;
 use crate::config::TrainConfig;
 use crate::config::train::OptimizerKind;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
+use crate::ops::control::{AdamRule, JudgeRule};
 use crate::ops::profile::{self, Part};
 use crate::ops::update::{self, AdamStep, MomentsStep, foresight};
 use candle_core::{Tensor, Var};
@@ -81,24 +83,69 @@ impl Optimizer {
         Ok(None)
     }
 
-    /// One update with the gradient multiplied by `scale` (what clipping leaves of it).
+    /// What a GPU's verdict depends on: the rule, and each gradient beside its parameter.
+    pub(super) fn judged_by<'a>(
+        &self,
+        parameters: &'a Parameters,
+        grads: &'a Gradients,
+        rate: f64,
+        max_norm: f64,
+    ) -> Result<(JudgeRule, Vec<(&'a Tensor, &'a Var)>)> {
+        let (decay, adam) = (self.coupled_decay(), self.kind != OptimizerKind::Sgd);
+        let rule = JudgeRule { rate, max_norm, decay, adam, beta1: self.beta1, beta2: self.beta2 };
+        let pair =
+            |(name, var): (&str, &'a Var)| Ok((grads.get(name).ok_or_else(|| no_gradient(name))?, var));
+        Ok((rule, parameters.trained().map(pair).collect::<Result<_>>()?))
+    }
+
+    /// One update, as far as `verdict` lets it.
     pub fn update(
         &mut self,
         parameters: &Parameters,
         grads: &Gradients,
         rate: f64,
-        scale: f64,
+        verdict: &Verdict<'_>,
     ) -> Result<()> {
         let _timed = profile::within(Part::Optimizer);
-        self.updates += 1;
+        self.updates += u64::from(matches!(verdict, Verdict::Scale(_)));
         for (name, var) in parameters.trained() {
             let grad = grads.get(name).ok_or_else(|| no_gradient(name))?;
-            match self.kind {
-                OptimizerKind::Sgd => update::sgd(var, grad, rate, scale, self.weight_decay)?,
-                OptimizerKind::Adam | OptimizerKind::AdamW => self.adam(name, var, grad, rate, scale)?,
+            match (self.kind, verdict) {
+                (OptimizerKind::Sgd, Verdict::Scale(scale)) => {
+                    update::sgd(var, grad, rate, *scale, self.weight_decay)?;
+                }
+                (_, Verdict::Scale(scale)) => self.adam(name, var, grad, rate, *scale)?,
+                (OptimizerKind::Sgd, Verdict::OnDevice(control)) => {
+                    control.sgd(var, grad, rate, self.weight_decay)?;
+                }
+                (_, Verdict::OnDevice(control)) => {
+                    control.adam(var, &self.moments[name], grad, &self.adam_rule(rate))?;
+                }
             }
         }
         Ok(())
+    }
+
+    fn adam_rule(&self, rate: f64) -> AdamRule {
+        let &Self { beta1, beta2, epsilon, .. } = self;
+        AdamRule {
+            rate,
+            beta1,
+            beta2,
+            epsilon,
+            decay: self.coupled_decay(),
+            decoupled: self.decoupled_decay(),
+        }
+    }
+
+    /// The decay that is no part of the gradient.
+    fn decoupled_decay(&self) -> f64 {
+        if self.kind == OptimizerKind::AdamW { self.weight_decay } else { 0.0 }
+    }
+
+    /// Takes over the number of updates that a GPU has made.
+    pub(super) fn set_updates(&mut self, updates: u64) {
+        self.updates = updates;
     }
 
     fn adam(&self, name: &str, var: &Var, grad: &Tensor, rate: f64, scale: f64) -> Result<()> {
@@ -114,12 +161,11 @@ impl Optimizer {
     /// Of update `turn`, counted from 1.
     fn adam_step(&self, turn: u64, rate: f64) -> AdamStep {
         let correction = |beta: f64| 1.0 - beta.powf(turn as f64);
-        let decoupled = if self.kind == OptimizerKind::AdamW { self.weight_decay } else { 0.0 };
         AdamStep {
             rate: rate / correction(self.beta1),
             root_scale: 1.0 / correction(self.beta2).sqrt(),
             epsilon: self.epsilon,
-            keep: 1.0 - rate * decoupled,
+            keep: 1.0 - rate * self.decoupled_decay(),
         }
     }
 

@@ -198,7 +198,9 @@ impl Resumed {
         let optimizer = self.path.join(OPTIMIZER);
         let name_file = |error: Error| Error::checkpoint(&optimizer, error.to_string());
         stepper.parameters.restore(&self.weights)?;
-        stepper.optimizer.load(self.position.optimizer_updates, &self.remembered).map_err(name_file)?;
+        let (updates, skipped) = (self.position.optimizer_updates, self.position.skipped_steps);
+        stepper.optimizer.load(updates, &self.remembered).map_err(name_file)?;
+        stepper.ledger.begin(updates, session.may_skip(skipped))?;
         stepper.state = stepper.state.load(&self.remembered).map_err(name_file)?;
         Ok(())
     }

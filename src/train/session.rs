@@ -1,8 +1,10 @@
 //! What a run needs before its first step: the corpus as tokens, the vocabulary, the model's sizes.
 
+use super::ledger::Ledger;
 use super::optimizer::Optimizer;
 use super::step::Stepper;
 use crate::checkpoint::Checkpoint;
+use crate::config::train::OnNonFinite;
 use crate::config::{EmbeddingConfig, ModelConfig, Recipe};
 use crate::data::batch::Lanes;
 use crate::data::{Corpus, Encoded, Places, Text, Tokenizer};
@@ -121,10 +123,23 @@ impl Session {
                 self.precision.dtype(),
                 &self.device,
             ),
-            max_grad_norm: config.max_grad_norm,
+            ledger: Ledger::new(
+                &self.device,
+                self.precision.dtype(),
+                config.max_grad_norm,
+                self.may_skip(0),
+            )?,
             model,
             parameters,
         })
+    }
+
+    /// How many steps may be passed over because they are not finite, after so many that were.
+    pub(super) fn may_skip(&self, skipped: u64) -> u64 {
+        match self.recipe.train.on_non_finite {
+            OnNonFinite::Stop => 0,
+            OnNonFinite::Skip => self.recipe.train.max_skipped_steps.saturating_sub(skipped),
+        }
     }
 
     /// Weights drawn from the recipe's seed.

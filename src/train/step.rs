@@ -1,9 +1,10 @@
 //! The training step, on one page.
 
+use super::ledger::{Ledger, Step};
 use super::optimizer::{Gradients, Optimizer};
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, MaskSource, Parameters, State};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 /// Everything that a step changes.
 pub struct Stepper {
@@ -17,44 +18,67 @@ pub struct Stepper {
     pub state: State,
     /// Draws each window's masks.
     pub masks: MaskSource,
-    /// The gradient's global norm is cut to this; 0 leaves it.
-    pub max_grad_norm: f64,
+    /// Which steps may change something, and what they did.
+    pub ledger: Ledger,
 }
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// −ln p summed over the window's tokens.
-    pub nats: f64,
+    /// Counted from 0.
+    pub step: u64,
+    /// The learning rate.
+    pub rate: f64,
     /// The window's tokens.
     pub tokens: u64,
+    /// −ln p summed over them.
+    pub nats: f64,
     /// The gradient's global norm before it was clipped.
     pub grad_norm: f64,
 }
 
 impl Stepper {
-    /// One truncated-BPTT update; the state carries over, its history does not.
+    /// One truncated-BPTT update; the state carries over, its history does not. What it did is among
+    /// [`Stepper::reports`], then or later.
     ///
     /// `inputs` and `targets`: `(time, batch)` of u32. `step` counts from 0 and names the window's masks.
     ///
     /// # Errors
-    /// If the loss, the gradient's norm or the update is not finite; all is then as it was.
-    pub fn step(&mut self, inputs: &Tensor, targets: &Tensor, step: u64, rate: f64) -> Result<StepReport> {
+    /// If it is known that loss, gradient's norm or update are not finite; all is then as it was.
+    pub fn advance(&mut self, inputs: &Tensor, targets: &Tensor, step: u64, rate: f64) -> Result<()> {
         let (_, lanes) = inputs.dims2()?;
+        let asked = Step { step, rate, tokens: targets.elem_count() as u64 };
         let masks = self.masks.draw(inputs, step, step)?;
         let (nats, state) = self.model.nats(inputs, targets, &self.state, &masks)?;
-        let total = finite(step, "the loss", nats.to_dtype(DType::F64)?.sum_all()?.to_scalar()?)?;
+        self.ledger.hear(&asked, &nats)?;
         let loss = (nats.sum_all()? / lanes as f64)?; // summed over the steps, averaged over the lanes
         let grads = self.gradients(&loss)?;
-        let grad_norm = self.optimizer.grad_norm(&self.parameters, &grads)?;
-        let grad_norm = finite(step, "the gradient's norm", grad_norm)?;
-        let scale = self.clip(grad_norm);
-        if let Some(name) = self.optimizer.spoils(&self.parameters, &grads, rate, scale)? {
-            return Err(not_finite(step, format!("the update of {name} is not finite")));
+        let verdict = self.ledger.judge(asked, &nats, &self.optimizer, &self.parameters, &grads)?;
+        self.optimizer.update(&self.parameters, &grads, rate, &verdict)?;
+        self.state = verdict.carry(&state, &self.state)?;
+        Ok(())
+    }
+
+    /// What steps did, in their order: of those that are known, or with `wait` of all that were not told yet.
+    pub fn reports(&mut self, wait: bool) -> Result<Vec<Result<StepReport>>> {
+        let (reports, updates) = self.ledger.reports(wait)?;
+        if let Some(updates) = updates {
+            self.optimizer.set_updates(updates);
         }
-        self.optimizer.update(&self.parameters, &grads, rate, scale)?;
-        self.state = state.detach();
-        Ok(StepReport { nats: total, tokens: targets.elem_count() as u64, grad_norm })
+        Ok(reports)
+    }
+
+    /// As [`Stepper::advance`]; waits for what it did.
+    ///
+    /// # Errors
+    /// If loss, gradient's norm or update are not finite; all is then as it was.
+    pub fn step(&mut self, inputs: &Tensor, targets: &Tensor, step: u64, rate: f64) -> Result<StepReport> {
+        self.advance(inputs, targets, step, rate)?;
+        let last = self.reports(true)?.pop();
+        last.unwrap_or_else(|| {
+            let what = "no step is made after one that was not finite".into();
+            Err(Error::NotFinite { step: step + 1, what })
+        })
     }
 
     fn gradients(&self, loss: &Tensor) -> Result<Gradients> {
@@ -62,18 +86,4 @@ impl Stepper {
         let named = self.parameters.trained();
         Ok(named.filter_map(|(name, var)| Some((name.to_string(), store.remove(var)?))).collect())
     }
-
-    fn clip(&self, grad_norm: f64) -> f64 {
-        let clips = self.max_grad_norm > 0.0 && grad_norm > self.max_grad_norm;
-        if clips { self.max_grad_norm / grad_norm } else { 1.0 }
-    }
-}
-
-fn finite(step: u64, what: &str, value: f64) -> Result<f64> {
-    if value.is_finite() { Ok(value) } else { Err(not_finite(step, format!("{what} is {value}"))) }
-}
-
-fn not_finite(step: u64, what: String) -> Error {
-    let advice = "the update was not applied; a lower train.learning_rate or train.max_grad_norm may help";
-    Error::NotFinite { step: step + 1, what: format!("{what}; {advice}") }
 }

@@ -140,30 +140,58 @@ impl<'a> Trainer<'a> {
 
     /// The rest of the epoch's windows.
     fn train_epoch(&mut self) -> Result<ControlFlow<Stop>> {
-        while self.position.window < self.windows() {
+        while self.position.window + self.pending() < self.windows() {
             if let Some(stop) = self.stop() {
+                self.hear(true)?;
                 return Ok(ControlFlow::Break(stop));
             }
             let start = Instant::now();
-            let rate = self.rate.at(self.position.epoch, self.position.step);
-            let window = self.position.window as usize;
-            let (inputs, targets) =
-                self.session.lanes.window(&self.session.train.tokens, window, &self.session.device)?;
-            match self.stepper.step(&inputs, &targets, self.position.step, rate) {
-                Ok(report) => self.count(&report, rate, start.elapsed())?,
-                Err(Error::NotFinite { step, what }) => self.skip(step, what)?,
-                Err(error) => return Err(error),
-            }
+            self.advance()?;
+            self.trained.seconds += start.elapsed().as_secs_f64();
+            self.hear(false)?;
             if self.saved_at.elapsed().as_secs_f64() > 60.0 * self.session.recipe.train.save_minutes {
+                self.hear(true)?;
                 self.save()?;
             }
         }
+        self.hear(true)?;
         Ok(ControlFlow::Continue(()))
     }
 
-    fn count(&mut self, report: &StepReport, rate: f64, took: Duration) -> Result<()> {
+    /// Steps that were begun and not told of: `position` lacks them.
+    fn pending(&self) -> u64 {
+        self.stepper.ledger.pending() as u64
+    }
+
+    /// The next window's step.
+    fn advance(&mut self) -> Result<()> {
+        let (window, step) = (self.position.window + self.pending(), self.position.step + self.pending());
+        let rate = self.rate.at(self.position.epoch, step);
+        let (lanes, device) = (&self.session.lanes, &self.session.device);
+        let (inputs, targets) = lanes.window(&self.session.train.tokens, window as usize, device)?;
+        match self.stepper.advance(&inputs, &targets, step, rate) {
+            Err(Error::NotFinite { step, what }) => self.skip(step, what),
+            done => done,
+        }
+    }
+
+    /// Takes in what steps did: those that are known, or with `wait` all.
+    fn hear(&mut self, wait: bool) -> Result<()> {
+        let start = Instant::now();
+        let reports = self.stepper.reports(wait)?;
+        self.trained.seconds += start.elapsed().as_secs_f64();
+        for report in reports {
+            match report {
+                Ok(report) => self.count(&report)?,
+                Err(Error::NotFinite { step, what }) => self.skip(step, what)?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, report: &StepReport) -> Result<()> {
         self.trained.tokens += report.tokens;
-        self.trained.seconds += took.as_secs_f64();
         let position = &mut self.position;
         position.window += 1;
         position.step += 1;
@@ -171,7 +199,8 @@ impl<'a> Trainer<'a> {
         position.epoch_sums.add(report);
         let nats = report.nats / report.tokens as f64;
         if position.step.is_multiple_of(STEP_EVENTS) {
-            let (step, epoch, grad_norm) = (position.step, position.epoch + 1, report.grad_norm);
+            let (step, epoch) = (position.step, position.epoch + 1);
+            let StepReport { rate, grad_norm, .. } = report;
             let event = json!({"event": "step", "step": step, "epoch": epoch, "train_nats_per_token": nats, "learning_rate": rate, "grad_norm": grad_norm});
             self.metrics.append(&event)?;
         }
@@ -237,7 +266,7 @@ impl<'a> Trainer<'a> {
         if let Some(code) = self.signals.received() {
             return Some(Stop::Signal(code));
         }
-        if self.limits.max_steps.is_some_and(|max| self.position.step >= max) {
+        if self.limits.max_steps.is_some_and(|max| self.position.step + self.pending() >= max) {
             return Some(Stop::MaxSteps);
         }
         let over = |limit: Duration| self.started.elapsed() >= limit;
