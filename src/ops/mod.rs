@@ -25,3 +25,4 @@ pub mod rows;
 pub mod steps;
 pub mod threads;
 pub mod update;
+mod window;

@@ -7,6 +7,10 @@
 //! s_l = s_{l-1} + t_l (h_l − s_{l-1})              l = 1 ..= depth
 //! ```
 
+mod prepared;
+
+pub use prepared::Prepared;
+
 use super::cpu::dispatch::{Computed, WithKernel};
 use super::cpu::highway::{Inputs, Packed, Record, Sizes, forward};
 use super::cpu::highway_back::{Grads, backward};
@@ -17,13 +21,11 @@ pub use super::hidden_mask::HiddenMask;
 use super::precision::Precision;
 use super::real::{self, Real};
 use super::reference;
-use super::steps::StepByStep;
+use super::window::{Tape, has_kernel};
 use crate::error::Result;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
-use std::any::Any;
-use std::sync::{Mutex, PoisonError};
 
 /// States after the last sublayer of every time step.
 ///
@@ -48,150 +50,8 @@ pub fn rhn(
         _ => return reference::rhn(projected, recurrent, bias, state, mask),
     };
     let records = projected.track_op() || recurrent.track_op() || bias.track_op();
-    let op = Rhn { state: state.detach().contiguous()?, mask, records, precision, tape: Mutex::new(None) };
+    let op = Rhn { state: state.detach().contiguous()?, mask, records, precision, tape: Tape::default() };
     Ok(projected.contiguous()?.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?)
-}
-
-/// Whether the operation computes this tensor's window.
-fn has_kernel(projected: &Tensor) -> bool {
-    match projected.dtype() {
-        DType::F32 => projected.device().is_cpu() || projected.device().is_cuda(),
-        DType::F64 => projected.device().is_cpu(),
-        _ => false,
-    }
-}
-
-/// Recurrent weights that do not change while this exists, laid out for their kernel.
-pub struct Prepared {
-    packed: Packs,
-    recurrent: Tensor,
-    bias: Tensor,
-    precision: Precision,
-}
-
-enum Packs {
-    F32(Box<dyn Recurrence<f32>>),
-    F64(Box<dyn Recurrence<f64>>),
-    /// Elsewhere than on the CPU.
-    None,
-}
-
-impl Prepared {
-    /// Packs the weights; shapes as in [`rhn`].
-    pub fn new(recurrent: &Tensor, bias: &Tensor, precision: Precision) -> Result<Self> {
-        let (depth, hidden, _) = recurrent.dims3()?;
-        let (recurrent, bias) = (recurrent.contiguous()?.detach(), bias.contiguous()?.detach());
-        macro_rules! pack {
-            ($kind:ident, $t:ty) => {
-                Packs::$kind(real::with_elements::<$t, _>(&recurrent, |recurrent| {
-                    Ok(<$t>::with_kernel(precision.rounds(), Pack { recurrent, depth, hidden }))
-                })?)
-            };
-        }
-        let packed = match (recurrent.device().is_cpu(), recurrent.dtype()) {
-            (true, DType::F32) => pack!(F32, f32),
-            (true, DType::F64) => pack!(F64, f64),
-            _ => Packs::None,
-        };
-        Ok(Self { packed, recurrent, bias, precision })
-    }
-
-    /// As [`rhn`]; the history is not followed.
-    pub fn forward(&self, projected: &Tensor, state: &Tensor, mask: &HiddenMask) -> Result<Tensor> {
-        let (time, batch, _) = projected.dims3()?;
-        let (depth, hidden, _) = self.recurrent.dims3()?;
-        let sizes = Sizes { time, batch, depth, hidden };
-        macro_rules! run {
-            ($packed:expr, $t:ty) => {{
-                let mask = match mask {
-                    HiddenMask::None => None,
-                    HiddenMask::Shared(mask) => Some(mask.flatten_all()?.to_vec1::<$t>()?),
-                    HiddenMask::Separate { .. } => return self.plain(projected, state, mask),
-                };
-                let (projected, state) = (projected.contiguous()?, state.contiguous()?);
-                let mut outputs = vec![<$t>::default(); time * batch * hidden];
-                real::with_elements::<$t, _>(&projected, |projected| {
-                    real::with_elements::<$t, _>(&self.bias, |bias| {
-                        real::with_elements::<$t, _>(&state, |state| {
-                            let inputs = Inputs { projected, bias, state, mask: mask.as_deref(), sizes };
-                            $packed.run(&inputs, &mut outputs);
-                            Ok(())
-                        })
-                    })
-                })?;
-                Ok(Tensor::from_vec(outputs, (time, batch, hidden), projected.device())?)
-            }};
-        }
-        match &self.packed {
-            Packs::F32(packed) => run!(packed, f32),
-            Packs::F64(packed) => run!(packed, f64),
-            Packs::None => self.plain(projected, state, mask),
-        }
-    }
-
-    fn plain(&self, projected: &Tensor, state: &Tensor, mask: &HiddenMask) -> Result<Tensor> {
-        rhn(&projected.detach(), &self.recurrent, &self.bias, state, mask, self.precision)
-    }
-
-    /// The same for one step after another at batch 1, where the CPU computes in single precision; from the state
-    /// zero.
-    pub fn steps(&self) -> Result<Option<Steps<'_>>> {
-        let Packs::F32(packed) = &self.packed else { return Ok(None) };
-        let (depth, hidden, _) = self.recurrent.dims3()?;
-        let sizes = Sizes { time: 1, batch: 1, depth, hidden };
-        let (bias, zeros) = (self.bias.flatten_all()?.to_vec1()?, vec![0.0; hidden]);
-        Ok(Some(Steps { packed: &**packed, sizes, bias, next: zeros.clone(), state: [zeros] }))
-    }
-}
-
-/// One step after another at batch 1; nothing is allocated for a step.
-pub struct Steps<'a> {
-    packed: &'a dyn Recurrence<f32>,
-    sizes: Sizes,
-    bias: Vec<f32>,
-    state: [Vec<f32>; 1],
-    next: Vec<f32>,
-}
-
-impl StepByStep for Steps<'_> {
-    fn step(&mut self, projected: &[f32]) {
-        let Self { packed, sizes, bias, state: [state], next } = self;
-        packed.run(&Inputs { projected, bias, state, mask: None, sizes: *sizes }, next);
-        std::mem::swap(state, next);
-    }
-
-    fn state(&self) -> &[Vec<f32>] {
-        &self.state
-    }
-
-    fn state_mut(&mut self) -> &mut [Vec<f32>] {
-        &mut self.state
-    }
-}
-
-/// Packed weights of some kernel.
-trait Recurrence<T>: Send + Sync {
-    fn run(&self, inputs: &Inputs<'_, T>, outputs: &mut [T]);
-}
-
-impl<K: Kernel> Recurrence<K::Element> for Packed<K> {
-    fn run(&self, inputs: &Inputs<'_, K::Element>, outputs: &mut [K::Element]) {
-        forward(self, inputs, false, outputs);
-    }
-}
-
-struct Pack<'a, T> {
-    recurrent: &'a [T],
-    depth: usize,
-    hidden: usize,
-}
-
-impl<T: Real> WithKernel<T> for Pack<'_, T> {
-    type Output = Box<dyn Recurrence<T>>;
-
-    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        Box::new(Packed::<K>::new(self.recurrent, self.depth, self.hidden))
-    }
 }
 
 /// The candle operation; what its backward pass needs stays inside it.
@@ -200,8 +60,7 @@ struct Rhn {
     mask: Option<Tensor>,
     records: bool,
     precision: Precision,
-    /// A [`Record`] of the element type, or what a GPU keeps.
-    tape: Mutex<Option<Box<dyn Any + Send>>>,
+    tape: Tape,
 }
 
 /// The forward pass on whatever kernel is chosen.
@@ -251,29 +110,17 @@ impl Rhn {
         let mut outputs = vec![T::zero(); sizes.time * sizes.batch * sizes.hidden];
         let work = Forward { recurrent, inputs, records: self.records, outputs: &mut outputs };
         let record = T::with_kernel(self.precision.rounds(), work);
-        let tape = record.map(|record| Box::new(record) as Box<dyn Any + Send>);
-        self.keep(tape);
+        self.tape.keep(record);
         Ok(T::to_cpu_storage_owned(outputs))
     }
 
-    fn keep(&self, tape: Option<Box<dyn Any + Send>>) {
-        *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = tape;
-    }
-
-    /// What the forward pass kept.
-    fn kept<R: 'static>(&self) -> CandleResult<Box<R>> {
-        let tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let record = tape.and_then(|tape| tape.downcast::<R>().ok());
-        record.ok_or_else(|| candle_core::Error::Msg("the recurrence's tape was used before".into()))
-    }
-
     fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
-        let record = self.kept::<Record<T>>()?;
+        let record = self.tape.take::<Record<T>>()?;
         let (depth, hidden, _) = recurrent.dims3()?;
         let (time, batch, _) = grad.dims3()?;
         let grads = real::with_elements::<T, _>(recurrent, |recurrent| {
             real::with_elements::<T, _>(grad, |grad| {
-                let work = Backward { record: *record, recurrent, grad };
+                let work = Backward { record, recurrent, grad };
                 Ok(T::with_kernel(self.precision.rounds(), work))
             })
         })?;
@@ -335,7 +182,7 @@ impl CustomOp3 for Rhn {
         let sizes = cuda::Sizes { time, batch, depth, hidden, gates: 2 };
         let parts = [(projected, projected_layout), (recurrent, recurrent_layout), (bias, bias_layout)];
         let (outputs, tape) = cuda::forward(parts, &self.state, self.mask.as_ref(), sizes, self.precision)?;
-        self.keep(self.records.then(|| Box::new(tape) as Box<dyn Any + Send>));
+        self.tape.keep(self.records.then_some(tape));
         Ok((outputs, (time, batch, hidden).into()))
     }
 
@@ -351,7 +198,7 @@ impl CustomOp3 for Rhn {
         let grads = match projected.dtype() {
             #[cfg(feature = "cuda")]
             DType::F32 if grad.device().is_cuda() => {
-                cuda::backward(*self.kept()?, recurrent, self.mask.as_ref(), &grad)?
+                cuda::backward(self.tape.take()?, recurrent, self.mask.as_ref(), &grad)?
             }
             DType::F64 => self.backward::<f64>(recurrent, &grad)?,
             _ => self.backward::<f32>(recurrent, &grad)?,
