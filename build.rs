@@ -73,7 +73,8 @@ fn nvcc() -> PathBuf {
 fn sources(directory: &Path) -> Result<Vec<PathBuf>, String> {
     let entries = fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut sources: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|e| e == "cu")).collect();
+    let mut sources: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|e| e == "cu")).collect();
     sources.sort();
     Ok(sources)
 }
@@ -82,7 +83,10 @@ fn sources(directory: &Path) -> Result<Vec<PathBuf>, String> {
 fn compile(nvcc: &Path, source: &Path, kind: &[&str], out: &Path) -> Result<String, String> {
     let result = Command::new(nvcc).args(FLAGS).args(kind).arg("-o").arg(out).arg(source).output();
     let output = result.map_err(|error| {
-        format!("{}: {error}; install the CUDA toolkit, or name its compiler in NVCC or its place in CUDA_HOME", nvcc.display())
+        format!(
+            "{}: {error}; install the CUDA toolkit, or name its compiler in NVCC or its place in CUDA_HOME",
+            nvcc.display()
+        )
     })?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(told) } else { Err(format!("{}: {told}", source.display())) }

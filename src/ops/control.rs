@@ -131,13 +131,10 @@ mod tests {
 
     #[test]
     fn a_number_that_means_nothing_is_no_step_that_was_applied() {
-        assert_eq!([0.0, 1.0, 2.0, 3.0, 4.0].map(Judged::of), [
-            Judged::Applied,
-            Judged::Loss,
-            Judged::Norm,
-            Judged::Update,
-            Judged::After
-        ]);
+        assert_eq!(
+            [0.0, 1.0, 2.0, 3.0, 4.0].map(Judged::of),
+            [Judged::Applied, Judged::Loss, Judged::Norm, Judged::Update, Judged::After]
+        );
         for wrong in [f64::NAN, -1.0, 0.5, 9.0] {
             assert_ne!(Judged::of(wrong), Judged::Applied, "{wrong}");
         }

@@ -41,7 +41,13 @@ pub fn mask(stream: Stream<'_>, rate: f64, shape: Shape, dtype: DType, device: &
 
 /// A number for each of `tokens` `(time, lanes)`, in the lane's stream at the place of the token's type, so that all
 /// occurrences of a type in a lane share it: `(time, lanes, 1)`. There is a stream for each lane.
-pub fn words(streams: &[Stream<'_>], rate: f64, tokens: &Tensor, dtype: DType, device: &Device) -> Result<Tensor> {
+pub fn words(
+    streams: &[Stream<'_>],
+    rate: f64,
+    tokens: &Tensor,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
         let keys: Vec<[u32; 8]> = streams.iter().map(|stream| stream.key()).collect();

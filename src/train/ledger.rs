@@ -37,6 +37,7 @@ pub struct Ledger {
 }
 
 /// What a step may do.
+#[derive(Clone, Copy)]
 pub enum Verdict<'a> {
     /// Its gradient times this.
     Scale(f64),
@@ -120,12 +121,19 @@ impl Ledger {
     }
 }
 
+impl From<f64> for Verdict<'_> {
+    fn from(scale: f64) -> Self {
+        Self::Scale(scale)
+    }
+}
+
 impl Verdict<'_> {
     /// What the lanes carry on: the state `after` the step if it was applied, else what was `before`.
     pub fn carry(&self, after: &State, before: &State) -> Result<State> {
         let Self::OnDevice(control) = self else { return Ok(after.detach()) };
         let layer = |(after, before): (&Vec<Tensor>, &Vec<Tensor>)| {
-            let parts = after.iter().zip(before).map(|(after, before)| control.carry(&after.detach(), before));
+            let parts =
+                after.iter().zip(before).map(|(after, before)| control.carry(&after.detach(), before));
             parts.collect::<candle_core::Result<Vec<_>>>()
         };
         Ok(State(after.0.iter().zip(&before.0).map(layer).collect::<candle_core::Result<_>>()?))

@@ -78,27 +78,28 @@ impl Optimizer {
     ) -> Result<(JudgeRule, Vec<(&'a Tensor, &'a Var)>)> {
         let (decay, adam) = (self.coupled_decay(), self.kind != OptimizerKind::Sgd);
         let rule = JudgeRule { rate, max_norm, decay, adam, beta1: self.beta1, beta2: self.beta2 };
-        let pair = |(name, var): (&str, &'a Var)| Ok((grads.get(name).ok_or_else(|| no_gradient(name))?, var));
+        let pair =
+            |(name, var): (&str, &'a Var)| Ok((grads.get(name).ok_or_else(|| no_gradient(name))?, var));
         Ok((rule, parameters.trained().map(pair).collect::<Result<_>>()?))
     }
 
-    /// One update, as far as `verdict` lets it.
-    pub fn update(
+    /// One update, as far as `verdict` lets it: the gradient times what clipping leaves of it, or as a GPU decides.
+    pub fn update<'a>(
         &mut self,
         parameters: &Parameters,
         grads: &Gradients,
         rate: f64,
-        verdict: &Verdict<'_>,
+        verdict: impl Into<Verdict<'a>>,
     ) -> Result<()> {
-        let _timed = profile::within(Part::Optimizer);
+        let (verdict, _timed) = (verdict.into(), profile::within(Part::Optimizer));
         self.updates += u64::from(matches!(verdict, Verdict::Scale(_)));
         for (name, var) in parameters.trained() {
             let grad = grads.get(name).ok_or_else(|| no_gradient(name))?;
             match (self.kind, verdict) {
                 (OptimizerKind::Sgd, Verdict::Scale(scale)) => {
-                    update::sgd(var, grad, rate, *scale, self.weight_decay)?;
+                    update::sgd(var, grad, rate, scale, self.weight_decay)?;
                 }
-                (_, Verdict::Scale(scale)) => self.adam(name, var, grad, rate, *scale)?,
+                (_, Verdict::Scale(scale)) => self.adam(name, var, grad, rate, scale)?,
                 (OptimizerKind::Sgd, Verdict::OnDevice(control)) => {
                     control.sgd(var, grad, rate, self.weight_decay)?;
                 }
@@ -112,7 +113,14 @@ impl Optimizer {
 
     fn adam_rule(&self, rate: f64) -> AdamRule {
         let &Self { beta1, beta2, epsilon, .. } = self;
-        AdamRule { rate, beta1, beta2, epsilon, decay: self.coupled_decay(), decoupled: self.decoupled_decay() }
+        AdamRule {
+            rate,
+            beta1,
+            beta2,
+            epsilon,
+            decay: self.coupled_decay(),
+            decoupled: self.decoupled_decay(),
+        }
     }
 
     /// The decay that is no part of the gradient.

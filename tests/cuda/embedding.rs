@@ -7,7 +7,8 @@ use candle_core::{Device, Tensor, Var};
 #[test]
 fn rows_and_their_gradient_are_those_of_index_select() {
     let Some(emulator) = emulator() else { return };
-    for (rows, width, count, threads) in [(1, 1, 1, 32), (7, 5, 40, 32), (50, 130, 33, 64), (3, 33, 200, 32)] {
+    for (rows, width, count, threads) in [(1, 1, 1, 32), (7, 5, 40, 32), (50, 130, 33, 64), (3, 33, 200, 32)]
+    {
         let ids: Vec<u32> = (0..count).map(|i| (i * i * 5 % rows) as u32).collect();
         let (table, weights) = (scattered(rows * width, 1.0, 1), scattered(count * width, 1.0, 2));
         let var = Var::from_slice(&table, (rows, width), &Device::Cpu).unwrap();
@@ -25,8 +26,7 @@ fn rows_and_their_gradient_are_those_of_index_select() {
         script.buffer::<f64>("taken", count * width);
         let [geometry, _] = grids(count * width, 64);
         script.launch("lookup_f64", geometry, &[&"&table", &"&ids", &rows, &width, &count, &"&taken"]);
-        let geometry =
-            Geometry { grid: [count, width.div_ceil(threads), 1], ..Geometry::flat(1, threads) };
+        let geometry = Geometry { grid: [count, width.div_ceil(threads), 1], ..Geometry::flat(1, threads) };
         let arguments: [&dyn std::fmt::Display; 7] =
             [&"&weights", &"&ids", &rows, &u32::MAX, &width, &count, &"&grads"];
         script.launch("lookup_grad_f64", geometry, &arguments);

@@ -69,7 +69,8 @@ impl Case {
 }
 
 const NAMES: [&str; 3] = ["nats", "products", "bias_grad"];
-const SHAPES: [(usize, usize, usize); 5] = [(1, 1, 32), (3, 16, 32), (4, 37, 64), (20, 300, 256), (11, 67, 96)];
+const SHAPES: [(usize, usize, usize); 5] =
+    [(1, 1, 32), (3, 16, 32), (4, 37, 64), (20, 300, 256), (11, 67, 96)];
 
 #[test]
 fn nats_and_gradients_are_the_oracles() {
@@ -80,7 +81,10 @@ fn nats_and_gradients_are_the_oracles() {
             let found = case.script(true, threads, whole).run(emulator, &NAMES);
             for (name, wanted) in NAMES.iter().zip(case.wanted()) {
                 for (found, wanted) in found.get::<f64>(name).into_iter().zip(wanted) {
-                    assert!((found - wanted).abs() <= 1e-12 * (1.0 + wanted.abs()), "{name}: {found} for {wanted}");
+                    assert!(
+                        (found - wanted).abs() <= 1e-12 * (1.0 + wanted.abs()),
+                        "{name}: {found} for {wanted}"
+                    );
                 }
             }
         }

@@ -106,8 +106,17 @@ fn adam_and_adamw_are_those_of_the_cpu() {
             script.load("grad", &grad);
             script.load("control", &[1.0, scale, updates, 0.0, 0.0, correction(beta1), correction(beta2)]);
             let arguments: [&dyn std::fmt::Display; 11] = [
-                &"&parameter", &"&moments", &"&grad", &"&control", &rate, &beta1, &beta2, &epsilon, &decay,
-                &decoupled, &count,
+                &"&parameter",
+                &"&moments",
+                &"&grad",
+                &"&control",
+                &rate,
+                &beta1,
+                &beta2,
+                &epsilon,
+                &decay,
+                &decoupled,
+                &count,
             ];
             script.launch("adam_f64", geometry, &arguments);
             let found = script.run(emulator, &["parameter", "moments"]);
@@ -137,7 +146,17 @@ fn steps(losses: &[f64], norms: &[f64], allowed: f64) -> Option<(Vec<f64>, f32, 
         script.load(&grad, &[-1f32]); // a rate of 0.5 adds a half
         script.load(&next, &[1.0 + i as f32]);
         let arguments: [&dyn std::fmt::Display; 12] = [
-            &format!("&{nats}"), &1, &format!("&{sums}"), &1, &"&control", &i, &0.5, &0.0, &0.9, &0.99, &0,
+            &format!("&{nats}"),
+            &1,
+            &format!("&{sums}"),
+            &1,
+            &"&control",
+            &i,
+            &0.5,
+            &0.0,
+            &0.9,
+            &0.99,
+            &0,
             &f64::from(f32::MAX),
         ];
         script.launch("judge_f64", Geometry::flat(1, 256), &arguments);
@@ -166,7 +185,8 @@ fn a_step_that_is_not_finite_changes_nothing_and_halts_what_comes_after() {
         (1.0, 1e39, 3.0), // half of it is more than single precision holds
     ];
     for (loss, norm, reason) in cases {
-        let Some((control, weight, state)) = steps(&[1.0, loss, 1.0, 1.0], &[1.0, norm, 1.0, 1.0], 0.0) else {
+        let Some((control, weight, state)) = steps(&[1.0, loss, 1.0, 1.0], &[1.0, norm, 1.0, 1.0], 0.0)
+        else {
             return;
         };
         assert_eq!(reasons(&control), [0.0, reason, 4.0, 4.0], "{loss} {norm}");

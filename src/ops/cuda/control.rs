@@ -95,7 +95,13 @@ impl Control {
     }
 
     /// Judges a step by its `nats` and the gradients beside their parameters, and enters it as record `index`.
-    pub fn judge(&self, nats: &Tensor, pairs: &[(&Tensor, &Var)], rule: &JudgeRule, index: usize) -> Result<()> {
+    pub fn judge(
+        &self,
+        nats: &Tensor,
+        pairs: &[(&Tensor, &Var)],
+        rule: &JudgeRule,
+        index: usize,
+    ) -> Result<()> {
         by_type!(self, judge_in(nats, pairs, rule, index))
     }
 
@@ -128,8 +134,22 @@ impl Control {
             let JudgeRule { rate, max_norm, beta1, beta2, .. } = rule;
             let values = &mut *values;
             launch!(
-                device, "update", T::JUDGE, blocks(1, 256), nats, &rows, &sums, &pieces, values, &index, rate,
-                max_norm, beta1, beta2, &adam, &T::LIMIT
+                device,
+                "update",
+                T::JUDGE,
+                blocks(1, 256),
+                nats,
+                &rows,
+                &sums,
+                &pieces,
+                values,
+                &index,
+                rate,
+                max_norm,
+                beta1,
+                beta2,
+                &adam,
+                &T::LIMIT
             )
         })
     }
@@ -154,7 +174,13 @@ impl Control {
         by_type!(self, adam_in(parameter, moments, grad, rule))
     }
 
-    fn adam_in<T: Kernels>(&self, parameter: &Var, moments: &Var, grad: &Tensor, rule: &AdamRule) -> Result<()> {
+    fn adam_in<T: Kernels>(
+        &self,
+        parameter: &Var,
+        moments: &Var,
+        grad: &Tensor,
+        rule: &AdamRule,
+    ) -> Result<()> {
         let (device, values, count) = (&self.device, self.values.borrow(), parameter.elem_count());
         let AdamRule { rate, beta1, beta2, epsilon, decay, decoupled } = rule;
         with_elements::<T, _>(&grad.contiguous()?, |grad| {
@@ -162,8 +188,21 @@ impl Control {
                 with_elements::<T, _>(parameter, |parameter| {
                     let (config, values, count) = (cover(count), &*values, size(count)?);
                     launch!(
-                        device, "update", T::ADAM, config, parameter, moments, grad, values, rate, beta1, beta2,
-                        epsilon, decay, decoupled, &count
+                        device,
+                        "update",
+                        T::ADAM,
+                        config,
+                        parameter,
+                        moments,
+                        grad,
+                        values,
+                        rate,
+                        beta1,
+                        beta2,
+                        epsilon,
+                        decay,
+                        decoupled,
+                        &count
                     )
                 })
             })

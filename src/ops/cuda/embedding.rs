@@ -58,7 +58,17 @@ impl Lookup {
             with_elements::<u32, _>(&self.ids, |ids| {
                 let (rows, width, count) = (size(rows)?, size(width)?, size(count)?);
                 launch!(
-                    device, "embedding", T::GRAD, config, grads, ids, &rows, &blank, &width, &count, &mut out
+                    device,
+                    "embedding",
+                    T::GRAD,
+                    config,
+                    grads,
+                    ids,
+                    &rows,
+                    &blank,
+                    &width,
+                    &count,
+                    &mut out
                 )
             })
         })?;

@@ -3,9 +3,7 @@
 use super::launch::{cover, dtype, elements, launch, room, size};
 use crate::ops::precision::Precision;
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
-use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr,
-};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr};
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Storage, Tensor};
@@ -192,7 +190,8 @@ fn gemm<T, C>(
         [told.m, told.n, told.k, told.b_stride, told.a_stride, told.c_stride].map(|size| size as c_int);
     let (stream, blas, (one, zero)) = (device.cuda_stream(), device.cublas_handle(), types.scalars());
     stream.context().bind_to_thread().w()?;
-    let ((a, _a), (b, _b), (c, _c)) = (a.device_ptr(&stream), b.device_ptr(&stream), c.device_ptr_mut(&stream));
+    let ((a, _a), (b, _b), (c, _c)) =
+        (a.device_ptr(&stream), b.device_ptr(&stream), c.device_ptr_mut(&stream));
     // SAFETY: the pointers are to (m, k), (k, n) and (m, n) numbers of the types that are named, by `Factor::dims` and
     // the callers' allocations; the scalars are static; the handle is on the stream that orders all of this memory.
     let status = unsafe {

@@ -80,7 +80,17 @@ impl Nats {
                     with_elements::<T, _>(&grad.contiguous()?, |grad| {
                         with_elements::<u32, _>(&self.targets, |targets| {
                             launch!(
-                                device, "loss", T::GRAD, config, products, bias, targets, lse, grad, &types, &count
+                                device,
+                                "loss",
+                                T::GRAD,
+                                config,
+                                products,
+                                bias,
+                                targets,
+                                lse,
+                                grad,
+                                &types,
+                                &count
                             )
                         })
                     })
@@ -96,13 +106,7 @@ impl CustomOp2 for Nats {
         "softmax-cross-entropy"
     }
 
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         candle_core::bail!("this loss is for a GPU")
     }
 
@@ -129,7 +133,8 @@ impl CustomOp2 for Nats {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let lse = self.lse.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let lse = lse.ok_or_else(|| candle_core::Error::Msg("the products were overwritten before".into()))?;
+        let lse =
+            lse.ok_or_else(|| candle_core::Error::Msg("the products were overwritten before".into()))?;
         let logits = products.detach();
         let bias_grad = match logits.dtype() {
             DType::F64 => self.backward::<f64>(&logits, bias, &lse, grad)?,

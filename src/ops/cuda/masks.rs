@@ -72,9 +72,7 @@ fn draw_words<T: Kernels>(
     with_elements::<u32, _>(&tokens.contiguous()?, |tokens| {
         let (kept, lanes, count32) = (1.0 / (1.0 - rate), size(lanes)?, size(count)?);
         let config = cover(count);
-        launch!(
-            device, "masks", T::WORDS, config, &keys, tokens, &rate, &kept, &lanes, &count32, &mut mask
-        )
+        launch!(device, "masks", T::WORDS, config, &keys, tokens, &rate, &kept, &lanes, &count32, &mut mask)
     })?;
     Ok(tensor(mask, (time, lanes, 1), device))
 }
