@@ -32,11 +32,14 @@ pub struct Ledger {
     /// Steps that the GPU has not told of.
     pending: Vec<Step>,
     reports: Vec<Result<StepReport>>,
+    /// Steps are told of when there are so many.
+    at_once: usize,
     /// Of the step under way, on the CPU.
     nats: f64,
 }
 
 /// What a step may do.
+#[derive(Clone, Copy)]
 pub enum Verdict<'a> {
     /// Its gradient times this.
     Scale(f64),
@@ -49,7 +52,9 @@ impl Ledger {
     /// So many steps may be passed over because they are not finite; only a GPU has to know.
     pub fn new(device: &Device, dtype: DType, max_grad_norm: f64, may_skip: u64) -> Result<Self> {
         let control = Control::on(device, dtype, STEPS)?;
-        let ledger = Self { max_grad_norm, control, pending: Vec::new(), reports: Vec::new(), nats: 0.0 };
+        let at_once = control.as_ref().map_or(1, Control::room);
+        let (pending, reports) = (Vec::new(), Vec::new());
+        let ledger = Self { max_grad_norm, control, pending, reports, at_once, nats: 0.0 };
         ledger.begin(0, may_skip)?;
         Ok(ledger)
     }
@@ -99,25 +104,37 @@ impl Ledger {
         Ok(Verdict::Scale(scale))
     }
 
-    /// Steps whose reports are not there yet.
+    /// Steps that were made and not told of.
     pub fn pending(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.reports.len()
     }
 
-    /// The reports that are there, in the order of the steps; with `wait`, of all steps. Those of a GPU come with the
-    /// number of updates that it has made.
+    /// Steps are told of when there are `steps` of them, at most as many as a GPU keeps; of one at a time on the CPU
+    /// unless this says otherwise.
+    pub fn tell_every(&mut self, steps: usize) {
+        self.at_once = self.control.as_ref().map_or(steps, |control| steps.min(control.room()));
+    }
+
+    /// What steps did, in their order, if there are enough of them; with `wait`, of all. A GPU tells as well how many
+    /// updates it has made.
     pub fn reports(&mut self, wait: bool) -> Result<(Vec<Result<StepReport>>, Option<u64>)> {
+        if self.pending() == 0 || !(wait || self.pending() >= self.at_once) {
+            return Ok((Vec::new(), None));
+        }
         let mut updates = None;
-        if let Some(control) = &self.control
-            && (wait || self.pending.len() == control.room())
-            && !self.pending.is_empty()
-        {
+        if let Some(control) = &self.control {
             let (made, records) = control.read(self.pending.len())?;
             let told = self.pending.drain(..).zip(records).filter_map(|(step, record)| tell(&step, &record));
             self.reports.extend(told);
             updates = Some(made);
         }
         Ok((std::mem::take(&mut self.reports), updates))
+    }
+}
+
+impl From<f64> for Verdict<'_> {
+    fn from(scale: f64) -> Self {
+        Self::Scale(scale)
     }
 }
 

@@ -98,23 +98,23 @@ impl Optimizer {
         Ok((rule, parameters.trained().map(pair).collect::<Result<_>>()?))
     }
 
-    /// One update, as far as `verdict` lets it.
-    pub fn update(
+    /// One update, as far as `verdict` lets it: the gradient times what clipping leaves of it, or as a GPU decides.
+    pub fn update<'a>(
         &mut self,
         parameters: &Parameters,
         grads: &Gradients,
         rate: f64,
-        verdict: &Verdict<'_>,
+        verdict: impl Into<Verdict<'a>>,
     ) -> Result<()> {
-        let _timed = profile::within(Part::Optimizer);
+        let (verdict, _timed) = (verdict.into(), profile::within(Part::Optimizer));
         self.updates += u64::from(matches!(verdict, Verdict::Scale(_)));
         for (name, var) in parameters.trained() {
             let grad = grads.get(name).ok_or_else(|| no_gradient(name))?;
             match (self.kind, verdict) {
                 (OptimizerKind::Sgd, Verdict::Scale(scale)) => {
-                    update::sgd(var, grad, rate, *scale, self.weight_decay)?;
+                    update::sgd(var, grad, rate, scale, self.weight_decay)?;
                 }
-                (_, Verdict::Scale(scale)) => self.adam(name, var, grad, rate, *scale)?,
+                (_, Verdict::Scale(scale)) => self.adam(name, var, grad, rate, scale)?,
                 (OptimizerKind::Sgd, Verdict::OnDevice(control)) => {
                     control.sgd(var, grad, rate, self.weight_decay)?;
                 }

@@ -54,7 +54,7 @@ impl Stepper {
         let loss = (nats.sum_all()? / lanes as f64)?; // summed over the steps, averaged over the lanes
         let grads = self.gradients(&loss)?;
         let verdict = self.ledger.judge(asked, &nats, &self.optimizer, &self.parameters, &grads)?;
-        self.optimizer.update(&self.parameters, &grads, rate, &verdict)?;
+        self.optimizer.update(&self.parameters, &grads, rate, verdict)?;
         self.state = verdict.carry(&state, &self.state)?;
         Ok(())
     }

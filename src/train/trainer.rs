@@ -2,13 +2,14 @@
 
 mod report;
 mod skip;
+mod windows;
 
 use super::progress::Line;
 use super::saved::{self, Best, EpochSums, Position};
 use super::schedule::Rate;
 use super::session::Session;
 use super::signals::Signals;
-use super::step::{StepReport, Stepper};
+use super::step::Stepper;
 use super::stop::{Limits, Outcome, Stop};
 use crate::checkpoint;
 use crate::config::Unit;
@@ -20,9 +21,6 @@ use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// Steps between two `step` events of `metrics.jsonl`.
-const STEP_EVENTS: u64 = 100;
 
 /// A run under way in a directory that it has locked.
 pub struct Trainer<'a> {
@@ -136,77 +134,6 @@ impl<'a> Trainer<'a> {
         let (position, train) = (&self.position, &self.session.recipe.train);
         let waited = position.best.as_ref().map_or(0, |best| position.epoch - best.epoch);
         position.epoch >= train.epochs || (train.patience > 0 && waited >= train.patience)
-    }
-
-    /// The rest of the epoch's windows.
-    fn train_epoch(&mut self) -> Result<ControlFlow<Stop>> {
-        while self.position.window + self.pending() < self.windows() {
-            if let Some(stop) = self.stop() {
-                self.hear(true)?;
-                return Ok(ControlFlow::Break(stop));
-            }
-            let start = Instant::now();
-            self.advance()?;
-            self.trained.seconds += start.elapsed().as_secs_f64();
-            self.hear(false)?;
-            if self.saved_at.elapsed().as_secs_f64() > 60.0 * self.session.recipe.train.save_minutes {
-                self.hear(true)?;
-                self.save()?;
-            }
-        }
-        self.hear(true)?;
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// Steps that were begun and not told of: `position` lacks them.
-    fn pending(&self) -> u64 {
-        self.stepper.ledger.pending() as u64
-    }
-
-    /// The next window's step.
-    fn advance(&mut self) -> Result<()> {
-        let (window, step) = (self.position.window + self.pending(), self.position.step + self.pending());
-        let rate = self.rate.at(self.position.epoch, step);
-        let (lanes, device) = (&self.session.lanes, &self.session.device);
-        let (inputs, targets) = lanes.window(&self.session.train.tokens, window as usize, device)?;
-        match self.stepper.advance(&inputs, &targets, step, rate) {
-            Err(Error::NotFinite { step, what }) => self.skip(step, what),
-            done => done,
-        }
-    }
-
-    /// Takes in what steps did: those that are known, or with `wait` all.
-    fn hear(&mut self, wait: bool) -> Result<()> {
-        let start = Instant::now();
-        let reports = self.stepper.reports(wait)?;
-        self.trained.seconds += start.elapsed().as_secs_f64();
-        for report in reports {
-            match report {
-                Ok(report) => self.count(&report)?,
-                Err(Error::NotFinite { step, what }) => self.skip(step, what)?,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, report: &StepReport) -> Result<()> {
-        self.trained.tokens += report.tokens;
-        let position = &mut self.position;
-        position.window += 1;
-        position.step += 1;
-        position.tokens += report.tokens;
-        position.epoch_sums.add(report);
-        let nats = report.nats / report.tokens as f64;
-        if position.step.is_multiple_of(STEP_EVENTS) {
-            let (step, epoch) = (position.step, position.epoch + 1);
-            let StepReport { rate, grad_norm, .. } = report;
-            let event = json!({"event": "step", "step": step, "epoch": epoch, "train_nats_per_token": nats, "learning_rate": rate, "grad_norm": grad_norm});
-            self.metrics.append(&event)?;
-        }
-        let moment = self.moment(nats);
-        self.line.training(&moment, self.unit());
-        Ok(())
     }
 
     /// The validation split by lanes; `None` if the run was asked to stop meanwhile.

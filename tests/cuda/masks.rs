@@ -11,11 +11,12 @@ use rhn::rng::key_words;
 const SEED: u64 = 20260;
 
 fn source(kind: &str) -> (MaskSource, ModelConfig) {
-    let sizes = ["model.core.hidden_size=37", "train.dropout.word=0.3", "train.dropout.input=0.25"];
-    let rates = ["train.dropout.hidden=0.4", "train.dropout.output=0.65"];
-    let kind = format!("train.dropout.kind={kind}");
-    let settings: Vec<String> =
-        sizes.into_iter().chain(rates).chain([kind.as_str()]).map(String::from).collect();
+    // Masks of words and states are of a whole window or none.
+    let shared = if kind == "variational" { ["word=0.3", "hidden=0.4"] } else { ["word=0", "hidden=0"] };
+    let rates = shared.into_iter().chain(["input=0.25", "output=0.65"]);
+    let mut settings: Vec<String> = rates.map(|rate| format!("train.dropout.{rate}")).collect();
+    settings.push(format!("train.dropout.kind={kind}"));
+    settings.push("model.core.hidden_size=37".into());
     let recipe = Resolved::new("ptb-rhn", &settings).unwrap().recipe;
     let model = ModelConfig::new(recipe.model, 50);
     let source = MaskSource::new(&model, &recipe.train.dropout, SEED, DType::F32, &Device::Cpu);
@@ -48,13 +49,15 @@ fn masks_of_states_and_inputs_are_the_same_bits() {
         let (source, model) = source(kind);
         let masks = source.draw(&tokens, 7, 9).unwrap();
         let window = if times == 1 { 7 } else { 9 };
-        let HiddenMask::Shared(hidden) = &masks.hidden[0] else { panic!("a mask") };
         let input = times * 3 * model.embedding_size();
-        let pairs = [
+        let mut pairs = vec![
             ("dropout.input.0", window, 0.25, input, masks.input[0].as_ref().unwrap()),
-            ("dropout.hidden.0", 7, 0.4, 3 * 37, hidden),
             ("dropout.output", window, 0.65, times * 3 * 37, masks.output.as_ref().unwrap()),
         ];
+        match &masks.hidden[0] {
+            HiddenMask::Shared(hidden) => pairs.push(("dropout.hidden.0", 7, 0.4, 3 * 37, hidden)),
+            _ => assert_eq!(kind, "per-step"),
+        }
         for (purpose, position, rate, count, wanted) in pairs {
             let Some(found) = drawn(purpose, position, rate, count) else { return };
             assert_eq!(found, bits(wanted), "{kind} {purpose}");

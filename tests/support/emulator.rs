@@ -12,13 +12,13 @@ use std::sync::OnceLock;
 const ORDERS: [u32; 4] = [0, 1, 2, 3];
 
 /// The program that the kernels were compiled to.
-pub struct Emulator {
+pub(crate) struct Emulator {
     program: PathBuf,
     directory: tempfile::TempDir,
 }
 
 /// All kernels; `None`, said aloud, where there is no C++ compiler.
-pub fn emulator() -> Option<&'static Emulator> {
+pub(crate) fn emulator() -> Option<&'static Emulator> {
     static COMPILED: OnceLock<Option<Emulator>> = OnceLock::new();
     COMPILED.get_or_init(Emulator::compile).as_ref()
 }
@@ -71,33 +71,33 @@ fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
 
 /// How a kernel is launched.
 #[derive(Clone, Copy, Default)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     /// Blocks.
-    pub grid: [usize; 3],
+    pub(crate) grid: [usize; 3],
     /// Threads of a block.
-    pub block: [usize; 3],
+    pub(crate) block: [usize; 3],
     /// Bytes of dynamic shared memory.
-    pub shared: usize,
+    pub(crate) shared: usize,
     /// Whether blocks may wait for one another.
-    pub cooperative: bool,
+    pub(crate) cooperative: bool,
 }
 
 impl Geometry {
     /// `blocks` of `threads`.
-    pub fn flat(blocks: usize, threads: usize) -> Self {
+    pub(crate) fn flat(blocks: usize, threads: usize) -> Self {
         Self { grid: [blocks, 1, 1], block: [threads, 1, 1], ..Self::default() }
     }
 }
 
 /// Launches that follow one another over the same buffers.
 #[derive(Default)]
-pub struct Script {
+pub(crate) struct Script {
     text: String,
     loads: BTreeMap<String, Vec<u8>>,
 }
 
 /// What is put into buffers and comes out of them.
-pub trait Number: Copy {
+pub(crate) trait Number: Copy {
     fn bytes(self) -> Vec<u8>;
     fn from_bytes(bytes: &[u8]) -> Self;
 }
@@ -120,23 +120,23 @@ number!(f32, f64, u8, u16, u32, i32, u64);
 
 impl Script {
     /// Nothing yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// A buffer with these values; `&name` (or `&name+BYTES`) is the argument that points to it.
-    pub fn load<T: Number>(&mut self, name: &str, values: &[T]) {
+    pub(crate) fn load<T: Number>(&mut self, name: &str, values: &[T]) {
         let _ = writeln!(self.text, "load {name} {{{name}}}");
         self.loads.insert(name.into(), values.iter().flat_map(|value| value.bytes()).collect());
     }
 
     /// A buffer for `count` values whose bits are all set, so that what is not written is seen.
-    pub fn buffer<T: Number>(&mut self, name: &str, count: usize) {
+    pub(crate) fn buffer<T: Number>(&mut self, name: &str, count: usize) {
         let _ = writeln!(self.text, "buffer {name} {}", count * size_of::<T>());
     }
 
     /// A launch; an argument is a number, or a buffer as [`Script::load`] says, or `0` for no buffer.
-    pub fn launch(&mut self, kernel: &str, geometry: Geometry, arguments: &[&dyn std::fmt::Display]) {
+    pub(crate) fn launch(&mut self, kernel: &str, geometry: Geometry, arguments: &[&dyn std::fmt::Display]) {
         let Geometry { grid, block, shared, cooperative } = geometry;
         let _ = write!(self.text, "launch {kernel}");
         for size in grid.iter().chain(&block) {
@@ -153,7 +153,7 @@ impl Script {
     ///
     /// # Panics
     /// If a mistake was found, or another order of threads and blocks gives other bits.
-    pub fn run(&self, emulator: &Emulator, names: &[&str]) -> Results {
+    pub(crate) fn run(&self, emulator: &Emulator, names: &[&str]) -> Results {
         let all = ORDERS.map(|order| self.run_in_order(emulator, names, order));
         let [first, rest @ ..] = all.map(|found| found.unwrap_or_else(|message| panic!("{message}")));
         for (order, other) in ORDERS[1..].iter().zip(rest) {
@@ -166,7 +166,12 @@ impl Script {
     }
 
     /// What the buffers `names` hold after the launches in one order, or what the emulation found wrong.
-    pub fn run_in_order(&self, emulator: &Emulator, names: &[&str], order: u32) -> Result<Results, String> {
+    pub(crate) fn run_in_order(
+        &self,
+        emulator: &Emulator,
+        names: &[&str],
+        order: u32,
+    ) -> Result<Results, String> {
         let directory = tempfile::tempdir_in(emulator.directory.path()).unwrap();
         let path = |name: &str| directory.path().join(name);
         let mut text = self.text.clone();
@@ -192,11 +197,11 @@ impl Script {
 }
 
 /// Bytes of buffers by name.
-pub struct Results(BTreeMap<String, Vec<u8>>);
+pub(crate) struct Results(BTreeMap<String, Vec<u8>>);
 
 impl Results {
     /// The buffer's values.
-    pub fn get<T: Number>(&self, name: &str) -> Vec<T> {
+    pub(crate) fn get<T: Number>(&self, name: &str) -> Vec<T> {
         self.0[name].chunks_exact(size_of::<T>()).map(T::from_bytes).collect()
     }
 }
