@@ -15,7 +15,8 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_closed_pipe(&error) => ExitCode::from(CLOSED_PIPE), // `rhn … | head` ends quietly
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {}", chain(&error)); // nowhere is left to report to
+            // In one piece, whole or not at all; where it fails, nowhere is left to report to.
+            let _ = std::io::stderr().write_all(format!("error: {}\n", chain(&error)).as_bytes());
             ExitCode::from(exit_code(&error))
         }
     }

@@ -58,7 +58,7 @@ impl DeviceArgs {
             DeviceChoice::Cpu => Ok(Device::Cpu),
             DeviceChoice::Cuda(ordinal) => cuda(ordinal),
             DeviceChoice::Auto if cfg!(feature = "cuda") => Ok(cuda(0).unwrap_or_else(|error| {
-                eprintln!("note: computing on the CPU: {error}");
+                super::output::note(&format!("computing on the CPU: {error}"));
                 Device::Cpu
             })),
             DeviceChoice::Auto => Ok(Device::Cpu),

@@ -37,7 +37,8 @@ impl Drop for Meter {
 
 /// Tells the user something that is not the result.
 pub fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "note: {text}"); // a closed standard error is no reason to stop
+    // In one piece; a closed standard error is no reason to stop.
+    let _ = std::io::stderr().write_all(format!("note: {text}\n").as_bytes());
 }
 
 /// Writes `value` as one line of JSON.

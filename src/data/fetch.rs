@@ -8,7 +8,7 @@ use crate::write::Aside;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 
 /// What a file must be.
@@ -82,7 +82,7 @@ pub fn fetch(urls: &[String], wanted: Wanted<'_>, path: &Path, patience: &Patien
 fn fetch_one(url: &str, wanted: Wanted<'_>, path: &Path, patience: &Patience) -> Result<()> {
     let announced = format!("fetching {url} ({})", HumanBytes(wanted.bytes));
     if !std::io::stderr().is_terminal() {
-        eprintln!("{announced}");
+        let _ = std::io::stderr().write_all(format!("{announced}\n").as_bytes()); // no reason to stop
     }
     if url.starts_with(SCHEME) {
         let held = HubFile::parse(url)?.get()?;

@@ -27,17 +27,22 @@ fn ends_the_same(runs: u64) {
     let place = Place::new();
     let start = Instant::now();
     place.train(&format!("--out whole {SHORT}"));
-    let longest = start.elapsed().mul_f64(1.1);
-    let mut kills = 0;
-    for run in 0..runs {
-        let out = format!("run-{run}");
-        kills += kill_until_done(&place, &out, &mut Rng::keyed(run, "kills", 0), longest);
+    let mut longest = start.elapsed().mul_f64(1.1);
+    let (mut killed, mut attempts, mut kills) = (0, 0, 0);
+    while killed < runs {
+        let out = format!("run-{attempts}");
+        let before_the_end = kill_until_done(&place, &out, &mut Rng::keyed(attempts, "kills", 0), longest);
         assert_same(&place, "whole", &out);
         assert_tidy(&place, &out);
         std::fs::remove_dir_all(place.path(&out)).unwrap();
+        attempts += 1;
+        kills += before_the_end;
+        match before_the_end {
+            0 => longest = longest.mul_f64(0.9), // the machine is faster now; that run does not count
+            _ => killed += 1,
+        }
     }
-    println!("{runs} runs, {kills} kills");
-    assert!(kills > 0);
+    println!("{killed} runs with {kills} kills, {} without", attempts - killed);
 }
 
 #[test]
