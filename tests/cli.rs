@@ -372,3 +372,20 @@ fn completions_know_the_commands() {
         assert!(stdout(&rhn(&["completions", shell], "")).contains("sample"));
     }
 }
+
+#[test]
+fn the_model_that_comes_with_the_program_knows_its_shakespeare() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/shakespeare");
+    let drawn = |seed| {
+        let args = ["sample", shipped, "--prompt", "ROMEO:", "--tokens", "200", "--seed", seed];
+        stdout(&rhn(&args, ""))
+    };
+    assert!(drawn("1").starts_with("ROMEO:") && drawn("1") == drawn("1") && drawn("1") != drawn("2"));
+    let line = "To be, or not to be, that is the question:\n";
+    let score: Value =
+        serde_json::from_str(&stdout(&rhn(&["score", shipped, "--per", "line", "--json"], line))).unwrap();
+    let bits = score["mean"].as_f64().unwrap();
+    assert!((bits - 1.719).abs() < 0.002, "{bits} bits a character"); // it was trained on the play
+    let result = std::fs::read_to_string(Path::new(shipped).join(checkpoint::RESULT)).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&result).unwrap()["tokens"], 55_769);
+}
