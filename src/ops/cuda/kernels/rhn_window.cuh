@@ -1,8 +1,8 @@
 // Where the values of an RHN's window lie, and the highway update of one unit: what all its kernels agree on.
 //
-// A slot is a sublayer step; all lanes' rows of a slot lie together, the slots of a sublayer follow one another in
-// time, and then comes the next sublayer: so a sublayer's values of the whole window are one matrix. Rows are padded
-// to `stride` units, a multiple of 32; the padding of operands is zero and never written.
+// The rows of all lanes of a sublayer step lie together, a sublayer's steps follow one another in time, and then comes
+// the next sublayer: so a sublayer's values of the whole window are one matrix. Rows are padded to `stride` units, a
+// multiple of 32; the padding of operands is zero and never written.
 //
 //     states         (depth, time · batch, stride)     the state that enters a sublayer step
 //     operands       the same, masked                   what enters its product
