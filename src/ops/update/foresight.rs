@@ -85,7 +85,7 @@ impl<T: Real> Zeros<T> {
     /// x · 0 is 0 for every finite x and no number for any other.
     #[inline(always)]
     fn add(&mut self, lane: usize, value: T) {
-        self.0[lane] = self.0[lane] + value * T::zero();
+        self.0[lane] += value * T::zero();
     }
 
     fn are_zero(self) -> bool {
