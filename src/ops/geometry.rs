@@ -1,7 +1,7 @@
 //! How the persistent kernels of the RHN recurrence are launched on a GPU, and whether a window fits its chip.
 //!
 //! Pure arithmetic, so that it is tested without a GPU; `cuda/kernels/rhn_persistent.cuh` tells what is where. A block
-//! owns [`UNITS`] hidden units of every sublayer and stays on a multiprocessor of its own, so the weights must fit the
+//! owns `UNITS` hidden units of every sublayer and stays on a multiprocessor of its own, so the weights must fit the
 //! registers and the shared memory of as many multiprocessors as there are blocks.
 
 /// Hidden units of a block.

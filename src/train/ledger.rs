@@ -1,6 +1,6 @@
 //! Which steps may change something, and what they did: known at once on the CPU, on a GPU kept there until it is read.
 //!
-//! A GPU is read once every [`STEPS`] steps, and before anything depends on what was read. Until then a step that is
+//! A GPU is read once every `STEPS` steps, and before anything depends on what was read. Until then a step that is
 //! not finite has changed nothing, nor has any after it, unless it may be passed over.
 
 use super::optimizer::{Gradients, Optimizer};
