@@ -27,7 +27,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = remove_file(&aside); // the first error is the one to tell
     }
     replaced?;
-    sync_directory(parent(path))
+    sync_name(path)
 }
 
 /// Removes what a kill during [`replace`] left aside.
@@ -131,6 +131,14 @@ pub(crate) fn sync_directory(path: &Path) -> Result<()> {
         return Ok(()); // elsewhere a directory cannot be opened to be synced
     }
     change("sync", path, || File::open(path)?.sync_all())
+}
+
+/// Makes the name of `path` in its directory durable.
+pub(crate) fn sync_name(path: &Path) -> Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    change("sync", path, || File::open(parent(path))?.sync_all())
 }
 
 /// Removes a file; nothing there is fine.

@@ -53,7 +53,7 @@ pub(super) fn place_set(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>)
         let _ = write::remove_directory(aside); // the first error is the one to tell
     }
     placed?;
-    write::sync_directory(write::parent(directory))
+    write::sync_name(directory)
 }
 
 fn write_set(directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {

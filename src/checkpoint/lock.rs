@@ -21,7 +21,7 @@ impl Lock {
     pub fn acquire(out: &Path) -> Result<Self> {
         if !out.is_dir() {
             write::make_directory(out)?;
-            write::sync_directory(write::parent(out))?;
+            write::sync_name(out)?;
         }
         let path = out.join("lock");
         let mut file = OpenOptions::new()

@@ -1,6 +1,6 @@
 //! A file under a name of its own until it is whole; removed if it never is.
 
-use super::{Growing, make_directory, parent, remove_file, rename, sync_directory};
+use super::{Growing, make_directory, parent, remove_file, rename, sync_name};
 use crate::error::Result;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ impl Aside {
     pub(crate) fn commit(self) -> Result<()> {
         self.file.sync()?;
         rename(&self.temporary, &self.path)?;
-        sync_directory(parent(&self.path))
+        sync_name(&self.path)
     }
 }
 

@@ -84,8 +84,10 @@ impl<T: Real> Zeros<T> {
 
     /// x · 0 is 0 for every finite x and no number for any other.
     #[inline(always)]
-    fn add(&mut self, lane: usize, value: T) {
-        self.0[lane] += value * T::zero();
+    fn add(&mut self, values: [T; LANES]) {
+        for lane in 0..LANES {
+            self.0[lane] += values[lane] * T::zero();
+        }
     }
 
     fn are_zero(self) -> bool {
@@ -98,10 +100,13 @@ fn sgd_pass<T: Real>(op: &Sgd, parameter: &[T], grad: &[T]) -> bool {
     parameter.par_chunks(PIECE).zip(grad.par_chunks(PIECE)).all(|(parameter, grad)| {
         arch.dispatch(|| {
             let mut zeros = Zeros::new();
-            for (p, g) in parameter.chunks(LANES).zip(grad.chunks(LANES)) {
-                for (lane, (&p, &g)) in p.iter().zip(g).enumerate() {
-                    zeros.add(lane, p * keep + g * step);
-                }
+            let ((ps, p_rest), (gs, g_rest)) = (parameter.as_chunks(), grad.as_chunks());
+            let add = |zeros: &mut Zeros<T>, p: &[T; LANES], g: &[T; LANES]| {
+                zeros.add(std::array::from_fn(|lane| p[lane] * keep + g[lane] * step));
+            };
+            ps.iter().zip(gs).for_each(|(p, g)| add(&mut zeros, p, g));
+            if !p_rest.is_empty() {
+                add(&mut zeros, &repeated(p_rest), &repeated(g_rest));
             }
             zeros.are_zero()
         })
@@ -113,20 +118,32 @@ fn adam_pass<T: Real>(moments: &Moments<T>, step: &Adam<T>, parameter: &[T], bot
     let (first, second) = both.split_at(grad.len());
     let both = first.par_chunks(PIECE).zip(second.par_chunks(PIECE));
     let gradient = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE));
-    both.zip(gradient).all(|((m, v), (grad, parameter))| {
+    both.zip(gradient).all(|((first, second), (grad, parameter))| {
         arch.dispatch(|| {
             let mut zeros = Zeros::new();
-            let both = m.chunks(LANES).zip(v.chunks(LANES));
-            for ((m, v), (g, p)) in both.zip(grad.chunks(LANES).zip(parameter.chunks(LANES))) {
-                for (lane, ((&m, &v), (&g, &p))) in m.iter().zip(v).zip(g.iter().zip(p)).enumerate() {
-                    let (m, v) = moments.after(m, v, g, p);
-                    zeros.add(lane, step.after(p, m, v));
-                    zeros.add(lane, v); // an infinite v alone hides in a step of zero
-                }
+            let [(ms, m_rest), (vs, v_rest), (gs, g_rest), (ps, p_rest)] =
+                [first, second, grad, parameter].map(<[T]>::as_chunks);
+            let add = |zeros: &mut Zeros<T>, [m, v, g, p]: [&[T; LANES]; 4]| {
+                let after: [(T, T); LANES] =
+                    std::array::from_fn(|lane| moments.after(m[lane], v[lane], g[lane], p[lane]));
+                zeros.add(std::array::from_fn(|lane| step.after(p[lane], after[lane].0, after[lane].1)));
+                zeros.add(after.map(|(_, v)| v)); // an infinite v alone hides in a step of zero
+            };
+            for ((m, v), (g, p)) in ms.iter().zip(vs).zip(gs.iter().zip(ps)) {
+                add(&mut zeros, [m, v, g, p]);
+            }
+            if !p_rest.is_empty() {
+                let [m, v, g, p] = [m_rest, v_rest, g_rest, p_rest].map(repeated);
+                add(&mut zeros, [&m, &v, &g, &p]);
             }
             zeros.are_zero()
         })
     })
+}
+
+/// What is left over, over and over: no number that is not of the tensor.
+fn repeated<T: Real>(rest: &[T]) -> [T; LANES] {
+    std::array::from_fn(|lane| rest[lane % rest.len()])
 }
 
 #[cfg(test)]
