@@ -85,8 +85,8 @@ impl<T: Real> Zeros<T> {
     /// x · 0 is 0 for every finite x and no number for any other.
     #[inline(always)]
     fn add(&mut self, values: [T; LANES]) {
-        for lane in 0..LANES {
-            self.0[lane] += values[lane] * T::zero();
+        for (sum, value) in self.0.iter_mut().zip(values) {
+            *sum += value * T::zero();
         }
     }
 
