@@ -17,10 +17,10 @@ impl Signals {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let register = || -> std::io::Result<()> {
                 let code = exit_code(signal);
-                // In this order: the second signal finds `again` set by the first.
+                // In this order: a signal that comes meanwhile is heard, and the second finds `again` set by the first.
+                signal_hook::flag::register_usize(signal, asked.0.clone(), signal as usize)?;
                 signal_hook::flag::register_conditional_shutdown(signal, code.into(), again.clone())?;
                 signal_hook::flag::register(signal, again.clone())?;
-                signal_hook::flag::register_usize(signal, asked.0.clone(), signal as usize)?;
                 Ok(())
             };
             register().map_err(Error::io(Path::new("signal handler")))?;

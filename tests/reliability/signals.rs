@@ -14,6 +14,20 @@ fn ended_by(status: ExitStatus, number: i32) -> bool {
     status.signal() == Some(number) || status.code() == Some(128 + number)
 }
 
+/// The signals that a process started by this one does not ignore: of a job in a shell's background, SIGINT is.
+fn not_ignored() -> impl Iterator<Item = (&'static str, i32)> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = mask.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+    SIGNALS.into_iter().filter(move |(name, number)| {
+        let is_ignored = ignored >> (number - 1) & 1 == 1;
+        if is_ignored {
+            eprintln!("skipped: SIG{name} is ignored here, and so by what is started");
+        }
+        !is_ignored
+    })
+}
+
 fn send_and_wait(mut child: Child, name: &str) -> ExitStatus {
     signal(&child, name);
     child.wait().unwrap()
@@ -90,7 +104,7 @@ fn a_second_signal_ends_a_run_at_once_and_nothing_is_lost() {
 fn a_signal_while_a_text_is_cut_ends_the_process_and_leaves_no_directory() {
     let place = Place::new();
     place.write("large.txt", PLAY.repeat(700_000));
-    for (name, number) in SIGNALS {
+    for (name, number) in not_ignored() {
         let child = place.start("--out run --corpus large.txt --set corpus.unit=word");
         std::thread::sleep(Duration::from_millis(150));
         let status = send_and_wait(child, name);
@@ -104,7 +118,7 @@ fn a_signal_while_a_text_is_cut_ends_the_process_and_leaves_no_directory() {
 fn a_signal_while_a_text_is_fetched_ends_the_process_and_leaves_nothing() {
     let place = Place::new();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    for (name, number) in SIGNALS {
+    for (name, number) in not_ignored() {
         let mut command =
             place.command("train tiny.toml --out run --corpus hf://datasets/owner/name/text.txt");
         let endpoint = format!("http://{}", silent.local_addr().unwrap());
