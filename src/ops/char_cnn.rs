@@ -8,7 +8,8 @@
 //! vector times the filter's weights for it; these products are made once for each letter, and a response is then a
 //! sum of `width` numbers. The maximum is taken before the tanh, which rises everywhere.
 
-use super::cpu::char_cnn::{Backward, Features, Forward, Grads, Layer, Words};
+use super::cpu::char_cnn::{Features, Forward, Layer, Words};
+use super::cpu::char_cnn_back::{Backward, Grads};
 use super::cpu::dispatch::Computed;
 pub use super::filters::Filters;
 use super::precision::Precision;

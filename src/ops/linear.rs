@@ -83,9 +83,7 @@ impl Prepared {
             Packed::Plain { weight, stored, precision } => linear(&xs, weight, *stored, *precision),
         }
     }
-}
 
-impl Prepared {
     /// The same for one row after another, where the CPU computes in single precision.
     pub fn rows(&self) -> Option<Rows<'_>> {
         match &self.packed {
@@ -103,9 +101,9 @@ pub struct Rows<'a> {
 
 impl Rows<'_> {
     /// `xs W`: `(input)` to `(output)`.
-    pub fn multiply(&mut self, xs: &[f32]) -> &mut [f32] {
+    pub fn multiply(&mut self, xs: &[f32]) -> &[f32] {
         self.dense.multiply(xs, 1, &mut self.out);
-        &mut self.out
+        &self.out
     }
 }
 

@@ -3,6 +3,7 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 pub(super) mod char_cnn;
+pub(super) mod char_cnn_back;
 pub(super) mod dense;
 pub(super) mod dispatch;
 pub(super) mod gates;
