@@ -7,6 +7,7 @@ mod shrunk;
 
 use candle_core::{Device, Tensor};
 use rhn::bench::subject::Subject;
+use rhn::config::DropoutKind;
 use rhn::data::{Places, registry::Registry};
 use rhn::error::Error;
 use rhn::model::Masks;
@@ -43,7 +44,11 @@ fn gpu() -> Option<Device> {
 
 fn session(recipe: &str, hidden: usize, settings: &[&str], precision: Precision, device: &Device) -> Session {
     let places = Places::only(Path::new("no such directory"), Registry::built_in());
-    let recipe = shrunk(recipe, hidden, &[&["train.dropout.word=0.2"], settings].concat());
+    let with = |before: &[&str]| shrunk(recipe, hidden, &[before, settings].concat());
+    let recipe = match with(&[]).train.dropout.kind {
+        DropoutKind::Variational => with(&["train.dropout.word=0.2"]),
+        DropoutKind::PerStep => with(&[]), // words are not dropped there
+    };
     Subject::prepare(recipe, &places, precision, device).unwrap().session
 }
 

@@ -10,4 +10,4 @@ pub use corpus::{CorpusConfig, Unit};
 pub use model::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec};
 pub use recipe::{Recipe, Resolved};
 pub use sweep::Sweep;
-pub use train::TrainConfig;
+pub use train::{DropoutKind, TrainConfig};

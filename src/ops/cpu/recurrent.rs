@@ -203,6 +203,9 @@ impl<'a, K: Kernel> SharedTurns<'a, K> {
         values: &Chunk<K::Element>,
         width: usize,
     ) {
+        if width == 0 {
+            return; // past the last unit, in the second chunk of a long vector
+        }
         let (start, steps) = (tile.start * self.steps + step * tile.len(), K::steps(width));
         // SAFETY: as the caller vouches.
         let operands = unsafe { self.buffers[turn % 2].part(start, steps * tile.len()) };
@@ -217,13 +220,13 @@ impl<'a, K: Kernel> SharedTurns<'a, K> {
 pub(super) type Chunk<T> = [T; CHUNK];
 pub(super) const CHUNK: usize = 8;
 
-/// The chunk at `start`; past `width` values it is zero.
+/// The chunk at `start`; past `width` values it is zero, and with none `start` may be anywhere.
 #[inline(always)]
 pub(super) fn load<T: Real>(from: &[T], start: usize, width: usize) -> Chunk<T> {
     let mut chunk = [T::zero(); CHUNK];
     if width == CHUNK {
         chunk.copy_from_slice(&from[start..][..CHUNK]);
-    } else {
+    } else if width > 0 {
         chunk[..width].copy_from_slice(&from[start..][..width]);
     }
     chunk
