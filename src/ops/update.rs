@@ -1,4 +1,4 @@
-//! What an optimizer does to a tensor, in one pass and without temporaries; elsewhere than on the CPU in plain operations.
+//! What an optimizer does to a tensor on the CPU, in one pass and without temporaries; a GPU's is in [`super::control`].
 //!
 //! Sums run over pieces of a fixed length and are added in order, so that every number of threads gives the same bits.
 
@@ -16,16 +16,16 @@ use rayon::prelude::*;
 
 const PIECE: usize = 1 << 14;
 
-/// Σ (g + decay · θ)², in f64.
+/// Σ (g + decay · θ)², in f64; on a GPU, and of other types than an update knows, in plain operations.
 pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64> {
-    if !on_cpu(parameter) {
+    if !parameter.device().is_cpu() || !matches!(parameter.dtype(), DType::F32 | DType::F64) {
         let total = if decay == 0.0 { grad.clone() } else { (grad + (parameter * decay)?)? };
         return Ok(total.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?);
     }
     let (grad, parameter) = (grad.contiguous()?, parameter.contiguous()?);
     let (g, g_layout) = grad.storage_and_layout();
     let (p, p_layout) = parameter.storage_and_layout();
-    let (Storage::Cpu(g), Storage::Cpu(p)) = (&*g, &*p) else { unreachable!("checked by on_cpu") };
+    let (Storage::Cpu(g), Storage::Cpu(p)) = (&*g, &*p) else { unreachable!("asked above") };
     Ok(match p {
         CpuStorage::F64(_) => {
             sum_of_squares::<f64>(real::elements(g, g_layout)?, real::elements(p, p_layout)?, decay)
@@ -36,12 +36,7 @@ pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64
 
 /// θ ← θ − rate · (scale · (g + decay · θ))
 pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<()> {
-    let op = Sgd::new(rate, scale, decay);
-    if on_cpu(parameter) {
-        return Ok(parameter.inplace_op2(&grad.contiguous()?, &op)?);
-    }
-    let (keep, step) = op.numbers::<f64>();
-    Ok(parameter.set(&((parameter.as_tensor() * keep)? + (grad * step)?)?)?)
+    Ok(parameter.inplace_op2(&grad.contiguous()?, &Sgd::new(rate, scale, decay))?)
 }
 
 /// Numbers of one step of Adam's moments.
@@ -60,24 +55,7 @@ pub struct MomentsStep {
 /// Adam's moments `(2, …)` of one tensor: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², with
 /// g = scale · (gradient + decay · θ).
 pub fn adam_moments(moments: &Var, grad: &Tensor, parameter: &Tensor, step: MomentsStep) -> Result<()> {
-    if on_cpu(moments) {
-        return Ok(moments.inplace_op3(&grad.contiguous()?, &parameter.contiguous()?, &step)?);
-    }
-    let (first, second) = moments_after(moments, grad, parameter, step)?;
-    Ok(moments.set(&Tensor::stack(&[first, second], 0)?)?)
-}
-
-/// Both moments after a step, in plain operations.
-fn moments_after(
-    moments: &Tensor,
-    grad: &Tensor,
-    parameter: &Tensor,
-    step: MomentsStep,
-) -> Result<(Tensor, Tensor)> {
-    let MomentsStep { scale, beta1, beta2, decay } = step;
-    let grad = ((grad + (parameter * decay)?)? * scale)?;
-    let mix = |old: Tensor, new: &Tensor, beta: f64| (old * beta)? + (new * (1.0 - beta))?;
-    Ok((mix(moments.get(0)?, &grad, beta1)?, mix(moments.get(1)?, &grad.sqr()?, beta2)?))
+    Ok(moments.inplace_op3(&grad.contiguous()?, &parameter.contiguous()?, &step)?)
 }
 
 /// Numbers of one Adam step.
@@ -95,21 +73,7 @@ pub struct AdamStep {
 
 /// θ ← keep · θ − rate · m / (root_scale · √v + ε)
 pub fn adam(parameter: &Var, moments: &Tensor, step: AdamStep) -> Result<()> {
-    if on_cpu(parameter) {
-        return Ok(parameter.inplace_op2(moments, &step)?);
-    }
-    Ok(parameter.set(&parameter_after(parameter, &moments.get(0)?, &moments.get(1)?, step)?)?)
-}
-
-/// The parameter after a step whose moments are these, in plain operations.
-fn parameter_after(parameter: &Tensor, first: &Tensor, second: &Tensor, step: AdamStep) -> Result<Tensor> {
-    let denominator = ((second.sqrt()? * step.root_scale)? + step.epsilon)?;
-    let change = (first / denominator)?;
-    Ok(((parameter * step.keep)? - (change * step.rate)?)?)
-}
-
-fn on_cpu(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F32 | DType::F64)
+    Ok(parameter.inplace_op2(moments, &step)?)
 }
 
 fn sum_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: f64) -> f64 {

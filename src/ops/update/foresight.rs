@@ -5,7 +5,7 @@
 
 use super::super::real::{Real, with_elements};
 use super::element::{Adam, Moments, Sgd};
-use super::{AdamStep, MomentsStep, PIECE, on_cpu};
+use super::{AdamStep, MomentsStep, PIECE};
 use crate::error::Result;
 use candle_core::{DType, Tensor};
 use pulp::Arch;
@@ -14,10 +14,6 @@ use rayon::prelude::*;
 /// Whether [`super::sgd`] would write finite numbers alone.
 pub fn sgd(parameter: &Tensor, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<bool> {
     let op = Sgd::new(rate, scale, decay);
-    if !on_cpu(parameter) {
-        let (keep, step) = op.numbers::<f64>();
-        return all_finite(&((parameter * keep)? + (grad * step)?)?);
-    }
     if parameter.dtype() == DType::F64 {
         sgd_on_cpu::<f64>(parameter, grad, &op)
     } else {
@@ -33,11 +29,6 @@ pub fn adam(
     moments_step: MomentsStep,
     step: AdamStep,
 ) -> Result<bool> {
-    if !on_cpu(parameter) {
-        let (first, second) = super::moments_after(moments, grad, parameter, moments_step)?;
-        let after = super::parameter_after(parameter, &first, &second, step)?;
-        return Ok(all_finite(&first)? && all_finite(&second)? && all_finite(&after)?);
-    }
     if parameter.dtype() == DType::F64 {
         adam_on_cpu::<f64>(parameter, moments, grad, moments_step, step)
     } else {
@@ -64,12 +55,6 @@ fn adam_on_cpu<T: Real>(
             with_elements(&grad, |g| Ok(adam_pass(&moments_step, &step, p, both, g)))
         })
     })?)
-}
-
-fn all_finite(tensor: &Tensor) -> Result<bool> {
-    // x · 0 is 0 for every finite x and no number for any other.
-    let zero: f64 = (tensor * 0.0)?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?;
-    Ok(zero == 0.0)
 }
 
 /// Collects numbers and tells whether all were finite; in lanes, so that it vectorises.
