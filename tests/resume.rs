@@ -182,6 +182,19 @@ fn a_run_killed_before_it_saved_anything_begins_anew_with_fresh_metrics() {
 }
 
 #[test]
+fn a_run_named_by_its_directory_goes_on_with_the_settings_that_it_has() {
+    let place = Place::new();
+    let settings = "--set train.epochs=2 --set model.core.hidden_size=12 --set train.seed=7";
+    place.train(&format!("--out whole {settings}"));
+    place.train(&format!("--out runs/stopped {settings} --max-steps 5"));
+    place.fails("train runs/stopped", 2, &["runs/stopped", "a run is there already", "--resume goes on"]);
+    let output = place.rhn("train runs/stopped --resume");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_same(&place, "whole", "runs/stopped");
+    assert!(!place.path("checkpoints").exists());
+}
+
+#[test]
 fn a_finished_run_stays_as_it_is_when_it_is_resumed() {
     let place = Place::new();
     place.train("--out run");

@@ -3,6 +3,7 @@
 use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
 use super::output::{note, note_unseen};
 use crate::checkpoint::{self, Checkpoint, Lock};
+use crate::config::recipe::BUILT_IN;
 use crate::config::train::OnNonFinite;
 use crate::config::{Recipe, Resolved};
 use crate::data::Tokenizer;
@@ -27,20 +28,21 @@ Examples:
   rhn train ptb-rhn --data-dir ~/corpora        a paper's full run
   rhn train ptb-rhn --set model.core.hidden_size=256 --set train.epochs=5 --out checkpoints/small
   rhn train ptb-rhn --dry-run                   how much memory and time it will take
-  rhn train ptb-rhn --resume                    go on after Ctrl-C, --time-limit or a power cut";
+  rhn train ptb-rhn --resume                    go on after Ctrl-C, --time-limit or a power cut
+  rhn train checkpoints/small --resume          the same of any run, with the settings that it has";
 
 /// Train a model
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A built-in recipe (`rhn recipe list`) or a file that ends in .toml
+    /// A built-in recipe (`rhn recipe list`), a file that ends in .toml, or the directory of a run, to go on with its own
     #[arg(value_name = "RECIPE", default_value = "shakespeare")]
     pub(super) recipe: String,
     /// Train on this text instead of the recipe's: a known name, a file, a directory with train, valid and test
     /// files, or - for standard input
     #[arg(long, value_name = "NAME|PATH|-")]
     pub(super) corpus: Option<String>,
-    /// The run's directory [default: checkpoints/RECIPE, or RECIPE-2 … beside a model that came without its training]
+    /// The run's directory [default: the one named instead of a recipe, else checkpoints/RECIPE, or RECIPE-2 … beside a model that came without its training]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
     /// Override a key of the recipe, say train.epochs=3; may be repeated
@@ -84,7 +86,9 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
 /// As [`run`], with `signals` that someone listens for already.
 pub(super) fn launch(args: &Args, signals: Option<&Signals>) -> anyhow::Result<u8> {
     let device = args.device.open()?;
-    let mut resolved = Resolved::new(&args.recipe, &args.settings)?;
+    let run = run_directory(&args.recipe);
+    let saved = run.as_ref().map(|run| run.join(checkpoint::RECIPE).to_string_lossy().into_owned());
+    let mut resolved = Resolved::new(saved.as_ref().unwrap_or(&args.recipe), &args.settings)?;
     if let Some(corpus) = &args.corpus {
         resolved.recipe.corpus.name = corpus.clone();
     }
@@ -100,7 +104,8 @@ pub(super) fn launch(args: &Args, signals: Option<&Signals>) -> anyhow::Result<u
         write!(std::io::stdout(), "{}", dry_run::report(&session)?)?;
         return Ok(0);
     }
-    let out = args.out.clone().unwrap_or_else(|| default_place(Path::new("checkpoints"), &resolved.name));
+    let out = args.out.clone().or(run);
+    let out = out.unwrap_or_else(|| default_place(Path::new("checkpoints"), &resolved.name));
     let held = if out.exists() { Some(hold(&out, args.resume)?) } else { None };
     let resumed = resume(args, &out, &resolved.recipe)?;
     let tokenizer = resumed.as_ref().map(|resumed| resumed.tokenizer.clone()).or(tokenizer);
@@ -110,6 +115,13 @@ pub(super) fn launch(args: &Args, signals: Option<&Signals>) -> anyhow::Result<u
     // Only now, when all is known to fit, a directory is made: a failed start leaves none behind.
     let _lock = held.map_or_else(|| hold(&out, false), Ok)?;
     Ok(train(args, &session, stepper, &out, resumed.as_ref(), signals)?)
+}
+
+/// The run that is named in place of a recipe, unless a built-in recipe is called so too.
+fn run_directory(name: &str) -> Option<PathBuf> {
+    let is_built_in = BUILT_IN.iter().any(|(known, _)| *known == name);
+    let directory = PathBuf::from(name);
+    (!is_built_in && directory.join(checkpoint::RECIPE).is_file()).then_some(directory)
 }
 
 /// `NAME` in `checkpoints`, or `NAME-2`, … where a model lies that came without its training state, as the one that
