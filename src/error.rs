@@ -1,5 +1,6 @@
 //! The one error type of the library; each kind has the exit code that scripts rely on.
 
+use rhn_kernels::error::brief;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong, by whose concern it is.
@@ -72,13 +73,12 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
-/// What went wrong in a tensor library's error, in a line: without the backtrace that it carries in its text.
-pub fn brief(error: &candle_core::Error) -> String {
-    use candle_core::Error as Tensor;
-    match error {
-        Tensor::WithBacktrace { inner, .. } => brief(inner),
-        Tensor::Context { inner, context } => format!("{context}: {}", brief(inner)),
-        other => other.to_string().lines().next().unwrap_or_default().to_string(),
+impl From<rhn_kernels::Error> for Error {
+    fn from(error: rhn_kernels::Error) -> Self {
+        match error {
+            rhn_kernels::Error::Setting(what) => Self::Config(what),
+            rhn_kernels::Error::Tensor(error) => Self::Tensor(error),
+        }
     }
 }
 
@@ -123,7 +123,8 @@ impl Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, brief};
+    use super::Error;
+    use rhn_kernels::error::brief;
 
     #[test]
     fn an_error_of_the_tensor_library_is_told_without_its_backtrace() {

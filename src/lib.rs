@@ -10,7 +10,7 @@
 //! | [`eval`], [`sample`], [`study`] | perplexity, surprisal, text; runs side by side |
 //! | [`model`], [`checkpoint`] | embedding, cells, output; directories that are whole or refused |
 //! | [`config`], [`data`], [`metrics`] | recipes; corpora, vocabularies, lanes; one JSON line an event |
-//! | [`ops`], [`net`], [`error`], [`rng`], [`readable`] | kernels beside their oracles; the network, bounded; one error; one keyed generator; numbers as people write them |
+//! | [`net`], [`error`], [`readable`] | the network, bounded; one error; numbers as people write them |
 
 pub mod bench;
 pub mod checkpoint;
@@ -22,9 +22,7 @@ pub mod eval;
 pub mod metrics;
 pub mod model;
 pub mod net;
-pub mod ops;
 pub mod readable;
-pub mod rng;
 pub mod sample;
 pub mod study;
 pub mod train;

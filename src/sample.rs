@@ -6,8 +6,8 @@ pub mod text;
 
 use crate::error::{Error, Result};
 use crate::model::{Evaluator, Reader};
-use crate::rng::Rng;
 use distribution::{Candidate, Filters};
+use rhn_kernels::rng::Rng;
 use std::collections::VecDeque;
 
 /// Time steps of a prompt that are read at once.

@@ -3,9 +3,9 @@
 use rhn::config::CoreConfig;
 use rhn::config::model::{EmbeddingConfig, LstmConfig, ModelConfig, ModelSpec, OutputConfig, RhnConfig};
 use rhn::model::{LanguageModel, Parameters};
-use rhn::ops::precision::Precision;
 use rhn::sample::distribution::Filters;
 use rhn::sample::{SampleSettings, Sampler};
+use rhn_kernels::precision::Precision;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -8,8 +8,8 @@ mod shrunk;
 
 use candle_core::{DType, Device};
 use rhn::data::{Places, registry::Registry};
-use rhn::ops::profile::{self, Part};
 use rhn::train::session::Session;
+use rhn_kernels::profile::{self, Part};
 use run::{Place, assert_fails, stderr, stdout};
 use serde_json::Value;
 use shrunk::shrunk;

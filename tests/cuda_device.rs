@@ -10,11 +10,11 @@ use rhn::bench::subject::Subject;
 use rhn::config::DropoutKind;
 use rhn::data::{Places, registry::Registry};
 use rhn::error::Error;
-use rhn::model::Masks;
-use rhn::ops::precision::Precision;
-use rhn::ops::recurrence::HiddenMask;
+use rhn::model::Noise;
 use rhn::train::session::Session;
 use rhn::train::step::Stepper;
+use rhn_kernels::precision::Precision;
+use rhn_kernels::scan::HiddenMask;
 use shrunk::shrunk;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,7 +33,7 @@ const MODELS: [(&str, usize); 7] = [
 /// The first GPU, if this build can use one and it is there.
 fn gpu() -> Option<Device> {
     #[cfg(feature = "cuda")]
-    match rhn::ops::cuda::device::open(0) {
+    match rhn_kernels::cuda::device::open(0) {
         Ok(device) => return Some(device),
         Err(error) => eprintln!("skipped: {error}"),
     }
@@ -123,7 +123,7 @@ fn rounded_products_are_near() {
     compare_gradients(Precision::Bf16, Precision::F64, 5e-2); // operands of 2^-9, through all time steps
 }
 
-fn mask_tensors(masks: &Masks) -> Vec<Tensor> {
+fn mask_tensors(masks: &Noise) -> Vec<Tensor> {
     let hidden = masks.hidden.iter().flat_map(|mask| match mask {
         HiddenMask::None => vec![],
         HiddenMask::Shared(mask) => vec![mask.clone()],

@@ -4,7 +4,7 @@
 #[path = "../fuzz/checks.rs"]
 mod checks;
 
-use rhn::rng::Rng;
+use rhn_kernels::rng::Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};

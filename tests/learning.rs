@@ -22,10 +22,10 @@ use candle_core::{DType, Device};
 use rhn::data::{Places, registry::Registry};
 use rhn::eval;
 use rhn::model::LanguageModel;
-use rhn::rng::Rng;
 use rhn::train::schedule::Rate;
 use rhn::train::session::Session;
 use rhn::train::step::Stepper;
+use rhn_kernels::rng::Rng;
 use shrunk::shrunk;
 use std::fs;
 
@@ -94,7 +94,7 @@ fn valid(session: &Session, stepper: &Stepper) -> f64 {
     eval::batched(&model, &split, 1, 6, &mut |_, _| Ok(())).unwrap().nats_per_token
 }
 
-// Masks wherever the family has them, but few: 24 units have little to spare.
+// Noise wherever the family has them, but few: 24 units have little to spare.
 const VARIATIONAL: &str = "train.dropout={word=0.01,input=0.02,hidden=0.15,output=0.02}";
 const WITHOUT_WORDS: &str = "train.dropout={input=0.02,hidden=0.15,output=0.02}";
 const PER_STEP: &str = "train.dropout={kind='per-step',between=0.02,output=0.02}";

@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, IndexOp, Tensor};
 use rhn::config::ModelConfig;
 use rhn::config::train::DropoutConfig;
-use rhn::model::{LanguageModel, MaskSource, Masks, Parameters, State};
-use rhn::ops::recurrence::HiddenMask;
+use rhn::model::{LanguageModel, Noise, NoiseSource, Parameters, State};
+use rhn_kernels::scan::HiddenMask;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -37,9 +37,9 @@ fn per_step() -> Value {
     json!({"kind": "per-step", "input": 0.75, "between": 0.5, "output": 0.4})
 }
 
-fn source(core: Value, dropout: Value, seed: u64, dtype: DType) -> MaskSource {
+fn source(core: Value, dropout: Value, seed: u64, dtype: DType) -> NoiseSource {
     let dropout: DropoutConfig = serde_json::from_value(dropout).unwrap();
-    MaskSource::new(&model(core), &dropout, seed, dtype, &Device::Cpu)
+    NoiseSource::new(&model(core), &dropout, seed, dtype, &Device::Cpu)
 }
 
 /// Three types, each several times in every lane.
@@ -48,7 +48,7 @@ fn tokens() -> Tensor {
     Tensor::from_vec((0..TIME * LANES).map(token).collect::<Vec<_>>(), (TIME, LANES), &Device::Cpu).unwrap()
 }
 
-fn drawn(core: Value, dropout: Value, step: u64) -> Masks {
+fn drawn(core: Value, dropout: Value, step: u64) -> Noise {
     source(core, dropout, 1, DType::F64).draw(&tokens(), step, step).unwrap()
 }
 
@@ -57,7 +57,7 @@ fn values(tensor: &Tensor) -> Vec<f64> {
 }
 
 /// Every mask by name.
-fn named(masks: &Masks) -> BTreeMap<String, Tensor> {
+fn named(masks: &Noise) -> BTreeMap<String, Tensor> {
     let optional = |name: &str, mask: &Option<Tensor>| mask.clone().map(|mask| (name.to_string(), mask));
     let input = masks.input.iter().enumerate().filter_map(|(k, mask)| optional(&format!("input.{k}"), mask));
     let hidden = masks.hidden.iter().enumerate().flat_map(|(k, mask)| match mask {
@@ -71,7 +71,7 @@ fn named(masks: &Masks) -> BTreeMap<String, Tensor> {
     ends.chain(input).chain(hidden).collect()
 }
 
-fn all(masks: &Masks) -> BTreeMap<String, Vec<f64>> {
+fn all(masks: &Noise) -> BTreeMap<String, Vec<f64>> {
     named(masks).into_iter().map(|(name, mask)| (name, values(&mask))).collect()
 }
 
@@ -146,7 +146,7 @@ fn occurrences_of_a_word_in_a_lane_share_its_mask_and_lanes_differ() {
 
 #[test]
 fn variational_masks_have_no_time_and_per_step_masks_differ_at_every_step() {
-    let dims = |masks: &Masks| named(masks).into_iter().map(|(n, m)| (n, m.dims().to_vec())).collect();
+    let dims = |masks: &Noise| named(masks).into_iter().map(|(n, m)| (n, m.dims().to_vec())).collect();
     let shared: BTreeMap<String, Vec<usize>> = dims(&drawn(rhn(-2.0), rates(), 0));
     assert_eq!((&shared["input.0"][..], &shared["output"][..]), (&[LANES, 12][..], &[LANES, HIDDEN][..]));
     assert_eq!((&shared["word"][..], &shared["hidden.1"][..]), (&[TIME, LANES, 1][..], &[LANES, HIDDEN][..]));
@@ -212,7 +212,7 @@ fn a_rate_of_zero_draws_no_mask() {
 }
 
 /// A model with weights in ± 0.5, some changed, and what it makes of the tokens from a state of 0.3 everywhere.
-fn run(core: &Value, masks: &Masks, change: impl Fn(&mut BTreeMap<String, Tensor>)) -> (Tensor, State) {
+fn run(core: &Value, masks: &Noise, change: impl Fn(&mut BTreeMap<String, Tensor>)) -> (Tensor, State) {
     let (config, dtype, device) = (model(core.clone()), DType::F64, Device::Cpu);
     let first = Parameters::draw(&config, BTreeMap::new(), 2, 0.5, dtype, &device).unwrap();
     let mut tensors = first.tensors();
@@ -244,7 +244,7 @@ fn a_dropped_unit_is_dropped_at_every_step_and_sublayer_and_in_its_lane_alone() 
     keep[7] = 0.0; // unit 7 in lane 0
     let mask = Tensor::from_vec(keep, (LANES, HIDDEN), &Device::Cpu).unwrap();
     let hidden = vec![HiddenMask::Shared(mask.clone()), HiddenMask::None];
-    let masks = Masks { hidden, ..Masks::none() };
+    let masks = Noise { hidden, ..Noise::none() };
     let louder = |name: &'static str, axis: usize| {
         move |tensors: &mut BTreeMap<String, Tensor>| {
             let weight = &tensors[name];
@@ -260,7 +260,7 @@ fn a_dropped_unit_is_dropped_at_every_step_and_sublayer_and_in_its_lane_alone() 
         let (changed, _) = run(&core, &masks, louder("core.0.recurrent.weight", axis));
         assert_eq!(lane(&plain, 0), lane(&changed, 0)); // its row of every sublayer's weights is never used
         assert!((1..LANES).all(|other| lane(&plain, other) != lane(&changed, other)));
-        let output = Masks { output: Some(mask.clone()), ..Masks::none() };
+        let output = Noise { output: Some(mask.clone()), ..Noise::none() };
         let (plain, _) = run(&core, &output, |_| {});
         let (changed, _) = run(&core, &output, louder("output.weight", 0));
         assert_eq!(lane(&plain, 0), lane(&changed, 0));
@@ -276,13 +276,13 @@ fn a_variational_mask_acts_as_the_same_mask_at_every_step() {
             let (lanes, size) = mask.dims2().unwrap();
             mask.broadcast_as((TIME, lanes, size)).unwrap().contiguous().unwrap()
         };
-        let repeated = Masks {
+        let repeated = Noise {
             input: masks.input.iter().map(|mask| mask.as_ref().map(repeat)).collect(),
             output: masks.output.as_ref().map(repeat),
             ..masks.clone()
         };
         let (shared, _) = run(&core, &masks, |_| {});
         assert_eq!(values(&shared), values(&run(&core, &repeated, |_| {}).0));
-        assert_ne!(values(&shared), values(&run(&core, &Masks::none(), |_| {}).0));
+        assert_ne!(values(&shared), values(&run(&core, &Noise::none(), |_| {}).0));
     }
 }

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use rhn::config::{ModelConfig, TrainConfig};
-use rhn::model::{LanguageModel, Masks, Parameters, State};
-use rhn::ops::recurrence::HiddenMask;
+use rhn::model::{LanguageModel, Noise, Parameters, State};
 use rhn::train::optimizer::Optimizer;
+use rhn_kernels::scan::HiddenMask;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -182,7 +182,7 @@ impl Golden {
     }
 
     /// The masks, with `word` (time, batch) for the tokens at hand.
-    fn masks(&self, dtype: DType, word: Option<&Tensor>) -> Masks {
+    fn masks(&self, dtype: DType, word: Option<&Tensor>) -> Noise {
         let cast = |mask: &Tensor| mask.to_dtype(dtype).unwrap();
         let mask = |name: String| self.optional(&name).map(cast);
         let hidden = |k| match (mask(format!("mask.hidden.{k}")), mask(format!("mask.hidden_t.{k}"))) {
@@ -191,7 +191,7 @@ impl Golden {
             (Some(h), Some(t)) => HiddenMask::Separate { h, t },
         };
         let layers = 0..self.config.spec.core.layers();
-        Masks {
+        Noise {
             word: word.map(|word| cast(&word.unsqueeze(2).unwrap())),
             input: layers.clone().map(|k| mask(format!("mask.input.{k}"))).collect(),
             hidden: layers.map(hidden).collect(),

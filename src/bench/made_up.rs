@@ -9,7 +9,7 @@ use crate::data::registry::Entry;
 use crate::data::{Corpus, Text, Tokenizer};
 use crate::error::{Error, Result};
 use crate::eval::perplexity::STREAM_STEPS;
-use crate::rng::Rng;
+use rhn_kernels::rng::Rng;
 
 /// Windows of the training text; it is then begun again.
 const WINDOWS: usize = 32;

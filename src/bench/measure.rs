@@ -2,10 +2,10 @@
 
 use super::rate::{Plan, Progress, Rate};
 use super::subject::Subject;
-use crate::data::batch::Lanes;
+use crate::data::batch::Batches;
 use crate::error::Result;
 use crate::eval::perplexity::STREAM_STEPS;
-use crate::model::{LanguageModel, Masks, Parameters};
+use crate::model::{LanguageModel, Noise, Parameters};
 use crate::sample::{SampleSettings, Sampler};
 
 /// Tokens that are sampled between two looks at the clock.
@@ -28,13 +28,13 @@ pub fn model(subject: &Subject) -> Result<LanguageModel> {
 pub fn stream(subject: &Subject, model: &LanguageModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
     let session = &subject.session;
     let text = &session.test.as_ref().unwrap_or(&session.valid).tokens;
-    let lanes = Lanes::stream(&session.corpus, text.len(), STREAM_STEPS)?;
+    let lanes = Batches::stream(&session.corpus, text.len(), STREAM_STEPS)?;
     let whole = (lanes.window_count() - 1).max(1); // the last one may be short
     let evaluator = model.evaluator()?;
     let (mut state, mut window) = (model.zero_state(1)?, 0);
     Rate::measure("stream evaluation", plan, progress, &session.device, || {
         let (inputs, targets) = lanes.window(text, window % whole, &session.device)?;
-        let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Masks::none())?;
+        let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Noise::none())?;
         nats.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?; // waits for the device
         (state, window) = (next, window + 1);
         Ok(targets.elem_count() as u64)

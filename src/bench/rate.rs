@@ -1,8 +1,8 @@
 //! The speed of work that is done over and over: a few warm runs, then several repeats, their median and their spread.
 
 use crate::error::Result;
-use crate::ops::memory;
 use candle_core::Device;
+use rhn_kernels::memory;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 

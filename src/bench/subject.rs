@@ -2,12 +2,12 @@
 
 use super::made_up;
 use crate::config::Recipe;
-use crate::data::batch::Lanes;
+use crate::data::batch::Batches;
 use crate::data::{Places, corpus};
 use crate::error::Result;
-use crate::ops::precision::Precision;
 use crate::train::session::Session;
 use candle_core::Device;
+use rhn_kernels::precision::Precision;
 
 /// A recipe brought to a text.
 pub struct Subject {
@@ -49,8 +49,9 @@ impl Subject {
     /// If the corpus is too short for a window.
     pub fn windows(&self) -> Result<[usize; 2]> {
         let train = &self.session.recipe.train;
-        let lanes =
-            |tokens: usize| Lanes::batched(&self.session.corpus, tokens, train.batch_size, train.bptt_steps);
+        let lanes = |tokens: usize| {
+            Batches::batched(&self.session.corpus, tokens, train.batch_size, train.bptt_steps)
+        };
         Ok([lanes(self.train_tokens)?.window_count(), lanes(self.valid_tokens)?.window_count()])
     }
 }
@@ -61,8 +62,8 @@ mod tests {
     use crate::config::Resolved;
     use crate::data::{Places, registry::Registry};
     use crate::model::parameter_count;
-    use crate::ops::precision::Precision;
     use candle_core::Device;
+    use rhn_kernels::precision::Precision;
     use std::collections::HashSet;
     use std::path::Path;
 

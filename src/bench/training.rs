@@ -3,13 +3,13 @@
 use super::flops::Flops;
 use super::rate::{Plan, Progress, Rate};
 use super::subject::Subject;
-use crate::data::batch::Lanes;
+use crate::data::batch::Batches;
 use crate::error::Result;
-use crate::model::{LanguageModel, Masks};
-use crate::ops::profile::{self, Part};
+use crate::model::{LanguageModel, Noise};
 use crate::train::session::Session;
 use crate::train::step::Stepper;
 use candle_core::Device;
+use rhn_kernels::profile::{self, Part};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -138,7 +138,7 @@ fn epoch_seconds(subject: &Subject, stepper: &Stepper, step_seconds: f64) -> Res
     let model =
         LanguageModel::frozen(&session.model, &stepper.parameters, session.precision, &session.device)?;
     let valid = &session.valid.tokens;
-    let lanes = Lanes::batched("validation", valid.len(), config.batch_size, config.bptt_steps)?;
+    let lanes = Batches::batched("validation", valid.len(), config.batch_size, config.bptt_steps)?;
     let start = Instant::now();
     let evaluator = model.evaluator()?;
     let before = start.elapsed().as_secs_f64();
@@ -147,7 +147,7 @@ fn epoch_seconds(subject: &Subject, stepper: &Stepper, step_seconds: f64) -> Res
     for window in 0..2 {
         let start = Instant::now();
         let (inputs, targets) = lanes.window(valid, window % lanes.window_count(), &session.device)?;
-        evaluator.nats(&inputs, &targets, &state, &Masks::none())?;
+        evaluator.nats(&inputs, &targets, &state, &Noise::none())?;
         session.device.synchronize()?;
         window_seconds = start.elapsed().as_secs_f64(); // the first only warms up
     }

@@ -1,8 +1,9 @@
 //! Tensors to and from the bytes of a safetensors file, with errors that name the file, the tensor and the place.
 
-use crate::error::{Error, Result, brief};
+use crate::error::{Error, Result};
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
+use rhn_kernels::error::brief;
 use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -3,10 +3,10 @@
 use super::output::note;
 use crate::data::Places;
 use crate::error::{Error, Result};
-use crate::ops::cpu::InstructionSet;
-use crate::ops::precision::Precision;
 use candle_core::Device;
 use clap::ValueEnum;
+use rhn_kernels::cpu::InstructionSet;
+use rhn_kernels::precision::Precision;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -69,7 +69,7 @@ impl DeviceArgs {
 /// GPU number `ordinal`.
 #[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Device> {
-    crate::ops::cuda::device::open(ordinal)
+    rhn_kernels::cuda::device::open(ordinal)
 }
 
 /// GPU number `ordinal`.

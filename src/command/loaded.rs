@@ -6,8 +6,8 @@ use crate::config::recipe::Recipe;
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Parameters, specs};
-use crate::ops::precision::Precision;
 use candle_core::Device;
+use rhn_kernels::precision::Precision;
 use std::path::Path;
 
 /// A checkpoint in memory.

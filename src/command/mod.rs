@@ -17,10 +17,10 @@ pub mod score;
 pub mod sweep;
 pub mod train;
 
-use crate::ops::{memory, threads};
 use crate::train::signals::Signals;
 use args::DeviceArgs;
 use clap::{Parser, Subcommand};
+use rhn_kernels::{memory, threads};
 
 const AFTER_HELP: &str = "\
 CHECKPOINT is a directory that `rhn train` wrote, or hf://owner/name[@revision].

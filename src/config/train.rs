@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct TrainConfig {
     /// Passes over the training split.
     pub epochs: u64,
-    /// Lanes that are trained side by side.
+    /// Batches that are trained side by side.
     pub batch_size: usize,
     /// Time steps of a truncated back-propagation window, T.
     pub bptt_steps: usize,

@@ -1,4 +1,4 @@
-//! Lanes and windows: a stream of tokens cut into contiguous lanes that are read side by side.
+//! Batches and windows: a stream of tokens cut into contiguous lanes that are read side by side.
 
 use super::tokens::Tokens;
 use crate::error::{Error, Result};
@@ -6,8 +6,8 @@ use candle_core::{Device, Tensor};
 
 /// How a stream is laid out: `count` lanes, of which each predicts its first `predicted` tokens after the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lanes {
-    /// Lanes side by side.
+pub struct Batches {
+    /// Batches side by side.
     pub count: usize,
     /// Tokens that each lane predicts.
     pub predicted: usize,
@@ -15,7 +15,7 @@ pub struct Lanes {
     steps: usize,
 }
 
-impl Lanes {
+impl Batches {
     /// `count` lanes of equal length, the tail dropped; whole windows of `steps`, again without the tail.
     ///
     /// # Errors
@@ -82,10 +82,10 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lanes, Tokens};
+    use super::{Batches, Tokens};
     use candle_core::Device;
 
-    fn window(lanes: Lanes, tokens: &Tokens, index: usize) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
+    fn window(lanes: Batches, tokens: &Tokens, index: usize) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
         let (inputs, targets) = lanes.window(tokens, index, &Device::Cpu).unwrap();
         (inputs.to_vec2().unwrap(), targets.to_vec2().unwrap())
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn lanes_are_contiguous_and_windows_follow_each_other() {
         let tokens = Tokens::U8((0..23).collect());
-        let lanes = Lanes::batched("test", 23, 2, 5).unwrap(); // two lanes of 11, two windows of 5
+        let lanes = Batches::batched("test", 23, 2, 5).unwrap(); // two lanes of 11, two windows of 5
         assert_eq!((lanes.window_count(), lanes.predicted), (2, 10));
         let (inputs, targets) = window(lanes, &tokens, 0);
         assert_eq!(inputs, [[0, 11], [1, 12], [2, 13], [3, 14], [4, 15]]);
@@ -104,15 +104,15 @@ mod tests {
     #[test]
     fn a_stream_predicts_every_token_but_the_first() {
         let tokens = Tokens::U8((0..8).collect());
-        let lanes = Lanes::stream("test", 8, 5).unwrap();
+        let lanes = Batches::stream("test", 8, 5).unwrap();
         assert_eq!(lanes.windows().collect::<Vec<_>>(), [(0, 5), (5, 2)]);
         assert_eq!(window(lanes, &tokens, 1), (vec![vec![5], vec![6]], vec![vec![6], vec![7]]));
     }
 
     #[test]
     fn a_text_too_short_for_its_lanes_is_an_error_that_says_what_is_needed() {
-        let message = Lanes::batched("tiny.txt (train)", 23, 4, 5).unwrap_err().to_string();
+        let message = Batches::batched("tiny.txt (train)", 23, 4, 5).unwrap_err().to_string();
         assert!(message.contains("tiny.txt (train)") && message.contains("at least 24"), "{message}");
-        assert!(Lanes::stream("tiny.txt", 1, 5).is_err());
+        assert!(Batches::stream("tiny.txt", 1, 5).is_err());
     }
 }

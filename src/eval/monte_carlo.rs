@@ -7,9 +7,9 @@
 use super::perplexity::{Evaluation, Progress, STREAM_STEPS, Split, finite};
 use crate::config::train::DropoutConfig;
 use crate::error::{Error, Result};
-use crate::model::{Evaluator, LanguageModel, MaskSource, Masks};
-use crate::rng::Rng;
+use crate::model::{Evaluator, LanguageModel, Noise, NoiseSource};
 use candle_core::{Device, Tensor};
+use rhn_kernels::rng::Rng;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -86,7 +86,7 @@ pub fn monte_carlo(
 struct Passes<'a> {
     evaluator: Evaluator<'a>,
     split: &'a Split<'a>,
-    masks: MaskSource,
+    masks: NoiseSource,
     word_rate: f64,
     seed: u64,
 }
@@ -100,7 +100,7 @@ impl<'a> Passes<'a> {
     ) -> Result<Self> {
         let by_type = DropoutConfig { word: 0.0, ..dropout.clone() }; // words are dropped in `masks`
         let masks =
-            MaskSource::new(model.config(), &by_type, seed, model.precision().dtype(), model.device());
+            NoiseSource::new(model.config(), &by_type, seed, model.precision().dtype(), model.device());
         Ok(Self { evaluator: model.evaluator()?, split, masks, word_rate: dropout.word, seed })
     }
 
@@ -130,7 +130,7 @@ impl<'a> Passes<'a> {
     }
 
     /// The same for every window of a pass, but where the model was trained with masks for each time step.
-    fn masks(&self, inputs: &Tensor, first: u64, start: u64) -> Result<Masks> {
+    fn masks(&self, inputs: &Tensor, first: u64, start: u64) -> Result<Noise> {
         let mut masks = self.masks.draw(inputs, first, (first << 40) + start)?;
         if self.word_rate > 0.0 {
             let (_, lanes) = inputs.dims2()?;

@@ -5,9 +5,9 @@
 
 use crate::config::Unit;
 use crate::data::Encoded;
-use crate::data::batch::Lanes;
+use crate::data::batch::Batches;
 use crate::error::{Error, Result};
-use crate::model::{LanguageModel, Masks};
+use crate::model::{LanguageModel, Noise};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::LN_2;
@@ -65,7 +65,7 @@ pub struct Evaluation {
 
 /// Perplexity at batch 1 with the state carried over the whole split, every token but the first predicted.
 pub fn stream(model: &LanguageModel, split: &Split<'_>, progress: Progress<'_>) -> Result<Evaluation> {
-    let lanes = Lanes::stream(&split.place(), split.text.tokens.len(), STREAM_STEPS)?;
+    let lanes = Batches::stream(&split.place(), split.text.tokens.len(), STREAM_STEPS)?;
     if split.text.bytes <= split.text.first_bytes {
         return Err(split.too_short("there is no text after the first"));
     }
@@ -80,7 +80,7 @@ pub fn batched(
     steps: usize,
     progress: Progress<'_>,
 ) -> Result<Evaluation> {
-    let lanes = Lanes::batched(&split.place(), split.text.tokens.len(), batch, steps)?;
+    let lanes = Batches::batched(&split.place(), split.text.tokens.len(), batch, steps)?;
     evaluate(model, split, "batched", &lanes, progress)
 }
 
@@ -88,7 +88,7 @@ fn evaluate(
     model: &LanguageModel,
     split: &Split<'_>,
     protocol: &str,
-    lanes: &Lanes,
+    lanes: &Batches,
     progress: Progress<'_>,
 ) -> Result<Evaluation> {
     let start = Instant::now();
@@ -97,13 +97,18 @@ fn evaluate(
     Ok(Evaluation::new(split, protocol, nats, tokens, start.elapsed().as_secs_f64()))
 }
 
-fn sum_nats(model: &LanguageModel, split: &Split<'_>, lanes: &Lanes, progress: Progress<'_>) -> Result<f64> {
+fn sum_nats(
+    model: &LanguageModel,
+    split: &Split<'_>,
+    lanes: &Batches,
+    progress: Progress<'_>,
+) -> Result<f64> {
     let evaluator = model.evaluator()?;
     let mut state = model.zero_state(lanes.count)?;
     let mut total = 0.0;
     for (window, (start, steps)) in lanes.windows().enumerate() {
         let (inputs, targets) = lanes.window(&split.text.tokens, window, model.device())?;
-        let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Masks::none())?;
+        let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Noise::none())?;
         total += finite(&nats, start, lanes.count)?.iter().sum::<f64>();
         state = next;
         progress((lanes.count * (start + steps)) as u64, (lanes.count * lanes.predicted) as u64)?;
@@ -192,7 +197,7 @@ mod tests {
         let ids = text.tokens.to_vec();
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &Device::Cpu).unwrap();
         let (inputs, targets) = (column(&ids[..ids.len() - 1]), column(&ids[1..]));
-        let whole = model.nats(&inputs, &targets, &model.zero_state(1).unwrap(), &Masks::none()).unwrap().0;
+        let whole = model.nats(&inputs, &targets, &model.zero_state(1).unwrap(), &Noise::none()).unwrap().0;
         let found = stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
         let wanted = whole.mean_all().unwrap().to_scalar::<f64>().unwrap();
         assert!((found.nats_per_token - wanted).abs() < 1e-12, "{} {wanted}", found.nats_per_token);

@@ -2,7 +2,7 @@
 
 use super::perplexity::{STREAM_STEPS, finite};
 use crate::error::Result;
-use crate::model::{Evaluator, LanguageModel, Masks, State};
+use crate::model::{Evaluator, LanguageModel, Noise, State};
 use candle_core::Tensor;
 
 /// Reads a text piece by piece, the state carried from one to the next.
@@ -45,7 +45,7 @@ impl<'a> Scorer<'a> {
         }
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), self.evaluator.model().device());
         let (window, next) =
-            self.evaluator.nats(&column(&inputs)?, &column(targets)?, &self.state, &Masks::none())?;
+            self.evaluator.nats(&column(&inputs)?, &column(targets)?, &self.state, &Noise::none())?;
         nats.extend(finite(&window, self.read, 1)?.into_iter().map(Some));
         self.read += targets.len();
         self.state = next;

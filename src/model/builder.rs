@@ -1,9 +1,9 @@
 //! Hands a model its weights by name while it is put together: described, drawn from a seed, or taken.
 
 use crate::error::{Error, Result};
-use crate::ops::precision::Precision;
-use crate::rng::Rng;
 use candle_core::{DType, Device, Shape, Tensor};
+use rhn_kernels::precision::Precision;
+use rhn_kernels::rng::Rng;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,10 +1,10 @@
 //! What every recurrent layer offers, and the state it carries.
 
 use crate::error::{Error, Result};
-use crate::ops::linear;
-use crate::ops::recurrence::HiddenMask;
-use crate::ops::steps::StepByStep;
 use candle_core::{DType, Device, Tensor};
+use rhn_kernels::linear;
+use rhn_kernels::scan::HiddenMask;
+use rhn_kernels::scan::steps::StepByStep;
 use std::collections::BTreeMap;
 
 /// One recurrent layer.

@@ -10,10 +10,10 @@ use super::builder::Builder;
 use super::highway::Highway;
 use crate::config::model::CharCnnConfig;
 use crate::error::{Error, Result};
-use crate::ops::char_cnn::{self, Filters};
-use crate::ops::linear::{Stored, linear};
-use crate::ops::precision::Precision;
 use candle_core::Tensor;
+use rhn_kernels::char_cnn::{self, Filters};
+use rhn_kernels::linear::{Stored, linear};
+use rhn_kernels::precision::Precision;
 
 pub(super) struct CharCnn {
     characters: Tensor,

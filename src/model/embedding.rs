@@ -4,9 +4,9 @@ use super::builder::Builder;
 use super::char_cnn::CharCnn;
 use crate::config::{EmbeddingConfig, ModelConfig};
 use crate::error::{Error, Result};
-use crate::ops::embedding::lookup;
-use crate::ops::profile::{self, Part};
 use candle_core::Tensor;
+use rhn_kernels::embedding::lookup;
+use rhn_kernels::profile::{self, Part};
 use std::collections::HashMap;
 
 pub(super) enum Embedding {

@@ -8,10 +8,10 @@
 
 use super::builder::Builder;
 use crate::error::Result;
-use crate::ops::highway;
-use crate::ops::linear::{Stored, linear};
-use crate::ops::precision::Precision;
 use candle_core::Tensor;
+use rhn_kernels::highway;
+use rhn_kernels::linear::{Stored, linear};
+use rhn_kernels::precision::Precision;
 
 const CARRY_FIRST: f64 = -2.0; // most of the input passes unchanged at first
 
@@ -31,6 +31,6 @@ impl Highway {
     /// `(rows, size)` to `(rows, size)`.
     pub(super) fn forward(&self, y: &Tensor) -> Result<Tensor> {
         let products = linear(y, &self.weight, Stored::ByInput, self.precision)?;
-        highway::highway(&products, &self.bias, y, CARRY_FIRST)
+        Ok(highway::highway(&products, &self.bias, y, CARRY_FIRST)?)
     }
 }

@@ -7,18 +7,18 @@
 use super::builder::{Builder, Source};
 use super::cell::{Cell, State, TrainedCell};
 use super::core;
-use super::dropout::Masks;
 use super::embedding::Embedding;
+use super::noise::Noise;
 use super::parameters::Parameters;
 use super::reader::Layers;
 use crate::config::ModelConfig;
 use crate::error::Result;
-use crate::ops::linear::{self, Stored, linear};
-use crate::ops::loss;
-use crate::ops::precision::Precision;
-use crate::ops::profile::{self, Part};
-use crate::ops::recurrence::HiddenMask;
 use candle_core::{Device, Tensor};
+use rhn_kernels::linear::{self, Stored, linear};
+use rhn_kernels::precision::Precision;
+use rhn_kernels::profile::{self, Part};
+use rhn_kernels::scan::HiddenMask;
+use rhn_kernels::softmax as loss;
 
 /// A model with its weights.
 pub struct LanguageModel {
@@ -98,14 +98,14 @@ impl LanguageModel {
         tokens: &Tensor,
         targets: &Tensor,
         state: &State,
-        masks: &Masks,
+        masks: &Noise,
     ) -> Result<(Tensor, State)> {
         let (ys, state) = self.masked_outputs(tokens, state, masks)?;
         Ok((self.output.nats(&ys, targets)?, state))
     }
 
     /// Logits `(time, batch, vocabulary)`, and the state after the window.
-    pub fn logits(&self, tokens: &Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
+    pub fn logits(&self, tokens: &Tensor, state: &State, masks: &Noise) -> Result<(Tensor, State)> {
         let (ys, state) = self.masked_outputs(tokens, state, masks)?;
         Ok((self.output.logits(&ys)?, state))
     }
@@ -119,7 +119,7 @@ impl LanguageModel {
     }
 
     /// What the output layer sees, `(time, batch, hidden)`.
-    fn masked_outputs(&self, tokens: &Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
+    fn masked_outputs(&self, tokens: &Tensor, state: &State, masks: &Noise) -> Result<(Tensor, State)> {
         let cells = self.cells.iter().map(|cell| &**cell as &dyn Cell);
         masked_outputs(self.embedding.forward(tokens)?, cells, state, masks)
     }
@@ -130,7 +130,7 @@ fn masked_outputs<'a>(
     embedded: Tensor,
     cells: impl ExactSizeIterator<Item = &'a dyn Cell>,
     state: &State,
-    masks: &Masks,
+    masks: &Noise,
 ) -> Result<(Tensor, State)> {
     let embedded = masked(embedded, masks.word.as_ref())?;
     let mut xs = profile::border(embedded, Part::RecurrenceForward, Part::EmbeddingBackward)?;
@@ -170,12 +170,12 @@ impl Output {
     fn nats(&self, ys: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let (ys, flat) = (ys.flatten(0, 1)?, targets.flatten_all()?);
         let nats = loss::nats(&ys, &self.weight, self.stored(), &self.bias, &flat, self.precision)?;
-        profile::border(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)
+        Ok(profile::border(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
     }
 
     /// `(time · batch, vocabulary)`, the bias not yet added.
     fn products(&self, ys: &Tensor) -> Result<Tensor> {
-        linear(&ys.flatten(0, 1)?, &self.weight, self.stored(), self.precision)
+        Ok(linear(&ys.flatten(0, 1)?, &self.weight, self.stored(), self.precision)?)
     }
 
     fn stored(&self) -> Stored {
@@ -198,7 +198,7 @@ impl Evaluator<'_> {
     }
 
     /// As [`LanguageModel::logits`].
-    pub fn logits(&self, tokens: &Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
+    pub fn logits(&self, tokens: &Tensor, state: &State, masks: &Noise) -> Result<(Tensor, State)> {
         let (time, batch) = tokens.dims2()?;
         let (products, state) = self.products(tokens, state, masks)?;
         Ok((products.broadcast_add(&self.model.output.bias.detach())?.reshape((time, batch, ()))?, state))
@@ -210,7 +210,7 @@ impl Evaluator<'_> {
         tokens: &Tensor,
         targets: &Tensor,
         state: &State,
-        masks: &Masks,
+        masks: &Noise,
     ) -> Result<(Tensor, State)> {
         let (products, state) = self.products(tokens, state, masks)?;
         let bias = self.model.output.bias.detach();
@@ -230,7 +230,7 @@ impl Evaluator<'_> {
     }
 
     /// `(time · batch, vocabulary)`, the bias not yet added, and the state after the window.
-    fn products(&self, tokens: &Tensor, state: &State, masks: &Masks) -> Result<(Tensor, State)> {
+    fn products(&self, tokens: &Tensor, state: &State, masks: &Noise) -> Result<(Tensor, State)> {
         let cells = self.cells.iter().map(|cell| &**cell);
         let (ys, state) = masked_outputs(self.embedding.forward(tokens)?, cells, state, masks)?;
         Ok((self.output.forward(&ys.flatten(0, 1)?)?, state))

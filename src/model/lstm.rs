@@ -12,11 +12,11 @@ use super::builder::Builder;
 use super::cell::{Cell, CellSteps, TrainedCell};
 use crate::config::model::LstmConfig;
 use crate::error::Result;
-use crate::ops::linear::{self, Stored, linear};
-use crate::ops::lstm;
-use crate::ops::precision::Precision;
-use crate::ops::recurrence::HiddenMask;
 use candle_core::Tensor;
+use rhn_kernels::linear::{self, Stored, linear};
+use rhn_kernels::precision::Precision;
+use rhn_kernels::scan::HiddenMask;
+use rhn_kernels::scan::lstm_op as lstm;
 
 pub(super) struct Lstm {
     input: Tensor,

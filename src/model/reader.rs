@@ -4,12 +4,12 @@
 //! elsewhere, and for several tokens at once, tensors are used.
 
 use super::cell::{CellSteps, State};
-use super::dropout::Masks;
 use super::lm::Evaluator;
+use super::noise::Noise;
 use crate::error::Result;
-use crate::ops::linear::Rows;
-use crate::ops::rows::copy_row;
 use candle_core::{DType, Tensor};
+use rhn_kernels::embedding::copy_row;
+use rhn_kernels::linear::Rows;
 
 /// Reads a text at batch 1, from the state before the first token.
 pub struct Reader<'a> {
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
 
     fn read_window(&mut self, tokens: &[u32]) -> Result<()> {
         let inputs = Tensor::from_slice(tokens, (tokens.len(), 1), self.evaluator.model().device())?;
-        let (logits, state) = self.evaluator.logits(&inputs, &self.state()?, &Masks::none())?;
+        let (logits, state) = self.evaluator.logits(&inputs, &self.state()?, &Noise::none())?;
         self.logits = logits.get(tokens.len() - 1)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
         self.set_state(state)
     }
@@ -115,9 +115,9 @@ mod tests {
     use crate::config::model::{
         EmbeddingConfig, LstmConfig, ModelConfig, ModelSpec, OutputConfig, RhnConfig,
     };
-    use crate::model::{LanguageModel, Masks, Parameters};
-    use crate::ops::precision::Precision;
+    use crate::model::{LanguageModel, Noise, Parameters};
     use candle_core::{DType, Device, Tensor};
+    use rhn_kernels::precision::Precision;
     use std::collections::BTreeMap;
 
     const VOCABULARY: usize = 11;
@@ -142,7 +142,7 @@ mod tests {
     fn by_tensors(model: &LanguageModel, tokens: &[u32]) -> Vec<Vec<f64>> {
         let evaluator = model.evaluator().unwrap();
         let inputs = Tensor::from_slice(tokens, (tokens.len(), 1), &Device::Cpu).unwrap();
-        let (logits, _) = evaluator.logits(&inputs, &model.zero_state(1).unwrap(), &Masks::none()).unwrap();
+        let (logits, _) = evaluator.logits(&inputs, &model.zero_state(1).unwrap(), &Noise::none()).unwrap();
         let logits = logits.squeeze(1).unwrap().to_dtype(DType::F64).unwrap();
         logits.to_vec2().unwrap()
     }

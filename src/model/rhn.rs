@@ -13,10 +13,10 @@ use super::builder::Builder;
 use super::cell::{Cell, CellSteps, TrainedCell};
 use crate::config::model::RhnConfig;
 use crate::error::Result;
-use crate::ops::linear::{self, Stored, linear};
-use crate::ops::precision::Precision;
-use crate::ops::recurrence::{self, HiddenMask};
 use candle_core::Tensor;
+use rhn_kernels::linear::{self, Stored, linear};
+use rhn_kernels::precision::Precision;
+use rhn_kernels::scan::{HiddenMask, rhn_op as recurrence};
 
 pub(super) struct Rhn {
     input: Tensor,

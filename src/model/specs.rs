@@ -5,8 +5,8 @@ use super::lm::LanguageModel;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
 use crate::error::Result;
-use crate::ops::precision::Precision;
 use candle_core::{DType, Device, Tensor};
+use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
 
 /// All tensors of the model that `config` describes, by name; nothing is allocated.

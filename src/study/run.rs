@@ -4,7 +4,7 @@ use super::events::Events;
 use crate::checkpoint;
 use crate::config::Unit;
 use crate::error::Result;
-use crate::ops::precision::Precision;
+use rhn_kernels::precision::Precision;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,11 @@
 //! What a run will take: parameters, memory and time, from a step or two of it.
 
 use super::session::Session;
-use crate::data::batch::Lanes;
+use crate::data::batch::Batches;
 use crate::error::Result;
-use crate::model::{LanguageModel, Masks};
-use crate::ops::{memory, threads};
+use crate::model::{LanguageModel, Noise};
 use crate::readable::{duration, grouped};
+use rhn_kernels::{memory, threads};
 use std::time::Instant;
 
 /// Makes a step to warm up and one to measure, and evaluates a window.
@@ -23,11 +23,11 @@ pub fn report(session: &Session) -> Result<String> {
         LanguageModel::frozen(&session.model, &stepper.parameters, session.precision, &session.device)?;
     let config = &session.recipe.train;
     let lanes =
-        Lanes::batched("validation", session.valid.tokens.len(), config.batch_size, config.bptt_steps)?;
+        Batches::batched("validation", session.valid.tokens.len(), config.batch_size, config.bptt_steps)?;
     let (evaluator, state) = (model.evaluator()?, model.zero_state(lanes.count)?);
     let start = Instant::now();
     let (inputs, targets) = lanes.window(&session.valid.tokens, 0, &session.device)?;
-    evaluator.nats(&inputs, &targets, &state, &Masks::none())?;
+    evaluator.nats(&inputs, &targets, &state, &Noise::none())?;
     let epoch = steps as f64 * step_seconds + lanes.window_count() as f64 * start.elapsed().as_secs_f64();
     let tokens = (config.batch_size * config.bptt_steps) as f64;
     Ok(format!(

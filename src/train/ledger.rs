@@ -7,8 +7,8 @@ use super::optimizer::{Gradients, Optimizer};
 use super::step::StepReport;
 use crate::error::{Error, Result};
 use crate::model::{Parameters, State};
-use crate::ops::control::{Control, Judged, Record};
 use candle_core::{DType, Device, Tensor};
+use rhn_kernels::update::guard::{Control, Judged, Record};
 
 /// Steps that a GPU makes before the host waits for it.
 const STEPS: usize = 16;
@@ -183,7 +183,7 @@ fn not_finite(step: &Step, what: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::{Step, tell};
-    use crate::ops::control::{Judged, Record};
+    use rhn_kernels::update::guard::{Judged, Record};
 
     #[test]
     fn a_record_is_told_as_the_cpu_would_have_told_it() {

@@ -5,10 +5,10 @@ use crate::config::TrainConfig;
 use crate::config::train::OptimizerKind;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
-use crate::ops::control::{AdamRule, JudgeRule};
-use crate::ops::profile::{self, Part};
-use crate::ops::update::{self, AdamStep, MomentsStep, foresight};
 use candle_core::{Tensor, Var};
+use rhn_kernels::profile::{self, Part};
+use rhn_kernels::update::guard::{AdamRule, JudgeRule};
+use rhn_kernels::update::{self, AdamStep, MomentsStep, finite as foresight};
 use std::collections::BTreeMap;
 
 /// Gradients by the name of what they are for.
@@ -50,7 +50,7 @@ impl Optimizer {
         let _timed = profile::within(Part::Optimizer);
         let decay = self.coupled_decay();
         let squares = parameters.trained().map(|(name, var)| match grads.get(name) {
-            Some(grad) => update::squared_norm(grad, var, decay),
+            Some(grad) => Ok(update::squared_norm(grad, var, decay)?),
             None => Err(no_gradient(name)),
         });
         Ok(squares.sum::<Result<f64>>()?.sqrt())
@@ -151,7 +151,7 @@ impl Optimizer {
     fn adam(&self, name: &str, var: &Var, grad: &Tensor, rate: f64, scale: f64) -> Result<()> {
         let moments = &self.moments[name];
         update::adam_moments(moments, grad, &var.as_detached_tensor(), self.moments_step(scale))?;
-        update::adam(var, moments, self.adam_step(self.updates, rate))
+        Ok(update::adam(var, moments, self.adam_step(self.updates, rate))?)
     }
 
     fn moments_step(&self, scale: f64) -> MomentsStep {

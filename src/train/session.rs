@@ -6,14 +6,14 @@ use super::step::Stepper;
 use crate::checkpoint::Checkpoint;
 use crate::config::train::OnNonFinite;
 use crate::config::{EmbeddingConfig, ModelConfig, Recipe};
-use crate::data::batch::Lanes;
+use crate::data::batch::Batches;
 use crate::data::{Corpus, Encoded, Places, Text, Tokenizer};
 use crate::error::{Error, Result};
 use crate::eval::Split;
 use crate::model::spelling::Spelling;
-use crate::model::{LanguageModel, MaskSource, Parameters, specs};
-use crate::ops::precision::Precision;
+use crate::model::{LanguageModel, NoiseSource, Parameters, specs};
 use candle_core::{Device, Tensor};
+use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
 
 /// A recipe brought to its text.
@@ -35,7 +35,7 @@ pub struct Session {
     /// What fixes the weights' shapes.
     pub model: ModelConfig,
     /// How the training split is read.
-    pub lanes: Lanes,
+    pub lanes: Batches,
     /// What the run computes with.
     pub precision: Precision,
     /// Where they are.
@@ -81,8 +81,8 @@ impl Session {
         let config = &recipe.train;
         let place = |split: &str| format!("{} ({split} split)", corpus.name);
         let lanes =
-            Lanes::batched(&place("training"), train.tokens.len(), config.batch_size, config.bptt_steps)?;
-        Lanes::batched(&place("validation"), valid.tokens.len(), config.batch_size, config.bptt_steps)?;
+            Batches::batched(&place("training"), train.tokens.len(), config.batch_size, config.bptt_steps)?;
+        Batches::batched(&place("validation"), valid.tokens.len(), config.batch_size, config.bptt_steps)?;
         let (model, fixed) = size_model(&recipe, &tokenizer)?;
         Ok(Self {
             corpus: corpus.name,
@@ -116,7 +116,7 @@ impl Session {
         Ok(Stepper {
             state: model.zero_state(config.batch_size)?,
             optimizer: Optimizer::new(config, &parameters)?,
-            masks: MaskSource::new(
+            masks: NoiseSource::new(
                 &self.model,
                 &config.dropout,
                 config.seed,

@@ -3,7 +3,7 @@
 use super::ledger::{Ledger, Step};
 use super::optimizer::{Gradients, Optimizer};
 use crate::error::{Error, Result};
-use crate::model::{LanguageModel, MaskSource, Parameters, State};
+use crate::model::{LanguageModel, NoiseSource, Parameters, State};
 use candle_core::Tensor;
 
 /// Everything that a step changes.
@@ -17,7 +17,7 @@ pub struct Stepper {
     /// What the lanes carry from window to window.
     pub state: State,
     /// Draws each window's masks.
-    pub masks: MaskSource,
+    pub masks: NoiseSource,
     /// Which steps may change something, and what they did.
     pub ledger: Ledger,
 }

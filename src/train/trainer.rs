@@ -226,7 +226,7 @@ impl<'a> Trainer<'a> {
     /// A weight that is not finite never reaches the disk.
     fn check_weights(&self) -> Result<()> {
         for (name, var) in self.stepper.parameters.trained() {
-            if !crate::ops::update::squared_norm(var, var, 0.0)?.is_finite() {
+            if !rhn_kernels::update::squared_norm(var, var, 0.0)?.is_finite() {
                 let what = format!("weight {name} is not finite; the last saved state is kept");
                 return Err(Error::NotFinite { step: self.position.step, what });
             }

@@ -3,7 +3,7 @@
 use crate::checkpoint_files::files;
 use crate::{assert_refused, copy, listing, published, published_directory};
 use rhn::checkpoint::{Checkpoint, MANIFEST};
-use rhn::rng::Rng;
+use rhn_kernels::rng::Rng;
 use std::fs;
 use std::path::Path;
 use tempfile::tempdir;

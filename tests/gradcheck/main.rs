@@ -1,16 +1,12 @@
-//! Gradients against central differences in f64: kernels, and every layer through the model as it is trained.
+//! Gradients against central differences in f64: every layer through the model as it is trained.
 
-mod char_cnn;
-mod loss;
-mod lstm;
 mod model;
 mod recipes;
-mod recurrence;
 #[path = "../support/shrunk.rs"]
 mod shrunk;
 
 use candle_core::{DType, Device, Tensor, Var};
-use rhn::rng::Rng;
+use rhn_kernels::rng::Rng;
 
 pub(crate) fn random(name: &str, shape: &[usize], scale: f64, dtype: DType) -> Var {
     let mut rng = Rng::keyed(11, name, 0);
@@ -21,15 +17,6 @@ pub(crate) fn random(name: &str, shape: &[usize], scale: f64, dtype: DType) -> V
 
 pub(crate) fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-/// Largest difference, relative to the largest wanted magnitude; NaN counts as infinite.
-pub(crate) fn distance(found: &Tensor, wanted: &Tensor) -> f64 {
-    assert_eq!(found.dims(), wanted.dims());
-    let (found, wanted) = (values(found), values(wanted));
-    let size = wanted.iter().fold(1e-30, |a: f64, b| a.max(b.abs()));
-    let worst = found.iter().zip(&wanted).map(|(f, w)| (f - w).abs() / size);
-    worst.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) })
 }
 
 /// Every element of `var` moved by ± 1e-5: the loss must follow `grad`.

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rhn::config::ModelConfig;
 use rhn::config::train::DropoutConfig;
 use rhn::model::spelling::Spelling;
-use rhn::model::{LanguageModel, MaskSource, Masks, Parameters, State};
+use rhn::model::{LanguageModel, Noise, NoiseSource, Parameters, State};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const LANES: usize = 3;
 /// Short and long, so that padding is seen; with repeated letters, so that several places share the maximum.
 const WORDS: [&str; 7] = ["a", "aaa", "abab", "<eos>", "<unk>", "bcdba", "dd"];
 
-/// Masks on everything that the kind of dropout has, with separate ones for H and T.
+/// Noise on everything that the kind of dropout has, with separate ones for H and T.
 fn all_masks() -> Value {
     json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3, "separate_gate_masks": true})
 }
@@ -44,7 +44,7 @@ struct Window {
     tokens: Tensor,
     targets: Tensor,
     state: State,
-    masks: Masks,
+    masks: Noise,
     weights: Var,
 }
 
@@ -64,7 +64,7 @@ impl Window {
         let ids = Tensor::from_vec(ids, (TIME + 1, LANES), &device).unwrap();
         let tokens = ids.narrow(0, 0, TIME).unwrap().contiguous().unwrap();
         let dropout: DropoutConfig = serde_json::from_value(dropout).unwrap();
-        let masks = MaskSource::new(&config, &dropout, 7, dtype, &device).draw(&tokens, 0, 0).unwrap();
+        let masks = NoiseSource::new(&config, &dropout, 7, dtype, &device).draw(&tokens, 0, 0).unwrap();
         let targets = ids.narrow(0, 1, TIME).unwrap().contiguous().unwrap();
         let weights = random("weights", &[TIME, LANES], 1.0, dtype);
         Self { state: entering(&model), model, parameters, tokens, targets, masks, weights }

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use rhn::config::recipe::BUILT_IN;
 use rhn::config::{EmbeddingConfig, ModelConfig, Recipe, Unit};
 use rhn::model::spelling::Spelling;
-use rhn::model::{LanguageModel, MaskSource, Masks, Parameters};
+use rhn::model::{LanguageModel, Noise, NoiseSource, Parameters};
 use std::collections::BTreeMap;
 
 const TIME: usize = 12;
@@ -32,9 +32,9 @@ fn gradients(recipe: &Recipe, masked: bool) -> BTreeMap<String, Vec<Vec<f64>>> {
     let ids: Vec<u32> = (0..TIME * LANES).map(token).collect();
     let tokens = Tensor::from_vec(ids, (TIME, LANES), &device).unwrap();
     let masks = match masked {
-        false => Masks::none(),
+        false => Noise::none(),
         true => {
-            MaskSource::new(&config, &train.dropout, train.seed, dtype, &device).draw(&tokens, 0, 0).unwrap()
+            NoiseSource::new(&config, &train.dropout, train.seed, dtype, &device).draw(&tokens, 0, 0).unwrap()
         }
     };
     let targets = tokens.roll(1, 0).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::run::Place;
 use crate::{SHORT, assert_same, assert_tidy};
-use rhn::rng::Rng;
+use rhn_kernels::rng::Rng;
 use std::time::{Duration, Instant};
 
 /// Kills the run at random times until one attempt comes to its end; how often it was killed.

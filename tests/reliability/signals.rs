@@ -2,7 +2,7 @@
 
 use crate::run::{PLAY, Place, signal, stderr, stdout, wait_until};
 use crate::{SHORT, assert_same, assert_tidy};
-use rhn::rng::Rng;
+use rhn_kernels::rng::Rng;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};

@@ -1,0 +1,183 @@
+//! Matrices packed for the tiles: panels two vectors of columns wide, laid out as they are read.
+
+use crate::cpu::tile::Kernel;
+use num_traits::Zero;
+
+/// A matrix in memory: element `(row, column)` is at `row · row_stride + column · column_stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a, T> {
+    pub(crate) data: &'a [T],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
+}
+
+impl<'a, T> View<'a, T> {
+    /// `data` holds `rows × columns` values, row by row.
+    pub(crate) fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a {rows} × {columns} matrix");
+        Self { data, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// The transpose, nothing moved.
+    pub(crate) fn t(self) -> Self {
+        let Self { data, rows, columns, row_stride, column_stride } = self;
+        Self { data, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
+    }
+
+    /// Columns `start .. start + count`.
+    pub(crate) fn columns(self, start: usize, count: usize) -> Self {
+        assert!(start + count <= self.columns, "{count} columns from {start} of {}", self.columns);
+        let from = if self.rows == 0 || count == 0 { 0 } else { start * self.column_stride };
+        Self { data: &self.data[from..], columns: count, ..self }
+    }
+
+    /// Rows `start .. start + count`.
+    pub(crate) fn rows(self, start: usize, count: usize) -> Self {
+        self.t().columns(start, count).t()
+    }
+}
+
+/// Fills one half of a panel, one vector wide, with `view` (inner × at most `LANES`); the rest becomes zero.
+///
+/// `panel` begins at the half's first column and has a line of `K::columns()` for each step.
+#[inline(always)]
+pub(crate) fn pack_half<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) {
+    if view.rows % K::DEPTH != 0 || view.columns < K::LANES {
+        let zero = K::column([K::Element::zero(); 2]);
+        panel.chunks_mut(K::columns()).for_each(|line| line[..K::LANES].fill(zero));
+    }
+    if view.column_stride == 1 { pack_rows::<K>(panel, view) } else { pack_columns::<K>(panel, view) }
+}
+
+/// Columns that lie side by side: whole rows are copied.
+#[inline(always)]
+fn pack_rows<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) {
+    let row = |k: usize| &view.data[k * view.row_stride..][..view.columns];
+    for (step, line) in panel.chunks_mut(K::columns()).enumerate() {
+        let k = step * K::DEPTH;
+        if K::DEPTH == 1 {
+            line.iter_mut().zip(row(k)).for_each(|(slot, &value)| *slot = K::column([value, value]));
+        } else if k + 1 < view.rows {
+            let pairs = row(k).iter().zip(row(k + 1));
+            line.iter_mut()
+                .zip(pairs)
+                .for_each(|(slot, (&first, &second))| *slot = K::column([first, second]));
+        } else {
+            let last = row(k).iter();
+            line.iter_mut()
+                .zip(last)
+                .for_each(|(slot, &value)| *slot = K::column([value, K::Element::zero()]));
+        }
+    }
+}
+
+/// Columns that lie anywhere, each along the inner dimension; some steps at a time, so that their lines stay near.
+#[inline(always)]
+fn pack_columns<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) {
+    const STEPS: usize = 64;
+    for (block, lines) in panel.chunks_mut(STEPS * K::columns()).enumerate() {
+        let first = block * STEPS * K::DEPTH;
+        let inner = (STEPS * K::DEPTH).min(view.rows - first);
+        for column in 0..view.columns {
+            let slots = lines[column..].iter_mut().step_by(K::columns());
+            let from = &view.data[first * view.row_stride + column * view.column_stride..];
+            fill_steps::<K, _>(slots, from, view.row_stride, inner, K::column);
+        }
+    }
+}
+
+/// Packs `inner` values, `stride` apart, into steps.
+#[inline(always)]
+fn fill_steps<'a, K: Kernel, S: 'a>(
+    slots: impl Iterator<Item = &'a mut S>,
+    from: &[K::Element],
+    stride: usize,
+    inner: usize,
+    pack: impl Fn([K::Element; 2]) -> S,
+) {
+    let zero = K::Element::zero();
+    match (K::DEPTH, stride) {
+        (1, 1) => slots.zip(&from[..inner]).for_each(|(slot, &value)| *slot = pack([value, zero])),
+        (1, _) => {
+            let values = from.iter().step_by(stride).take(inner);
+            slots.zip(values).for_each(|(slot, &value)| *slot = pack([value, zero]));
+        }
+        (_, 1) => {
+            let (pairs, rest) = from[..inner].as_chunks::<2>();
+            let last = rest.first().map(|&value| [value, zero]);
+            let pairs = pairs.iter().copied().chain(last);
+            slots.zip(pairs).for_each(|(slot, pair)| *slot = pack(pair));
+        }
+        _ => {
+            let at = |k: usize| if k < inner { from[k * stride] } else { zero };
+            slots
+                .enumerate()
+                .take(inner.div_ceil(2))
+                .for_each(|(i, slot)| *slot = pack([at(2 * i), at(2 * i + 1)]));
+        }
+    }
+}
+
+/// The operands of one tile's rows, side by side at each step, from a view of `rows × inner`.
+#[inline(always)]
+pub(crate) fn pack_tile<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Element>) {
+    const STEPS: usize = 64;
+    if K::DEPTH == 1 && view.row_stride == 1 {
+        for (k, line) in packed.chunks_exact_mut(view.rows).enumerate() {
+            let from = &view.data[k * view.column_stride..][..view.rows];
+            line.iter_mut().zip(from).for_each(|(slot, &value)| *slot = K::row([value, value]));
+        }
+        return;
+    }
+    for (block, lines) in packed.chunks_mut(STEPS * view.rows).enumerate() {
+        let first = block * STEPS * K::DEPTH;
+        let inner = (STEPS * K::DEPTH).min(view.columns - first);
+        for row in 0..view.rows {
+            let slots = lines[row..].iter_mut().step_by(view.rows);
+            let from = &view.data[row * view.row_stride + first * view.column_stride..];
+            fill_steps::<K, _>(slots, from, view.column_stride, inner, K::row);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{View, pack_half};
+    use crate::cpu::portable::{Portable, PortableBf16};
+    use crate::cpu::tile::{Kernel, unpair};
+
+    const DATA: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+
+    #[test]
+    fn a_half_panel_has_the_columns_side_by_side_and_zeros_after_them() {
+        type K = Portable<f64>;
+        for view in [View::new(&DATA, 2, 3), View::new(&[1.0, 4.0, 2.0, 5.0, 3.0, 6.0], 3, 2).t()] {
+            let mut panel = [9.0; 2 * 16];
+            pack_half::<K>(&mut panel, view);
+            assert_eq!(panel[..8], [1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+            assert_eq!(panel[16..24], [4.0, 5.0, 6.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+            assert_eq!(panel[8..16], [9.0; 8]); // the other half's
+        }
+    }
+
+    #[test]
+    fn bf16_steps_hold_two_rows_and_a_zero_after_the_last() {
+        let data = DATA.map(|x| x as f32);
+        for view in [View::new(&data, 3, 2), View::new(&[1.0, 3.0, 5.0, 2.0, 4.0, 6.0], 2, 3).t()] {
+            let mut panel = [7; 2 * 16];
+            pack_half::<PortableBf16>(&mut panel, view);
+            assert_eq!([panel[0], panel[1], panel[2]].map(unpair), [[1.0, 3.0], [2.0, 4.0], [0.0, 0.0]]);
+            assert_eq!([panel[16], panel[17]].map(unpair), [[5.0, 0.0], [6.0, 0.0]]);
+            assert_eq!(PortableBf16::steps(3), 2);
+        }
+    }
+
+    #[test]
+    fn parts_of_a_view_are_views() {
+        let view = View::new(&DATA, 2, 3);
+        assert_eq!(view.columns(1, 2).rows(1, 1).data[0], 5.0);
+        assert_eq!(view.t().rows(2, 1).data[0], 3.0);
+    }
+}

@@ -1,0 +1,281 @@
+//! A team of threads that stays: it takes up a piece of work together, meets at barriers, and is back at rest.
+//!
+//! Waiting spins briefly, then yields the core, then (between pieces of work) sleeps: a busy machine loses little.
+
+use crate::threads;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Turns of a waiting loop before the core is yielded: some microseconds.
+const SPINS: usize = 1 << 12;
+
+/// Yields of a resting thread before it sleeps.
+const YIELDS: usize = 64;
+
+/// One of the threads that share a piece of work.
+#[derive(Clone, Copy)]
+pub(crate) struct Worker<'a> {
+    /// From 0; the caller's own thread is 0.
+    pub(crate) index: usize,
+    /// How many share the work.
+    pub(crate) count: usize,
+    barrier: &'a Barrier,
+}
+
+impl Worker<'_> {
+    /// Returns when all have called it.
+    pub(crate) fn barrier(&self) {
+        self.barrier.wait(self.count);
+    }
+
+    /// This worker's part of `items`; the parts differ by one at most.
+    pub(crate) fn share(&self, items: usize) -> Range<usize> {
+        items * self.index / self.count..items * (self.index + 1) / self.count
+    }
+}
+
+/// Calls `work` on every thread of the team at once, and returns when all are done.
+///
+/// # Panics
+/// If `work` does, on any thread.
+pub(crate) fn run(work: impl Fn(Worker<'_>) + Sync) {
+    let count = SIZE.get().unwrap_or_else(threads::count);
+    if count <= 1 || INSIDE.get() {
+        let barrier = Barrier::default();
+        return work(Worker { index: 0, count: 1, barrier: &barrier });
+    }
+    team(count).run(&work);
+}
+
+/// Runs `work` with teams of `count` for all kernels that it starts on this thread.
+pub fn with_threads<R>(count: usize, work: impl FnOnce() -> R) -> R {
+    let before = SIZE.replace(Some(count));
+    let result = work();
+    SIZE.set(before);
+    result
+}
+
+thread_local! {
+    static SIZE: Cell<Option<usize>> = const { Cell::new(None) };
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The team of that size, whose threads are started once.
+fn team(count: usize) -> Arc<Team> {
+    static TEAMS: Mutex<BTreeMap<usize, Arc<Team>>> = Mutex::new(BTreeMap::new());
+    let mut teams = lock(&TEAMS);
+    teams.entry(count).or_insert_with(|| Arc::new(Team::new(count))).clone()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A sense-reversing barrier; a panic on one thread ends the others' wait with a panic too.
+#[derive(Default)]
+struct Barrier {
+    arrived: AtomicUsize,
+    generation: AtomicUsize,
+    broken: AtomicBool,
+}
+
+impl Barrier {
+    fn wait(&self, count: usize) {
+        let generation = self.generation.load(Ordering::Acquire);
+        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == count {
+            self.arrived.store(0, Ordering::Relaxed);
+            self.generation.fetch_add(1, Ordering::Release);
+            return;
+        }
+        let mut turns = 0;
+        while self.generation.load(Ordering::Acquire) == generation {
+            assert!(!self.broken.load(Ordering::Relaxed), "another thread of the team panicked");
+            pause(&mut turns);
+        }
+    }
+}
+
+/// One turn of a waiting loop.
+fn pause(turns: &mut usize) {
+    *turns += 1;
+    if *turns < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+}
+
+/// Work as the threads see it.
+type Work<'a> = dyn Fn(Worker<'_>) + Sync + 'a;
+
+/// A pointer to the caller's work, which outlives the threads' use of it.
+#[derive(Clone, Copy)]
+struct Job(*const Work<'static>);
+
+// SAFETY: the work behind the pointer is Sync, and `Team::run` outlasts every use of it.
+unsafe impl Send for Job {}
+
+struct Team {
+    count: usize,
+    /// Held by the caller whose work is being done.
+    turn: Mutex<()>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    barrier: Barrier,
+    /// Pieces of work begun so far.
+    begun: AtomicUsize,
+    job: Mutex<Option<Job>>,
+    wake: Condvar,
+    /// Threads that have not finished the current piece.
+    busy: AtomicUsize,
+}
+
+impl Team {
+    fn new(count: usize) -> Self {
+        let shared = Arc::new(Shared::default());
+        for index in 1..count {
+            let shared = shared.clone();
+            let name = format!("team-{index}");
+            let thread = std::thread::Builder::new().name(name);
+            thread.spawn(move || shared.serve(index, count)).expect("a thread can be started");
+        }
+        Self { count, turn: Mutex::new(()), shared }
+    }
+
+    fn run(&self, work: &Work<'_>) {
+        let _turn = lock(&self.turn);
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes, and this function waits for every use to end.
+        let job = Job(unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) });
+        shared.busy.store(self.count - 1, Ordering::Relaxed);
+        {
+            let mut slot = lock(&shared.job);
+            *slot = Some(job);
+            shared.begun.fetch_add(1, Ordering::Release);
+            shared.wake.notify_all();
+        }
+        let outcome = shared.take_part(work, 0, self.count);
+        let mut turns = 0;
+        while shared.busy.load(Ordering::Acquire) > 0 {
+            pause(&mut turns);
+        }
+        let broken = shared.barrier.broken.swap(false, Ordering::Relaxed);
+        shared.barrier.arrived.store(0, Ordering::Relaxed);
+        match outcome {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => assert!(!broken, "a thread of the team panicked"),
+        }
+    }
+}
+
+impl Shared {
+    fn serve(&self, index: usize, count: usize) {
+        let mut done = 0;
+        loop {
+            let job = self.next(done);
+            done += 1;
+            // SAFETY: `Team::run` keeps the work alive until `busy` has come down to 0.
+            let work = unsafe { &*job.0 };
+            let _ = self.take_part(work, index, count); // a panic is told by the barrier's flag
+            self.busy.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Waits until more than `done` pieces of work have begun.
+    fn next(&self, done: usize) -> Job {
+        let mut turns = 0;
+        while self.begun.load(Ordering::Acquire) == done && turns < SPINS + YIELDS {
+            pause(&mut turns);
+        }
+        let slot = lock(&self.job);
+        let asleep = |_: &mut Option<Job>| self.begun.load(Ordering::Acquire) == done;
+        let slot = self.wake.wait_while(slot, asleep).unwrap_or_else(PoisonError::into_inner);
+        slot.expect("work has begun")
+    }
+
+    fn take_part(&self, work: &Work<'_>, index: usize, count: usize) -> std::thread::Result<()> {
+        INSIDE.set(true);
+        let part = || work(Worker { index, count, barrier: &self.barrier });
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(part));
+        INSIDE.set(false);
+        if outcome.is_err() {
+            self.barrier.broken.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{run, with_threads};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn every_member_takes_part_and_shares_cover_everything_once() {
+        for count in [1, 2, 3, 5] {
+            let seen: Vec<AtomicUsize> = (0..17).map(|_| AtomicUsize::new(0)).collect();
+            with_threads(count, || {
+                run(|worker| {
+                    assert_eq!(worker.count, count);
+                    worker.share(17).for_each(|item| _ = seen[item].fetch_add(1, Ordering::Relaxed));
+                });
+            });
+            assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn nobody_passes_a_barrier_before_all_have_come() {
+        let arrived = AtomicUsize::new(0);
+        with_threads(3, || {
+            run(|worker| {
+                for round in 1..=100 {
+                    arrived.fetch_add(1, Ordering::Relaxed);
+                    worker.barrier();
+                    assert_eq!(arrived.load(Ordering::Relaxed), 3 * round);
+                    worker.barrier();
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn callers_from_many_threads_take_turns() {
+        let total = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        with_threads(2, || {
+                            run(|worker| _ = total.fetch_add(worker.index + 1, Ordering::Relaxed))
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.load(Ordering::Relaxed), 8 * 50 * 3);
+    }
+
+    #[test]
+    fn work_inside_work_runs_on_the_one_thread() {
+        let total = AtomicUsize::new(0);
+        with_threads(2, || run(|_| run(|inner| _ = total.fetch_add(inner.count, Ordering::Relaxed))));
+        assert_eq!(total.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_team_lives_on() {
+        for index in [0, 1] {
+            let panics = || {
+                run(|worker| {
+                    assert_ne!(worker.index, index);
+                    worker.barrier();
+                });
+            };
+            assert!(std::panic::catch_unwind(|| with_threads(2, panics)).is_err());
+            with_threads(2, || run(|worker| worker.barrier()));
+        }
+    }
+}

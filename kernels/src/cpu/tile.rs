@@ -1,0 +1,177 @@
+//! What an instruction set offers to the products: a tile of a few rows by two vectors of columns, in registers.
+//!
+//! Weights are packed once into *panels*, two vectors of columns wide: for each step along the inner dimension the
+//! panel's columns side by side. In full precision a step is one value; in bf16 it is two, packed in 32 bits, which
+//! is what the processors' dot-product instruction takes.
+
+use crate::cpu::real::Real;
+use std::ops::Range;
+
+/// The longest tile of any kernel.
+pub(crate) const MOST_ROWS: usize = 12;
+
+/// The longest vector of any kernel.
+pub(crate) const MOST_LANES: usize = 16;
+
+/// The widest tile of any kernel.
+pub(crate) const MOST_COLUMNS: usize = 2 * MOST_LANES;
+
+/// `out[r][c] (+)= Σ_k a[r][k] · panel[k][c]` for `R` rows and two vectors of columns.
+///
+/// # Safety
+/// The processor has the kernel's instructions, and the pointers are valid for what [`Operands`] and [`Sums`] say.
+pub(crate) type Tile<K> =
+    unsafe fn(Operands<<K as Kernel>::Row, <K as Kernel>::Column>, Sums<<K as Kernel>::Element>);
+
+/// What a tile multiplies.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands<A, B> {
+    /// `steps` times R operands: the rows side by side.
+    pub(crate) rows: *const A,
+    /// `steps` lines of two vectors of columns.
+    pub(crate) panel: *const B,
+    pub(crate) steps: usize,
+    /// Memory to bring nearer meanwhile: a line at each step, `advance` bytes on from step to step.
+    pub(crate) ahead: *const u8,
+    pub(crate) advance: usize,
+}
+
+/// Where a tile's sums go.
+#[derive(Clone, Copy)]
+pub(crate) struct Sums<T> {
+    /// R rows of two vectors, `stride` apart.
+    pub(crate) out: *mut T,
+    pub(crate) stride: usize,
+    /// Whether to add to what is there.
+    pub(crate) add: bool,
+}
+
+/// Products of one precision on one instruction set.
+pub(crate) trait Kernel: Copy + Send + Sync + 'static {
+    /// What is stored and summed.
+    type Element: Real;
+    /// A step of a row along the inner dimension, as it is multiplied.
+    type Row: Copy + Default + Send + Sync + 'static;
+    /// The same of a panel's column.
+    type Column: Copy + Default + Send + Sync + 'static;
+    /// Columns of a vector; a tile and a panel have two.
+    const LANES: usize;
+    /// Values along the inner dimension in a step.
+    const DEPTH: usize;
+    /// Whether a fused multiply-add is an instruction.
+    const FUSED: bool;
+
+    /// Tiles of 1, 2, … rows.
+    const TILES: &'static [Tile<Self>];
+
+    /// Runs `work` compiled for the instruction set.
+    fn vectorized<W: Work>(work: W) -> W::Output;
+
+    /// One step of a row; the second value counts where `DEPTH` is 2, and is zero past the inner dimension's end.
+    fn row(values: [Self::Element; 2]) -> Self::Row;
+
+    /// One step of a column.
+    fn column(values: [Self::Element; 2]) -> Self::Column;
+
+    /// Steps that cover `inner` values.
+    fn steps(inner: usize) -> usize {
+        inner.div_ceil(Self::DEPTH)
+    }
+
+    /// Columns of a panel.
+    fn columns() -> usize {
+        2 * Self::LANES
+    }
+}
+
+/// Work that the compiler is to vectorise; `run` and what it calls must be `#[inline(always)]`.
+pub(crate) trait Work {
+    type Output;
+    fn run(self) -> Self::Output;
+}
+
+/// Rows cut into the fewest tiles, alike in size. Their operands are laid out tile by tile, `steps` times the tile's
+/// rows side by side, so that a tile starts at its first row times `steps`.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiling {
+    rows: usize,
+    /// How many tiles there are.
+    pub(crate) count: usize,
+}
+
+impl Tiling {
+    pub(crate) fn new<K: Kernel>(rows: usize) -> Self {
+        Self { rows, count: rows.div_ceil(K::TILES.len()) }
+    }
+
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The rows of a tile.
+    #[inline(always)]
+    pub(crate) fn tile(&self, index: usize) -> Range<usize> {
+        self.rows * index / self.count..self.rows * (index + 1) / self.count
+    }
+}
+
+/// The size of parts, alike and at most `most`, that `whole` is cut into.
+pub(crate) fn even_part(whole: usize, most: usize) -> usize {
+    whole.div_ceil(whole.div_ceil(most))
+}
+
+/// Nearest bfloat16, ties to even, in the upper half of the bits; not-a-number stays so.
+#[inline(always)]
+pub(crate) fn round_to_bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    let quiet = bits | 0x0040_0000;
+    (if x.is_nan() { quiet } else { rounded }) & 0xffff_0000
+}
+
+/// Two numbers as bfloat16, the first in the lower half.
+#[inline(always)]
+pub(crate) fn pair(values: [f32; 2]) -> u32 {
+    (round_to_bf16(values[0]) >> 16) | round_to_bf16(values[1])
+}
+
+/// The numbers of a pair.
+#[inline(always)]
+pub(crate) fn unpair(pair: u32) -> [f32; 2] {
+    [f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tiling, pair, unpair};
+    use crate::cpu::portable::Portable;
+
+    #[test]
+    fn tiles_cover_the_rows_in_order() {
+        for rows in 1..40 {
+            let tiling = Tiling::new::<Portable<f32>>(rows);
+            let tiles: Vec<_> = (0..tiling.count).map(|index| tiling.tile(index)).collect();
+            assert_eq!(tiles.iter().cloned().flatten().collect::<Vec<_>>(), (0..rows).collect::<Vec<_>>());
+            assert!(tiles.iter().all(|tile| tile.len() <= 4));
+        }
+    }
+
+    #[test]
+    fn bf16_keeps_eight_bits_and_rounds_ties_to_even() {
+        let eighth_bit = 1.0 / 128.0;
+        assert_eq!(unpair(pair([1.0, -3.0])), [1.0, -3.0]);
+        assert_eq!(unpair(pair([1.0 + eighth_bit, 1.0 + 0.5 * eighth_bit])), [1.0 + eighth_bit, 1.0]);
+        assert_eq!(
+            unpair(pair([1.0 + 1.5 * eighth_bit, 1.0 + 0.51 * eighth_bit])),
+            [1.0 + 2.0 * eighth_bit, 1.0 + eighth_bit]
+        );
+    }
+
+    #[test]
+    fn what_is_not_finite_stays_so() {
+        let [infinite, not_a_number] = unpair(pair([f32::NEG_INFINITY, f32::from_bits(0x7f80_0001)]));
+        assert!(infinite == f32::NEG_INFINITY && not_a_number.is_nan());
+        assert_eq!(unpair(pair([f32::MAX, 0.0]))[0], f32::INFINITY); // nearest in bf16
+    }
+}

@@ -1,0 +1,62 @@
+// Sums over a warp and a block in a fixed order, and the product of a warp's tiles.
+#pragma once
+#include "cuda/common.cuh"
+
+#define FULL_WARP 0xffffffffu
+
+// The sum over the warp, in every lane; the same order of additions for every lane.
+template <class T> __device__ __forceinline__ T warp_sum(T value) {
+    for (unsigned bits = 16; bits > 0; bits /= 2) value += __shfl_xor_sync(FULL_WARP, value, bits);
+    return value;
+}
+
+// The sum over a block of whole warps, in every thread. `scratch` has room for 32 values; it may be used again at once.
+template <class T> __device__ __forceinline__ T block_sum(T value, T *scratch) {
+    unsigned warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    value = warp_sum(value);
+    if (lane == 0) scratch[warp] = value;
+    __syncthreads();
+    value = warp_sum(lane < warps ? scratch[lane] : T(0));
+    __syncthreads();
+    return value;
+}
+
+// The larger of two values; NaN if one is.
+template <class T> __device__ __forceinline__ T nan_max(T a, T b) { return a != a || a > b ? a : b; }
+
+template <class T> __device__ __forceinline__ T warp_max(T value) {
+    for (unsigned bits = 16; bits > 0; bits /= 2) value = nan_max(value, __shfl_xor_sync(FULL_WARP, value, bits));
+    return value;
+}
+
+// The largest value of a block of whole warps, in every thread; NaN if there is one. `scratch` as above.
+template <class T> __device__ __forceinline__ T block_max(T value, T *scratch) {
+    unsigned warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    value = warp_max(value);
+    if (lane == 0) scratch[warp] = value;
+    __syncthreads();
+    value = warp_max(lane < warps ? scratch[lane] : T(-INFINITY));
+    __syncthreads();
+    return value;
+}
+
+// d += a b for one warp: A 16 × 16 by rows, B 16 × 8 by columns, D 16 × 8. With g = lane / 4 and t = lane % 4, two bf16
+// values a register, the low half first:
+//   a[0]: A[g][2t, 2t+1]  a[1]: A[g+8][2t, …]  a[2]: A[g][2t+8, …]  a[3]: A[g+8][2t+8, …]
+//   b[0]: B[2t, 2t+1][g]  b[1]: B[2t+8, 2t+9][g]      d: D[g][2t], D[g][2t+1], D[g+8][2t], D[g+8][2t+1]
+__device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#ifdef __CUDACC__
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    emulated_mma(d, a, b);
+#endif
+}
+
+// Two values as one register of a fragment, the first in the low half.
+__device__ __forceinline__ unsigned pack_bf16(float low, float high) {
+    unsigned l = __bfloat16_as_ushort(__float2bfloat16_rn(low)), h = __bfloat16_as_ushort(__float2bfloat16_rn(high));
+    return l | h << 16;
+}

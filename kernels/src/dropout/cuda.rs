@@ -1,0 +1,78 @@
+//! Dropout masks drawn on a GPU: the same bits as [`crate::dropout`] draws on the CPU.
+
+use crate::cuda::launch::{cover, launch, room, size, tensor, with_elements};
+use candle_core::cuda_backend::CudaDType;
+use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
+use candle_core::{CudaDevice, DType, Result, Shape, Tensor};
+
+/// Numbers of a stream's block: what one thread draws.
+const OF_BLOCK: usize = 8;
+
+/// The kernels of an element type.
+trait Kernels: CudaDType + DeviceRepr {
+    const MASK: &'static str;
+    const WORDS: &'static str;
+}
+
+impl Kernels for f32 {
+    const MASK: &'static str = "dropout_f32";
+    const WORDS: &'static str = "word_dropout_f32";
+}
+
+impl Kernels for f64 {
+    const MASK: &'static str = "dropout_f64";
+    const WORDS: &'static str = "word_dropout_f64";
+}
+
+/// A mask of `shape` from the stream of `key`.
+pub(crate) fn mask(
+    device: &CudaDevice,
+    dtype: DType,
+    key: [u32; 8],
+    rate: f64,
+    shape: Shape,
+) -> Result<Tensor> {
+    match dtype {
+        DType::F64 => draw::<f64>(device, key, rate, shape),
+        _ => draw::<f32>(device, key, rate, shape),
+    }
+}
+
+fn draw<T: Kernels>(device: &CudaDevice, key: [u32; 8], rate: f64, shape: Shape) -> Result<Tensor> {
+    let count = shape.elem_count();
+    let (key, mut mask) = (device.clone_htod(&key)?, room::<T>(device, count)?);
+    let (config, kept) = (cover(count.div_ceil(OF_BLOCK)), 1.0 / (1.0 - rate));
+    launch!(device, "masks", T::MASK, config, &key, &rate, &kept, &size(count)?, &mut mask)?;
+    Ok(tensor(mask, shape, device))
+}
+
+/// A number for each of `tokens` `(time, lanes)`, from its lane's stream at its type's place: `(time, lanes, 1)`.
+pub(crate) fn words(
+    device: &CudaDevice,
+    dtype: DType,
+    keys: &[[u32; 8]],
+    rate: f64,
+    tokens: &Tensor,
+) -> Result<Tensor> {
+    match dtype {
+        DType::F64 => draw_words::<f64>(device, keys, rate, tokens),
+        _ => draw_words::<f32>(device, keys, rate, tokens),
+    }
+}
+
+fn draw_words<T: Kernels>(
+    device: &CudaDevice,
+    keys: &[[u32; 8]],
+    rate: f64,
+    tokens: &Tensor,
+) -> Result<Tensor> {
+    let (time, lanes) = tokens.dims2()?;
+    let count = time * lanes;
+    let (keys, mut mask) = (device.clone_htod(keys.as_flattened())?, room::<T>(device, count)?);
+    with_elements::<u32, _>(&tokens.contiguous()?, |tokens| {
+        let (kept, lanes, count32) = (1.0 / (1.0 - rate), size(lanes)?, size(count)?);
+        let config = cover(count);
+        launch!(device, "masks", T::WORDS, config, &keys, tokens, &rate, &kept, &lanes, &count32, &mut mask)
+    })?;
+    Ok(tensor(mask, (time, lanes, 1), device))
+}

@@ -1,0 +1,74 @@
+//! Inverted dropout masks from keyed streams: what is kept is divided by the probability of being kept.
+//!
+//! A GPU draws the same bits as the CPU.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::error::Result;
+use crate::rng::Rng;
+use candle_core::{DType, Device, Shape, Tensor};
+
+/// A stream's name, as [`Rng::keyed`] takes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream<'a> {
+    /// Of the run.
+    pub seed: u64,
+    /// What the numbers are for.
+    pub purpose: &'a str,
+    /// Where in the run.
+    pub position: u64,
+}
+
+impl Stream<'_> {
+    fn rng(self) -> Rng {
+        Rng::keyed(self.seed, self.purpose, self.position)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn key(self) -> [u32; 8] {
+        crate::rng::key_words(self.seed, self.purpose, self.position)
+    }
+}
+
+/// A mask of `shape`: the stream's numbers in turn, each below `rate` drops.
+pub fn mask(stream: Stream<'_>, rate: f64, shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        return Ok(crate::dropout::cuda::mask(device, dtype, stream.key(), rate, shape)?);
+    }
+    let mut rng = stream.rng();
+    let values: Vec<f64> = (0..shape.elem_count()).map(|_| kept(rng.uniform(), rate)).collect();
+    to(values, shape, dtype, device)
+}
+
+/// A number for each of `tokens` `(time, lanes)`, in the lane's stream at the place of the token's type, so that all
+/// occurrences of a type in a lane share it: `(time, lanes, 1)`. There is a stream for each lane.
+pub fn words(
+    streams: &[Stream<'_>],
+    rate: f64,
+    tokens: &Tensor,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        let keys: Vec<[u32; 8]> = streams.iter().map(|stream| stream.key()).collect();
+        return Ok(crate::dropout::cuda::words(device, dtype, &keys, rate, tokens)?);
+    }
+    let (time, batch) = tokens.dims2()?;
+    let mut values = vec![0f64; time * batch];
+    let mut lanes: Vec<Rng> = streams.iter().map(|stream| stream.rng()).collect();
+    for (i, token) in tokens.flatten_all()?.to_vec1::<u32>()?.into_iter().enumerate() {
+        values[i] = kept(lanes[i % batch].uniform_at(u64::from(token)), rate);
+    }
+    to(values, (time, batch, 1).into(), dtype, device)
+}
+
+fn to(values: Vec<f64>, shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
+}
+
+fn kept(uniform: f64, rate: f64) -> f64 {
+    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
+}

@@ -1,0 +1,102 @@
+//! Rows of a table by their numbers on a GPU; the table's gradient is summed in the order of the places.
+
+use crate::cuda::launch::{cover, dtype, elements, grid, launch, room, size, with_elements};
+use candle_core::cuda_backend::CudaDType;
+use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, ValidAsZeroBits};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+
+/// Rows of `table` `(rows, width)`: `(ids, width)`. Row `blank` receives no gradient; a number that the table lacks
+/// gives NaN.
+pub(crate) fn lookup(table: &Tensor, ids: &Tensor, blank: Option<u32>) -> Result<Tensor> {
+    table.contiguous()?.apply_op1(Lookup { ids: ids.flatten_all()?.contiguous()?, blank })
+}
+
+struct Lookup {
+    /// `(count)` of u32.
+    ids: Tensor,
+    blank: Option<u32>,
+}
+
+/// The kernels of an element type.
+trait Kernels: CudaDType + DeviceRepr + ValidAsZeroBits {
+    const LOOKUP: &'static str;
+    const GRAD: &'static str;
+}
+
+impl Kernels for f32 {
+    const LOOKUP: &'static str = "lookup_f32";
+    const GRAD: &'static str = "lookup_grad_f32";
+}
+
+impl Kernels for f64 {
+    const LOOKUP: &'static str = "lookup_f64";
+    const GRAD: &'static str = "lookup_grad_f64";
+}
+
+impl Lookup {
+    fn forward<T: Kernels>(&self, table: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let ((rows, width), count) = (layout.shape().dims2()?, self.ids.dims1()?);
+        let (device, values) = (&table.device, elements::<T>(table, layout)?);
+        let mut out = room::<T>(device, count * width)?;
+        with_elements::<u32, _>(&self.ids, |ids| {
+            let (rows, count32, width32) = (size(rows)?, size(count)?, size(width)?);
+            let config = cover(count * width);
+            launch!(device, "embedding", T::LOOKUP, config, &values, ids, &rows, &width32, &count32, &mut out)
+        })?;
+        Ok((CudaStorage::wrap_cuda_slice(out, device.clone()), (count, width).into()))
+    }
+
+    fn backward<T: Kernels>(&self, table: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let ((rows, width), count) = (table.dims2()?, self.ids.dims1()?);
+        let device = table.device().as_cuda_device()?;
+        let mut out = device.alloc_zeros::<T>(rows * width)?;
+        // Narrow tables (letters) need no more than a warp for their columns.
+        let threads = width.next_multiple_of(32).min(256);
+        let config = grid([count, width.div_ceil(threads)], threads);
+        let blank = self.blank.unwrap_or(u32::MAX);
+        with_elements::<T, _>(grad, |grads| {
+            with_elements::<u32, _>(&self.ids, |ids| {
+                let (rows, width, count) = (size(rows)?, size(width)?, size(count)?);
+                launch!(
+                    device,
+                    "embedding",
+                    T::GRAD,
+                    config,
+                    grads,
+                    ids,
+                    &rows,
+                    &blank,
+                    &width,
+                    &count,
+                    &mut out
+                )
+            })
+        })?;
+        Ok(crate::cuda::launch::tensor(out, (rows, width), device))
+    }
+}
+
+impl CustomOp1 for Lookup {
+    fn name(&self) -> &'static str {
+        "lookup"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        candle_core::bail!("this look-up is for a GPU")
+    }
+
+    fn cuda_fwd(&self, table: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        match dtype(table) {
+            DType::F64 => self.forward::<f64>(table, layout),
+            _ => self.forward::<f32>(table, layout),
+        }
+    }
+
+    fn bwd(&self, table: &Tensor, _rows: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let grad = grad.contiguous()?;
+        Ok(Some(match table.dtype() {
+            DType::F64 => self.backward::<f64>(table, &grad)?,
+            _ => self.backward::<f32>(table, &grad)?,
+        }))
+    }
+}

@@ -1,0 +1,34 @@
+//! The operations that candle lacks or that decide the speed: one folder an operation, with its equation, its
+//! reference in plain tensor operations, its CPU side and its CUDA side.
+//!
+//! | module | what it computes |
+//! | --- | --- |
+//! | [`scan`] | a recurrence over a whole window: RHN, LSTM |
+//! | [`linear`], [`softmax`] | products with weights; the output layer and its loss |
+//! | [`embedding`], [`char_cnn`], [`highway`] | tokens and characters to vectors |
+//! | [`dropout`], [`update`] | masks; gradient norms and optimizer updates |
+//! | [`cpu`] | instruction sets, register tiles, packed panels, threads |
+//! | [`precision`], [`rng`], [`threads`], [`memory`], [`profile`], [`peak`] | what all of them share |
+//!
+//! This package knows no model. It is the only one with `unsafe` code.
+
+pub mod char_cnn;
+pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod dropout;
+pub mod embedding;
+pub mod error;
+pub mod highway;
+pub mod linear;
+pub mod memory;
+pub mod peak;
+pub mod precision;
+pub mod profile;
+pub mod rng;
+pub mod scan;
+pub mod softmax;
+pub mod threads;
+pub mod update;
+
+pub use error::{Error, Result};

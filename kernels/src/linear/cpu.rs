@@ -1,0 +1,68 @@
+//! A product with weights that do not change: packed once, fast for a single row as for many.
+
+use crate::cpu::instruction_set::{Computed, WithKernel};
+use crate::cpu::panels::{View, pack_tile};
+use crate::cpu::pool;
+use crate::cpu::shared::Shared;
+use crate::cpu::tile::Kernel;
+use crate::scan::weights::{Turns, Weights};
+
+/// `xs W` for rows of `xs`.
+pub(crate) trait Dense<T>: Send + Sync {
+    /// `(rows, input)` to `(rows, output)`, both row-major.
+    fn multiply(&self, xs: &[T], rows: usize, out: &mut [T]);
+}
+
+/// Packs `weight`, input × output.
+pub(crate) fn pack<T: Computed>(weight: View<'_, T>, bf16: bool) -> Box<dyn Dense<T>> {
+    T::with_kernel(bf16, Pack(weight))
+}
+
+struct Pack<'a, T>(View<'a, T>);
+
+impl<T: Computed> WithKernel<T> for Pack<'_, T> {
+    type Output = Box<dyn Dense<T>>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        let Self(weight) = self;
+        let part = |_sublayer: usize, panel: usize, _section: usize, half: usize| {
+            let start = (panel * K::columns() + half * K::LANES).min(weight.columns);
+            weight.columns(start, K::LANES.min(weight.columns - start))
+        };
+        let count = weight.columns.div_ceil(K::columns());
+        let weights = Weights::<K>::pack(1, count, &[weight.rows], part);
+        Box::new(Packed { weights, input: weight.rows, output: weight.columns })
+    }
+}
+
+struct Packed<K: Kernel> {
+    weights: Weights<K>,
+    input: usize,
+    output: usize,
+}
+
+impl<K: Kernel> Dense<K::Element> for Packed<K> {
+    fn multiply(&self, xs: &[K::Element], rows: usize, out: &mut [K::Element]) {
+        let mut operands = Turns::<K>::new(rows, self.weights.steps);
+        let (operands, target, xs) = (operands.shared(), Shared::new(out), View::new(xs, rows, self.input));
+        pool::run(|worker| {
+            let (mut sums, tiling) = (self.weights.sums(rows), operands.tiling);
+            for tile in worker.share(tiling.count).map(|index| tiling.tile(index)) {
+                // SAFETY: workers' tiles are disjoint, and all meet before they are read.
+                let packed = unsafe { operands.tile(0, &tile) };
+                pack_tile::<K>(packed, xs.rows(tile.start, tile.len()));
+            }
+            worker.barrier();
+            // SAFETY: the workers have met, and nobody writes them again.
+            let read = unsafe { operands.read(0) };
+            self.weights.multiply(0, 0, read, worker, &mut sums, |panel, sums| {
+                let start = panel * K::columns();
+                let width = K::columns().min(self.output - start);
+                for (row, sums) in sums.chunks_exact(K::columns()).enumerate() {
+                    // SAFETY: workers' panels are disjoint.
+                    unsafe { target.part(row * self.output + start, width) }.copy_from_slice(&sums[..width]);
+                }
+            });
+        });
+    }
+}

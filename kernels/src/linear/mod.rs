@@ -1,0 +1,298 @@
+//! A product with weights, by the kernels of [`crate::cpu`] or a GPU's library, and its gradient.
+
+mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
+use crate::cpu::gemm::{Target, product};
+use crate::cpu::instruction_set::Computed;
+use crate::cpu::panels::View;
+use crate::cpu::real;
+use crate::error::Result;
+use crate::linear::cpu::Dense;
+use crate::precision::Precision;
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor};
+
+/// How a weight is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// `(input, output)`.
+    ByInput,
+    /// `(output, input)`, as an embedding that is used for the output layer too.
+    ByOutput,
+}
+
+/// `xs W`: `(rows, input)` to `(rows, output)`.
+pub fn linear(xs: &Tensor, weight: &Tensor, stored: Stored, precision: Precision) -> Result<Tensor> {
+    if xs.device().is_cpu() && matches!(xs.dtype(), DType::F32 | DType::F64) {
+        let op = Linear { stored, bf16: precision.rounds() };
+        return Ok(xs.contiguous()?.apply_op2(&weight.contiguous()?, op)?);
+    }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() && matches!(xs.dtype(), DType::F32 | DType::F64) {
+        return Ok(crate::linear::cuda::linear(xs, weight, stored, precision)?);
+    }
+    Ok(match stored {
+        Stored::ByInput => xs.matmul(weight)?,
+        Stored::ByOutput => xs.matmul(&weight.t()?)?,
+    })
+}
+
+/// A weight that does not change while this exists, laid out for its kernel.
+pub struct Prepared {
+    packed: Packed,
+    output: usize,
+}
+
+enum Packed {
+    F32(Box<dyn Dense<f32>>),
+    F64(Box<dyn Dense<f64>>),
+    /// Elsewhere than on the CPU: as it was.
+    Plain {
+        weight: Tensor,
+        stored: Stored,
+        precision: Precision,
+    },
+}
+
+impl Prepared {
+    /// Packs `weight`, which is as `stored` says.
+    pub fn new(weight: &Tensor, stored: Stored, precision: Precision) -> Result<Self> {
+        let (first, second) = weight.dims2()?;
+        let output = if stored == Stored::ByInput { second } else { first };
+        let weight = weight.contiguous()?.detach();
+        let pack = Pack { weight: &weight, stored, bf16: precision.rounds() };
+        let packed = match (weight.device().is_cpu(), weight.dtype()) {
+            (true, DType::F32) => Packed::F32(pack.run()?),
+            (true, DType::F64) => Packed::F64(pack.run()?),
+            _ => Packed::Plain { weight, stored, precision },
+        };
+        Ok(Self { packed, output })
+    }
+
+    /// `xs W`: `(rows, input)` to `(rows, output)`; its history is not followed.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let (rows, _) = xs.dims2()?;
+        let xs = xs.contiguous()?;
+        macro_rules! run {
+            ($dense:expr) => {{
+                let mut out = vec![Default::default(); rows * self.output];
+                real::with_elements(&xs, |xs| Ok($dense.multiply(xs, rows, &mut out)))?;
+                Ok(Tensor::from_vec(out, (rows, self.output), xs.device())?)
+            }};
+        }
+        match &self.packed {
+            Packed::F32(dense) => run!(dense),
+            Packed::F64(dense) => run!(dense),
+            Packed::Plain { weight, stored, precision } => linear(&xs, weight, *stored, *precision),
+        }
+    }
+
+    /// The same for one row after another, where the CPU computes in single precision.
+    pub fn rows(&self) -> Option<Rows<'_>> {
+        match &self.packed {
+            Packed::F32(dense) => Some(Rows { dense: &**dense, out: vec![0.0; self.output] }),
+            _ => None,
+        }
+    }
+}
+
+/// One row after another; nothing is allocated for a row.
+pub struct Rows<'a> {
+    dense: &'a dyn Dense<f32>,
+    out: Vec<f32>,
+}
+
+impl Rows<'_> {
+    /// `xs W`: `(input)` to `(output)`.
+    pub fn multiply(&mut self, xs: &[f32]) -> &[f32] {
+        self.dense.multiply(xs, 1, &mut self.out);
+        &self.out
+    }
+}
+
+struct Pack<'a> {
+    weight: &'a Tensor,
+    stored: Stored,
+    bf16: bool,
+}
+
+impl Pack<'_> {
+    fn run<T: Computed>(&self) -> CandleResult<Box<dyn Dense<T>>> {
+        let (first, second) = self.weight.dims2()?;
+        real::with_elements::<T, _>(self.weight, |weight| {
+            let view = View::new(weight, first, second);
+            let view = if self.stored == Stored::ByInput { view } else { view.t() };
+            Ok(cpu::pack(view, self.bf16))
+        })
+    }
+}
+
+struct Linear {
+    stored: Stored,
+    bf16: bool,
+}
+
+impl Linear {
+    /// The weight as `(input, output)`.
+    fn view<'a, T>(&self, weight: &'a [T], input: usize, output: usize) -> View<'a, T> {
+        match self.stored {
+            Stored::ByInput => View::new(weight, input, output),
+            Stored::ByOutput => View::new(weight, output, input).t(),
+        }
+    }
+
+    fn forward<T: Computed>(&self, xs: &[T], weight: &[T], rows: usize, input: usize) -> Vec<T> {
+        let output = weight.len() / input.max(1);
+        let mut out = vec![T::zero(); rows * output];
+        let (a, b) = (View::new(xs, rows, input), self.view(weight, input, output));
+        product(Target::new(&mut out, rows, output), a, b, false, self.bf16);
+        out
+    }
+
+    /// `grad Wᵀ`.
+    fn input_grad<T: Computed>(&self, weight: &Tensor, grad: &Tensor) -> CandleResult<Tensor> {
+        let (rows, output) = grad.dims2()?;
+        let input = weight.elem_count() / output.max(1);
+        let mut out = vec![T::zero(); rows * input];
+        with_both::<T>(weight, grad, |weight, grad| {
+            let (a, b) = (View::new(grad, rows, output), self.view(weight, input, output).t());
+            product(Target::new(&mut out, rows, input), a, b, false, self.bf16);
+        })?;
+        Tensor::from_vec(out, (rows, input), grad.device())
+    }
+
+    /// `xsᵀ grad`, as the weight is stored.
+    fn weight_grad<T: Computed>(&self, xs: &Tensor, grad: &Tensor) -> CandleResult<Tensor> {
+        let ((rows, input), (_, output)) = (xs.dims2()?, grad.dims2()?);
+        let mut out = vec![T::zero(); input * output];
+        let (m, n) = if self.stored == Stored::ByInput { (input, output) } else { (output, input) };
+        with_both::<T>(xs, grad, |xs, grad| {
+            let (xs, grad) = (View::new(xs, rows, input), View::new(grad, rows, output));
+            let (a, b) = if self.stored == Stored::ByInput { (xs.t(), grad) } else { (grad.t(), xs) };
+            product(Target::new(&mut out, m, n), a, b, false, self.bf16);
+        })?;
+        Tensor::from_vec(out, (m, n), grad.device())
+    }
+
+    fn grads<T: Computed>(
+        &self,
+        xs: &Tensor,
+        weight: &Tensor,
+        grad: &Tensor,
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
+        let wanted = |tensor: &Tensor, grad: &dyn Fn() -> CandleResult<Tensor>| {
+            if tensor.track_op() { grad().map(Some) } else { Ok(None) }
+        };
+        let xs_grad = wanted(xs, &|| self.input_grad::<T>(weight, grad))?;
+        Ok((xs_grad, wanted(weight, &|| self.weight_grad::<T>(xs, grad))?))
+    }
+}
+
+fn with_both<T: Computed>(a: &Tensor, b: &Tensor, work: impl FnOnce(&[T], &[T])) -> CandleResult<()> {
+    real::with_elements::<T, _>(a, |a| {
+        real::with_elements::<T, _>(b, |b| {
+            work(a, b);
+            Ok(())
+        })
+    })
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> CandleResult<(CpuStorage, Shape)> {
+        let (rows, input) = xs_layout.shape().dims2()?;
+        let (first, second) = weight_layout.shape().dims2()?;
+        let (wanted, output) = if self.stored == Stored::ByInput { (first, second) } else { (second, first) };
+        if wanted != input {
+            candle_core::bail!("rows of {input} values do not fit a weight for {wanted}");
+        }
+        let storage = match xs {
+            CpuStorage::F64(_) => {
+                let weight = real::elements(weight, weight_layout)?;
+                CpuStorage::F64(self.forward::<f64>(real::elements(xs, xs_layout)?, weight, rows, input))
+            }
+            _ => {
+                let weight = real::elements(weight, weight_layout)?;
+                CpuStorage::F32(self.forward::<f32>(real::elements(xs, xs_layout)?, weight, rows, input))
+            }
+        };
+        Ok((storage, (rows, output).into()))
+    }
+
+    fn bwd(
+        &self,
+        xs: &Tensor,
+        weight: &Tensor,
+        _out: &Tensor,
+        grad: &Tensor,
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        match xs.dtype() {
+            DType::F64 => self.grads::<f64>(xs, weight, &grad),
+            _ => self.grads::<f32>(xs, weight, &grad),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Precision, Prepared, Stored, linear};
+    use candle_core::{Device, Tensor, Var};
+
+    fn counted(rows: usize, columns: usize, scale: f64) -> Var {
+        let values: Vec<f64> = (0..rows * columns).map(|i| scale * ((i * 7 % 11) as f64 - 5.0)).collect();
+        Var::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn value_and_gradients_are_those_of_a_matrix_product() {
+        for stored in [Stored::ByInput, Stored::ByOutput] {
+            let (rows, input, output) = (3, 5, 4);
+            let xs = counted(rows, input, 0.5);
+            let by_input = stored == Stored::ByInput;
+            let weight = if by_input { counted(input, output, 0.25) } else { counted(output, input, 0.25) };
+            let targets = counted(rows, output, 1.0);
+            let run = |out: Tensor| {
+                let grads = (&out * targets.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
+                let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                [flat(&out), flat(grads.get(&xs).unwrap()), flat(grads.get(&weight).unwrap())]
+            };
+            let plain = if by_input { weight.as_tensor().clone() } else { weight.t().unwrap() };
+            assert_eq!(
+                run(linear(&xs, &weight, stored, Precision::F64).unwrap()),
+                run(xs.matmul(&plain).unwrap())
+            );
+        }
+    }
+
+    #[test]
+    fn a_prepared_weight_gives_the_same_products() {
+        for stored in [Stored::ByInput, Stored::ByOutput] {
+            for (rows, input, output) in [(1, 5, 37), (7, 33, 4), (20, 830, 50)] {
+                let xs = counted(rows, input, 0.5);
+                let by_input = stored == Stored::ByInput;
+                let weight =
+                    if by_input { counted(input, output, 0.25) } else { counted(output, input, 0.25) };
+                let flat = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                let wanted = flat(linear(&xs, &weight, stored, Precision::F64).unwrap());
+                let prepared = Prepared::new(&weight, stored, Precision::F64).unwrap();
+                assert_eq!(flat(prepared.forward(&xs).unwrap()), wanted); // sums of quarters are exact
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_an_error() {
+        assert!(linear(&counted(2, 3, 1.0), &counted(4, 2, 1.0), Stored::ByInput, Precision::F64).is_err());
+    }
+}

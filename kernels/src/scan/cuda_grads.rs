@@ -1,0 +1,87 @@
+//! The gradients of a recurrence's parameters, once those of all pre-activations are on the tape.
+
+use crate::cuda::launch::{cover, launch, room, size, tensor};
+use crate::cuda::padded_product::{Extent, Matrix, product};
+use crate::scan::cuda_memory::{Address, Key, Sizes, Tape, address, operand_size};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, LaunchConfig};
+use candle_core::{CudaDevice, Result, Tensor};
+
+/// Columns and rows of a block of `window_bias_grad`.
+const BIAS_BLOCK: (u32, u32) = (32, 8);
+
+/// Of the projection `(time, batch, gates hidden)`, the weights `(depth, hidden, gates hidden)` and the biases
+/// `(depth, gates hidden)`.
+pub(crate) fn grads(device: &CudaDevice, key: &Key, tape: &Tape) -> Result<[Tensor; 3]> {
+    let Sizes { time, batch, depth, hidden, gates } = key.sizes;
+    Ok([
+        tensor(projected(device, key.sizes, tape)?, (time, batch, gates * hidden), device),
+        tensor(recurrent(device, key, tape)?, (depth, hidden, gates * hidden), device),
+        tensor(bias(device, key.sizes, tape)?, (depth, gates * hidden), device),
+    ])
+}
+
+fn projected(device: &CudaDevice, sizes: Sizes, tape: &Tape) -> Result<CudaSlice<f32>> {
+    let count = sizes.moments() * sizes.gates * sizes.hidden;
+    let mut out = room(device, count)?;
+    let [rows, hidden, stride, gates] = in_kernels(sizes)?;
+    launch!(
+        device,
+        "window_grads",
+        "window_projected_grad",
+        cover(count),
+        &rows,
+        &hidden,
+        &stride,
+        &gates,
+        &tape.gates,
+        &mut out
+    )?;
+    Ok(out)
+}
+
+fn bias(device: &CudaDevice, sizes: Sizes, tape: &Tape) -> Result<CudaSlice<f32>> {
+    let mut out = room(device, sizes.depth * sizes.gates * sizes.hidden)?;
+    let [rows, hidden, stride, gates] = in_kernels(sizes)?;
+    let (columns, block_rows) = BIAS_BLOCK;
+    let config = LaunchConfig {
+        grid_dim: (gates * stride / columns, size(sizes.depth)?, 1),
+        block_dim: (columns, block_rows, 1),
+        shared_mem_bytes: 0,
+    };
+    launch!(
+        device,
+        "window_grads",
+        "window_bias_grad",
+        config,
+        &rows,
+        &hidden,
+        &stride,
+        &gates,
+        &tape.gates,
+        &mut out
+    )?;
+    Ok(out)
+}
+
+fn in_kernels(sizes: Sizes) -> Result<[u32; 4]> {
+    Ok([size(sizes.moments())?, size(sizes.hidden)?, size(sizes.stride())?, size(sizes.gates)?])
+}
+
+/// One product a sublayer and gate for all steps.
+fn recurrent(device: &CudaDevice, key: &Key, tape: &Tape) -> Result<CudaSlice<f32>> {
+    let (sizes, bytes) = (key.sizes, operand_size(key.precision));
+    let (rows, stride, hidden) = (sizes.moments(), sizes.stride(), sizes.hidden);
+    let (pitch, width) = (sizes.gate_stride(), sizes.gates * hidden);
+    let out = room::<f32>(device, sizes.depth * hidden * width)?;
+    let states = Matrix::new(address(&tape.operands), stride).stepping(rows * stride).t();
+    let extent = Extent { m: hidden, n: hidden, k: rows, count: sizes.depth };
+    for gate in 0..sizes.gates {
+        let from = tape.gate_operands() + (gate * stride * bytes) as Address;
+        let to = address(&out) + (gate * hidden * size_of::<f32>()) as Address;
+        let grads = Matrix::new(from, pitch).stepping(rows * pitch);
+        let target = Matrix::new(to, width).stepping(hidden * width);
+        // SAFETY: a sublayer's rows of the tape, and the gate's columns of `out`, which nobody else knows yet.
+        unsafe { product(device, key.precision, extent, states, grads, target)? };
+    }
+    Ok(out)
+}

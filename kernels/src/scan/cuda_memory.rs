@@ -1,0 +1,191 @@
+//! The memory of a recurrence's window on a GPU, lent to one window after another: what `kernels/rhn_window.cuh` and
+//! `kernels/lstm_steps.cu` lay out.
+
+use crate::precision::Precision;
+use crate::scan::persistent::launch_plan::stride;
+use candle_core::cuda_backend::DeviceId;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
+use candle_core::{CudaDevice, Result};
+use std::sync::{Mutex, PoisonError};
+
+/// An address in a device's memory, as kernels and libraries take it; 0 is none.
+pub(crate) type Address = u64;
+
+/// Where a slice lies. All work is on the slice's own stream, in whose order it is freed too.
+pub(crate) fn address<T>(memory: &impl DevicePtr<T>) -> Address {
+    memory.device_ptr(memory.stream()).0
+}
+
+/// Lanes and units together, at most: a thread each of one launch.
+const MOST_CELLS: usize = 1 << 22;
+
+/// Sizes of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) time: usize,
+    pub(crate) batch: usize,
+    pub(crate) depth: usize,
+    pub(crate) hidden: usize,
+    /// 2 of an RHN, 4 of an LSTM, whose depth is 1.
+    pub(crate) gates: usize,
+}
+
+impl Sizes {
+    /// Sublayer steps.
+    pub(crate) fn steps(&self) -> usize {
+        self.time * self.depth
+    }
+
+    /// Lanes of all time steps.
+    pub(crate) fn moments(&self) -> usize {
+        self.time * self.batch
+    }
+
+    /// Rows of the buffers: lanes of all sublayer steps.
+    pub(crate) fn rows(&self) -> usize {
+        self.depth * self.moments()
+    }
+
+    /// The first lane's row at sublayer step `index`, as `Window::row` of the kernels has it.
+    pub(crate) fn row(&self, index: usize) -> usize {
+        (index % self.depth * self.time + index / self.depth) * self.batch
+    }
+
+    /// Units of a row, with its padding.
+    pub(crate) fn stride(&self) -> usize {
+        stride(self.hidden)
+    }
+
+    /// A row of all gates, each with its padding.
+    pub(crate) fn gate_stride(&self) -> usize {
+        self.gates * self.stride()
+    }
+
+    /// As the kernels take them: time, batch, depth, hidden, stride.
+    ///
+    /// # Errors
+    /// If what they count in 32 bits does not fit, or lanes and units are more than a grid has threads.
+    pub(crate) fn arguments(&self) -> Result<[i32; 5]> {
+        let counted = [self.rows(), self.depth * self.gate_stride(), self.batch * self.gate_stride()];
+        if counted.iter().any(|count| i32::try_from(*count).is_err()) || self.batch * self.hidden > MOST_CELLS
+        {
+            candle_core::bail!("a window of {self:?} is too large for the recurrence's kernels");
+        }
+        let Self { time, batch, depth, hidden, .. } = *self;
+        Ok([time, batch, depth, hidden, self.stride()].map(|size| size as i32))
+    }
+}
+
+/// What decides whether a window can take over another's memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Key {
+    pub(crate) device: DeviceId,
+    pub(crate) sizes: Sizes,
+    pub(crate) masked: bool,
+    pub(crate) precision: Precision,
+    pub(crate) persistent: bool,
+}
+
+/// What the forward pass leaves for the backward pass; the kernels' files say what is in it.
+pub(crate) struct Tape {
+    /// An RHN's states, an LSTM's cells.
+    pub(crate) states: CudaSlice<f32>,
+    pub(crate) gates: CudaSlice<f32>,
+    /// f32 or bf16, as the precision has it.
+    pub(crate) operands: CudaSlice<u8>,
+    /// Only in bf16.
+    gate_operands: Option<CudaSlice<u8>>,
+}
+
+impl Tape {
+    pub(crate) fn new(device: &CudaDevice, key: &Key) -> Result<Self> {
+        let (rows, size) = (key.sizes.rows(), operand_size(key.precision));
+        let (count, gates) = (rows * key.sizes.stride(), rows * key.sizes.gate_stride());
+        let gate_operands = key.precision.rounds().then(|| device.alloc_zeros(gates * size)).transpose()?;
+        Ok(Self {
+            states: device.alloc_zeros(count)?,
+            gates: device.alloc_zeros(gates)?,
+            operands: device.alloc_zeros(count * size)?, // zeros: the padding is multiplied
+            gate_operands,
+        })
+    }
+
+    /// The gradients of the pre-activations as the products take them.
+    pub(crate) fn gate_operands(&self) -> Address {
+        self.gate_operands.as_ref().map_or_else(|| address(&self.gates), address)
+    }
+}
+
+/// Of a product's operand, in bytes.
+pub(crate) fn operand_size(precision: Precision) -> usize {
+    if precision.rounds() { 2 } else { 4 }
+}
+
+/// Memory that is lent to a window until both of its passes are done.
+pub(crate) struct Lease<R: Room> {
+    key: Key,
+    room: Option<Box<R>>,
+}
+
+/// What can be lent.
+pub(crate) trait Room: Sized + Send + 'static {
+    /// Those that nobody has, the longest unused first.
+    fn idle() -> &'static Mutex<Vec<(Key, Box<Self>)>>;
+
+    fn new(device: &CudaDevice, key: &Key) -> Result<Self>;
+}
+
+/// Rooms that are kept for later; corpora end in windows of odd sizes, and texts have many.
+const MOST_IDLE: usize = 4;
+
+impl<R: Room> Lease<R> {
+    /// One that is idle, or a new one.
+    pub(crate) fn take(device: &CudaDevice, key: Key) -> Result<Self> {
+        let mut idle = R::idle().lock().unwrap_or_else(PoisonError::into_inner);
+        let found = idle.iter().rposition(|(other, _)| *other == key).map(|at| idle.remove(at).1);
+        drop(idle);
+        let room = found.map_or_else(|| R::new(device, &key).map(Box::new), Ok)?;
+        Ok(Self { key, room: Some(room) })
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(crate) fn room(&mut self) -> &mut R {
+        self.room.as_mut().expect("it is given back by the destructor only")
+    }
+}
+
+impl<R: Room> Drop for Lease<R> {
+    fn drop(&mut self) {
+        let Some(room) = self.room.take() else { return };
+        let mut idle = R::idle().lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push((self.key, room));
+        if idle.len() > MOST_IDLE {
+            let oldest = idle.remove(0);
+            drop(idle);
+            drop(oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sizes;
+
+    #[test]
+    fn a_sublayers_rows_lie_together_in_the_order_of_time() {
+        let sizes = Sizes { time: 3, batch: 4, depth: 2, hidden: 5, gates: 2 };
+        let rows: Vec<_> = (0..sizes.steps()).map(|index| sizes.row(index)).collect();
+        assert_eq!(rows, [0, 12, 4, 16, 8, 20]);
+        assert_eq!(sizes.rows(), 24);
+    }
+
+    #[test]
+    fn a_window_whose_places_do_not_fit_the_kernels_is_refused() {
+        let window = |time| Sizes { time, batch: 128, depth: 10, hidden: 1500, gates: 2 };
+        assert_eq!(window(50).arguments().unwrap(), [50, 128, 10, 1500, 1504]);
+        assert!(window(1 << 22).arguments().is_err());
+    }
+}

@@ -1,0 +1,34 @@
+//! What the recurrences over a window share: where an operation of ours computes them, and what it keeps for its
+//! backward pass.
+
+use candle_core::{DType, Error, Result, Tensor};
+use std::any::Any;
+use std::sync::{Mutex, PoisonError};
+
+/// Whether the operation computes this tensor's window; elsewhere plain operations do.
+pub(crate) fn has_kernel(projected: &Tensor) -> bool {
+    match projected.dtype() {
+        DType::F32 => projected.device().is_cpu() || projected.device().is_cuda(),
+        DType::F64 => projected.device().is_cpu(),
+        _ => false,
+    }
+}
+
+/// What a forward pass keeps, to be taken once: a record of the element type, or what a GPU keeps.
+#[derive(Default)]
+pub(crate) struct Tape(Mutex<Option<Box<dyn Any + Send>>>);
+
+impl Tape {
+    pub(crate) fn keep<R: Send + 'static>(&self, record: Option<R>) {
+        let kept = record.map(|record| Box::new(record) as Box<dyn Any + Send>);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+    }
+
+    /// # Errors
+    /// If nothing of this type is kept: the backward pass ran before.
+    pub(crate) fn take<R: 'static>(&self) -> Result<R> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let record = kept.and_then(|kept| kept.downcast::<R>().ok());
+        record.map(|record| *record).ok_or_else(|| Error::Msg("the recurrence's tape was used before".into()))
+    }
+}

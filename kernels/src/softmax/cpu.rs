@@ -1,0 +1,144 @@
+//! Softmax cross-entropy of rows of logits, and the logits' gradient in their place.
+
+use crate::cpu::instruction_set::WithKernel;
+use crate::cpu::pool;
+use crate::cpu::real::Real;
+use crate::cpu::shared::Shared;
+use crate::cpu::tile::{Kernel, Work};
+
+/// `ln Σ e^(x + b) − (x + b)[target]` of each row, on whatever kernel is chosen.
+pub(crate) struct Forward<'a, T> {
+    pub(crate) logits: &'a [T],
+    pub(crate) bias: &'a [T],
+    pub(crate) targets: &'a [u32],
+    pub(crate) nats: &'a mut [T],
+}
+
+impl<T: Real> WithKernel<T> for Forward<'_, T> {
+    type Output = ();
+
+    fn run<K: Kernel<Element = T>>(self) {
+        let Self { logits, bias, targets, nats } = self;
+        let nats = Shared::new(nats);
+        pool::run(|worker| {
+            for row in worker.share(targets.len()) {
+                let x = &logits[row * bias.len()..][..bias.len()];
+                let target = targets[row] as usize;
+                let normaliser = K::vectorized(LogSumExp { row: x, bias });
+                // SAFETY: workers' rows are disjoint.
+                let nats = unsafe { nats.part(row, 1) };
+                nats[0] = normaliser - (x[target] + bias[target]);
+            }
+        });
+    }
+}
+
+/// `ln Σ e^(x + b)`, safe from overflow.
+struct LogSumExp<'a, T> {
+    row: &'a [T],
+    bias: &'a [T],
+}
+
+impl<T: Real> Work for LogSumExp<'_, T> {
+    type Output = T;
+
+    /// Sixteen sums run side by side, whatever the instruction set.
+    #[inline(always)]
+    fn run(self) -> T {
+        const LANES: usize = 16;
+        let (chunks, rest) = self.row.as_chunks::<LANES>();
+        let (bias_chunks, bias_rest) = self.bias.as_chunks::<LANES>();
+        let mut highest = [T::neg_infinity(); LANES];
+        for (chunk, bias) in chunks.iter().zip(bias_chunks) {
+            for i in 0..LANES {
+                let x = chunk[i] + bias[i];
+                highest[i] = if x > highest[i] { x } else { highest[i] };
+            }
+        }
+        let rest = || rest.iter().zip(bias_rest).map(|(&x, &b)| x + b);
+        let highest =
+            highest.into_iter().chain(rest()).fold(T::neg_infinity(), |a, b| if b > a { b } else { a });
+        let mut sums = [T::zero(); LANES];
+        for (chunk, bias) in chunks.iter().zip(bias_chunks) {
+            for i in 0..LANES {
+                sums[i] += (chunk[i] + bias[i] - highest).fast_exp();
+            }
+        }
+        let sum: T = sums.into_iter().chain(rest().map(|x| (x - highest).fast_exp())).sum();
+        highest + sum.ln()
+    }
+}
+
+/// Logits become `(softmax − onehot) · grad`, whose sums over the rows are added to `sums`.
+pub(crate) struct Backward<'a, T> {
+    pub(crate) logits: &'a mut [T],
+    pub(crate) bias: &'a [T],
+    pub(crate) targets: &'a [u32],
+    pub(crate) nats: &'a [T],
+    pub(crate) grad: &'a [T],
+    pub(crate) sums: &'a mut [T],
+}
+
+impl<T: Real> WithKernel<T> for Backward<'_, T> {
+    type Output = ();
+
+    fn run<K: Kernel<Element = T>>(self) {
+        let Self { logits, bias, targets, nats, grad, sums } = self;
+        let vocabulary = bias.len();
+        let (logits, sums) = (Shared::new(logits), Shared::new(sums));
+        pool::run(|worker| {
+            for row in worker.share(targets.len()) {
+                let target = targets[row] as usize;
+                // SAFETY: workers' rows are disjoint.
+                let values = unsafe { logits.part(row * vocabulary, vocabulary) };
+                let normaliser = nats[row] + values[target] + bias[target];
+                K::vectorized(Softmax { row: values, bias, normaliser, grad: grad[row] });
+                values[target] -= grad[row];
+            }
+            worker.barrier();
+            let columns = worker.share(vocabulary);
+            // SAFETY: workers' columns are disjoint, and nobody writes logits since they met.
+            let sums = unsafe { sums.part(columns.start, columns.len()) };
+            for row in 0..targets.len() {
+                // SAFETY: as above.
+                let values = unsafe { logits.read(row * vocabulary + columns.start, columns.len()) };
+                K::vectorized(Add { sums, values });
+            }
+        });
+    }
+}
+
+/// A row's logits become its gradient, but for the target's −1.
+struct Softmax<'a, T> {
+    row: &'a mut [T],
+    bias: &'a [T],
+    normaliser: T,
+    grad: T,
+}
+
+impl<T: Real> Work for Softmax<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (x, &b) in self.row.iter_mut().zip(self.bias) {
+            let nats = *x + b - self.normaliser;
+            let nats = if nats > T::zero() { T::zero() } else { nats }; // rounding of huge logits; NaN passes
+            *x = nats.fast_exp() * self.grad;
+        }
+    }
+}
+
+struct Add<'a, T> {
+    sums: &'a mut [T],
+    values: &'a [T],
+}
+
+impl<T: Real> Work for Add<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.sums.iter_mut().zip(self.values).for_each(|(sum, &value)| *sum += value);
+    }
+}

@@ -1,0 +1,370 @@
+//! Softmax cross-entropy in nats with the output layer's product and bias, and its own gradient.
+//!
+//! The logits exist once and become their own gradient in place. Where they would fill the memory (large
+//! vocabularies, long windows), they are made a part at a time, and again for the gradient.
+
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub mod reference;
+
+use crate::cpu::gemm::{Target, product};
+use crate::cpu::instruction_set::Computed;
+use crate::cpu::panels::View;
+use crate::cpu::real;
+use crate::cpu::workspace::{self, Buffer};
+use crate::error::Result;
+use crate::linear::{Stored, linear};
+use crate::precision::Precision;
+use crate::softmax::cpu::{Backward, Forward};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
+use std::any::Any;
+use std::sync::{Mutex, PoisonError};
+
+/// Logits that are held at a time: 128 MiB of f32.
+const LOGITS: usize = 1 << 25;
+
+/// `−ln softmax(ys W + bias)[target]` of each row, in nats.
+///
+/// `ys`: `(rows, hidden)`; `weight` as `stored` says; `bias`: `(vocabulary)`; `targets`: `(rows)` of u32, each below
+/// the vocabulary's size. Returns `(rows)`.
+pub fn nats(
+    ys: &Tensor,
+    weight: &Tensor,
+    stored: Stored,
+    bias: &Tensor,
+    targets: &Tensor,
+    precision: Precision,
+) -> Result<Tensor> {
+    if !(ys.device().is_cpu() && matches!(ys.dtype(), DType::F32 | DType::F64)) {
+        return nats_elsewhere(&linear(ys, weight, stored, precision)?, bias, targets);
+    }
+    let tracked = [ys, weight, bias].iter().any(|tensor| tensor.track_op());
+    nats_in_parts(ys, weight, stored, bias, targets, precision, LOGITS, tracked)
+}
+
+/// `−ln softmax(products + bias)[target]` of each row of products that exist; their history is not followed.
+pub fn nats_of_products(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    if !(products.device().is_cpu() && matches!(products.dtype(), DType::F32 | DType::F64)) {
+        return nats_elsewhere(&products.detach(), bias, targets);
+    }
+    let ((rows, vocabulary), targets) = (products.dims2()?, targets.to_vec1::<u32>()?);
+    check_targets(&targets, rows, vocabulary)?;
+    macro_rules! run {
+        ($t:ty) => {{
+            let mut nats = vec![0.0 as $t; rows];
+            real::with_elements::<$t, _>(products, |logits| {
+                real::with_elements::<$t, _>(bias, |bias| {
+                    let work = Forward { logits, bias, targets: &targets, nats: &mut nats };
+                    <$t>::with_kernel(false, work);
+                    Ok(())
+                })
+            })?;
+            Ok(Tensor::from_vec(nats, rows, products.device())?)
+        }};
+    }
+    if products.dtype() == DType::F64 { run!(f64) } else { run!(f32) }
+}
+
+/// Of products that nothing else uses, elsewhere than on the CPU; there a target is not checked.
+fn nats_elsewhere(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if products.device().is_cuda() && matches!(products.dtype(), DType::F32 | DType::F64) {
+        return Ok(crate::softmax::cuda::nats(products, bias, targets)?);
+    }
+    reference::nats(products, bias, targets)
+}
+
+fn check_targets(targets: &[u32], rows: usize, vocabulary: usize) -> CandleResult<()> {
+    if let Some(target) = targets.iter().find(|&&target| target as usize >= vocabulary) {
+        candle_core::bail!("target {target} is not below the vocabulary's size {vocabulary}");
+    }
+    if targets.len() != rows {
+        candle_core::bail!("{} targets for {rows} rows", targets.len());
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "those of `nats`, and two that tests choose")]
+fn nats_in_parts(
+    ys: &Tensor,
+    weight: &Tensor,
+    stored: Stored,
+    bias: &Tensor,
+    targets: &Tensor,
+    precision: Precision,
+    most_logits: usize,
+    tracked: bool,
+) -> Result<Tensor> {
+    let targets = targets.to_vec1::<u32>()?;
+    let op = Nats { targets, stored, bf16: precision.rounds(), most_logits, tracked, kept: Mutex::new(None) };
+    Ok(ys.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
+}
+
+struct Nats {
+    targets: Vec<u32>,
+    stored: Stored,
+    bf16: bool,
+    most_logits: usize,
+    tracked: bool,
+    /// The logits of all rows, if they are few enough: a [`Buffer`] of the element type.
+    kept: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// The output layer's weights and sizes.
+#[derive(Clone, Copy)]
+struct Layer<'a, T> {
+    weight: &'a [T],
+    bias: &'a [T],
+    stored: Stored,
+    hidden: usize,
+    bf16: bool,
+}
+
+impl<'a, T: Computed> Layer<'a, T> {
+    fn vocabulary(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// `(hidden, vocabulary)`.
+    fn view(&self) -> View<'a, T> {
+        match self.stored {
+            Stored::ByInput => View::new(self.weight, self.hidden, self.vocabulary()),
+            Stored::ByOutput => View::new(self.weight, self.vocabulary(), self.hidden).t(),
+        }
+    }
+
+    /// The products of some rows, the bias not yet added.
+    fn products(&self, ys: &[T]) -> Buffer<T> {
+        let rows = ys.len() / self.hidden;
+        let mut logits = workspace::take(rows * self.vocabulary());
+        let target = Target::new(&mut logits, rows, self.vocabulary());
+        product(target, View::new(ys, rows, self.hidden), self.view(), false, self.bf16);
+        logits
+    }
+}
+
+impl Nats {
+    /// How many rows' logits are made at a time.
+    fn rows_at_once(&self, vocabulary: usize) -> usize {
+        (self.most_logits / vocabulary.max(1)).max(1)
+    }
+
+    fn forward<T: Computed>(&self, ys: &[T], layer: &Layer<'_, T>) -> Vec<T> {
+        let mut nats = vec![T::zero(); self.targets.len()];
+        let at_once = self.rows_at_once(layer.vocabulary());
+        let parts = ys.chunks(at_once * layer.hidden).zip(self.targets.chunks(at_once));
+        for ((ys, targets), nats) in parts.zip(nats.chunks_mut(at_once)) {
+            let logits = layer.products(ys);
+            T::with_kernel(false, Forward { logits: &logits, bias: layer.bias, targets, nats });
+            if self.tracked && self.targets.len() <= at_once {
+                *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(logits));
+            }
+        }
+        nats
+    }
+
+    fn backward<T: Computed>(&self, ys: &[T], layer: &Layer<'_, T>, nats: &[T], grad: &[T]) -> Grads<T> {
+        let (hidden, vocabulary) = (layer.hidden, layer.vocabulary());
+        let zeros = |len: usize| vec![T::zero(); len];
+        let mut grads =
+            Grads { ys: zeros(ys.len()), weight: zeros(hidden * vocabulary), bias: zeros(vocabulary) };
+        let at_once = self.rows_at_once(vocabulary);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut kept = kept.and_then(|kept| kept.downcast::<Buffer<T>>().ok());
+        for start in (0..self.targets.len()).step_by(at_once) {
+            let rows = start..self.targets.len().min(start + at_once);
+            let part = &ys[rows.start * hidden..rows.end * hidden];
+            let mut logits = kept.take().map_or_else(|| layer.products(part), |kept| *kept);
+            let (targets, nats, grad) =
+                (&self.targets[rows.clone()], &nats[rows.clone()], &grad[rows.clone()]);
+            let work = Backward {
+                logits: &mut logits,
+                bias: layer.bias,
+                targets,
+                nats,
+                grad,
+                sums: &mut grads.bias,
+            };
+            T::with_kernel(false, work);
+            grads.add_products(layer, part, &logits, rows.start);
+        }
+        grads
+    }
+
+    fn grads<T: Computed>(
+        &self,
+        [ys, weight, bias]: [&Tensor; 3],
+        nats: &Tensor,
+        grad: &Tensor,
+    ) -> CandleResult<[Tensor; 3]> {
+        let (nats, grad) = (nats.to_vec1::<T>()?, grad.to_vec1::<T>()?);
+        let grads = real::with_elements::<T, _>(ys, |values| {
+            real::with_elements::<T, _>(weight, |weight| {
+                real::with_elements::<T, _>(bias, |bias| {
+                    let (_, hidden) = ys.dims2()?;
+                    let layer = Layer { weight, bias, stored: self.stored, hidden, bf16: self.bf16 };
+                    Ok(self.backward(values, &layer, &nats, &grad))
+                })
+            })
+        })?;
+        let device = ys.device();
+        Ok([
+            Tensor::from_vec(grads.ys, ys.shape(), device)?,
+            Tensor::from_vec(grads.weight, weight.shape(), device)?,
+            Tensor::from_vec(grads.bias, bias.shape(), device)?,
+        ])
+    }
+}
+
+/// Gradients of the operands.
+struct Grads<T> {
+    ys: Vec<T>,
+    weight: Vec<T>,
+    bias: Vec<T>,
+}
+
+impl<T: Computed> Grads<T> {
+    /// What the logits' gradients of the rows from `start` on give to the rows and to the weight.
+    fn add_products(&mut self, layer: &Layer<'_, T>, ys: &[T], logits: &[T], start: usize) {
+        let (hidden, vocabulary) = (layer.hidden, layer.vocabulary());
+        let rows = ys.len() / hidden;
+        let (ys, logits) = (View::new(ys, rows, hidden), View::new(logits, rows, vocabulary));
+        let target = Target::new(&mut self.ys[start * hidden..][..rows * hidden], rows, hidden);
+        product(target, logits, layer.view().t(), false, layer.bf16);
+        let (a, b, m, n) = match layer.stored {
+            Stored::ByInput => (ys.t(), logits, hidden, vocabulary),
+            Stored::ByOutput => (logits.t(), ys, vocabulary, hidden),
+        };
+        product(Target::new(&mut self.weight, m, n), a, b, start > 0, layer.bf16);
+    }
+}
+
+impl CustomOp3 for Nats {
+    fn name(&self) -> &'static str {
+        "softmax-cross-entropy"
+    }
+
+    fn cpu_fwd(
+        &self,
+        ys: &CpuStorage,
+        ys_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> CandleResult<(CpuStorage, Shape)> {
+        let (rows, hidden) = ys_layout.shape().dims2()?;
+        let vocabulary = bias_layout.shape().dims1()?;
+        check_targets(&self.targets, rows, vocabulary)?;
+        if weight_layout.shape().elem_count() != hidden * vocabulary {
+            candle_core::bail!(
+                "a weight of {:?} for {hidden} units and {vocabulary} types",
+                weight_layout.dims()
+            );
+        }
+        macro_rules! run {
+            ($kind:ident) => {{
+                let (weight, bias) =
+                    (real::elements(weight, weight_layout)?, real::elements(bias, bias_layout)?);
+                let layer = Layer { weight, bias, stored: self.stored, hidden, bf16: self.bf16 };
+                CpuStorage::$kind(self.forward(real::elements(ys, ys_layout)?, &layer))
+            }};
+        }
+        let storage = match ys {
+            CpuStorage::F64(_) => run!(F64),
+            _ => run!(F32),
+        };
+        Ok((storage, rows.into()))
+    }
+
+    fn bwd(
+        &self,
+        ys: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        nats: &Tensor,
+        grad: &Tensor,
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let operands = [ys, weight, bias];
+        let grads = match ys.dtype() {
+            DType::F64 => self.grads::<f64>(operands, nats, grad)?,
+            _ => self.grads::<f32>(operands, nats, grad)?,
+        };
+        let [ys, weight, bias] = grads.map(Some);
+        Ok((ys, weight, bias))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use candle_core::{Device, Var};
+
+    fn random(shape: &[usize], scale: f64) -> Var {
+        let mut rng = Rng::keyed(5, "loss", shape.iter().sum::<usize>() as u64);
+        let draw = |_| scale * (2.0 * rng.uniform() - 1.0);
+        let values: Vec<f64> = (0..shape.iter().product()).map(draw).collect();
+        Var::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn zeros(shape: &[usize]) -> Tensor {
+        Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
+    }
+
+    fn full(ys: &Tensor, weight: &Tensor, bias: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        let targets = Tensor::new(targets, &Device::Cpu)?;
+        nats(ys, weight, Stored::ByInput, bias, &targets, Precision::F32)
+    }
+
+    #[test]
+    fn equal_logits_cost_the_logarithm_of_the_vocabulary() {
+        let found = full(&zeros(&[2, 3]), &zeros(&[3, 50]), &zeros(&[50]), &[3, 0]).unwrap();
+        for nats in found.to_vec1::<f32>().unwrap() {
+            assert!((nats - 50f32.ln()).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn loss_and_gradients_equal_the_oracle_however_many_logits_are_held() {
+        for (rows, hidden, vocabulary) in [(1, 1, 1), (3, 2, 16), (4, 5, 37), (2, 7, 300), (5, 3, 2500)] {
+            for stored in [Stored::ByInput, Stored::ByOutput] {
+                let by_input = stored == Stored::ByInput;
+                let (ys, bias) = (random(&[rows, hidden], 3.0), random(&[vocabulary], 3.0));
+                let weight = random(&if by_input { [hidden, vocabulary] } else { [vocabulary, hidden] }, 3.0);
+                let targets: Vec<u32> = (0..rows).map(|row| (row * 7 % vocabulary) as u32).collect();
+                let targets = Tensor::new(targets, &Device::Cpu).unwrap();
+                let weights = Tensor::arange(1.0f64, 1.0 + rows as f64, &Device::Cpu).unwrap();
+                let run = |loss: Tensor| {
+                    let grads = (&loss * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+                    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                    let grad = |var: &Var| flat(grads.get(var).unwrap());
+                    [flat(&loss), grad(&ys), grad(&weight), grad(&bias)].concat()
+                };
+                let plain = if by_input { weight.as_tensor().clone() } else { weight.t().unwrap() };
+                let slow = run(reference::nats(&ys.matmul(&plain).unwrap(), &bias, &targets).unwrap());
+                for most_logits in [1, 2 * vocabulary, 1 << 20] {
+                    let full = Precision::F64;
+                    let loss = nats_in_parts(&ys, &weight, stored, &bias, &targets, full, most_logits, true);
+                    for (fast, slow) in run(loss.unwrap()).iter().zip(&slow) {
+                        assert!((fast - slow).abs() <= 1e-12 * (1.0 + slow.abs()), "{fast} for {slow}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_outside_the_vocabulary_is_an_error() {
+        assert!(full(&zeros(&[1, 2]), &zeros(&[2, 4]), &zeros(&[4]), &[4]).is_err());
+    }
+
+    #[test]
+    fn infinite_logits_do_not_pass_as_numbers() {
+        let ys = Tensor::new(&[[1f32]], &Device::Cpu).unwrap();
+        let weight = Tensor::new(&[[f32::INFINITY, 0.0, f32::NAN]], &Device::Cpu).unwrap();
+        let found = full(&ys, &weight, &zeros(&[3]), &[1]).unwrap();
+        assert!(!found.to_vec1::<f32>().unwrap()[0].is_finite());
+    }
+}

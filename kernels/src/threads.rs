@@ -1,0 +1,31 @@
+//! How many threads the products use, and a way to stay on one of them.
+
+use crate::error::{Error, Result};
+
+/// A deep graph of plain operations is walked recursively when gradients are taken.
+const STACK: usize = 64 << 20;
+
+/// Starts the threads, `count` of them or one a core; call it once, before the first tensor operation.
+pub fn start(count: Option<usize>) -> Result<()> {
+    if let Some(count) = count {
+        #[expect(
+            unsafe_code,
+            reason = "candle reads its thread count from the environment; no other thread runs yet"
+        )]
+        unsafe {
+            std::env::set_var("RAYON_NUM_THREADS", count.to_string());
+        }
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count.unwrap_or(0)).stack_size(STACK);
+    pool.build_global().map_err(|error| Error::setting(format!("the threads could not be started: {error}")))
+}
+
+/// How many threads the products use.
+pub fn count() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Runs `work` on one of the threads: products that start there need not wake another first.
+pub fn on_one<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}

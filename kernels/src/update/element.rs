@@ -1,0 +1,70 @@
+//! What one element becomes: the equations of the update rules, shared by the pass that writes and the one that looks ahead.
+
+use crate::cpu::real::Real;
+use crate::update::{AdamStep, MomentsStep};
+
+/// θ ← keep · θ + step · g
+pub(crate) struct Sgd {
+    keep: f64,
+    step: f64,
+}
+
+impl Sgd {
+    pub(crate) fn new(rate: f64, scale: f64, decay: f64) -> Self {
+        Self { keep: 1.0 - rate * scale * decay, step: -rate * scale }
+    }
+
+    /// What θ is multiplied by, and g.
+    pub(crate) fn numbers<T: Real>(&self) -> (T, T) {
+        (T::from_f64(self.keep), T::from_f64(self.step))
+    }
+}
+
+/// Adam's two moments in the elements' type.
+#[derive(Clone, Copy)]
+pub(crate) struct Moments<T> {
+    scale: T,
+    decay: T,
+    /// Shares of the old first moment and of the gradient.
+    first: (T, T),
+    /// Shares of the old second moment and of the gradient's square.
+    second: (T, T),
+}
+
+impl<T: Real> Moments<T> {
+    pub(crate) fn new(step: &MomentsStep) -> Self {
+        let shares = |beta: f64| (T::from_f64(beta), T::from_f64(1.0 - beta));
+        let (scale, decay) = (T::from_f64(step.scale), T::from_f64(step.decay));
+        Self { scale, decay, first: shares(step.beta1), second: shares(step.beta2) }
+    }
+
+    /// m and v after a step with gradient `g` at θ = `p`.
+    #[inline(always)]
+    pub(crate) fn after(&self, m: T, v: T, g: T, p: T) -> (T, T) {
+        let g = (g + self.decay * p) * self.scale;
+        (m * self.first.0 + g * self.first.1, v * self.second.0 + g * g * self.second.1)
+    }
+}
+
+/// Adam's step in the elements' type.
+#[derive(Clone, Copy)]
+pub(crate) struct Adam<T> {
+    rate: T,
+    root_scale: T,
+    epsilon: T,
+    keep: T,
+}
+
+impl<T: Real> Adam<T> {
+    pub(crate) fn new(step: &AdamStep) -> Self {
+        let [rate, root_scale, epsilon, keep] =
+            [step.rate, step.root_scale, step.epsilon, step.keep].map(T::from_f64);
+        Self { rate, root_scale, epsilon, keep }
+    }
+
+    /// θ after the step, from its moments after it.
+    #[inline(always)]
+    pub(crate) fn after(&self, p: T, m: T, v: T) -> T {
+        p * self.keep - self.rate * m / (self.root_scale * v.sqrt() + self.epsilon)
+    }
+}

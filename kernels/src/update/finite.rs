@@ -1,0 +1,179 @@
+//! Whether all that an update is about to write is finite: a pass that computes the same numbers and keeps none.
+//!
+//! It only reads, so that a step that is refused leaves parameters and moments as they were, whichever number of
+//! whichever tensor is at fault.
+
+use crate::cpu::real::{Real, with_elements};
+use crate::error::Result;
+use crate::update::element::{Adam, Moments, Sgd};
+use crate::update::{AdamStep, MomentsStep, PIECE};
+use candle_core::{DType, Tensor};
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Whether [`crate::update::sgd`] would write finite numbers alone.
+pub fn sgd(parameter: &Tensor, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<bool> {
+    let op = Sgd::new(rate, scale, decay);
+    if parameter.dtype() == DType::F64 {
+        sgd_on_cpu::<f64>(parameter, grad, &op)
+    } else {
+        sgd_on_cpu::<f32>(parameter, grad, &op)
+    }
+}
+
+/// Whether [`crate::update::adam_moments`] and then [`crate::update::adam`] would write finite numbers alone.
+pub fn adam(
+    parameter: &Tensor,
+    moments: &Tensor,
+    grad: &Tensor,
+    moments_step: MomentsStep,
+    step: AdamStep,
+) -> Result<bool> {
+    if parameter.dtype() == DType::F64 {
+        adam_on_cpu::<f64>(parameter, moments, grad, moments_step, step)
+    } else {
+        adam_on_cpu::<f32>(parameter, moments, grad, moments_step, step)
+    }
+}
+
+fn sgd_on_cpu<T: Real>(parameter: &Tensor, grad: &Tensor, op: &Sgd) -> Result<bool> {
+    let (parameter, grad) = (parameter.contiguous()?, grad.contiguous()?);
+    Ok(with_elements(&parameter, |p: &[T]| with_elements(&grad, |g| Ok(sgd_pass(op, p, g))))?)
+}
+
+fn adam_on_cpu<T: Real>(
+    parameter: &Tensor,
+    moments: &Tensor,
+    grad: &Tensor,
+    moments_step: MomentsStep,
+    step: AdamStep,
+) -> Result<bool> {
+    let (parameter, grad) = (parameter.contiguous()?, grad.contiguous()?);
+    let (moments_step, step) = (Moments::new(&moments_step), Adam::new(&step));
+    Ok(with_elements(&parameter, |p: &[T]| {
+        with_elements(moments, |both| {
+            with_elements(&grad, |g| Ok(adam_pass(&moments_step, &step, p, both, g)))
+        })
+    })?)
+}
+
+/// Collects numbers and tells whether all were finite; in lanes, so that it vectorises.
+struct Zeros<T>([T; LANES]);
+
+const LANES: usize = 16;
+
+impl<T: Real> Zeros<T> {
+    fn new() -> Self {
+        Self([T::zero(); LANES])
+    }
+
+    /// x · 0 is 0 for every finite x and no number for any other.
+    #[inline(always)]
+    fn add(&mut self, values: [T; LANES]) {
+        for (sum, value) in self.0.iter_mut().zip(values) {
+            *sum += value * T::zero();
+        }
+    }
+
+    fn are_zero(self) -> bool {
+        self.0.into_iter().all(|sum| sum == T::zero())
+    }
+}
+
+fn sgd_pass<T: Real>(op: &Sgd, parameter: &[T], grad: &[T]) -> bool {
+    let (arch, (keep, step)) = (Arch::new(), op.numbers::<T>());
+    parameter.par_chunks(PIECE).zip(grad.par_chunks(PIECE)).all(|(parameter, grad)| {
+        arch.dispatch(|| {
+            let mut zeros = Zeros::new();
+            let ((ps, p_rest), (gs, g_rest)) = (parameter.as_chunks(), grad.as_chunks());
+            let add = |zeros: &mut Zeros<T>, p: &[T; LANES], g: &[T; LANES]| {
+                zeros.add(std::array::from_fn(|lane| p[lane] * keep + g[lane] * step));
+            };
+            ps.iter().zip(gs).for_each(|(p, g)| add(&mut zeros, p, g));
+            if !p_rest.is_empty() {
+                add(&mut zeros, &repeated(p_rest), &repeated(g_rest));
+            }
+            zeros.are_zero()
+        })
+    })
+}
+
+fn adam_pass<T: Real>(moments: &Moments<T>, step: &Adam<T>, parameter: &[T], both: &[T], grad: &[T]) -> bool {
+    let arch = Arch::new();
+    let (first, second) = both.split_at(grad.len());
+    let both = first.par_chunks(PIECE).zip(second.par_chunks(PIECE));
+    let gradient = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE));
+    both.zip(gradient).all(|((first, second), (grad, parameter))| {
+        arch.dispatch(|| {
+            let mut zeros = Zeros::new();
+            let [(ms, m_rest), (vs, v_rest), (gs, g_rest), (ps, p_rest)] =
+                [first, second, grad, parameter].map(<[T]>::as_chunks);
+            let add = |zeros: &mut Zeros<T>, [m, v, g, p]: [&[T; LANES]; 4]| {
+                let after: [(T, T); LANES] =
+                    std::array::from_fn(|lane| moments.after(m[lane], v[lane], g[lane], p[lane]));
+                zeros.add(std::array::from_fn(|lane| step.after(p[lane], after[lane].0, after[lane].1)));
+                zeros.add(after.map(|(_, v)| v)); // an infinite v alone hides in a step of zero
+            };
+            for ((m, v), (g, p)) in ms.iter().zip(vs).zip(gs.iter().zip(ps)) {
+                add(&mut zeros, [m, v, g, p]);
+            }
+            if !p_rest.is_empty() {
+                let [m, v, g, p] = [m_rest, v_rest, g_rest, p_rest].map(repeated);
+                add(&mut zeros, [&m, &v, &g, &p]);
+            }
+            zeros.are_zero()
+        })
+    })
+}
+
+/// What is left over, over and over: no number that is not of the tensor.
+fn repeated<T: Real>(rest: &[T]) -> [T; LANES] {
+    std::array::from_fn(|lane| rest[lane % rest.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// Longer than a piece, of ones; `value` at `at`.
+    fn ones(value: f32, at: usize) -> Tensor {
+        let mut values = vec![1f32; PIECE + LANES + 3];
+        values[at] = value;
+        Tensor::new(values, &Device::Cpu).unwrap()
+    }
+
+    const MOMENTS: MomentsStep = MomentsStep { scale: 1.0, beta1: 0.9, beta2: 0.999, decay: 0.0 };
+    const STEP: AdamStep = AdamStep { rate: 0.1, root_scale: 1.0, epsilon: 1e-8, keep: 1.0 };
+
+    /// Whether Adam's step is finite with this in one place of parameter, first moment, second moment, gradient.
+    fn adam_with(numbers: [f32; 4], at: usize) -> bool {
+        let [p, m, v, g] = numbers.map(|number| ones(number, at));
+        adam(&p, &Tensor::stack(&[m, v], 0).unwrap(), &g, MOMENTS, STEP).unwrap()
+    }
+
+    #[test]
+    fn one_number_that_is_not_finite_is_seen_wherever_it_is() {
+        for at in [0, LANES + 1, PIECE - 1, PIECE, PIECE + LANES + 2] {
+            assert!(adam_with([1.0; 4], at) && sgd(&ones(1.0, at), &ones(1.0, at), 0.1, 1.0, 0.0).unwrap());
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for place in 0..4 {
+                    let mut numbers = [1.0; 4];
+                    numbers[place] = bad;
+                    assert!(!adam_with(numbers, at), "{numbers:?} at {at}");
+                }
+                assert!(!sgd(&ones(bad, at), &ones(1.0, at), 0.1, 1.0, 0.0).unwrap());
+                assert!(!sgd(&ones(1.0, at), &ones(bad, at), 0.1, 1.0, 0.0).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn what_overflows_only_in_the_update_is_seen() {
+        assert!(!sgd(&ones(3e38, 5), &ones(-3e38, 5), 1.0, 1.0, 0.0).unwrap()); // 3e38 + 3e38
+        assert!(sgd(&ones(3e38, 5), &ones(3e38, 5), 1.0, 1.0, 0.0).unwrap()); // 3e38 - 3e38
+        assert!(!adam_with([1.0, 1.0, 1.0, 1e21], 5)); // 1e42 is no single precision, its share of 1e-3 would be
+        assert!(!adam_with([1.0, 3e37, 0.0, 0.0], 5)); // over epsilon
+        assert!(adam_with([3e38, 1.0, 3e38, 1e-3], 5));
+    }
+}

@@ -1,0 +1,282 @@
+//! What an optimizer does to a tensor on the CPU, in one pass and without temporaries; a GPU's is in [`crate::update::guard`].
+//!
+//! Sums run over pieces of a fixed length and are added in order, so that every number of threads gives the same bits.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+mod element;
+pub mod finite;
+pub mod guard;
+
+use crate::cpu::real::{self, Real};
+use crate::error::Result;
+use crate::update::element::{Adam, Moments, Sgd};
+use candle_core::{
+    CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result as CandleResult, Storage, Tensor, Var,
+};
+use pulp::Arch;
+use rayon::prelude::*;
+
+const PIECE: usize = 1 << 14;
+
+/// Σ (g + decay · θ)², in f64; on a GPU, and of other types than an update knows, in plain operations.
+pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64> {
+    if !parameter.device().is_cpu() || !matches!(parameter.dtype(), DType::F32 | DType::F64) {
+        let total = if decay == 0.0 { grad.clone() } else { (grad + (parameter * decay)?)? };
+        return Ok(total.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?);
+    }
+    let (grad, parameter) = (grad.contiguous()?, parameter.contiguous()?);
+    let (g, g_layout) = grad.storage_and_layout();
+    let (p, p_layout) = parameter.storage_and_layout();
+    let (Storage::Cpu(g), Storage::Cpu(p)) = (&*g, &*p) else { unreachable!("asked above") };
+    Ok(match p {
+        CpuStorage::F64(_) => {
+            sum_of_squares::<f64>(real::elements(g, g_layout)?, real::elements(p, p_layout)?, decay)
+        }
+        _ => sum_of_squares::<f32>(real::elements(g, g_layout)?, real::elements(p, p_layout)?, decay),
+    })
+}
+
+/// θ ← θ − rate · (scale · (g + decay · θ))
+pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<()> {
+    Ok(parameter.inplace_op2(&grad.contiguous()?, &Sgd::new(rate, scale, decay))?)
+}
+
+/// Numbers of one step of Adam's moments.
+#[derive(Clone, Copy, Debug)]
+pub struct MomentsStep {
+    /// What the gradient is multiplied by: what clipping leaves of it.
+    pub scale: f64,
+    /// Of the first moment.
+    pub beta1: f64,
+    /// Of the second moment.
+    pub beta2: f64,
+    /// The decay that is part of the gradient.
+    pub decay: f64,
+}
+
+/// Adam's moments `(2, …)` of one tensor: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², with
+/// g = scale · (gradient + decay · θ).
+pub fn adam_moments(moments: &Var, grad: &Tensor, parameter: &Tensor, step: MomentsStep) -> Result<()> {
+    Ok(moments.inplace_op3(&grad.contiguous()?, &parameter.contiguous()?, &step)?)
+}
+
+/// Numbers of one Adam step.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    /// The rate, the correction of the first moment's bias included.
+    pub rate: f64,
+    /// What the second moment's root is multiplied by to correct its bias.
+    pub root_scale: f64,
+    /// Guard against division by zero.
+    pub epsilon: f64,
+    /// What the parameter is multiplied by first: 1 − rate · decoupled decay.
+    pub keep: f64,
+}
+
+/// θ ← keep · θ − rate · m / (root_scale · √v + ε)
+pub fn adam(parameter: &Var, moments: &Tensor, step: AdamStep) -> Result<()> {
+    Ok(parameter.inplace_op2(moments, &step)?)
+}
+
+fn sum_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: f64) -> f64 {
+    let (arch, decay) = (Arch::new(), T::from_f64(decay));
+    let piece = |(g, p): (&[T], &[T])| arch.dispatch(|| piece_of_squares(g, p, decay));
+    let pieces: Vec<f64> = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE)).map(piece).collect();
+    pieces.into_iter().sum()
+}
+
+#[inline(always)]
+fn piece_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: T) -> f64 {
+    const LANES: usize = 16;
+    let mut sums = [0f64; LANES];
+    let (grads, parameters) = (grad.chunks(LANES), parameter.chunks(LANES));
+    for (g, p) in grads.zip(parameters) {
+        for (sum, (&g, &p)) in sums.iter_mut().zip(g.iter().zip(p)) {
+            let total = (g + decay * p).to_f64();
+            *sum += total * total;
+        }
+    }
+    sums.into_iter().sum()
+}
+
+/// `work` on corresponding pieces of two slices, on all threads.
+fn pieces<T: Real>(a: &mut [T], b: &[T], work: impl Fn(&mut [T], &[T]) + Sync) {
+    a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(a, b)| work(a, b));
+}
+
+/// The elements of a variable; variables start at their storage's beginning.
+fn elements_mut<'a, T: Real + Stored>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> CandleResult<&'a mut [T]> {
+    match (layout.contiguous_offsets(), T::vec_of(storage)) {
+        (Some((start, end)), Some(values)) => Ok(&mut values[start..end]),
+        _ => candle_core::bail!("an update wants contiguous tensors of one type"),
+    }
+}
+
+trait Stored: Sized {
+    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<Self>>;
+}
+
+impl Stored for f32 {
+    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<f32>> {
+        if let CpuStorage::F32(values) = storage { Some(values) } else { None }
+    }
+}
+
+impl Stored for f64 {
+    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<f64>> {
+        if let CpuStorage::F64(values) = storage { Some(values) } else { None }
+    }
+}
+
+/// What an operation does to its first operand, for either element type.
+trait Kernel: Sync {
+    const NAME: &'static str;
+    fn run<T: Real>(&self, target: &mut [T], operand: &[T]);
+}
+
+macro_rules! in_place {
+    ($($op:ty),*) => {$(
+        impl InplaceOp2 for $op {
+            fn name(&self) -> &'static str {
+                Self::NAME
+            }
+
+            fn cpu_fwd(&self, target: &mut CpuStorage, layout: &Layout, operand: &CpuStorage, operand_layout: &Layout) -> CandleResult<()> {
+                match operand {
+                    CpuStorage::F64(_) => self.run::<f64>(elements_mut(target, layout)?, real::elements(operand, operand_layout)?),
+                    _ => self.run::<f32>(elements_mut(target, layout)?, real::elements(operand, operand_layout)?),
+                }
+                Ok(())
+            }
+        }
+    )*};
+}
+
+in_place!(Sgd, AdamStep);
+
+impl InplaceOp3 for MomentsStep {
+    fn name(&self) -> &'static str {
+        "adam-moments"
+    }
+
+    fn cpu_fwd(
+        &self,
+        moments: &mut CpuStorage,
+        layout: &Layout,
+        grad: &CpuStorage,
+        grad_layout: &Layout,
+        parameter: &CpuStorage,
+        parameter_layout: &Layout,
+    ) -> CandleResult<()> {
+        macro_rules! run {
+            ($t:ty) => {
+                self.run::<$t>(
+                    elements_mut(moments, layout)?,
+                    real::elements(grad, grad_layout)?,
+                    real::elements(parameter, parameter_layout)?,
+                )
+            };
+        }
+        match grad {
+            CpuStorage::F64(_) => run!(f64),
+            _ => run!(f32),
+        }
+        Ok(())
+    }
+}
+
+impl Kernel for Sgd {
+    const NAME: &'static str = "sgd";
+
+    fn run<T: Real>(&self, parameter: &mut [T], grad: &[T]) {
+        let (arch, (keep, step)) = (Arch::new(), self.numbers::<T>());
+        pieces(parameter, grad, |parameter, grad| {
+            arch.dispatch(|| parameter.iter_mut().zip(grad).for_each(|(p, &g)| *p = *p * keep + g * step));
+        });
+    }
+}
+
+impl MomentsStep {
+    fn run<T: Real>(&self, moments: &mut [T], grad: &[T], parameter: &[T]) {
+        let arch = Arch::new();
+        let step = Moments::new(self);
+        let (first, second) = moments.split_at_mut(grad.len());
+        let moments = first.par_chunks_mut(PIECE).zip(second.par_chunks_mut(PIECE));
+        let gradient = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE));
+        moments.zip(gradient).for_each(|((m, v), (grad, parameter))| {
+            arch.dispatch(|| {
+                for ((m, v), (&g, &p)) in m.iter_mut().zip(v).zip(grad.iter().zip(parameter)) {
+                    (*m, *v) = step.after(*m, *v, g, p);
+                }
+            });
+        });
+    }
+}
+
+impl Kernel for AdamStep {
+    const NAME: &'static str = "adam";
+
+    fn run<T: Real>(&self, parameter: &mut [T], moments: &[T]) {
+        let arch = Arch::new();
+        let step = Adam::new(self);
+        let (first, second) = moments.split_at(parameter.len());
+        let moments = first.par_chunks(PIECE).zip(second.par_chunks(PIECE));
+        parameter.par_chunks_mut(PIECE).zip(moments).for_each(|(parameter, (m, v))| {
+            arch.dispatch(|| {
+                for (p, (&m, &v)) in parameter.iter_mut().zip(m.iter().zip(v)) {
+                    *p = step.after(*p, m, v);
+                }
+            });
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn var(values: &[f64]) -> Var {
+        Var::new(values, &Device::Cpu).unwrap()
+    }
+
+    fn close(found: &Tensor, wanted: &[f64]) {
+        for (found, wanted) in found.flatten_all().unwrap().to_vec1::<f64>().unwrap().iter().zip(wanted) {
+            assert!((found - wanted).abs() < 1e-12, "{found} for {wanted}");
+        }
+    }
+
+    #[test]
+    fn the_norm_is_that_of_gradient_and_decay_together() {
+        let (grad, parameter) = (var(&[3.0, 0.0]), var(&[0.0, 8.0]));
+        assert_eq!(squared_norm(&grad, &parameter, 0.5).unwrap(), 9.0 + 16.0);
+    }
+
+    #[test]
+    fn the_norm_of_many_pieces_is_that_of_the_whole() {
+        let ones = Tensor::ones(3 * PIECE + 5, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(squared_norm(&ones, &ones, 0.0).unwrap(), (3 * PIECE + 5) as f64);
+    }
+
+    #[test]
+    fn sgd_moves_against_the_scaled_and_decayed_gradient() {
+        let parameter = var(&[1.0, -2.0]);
+        sgd(&parameter, &var(&[10.0, 20.0]), 0.1, 0.5, 4.0).unwrap();
+        close(&parameter, &[1.0 - 0.1 * 0.5 * (10.0 + 4.0), -2.0 - 0.1 * 0.5 * (20.0 - 8.0)]);
+    }
+
+    #[test]
+    fn adam_follows_its_equations() {
+        let (parameter, moments) = (var(&[1.0]), Var::zeros((2, 1), DType::F64, &Device::Cpu).unwrap());
+        let step = MomentsStep { scale: 0.5, beta1: 0.9, beta2: 0.99, decay: 3.0 };
+        adam_moments(&moments, &var(&[1.0]), &parameter, step).unwrap(); // g = 0.5 · (1 + 3 · 1)
+        close(&moments, &[0.1 * 2.0, 0.01 * 4.0]);
+        adam(&parameter, &moments, AdamStep { rate: 0.5, root_scale: 10.0, epsilon: 0.25, keep: 0.75 })
+            .unwrap();
+        close(&parameter, &[0.75 - 0.5 * 0.2 / (10.0 * 0.2 + 0.25)]);
+    }
+}

@@ -1,0 +1,119 @@
+// The gradient's global norm, what it allows, and the updates: sgd, Adam, AdamW. Nothing is read by the host.
+#include "update/guard.cuh"
+#include "cuda/warp.cuh"
+
+#define PIECE 16384u // of a tensor that one block sums
+
+__device__ __forceinline__ float root(float x) { return sqrtf(x); }
+__device__ __forceinline__ double root(double x) { return sqrt(x); }
+
+// A block for a piece: the sum of (g + decay p)^2 over it, into `sums[blockIdx.x]`.
+template <class T> __device__ void squares(const T *grad, const T *parameter, T decay, unsigned count, double *sums) {
+    __shared__ double scratch[32];
+    size_t start = size_t(blockIdx.x) * PIECE, end = start + PIECE < count ? start + PIECE : count;
+    double sum = 0;
+    for (size_t i = start + threadIdx.x; i < end; i += blockDim.x) {
+        double total = double(grad[i] + decay * parameter[i]);
+        sum += total * total;
+    }
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// The largest number that an update makes on its way, by the gradient: weights and moments are finite.
+__device__ __forceinline__ double reach(double norm, double rate, double scale, bool adam) {
+    double scaled = norm * scale, largest = adam ? scaled * scaled : rate * scaled;
+    return largest > rate ? largest : rate;
+}
+
+// One block: judges the step whose `nats` (rows) and pieces' sums of squares are given, and enters it as `record`.
+template <class T>
+__device__ void judge(const T *nats, unsigned rows, const double *sums, unsigned pieces, double *control,
+                      unsigned record, double rate, double max_norm, double beta1, double beta2, unsigned adam,
+                      double limit) {
+    __shared__ double scratch[32];
+    double total = 0, square = 0;
+    for (unsigned i = threadIdx.x; i < rows; i += blockDim.x) total += double(nats[i]);
+    for (unsigned i = threadIdx.x; i < pieces; i += blockDim.x) square += sums[i];
+    total = block_sum(total, scratch);
+    double norm = sqrt(block_sum(square, scratch));
+    if (threadIdx.x > 0) return; // no barrier follows
+    double scale = max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;
+    unsigned reason = FINE;
+    if (!(reach(norm, rate, scale, adam != 0) <= limit)) reason = UPDATE_NOT_FINITE;
+    if (!isfinite(norm)) reason = NORM_NOT_FINITE;
+    if (!isfinite(total)) reason = LOSS_NOT_FINITE;
+    if (control[HALTED] != 0) reason = CAME_AFTER;
+    else if (reason != FINE && control[ALLOWED] > 0) control[ALLOWED] -= 1;
+    else if (reason != FINE) control[HALTED] = 1;
+    if (reason == FINE) control[UPDATES] += 1;
+    control[APPLIED] = reason == FINE;
+    control[SCALE] = scale;
+    control[CORRECTION1] = 1.0 - pow(beta1, control[UPDATES]);
+    control[CORRECTION2] = 1.0 - pow(beta2, control[UPDATES]);
+    double *entry = control + RECORDS + 3 * record;
+    entry[0] = total, entry[1] = norm, entry[2] = reason;
+}
+
+template <class T>
+__device__ void sgd(T *parameter, const T *grad, const double *control, double rate, double decay, unsigned count) {
+    if (control[APPLIED] == 0) return;
+    double scale = control[SCALE];
+    T keep = T(1.0 - rate * scale * decay), step = T(-rate * scale);
+    for (size_t i = grid_thread(); i < count; i += grid_threads()) parameter[i] = parameter[i] * keep + grad[i] * step;
+}
+
+// `moments`: (2, count). `decay` is part of the gradient, `decoupled` is not.
+template <class T>
+__device__ void adam(T *parameter, T *moments, const T *grad, const double *control, double rate, double beta1,
+                     double beta2, double epsilon, double decay, double decoupled, unsigned count) {
+    if (control[APPLIED] == 0) return;
+    T scale = T(control[SCALE]), old1 = T(beta1), new1 = T(1.0 - beta1), old2 = T(beta2), new2 = T(1.0 - beta2);
+    T step = T(rate / control[CORRECTION1]), root_scale = T(1.0 / sqrt(control[CORRECTION2]));
+    T keep = T(1.0 - rate * decoupled), coupled = T(decay), guard = T(epsilon);
+    for (size_t i = grid_thread(); i < count; i += grid_threads()) {
+        T p = parameter[i], g = (grad[i] + coupled * p) * scale;
+        T m = moments[i] * old1 + g * new1, v = moments[count + i] * old2 + g * g * new2;
+        moments[i] = m, moments[count + i] = v;
+        parameter[i] = p * keep - step * m / (root_scale * root(v) + guard);
+    }
+}
+
+// What a lane carries on: `after` a step that was applied, else what it was `before`.
+template <class T>
+__device__ void carry(const T *after, const T *before, const double *control, unsigned count, T *out) {
+    const T *from = control[APPLIED] != 0 ? after : before;
+    for (size_t i = grid_thread(); i < count; i += grid_threads()) out[i] = from[i];
+}
+
+#define UPDATE(T, suffix)                                                                                              \
+    extern "C" __global__ void squares_##suffix(const T *grad, const T *parameter, double decay, unsigned count,       \
+                                                double *sums) {                                                        \
+        squares(grad, parameter, T(decay), count, sums);                                                               \
+    }                                                                                                                  \
+    EMULATED(squares_##suffix)                                                                                         \
+    extern "C" __global__ void judge_##suffix(const T *nats, unsigned rows, const double *sums, unsigned pieces,       \
+                                              double *control, unsigned record, double rate, double max_norm,          \
+                                              double beta1, double beta2, unsigned adam, double limit) {               \
+        judge(nats, rows, sums, pieces, control, record, rate, max_norm, beta1, beta2, adam, limit);                   \
+    }                                                                                                                  \
+    EMULATED(judge_##suffix)                                                                                           \
+    extern "C" __global__ void sgd_##suffix(T *parameter, const T *grad, const double *control, double rate,           \
+                                            double decay, unsigned count) {                                            \
+        sgd(parameter, grad, control, rate, decay, count);                                                             \
+    }                                                                                                                  \
+    EMULATED(sgd_##suffix)                                                                                             \
+    extern "C" __global__ void adam_##suffix(T *parameter, T *moments, const T *grad, const double *control,           \
+                                             double rate, double beta1, double beta2, double epsilon, double decay,    \
+                                             double decoupled, unsigned count) {                                       \
+        adam(parameter, moments, grad, control, rate, beta1, beta2, epsilon, decay, decoupled, count);                 \
+    }                                                                                                                  \
+    EMULATED(adam_##suffix)                                                                                            \
+    extern "C" __global__ void carry_##suffix(const T *after, const T *before, const double *control, unsigned count,  \
+                                              T *out) {                                                                \
+        carry(after, before, control, count, out);                                                                     \
+    }                                                                                                                  \
+    EMULATED(carry_##suffix)
+
+UPDATE(float, f32)
+UPDATE(double, f64)

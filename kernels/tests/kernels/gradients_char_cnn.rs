@@ -1,0 +1,234 @@
+//! The kernels of the character-aware embedding: against the plain-tensor oracles, and their gradients against central
+//! differences.
+
+use super::{check_by_differences, distance, random, values};
+use candle_core::{DType, Device, Tensor, Var};
+use rhn_kernels::Result;
+use rhn_kernels::char_cnn::{self, Filters};
+use rhn_kernels::cpu::{InstructionSet, with_threads};
+use rhn_kernels::precision::Precision;
+use rhn_kernels::rng::Rng;
+use rhn_kernels::{
+    char_cnn::reference as char_cnn_reference,
+    highway::{self, reference},
+};
+
+/// Widths and counts of filters: within a vector, a whole one, more than one.
+const FILTERS: [(usize, usize); 4] = [(1, 3), (2, 16), (3, 21), (6, 40)];
+
+struct Case {
+    letters: Tensor,
+    characters: Var,
+    filters: Vec<Filters>,
+    parts: Vec<Var>,
+    weights: Var,
+}
+
+impl Case {
+    /// Numbers are representable in bf16: rounding must not decide which place responds most.
+    fn new(words: usize, alphabet: usize, filters: &[(usize, usize)], dtype: DType) -> Self {
+        let rounded = |name: &str, shape: &[usize], scale: f64| {
+            let exact = random(name, shape, scale, DType::F64);
+            Var::from_tensor(&exact.to_dtype(DType::BF16).unwrap().to_dtype(dtype).unwrap()).unwrap()
+        };
+        const SIZE: usize = 5;
+        let of_width = |&(width, count): &(usize, usize)| {
+            let weight = rounded(&format!("weight {width}"), &[width * SIZE, count], 0.5);
+            [weight, rounded(&format!("bias {width}"), &[count], 0.5)]
+        };
+        let parts: Vec<[Var; 2]> = filters.iter().map(of_width).collect();
+        let of_parts = |(&(width, _), [weight, bias]): (&(usize, usize), &[Var; 2])| Filters {
+            width,
+            weight: weight.as_tensor().clone(),
+            bias: bias.as_tensor().clone(),
+        };
+        let count = filters.iter().map(|(_, count)| count).sum();
+        Self {
+            letters: spelled(words, alphabet),
+            characters: rounded("characters", &[alphabet, SIZE], 1.0),
+            filters: filters.iter().zip(&parts).map(of_parts).collect(),
+            parts: parts.into_iter().flatten().collect(),
+            weights: random("weights", &[words, count], 1.0, dtype),
+        }
+    }
+
+    fn run(&self, f: impl Fn(&Tensor, &Tensor, &[Filters]) -> Result<Tensor>) -> Vec<Tensor> {
+        let ys = f(&self.letters, &self.characters, &self.filters).unwrap();
+        let grads = (&ys * self.weights.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
+        let grad = |var: &Var| grads.get(var).expect("a gradient").clone();
+        let parts = self.parts.iter().map(grad);
+        [ys.detach(), grad(&self.characters)].into_iter().chain(parts).collect()
+    }
+}
+
+/// Words of 1 to 8 letters, padded; the third has as many as there is room for, and a letter repeated.
+fn spelled(words: usize, alphabet: usize) -> Tensor {
+    const LENGTH: usize = 8;
+    let mut rng = Rng::keyed(2, "letters", words as u64);
+    let mut below = |limit: usize| (rng.uniform() * limit as f64) as u32;
+    let mut word = |index: usize| -> Vec<u32> {
+        let len = if index == 2 { LENGTH } else { 1 + below(LENGTH) as usize };
+        let letter = |place: usize, drawn: u32| if index == 2 && place > 3 { 1 } else { 1 + drawn };
+        let mut letters: Vec<u32> = (0..len).map(|place| letter(place, below(alphabet - 1))).collect();
+        letters.resize(LENGTH, 0);
+        letters
+    };
+    let letters: Vec<u32> = (0..words).flat_map(&mut word).collect();
+    Tensor::from_vec(letters, (words, LENGTH), &Device::Cpu).unwrap()
+}
+
+fn kernel(precision: Precision) -> impl Fn(&Tensor, &Tensor, &[Filters]) -> Result<Tensor> {
+    move |letters, characters, filters| char_cnn::features(letters, characters, filters, precision)
+}
+
+/// Every instruction set of this processor against the oracle in double precision.
+fn check_against_the_oracle(dtype: DType, precision: Precision, tolerance: f64) {
+    for (words, alphabet) in [(1, 2), (3, 7), (40, 51)] {
+        let exact = Case::new(words, alphabet, &FILTERS, DType::F64).run(char_cnn_reference::features);
+        let case = Case::new(words, alphabet, &FILTERS, dtype);
+        for set in InstructionSet::available() {
+            let fast = set.force(|| case.run(kernel(precision)));
+            for (part, (fast, exact)) in fast.iter().zip(&exact).enumerate() {
+                let distance = distance(fast, exact);
+                let place = format!("part {part} {set:?} {precision:?} {words} words of {alphabet} letters");
+                assert!(distance <= tolerance, "{place}: {distance:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_letters_kernel_equals_the_oracle_in_double_precision() {
+    check_against_the_oracle(DType::F64, Precision::F64, 1e-12);
+}
+
+#[test]
+fn the_letters_kernel_equals_the_oracle_in_single_precision_on_every_instruction_set() {
+    check_against_the_oracle(DType::F32, Precision::F32, 1e-5);
+}
+
+#[test]
+fn the_letters_kernel_is_near_the_oracle_in_bf16_on_every_instruction_set() {
+    check_against_the_oracle(DType::F32, Precision::Bf16, 1e-2); // the gradient's operands of 2^-9
+}
+
+#[test]
+fn every_number_of_threads_gives_the_same_bits() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let case = Case::new(40, 51, &FILTERS, DType::F32);
+        let run = |threads| {
+            let parts = with_threads(threads, || case.run(kernel(precision)));
+            parts.iter().map(values).collect::<Vec<_>>()
+        };
+        let alone = run(1);
+        for threads in [2, 3, 5] {
+            assert_eq!(run(threads), alone, "{threads} threads, {precision:?}");
+        }
+    }
+}
+
+#[test]
+fn the_letters_kernel_has_the_gradient_of_central_differences() {
+    let case = Case::new(6, 7, &[(1, 2), (3, 17)], DType::F64);
+    let loss = || -> f64 {
+        let ys = kernel(Precision::F64)(&case.letters, &case.characters, &case.filters).unwrap();
+        values(&(ys * case.weights.as_tensor()).unwrap()).iter().sum()
+    };
+    let grads = case.run(kernel(Precision::F64));
+    for (index, var) in [&case.characters].into_iter().chain(&case.parts).enumerate() {
+        check_by_differences(&format!("part {index}"), var, &values(&grads[index + 1]), loss);
+    }
+}
+
+#[test]
+fn a_blank_has_no_vector_and_a_letter_outside_the_alphabet_is_an_error() {
+    let filters = || {
+        let weight = Tensor::new(&[[1.0f64], [1.0]], &Device::Cpu).unwrap();
+        vec![Filters { width: 2, weight, bias: Tensor::new(&[0.0f64], &Device::Cpu).unwrap() }]
+    };
+    let characters = Tensor::new(&[[9.0f64], [0.5], [-0.25]], &Device::Cpu).unwrap();
+    let words = Tensor::new(&[[1u32, 2, 0], [2, 0, 0]], &Device::Cpu).unwrap();
+    for f in [
+        &kernel(Precision::F64) as &dyn Fn(&Tensor, &Tensor, &[Filters]) -> Result<Tensor>,
+        &char_cnn_reference::features,
+    ] {
+        let ys = f(&words, &characters, &filters()).unwrap();
+        assert_eq!(values(&ys), [0.25f64.tanh(), 0.0]); // 0.5 − 0.25 before −0.25 + 0; 0 + 0 after −0.25 + 0
+    }
+    let outside = Tensor::new(&[[1u32, 3, 0]], &Device::Cpu).unwrap();
+    assert!(kernel(Precision::F64)(&outside, &characters, &filters()).is_err());
+}
+
+#[test]
+fn what_is_not_a_number_reaches_the_features() {
+    let mut case = Case::new(3, 7, &[(2, 3)], DType::F32);
+    case.filters[0].weight = (&case.filters[0].weight * f64::NAN).unwrap();
+    let ys = kernel(Precision::F32)(&case.letters, &case.characters, &case.filters).unwrap();
+    assert!(values(&ys).iter().all(|y| y.is_nan()));
+}
+
+/// Products, bias and what is carried, and the weights of the sum that is the loss.
+fn gated(rows: usize, size: usize, dtype: DType) -> [Var; 4] {
+    [
+        random("products", &[rows, 2 * size], 2.0, dtype),
+        random("bias", &[2 * size], 0.5, dtype),
+        random("ys", &[rows, size], 1.0, dtype),
+        random("weights", &[rows, size], 1.0, dtype),
+    ]
+}
+
+fn run_highway(
+    [products, bias, ys, weights]: &[Var; 4],
+    f: impl Fn(&Tensor, &Tensor, &Tensor, f64) -> Result<Tensor>,
+) -> [Tensor; 4] {
+    let out = f(products, bias, ys, -2.0).unwrap();
+    let grads = (&out * weights.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
+    let grad = |var: &Var| grads.get(var).expect("a gradient").clone();
+    [out.detach(), grad(products), grad(bias), grad(ys)]
+}
+
+#[test]
+fn the_highway_kernel_equals_the_oracle_on_every_instruction_set() {
+    for (rows, size) in [(1, 1), (3, 16), (20, 525)] {
+        let exact = run_highway(&gated(rows, size, DType::F64), reference::highway);
+        for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+            for set in InstructionSet::available() {
+                let fast = set.force(|| run_highway(&gated(rows, size, dtype), highway::highway));
+                for (part, (fast, exact)) in fast.iter().zip(&exact).enumerate() {
+                    let distance = distance(fast, exact);
+                    assert!(
+                        distance <= tolerance,
+                        "part {part} {set:?} {dtype:?} {rows} × {size}: {distance:e}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_highway_kernel_has_the_gradient_of_central_differences_with_any_number_of_threads() {
+    let vars = gated(4, 5, DType::F64);
+    let loss = || -> f64 {
+        let out = highway::highway(&vars[0], &vars[1], &vars[2], -2.0).unwrap();
+        values(&(out * vars[3].as_tensor()).unwrap()).iter().sum()
+    };
+    let run =
+        |threads| with_threads(threads, || run_highway(&vars, highway::highway).map(|part| values(&part)));
+    let alone = run(1);
+    assert!([2, 3, 5].iter().all(|&threads| run(threads) == alone));
+    for (index, name) in ["products", "bias", "ys"].into_iter().enumerate() {
+        check_by_differences(name, &vars[index], &alone[index + 1], loss);
+    }
+}
+
+#[test]
+fn a_shut_gate_carries_and_an_open_one_rectifies() {
+    let tensor = |values: &[f64]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu).unwrap();
+    let bias = Tensor::zeros(4, DType::F64, &Device::Cpu).unwrap();
+    let (ys, h) = ([0.3, -0.7], [2.0, -3.0]);
+    for (z, wanted) in [(-1e3, ys), (1e3, [2.0, 0.0])] {
+        let out = highway::highway(&tensor(&[h[0], h[1], z, z]), &bias, &tensor(&ys), -2.0).unwrap();
+        assert_eq!(values(&out), wanted);
+    }
+}
