@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::linear;
 use rhn_kernels::scan::HiddenMask;
-use rhn_kernels::scan::steps::StepByStep;
+use rhn_kernels::scan::Steps;
 use std::collections::BTreeMap;
 
 /// One recurrent layer.
@@ -29,13 +29,13 @@ pub trait Cell: Send + Sync {
 /// A layer that goes one step at a time at batch 1; nothing is allocated for a step.
 pub struct CellSteps<'a> {
     input: linear::Rows<'a>,
-    recurrence: Box<dyn StepByStep + 'a>,
+    recurrence: Steps,
 }
 
 impl<'a> CellSteps<'a> {
     /// From the product with the input's weights, if the CPU makes it in single precision, and what follows it.
-    pub(super) fn new(input: &'a linear::Prepared, recurrence: Option<impl StepByStep + 'a>) -> Option<Self> {
-        Some(Self { input: input.rows()?, recurrence: Box::new(recurrence?) })
+    pub(super) fn new(input: &'a linear::Prepared, recurrence: Option<Steps>) -> Option<Self> {
+        Some(Self { input: input.rows()?, recurrence: recurrence? })
     }
 
     /// `(input)` to `(hidden)`.

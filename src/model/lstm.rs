@@ -15,8 +15,7 @@ use crate::error::Result;
 use candle_core::Tensor;
 use rhn_kernels::linear::{self, Stored, linear};
 use rhn_kernels::precision::Precision;
-use rhn_kernels::scan::HiddenMask;
-use rhn_kernels::scan::lstm_op as lstm;
+use rhn_kernels::scan::{self, HiddenMask};
 
 pub(super) struct Lstm {
     input: Tensor,
@@ -52,10 +51,9 @@ impl Cell for Lstm {
         let projected = linear(&xs.flatten(0, 1)?, &self.input, Stored::ByInput, self.precision)?; // every time step at once
         let projected = projected.reshape((time, batch, 4 * self.hidden_size))?;
         let bias = (&self.input_bias + &self.recurrent_bias)?;
-        let (outputs, c) =
-            lstm::lstm(&projected, &self.recurrent, &bias, [&state[0], &state[1]], mask, self.precision)?;
-        let h = outputs.get(time - 1)?;
-        Ok((outputs, vec![h, c]))
+        let recurrent = self.recurrent.unsqueeze(0)?;
+        let bias = bias.unsqueeze(0)?;
+        Ok(scan::scan::<scan::Lstm>(&projected, &recurrent, &bias, state, mask, self.precision)?)
     }
 
     fn parts(&self) -> usize {
@@ -72,7 +70,7 @@ impl TrainedCell for Lstm {
         let bias = (&self.input_bias + &self.recurrent_bias)?;
         Ok(Box::new(PreparedLstm {
             input: linear::Prepared::new(&self.input, Stored::ByInput, self.precision)?,
-            recurrence: lstm::Prepared::new(&self.recurrent, &bias, self.precision)?,
+            recurrence: scan::Prepared::new::<scan::Lstm>(&self.recurrent.unsqueeze(0)?, &bias.unsqueeze(0)?, self.precision)?,
             hidden_size: self.hidden_size,
         }))
     }
@@ -81,7 +79,7 @@ impl TrainedCell for Lstm {
 /// The layer for evaluation.
 struct PreparedLstm {
     input: linear::Prepared,
-    recurrence: lstm::Prepared,
+    recurrence: scan::Prepared,
     hidden_size: usize,
 }
 
@@ -90,9 +88,7 @@ impl Cell for PreparedLstm {
         let (time, batch, _) = xs.dims3()?;
         let projected =
             self.input.forward(&xs.flatten(0, 1)?)?.reshape((time, batch, 4 * self.hidden_size))?;
-        let (outputs, c) = self.recurrence.forward(&projected, [&state[0], &state[1]], mask)?;
-        let h = outputs.get(time - 1)?;
-        Ok((outputs, vec![h, c]))
+        Ok(self.recurrence.forward(&projected, state, mask)?)
     }
 
     fn parts(&self) -> usize {

@@ -16,7 +16,7 @@ use crate::error::Result;
 use candle_core::Tensor;
 use rhn_kernels::linear::{self, Stored, linear};
 use rhn_kernels::precision::Precision;
-use rhn_kernels::scan::{HiddenMask, rhn_op as recurrence};
+use rhn_kernels::scan::{self, HiddenMask};
 
 pub(super) struct Rhn {
     input: Tensor,
@@ -53,9 +53,7 @@ impl Cell for Rhn {
         let (time, batch, _) = xs.dims3()?;
         let projected = linear(&xs.flatten(0, 1)?, &self.input, Stored::ByInput, self.precision)?; // every time step at once
         let projected = projected.reshape((time, batch, 2 * self.hidden_size))?;
-        let outputs =
-            recurrence::rhn(&projected, &self.recurrent, &self.bias, &state[0], mask, self.precision)?;
-        with_last(outputs)
+        Ok(scan::scan::<scan::Rhn>(&projected, &self.recurrent, &self.bias, state, mask, self.precision)?)
     }
 
     fn parts(&self) -> usize {
@@ -71,7 +69,7 @@ impl TrainedCell for Rhn {
     fn prepared(&self) -> Result<Box<dyn Cell>> {
         Ok(Box::new(PreparedRhn {
             input: linear::Prepared::new(&self.input, Stored::ByInput, self.precision)?,
-            recurrence: recurrence::Prepared::new(&self.recurrent, &self.bias, self.precision)?,
+            recurrence: scan::Prepared::new::<scan::Rhn>(&self.recurrent, &self.bias, self.precision)?,
             hidden_size: self.hidden_size,
         }))
     }
@@ -80,7 +78,7 @@ impl TrainedCell for Rhn {
 /// The layer for evaluation.
 struct PreparedRhn {
     input: linear::Prepared,
-    recurrence: recurrence::Prepared,
+    recurrence: scan::Prepared,
     hidden_size: usize,
 }
 
@@ -89,7 +87,7 @@ impl Cell for PreparedRhn {
         let (time, batch, _) = xs.dims3()?;
         let projected =
             self.input.forward(&xs.flatten(0, 1)?)?.reshape((time, batch, 2 * self.hidden_size))?;
-        with_last(self.recurrence.forward(&projected, &state[0], mask)?)
+        Ok(self.recurrence.forward(&projected, state, mask)?)
     }
 
     fn parts(&self) -> usize {
@@ -103,10 +101,4 @@ impl Cell for PreparedRhn {
     fn steps(&self) -> Result<Option<CellSteps<'_>>> {
         Ok(CellSteps::new(&self.input, self.recurrence.steps()?))
     }
-}
-
-/// Outputs `(time, batch, hidden)`, and the state after the last.
-fn with_last(outputs: Tensor) -> Result<(Tensor, Vec<Tensor>)> {
-    let last = outputs.get(outputs.dim(0)? - 1)?;
-    Ok((outputs, vec![last]))
 }

@@ -1,7 +1,9 @@
 //! Kernels for the CPU: register tiles for each instruction set, and the products, threads and buffers around them.
 
+pub(crate) mod chunk;
 pub(crate) mod gemm;
 pub(crate) mod instruction_set;
+pub(crate) mod packed;
 pub(crate) mod panels;
 pub(crate) mod pool;
 mod portable;

@@ -5,7 +5,7 @@
 use candle_core::{CpuStorage, Layout, Storage, Tensor, WithDType};
 
 /// f32 or f64.
-pub(crate) trait Real: WithDType + Default + num_traits::Float + std::iter::Sum {
+pub trait Real: WithDType + Default + num_traits::Float + std::iter::Sum {
     /// Hyperbolic tangent; `FUSED` multiply-adds are for processors that have them.
     fn fast_tanh<const FUSED: bool>(self) -> Self;
     /// Exponential of a number that is at most 0.

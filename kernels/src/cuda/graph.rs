@@ -6,7 +6,7 @@ use candle_core::{CudaDevice, Result};
 
 /// Launches over memory that stays where it is.
 #[derive(Default)]
-pub(crate) enum Sequence {
+pub(crate) enum Graph {
     /// Never run: libraries have yet to load what they need, which a capture does not allow.
     #[default]
     Cold,
@@ -18,7 +18,7 @@ pub(crate) enum Sequence {
     Refused,
 }
 
-impl Sequence {
+impl Graph {
     /// Runs `launches`, which only submits work to the device's stream and always does the same.
     ///
     /// # Errors

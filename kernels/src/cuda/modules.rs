@@ -13,29 +13,29 @@ static MODULES: &[(&str, &[u8], &str)] = include!(concat!(env!("OUT_DIR"), "/mod
 /// What ptxas said of each kernel: registers, shared memory, spills.
 pub const PTXAS_REPORT: &str = include_str!(concat!(env!("OUT_DIR"), "/ptxas.txt"));
 
-type Key = (DeviceId, &'static str, &'static str);
+type Functions = HashMap<(DeviceId, &'static str), HashMap<String, CudaFunction>>;
 
 /// Functions that were looked up; a device's id is never given again.
-static FUNCTIONS: LazyLock<Mutex<HashMap<Key, CudaFunction>>> = LazyLock::new(Mutex::default);
+static FUNCTIONS: LazyLock<Mutex<Functions>> = LazyLock::new(Mutex::default);
 type Modules = HashMap<(DeviceId, &'static str), Arc<CudaModule>>;
 static LOADED: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
 
-/// The kernel `name` of `kernels/<module>.cu`.
+/// The kernel `name` of `<module>.cu`.
 ///
 /// # Errors
 /// If there is no such kernel, or the driver refuses the module.
 pub(crate) fn function(
     device: &CudaDevice,
     module: &'static str,
-    name: &'static str,
+    name: &str,
 ) -> Result<CudaFunction> {
-    let key = (device.id(), module, name);
     let mut functions = FUNCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(function) = functions.get(&key) {
+    let functions = functions.entry((device.id(), module)).or_default();
+    if let Some(function) = functions.get(name) {
         return Ok(function.clone());
     }
     let function = loaded(device, module)?.load_function(name).w()?;
-    functions.insert(key, function.clone());
+    functions.insert(name.to_string(), function.clone());
     Ok(function)
 }
 

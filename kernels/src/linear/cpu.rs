@@ -5,7 +5,7 @@ use crate::cpu::panels::{View, pack_tile};
 use crate::cpu::pool;
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
-use crate::scan::weights::{Turns, Weights};
+use crate::cpu::packed::{OperandBuffers, PackedWeights};
 
 /// `xs W` for rows of `xs`.
 pub(crate) trait Dense<T>: Send + Sync {
@@ -30,20 +30,20 @@ impl<T: Computed> WithKernel<T> for Pack<'_, T> {
             weight.columns(start, K::LANES.min(weight.columns - start))
         };
         let count = weight.columns.div_ceil(K::columns());
-        let weights = Weights::<K>::pack(1, count, &[weight.rows], part);
+        let weights = PackedWeights::<K>::pack(1, count, &[weight.rows], part);
         Box::new(Packed { weights, input: weight.rows, output: weight.columns })
     }
 }
 
 struct Packed<K: Kernel> {
-    weights: Weights<K>,
+    weights: PackedWeights<K>,
     input: usize,
     output: usize,
 }
 
 impl<K: Kernel> Dense<K::Element> for Packed<K> {
     fn multiply(&self, xs: &[K::Element], rows: usize, out: &mut [K::Element]) {
-        let mut operands = Turns::<K>::new(rows, self.weights.steps);
+        let mut operands = OperandBuffers::<K>::new(rows, self.weights.steps);
         let (operands, target, xs) = (operands.shared(), Shared::new(out), View::new(xs, rows, self.input));
         pool::run(|worker| {
             let (mut sums, tiling) = (self.weights.sums(rows), operands.tiling);

@@ -1,4 +1,4 @@
-//! The gradients of a recurrence's parameters, once those of all pre-activations are on the tape.
+//! The gradients of a recurrence's parameters, once those of all steps are on the tape.
 
 use crate::cuda::launch::{cover, launch, room, size, tensor};
 use crate::cuda::padded_product::{Extent, Matrix, product};
@@ -9,21 +9,28 @@ use candle_core::{CudaDevice, Result, Tensor};
 /// Columns and rows of a block of `window_bias_grad`.
 const BIAS_BLOCK: (u32, u32) = (32, 8);
 
-/// Of the projection `(time, batch, gates hidden)`, the weights `(depth, hidden, gates hidden)` and the biases
-/// `(depth, gates hidden)`.
-pub(crate) fn grads(device: &CudaDevice, key: &Key, tape: &Tape) -> Result<[Tensor; 3]> {
-    let Sizes { time, batch, depth, hidden, gates } = key.sizes;
+/// The gradients of the projected input `(time, batch, gates · hidden)`, the weights `(depth, hidden, gates · hidden)` and the biases
+/// `(depth, gates · hidden)`. `positions` says which saved value is the gradient of each gate's projected input.
+pub(crate) fn grads(device: &CudaDevice, key: &Key, tape: &Tape, positions: &[usize]) -> Result<[Tensor; 3]> {
+    let Sizes { time, batch, depth, hidden, gates, .. } = key.sizes;
     Ok([
-        tensor(projected(device, key.sizes, tape)?, (time, batch, gates * hidden), device),
+        tensor(projected(device, key.sizes, tape, positions)?, (time, batch, gates * hidden), device),
         tensor(recurrent(device, key, tape)?, (depth, hidden, gates * hidden), device),
         tensor(bias(device, key.sizes, tape)?, (depth, gates * hidden), device),
     ])
 }
 
-fn projected(device: &CudaDevice, sizes: Sizes, tape: &Tape) -> Result<CudaSlice<f32>> {
-    let count = sizes.moments() * sizes.gates * sizes.hidden;
+fn projected(
+    device: &CudaDevice,
+    sizes: Sizes,
+    tape: &Tape,
+    positions: &[usize],
+) -> Result<CudaSlice<f32>> {
+    let count = sizes.input_rows() * sizes.gates * sizes.hidden;
     let mut out = room(device, count)?;
-    let [rows, hidden, stride, gates] = in_kernels(sizes)?;
+    // Four bits a gate, as the kernel takes them.
+    let positions = positions.iter().rev().fold(0u32, |bits, position| bits << 4 | *position as u32);
+    let [rows, hidden, stride, gates, values] = in_kernels(sizes)?;
     launch!(
         device,
         "window_grads",
@@ -33,7 +40,9 @@ fn projected(device: &CudaDevice, sizes: Sizes, tape: &Tape) -> Result<CudaSlice
         &hidden,
         &stride,
         &gates,
-        &tape.gates,
+        &values,
+        &positions,
+        &tape.saved,
         &mut out
     )?;
     Ok(out)
@@ -41,7 +50,7 @@ fn projected(device: &CudaDevice, sizes: Sizes, tape: &Tape) -> Result<CudaSlice
 
 fn bias(device: &CudaDevice, sizes: Sizes, tape: &Tape) -> Result<CudaSlice<f32>> {
     let mut out = room(device, sizes.depth * sizes.gates * sizes.hidden)?;
-    let [rows, hidden, stride, gates] = in_kernels(sizes)?;
+    let [rows, hidden, stride, gates, values] = in_kernels(sizes)?;
     let (columns, block_rows) = BIAS_BLOCK;
     let config = LaunchConfig {
         grid_dim: (gates * stride / columns, size(sizes.depth)?, 1),
@@ -57,21 +66,24 @@ fn bias(device: &CudaDevice, sizes: Sizes, tape: &Tape) -> Result<CudaSlice<f32>
         &hidden,
         &stride,
         &gates,
-        &tape.gates,
+        &values,
+        &tape.saved,
         &mut out
     )?;
     Ok(out)
 }
 
-fn in_kernels(sizes: Sizes) -> Result<[u32; 4]> {
-    Ok([size(sizes.moments())?, size(sizes.hidden)?, size(sizes.stride())?, size(sizes.gates)?])
+fn in_kernels(sizes: Sizes) -> Result<[u32; 5]> {
+    let Sizes { hidden, gates, saved, .. } = sizes;
+    Ok([size(sizes.input_rows())?, size(hidden)?, size(sizes.stride())?, size(gates)?, size(saved)?])
 }
 
 /// One product a sublayer and gate for all steps.
 fn recurrent(device: &CudaDevice, key: &Key, tape: &Tape) -> Result<CudaSlice<f32>> {
     let (sizes, bytes) = (key.sizes, operand_size(key.precision));
-    let (rows, stride, hidden) = (sizes.moments(), sizes.stride(), sizes.hidden);
-    let (pitch, width) = (sizes.gate_stride(), sizes.gates * hidden);
+    let (rows, stride, hidden) = (sizes.input_rows(), sizes.stride(), sizes.hidden);
+    let pitch = sizes.saved_stride();
+    let width = sizes.gates * hidden;
     let out = room::<f32>(device, sizes.depth * hidden * width)?;
     let states = Matrix::new(address(&tape.operands), stride).stepping(rows * stride).t();
     let extent = Extent { m: hidden, n: hidden, k: rows, count: sizes.depth };

@@ -1,5 +1,4 @@
-//! The memory of a recurrence's window on a GPU, lent to one window after another: what `kernels/rhn_window.cuh` and
-//! `kernels/lstm_steps.cu` lay out.
+//! The memory of a recurrence's window on a GPU, lent to one window after another; `window.cuh` says what lies where.
 
 use crate::precision::Precision;
 use crate::scan::persistent::launch_plan::stride;
@@ -16,8 +15,8 @@ pub(crate) fn address<T>(memory: &impl DevicePtr<T>) -> Address {
     memory.device_ptr(memory.stream()).0
 }
 
-/// Lanes and units together, at most: a thread each of one launch.
-const MOST_CELLS: usize = 1 << 22;
+/// Batch rows times units, at most: a thread each of one launch.
+const MOST_UNITS: usize = 1 << 22;
 
 /// Sizes of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +25,12 @@ pub(crate) struct Sizes {
     pub(crate) batch: usize,
     pub(crate) depth: usize,
     pub(crate) hidden: usize,
-    /// 2 of an RHN, 4 of an LSTM, whose depth is 1.
+    /// Gates of the cell.
     pub(crate) gates: usize,
+    /// Values that a step saves, at least one a gate.
+    pub(crate) saved: usize,
+    /// Parts of the state.
+    pub(crate) parts: usize,
 }
 
 impl Sizes {
@@ -36,17 +39,17 @@ impl Sizes {
         self.time * self.depth
     }
 
-    /// Lanes of all time steps.
-    pub(crate) fn moments(&self) -> usize {
+    /// Batch rows of all time steps.
+    pub(crate) fn input_rows(&self) -> usize {
         self.time * self.batch
     }
 
-    /// Rows of the buffers: lanes of all sublayer steps.
+    /// Rows of the buffers: batch rows of all sublayer steps.
     pub(crate) fn rows(&self) -> usize {
-        self.depth * self.moments()
+        self.depth * self.input_rows()
     }
 
-    /// The first lane's row at sublayer step `index`, as `Window::row` of the kernels has it.
+    /// The first batch row's row at sublayer step `index`, as `Window::row` of the kernels has it.
     pub(crate) fn row(&self, index: usize) -> usize {
         (index % self.depth * self.time + index / self.depth) * self.batch
     }
@@ -61,13 +64,18 @@ impl Sizes {
         self.gates * self.stride()
     }
 
+    /// A row of all saved values, each with its padding.
+    pub(crate) fn saved_stride(&self) -> usize {
+        self.saved * self.stride()
+    }
+
     /// As the kernels take them: time, batch, depth, hidden, stride.
     ///
     /// # Errors
-    /// If what they count in 32 bits does not fit, or lanes and units are more than a grid has threads.
+    /// If what they count in 32 bits does not fit, or batch rows times units are more than a grid has threads.
     pub(crate) fn arguments(&self) -> Result<[i32; 5]> {
         let counted = [self.rows(), self.depth * self.gate_stride(), self.batch * self.gate_stride()];
-        if counted.iter().any(|count| i32::try_from(*count).is_err()) || self.batch * self.hidden > MOST_CELLS
+        if counted.iter().any(|count| i32::try_from(*count).is_err()) || self.batch * self.hidden > MOST_UNITS
         {
             candle_core::bail!("a window of {self:?} is too large for the recurrence's kernels");
         }
@@ -80,6 +88,8 @@ impl Sizes {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Key {
     pub(crate) device: DeviceId,
+    /// The cell's name.
+    pub(crate) cell: &'static str,
     pub(crate) sizes: Sizes,
     pub(crate) masked: bool,
     pub(crate) precision: Precision,
@@ -88,9 +98,8 @@ pub(crate) struct Key {
 
 /// What the forward pass leaves for the backward pass; the kernels' files say what is in it.
 pub(crate) struct Tape {
-    /// An RHN's states, an LSTM's cells.
     pub(crate) states: CudaSlice<f32>,
-    pub(crate) gates: CudaSlice<f32>,
+    pub(crate) saved: CudaSlice<f32>,
     /// f32 or bf16, as the precision has it.
     pub(crate) operands: CudaSlice<u8>,
     /// Only in bf16.
@@ -99,20 +108,21 @@ pub(crate) struct Tape {
 
 impl Tape {
     pub(crate) fn new(device: &CudaDevice, key: &Key) -> Result<Self> {
-        let (rows, size) = (key.sizes.rows(), operand_size(key.precision));
-        let (count, gates) = (rows * key.sizes.stride(), rows * key.sizes.gate_stride());
-        let gate_operands = key.precision.rounds().then(|| device.alloc_zeros(gates * size)).transpose()?;
+        let size = operand_size(key.precision);
+        let count = key.sizes.rows() * key.sizes.stride();
+        let saved = key.sizes.saved * count;
+        let gate_operands = key.precision.rounds().then(|| device.alloc_zeros(saved * size)).transpose()?;
         Ok(Self {
-            states: device.alloc_zeros(count)?,
-            gates: device.alloc_zeros(gates)?,
+            states: device.alloc_zeros(key.sizes.parts * count)?,
+            saved: device.alloc_zeros(saved)?,
             operands: device.alloc_zeros(count * size)?, // zeros: the padding is multiplied
             gate_operands,
         })
     }
 
-    /// The gradients of the pre-activations as the products take them.
+    /// The gradients of the gates' products as the products take them.
     pub(crate) fn gate_operands(&self) -> Address {
-        self.gate_operands.as_ref().map_or_else(|| address(&self.gates), address)
+        self.gate_operands.as_ref().map_or_else(|| address(&self.saved), address)
     }
 }
 
@@ -122,46 +132,46 @@ pub(crate) fn operand_size(precision: Precision) -> usize {
 }
 
 /// Memory that is lent to a window until both of its passes are done.
-pub(crate) struct Lease<R: Room> {
+pub(crate) struct Lease<M: WindowMemory> {
     key: Key,
-    room: Option<Box<R>>,
+    memory: Option<Box<M>>,
 }
 
 /// What can be lent.
-pub(crate) trait Room: Sized + Send + 'static {
+pub(crate) trait WindowMemory: Sized + Send + 'static {
     /// Those that nobody has, the longest unused first.
     fn idle() -> &'static Mutex<Vec<(Key, Box<Self>)>>;
 
     fn new(device: &CudaDevice, key: &Key) -> Result<Self>;
 }
 
-/// Rooms that are kept for later; corpora end in windows of odd sizes, and texts have many.
+/// Windows whose memory is kept for later; corpora end in windows of odd sizes, and texts have many.
 const MOST_IDLE: usize = 4;
 
-impl<R: Room> Lease<R> {
+impl<M: WindowMemory> Lease<R> {
     /// One that is idle, or a new one.
     pub(crate) fn take(device: &CudaDevice, key: Key) -> Result<Self> {
-        let mut idle = R::idle().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = M::idle().lock().unwrap_or_else(PoisonError::into_inner);
         let found = idle.iter().rposition(|(other, _)| *other == key).map(|at| idle.remove(at).1);
         drop(idle);
-        let room = found.map_or_else(|| R::new(device, &key).map(Box::new), Ok)?;
-        Ok(Self { key, room: Some(room) })
+        let memory = found.map_or_else(|| M::new(device, &key).map(Box::new), Ok)?;
+        Ok(Self { key, memory: Some(memory) })
     }
 
     pub(crate) fn key(&self) -> &Key {
         &self.key
     }
 
-    pub(crate) fn room(&mut self) -> &mut R {
-        self.room.as_mut().expect("it is given back by the destructor only")
+    pub(crate) fn memory(&mut self) -> &mut M {
+        self.memory.as_mut().expect("it is given back by the destructor only")
     }
 }
 
-impl<R: Room> Drop for Lease<R> {
+impl<M: WindowMemory> Drop for Lease<M> {
     fn drop(&mut self) {
-        let Some(room) = self.room.take() else { return };
-        let mut idle = R::idle().lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push((self.key, room));
+        let Some(memory) = self.memory.take() else { return };
+        let mut idle = M::idle().lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push((self.key, memory));
         if idle.len() > MOST_IDLE {
             let oldest = idle.remove(0);
             drop(idle);
@@ -176,15 +186,15 @@ mod tests {
 
     #[test]
     fn a_sublayers_rows_lie_together_in_the_order_of_time() {
-        let sizes = Sizes { time: 3, batch: 4, depth: 2, hidden: 5, gates: 2 };
+        let sizes = Sizes { time: 3, batch: 4, depth: 2, hidden: 5, gates: 2, saved: 2, parts: 1 };
         let rows: Vec<_> = (0..sizes.steps()).map(|index| sizes.row(index)).collect();
         assert_eq!(rows, [0, 12, 4, 16, 8, 20]);
         assert_eq!(sizes.rows(), 24);
     }
 
     #[test]
-    fn a_window_whose_places_do_not_fit_the_kernels_is_refused() {
-        let window = |time| Sizes { time, batch: 128, depth: 10, hidden: 1500, gates: 2 };
+    fn a_window_whose_positions_do_not_fit_the_kernels_is_refused() {
+        let window = |time| Sizes { time, batch: 128, depth: 10, hidden: 1500, gates: 2, saved: 2, parts: 1 };
         assert_eq!(window(50).arguments().unwrap(), [50, 128, 10, 1500, 1504]);
         assert!(window(1 << 22).arguments().is_err());
     }

@@ -1,30 +1,34 @@
-//! Recurrences over a whole window, each one operation with a backward pass of its own.
+//! Recurrences over a whole window: one scan, in which a cell is a reference and a pointwise part.
+//!
+//! To add a cell, write `<name>.rs` beside [`Rhn`] and `<name>.cuh` beside `rhn.cuh`, and list the first below and the
+//! second in `steps.cu`. The scan gives it the product with its state, all instruction sets, the backward pass,
+//! reading at batch 1 and the CUDA graph of a window.
 
+mod cell;
+mod cpu;
+mod cpu_backward;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(feature = "cuda")]
 mod cuda_grads;
 #[cfg(feature = "cuda")]
 mod cuda_memory;
+#[cfg(feature = "cuda")]
+mod cuda_steps;
+mod gru;
 mod hidden_mask;
-mod lstm_cpu;
-mod lstm_cpu_backward;
-#[cfg(feature = "cuda")]
-mod lstm_cuda;
-#[cfg(feature = "cuda")]
-mod lstm_cuda_steps;
-pub mod lstm_op;
-mod lstm_prepared;
+mod lstm;
+mod op;
 pub mod persistent;
+mod prepared;
 pub mod reference;
-mod rhn_cpu;
-mod rhn_cpu_backward;
-#[cfg(feature = "cuda")]
-pub mod rhn_cuda;
-#[cfg(feature = "cuda")]
-mod rhn_cuda_steps;
-pub mod rhn_op;
-mod rhn_prepared;
-pub mod steps;
+mod rhn;
 mod tape;
-pub(crate) mod weights;
 
+pub use cell::{Cell, MOST_STATES, MOST_VALUES, Pointwise, States, Values};
+pub use gru::Gru;
 pub use hidden_mask::HiddenMask;
+pub use lstm::Lstm;
+pub use op::scan;
+pub use prepared::{Prepared, Steps};
+pub use rhn::Rhn;

@@ -14,8 +14,7 @@ mod emulated_update;
 mod emulator;
 mod gradients_char_cnn;
 mod gradients_loss;
-mod gradients_lstm;
-mod gradients_recurrence;
+mod gradients_scan;
 
 use candle_core::{DType, Device, Tensor, Var};
 use rhn_kernels::rng::Rng;

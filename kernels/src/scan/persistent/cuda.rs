@@ -1,9 +1,9 @@
 //! The RHN recurrence in one cooperative launch a window, for cards whose chip holds the weights; in bf16.
 
 use crate::cuda::modules;
-use crate::scan::cuda_memory::{Key, Lease, Room, Sizes, Tape};
+use crate::scan::cuda_memory::{Key, Lease, WindowMemory, Sizes, Tape};
 use crate::scan::persistent::launch_plan::{Card, Direction, Persistent as Plan, Shape};
-use crate::scan::rhn_cuda_steps::Inputs;
+use crate::scan::cuda_steps::Inputs;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, CudaView, LaunchConfig, PushKernelArg, sys,
@@ -22,7 +22,7 @@ pub(crate) struct Persistent {
 
 static IDLE: Mutex<Vec<(Key, Box<Persistent>)>> = Mutex::new(Vec::new());
 
-impl Room for Persistent {
+impl WindowMemory for Persistent {
     fn idle() -> &'static Mutex<Vec<(Key, Box<Self>)>> {
         &IDLE
     }
@@ -60,7 +60,7 @@ struct Launch {
 }
 
 impl Launch {
-    /// `None` if the card lacks the room, or would not run all blocks at once.
+    /// `None` if the card lacks the memory, or would not run all blocks at once.
     fn plan(device: &CudaDevice, sizes: Sizes, direction: Direction) -> Result<Option<Self>> {
         let shape = Shape { batch: sizes.batch, depth: sizes.depth, hidden: sizes.hidden };
         let Some(card) = card(device)? else { return Ok(None) };
@@ -113,23 +113,24 @@ pub(crate) fn forward(
     outputs: &mut CudaSlice<f32>,
 ) -> Result<()> {
     let [time, batch, depth, hidden, stride] = lease.key().sizes.arguments()?;
-    let (room, stream) = (lease.room(), device.cuda_stream());
-    stream.memset_zeros(&mut room.arrived).w()?;
-    let mut launch = stream.launch_builder(&room.forward.function);
+    let memory = lease.memory();
+    let stream = device.cuda_stream();
+    stream.memset_zeros(&mut memory.arrived).w()?;
+    let mut launch = stream.launch_builder(&memory.forward.function);
     launch.arg(&time).arg(&batch).arg(&depth).arg(&hidden).arg(&stride);
-    launch.arg(inputs.projected).arg(inputs.recurrent).arg(inputs.bias).arg(inputs.state);
+    launch.arg(inputs.projected).arg(inputs.recurrent).arg(inputs.bias).arg(&inputs.state[0]);
     match inputs.mask {
         Some(mask) => launch.arg(mask),
         None => launch.arg(&0u64),
     };
-    launch.arg(&mut room.tape.states).arg(&mut room.tape.gates).arg(&mut room.tape.operands);
-    launch.arg(outputs).arg(&mut room.arrived);
+    launch.arg(&mut memory.tape.states).arg(&mut memory.tape.saved).arg(&mut memory.tape.operands);
+    launch.arg(outputs).arg(&mut memory.arrived);
     // SAFETY: the arguments are the kernel's, of the window's sizes; `Launch::plan` made sure that all blocks are
     // resident; memory that is freed later is freed on the same stream.
-    unsafe { launch.launch_cooperative(room.forward.config) }.w().map(drop)
+    unsafe { launch.launch_cooperative(memory.forward.config) }.w().map(drop)
 }
 
-/// The gradients of the pre-activations, on the tape.
+/// The gradients of the gates' products, on the tape.
 pub(crate) fn backward(
     device: &CudaDevice,
     lease: &mut Lease<Persistent>,
@@ -138,17 +139,18 @@ pub(crate) fn backward(
     grads: &CudaView<'_, f32>,
 ) -> Result<()> {
     let [time, batch, depth, hidden, stride] = lease.key().sizes.arguments()?;
-    let (room, stream) = (lease.room(), device.cuda_stream());
-    stream.memset_zeros(&mut room.arrived).w()?;
-    let gate_operands = room.tape.gate_operands();
-    let mut launch = stream.launch_builder(&room.backward.function);
+    let memory = lease.memory();
+    let stream = device.cuda_stream();
+    stream.memset_zeros(&mut memory.arrived).w()?;
+    let gate_operands = memory.tape.gate_operands();
+    let mut launch = stream.launch_builder(&memory.backward.function);
     launch.arg(&time).arg(&batch).arg(&depth).arg(&hidden).arg(&stride);
     launch.arg(grads).arg(recurrent);
     match mask {
         Some(mask) => launch.arg(mask),
         None => launch.arg(&0u64),
     };
-    launch.arg(&room.tape.states).arg(&mut room.tape.gates).arg(&gate_operands).arg(&mut room.arrived);
+    launch.arg(&memory.tape.states).arg(&mut memory.tape.saved).arg(&gate_operands).arg(&mut memory.arrived);
     // SAFETY: as in `forward`.
-    unsafe { launch.launch_cooperative(room.backward.config) }.w().map(drop)
+    unsafe { launch.launch_cooperative(memory.backward.config) }.w().map(drop)
 }

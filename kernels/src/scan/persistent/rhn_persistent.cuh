@@ -2,7 +2,7 @@
 //
 // A block owns 8 units of all sublayers. The inputs of its products are cut into spans of 32; a warp owns two spans and
 // keeps their weights for the block's units, of the first HELD sublayers in registers, of the others in shared memory.
-// A product has lanes of the batch as rows and units as columns; the warps' partial sums meet in shared memory and are
+// A product has rows of the batch as rows and units as columns; the warps' partial sums meet in shared memory and are
 // added in the warps' order. The order of inputs within a product is free as long as both operands have the same one:
 // a thread takes 8 inputs that lie together, so that each of its loads brings 16 bytes.
 //
@@ -11,19 +11,19 @@
 //     backward   section s, input k, unit u: R[u][s hidden + k]; each section's gradients times it: one result
 #pragma once
 #include "cuda/grid.cuh"
-#include "scan/rhn_window.cuh"
+#include "scan/rhn.cuh"
 #include "cuda/warp.cuh"
 
 constexpr int UNITS = 8;      // of a block
 constexpr int SPAN = 32;      // inputs: four threads with eight each
 constexpr int WARP_SPANS = 2; // of a warp
-constexpr int TILE = 16;      // lanes of the batch in a product's tile
+constexpr int TILE = 16;      // rows of the batch in a product's tile
 constexpr int MOST_THREADS = 512;
 
 // What a block has in shared memory, in this order; `shared_bytes` of geometry.rs knows it too.
 struct Shared {
     uint4 *weights; // (depth - HELD, spans, 2 sections, 32 threads)
-    float *sums;    // (warps, lanes of a pass, results · UNITS)
+    float *sums;    // (warps, rows of a pass, results · UNITS)
     float *carried; // (batch, UNITS): forward the state in full precision, backward what the carry gate passes back
     float *mask;    // (batch, UNITS), 1 where there is none
     float *bias;    // (depth, 2 UNITS); forward only
@@ -97,15 +97,15 @@ template <int HELD> struct Weights {
     }
 };
 
-// A thread's inputs of a span for two rows, 8 apart, of a tile of lanes: zeros outside of the batch and the spans.
+// A thread's inputs of a span for two rows, 8 apart, of a tile of rows: zeros outside of the batch and the spans.
 struct Inputs {
     uint4 upper, lower;
 };
 __device__ __forceinline__ uint4 load_inputs(const __nv_bfloat16 *operands, int pitch, const Window &w, const Place &p,
-                                             int lane, int span) {
-    if (lane >= w.batch || span >= p.spans) return make_uint4(0, 0, 0, 0);
+                                             int row, int span) {
+    if (row >= w.batch || span >= p.spans) return make_uint4(0, 0, 0, 0);
     // Not by the first-level cache: another block wrote it a moment ago.
-    return __ldcg(reinterpret_cast<const uint4 *>(operands + size_t(lane) * pitch + span * SPAN + p.quad * 8));
+    return __ldcg(reinterpret_cast<const uint4 *>(operands + size_t(row) * pitch + span * SPAN + p.quad * 8));
 }
 
 // sums += inputs · weights: 32 inputs are two tiles of 16.
@@ -114,14 +114,14 @@ __device__ __forceinline__ void multiply_span(float (&sums)[4], const Inputs &x,
     mma_m16n8k16(sums, {x.upper.z, x.lower.z, x.upper.w, x.lower.w}, {weights.z, weights.w});
 }
 
-// Shows a warp's partial sums of a tile and result to the block: `lanes` rows of `width` values a warp.
-__device__ __forceinline__ void show_sums(float *shared, const Place &p, int lanes, int width, int tile, int result,
+// Shows a warp's partial sums of a tile and result to the block: `rows` rows of `width` values a warp.
+__device__ __forceinline__ void show_sums(float *shared, const Place &p, int rows, int width, int tile, int result,
                                           const float (&sums)[4]) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        int lane = tile * TILE + half * 8 + p.row;
-        if (lane >= lanes) continue;
-        float *at = shared + (p.warp * lanes + lane) * width + result * UNITS + 2 * p.quad;
+        int row = tile * TILE + half * 8 + p.row;
+        if (row >= rows) continue;
+        float *at = shared + (p.warp * rows + row) * width + result * UNITS + 2 * p.quad;
         *reinterpret_cast<float2 *>(at) = make_float2(sums[2 * half], sums[2 * half + 1]);
     }
 }
@@ -138,7 +138,7 @@ __device__ __forceinline__ float add_warps(const float *shared, int size, int pl
 // The mask of the block's units, 1 where there is none.
 __device__ __forceinline__ void load_mask(float *shared, const Window &w, const Place &p, const float *mask) {
     for (int i = threadIdx.x; i < w.batch * UNITS; i += blockDim.x) {
-        int lane = i / UNITS, unit = p.first_unit + i % UNITS;
-        shared[i] = mask && unit < w.hidden ? mask[size_t(lane) * w.hidden + unit] : 1.0f;
+        int row = i / UNITS, unit = p.first_unit + i % UNITS;
+        shared[i] = mask && unit < w.hidden ? mask[size_t(row) * w.hidden + unit] : 1.0f;
     }
 }

@@ -9,11 +9,11 @@ struct Forward {
 };
 
 // The state that enters a sublayer step, of a block's unit.
-__device__ __forceinline__ void enter(const Window &w, const Forward &f, const Shared &s, Turn turn, int lane, int column,
+__device__ __forceinline__ void enter(const Window &w, const Forward &f, const Shared &s, Step step, int row, int column,
                                       int unit, float state) {
-    size_t place = w.row(turn, lane) * w.stride + unit;
+    size_t place = w.row(step, row) * w.stride + unit;
     f.states[place] = state;
-    f.operands[place] = __float2bfloat16_rn(state * s.mask[lane * UNITS + column]);
+    f.operands[place] = __float2bfloat16_rn(state * s.mask[row * UNITS + column]);
 }
 
 // The first state, the biases and the mask.
@@ -26,26 +26,26 @@ __device__ __forceinline__ void start(const Window &w, const Forward &f, const S
     }
     __syncthreads();
     for (int i = threadIdx.x; i < w.batch * UNITS; i += blockDim.x) {
-        int lane = i / UNITS, unit = p.first_unit + i % UNITS;
+        int row = i / UNITS, unit = p.first_unit + i % UNITS;
         if (unit >= w.hidden) continue;
-        s.carried[i] = state[size_t(lane) * w.hidden + unit];
-        enter(w, f, s, Turn{0, 0}, lane, i % UNITS, unit, s.carried[i]);
+        s.carried[i] = state[size_t(row) * w.hidden + unit];
+        enter(w, f, s, Step{0, 0}, row, i % UNITS, unit, s.carried[i]);
     }
 }
 
-// The partial sums of a warp for TILES tiles of lanes from `first` on.
+// The partial sums of a warp for TILES tiles of rows from `first` on.
 template <int TILES, int HELD>
 __device__ __forceinline__ void multiply(const Window &w, const Forward &f, const Shared &s, const Place &p,
-                                         const Weights<HELD> &weights, Turn turn, int first, int lanes) {
-    const __nv_bfloat16 *operands = f.operands + w.row(turn, 0) * w.stride;
+                                         const Weights<HELD> &weights, Step step, int first, int rows) {
+    const __nv_bfloat16 *operands = f.operands + w.row(step, 0) * w.stride;
     Inputs x[WARP_SPANS][TILES];
 #pragma unroll
     for (int i = 0; i < WARP_SPANS; i++)
 #pragma unroll
         for (int tile = 0; tile < TILES; tile++) {
-            int lane = first + tile * TILE + p.row, span = p.first_span + i;
-            x[i][tile].upper = load_inputs(operands, w.stride, w, p, lane, span);
-            x[i][tile].lower = load_inputs(operands, w.stride, w, p, lane + 8, span);
+            int row = first + tile * TILE + p.row, span = p.first_span + i;
+            x[i][tile].upper = load_inputs(operands, w.stride, w, p, row, span);
+            x[i][tile].lower = load_inputs(operands, w.stride, w, p, row + 8, span);
         }
     float sums[TILES][2][4] = {};
     auto add = [&](int i, int section, const uint4 &weights) {
@@ -58,37 +58,37 @@ __device__ __forceinline__ void multiply(const Window &w, const Forward &f, cons
         for (int section = 0; section < 2; section++) {
 #pragma unroll
             for (int l = 0; l < HELD; l++)
-                if (l == turn.sublayer) add(i, section, weights.held[l][i][section]);
-            if (turn.sublayer >= HELD) add(i, section, weights.shared_at(p, turn.sublayer, p.first_span + i, section));
+                if (l == step.sublayer) add(i, section, weights.held[l][i][section]);
+            if (step.sublayer >= HELD) add(i, section, weights.shared_at(p, step.sublayer, p.first_span + i, section));
         }
 #pragma unroll
     for (int tile = 0; tile < TILES; tile++)
 #pragma unroll
         for (int section = 0; section < 2; section++)
-            show_sums(s.sums, p, lanes, 2 * UNITS, tile, section, sums[tile][section]);
+            show_sums(s.sums, p, rows, 2 * UNITS, tile, section, sums[tile][section]);
 }
 
-// Gates and next states of a pass's lanes. H and T of a unit are neighbours 8 apart in a warp.
-__device__ __forceinline__ void finish(const Window &w, const Forward &f, const Shared &s, const Place &p, Turn turn,
-                                       int first, int lanes, int room) {
-    int items = lanes * 2 * UNITS;
+// Gates and next states of a pass's rows. H and T of a unit are neighbours 8 apart in a warp.
+__device__ __forceinline__ void finish(const Window &w, const Forward &f, const Shared &s, const Place &p, Step step,
+                                       int first, int rows, int room) {
+    int items = rows * 2 * UNITS;
     for (int i = threadIdx.x; i < (items + 31) / 32 * 32; i += blockDim.x) {
-        int lane = first + i / (2 * UNITS), section = i / UNITS % 2, column = i % UNITS, unit = p.first_unit + column;
+        int row = first + i / (2 * UNITS), section = i / UNITS % 2, column = i % UNITS, unit = p.first_unit + column;
         bool exists = i < items && unit < w.hidden;
         float z = 0.0f;
         if (exists) {
-            size_t x = w.moment(turn, lane) * 2 * w.hidden + section * w.hidden + unit;
-            float entered = turn.sublayer == 0 ? f.projected[x] : 0.0f;
-            z = add_warps(s.sums, room * 2 * UNITS, i) + s.bias[turn.sublayer * 2 * UNITS + i % (2 * UNITS)] + entered;
+            size_t x = w.input_row(step, row) * 2 * w.hidden + section * w.hidden + unit;
+            float entered = step.sublayer == 0 ? f.projected[x] : 0.0f;
+            z = add_warps(s.sums, room * 2 * UNITS, i) + s.bias[step.sublayer * 2 * UNITS + i % (2 * UNITS)] + entered;
         }
         float gate = activation(z, section), t = __shfl_xor_sync(FULL_WARP, gate, UNITS);
         if (!exists) continue;
-        f.gates[(w.row(turn, lane) * 2 + section) * w.stride + unit] = gate;
+        f.gates[(w.row(step, row) * 2 + section) * w.stride + unit] = gate;
         if (section == 1) continue;
-        float state = s.carried[lane * UNITS + column], next = state + t * (gate - state);
-        s.carried[lane * UNITS + column] = next;
-        if (!w.ends(turn)) enter(w, f, s, w.after(turn), lane, column, unit, next);
-        if (w.ends_a_step(turn)) f.outputs[w.moment(turn, lane) * w.hidden + unit] = next;
+        float state = s.carried[row * UNITS + column], next = state + t * (gate - state);
+        s.carried[row * UNITS + column] = next;
+        if (!w.ends(step)) enter(w, f, s, w.after(step), row, column, unit, next);
+        if (w.ends_a_time_step(step)) f.outputs[w.input_row(step, row) * w.hidden + unit] = next;
     }
 }
 
@@ -97,20 +97,20 @@ template <int TILES, int HELD>
 __device__ __forceinline__ void run(const Window &w, const Forward &f, const float *recurrent, const float *state,
                                     unsigned *arrived) {
     DYNAMIC_SHARED(unsigned char, memory);
-    int room = min(w.batch, TILES * TILE); // lanes of a pass
+    int room = min(w.batch, TILES * TILE); // rows of a pass
     Shared s = shared_parts(memory, w, max(w.depth - HELD, 0), int(blockDim.x) / 32 * room * 2 * UNITS);
     Place p(w);
     Weights<HELD> weights;
     weights.load(recurrent, w, p, false, s.weights);
     start(w, f, s, p, state);
-    for (Turn turn{0, 0}; turn.step < w.time; turn = w.after(turn)) {
-        grid_barrier(arrived, w.index(turn) + 1);
+    for (Step step{0, 0}; step.time < w.time; step = w.after(step)) {
+        grid_barrier(arrived, w.index(step) + 1);
         for (int first = 0; first < w.batch; first += TILES * TILE) {
             if (first > 0) __syncthreads(); // the sums before have been read
-            int lanes = min(w.batch - first, TILES * TILE);
-            multiply<TILES, HELD>(w, f, s, p, weights, turn, first, room);
+            int rows = min(w.batch - first, TILES * TILE);
+            multiply<TILES, HELD>(w, f, s, p, weights, step, first, room);
             __syncthreads();
-            finish(w, f, s, p, turn, first, lanes, room);
+            finish(w, f, s, p, step, first, rows, room);
         }
     }
 }

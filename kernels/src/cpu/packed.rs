@@ -1,23 +1,26 @@
-//! What the recurrences share: weights in panels for every sublayer, operands that all threads read while the next
-//! ones are written, and tiles whose sums are used before they leave the cache.
+//! Packed weights, and products whose sums are used before they leave the cache.
+//!
+//! Weights lie in panels for every sublayer. The operands of a product are read by all threads while those of the
+//! next product are written, so there are two buffers of them.
 
+use crate::cpu::chunk::{CHUNK, Chunk};
 use crate::cpu::panels::{View, pack_half};
 use crate::cpu::pool::{self, Worker};
-use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::{Kernel, Operands, Sums, Tiling, even_part};
 use crate::cpu::workspace::{self, Buffer};
 use num_traits::Zero;
 use std::ops::Range;
 
-/// Bytes of a panel that stay in a core's nearest cache while the lanes' tiles pass.
-const NEAR: usize = 18 << 10;
+/// Bytes of a panel that stay in a core's L1 cache (32 KiB or more) while the tiles of all batch rows pass; the rest
+/// of L1 holds their operands and sums.
+const L1_PART: usize = 18 << 10;
 
-/// Panels that are multiplied with one part of the operands while that is in a core's own cache; even.
-pub(crate) const GROUP: usize = 4;
+/// Panels that are multiplied with one part of the operands while that is in a core's L2 cache, at most.
+const GROUP: usize = 4;
 
 /// Weights of every sublayer, packed; in a panel, a vector of columns of one matrix beside a vector of another's.
-pub(crate) struct Weights<K: Kernel> {
+pub(crate) struct PackedWeights<K: Kernel> {
     panels: Buffer<K::Column>,
     /// Steps along the inner dimension.
     pub(crate) steps: usize,
@@ -27,7 +30,7 @@ pub(crate) struct Weights<K: Kernel> {
     beside: usize,
 }
 
-impl<K: Kernel> Weights<K> {
+impl<K: Kernel> PackedWeights<K> {
     /// Packs `count` panels for each of `sublayers`. The inner dimension has sections of `inner` values, each padded
     /// to whole steps; `part(sublayer, panel, section, half)` is what goes there, inner × columns.
     pub(crate) fn pack<'a>(
@@ -57,9 +60,20 @@ impl<K: Kernel> Weights<K> {
         Self { panels, steps, count, beside: 1 }
     }
 
-    /// Two panels side by side are finished together: `count` is even.
-    pub(crate) fn in_pairs(self) -> Self {
-        Self { beside: 2, ..self }
+    /// So many panels side by side are finished together; `count` is a multiple of them.
+    pub(crate) fn finished_together(self, beside: usize) -> Self {
+        assert_eq!(self.count % beside, 0, "{} panels, {beside} together", self.count);
+        Self { beside, ..self }
+    }
+
+    /// Panels that a worker multiplies before it finishes them, a multiple of those that are finished together.
+    fn group(&self) -> usize {
+        self.beside * (GROUP / self.beside).max(1)
+    }
+
+    /// How many finished parts ahead of the present one data can usefully be prefetched.
+    pub(crate) fn ahead(&self) -> usize {
+        self.group() / self.beside
     }
 
     fn panel(&self, sublayer: usize, panel: usize) -> &[K::Column] {
@@ -67,13 +81,13 @@ impl<K: Kernel> Weights<K> {
         &self.panels[(sublayer * self.count + panel) * len..][..len]
     }
 
-    /// Room for the sums of [`Weights::multiply`].
-    pub(crate) fn sums(&self, lanes: usize) -> Buffer<K::Element> {
-        workspace::take(GROUP * lanes * K::columns())
+    /// A buffer for the sums of [`PackedWeights::multiply`].
+    pub(crate) fn sums(&self, rows: usize) -> Buffer<K::Element> {
+        workspace::take(self.group() * rows * K::columns())
     }
 
-    /// Multiplies all lanes' operands with this worker's panels of a sublayer, and hands each panel's sums to
-    /// `finish`, `lanes × K::columns()` of them, or each pair's, one panel after the other. The panels after them are
+    /// Multiplies all rows' operands with this worker's panels of a sublayer, and hands each panel's sums to
+    /// `finish`, `rows × K::columns()` of them, or each pair's, one panel after the other. The panels after them are
     /// fetched meanwhile, the first ones of sublayer `then` at the end.
     pub(crate) fn multiply(
         &self,
@@ -84,23 +98,25 @@ impl<K: Kernel> Weights<K> {
         sums: &mut [K::Element],
         mut finish: impl FnMut(usize, &[K::Element]),
     ) {
-        let lanes = operands.len() / self.steps;
-        let (own, len) = (worker.share(self.count / self.beside), lanes * K::columns());
+        let rows = operands.len() / self.steps;
+        let group_size = self.group();
+        let own = worker.share(self.count / self.beside);
+        let len = rows * K::columns();
         let own = own.start * self.beside..own.end * self.beside;
-        let block = even_part(self.steps, NEAR / (K::columns() * size_of::<K::Column>()));
-        for start in own.clone().step_by(GROUP) {
-            let group = start..own.end.min(start + GROUP);
+        let block = even_part(self.steps, L1_PART / (K::columns() * size_of::<K::Column>()));
+        for start in own.clone().step_by(group_size) {
+            let group = start..own.end.min(start + group_size);
             for first in (0..self.steps).step_by(block) {
                 let steps = first..self.steps.min(first + block);
                 for (panel, sums) in group.clone().zip(sums.chunks_exact_mut(len)) {
-                    let next = if panel + GROUP < own.end {
-                        self.panel(sublayer, panel + GROUP)
+                    let next = if panel + group_size < own.end {
+                        self.panel(sublayer, panel + group_size)
                     } else {
-                        self.panel(then, own.start + panel % GROUP % own.len())
+                        self.panel(then, own.start + panel % group_size % own.len())
                     };
                     let both = [self.panel(sublayer, panel), next]
                         .map(|panel| &panel[steps.start * K::columns()..steps.end * K::columns()]);
-                    self.block(operands, both, steps.clone(), lanes, sums);
+                    self.block(operands, both, steps.clone(), rows, sums);
                 }
             }
             for (panel, sums) in group.step_by(self.beside).zip(sums.chunks_exact(self.beside * len)) {
@@ -109,17 +125,17 @@ impl<K: Kernel> Weights<K> {
         }
     }
 
-    /// One panel's part that stays near while all lanes' tiles pass, `next` is brought nearer; `steps` is where.
+    /// One panel's part that stays in L1 while all rows' tiles pass, `next` is prefetched; `steps` is where.
     #[inline(always)]
     fn block(
         &self,
         operands: &[K::Row],
         [columns, next]: [&[K::Column]; 2],
         steps: Range<usize>,
-        lanes: usize,
+        batch: usize,
         sums: &mut [K::Element],
     ) {
-        let tiling = Tiling::new::<K>(lanes);
+        let tiling = Tiling::new::<K>(batch);
         let advance = K::columns() * size_of::<K::Column>() / tiling.count;
         for (index, rows) in (0..tiling.count).map(|index| (index, tiling.tile(index))) {
             let start = rows.start * self.steps + steps.start * rows.len();
@@ -139,22 +155,22 @@ impl<K: Kernel> Weights<K> {
     }
 }
 
-/// Operands of the lanes for the products of one sublayer step, and room for the next one's.
-pub(crate) struct Turns<K: Kernel> {
+/// Operands of the rows for the products of one sublayer step, and room for the next one's.
+pub(crate) struct OperandBuffers<K: Kernel> {
     buffers: [Buffer<K::Row>; 2],
     steps: usize,
-    lanes: usize,
+    rows: usize,
 }
 
-impl<K: Kernel> Turns<K> {
-    /// For `lanes` rows of `steps` operands.
-    pub(crate) fn new(lanes: usize, steps: usize) -> Self {
-        Self { buffers: [0, 1].map(|_| workspace::take(lanes * steps)), steps, lanes }
+impl<K: Kernel> OperandBuffers<K> {
+    /// For `rows` rows of `steps` operands.
+    pub(crate) fn new(rows: usize, steps: usize) -> Self {
+        Self { buffers: [0, 1].map(|_| workspace::take(rows * steps)), steps, rows }
     }
 
-    pub(crate) fn shared(&mut self) -> SharedTurns<'_, K> {
-        let tiling = Tiling::new::<K>(self.lanes);
-        SharedTurns {
+    pub(crate) fn shared(&mut self) -> SharedOperands<'_, K> {
+        let tiling = Tiling::new::<K>(self.rows);
+        SharedOperands {
             buffers: self.buffers.each_mut().map(|buffer| Shared::new(buffer)),
             steps: self.steps,
             tiling,
@@ -162,43 +178,43 @@ impl<K: Kernel> Turns<K> {
     }
 }
 
-/// [`Turns`] as all workers see them.
-pub(crate) struct SharedTurns<'a, K: Kernel> {
+/// [`OperandBuffers`] as all workers see them.
+pub(crate) struct SharedOperands<'a, K: Kernel> {
     buffers: [Shared<'a, K::Row>; 2],
     steps: usize,
-    /// How the lanes are cut.
+    /// How the rows are cut.
     pub(crate) tiling: Tiling,
 }
 
-impl<'a, K: Kernel> SharedTurns<'a, K> {
-    /// What was written for turn number `turn`.
+impl<'a, K: Kernel> SharedOperands<'a, K> {
+    /// What was written for product number `product`.
     ///
     /// # Safety
     /// All workers have met since it was written, and meet again before it is overwritten.
-    pub(crate) unsafe fn read(&self, turn: usize) -> &[K::Row] {
+    pub(crate) unsafe fn read(&self, product: usize) -> &[K::Row] {
         // SAFETY: as the caller vouches.
-        unsafe { self.buffers[turn % 2].read(0, self.tiling.rows() * self.steps) }
+        unsafe { self.buffers[product % 2].read(0, self.tiling.rows() * self.steps) }
     }
 
     /// Room for all operands of a tile.
     ///
     /// # Safety
     /// No other worker touches the tile until all meet.
-    pub(crate) unsafe fn tile(&self, turn: usize, tile: &Range<usize>) -> &'a mut [K::Row] {
+    pub(crate) unsafe fn tile(&self, product: usize, tile: &Range<usize>) -> &'a mut [K::Row] {
         // SAFETY: as the caller vouches.
-        unsafe { self.buffers[turn % 2].part(tile.start * self.steps, tile.len() * self.steps) }
+        unsafe { self.buffers[product % 2].part(tile.start * self.steps, tile.len() * self.steps) }
     }
 
-    /// Writes the first `width` of `values` as a lane's operands from step `step` on.
+    /// Writes the first `width` of `values` as a row's operands from step `step` on.
     ///
     /// # Safety
-    /// No other worker writes these steps of any lane of the same tile.
+    /// No other worker writes these steps of any row of the same tile.
     #[inline(always)]
     pub(crate) unsafe fn write(
         &self,
-        turn: usize,
+        product: usize,
         tile: &Range<usize>,
-        lane: usize,
+        row: usize,
         step: usize,
         values: &Chunk<K::Element>,
         width: usize,
@@ -208,49 +224,12 @@ impl<'a, K: Kernel> SharedTurns<'a, K> {
         }
         let (start, steps) = (tile.start * self.steps + step * tile.len(), K::steps(width));
         // SAFETY: as the caller vouches.
-        let operands = unsafe { self.buffers[turn % 2].part(start, steps * tile.len()) };
+        let operands = unsafe { self.buffers[product % 2].part(start, steps * tile.len()) };
         let packed = pack_chunk::<K>(values, width);
         for (step, &operand) in packed[..steps].iter().enumerate() {
-            operands[step * tile.len() + lane - tile.start] = operand;
+            operands[step * tile.len() + row - tile.start] = operand;
         }
     }
-}
-
-/// Units that are finished together: a vector, or half of a long one.
-pub(crate) type Chunk<T> = [T; CHUNK];
-pub(crate) const CHUNK: usize = 8;
-
-/// The chunk at `start`; past `width` values it is zero, and with none `start` may be anywhere.
-#[inline(always)]
-pub(crate) fn load<T: Real>(from: &[T], start: usize, width: usize) -> Chunk<T> {
-    let mut chunk = [T::zero(); CHUNK];
-    if width == CHUNK {
-        chunk.copy_from_slice(&from[start..][..CHUNK]);
-    } else if width > 0 {
-        chunk[..width].copy_from_slice(&from[start..][..width]);
-    }
-    chunk
-}
-
-/// The first `to.len()` values of a chunk.
-#[inline(always)]
-pub(crate) fn store<T: Real>(to: &mut [T], chunk: &Chunk<T>) {
-    match <&mut Chunk<T>>::try_from(&mut *to) {
-        Ok(to) => *to = *chunk,
-        Err(_) => to.copy_from_slice(&chunk[..to.len()]),
-    }
-}
-
-#[inline(always)]
-pub(crate) fn sum<T: Real>(mut a: Chunk<T>, b: Chunk<T>) -> Chunk<T> {
-    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-    a
-}
-
-#[inline(always)]
-pub(crate) fn multiply<T: Real>(mut a: Chunk<T>, b: Chunk<T>) -> Chunk<T> {
-    a.iter_mut().zip(b).for_each(|(a, b)| *a *= b);
-    a
 }
 
 /// A chunk as steps of a row; past `width` values the operands are zero.

@@ -1,0 +1,311 @@
+//! A recurrence backward on the CPU: from the last sublayer step to the first, one product each, and the cell's
+//! gradients of the step before it while the product's sums are in the cache; at the end one large product a sublayer
+//! for all weights of the window.
+
+use super::cell::{Cell, MOST_STATES, MOST_VALUES};
+use super::cpu::{Layout, Record, Sizes};
+use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
+use crate::cpu::gemm::{Target, product};
+use crate::cpu::instruction_set::Computed;
+use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
+use crate::cpu::panels::View;
+use crate::cpu::pool::{self, Worker};
+use crate::cpu::shared::Shared;
+use crate::cpu::tile::{Kernel, Work};
+use crate::cpu::workspace;
+use num_traits::Zero;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Gradients of everything but the first state.
+pub(crate) struct Grads<T> {
+    pub(crate) projected: Vec<T>,
+    pub(crate) recurrent: Vec<T>,
+    pub(crate) bias: Vec<T>,
+}
+
+/// From the gradient of the outputs, `(time, batch, hidden)`; `recurrent` is `(depth, hidden, gates · hidden)`.
+pub(crate) fn backward<K: Kernel<Element: Computed>, C: Cell>(
+    mut record: Record<K::Element>,
+    recurrent: &[K::Element],
+    grad: &[K::Element],
+) -> Grads<K::Element> {
+    let Sizes { time, batch, hidden, .. } = record.sizes;
+    let bias = walk_back::<K, C>(&mut record, recurrent, grad);
+    let mut projected = vec![K::Element::zero(); time * batch * C::GATES * hidden];
+    gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::GATES], &record, 0, &mut projected);
+    let recurrent = weight_grads::<K, C>(&record, &projected);
+    Grads { projected, recurrent, bias }
+}
+
+/// Saved values become gradients, and the states that entered sublayers what entered their products. Returns the
+/// gradient of the biases.
+fn walk_back<K: Kernel, C: Cell>(
+    record: &mut Record<K::Element>,
+    recurrent: &[K::Element],
+    grad: &[K::Element],
+) -> Vec<K::Element> {
+    let Sizes { batch, depth, hidden, .. } = record.sizes;
+    let width = C::GATES * hidden;
+    let part = |sublayer: usize, panel: usize, gate: usize, half: usize| {
+        let matrix = View::new(&recurrent[sublayer * hidden * width..][..hidden * width], hidden, width).t();
+        let start = (panel * K::columns() + half * K::LANES).min(hidden);
+        matrix.rows(gate * hidden, hidden).columns(start, K::LANES.min(hidden - start))
+    };
+    let inner = &[hidden; MOST_VALUES][..C::GATES];
+    let weights = PackedWeights::<K>::pack(depth, hidden.div_ceil(K::columns()), inner, part);
+    let mut bias = vec![K::Element::zero(); depth * width];
+    let mut carried = workspace::take(C::STATES * batch * hidden);
+    carried.fill(K::Element::zero());
+    let mut operands = OperandBuffers::<K>::new(batch, weights.steps);
+    let pass = Backward::<K, C> {
+        weights: &weights,
+        sizes: record.sizes,
+        layout: record.layout,
+        mask: record.mask.as_deref(),
+        grad,
+        states: Shared::new(&mut record.states),
+        saved: Shared::new(&mut record.saved),
+        carried: Shared::new(&mut carried),
+        bias: Shared::new(&mut bias),
+        operands: operands.shared(),
+        cell: PhantomData,
+    };
+    pool::run(|worker| pass.run(worker));
+    bias
+}
+
+struct Backward<'a, K: Kernel, C> {
+    weights: &'a PackedWeights<K>,
+    sizes: Sizes,
+    layout: Layout,
+    mask: Option<&'a [K::Element]>,
+    grad: &'a [K::Element],
+    states: Shared<'a, K::Element>,
+    saved: Shared<'a, K::Element>,
+    /// `(parts, batch, hidden)`: the gradient of the state that goes back unit by unit.
+    carried: Shared<'a, K::Element>,
+    bias: Shared<'a, K::Element>,
+    operands: SharedOperands<'a, K>,
+    cell: PhantomData<C>,
+}
+
+/// What is done with a panel's sums.
+struct Finish<'a, K: Kernel, C> {
+    pass: &'a Backward<'a, K, C>,
+    index: usize,
+    panel: usize,
+    sums: &'a [K::Element],
+}
+
+impl<K: Kernel, C: Cell> Work for Finish<'_, K, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.pass.finish(self.index, self.panel, self.sums);
+    }
+}
+
+impl<K: Kernel, C: Cell> Backward<'_, K, C> {
+    fn run(&self, worker: Worker<'_>) {
+        let Sizes { batch, depth, .. } = self.sizes;
+        let last = self.sizes.steps() - 1;
+        let mut sums = self.weights.sums(batch);
+        self.last_step(last, worker);
+        worker.barrier();
+        for index in (1..=last).rev() {
+            // SAFETY: they were written before the barrier, and are not written again before the next one.
+            let operands = unsafe { self.operands.read(index) };
+            let next_sublayer = (index - 1) % depth;
+            self.weights.multiply(
+                index % depth,
+                next_sublayer,
+                operands,
+                worker,
+                &mut sums,
+                |panel, sums| K::vectorized(Finish { pass: self, index: index - 1, panel, sums }),
+            );
+            worker.barrier();
+        }
+    }
+
+    /// The last sublayer step, by this worker's panels.
+    fn last_step(&self, last: usize, worker: Worker<'_>) {
+        let zeros = vec![K::Element::zero(); self.sizes.batch * K::columns()];
+        for panel in worker.share(self.weights.count) {
+            K::vectorized(Finish { pass: self, index: last, panel, sums: &zeros });
+        }
+    }
+
+    /// A panel's units, at sublayer step `index`: `sums` is what the product after it sends back.
+    #[inline(always)]
+    fn finish(&self, index: usize, panel: usize, sums: &[K::Element]) {
+        self.prefetch(index, 2 * (panel + self.weights.ahead()));
+        let tiling = self.operands.tiling;
+        for (half, vector) in (2 * panel..self.layout.vectors).take(2).enumerate() {
+            for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
+                for row in tile.clone() {
+                    for offset in (0..K::LANES).step_by(CHUNK) {
+                        let sums = load(sums, row * K::columns() + half * K::LANES + offset, CHUNK);
+                        self.chunk(index, &tile, row, vector, offset, sums);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Prefetches what will be read of a panel that comes later, from this vector on.
+    #[inline(always)]
+    fn prefetch(&self, index: usize, vector: usize) {
+        let Sizes { batch, depth, .. } = self.sizes;
+        for vector in (vector..self.layout.vectors).take(2) {
+            let at = self.layout.vector(index % depth, vector, index / depth * batch);
+            self.states.fetch(C::STATES * at * K::LANES, C::STATES * batch * K::LANES);
+            self.saved.fetch(C::SAVED * at * K::LANES, C::SAVED * batch * K::LANES);
+        }
+    }
+
+    /// Some units of one batch row, `offset` after the vector's first.
+    #[inline(always)]
+    fn chunk(
+        &self,
+        index: usize,
+        tile: &Range<usize>,
+        row: usize,
+        vector: usize,
+        offset: usize,
+        sums: Chunk<K::Element>,
+    ) {
+        let Sizes { batch, depth, hidden, .. } = self.sizes;
+        let time = index / depth;
+        let sublayer = index % depth;
+        let start = vector * K::LANES + offset;
+        if start >= hidden {
+            return; // the last vector's second half
+        }
+        let width = CHUNK.min(hidden - start);
+        let at = row * hidden + start;
+        let carried_at = |part: usize| part * batch * hidden + at;
+        let position = self.layout.vector(sublayer, vector, time * batch + row);
+        let state_at = |part: usize| (C::STATES * position + part) * K::LANES + offset;
+        let saved_at = |value: usize| (C::SAVED * position + value) * K::LANES + offset;
+        let mask = self.mask.map(|mask| load(mask, at, width));
+        let carries = |part: usize| part > 0 || C::CARRIES_OUTPUT;
+        let zero = [K::Element::zero(); CHUNK];
+        let mut grads = [zero; MOST_STATES];
+        let mut state = [zero; MOST_STATES];
+        let mut saved = [zero; MOST_VALUES];
+        // SAFETY: this worker's units, which no other touches until all have finished.
+        unsafe {
+            if index + 1 < self.sizes.steps() {
+                for (part, grad) in grads.iter_mut().enumerate().take(C::STATES).filter(|(p, _)| carries(*p)) {
+                    *grad = load(self.carried.part(carried_at(part), width), 0, width);
+                }
+                let sent = mask.map_or(sums, |mask| multiply(sums, mask));
+                grads[0] = if C::CARRIES_OUTPUT { sum(grads[0], sent) } else { sent };
+            }
+            for (part, state) in state.iter_mut().enumerate().take(C::STATES) {
+                *state = load(self.states.part(state_at(part), CHUNK), 0, CHUNK);
+            }
+            for (value, saved) in saved.iter_mut().enumerate().take(C::SAVED) {
+                *saved = load(self.saved.part(saved_at(value), CHUNK), 0, CHUNK);
+            }
+        }
+        if sublayer + 1 == depth {
+            grads[0] = sum(grads[0], load(self.grad, time * batch * hidden + at, width));
+        }
+        let carried = if K::FUSED {
+            C::backward::<_, true>(grads, state, &mut saved)
+        } else {
+            C::backward::<_, false>(grads, state, &mut saved)
+        };
+        // SAFETY: as above.
+        unsafe {
+            for (part, carried) in carried.iter().enumerate().take(C::STATES).filter(|(p, _)| carries(*p)) {
+                store(self.carried.part(carried_at(part), width), carried);
+            }
+            for (value, grad) in saved.iter().enumerate().take(C::SAVED) {
+                store(self.saved.part(saved_at(value), CHUNK), grad);
+            }
+            if let Some(mask) = mask {
+                store(self.states.part(state_at(0), CHUNK), &multiply(state[0], mask));
+            }
+            for (gate, grad) in saved.iter().enumerate().take(C::GATES) {
+                let bias = self.bias.part((C::GATES * sublayer + gate) * hidden + start, width);
+                store(bias, &sum(load(bias, 0, width), *grad));
+                let step = gate * K::steps(hidden) + start / K::DEPTH;
+                self.operands.write(index, tile, row, step, grad, width);
+            }
+        }
+    }
+}
+
+/// One product a sublayer for all steps; `projected` holds the gradients of the first sublayer's projected input.
+fn weight_grads<K: Kernel<Element: Computed>, C: Cell>(
+    record: &Record<K::Element>,
+    projected: &[K::Element],
+) -> Vec<K::Element> {
+    let Sizes { time, batch, depth, hidden } = record.sizes;
+    let rows = time * batch;
+    let width = C::GATES * hidden;
+    let gates: Vec<usize> = (0..C::GATES).collect();
+    let same_as_projected = C::PROJECTED[..C::GATES] == gates[..];
+    let mut recurrent = vec![K::Element::zero(); depth * hidden * width];
+    let mut states = workspace::take(rows * hidden);
+    let mut grads = workspace::take(if depth > 1 || !same_as_projected { rows * width } else { 0 });
+    for sublayer in 0..depth {
+        gather::<K>(&record.states, C::STATES, &[0], record, sublayer, &mut states);
+        let grads = if sublayer == 0 && same_as_projected {
+            projected
+        } else {
+            gather::<K>(&record.saved, C::SAVED, &gates, record, sublayer, &mut grads);
+            &grads[..]
+        };
+        product(
+            Target::new(&mut recurrent[sublayer * hidden * width..][..hidden * width], hidden, width),
+            View::new(&states, rows, hidden).t(),
+            View::new(grads, rows, width),
+            false,
+            K::DEPTH == 2,
+        );
+    }
+    recurrent
+}
+
+/// Some of a sublayer's `count` values of each unit as rows of `parts.len() · hidden`.
+fn gather<K: Kernel>(
+    values: &[K::Element],
+    count: usize,
+    parts: &[usize],
+    record: &Record<K::Element>,
+    sublayer: usize,
+    out: &mut [K::Element],
+) {
+    const ROWS: usize = 32; // their lines stay in the cache while the vectors pass
+    let layout: Layout = record.layout;
+    let hidden = record.sizes.hidden;
+    let out = Shared::new(out);
+    pool::run(|worker| {
+        let own = worker.share(layout.rows);
+        for start in own.clone().step_by(ROWS) {
+            for vector in 0..layout.vectors {
+                let width = K::LANES.min(hidden - vector * K::LANES);
+                for row in start..own.end.min(start + ROWS) {
+                    for (index, part) in parts.iter().enumerate() {
+                        let from = (count * layout.vector(sublayer, vector, row) + part) * K::LANES;
+                        let from = &values[from..][..K::LANES];
+                        let to = (row * parts.len() + index) * hidden + vector * K::LANES;
+                        // SAFETY: workers' rows are disjoint.
+                        let to = unsafe { out.part(to, width) };
+                        if width == K::LANES {
+                            to[..K::LANES].copy_from_slice(from); // of a known length: no call
+                        } else {
+                            to.copy_from_slice(&from[..width]);
+                        }
+                    }
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,76 @@
+//! The gated recurrent unit, as `torch.nn.GRU` has it: the candidate has a bias inside the reset gate's reach.
+//!
+//! ```text
+//! r, z = sigmoid(x + (h ⊙ m) R + b)         n = tanh(x_n + r ((h ⊙ m) R_n + b_n))
+//! h = (1 − z) n + z h
+//! ```
+//!
+//! Gates: r, z, n. State: h. A fourth value is saved, `(h ⊙ m) R_n + b_n`, in whose place the backward pass leaves the
+//! gradient of x_n: the product's is r times that.
+
+use super::cell::{Cell, Pointwise, States, Values};
+use crate::cpu::chunk::CHUNK;
+use crate::cpu::real::{Real, sigmoid};
+use crate::error::Result;
+use candle_core::Tensor;
+
+/// The gated recurrent unit.
+pub struct Gru;
+
+impl Cell for Gru {
+    fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
+        let zeros = products.zeros_like()?;
+        let [x_r, x_z, x_n] = super::reference::gates(projected.unwrap_or(&zeros))?;
+        let [r, z, n] = super::reference::gates(products)?;
+        let r = candle_nn::ops::sigmoid(&(x_r + r)?)?;
+        let z = candle_nn::ops::sigmoid(&(x_z + z)?)?;
+        let n = (x_n + (r * n)?)?.tanh()?;
+        Ok(vec![(&n + (z * (&state[0] - &n)?)?)?])
+    }
+}
+
+impl Pointwise for Gru {
+    const NAME: &'static str = "gru";
+    const GATES: usize = 3;
+    const STATES: usize = 1;
+    const SAVED: usize = 4;
+    const PROJECTED: [usize; 4] = [0, 1, 3, 3];
+    const CARRIES_OUTPUT: bool = true;
+
+    #[inline(always)]
+    fn forward<T: Real, const FUSED: bool>(
+        [mut r, mut z, mut n, _]: Values<T>,
+        projected: Option<Values<T>>,
+        [h, _]: &mut States<T>,
+    ) -> Values<T> {
+        let product = n;
+        let x = projected.unwrap_or([[T::zero(); CHUNK]; 4]);
+        for i in 0..CHUNK {
+            r[i] = sigmoid::<T, FUSED>(r[i] + x[0][i]);
+            z[i] = sigmoid::<T, FUSED>(z[i] + x[1][i]);
+            n[i] = (x[2][i] + r[i] * product[i]).fast_tanh::<FUSED>();
+            h[i] = n[i] + z[i] * (h[i] - n[i]);
+        }
+        [r, z, n, product]
+    }
+
+    #[inline(always)]
+    fn backward<T: Real, const FUSED: bool>(
+        [grad, unused]: States<T>,
+        [h, _]: States<T>,
+        [r, z, n, product]: &mut Values<T>,
+    ) -> States<T> {
+        let mut carried = grad;
+        for i in 0..CHUNK {
+            let x_n_grad = grad[i] * (T::one() - z[i]) * (T::one() - n[i] * n[i]);
+            let r_grad = x_n_grad * product[i] * r[i] * (T::one() - r[i]);
+            let z_grad = grad[i] * (h[i] - n[i]) * z[i] * (T::one() - z[i]);
+            carried[i] = grad[i] * z[i];
+            n[i] = x_n_grad * r[i];
+            r[i] = r_grad;
+            z[i] = z_grad;
+            product[i] = x_n_grad;
+        }
+        [carried, unused]
+    }
+}

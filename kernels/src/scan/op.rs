@@ -1,0 +1,247 @@
+//! A recurrence over a whole window as one operation of candle, with a backward pass of its own.
+
+use super::cell::{Cell, MOST_STATES};
+use super::cpu::{Inputs, Outputs, Packed, Record, Sizes, forward};
+use super::cpu_backward::{Grads, backward};
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::hidden_mask::HiddenMask;
+use super::reference;
+use super::tape::{Tape, has_kernel};
+use crate::cpu::instruction_set::{Computed, WithKernel};
+use crate::cpu::real::{self, Real};
+use crate::cpu::tile::Kernel;
+use crate::error::Result;
+use crate::precision::Precision;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result as CandleResult, Shape, Tensor};
+use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock};
+
+/// The outputs of a recurrence, `(time, batch, hidden)`, and its state after the last step, a part each
+/// `(batch, hidden)`.
+///
+/// - `projected`: `(time, batch, gates · hidden)`, the input's products with the weights of all gates
+/// - `recurrent`: `(depth, hidden, gates · hidden)`, the columns of one gate after the other; `bias`: `(depth, gates ·
+///   hidden)`
+/// - `state`: the parts of the state before the first step, `(batch, hidden)` each; their history is not followed, as
+///   truncated back-propagation wants it, nor is that of the parts but the first that are returned
+/// - `mask`: dropout of the state inside the products
+///
+/// On the CPU, and in single precision on a GPU, kernels with a backward pass of their own do the work; elsewhere, and
+/// for separate masks, [`reference::scan`] does, in full precision.
+pub fn scan<C: Cell>(
+    projected: &Tensor,
+    recurrent: &Tensor,
+    bias: &Tensor,
+    state: &[Tensor],
+    mask: &HiddenMask,
+    precision: Precision,
+) -> Result<(Tensor, Vec<Tensor>)> {
+    let separate = matches!(mask, HiddenMask::Separate { .. });
+    if separate || !has_kernel(projected) {
+        return reference::scan::<C>(projected, recurrent, bias, state, mask);
+    }
+    let last = Arc::new(OnceLock::new());
+    let op = Scan::<C> {
+        state: state.iter().map(|part| part.detach().contiguous()).collect::<CandleResult<_>>()?,
+        mask: mask.shared().map(Tensor::contiguous).transpose()?,
+        records: projected.track_op() || recurrent.track_op() || bias.track_op(),
+        precision,
+        last: last.clone(),
+        tape: Tape::default(),
+        cell: PhantomData,
+    };
+    let outputs = projected.contiguous()?.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?;
+    let mut state = vec![outputs.get(outputs.dim(0)? - 1)?];
+    state.extend(last.get().into_iter().flatten().cloned());
+    Ok((outputs, state))
+}
+
+/// The candle operation; what its backward pass needs stays inside it.
+struct Scan<C> {
+    state: Vec<Tensor>,
+    mask: Option<Tensor>,
+    records: bool,
+    precision: Precision,
+    /// The state's parts but the first after the last step: an operation returns one tensor.
+    last: Arc<OnceLock<Vec<Tensor>>>,
+    tape: Tape,
+    cell: PhantomData<C>,
+}
+
+/// The forward pass on whatever kernel is chosen.
+struct Forward<'a, T, C> {
+    recurrent: &'a [T],
+    inputs: Inputs<'a, T>,
+    records: bool,
+    outputs: Outputs<'a, T>,
+    cell: PhantomData<C>,
+}
+
+impl<T: Real, C: Cell> WithKernel<T> for Forward<'_, T, C> {
+    type Output = Option<Record<T>>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        let Sizes { depth, hidden, .. } = self.inputs.sizes;
+        let weights = Packed::<K, C>::new(self.recurrent, depth, hidden);
+        forward(&weights, &self.inputs, self.records, self.outputs)
+    }
+}
+
+/// The backward pass on whatever kernel is chosen.
+struct Backward<'a, T: Real, C> {
+    record: Record<T>,
+    recurrent: &'a [T],
+    grad: &'a [T],
+    cell: PhantomData<C>,
+}
+
+impl<T: Computed, C: Cell> WithKernel<T> for Backward<'_, T, C> {
+    type Output = Grads<T>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        backward::<K, C>(self.record, self.recurrent, self.grad)
+    }
+}
+
+impl<C: Cell> Scan<C> {
+    fn forward<T: Computed>(
+        &self,
+        projected: &[T],
+        recurrent: &[T],
+        bias: &[T],
+        sizes: Sizes,
+    ) -> CandleResult<CpuStorage> {
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
+        let parts = self.state.iter().map(values).collect::<CandleResult<Vec<_>>>()?;
+        let mut state: [&[T]; MOST_STATES] = [&[]; MOST_STATES];
+        state.iter_mut().zip(&parts).for_each(|(state, part)| *state = part);
+        let mask = self.mask.as_ref().map(values).transpose()?;
+        let inputs = Inputs { projected, bias, state, mask: mask.as_deref(), sizes };
+        let Sizes { time, batch, hidden, .. } = sizes;
+        let mut outputs = vec![T::zero(); time * batch * hidden];
+        let mut last = vec![T::zero(); (C::STATES - 1) * batch * hidden];
+        let work = Forward {
+            recurrent,
+            inputs,
+            records: self.records,
+            outputs: Outputs { hidden: &mut outputs, last: &mut last },
+            cell: PhantomData::<C>,
+        };
+        let record = T::with_kernel(self.precision.rounds(), work);
+        let last = last.chunks_exact((batch * hidden).max(1));
+        let last = last.map(|part| Tensor::from_slice(part, (batch, hidden), &Device::Cpu));
+        self.last.set(last.collect::<CandleResult<_>>()?).expect("the operation runs once");
+        self.tape.keep(record);
+        Ok(T::to_cpu_storage_owned(outputs))
+    }
+
+    fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
+        let record = self.tape.take::<Record<T>>()?;
+        let (depth, hidden, width) = recurrent.dims3()?;
+        let (time, batch, _) = grad.dims3()?;
+        let grads = real::with_elements::<T, _>(recurrent, |recurrent| {
+            real::with_elements::<T, _>(grad, |grad| {
+                let work = Backward { record, recurrent, grad, cell: PhantomData::<C> };
+                Ok(T::with_kernel(self.precision.rounds(), work))
+            })
+        })?;
+        let device = grad.device();
+        Ok([
+            Tensor::from_vec(grads.projected, (time, batch, width), device)?,
+            Tensor::from_vec(grads.recurrent, (depth, hidden, width), device)?,
+            Tensor::from_vec(grads.bias, (depth, width), device)?,
+        ])
+    }
+}
+
+/// The sizes of a window of cell `C`.
+///
+/// # Errors
+/// If the tensors' shapes do not fit together.
+pub(super) fn sizes<C: Cell>(projected: &Shape, recurrent: &Shape, bias: &Shape) -> CandleResult<Sizes> {
+    let (time, batch, width) = projected.dims3()?;
+    let (depth, hidden, columns) = recurrent.dims3()?;
+    if width != C::GATES * hidden || columns != width || bias.dims2()? != (depth, width) || time == 0 {
+        candle_core::bail!(
+            "a window of {projected:?} with recurrent weights {recurrent:?} and a bias {bias:?} is none of {}",
+            C::NAME
+        );
+    }
+    Ok(Sizes { time, batch, depth, hidden })
+}
+
+impl<C: Cell> CustomOp3 for Scan<C> {
+    fn name(&self) -> &'static str {
+        C::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        projected: &CpuStorage,
+        projected_layout: &Layout,
+        recurrent: &CpuStorage,
+        recurrent_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> CandleResult<(CpuStorage, Shape)> {
+        let sizes = sizes::<C>(projected_layout.shape(), recurrent_layout.shape(), bias_layout.shape())?;
+        macro_rules! run {
+            ($t:ty) => {
+                self.forward::<$t>(
+                    real::elements(projected, projected_layout)?,
+                    real::elements(recurrent, recurrent_layout)?,
+                    real::elements(bias, bias_layout)?,
+                    sizes,
+                )?
+            };
+        }
+        let outputs = match projected {
+            CpuStorage::F64(_) => run!(f64),
+            _ => run!(f32),
+        };
+        Ok((outputs, (sizes.time, sizes.batch, sizes.hidden).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        projected: &CudaStorage,
+        projected_layout: &Layout,
+        recurrent: &CudaStorage,
+        recurrent_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> CandleResult<(CudaStorage, Shape)> {
+        let sizes = sizes::<C>(projected_layout.shape(), recurrent_layout.shape(), bias_layout.shape())?;
+        let parts = [(projected, projected_layout), (recurrent, recurrent_layout), (bias, bias_layout)];
+        let (outputs, last, tape) =
+            cuda::forward::<C>(parts, &self.state, self.mask.as_ref(), sizes, self.precision)?;
+        self.last.set(last).expect("the operation runs once");
+        self.tape.keep(self.records.then_some(tape));
+        Ok((outputs, (sizes.time, sizes.batch, sizes.hidden).into()))
+    }
+
+    fn bwd(
+        &self,
+        projected: &Tensor,
+        recurrent: &Tensor,
+        _bias: &Tensor,
+        _outputs: &Tensor,
+        grad: &Tensor,
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let grads = match projected.dtype() {
+            #[cfg(feature = "cuda")]
+            DType::F32 if grad.device().is_cuda() => {
+                cuda::backward(self.tape.take()?, recurrent, self.mask.as_ref(), &grad)?
+            }
+            DType::F64 => self.backward::<f64>(recurrent, &grad)?,
+            _ => self.backward::<f32>(recurrent, &grad)?,
+        };
+        let [projected, recurrent, bias] = grads.map(Some);
+        Ok((projected, recurrent, bias))
+    }
+}

@@ -1,0 +1,187 @@
+//! A recurrence whose weights are packed once: for evaluation.
+
+use super::cell::{Cell, MOST_STATES};
+use super::cpu::{Inputs, Outputs, Packed, Sizes, forward};
+use super::hidden_mask::HiddenMask;
+use super::op::scan;
+use crate::cpu::instruction_set::{Computed, WithKernel};
+use crate::cpu::real::{self, Real};
+use crate::cpu::tile::Kernel;
+use crate::error::Result;
+use crate::precision::Precision;
+use candle_core::{DType, Tensor};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Recurrent weights that do not change while this exists, packed for their kernel.
+pub struct Prepared {
+    packed: Packs,
+    recurrent: Tensor,
+    bias: Tensor,
+    parts: usize,
+    precision: Precision,
+    /// [`scan`] of the cell, where packed weights do not help.
+    plain: Plain,
+}
+
+type Plain = fn(&Tensor, &Tensor, &Tensor, &[Tensor], &HiddenMask, Precision) -> Result<(Tensor, Vec<Tensor>)>;
+
+enum Packs {
+    F32(Arc<dyn Recurrence<f32>>),
+    F64(Arc<dyn Recurrence<f64>>),
+    /// Elsewhere than on the CPU.
+    None,
+}
+
+impl Prepared {
+    /// Packs the weights; shapes as in [`scan`].
+    pub fn new<C: Cell>(recurrent: &Tensor, bias: &Tensor, precision: Precision) -> Result<Self> {
+        let (depth, hidden, _) = recurrent.dims3()?;
+        let recurrent = recurrent.contiguous()?.detach();
+        let bias = bias.contiguous()?.detach();
+        macro_rules! pack {
+            ($kind:ident, $t:ty) => {
+                Packs::$kind(real::with_elements::<$t, _>(&recurrent, |recurrent| {
+                    let work = Pack { recurrent, depth, hidden, cell: PhantomData::<C> };
+                    Ok(<$t>::with_kernel(precision.rounds(), work))
+                })?)
+            };
+        }
+        let packed = match (recurrent.device().is_cpu(), recurrent.dtype()) {
+            (true, DType::F32) => pack!(F32, f32),
+            (true, DType::F64) => pack!(F64, f64),
+            _ => Packs::None,
+        };
+        Ok(Self { packed, recurrent, bias, parts: C::STATES, precision, plain: scan::<C> })
+    }
+
+    /// As [`scan`]; the history is not followed.
+    pub fn forward(
+        &self,
+        projected: &Tensor,
+        state: &[Tensor],
+        mask: &HiddenMask,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        match &self.packed {
+            Packs::F32(packed) if !matches!(mask, HiddenMask::Separate { .. }) => {
+                self.run(&**packed, projected, state, mask)
+            }
+            Packs::F64(packed) if !matches!(mask, HiddenMask::Separate { .. }) => {
+                self.run(&**packed, projected, state, mask)
+            }
+            _ => {
+                let Self { recurrent, bias, precision, .. } = self;
+                (self.plain)(&projected.detach(), recurrent, bias, state, mask, *precision)
+            }
+        }
+    }
+
+    fn run<T: Computed>(
+        &self,
+        packed: &dyn Recurrence<T>,
+        projected: &Tensor,
+        state: &[Tensor],
+        mask: &HiddenMask,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let (time, batch, _) = projected.dims3()?;
+        let (depth, hidden, _) = self.recurrent.dims3()?;
+        let sizes = Sizes { time, batch, depth, hidden };
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
+        let entering = state.iter().map(values).collect::<candle_core::Result<Vec<_>>>()?;
+        let mut state: [&[T]; MOST_STATES] = [&[]; MOST_STATES];
+        state.iter_mut().zip(&entering).for_each(|(state, part)| *state = part);
+        let mask = mask.shared().map(values).transpose()?;
+        let projected = projected.contiguous()?;
+        let mut outputs = vec![T::zero(); time * batch * hidden];
+        let mut last = vec![T::zero(); (self.parts - 1) * batch * hidden];
+        real::with_elements::<T, _>(&projected, |projected| {
+            real::with_elements::<T, _>(&self.bias, |bias| {
+                let inputs = Inputs { projected, bias, state, mask: mask.as_deref(), sizes };
+                packed.run(&inputs, Outputs { hidden: &mut outputs, last: &mut last });
+                Ok(())
+            })
+        })?;
+        let device = projected.device();
+        let outputs = Tensor::from_vec(outputs, (time, batch, hidden), device)?;
+        let mut state = vec![outputs.get(time - 1)?];
+        for part in last.chunks_exact(batch * hidden) {
+            state.push(Tensor::from_slice(part, (batch, hidden), device)?);
+        }
+        Ok((outputs, state))
+    }
+
+    /// The same for one step after another at batch 1, where the CPU computes in single precision; from the state
+    /// zero.
+    pub fn steps(&self) -> Result<Option<Steps>> {
+        let Packs::F32(packed) = &self.packed else { return Ok(None) };
+        let (depth, hidden, _) = self.recurrent.dims3()?;
+        Ok(Some(Steps {
+            packed: packed.clone(),
+            sizes: Sizes { time: 1, batch: 1, depth, hidden },
+            bias: self.bias.flatten_all()?.to_vec1()?,
+            state: vec![vec![0.0; hidden]; self.parts],
+            output: vec![0.0; hidden],
+            last: vec![0.0; (self.parts - 1) * hidden],
+        }))
+    }
+}
+
+/// One step after another at batch 1, on buffers that are kept: nothing is allocated for a step.
+pub struct Steps {
+    packed: Arc<dyn Recurrence<f32>>,
+    sizes: Sizes,
+    bias: Vec<f32>,
+    state: Vec<Vec<f32>>,
+    output: Vec<f32>,
+    last: Vec<f32>,
+}
+
+impl Steps {
+    /// From the input's products with the layer's weights, `(gates · hidden)`, to the next state.
+    pub fn step(&mut self, projected: &[f32]) {
+        let mut state: [&[f32]; MOST_STATES] = [&[]; MOST_STATES];
+        state.iter_mut().zip(&self.state).for_each(|(state, part)| *state = part);
+        let inputs = Inputs { projected, bias: &self.bias, state, mask: None, sizes: self.sizes };
+        self.packed.run(&inputs, Outputs { hidden: &mut self.output, last: &mut self.last });
+        std::mem::swap(&mut self.state[0], &mut self.output);
+        for (state, last) in self.state[1..].iter_mut().zip(self.last.chunks_exact(self.sizes.hidden)) {
+            state.copy_from_slice(last);
+        }
+    }
+
+    /// The state's parts, `(hidden)` each; the first is what the layer gives.
+    pub fn state(&self) -> &[Vec<f32>] {
+        &self.state
+    }
+
+    /// The same, to be changed.
+    pub fn state_mut(&mut self) -> &mut [Vec<f32>] {
+        &mut self.state
+    }
+}
+
+/// Packed weights of some kernel and cell.
+trait Recurrence<T: Real>: Send + Sync {
+    fn run(&self, inputs: &Inputs<'_, T>, outputs: Outputs<'_, T>);
+}
+
+impl<K: Kernel, C: Cell> Recurrence<K::Element> for Packed<K, C> {
+    fn run(&self, inputs: &Inputs<'_, K::Element>, outputs: Outputs<'_, K::Element>) {
+        forward(self, inputs, false, outputs);
+    }
+}
+
+struct Pack<'a, T, C> {
+    recurrent: &'a [T],
+    depth: usize,
+    hidden: usize,
+    cell: PhantomData<C>,
+}
+
+impl<T: Real, C: Cell> WithKernel<T> for Pack<'_, T, C> {
+    type Output = Arc<dyn Recurrence<T>>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        Arc::new(Packed::<K, C>::new(self.recurrent, self.depth, self.hidden))
+    }
+}

@@ -1,0 +1,73 @@
+//! The recurrent highway cell (Zilly et al., 2017), carry gate tied to `1 − t`.
+//!
+//! ```text
+//! s̃   = s_{l-1} ⊙ m                              the mask acts inside the product only
+//! h_l = tanh   (x [l = 1] + s̃ R_h,l + b_h,l)
+//! t_l = sigmoid(x [l = 1] + s̃ R_t,l + b_t,l)
+//! s_l = s_{l-1} + t_l (h_l − s_{l-1})              l = 1 ..= depth
+//! ```
+//!
+//! Gates: h, t. State: s.
+
+use super::cell::{Cell, Pointwise, States, Values};
+use crate::cpu::chunk::{CHUNK, sum};
+use crate::cpu::real::{Real, sigmoid};
+use crate::error::Result;
+use candle_core::Tensor;
+
+/// The recurrent highway cell.
+pub struct Rhn;
+
+impl Cell for Rhn {
+    fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
+        let z = projected.map_or(Ok(products.clone()), |x| products + x)?;
+        let [h, t] = super::reference::gates(&z)?;
+        let h = h.tanh()?;
+        let t = candle_nn::ops::sigmoid(&t)?;
+        let s = &state[0];
+        Ok(vec![(s + (t * (h - s)?)?)?])
+    }
+}
+
+impl Pointwise for Rhn {
+    const NAME: &'static str = "rhn";
+    const GATES: usize = 2;
+    const STATES: usize = 1;
+    const CARRIES_OUTPUT: bool = true;
+
+    #[inline(always)]
+    fn forward<T: Real, const FUSED: bool>(
+        mut products: Values<T>,
+        projected: Option<Values<T>>,
+        [s, _]: &mut States<T>,
+    ) -> Values<T> {
+        if let Some(x) = projected {
+            products[0] = sum(products[0], x[0]);
+            products[1] = sum(products[1], x[1]);
+        }
+        let [h, t, ..] = &mut products;
+        for i in 0..CHUNK {
+            h[i] = h[i].fast_tanh::<FUSED>();
+            t[i] = sigmoid::<T, FUSED>(t[i]);
+            s[i] = s[i] + t[i] * (h[i] - s[i]);
+        }
+        products
+    }
+
+    #[inline(always)]
+    fn backward<T: Real, const FUSED: bool>(
+        [grad, unused]: States<T>,
+        [s, _]: States<T>,
+        [h, t, ..]: &mut Values<T>,
+    ) -> States<T> {
+        let mut carried = grad;
+        for i in 0..CHUNK {
+            let h_grad = grad[i] * t[i] * (T::one() - h[i] * h[i]);
+            let t_grad = grad[i] * (h[i] - s[i]) * t[i] * (T::one() - t[i]);
+            carried[i] = grad[i] * (T::one() - t[i]);
+            h[i] = h_grad;
+            t[i] = t_grad;
+        }
+        [carried, unused]
+    }
+}
