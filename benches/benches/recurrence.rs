@@ -3,11 +3,11 @@
 use candle_core::{DType, Device, Tensor, Var};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use rhn_kernels::precision::Precision;
-use rhn_kernels::scan::{HiddenMask, rhn_op::rhn};
+use rhn_kernels::scan::{HiddenMask, Rhn, scan};
 use rhn_kernels::{memory, threads};
 use std::hint::black_box;
 
-/// Name, time steps, lanes, sublayers and units.
+/// Name, time steps, batch rows, sublayers and units.
 const SIZES: [(&str, [usize; 4]); 3] =
     [("shakespeare", [64, 32, 4, 256]), ("ptb-rhn", [35, 20, 10, 830]), ("sampling", [1, 1, 10, 830])];
 
@@ -37,13 +37,17 @@ impl Window {
     fn forward(&self) -> Tensor {
         let [projected, recurrent, bias] =
             [&self.projected, &self.recurrent, &self.bias].map(Var::as_detached_tensor);
-        rhn(&projected, &recurrent, &bias, &self.state, &self.mask, Precision::F32).expect("sizes fit")
+        self.scan(&projected, &recurrent, &bias)
+    }
+
+    fn scan(&self, projected: &Tensor, recurrent: &Tensor, bias: &Tensor) -> Tensor {
+        let state = std::slice::from_ref(&self.state);
+        scan::<Rhn>(projected, recurrent, bias, state, &self.mask, Precision::F32).expect("sizes fit").0
     }
 
     fn gradients(&self) -> candle_core::backprop::GradStore {
-        let states =
-            rhn(&self.projected, &self.recurrent, &self.bias, &self.state, &self.mask, Precision::F32);
-        states.expect("sizes fit").sum_all().expect("a sum").backward().expect("gradients")
+        let outputs = self.scan(&self.projected, &self.recurrent, &self.bias);
+        outputs.sum_all().expect("a sum").backward().expect("gradients")
     }
 }
 

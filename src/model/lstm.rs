@@ -70,7 +70,11 @@ impl TrainedCell for Lstm {
         let bias = (&self.input_bias + &self.recurrent_bias)?;
         Ok(Box::new(PreparedLstm {
             input: linear::Prepared::new(&self.input, Stored::ByInput, self.precision)?,
-            recurrence: scan::Prepared::new::<scan::Lstm>(&self.recurrent.unsqueeze(0)?, &bias.unsqueeze(0)?, self.precision)?,
+            recurrence: scan::Prepared::new::<scan::Lstm>(
+                &self.recurrent.unsqueeze(0)?,
+                &bias.unsqueeze(0)?,
+                self.precision,
+            )?,
             hidden_size: self.hidden_size,
         }))
     }

@@ -24,11 +24,7 @@ static LOADED: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
 ///
 /// # Errors
 /// If there is no such kernel, or the driver refuses the module.
-pub(crate) fn function(
-    device: &CudaDevice,
-    module: &'static str,
-    name: &str,
-) -> Result<CudaFunction> {
+pub(crate) fn function(device: &CudaDevice, module: &'static str, name: &str) -> Result<CudaFunction> {
     let mut functions = FUNCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
     let functions = functions.entry((device.id(), module)).or_default();
     if let Some(function) = functions.get(name) {

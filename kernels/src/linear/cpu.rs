@@ -1,11 +1,11 @@
 //! A product with weights that do not change: packed once, fast for a single row as for many.
 
 use crate::cpu::instruction_set::{Computed, WithKernel};
+use crate::cpu::packed::{OperandBuffers, PackedWeights};
 use crate::cpu::panels::{View, pack_tile};
 use crate::cpu::pool;
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
-use crate::cpu::packed::{OperandBuffers, PackedWeights};
 
 /// `xs W` for rows of `xs`.
 pub(crate) trait Dense<T>: Send + Sync {

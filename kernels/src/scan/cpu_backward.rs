@@ -199,7 +199,8 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
         // SAFETY: this worker's units, which no other touches until all have finished.
         unsafe {
             if index + 1 < self.sizes.steps() {
-                for (part, grad) in grads.iter_mut().enumerate().take(C::STATES).filter(|(p, _)| carries(*p)) {
+                for (part, grad) in grads.iter_mut().enumerate().take(C::STATES).filter(|(p, _)| carries(*p))
+                {
                     *grad = load(self.carried.part(carried_at(part), width), 0, width);
                 }
                 let sent = mask.map_or(sums, |mask| multiply(sums, mask));

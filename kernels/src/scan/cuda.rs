@@ -98,14 +98,14 @@ pub(crate) fn forward<C: Recurrent>(
         [projected, recurrent, bias].map(|(storage, layout)| elements::<f32>(storage, layout));
     let sizes = Sizes { time, batch, depth, hidden, gates: C::GATES, saved: C::SAVED, parts: C::STATES };
     let persistent = Path::choose::<C>(&device, sizes, precision)? == Path::Persistent;
-    let key = Key { device: device.id(), cell: C::NAME, sizes, masked: mask.is_some(), precision, persistent };
+    let key =
+        Key { device: device.id(), cell: C::NAME, sizes, masked: mask.is_some(), precision, persistent };
     let mut outputs = room(&device, sizes.input_rows() * hidden)?;
     let new_part = |_| room(&device, batch * hidden);
     let mut last = (1..C::STATES).map(new_part).collect::<Result<Vec<_>>>()?;
     let held = with_parts(state, |state| {
         with_optional(mask, |mask| {
-            let inputs =
-                Inputs { projected: &projected?, recurrent: &recurrent?, bias: &bias?, state, mask };
+            let inputs = Inputs { projected: &projected?, recurrent: &recurrent?, bias: &bias?, state, mask };
             if persistent {
                 let mut lease = Lease::take(&device, key)?;
                 persistent::forward(&device, &mut lease, &inputs, &mut outputs)?;

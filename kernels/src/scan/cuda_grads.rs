@@ -20,12 +20,7 @@ pub(crate) fn grads(device: &CudaDevice, key: &Key, tape: &Tape, positions: &[us
     ])
 }
 
-fn projected(
-    device: &CudaDevice,
-    sizes: Sizes,
-    tape: &Tape,
-    positions: &[usize],
-) -> Result<CudaSlice<f32>> {
+fn projected(device: &CudaDevice, sizes: Sizes, tape: &Tape, positions: &[usize]) -> Result<CudaSlice<f32>> {
     let count = sizes.input_rows() * sizes.gates * sizes.hidden;
     let mut out = room(device, count)?;
     // Four bits a gate, as the kernel takes them.

@@ -24,7 +24,8 @@ pub struct Prepared {
     plain: Plain,
 }
 
-type Plain = fn(&Tensor, &Tensor, &Tensor, &[Tensor], &HiddenMask, Precision) -> Result<(Tensor, Vec<Tensor>)>;
+type Plain =
+    fn(&Tensor, &Tensor, &Tensor, &[Tensor], &HiddenMask, Precision) -> Result<(Tensor, Vec<Tensor>)>;
 
 enum Packs {
     F32(Arc<dyn Recurrence<f32>>),

@@ -1,35 +1,34 @@
-//! A window of random numbers, and what the oracle makes of it in double precision.
+//! A window of random numbers, and what the reference makes of it in double precision.
 
 use candle_core::{DType, Device, Tensor, Var};
 use rhn_kernels::rng::Rng;
-use rhn_kernels::scan::HiddenMask;
-use rhn_kernels::scan::reference;
+use rhn_kernels::scan::{Cell, HiddenMask, reference};
 
-/// Sizes and numbers of an RHN's window, row-major as [`rhn_kernels::scan::rhn_op::rhn`] tells.
+/// Sizes and numbers of a window of one cell, row-major as [`rhn_kernels::scan::scan`] has them.
 pub(crate) struct Case {
     pub(crate) time: usize,
     pub(crate) batch: usize,
     pub(crate) depth: usize,
     pub(crate) hidden: usize,
+    pub(crate) cell: &'static str,
+    pub(crate) gates: usize,
+    pub(crate) saved: usize,
+    pub(crate) parts: usize,
+    /// Which saved value is the gradient of each gate's projected input.
+    pub(crate) positions: Vec<usize>,
     pub(crate) projected: Vec<f32>,
     pub(crate) recurrent: Vec<f32>,
     pub(crate) bias: Vec<f32>,
+    /// `(parts, batch, hidden)`.
     pub(crate) state: Vec<f32>,
     pub(crate) mask: Option<Vec<f32>>,
     /// The gradient of the outputs.
     pub(crate) grads: Vec<f32>,
+    exact: fn(&Self) -> Vec<Vec<f64>>,
 }
 
-/// The outputs, and the gradients of all that has one.
-pub(crate) struct Found {
-    pub(crate) outputs: Vec<f32>,
-    pub(crate) projected: Vec<f32>,
-    pub(crate) recurrent: Vec<f32>,
-    pub(crate) bias: Vec<f32>,
-}
-
-/// The names of [`Found`]'s parts.
-const PARTS: [&str; 4] = ["outputs", "projected", "recurrent", "bias"];
+/// What is compared: the outputs, all gradients, and the state's parts but the first after the last step.
+pub(crate) const PARTS: [&str; 5] = ["outputs", "projected_grad", "recurrent_grad", "bias_grad", "last"];
 
 /// Uniform between `-scale` and `scale`.
 pub(crate) fn random(name: &str, count: usize, scale: f64) -> Vec<f32> {
@@ -38,57 +37,67 @@ pub(crate) fn random(name: &str, count: usize, scale: f64) -> Vec<f32> {
 }
 
 impl Case {
-    pub(crate) fn new([time, batch, depth, hidden]: [usize; 4], masked: bool) -> Self {
+    pub(crate) fn new<C: Cell>([time, batch, depth, hidden]: [usize; 4], masked: bool) -> Self {
         let mask = random("mask", batch * hidden, 1.0);
         let kept = |x: &f32| if *x < -0.5 { 0.0 } else { 4.0 / 3.0 };
+        let width = C::GATES * hidden;
         Self {
             time,
             batch,
             depth,
             hidden,
-            projected: random("projected", time * batch * 2 * hidden, 1.0),
-            recurrent: random("recurrent", depth * hidden * 2 * hidden, 1.5 / (hidden as f64).sqrt()),
-            bias: random("bias", depth * 2 * hidden, 0.5),
-            state: random("state", batch * hidden, 0.8),
+            cell: C::NAME,
+            gates: C::GATES,
+            saved: C::SAVED,
+            parts: C::STATES,
+            positions: C::PROJECTED[..C::GATES].to_vec(),
+            projected: random("projected", time * batch * width, 1.0),
+            recurrent: random("recurrent", depth * hidden * width, 1.5 / (hidden as f64).sqrt()),
+            bias: random("bias", depth * width, 0.5),
+            state: random("state", C::STATES * batch * hidden, 0.8),
             mask: masked.then(|| mask.iter().map(kept).collect()),
             grads: random("grads", time * batch * hidden, 1.0),
+            exact: exact::<C>,
         }
     }
 
-    /// Plain tensor operations, and candle's own gradient of them.
-    pub(crate) fn exact(&self) -> [Vec<f64>; 4] {
-        let Self { time, batch, depth, hidden, .. } = *self;
-        let tensor = |values: &[f32], shape: &[usize]| {
-            Tensor::from_slice(values, shape, &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap()
-        };
-        let var = |values: &[f32], shape: &[usize]| Var::from_tensor(&tensor(values, shape)).unwrap();
-        let projected = var(&self.projected, &[time, batch, 2 * hidden]);
-        let recurrent = var(&self.recurrent, &[depth, hidden, 2 * hidden]);
-        let bias = var(&self.bias, &[depth, 2 * hidden]);
-        let mask = match &self.mask {
-            Some(mask) => HiddenMask::Shared(tensor(mask, &[batch, hidden])),
-            None => HiddenMask::None,
-        };
-        let state = tensor(&self.state, &[batch, hidden]);
-        let outputs = reference::rhn(&projected, &recurrent, &bias, &state, &mask).unwrap();
-        let loss = (&outputs * tensor(&self.grads, &[time, batch, hidden])).unwrap().sum_all().unwrap();
-        let grads = loss.backward().unwrap();
-        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        let grad = |var: &Var| values(grads.get(var).expect("a gradient"));
-        [values(&outputs), grad(&projected), grad(&recurrent), grad(&bias)]
-    }
-
-    /// Fails unless every part is within `tolerance` of the oracle's, relative to that part's largest number.
-    pub(crate) fn check(&self, found: &Found, tolerance: f64) {
-        let parts = [&found.outputs, &found.projected, &found.recurrent, &found.bias];
-        for ((name, found), exact) in PARTS.iter().zip(parts).zip(self.exact()) {
+    /// Fails unless every part is within `tolerance` of the reference's, relative to that part's largest number.
+    pub(crate) fn check(&self, found: &[Vec<f32>], tolerance: f64) {
+        let exact = (self.exact)(self);
+        assert_eq!(found.len(), exact.len());
+        for ((name, found), exact) in PARTS.iter().zip(found).zip(exact) {
             let distance = distance(found, &exact);
-            let Self { time, batch, depth, hidden, .. } = self;
-            let place =
-                format!("{name}, T {time} B {batch} L {depth} H {hidden}, mask {}", self.mask.is_some());
-            assert!(distance <= tolerance, "{place}: {distance:e}");
+            let Self { time, batch, depth, hidden, cell, .. } = self;
+            let masked = self.mask.is_some();
+            let case = format!("{cell} {name}, T {time} B {batch} L {depth} H {hidden}, mask {masked}");
+            assert!(distance <= tolerance, "{case}: {distance:e}");
         }
     }
+}
+
+/// Plain tensor operations, and candle's own gradient of them.
+fn exact<C: Cell>(case: &Case) -> Vec<Vec<f64>> {
+    let Case { time, batch, depth, hidden, gates, .. } = *case;
+    let tensor = |values: &[f32], shape: &[usize]| {
+        Tensor::from_slice(values, shape, &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap()
+    };
+    let var = |values: &[f32], shape: &[usize]| Var::from_tensor(&tensor(values, shape)).unwrap();
+    let projected = var(&case.projected, &[time, batch, gates * hidden]);
+    let recurrent = var(&case.recurrent, &[depth, hidden, gates * hidden]);
+    let bias = var(&case.bias, &[depth, gates * hidden]);
+    let mask = match &case.mask {
+        Some(mask) => HiddenMask::Shared(tensor(mask, &[batch, hidden])),
+        None => HiddenMask::None,
+    };
+    let parts = case.state.chunks_exact(batch * hidden);
+    let state: Vec<_> = parts.map(|part| tensor(part, &[batch, hidden])).collect();
+    let (outputs, state) = reference::scan::<C>(&projected, &recurrent, &bias, &state, &mask).unwrap();
+    let loss = (&outputs * tensor(&case.grads, &[time, batch, hidden])).unwrap().sum_all().unwrap();
+    let grads = loss.backward().unwrap();
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let grad = |var: &Var| values(grads.get(var).expect("a gradient"));
+    let last = state[1..].iter().flat_map(values).collect();
+    vec![values(&outputs), grad(&projected), grad(&recurrent), grad(&bias), last]
 }
 
 /// Largest difference, relative to the largest wanted magnitude; a number that is missing counts as infinite.

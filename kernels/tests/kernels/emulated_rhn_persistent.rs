@@ -1,7 +1,7 @@
 //! A whole window in one cooperative launch.
 
 use crate::emulated_case::Case;
-use crate::emulated_rhn_window::{Operands, Window};
+use crate::emulated_window::{Operands, Window};
 use crate::emulator::{Geometry, emulator};
 use rhn_kernels::scan::persistent::launch_plan::{Direction, Persistent, Shape};
 
@@ -28,7 +28,7 @@ fn script(case: &Case) -> Window<'_> {
             &"&state",
             &mask,
             &"&states",
-            &"&gates",
+            &"&saved",
             &"&operands",
             &"&outputs",
             &"&arrived",
@@ -39,7 +39,7 @@ fn script(case: &Case) -> Window<'_> {
     window.launch(
         &format!("rhn_persistent_backward_{tiles}"),
         backward,
-        &[&"&grads", &"&recurrent", &mask, &"&states", &"&gates", &"&gate_operands", &"&arrived_back"],
+        &[&"&grads", &"&recurrent", &mask, &"&states", &"&saved", &"&gate_operands", &"&arrived_back"],
     );
     window.grads();
     window
@@ -47,14 +47,14 @@ fn script(case: &Case) -> Window<'_> {
 
 fn check(sizes: [usize; 4], masked: bool) {
     let Some(emulator) = emulator() else { return };
-    let case = Case::new(sizes, masked);
+    let case = Case::new::<rhn_kernels::scan::Rhn>(sizes, masked);
     let small = case.hidden < 100;
     case.check(&script(&case).found(emulator, small), 2e-2); // operands of 2^-9
 }
 
 #[test]
-fn a_window_in_one_launch_is_near_the_oracle() {
-    // T, B, L, H: sublayers in registers alone and in shared memory too; tiles of lanes, and passes of tiles.
+fn a_window_in_one_launch_is_near_the_reference() {
+    // T, B, L, H: sublayers in registers alone and in shared memory too; tiles of batch rows, and passes of tiles.
     for sizes in [[1, 1, 1, 7], [35, 3, 1, 7], [2, 20, 10, 7], [3, 33, 2, 7], [2, 3, 4, 40], [1, 3, 10, 130]]
     {
         check(sizes, true);
@@ -63,6 +63,6 @@ fn a_window_in_one_launch_is_near_the_oracle() {
 }
 
 #[test]
-fn the_papers_width_in_one_launch_is_near_the_oracle() {
+fn the_papers_width_in_one_launch_is_near_the_reference() {
     check([1, 3, 2, 830], true);
 }

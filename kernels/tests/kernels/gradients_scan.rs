@@ -43,7 +43,8 @@ impl Case {
         let grads = (&outputs * self.weights.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
         assert!(self.state.iter().all(|part| grads.get(part).is_none()));
         let grad = |var: &Var| grads.get(var).expect("a gradient").clone();
-        let mut parts = vec![outputs.detach(), grad(&self.projected), grad(&self.recurrent), grad(&self.bias)];
+        let mut parts =
+            vec![outputs.detach(), grad(&self.projected), grad(&self.recurrent), grad(&self.bias)];
         parts.extend(state.iter().map(Tensor::detach));
         parts
     }
@@ -149,8 +150,7 @@ fn check_reading<C: Cell>() {
     let recorded = case.run(kernel::<C>(Precision::F32));
     let [projected, recurrent, bias] =
         [&case.projected, &case.recurrent, &case.bias].map(Var::as_detached_tensor);
-    let scanned =
-        scan::<C>(&projected, &recurrent, &bias, &case.state, &case.mask, Precision::F32).unwrap();
+    let scanned = scan::<C>(&projected, &recurrent, &bias, &case.state, &case.mask, Precision::F32).unwrap();
     let prepared = Prepared::new::<C>(&recurrent, &bias, Precision::F32).unwrap();
     let packed = prepared.forward(&projected, &case.state, &case.mask).unwrap();
     for (outputs, state) in [scanned, packed] {

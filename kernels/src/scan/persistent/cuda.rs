@@ -1,9 +1,9 @@
 //! The RHN recurrence in one cooperative launch a window, for cards whose chip holds the weights; in bf16.
 
 use crate::cuda::modules;
-use crate::scan::cuda_memory::{Key, Lease, WindowMemory, Sizes, Tape};
-use crate::scan::persistent::launch_plan::{Card, Direction, Persistent as Plan, Shape};
+use crate::scan::cuda_memory::{Key, Lease, Sizes, Tape, WindowMemory};
 use crate::scan::cuda_steps::Inputs;
+use crate::scan::persistent::launch_plan::{Card, Direction, Persistent as Plan, Shape};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, CudaView, LaunchConfig, PushKernelArg, sys,

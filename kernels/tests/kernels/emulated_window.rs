@@ -1,7 +1,7 @@
-//! The buffers of an RHN's window, as the kernels of either path take them, and the products that a library makes.
+//! The buffers of a window, as the kernels of either path take them, and the products that a library makes.
 
-use crate::emulated_case::{Case, Found};
-use crate::emulator::{Emulator, Geometry, Results, Script};
+use crate::emulated_case::{Case, PARTS};
+use crate::emulator::{Emulator, Geometry, Script};
 use rhn_kernels::scan::persistent::launch_plan::stride;
 use std::fmt::Display;
 
@@ -28,10 +28,10 @@ impl Operands {
         }
     }
 
-    /// Where the gradients of the gates' pre-activations are, for products.
+    /// Where the gradients of the gates' products are, for products.
     pub(crate) fn of_gates(self) -> &'static str {
         match self {
-            Self::F32 => "&gates",
+            Self::F32 => "&saved",
             Self::Bf16 => "&gate_operands",
         }
     }
@@ -56,7 +56,8 @@ pub(crate) struct Window<'a> {
 impl<'a> Window<'a> {
     /// Inputs, and buffers that nobody has written; only the operands' padding is promised to be zero.
     pub(crate) fn new(case: &'a Case, operands: Operands) -> Self {
-        let (mut script, stride) = (Script::new(), stride(case.hidden));
+        let mut script = Script::new();
+        let stride = stride(case.hidden);
         let inputs = [
             ("projected", &case.projected),
             ("recurrent", &case.recurrent),
@@ -69,15 +70,17 @@ impl<'a> Window<'a> {
             script.load("mask", mask);
         }
         let rows = case.depth * case.time * case.batch;
-        script.buffer::<f32>("states", rows * stride);
+        let saved = rows * case.saved * stride;
+        script.buffer::<f32>("states", rows * case.parts * stride);
+        script.buffer::<f32>("last", (case.parts - 1) * case.batch * case.hidden);
         script.buffer::<f32>("outputs", case.time * case.batch * case.hidden);
         operands.zeros(&mut script, "operands", rows * stride);
         match operands {
-            Operands::F32 => script.load("gates", &vec![0f32; rows * 2 * stride]), // operands themselves
-            Operands::Bf16 => script.buffer::<f32>("gates", rows * 2 * stride),
+            Operands::F32 => script.load("saved", &vec![0f32; saved]), // operands themselves
+            Operands::Bf16 => script.buffer::<f32>("saved", saved),
         }
         if operands == Operands::Bf16 {
-            operands.zeros(&mut script, "gate_operands", rows * 2 * stride);
+            operands.zeros(&mut script, "gate_operands", saved);
         }
         Self { case, operands, script, stride }
     }
@@ -100,56 +103,49 @@ impl<'a> Window<'a> {
 
     /// The gradients of the weights, one product for each sublayer and gate; of the biases and the projection.
     pub(crate) fn grads(&mut self) {
-        let Case { time, batch, depth, hidden, .. } = *self.case;
-        let (stride, rows) = (self.stride, time * batch);
-        self.script.buffer::<f32>("recurrent_grad", depth * hidden * 2 * hidden);
-        self.script.buffer::<f32>("bias_grad", depth * 2 * hidden);
-        self.script.buffer::<f32>("projected_grad", rows * 2 * hidden);
-        for (sublayer, section) in (0..depth).flat_map(|l| [(l, 0), (l, 1)]) {
-            let first = (sublayer * rows * 2 + section) * stride;
+        let Case { time, batch, depth, hidden, gates, saved, .. } = *self.case;
+        let stride = self.stride;
+        let rows = time * batch;
+        self.script.buffer::<f32>("recurrent_grad", depth * hidden * gates * hidden);
+        self.script.buffer::<f32>("bias_grad", depth * gates * hidden);
+        self.script.buffer::<f32>("projected_grad", rows * gates * hidden);
+        for (sublayer, gate) in (0..depth).flat_map(|sublayer| (0..gates).map(move |gate| (sublayer, gate))) {
+            let first = (sublayer * rows * saved + gate) * stride;
             self.product(
                 [hidden, hidden, rows],
                 Matrix { buffer: "&operands", first: sublayer * rows * stride, row: 1, column: stride },
-                Matrix { buffer: self.operands.of_gates(), first, row: 2 * stride, column: 1 },
+                Matrix { buffer: self.operands.of_gates(), first, row: saved * stride, column: 1 },
                 Matrix {
                     buffer: "&recurrent_grad",
-                    first: (sublayer * 2 * hidden + section) * hidden,
-                    row: 2 * hidden,
+                    first: (sublayer * gates * hidden + gate) * hidden,
+                    row: gates * hidden,
                     column: 1,
                 },
             );
         }
-        let sums = Geometry { grid: [2 * stride / 32, depth, 1], block: [32, 8, 1], ..Geometry::default() };
+        let grid = [gates * stride / 32, depth, 1];
+        let sums = Geometry { grid, block: [32, 8, 1], ..Geometry::default() };
         self.script.launch(
             "window_bias_grad",
             sums,
-            &[&rows, &hidden, &stride, &2, &"&gates", &"&bias_grad"],
+            &[&rows, &hidden, &stride, &gates, &saved, &"&saved", &"&bias_grad"],
         );
-        let copy = Geometry::flat(3, 64);
+        let positions = self.case.positions.iter().rev().fold(0, |bits, position| bits << 4 | position);
         self.script.launch(
             "window_projected_grad",
-            copy,
-            &[&rows, &hidden, &stride, &2, &"&gates", &"&projected_grad"],
+            Geometry::flat(3, 64),
+            &[&rows, &hidden, &stride, &gates, &saved, &positions, &"&saved", &"&projected_grad"],
         );
     }
 
-    /// In every order of threads, which must not matter, or in one.
-    pub(crate) fn found(&self, emulator: &Emulator, every_order: bool) -> Found {
-        const NAMES: [&str; 4] = ["outputs", "projected_grad", "recurrent_grad", "bias_grad"];
-        found(&if every_order {
-            self.script.run(emulator, &NAMES)
+    /// The parts, in every order of threads, which must not matter, or in one.
+    pub(crate) fn found(&self, emulator: &Emulator, every_order: bool) -> Vec<Vec<f32>> {
+        let results = if every_order {
+            self.script.run(emulator, &PARTS)
         } else {
-            self.script.run_in_order(emulator, &NAMES, 1).unwrap()
-        })
-    }
-}
-
-fn found(results: &Results) -> Found {
-    Found {
-        outputs: results.get("outputs"),
-        projected: results.get("projected_grad"),
-        recurrent: results.get("recurrent_grad"),
-        bias: results.get("bias_grad"),
+            self.script.run_in_order(emulator, &PARTS, 1).unwrap()
+        };
+        PARTS.iter().map(|part| results.get(part)).collect()
     }
 }
 
