@@ -10,18 +10,19 @@
 //! | [`eval`], [`sample`], [`study`] | perplexity, surprisal, text; runs side by side |
 //! | [`model`], [`checkpoint`] | embedding, cells, output; directories that are whole or refused |
 //! | [`config`], [`data`], [`metrics`] | recipes; corpora, vocabularies, lanes; one JSON line an event |
-//! | [`net`], [`error`], [`readable`] | the network, bounded; one error; numbers as people write them |
+//! | [`hub`], [`error`], [`readable`] | the network, bounded; one error; numbers as people write them |
 
 pub mod bench;
 pub mod checkpoint;
 pub mod command;
 pub mod config;
 pub mod data;
+pub mod digest;
 pub mod error;
 pub mod eval;
+pub mod hub;
 pub mod metrics;
 pub mod model;
-pub mod net;
 pub mod readable;
 pub mod sample;
 pub mod study;

@@ -10,11 +10,10 @@ use candle_core::{DType, Device};
 use checkpoint_files::{expected, files};
 use hub_server::{COMMIT, HubServer, Reply};
 use rhn::checkpoint::fetch::fetch;
-use rhn::checkpoint::{Address, Checkpoint, MANIFEST, MODEL, Manifest, TOKENIZER};
-use rhn::data::fetch::sha256;
-use rhn::data::hub::HubFile;
+use rhn::checkpoint::{Checkpoint, MANIFEST, MODEL, Manifest, TOKENIZER};
+use rhn::digest::sha256;
 use rhn::error::{Error, Result};
-use rhn::net::{Patience, Settings};
+use rhn::hub::{Address, Settings, Timeouts, dataset_file_from};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,7 +34,7 @@ fn replies(value: f32) -> BTreeMap<String, Reply> {
 }
 
 /// No longer than a test can wait.
-const HURRIED: Patience = Patience {
+const HURRIED: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
     answer: Duration::from_secs(5),
     body: Duration::from_millis(400),
@@ -60,12 +59,12 @@ impl Hub {
             cache,
             token: None,
             offline: false,
-            patience: HURRIED,
+            timeouts: HURRIED,
         }
     }
 
     fn fetch(&self, address: &str) -> Result<PathBuf> {
-        fetch(&Address::parse(address)?, &self.settings())
+        fetch(&Address::model(address)?, &self.settings())
     }
 
     /// Refused for this reason, with nothing left that looks like a checkpoint or lies outside the cache.
@@ -148,7 +147,7 @@ fn a_moved_branch_brings_the_newer_version() {
 fn a_large_file_comes_from_another_host_which_is_not_shown_the_key() {
     let hub = Hub::new(|files| files.get_mut(MODEL).unwrap().elsewhere = true);
     let settings = Settings { token: Some("secret".into()), ..hub.settings() };
-    let directory = fetch(&Address::parse("hf://owner/name").unwrap(), &settings).unwrap();
+    let directory = fetch(&Address::model("hf://owner/name").unwrap(), &settings).unwrap();
     assert_eq!(value(&directory), 1.0);
     let requests = hub.server.requests.lock().unwrap();
     let elsewhere = |request: &&String| request.starts_with("GET /elsewhere/");
@@ -161,7 +160,7 @@ fn a_large_file_comes_from_another_host_which_is_not_shown_the_key() {
 fn offline_only_the_cache_counts() {
     let hub = Hub::new(|_| {});
     let offline = Settings { offline: true, endpoint: "http://127.0.0.1:9".into(), ..hub.settings() };
-    let of = |text: &str| Address::parse(text).unwrap();
+    let of = |text: &str| Address::model(text).unwrap();
     let error = fetch(&of("hf://owner/name"), &offline).unwrap_err();
     assert!(error.to_string().contains("HF_HUB_OFFLINE"), "{error}");
     hub.fetch("hf://owner/name").unwrap();
@@ -238,7 +237,7 @@ fn a_manifest_that_names_files_elsewhere_is_refused() {
 fn a_hub_that_does_not_answer_is_named() {
     let hub = Hub::new(|_| {});
     let nobody = Settings { endpoint: "http://127.0.0.1:9".into(), ..hub.settings() };
-    let error = fetch(&Address::parse("hf://owner/name").unwrap(), &nobody).unwrap_err().to_string();
+    let error = fetch(&Address::model("hf://owner/name").unwrap(), &nobody).unwrap_err().to_string();
     assert!(error.contains("http://127.0.0.1:9") && error.contains("HF_HUB_OFFLINE=1"), "{error}");
 }
 
@@ -275,7 +274,8 @@ fn data_set(change: impl FnOnce(&mut Reply)) -> Hub {
 
 impl Hub {
     fn fetch_text(&self) -> Result<PathBuf> {
-        HubFile::parse("hf://datasets/owner/name/raw/text.txt").unwrap().fetch(&self.settings())
+        let address = Address::dataset_file("hf://datasets/owner/name/raw/text.txt").unwrap();
+        dataset_file_from(&address, &self.settings())
     }
 
     /// Refused for this reason, with nothing kept.
@@ -329,8 +329,8 @@ fn a_file_of_a_data_set_that_is_not_what_the_hub_says_is_refused_and_not_kept() 
 fn offline_a_file_of_a_data_set_comes_from_the_cache_or_not_at_all() {
     let hub = data_set(|_| {});
     let offline = Settings { offline: true, endpoint: "http://127.0.0.1:9".into(), ..hub.settings() };
-    let file = HubFile::parse("hf://datasets/owner/name/raw/text.txt").unwrap();
-    assert!(file.fetch(&offline).unwrap_err().to_string().contains("HF_HUB_OFFLINE"));
+    let file = Address::dataset_file("hf://datasets/owner/name/raw/text.txt").unwrap();
+    assert!(dataset_file_from(&file, &offline).unwrap_err().to_string().contains("HF_HUB_OFFLINE"));
     let path = hub.fetch_text().unwrap();
-    assert_eq!(file.fetch(&offline).unwrap(), path);
+    assert_eq!(dataset_file_from(&file, &offline).unwrap(), path);
 }

@@ -3,14 +3,12 @@
 //! A small file's name in the cache is no hash of its content alone: without a manifest its length is all that can
 //! be checked.
 
-use super::address::Address;
-use super::manifest::{Manifest, sha256};
+use super::manifest::Manifest;
 use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read};
+use crate::digest::sha256;
 use crate::error::{Error, Result};
+use crate::hub::{Address, Client, Remote, Repository, Settings, is_hash};
 use crate::metrics::METRICS;
-use crate::net::Settings;
-use crate::net::cache::{Repository, is_hash};
-use crate::net::client::{Client, Remote};
 use crate::write::Aside;
 use hf_hub::RepoType;
 use std::io::Read;
@@ -27,7 +25,10 @@ const FILES: [(&str, bool); 7] = [
     (METRICS, false),
 ];
 
-/// The directory in the cache with the files of `address`; only named files are asked for.
+/// The directory in the hub's cache with the files of `address`; only named files are asked for.
+///
+/// # Errors
+/// If they cannot be had, or are not a whole checkpoint.
 pub fn fetch(address: &Address, settings: &Settings) -> Result<PathBuf> {
     if settings.offline { cached(address, settings) } else { Hub::new(address, settings).fetch() }
 }
@@ -119,7 +120,8 @@ impl<'a> Hub<'a> {
         manifest: Option<&Manifest>,
         blob: &Path,
     ) -> Result<Vec<u8>> {
-        let (url, mut bytes) = (self.url(name, commit), Vec::new());
+        let url = self.url(name, commit);
+        let mut bytes = Vec::new();
         let body = self.client.body(&url, remote.bytes);
         let read = body.and_then(|mut body| body.read_to_end(&mut bytes).map_err(|error| error.to_string()));
         read.map_err(|error| self.explain(name, &error))?;
@@ -162,5 +164,5 @@ impl<'a> Hub<'a> {
 }
 
 fn refuse(address: &Address, what: impl std::fmt::Display) -> Error {
-    Error::checkpoint(format!("hf://{}@{}", address.repository, address.revision), what.to_string())
+    Error::checkpoint(address.to_string(), what.to_string())
 }

@@ -1,24 +1,22 @@
 //! What a run leaves on disk: whole, or refused. See `directory` for the protocol of writing and reading.
 
-mod address;
 mod directory;
 #[cfg(feature = "hub")]
 pub mod fetch;
-mod hub;
 mod lock;
 mod manifest;
 mod open;
-mod read;
+pub(crate) mod read;
+mod resolve;
 mod state;
 mod tensors;
 
-pub use address::Address;
 pub use directory::{publish, recover};
-pub use hub::resolve;
 pub use lock::Lock;
 pub(crate) use manifest::check_format;
 pub use manifest::{FORMAT, FileRecord, Manifest};
 pub use open::{Checkpoint, parse_config};
+pub use resolve::resolve;
 pub use state::{Found, Rejected, SavedState, load_newest, save};
 pub use tensors::{load_tensors, load_weights, save_tensors};
 

@@ -1,14 +1,16 @@
 //! A corpus: three splits of text, from a name, a path, the standard input or the hub.
 
-use super::fetch::{Wanted, fetch, hex, keep};
-use super::hub::{HubFile, SCHEME};
+use super::fetch::{fetch, keep};
 use super::places::Places;
 use super::registry::{Entry, SourceFile};
 use super::split::{self, Cut};
 use super::text::Text;
 use super::{archive, directory};
 use crate::config::{CorpusConfig, Unit};
+use crate::digest::{hex, sha256};
 use crate::error::{Error, Result};
+use crate::hub::download::Wanted;
+use crate::hub::{Address, SCHEME, dataset_file};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +43,9 @@ impl Corpus {
         let [train, valid, test] = match places.registry.get(name) {
             Some(entry) => known(entry, config, places)?,
             None if name == "-" => cut(Text::read_stdin()?, config)?,
-            None if name.starts_with(SCHEME) => cut(Text::read(&HubFile::parse(name)?.get()?)?, config)?,
+            None if name.starts_with(SCHEME) => {
+                cut(Text::read(&dataset_file(&Address::dataset_file(name)?)?)?, config)?
+            }
             None => from_path(Path::new(name), config, places)?,
         };
         let hash = Sha256::new().chain_update(train.bytes()).chain_update(valid.bytes());
@@ -140,7 +144,7 @@ fn read(file: &SourceFile, held: &Held) -> Result<Text> {
         (Held::Packed(path), Some(packed)) => {
             let content = archive::extract(path, &packed.member, file.bytes)?;
             let source = path.join(&packed.member);
-            wanted.check(&source, content.len() as u64, &super::fetch::sha256(&content))?;
+            wanted.check(&source, content.len() as u64, &sha256(&content))?;
             Ok(Text::new(content, source))
         }
         (Held::Plain(path) | Held::Packed(path), _) => Ok(Text::new(wanted.read(path)?, path)),
@@ -156,13 +160,13 @@ pub fn fetch_file(entry: &Entry, file: &SourceFile, places: &Places) -> Result<H
         Some(packed) => {
             let path = places.kept(&entry.name, &packed.name);
             let wanted = Wanted { bytes: packed.bytes, sha256: &packed.sha256 };
-            fetch(&packed.urls, wanted, &path, &places.patience).map_err(|error| advise(error, entry))?;
+            fetch(&packed.urls, wanted, &path, &places.timeouts).map_err(|error| advise(error, entry))?;
             Ok(Held::Packed(path))
         }
         None => {
             let path = places.kept(&entry.name, &file.names[0]);
             let wanted = Wanted { bytes: file.bytes, sha256: &file.sha256 };
-            fetch(&file.urls, wanted, &path, &places.patience).map_err(|error| advise(error, entry))?;
+            fetch(&file.urls, wanted, &path, &places.timeouts).map_err(|error| advise(error, entry))?;
             Ok(Held::Plain(path))
         }
     }

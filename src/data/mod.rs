@@ -5,8 +5,6 @@ pub mod batch;
 pub mod corpus;
 mod directory;
 pub mod fetch;
-mod http;
-pub mod hub;
 pub mod inspect;
 pub mod places;
 pub mod registry;

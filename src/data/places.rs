@@ -2,7 +2,7 @@
 
 use super::registry::Registry;
 use crate::error::{Error, Result};
-use crate::net::Patience;
+use crate::hub::Timeouts;
 use std::path::{Path, PathBuf};
 
 /// Where corpora are looked for, in this order, and where fetched ones are kept.
@@ -17,7 +17,7 @@ pub struct Places {
     /// The corpora known by name.
     pub registry: Registry,
     /// How long a transfer may take.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
 impl Places {
@@ -34,13 +34,13 @@ impl Places {
         let cache = cache_dir();
         let store = given.first().unwrap_or(&cache).clone();
         let (usual, registry) = (vec!["data".into(), cache], Registry::built_in());
-        Ok(Self { given, usual, store, registry, patience: Patience::default() })
+        Ok(Self { given, usual, store, registry, timeouts: Timeouts::default() })
     }
 
     /// Looks only in `dir` and keeps fetched files there.
     pub fn only(dir: &Path, registry: Registry) -> Self {
         let (given, store) = (vec![dir.to_path_buf()], dir.to_path_buf());
-        Self { given, usual: vec![], store, registry, patience: Patience::default() }
+        Self { given, usual: vec![], store, registry, timeouts: Timeouts::default() }
     }
 
     /// The first file under one of these names.

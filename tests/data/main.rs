@@ -5,10 +5,10 @@ mod network;
 
 use rhn::config::{CorpusConfig, Unit};
 use rhn::data::corpus::take_file;
-use rhn::data::fetch::sha256;
 use rhn::data::inspect::Report;
 use rhn::data::registry::Registry;
 use rhn::data::{Corpus, Places, Text, Tokenizer};
+use rhn::digest::sha256;
 use rhn::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};

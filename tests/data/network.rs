@@ -5,10 +5,10 @@ mod loopback;
 
 use super::{MINI, assert_nothing_kept, folder, mini, refused, registry, zipped};
 use loopback::{Answer, Server};
-use rhn::data::fetch::sha256;
 use rhn::data::{Corpus, Places};
+use rhn::digest::sha256;
 use rhn::error::Error;
-use rhn::net::Patience;
+use rhn::hub::Timeouts;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -112,9 +112,9 @@ fn a_server_that_is_silent_or_drips_is_given_up() {
         let store = tempfile::tempdir().unwrap();
         let registry = registry(MINI, None, &format!("{}/mini", server.address));
         let [connect, answer, body] = [300; 3].map(Duration::from_millis);
-        let patience = Patience { connect, answer, body };
+        let timeouts = Timeouts { connect, answer, body };
         let start = Instant::now();
-        refused(mini(&Places { patience, ..Places::only(store.path(), registry) }), &parts);
+        refused(mini(&Places { timeouts, ..Places::only(store.path(), registry) }), &parts);
         assert!(start.elapsed() < Duration::from_millis(1500));
         assert_nothing_kept(&store);
     }

@@ -64,6 +64,6 @@ pub(crate) fn sign_again(directory: &Path, name: &str) {
     let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let bytes = fs::read(directory.join(name)).unwrap();
     manifest["files"][name] =
-        serde_json::json!({"bytes": bytes.len(), "sha256": rhn::data::fetch::sha256(&bytes)});
+        serde_json::json!({"bytes": bytes.len(), "sha256": rhn::digest::sha256(&bytes)});
     fs::write(path, serde_json::to_vec(&manifest).unwrap()).unwrap();
 }

@@ -7,7 +7,7 @@ const SLOWEST: u64 = 50_000;
 
 /// How long the parts of a transfer may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// To find and reach the server.
     pub connect: Duration,
     /// Until its answer begins.
@@ -16,14 +16,14 @@ pub struct Patience {
     pub body: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         let [connect, answer, body] = [15, 60, 60].map(Duration::from_secs);
         Self { connect, answer, body }
     }
 }
 
-impl Patience {
+impl Timeouts {
     /// How long a body of so many bytes may take in all, however it comes.
     pub fn for_body(&self, bytes: u64) -> Duration {
         self.body.saturating_add(Duration::from_secs(bytes / SLOWEST))

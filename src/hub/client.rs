@@ -1,7 +1,8 @@
 //! The two requests to the hub: what a file is, and its bytes.
 
-use super::patience::Patience;
 use super::settings::Settings;
+use super::timeouts::Timeouts;
+use crate::error::{Error, Result};
 use std::io::Read;
 use ureq::http::header::{CONTENT_RANGE, ETAG, LOCATION};
 use ureq::http::{HeaderMap, HeaderName, Response};
@@ -28,18 +29,18 @@ pub(crate) struct Client {
     agent: Agent,
     origin: String,
     key: Option<String>,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
 impl Client {
     pub(crate) fn new(settings: &Settings) -> Self {
         let key = settings.token.as_ref().map(|token| format!("Bearer {token}"));
-        let (agent, origin) = (agent(&settings.patience, 0), origin(&settings.endpoint).into());
-        Self { agent, origin, key, patience: settings.patience }
+        let (agent, origin) = (agent(&settings.timeouts, 0), origin(&settings.endpoint).into());
+        Self { agent, origin, key, timeouts: settings.timeouts }
     }
 
     /// What the hub says of the file at `url`; `None` if there is none.
-    pub(crate) fn ask(&self, url: &str) -> Result<Option<Remote>, String> {
+    pub(crate) fn ask(&self, url: &str) -> std::result::Result<Option<Remote>, String> {
         let mut url = url.to_string();
         let mut said = Said::default();
         for _ in 0..MAX_REDIRECTS {
@@ -47,7 +48,7 @@ impl Client {
                 Err(ureq::Error::StatusCode(404)) => return Ok(None),
                 response => response.map_err(|error| error.to_string())?,
             };
-            said.hear(response.headers(), origin(&url) == self.origin);
+            said.observe(response.headers(), origin(&url) == self.origin);
             if let Some(remote) = said.all() {
                 return Ok(Some(remote));
             }
@@ -57,7 +58,7 @@ impl Client {
     }
 
     /// The file at `url`, of which `bytes` are expected; one byte more shows that there are too many.
-    pub(crate) fn body(&self, url: &str, bytes: u64) -> Result<impl Read + use<>, String> {
+    pub(crate) fn body(&self, url: &str, bytes: u64) -> std::result::Result<impl Read + use<>, String> {
         let mut url = url.to_string();
         for _ in 0..MAX_REDIRECTS {
             let response = self.get(&url, Some(bytes)).map_err(|error| error.to_string())?;
@@ -74,7 +75,7 @@ impl Client {
     }
 
     /// Asks for a body of so many bytes, or only for what is said of it.
-    fn get(&self, url: &str, bytes: Option<u64>) -> Result<Response<Body>, ureq::Error> {
+    fn get(&self, url: &str, bytes: Option<u64>) -> std::result::Result<Response<Body>, ureq::Error> {
         let mut request = self.agent.get(url);
         if bytes.is_none() {
             request = request.header("Range", "bytes=0-0"); // the answer then tells the whole length
@@ -82,18 +83,25 @@ impl Client {
         if let Some(key) = self.key.as_ref().filter(|_| origin(url) == self.origin) {
             request = request.header("Authorization", key);
         }
-        let time = self.patience.for_body(bytes.unwrap_or(0));
+        let time = self.timeouts.for_body(bytes.unwrap_or(0));
         request.config().timeout_recv_body(Some(time)).build().call()
     }
 }
 
-/// Follows no redirect by itself, and waits no longer than `patience` has it for a body of so many bytes.
-pub(crate) fn agent(patience: &Patience, bytes: u64) -> Agent {
+/// Opens a plain http address: the length that the server announces, and the body, of which `bytes` are expected.
+pub(crate) fn open(url: &str, bytes: u64, timeouts: &Timeouts) -> Result<(Option<u64>, impl Read)> {
+    let request = agent(timeouts, bytes).get(url).config().max_redirects(MAX_REDIRECTS as u32).build();
+    let body = request.call().map_err(|error| Error::data(url, error.to_string()))?.into_body();
+    Ok((body.content_length(), body.into_reader()))
+}
+
+/// Follows no redirect by itself, and waits no longer than `timeouts` has it for a body of so many bytes.
+fn agent(timeouts: &Timeouts, bytes: u64) -> Agent {
     Agent::config_builder()
-        .timeout_resolve(Some(patience.connect))
-        .timeout_connect(Some(patience.connect))
-        .timeout_recv_response(Some(patience.answer))
-        .timeout_recv_body(Some(patience.for_body(bytes)))
+        .timeout_resolve(Some(timeouts.connect))
+        .timeout_connect(Some(timeouts.connect))
+        .timeout_recv_response(Some(timeouts.answer))
+        .timeout_recv_body(Some(timeouts.for_body(bytes)))
         .max_redirects(0)
         .accept_encoding("identity") // sizes are those of the file itself
         .user_agent(concat!("rhn/", env!("CARGO_PKG_VERSION")))
@@ -110,8 +118,8 @@ struct Said {
 }
 
 impl Said {
-    /// Another host may tell the length; what the file is called is the hub's to say.
-    fn hear(&mut self, headers: &HeaderMap, from_hub: bool) {
+    /// Takes what an answer says. Another host may say the length; what the file is called is the hub's to say.
+    fn observe(&mut self, headers: &HeaderMap, from_hub: bool) {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         if from_hub {
             let etag = text(LINKED_ETAG).or_else(|| text(ETAG));

@@ -1,6 +1,6 @@
 //! Where the hub and its cache are, as other tools read it from the environment.
 
-use super::patience::Patience;
+use super::timeouts::Timeouts;
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub struct Settings {
     /// Use only what the cache holds.
     pub offline: bool,
     /// How long a transfer may take.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
 impl Settings {
@@ -40,7 +40,7 @@ impl Settings {
             cache: below("HF_HUB_CACHE", "").unwrap_or_else(|| home.join("hub")),
             token: token.filter(|token| !token.is_empty()),
             offline: variable("HF_HUB_OFFLINE").is_some_and(yes),
-            patience: Patience::default(),
+            timeouts: Timeouts::default(),
         })
     }
 }
