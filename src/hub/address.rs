@@ -76,6 +76,9 @@ impl fmt::Display for Address {
         let Self { repository, revision, .. } = self;
         match &self.kind {
             Kind::Model => write!(f, "{SCHEME}{repository}@{revision}"),
+            Kind::DatasetFile(file) if revision == "main" => {
+                write!(f, "{SCHEME}{DATASETS}{repository}/{file}")
+            }
             Kind::DatasetFile(file) => write!(f, "{SCHEME}{DATASETS}{repository}@{revision}/{file}"),
         }
     }
