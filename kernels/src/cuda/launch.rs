@@ -1,6 +1,6 @@
 //! From tensors to a kernel's arguments, and from a kernel's results to tensors.
 
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, DeviceRepr, LaunchConfig};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, DevicePtr, DeviceRepr, LaunchConfig};
 use candle_core::cuda_backend::{CudaDType, CudaStorageSlice};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, Tensor};
@@ -22,6 +22,14 @@ macro_rules! launch {
     }};
 }
 pub(crate) use launch;
+
+/// An address in a device's memory, as kernels and libraries take it; 0 is none.
+pub(crate) type Address = u64;
+
+/// Where a slice lies. All work is on the slice's own stream, in whose order it is freed too.
+pub(crate) fn address<T>(memory: &impl DevicePtr<T>) -> Address {
+    memory.device_ptr(memory.stream()).0
+}
 
 /// Threads of a block where nothing asks for another number.
 pub(crate) const THREADS: usize = 256;

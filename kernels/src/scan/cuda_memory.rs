@@ -1,19 +1,12 @@
 //! The memory of a recurrence's window on a GPU, lent to one window after another; `window.cuh` says what lies where.
 
+use crate::cuda::launch::{Address, address};
 use crate::precision::Precision;
 use crate::scan::persistent::launch_plan::stride;
 use candle_core::cuda_backend::DeviceId;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
+use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{CudaDevice, Result};
 use std::sync::{Mutex, PoisonError};
-
-/// An address in a device's memory, as kernels and libraries take it; 0 is none.
-pub(crate) type Address = u64;
-
-/// Where a slice lies. All work is on the slice's own stream, in whose order it is freed too.
-pub(crate) fn address<T>(memory: &impl DevicePtr<T>) -> Address {
-    memory.device_ptr(memory.stream()).0
-}
 
 /// Batch rows times units, at most: a thread each of one launch.
 const MOST_UNITS: usize = 1 << 22;
@@ -148,7 +141,7 @@ pub(crate) trait WindowMemory: Sized + Send + 'static {
 /// Windows whose memory is kept for later; corpora end in windows of odd sizes, and texts have many.
 const MOST_IDLE: usize = 4;
 
-impl<M: WindowMemory> Lease<R> {
+impl<M: WindowMemory> Lease<M> {
     /// One that is idle, or a new one.
     pub(crate) fn take(device: &CudaDevice, key: Key) -> Result<Self> {
         let mut idle = M::idle().lock().unwrap_or_else(PoisonError::into_inner);

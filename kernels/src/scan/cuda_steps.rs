@@ -1,8 +1,8 @@
 //! A recurrence on any GPU: a product by cuBLAS and a kernel a sublayer step, all of a window in a graph.
 
-use super::cuda_memory::{Address, Key, Lease, Sizes, Tape, WindowMemory, address, operand_size};
+use super::cuda_memory::{Key, Lease, Sizes, Tape, WindowMemory, operand_size};
 use crate::cuda::graph::Graph;
-use crate::cuda::launch::{cover, launch};
+use crate::cuda::launch::{Address, address, cover, launch};
 use crate::cuda::padded_product::{Extent, Matrix, product};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView};
 use candle_core::{CudaDevice, Result};
