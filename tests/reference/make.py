@@ -30,6 +30,10 @@ def lstm(hidden_size, layers):
     return {"kind": "lstm", "layers": layers, "hidden_size": hidden_size}
 
 
+def gru(hidden_size, layers):
+    return {"kind": "gru", "layers": layers, "hidden_size": hidden_size}
+
+
 def word(**more):
     return {"kind": "word", **more}
 
@@ -57,6 +61,8 @@ CASES = {
     "char-cnn-projected-rhn": (char_cnn([2, 3], [5, 4], 1, word_size=5), rhn(8, 3), False, 11, INPUT_OUTPUT, 1.9),
     "lstm-tied": (word(), lstm(7, 1), True, 12, NONE, 1.5),
     "lstm-hidden-mask": (word(), lstm(6, 2), False, 13, VARIATIONAL, 1.8),
+    "gru-2-layers-tied": (word(), gru(7, 2), True, 12, NONE, 2.9),
+    "gru-hidden-mask": (word(), gru(6, 1), False, 13, VARIATIONAL, 2.2),
 }
 
 
@@ -88,9 +94,10 @@ def shapes(config):
             yield f"core.{k}.recurrent.weight", (core["recurrence_depth"], hidden, 2 * hidden)
             yield f"core.{k}.bias", (core["recurrence_depth"], 2 * hidden)
         else:
+            width = {"lstm": 4, "gru": 3}[core["kind"]] * hidden
             for part, rows in [("input", size), ("recurrent", hidden)]:
-                yield f"core.{k}.{part}.weight", (rows, 4 * hidden)
-                yield f"core.{k}.{part}.bias", (4 * hidden,)
+                yield f"core.{k}.{part}.weight", (rows, width)
+                yield f"core.{k}.{part}.bias", (width,)
         size = hidden
     if not config["output"]["tied"]:
         yield "output.weight", (hidden, config["vocab_size"])
@@ -191,6 +198,21 @@ def masks_of_window(masks, tokens):
 # ---- what is computed from it ----
 
 
+def check_gru(model, tokens, state, logits, final):
+    """Our GRU, one step at a time, is torch.nn.GRU."""
+    hidden, layers = model.hidden_size, model.layers
+    gru = torch.nn.GRU(embedding_size(model.config), hidden, layers).double()
+    with torch.no_grad():
+        for k in range(layers):
+            for theirs, ours in [("ih", "input"), ("hh", "recurrent")]:
+                getattr(gru, f"weight_{theirs}_l{k}").copy_(model[f"core.{k}.{ours}.weight"].T)
+                getattr(gru, f"bias_{theirs}_l{k}").copy_(model[f"core.{k}.{ours}.bias"])
+        outputs, last = gru(model["embedding.weight"][tokens], torch.stack([part for (part,) in state]))
+        weight = model["embedding.weight"].T if model.config["output"]["tied"] else model["output.weight"]
+        torch.testing.assert_close(outputs @ weight + model["output.bias"], logits, rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(last, torch.stack([part for (part,) in final]), rtol=1e-13, atol=1e-13)
+
+
 def gradients(model, window, state, masks):
     """Loss of a (T + 1, B) window, gradient of every parameter, logits and state."""
     for tensor in model.parameters.values():
@@ -233,6 +255,8 @@ def make(name):
     model = Model(config, tensors)
     state = [tuple(torch.from_numpy(rng.uniform(-0.9, 0.9, part.shape)) for part in parts) for parts in model.zero_state(LANES)]
     loss, grads, logits, final = gradients(model, window, state, masks)
+    if core["kind"] == "gru" and not masks:
+        check_gru(model, window[:-1], state, logits, final)
     out |= {"tokens": window[:-1], "targets": window[1:], "loss": loss, "logits": logits}
     out |= {f"mask.{key}": mask for key, mask in masks_of_window(masks, window[:-1]).items()}
     out |= {f"grad.{key}": grad.clone() for key, grad in grads.items()}

@@ -4,10 +4,11 @@ Written from the papers' equations and the tensors' names alone, and for reading
 no fused operation, no cleverness, every gradient by autograd.
 
   RHN        Zilly et al., Recurrent Highway Networks, ICML 2017, arXiv 1607.03474
+  GRU        Cho et al., 2014, arXiv 1406.1078, as torch.nn.GRU has it: `make.py` holds it to that module
   char CNN   Kim et al., Character-Aware Neural Language Models, AAAI 2016, arXiv 1508.06615
   masks      Gal and Ghahramani, NIPS 2016, arXiv 1512.05287 (variational); Zaremba et al., arXiv 1409.2329 (per step)
 
-Sizes: T steps, B lanes, V types, D values of a word vector, H units, L sublayers, A letters, F filters.
+Sizes: T steps, B batch rows, V word types, D values of a word vector, H units, L sublayers, A letters, F filters.
 Every weight is stored [in, out]; README.md has the table of tensors.
 """
 
@@ -75,8 +76,8 @@ class Model:
     # ---- core ----
 
     def zero_state(self, lanes):
-        """One tuple a layer: (s,) for an RHN, (h, c) for an LSTM; each (B, H)."""
-        parts = 1 if self.config["core"]["kind"] == "rhn" else 2
+        """One tuple a layer: (s,) for an RHN, (h,) for a GRU, (h, c) for an LSTM; each (B, H)."""
+        parts = 2 if self.config["core"]["kind"] == "lstm" else 1
         like = self["output.bias"]
         zero = torch.zeros(lanes, self.hidden_size, dtype=like.dtype)
         return [tuple(zero for _ in range(parts)) for _ in range(self.layers)]
@@ -109,6 +110,17 @@ class Model:
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, (h, c)
 
+    def gru_step(self, k, x, state, mask_h):
+        """One time step of layer `k`: gates r, z, n; the reset gate scales the candidate's product and its bias."""
+        (h,) = state
+        x_r, x_z, x_n = (x @ self[f"core.{k}.input.weight"] + self[f"core.{k}.input.bias"]).chunk(3, dim=-1)
+        recurrent = masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"] + self[f"core.{k}.recurrent.bias"]
+        h_r, h_z, h_n = recurrent.chunk(3, dim=-1)
+        z = torch.sigmoid(x_z + h_z)
+        n = torch.tanh(x_n + torch.sigmoid(x_r + h_r) * h_n)
+        h = (1 - z) * n + z * h
+        return h, (h,)
+
     # ---- the whole ----
 
     def forward(self, tokens, state, masks=None, vectors=None):
@@ -137,10 +149,13 @@ class Model:
             for k in range(self.layers):
                 x = masked(x, at(f"input.{k}", step))
                 mask_h = masks.get(f"hidden.{k}")
-                if self.config["core"]["kind"] == "rhn":
-                    x, state[k] = self.rhn_step(k, x, state[k], mask_h, masks.get(f"hidden_t.{k}", mask_h))
-                else:
-                    x, state[k] = self.lstm_step(k, x, state[k], mask_h)
+                match self.config["core"]["kind"]:
+                    case "rhn":
+                        x, state[k] = self.rhn_step(k, x, state[k], mask_h, masks.get(f"hidden_t.{k}", mask_h))
+                    case "lstm":
+                        x, state[k] = self.lstm_step(k, x, state[k], mask_h)
+                    case "gru":
+                        x, state[k] = self.gru_step(k, x, state[k], mask_h)
             logits.append(masked(x, at("output", step)) @ output_weight + self["output.bias"])
         return torch.stack(logits), state
 
