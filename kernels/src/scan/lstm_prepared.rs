@@ -10,6 +10,7 @@ use crate::scan::lstm_cpu::{Inputs, Outputs, Packed, Sizes, forward};
 use crate::scan::lstm_op::lstm;
 use crate::scan::steps::StepByStep;
 use candle_core::{DType, Tensor};
+use std::sync::Arc;
 
 /// Recurrent weights that do not change while this exists, laid out for their kernel.
 pub struct Prepared {
@@ -20,8 +21,8 @@ pub struct Prepared {
 }
 
 enum Packs {
-    F32(Box<dyn Recurrence<f32>>),
-    F64(Box<dyn Recurrence<f64>>),
+    F32(Arc<dyn Recurrence<f32>>),
+    F64(Arc<dyn Recurrence<f64>>),
     /// Elsewhere than on the CPU.
     None,
 }
@@ -88,25 +89,25 @@ impl Prepared {
 
     /// The same for one step after another at batch 1, where the CPU computes in single precision; from the state
     /// zero.
-    pub fn steps(&self) -> Result<Option<Steps<'_>>> {
+    pub fn steps(&self) -> Result<Option<Steps>> {
         let Packs::F32(packed) = &self.packed else { return Ok(None) };
         let bias = self.bias.to_vec1()?;
         let zeros = || vec![0.0; bias.len() / 4];
         let state = [zeros(), zeros()];
-        Ok(Some(Steps { packed: &**packed, next: state.clone(), state, bias }))
+        Ok(Some(Steps { packed: packed.clone(), next: state.clone(), state, bias }))
     }
 }
 
-/// One step after another at batch 1; nothing is allocated for a step.
-pub struct Steps<'a> {
-    packed: &'a dyn Recurrence<f32>,
+/// One step after another at batch 1, on shared weights; nothing is allocated for a step.
+pub struct Steps {
+    packed: Arc<dyn Recurrence<f32>>,
     bias: Vec<f32>,
     /// h and c.
     state: [Vec<f32>; 2],
     next: [Vec<f32>; 2],
 }
 
-impl StepByStep for Steps<'_> {
+impl StepByStep for Steps {
     fn step(&mut self, projected: &[f32]) {
         let ([h, c], [hidden, cell]) = (&self.state, &mut self.next);
         let sizes = Sizes { time: 1, batch: 1, hidden: h.len() };
@@ -141,9 +142,9 @@ struct Pack<'a, T> {
 }
 
 impl<T: Real> WithKernel<T> for Pack<'_, T> {
-    type Output = Box<dyn Recurrence<T>>;
+    type Output = Arc<dyn Recurrence<T>>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        Box::new(Packed::<K>::new(self.recurrent, self.hidden))
+        Arc::new(Packed::<K>::new(self.recurrent, self.hidden))
     }
 }

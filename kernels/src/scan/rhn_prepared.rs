@@ -10,6 +10,7 @@ use crate::scan::rhn_cpu::{Inputs, Packed, Sizes, forward};
 use crate::scan::rhn_op::rhn;
 use crate::scan::steps::StepByStep;
 use candle_core::{DType, Tensor};
+use std::sync::Arc;
 
 /// Recurrent weights that do not change while this exists, laid out for their kernel.
 pub struct Prepared {
@@ -20,8 +21,8 @@ pub struct Prepared {
 }
 
 enum Packs {
-    F32(Box<dyn Recurrence<f32>>),
-    F64(Box<dyn Recurrence<f64>>),
+    F32(Arc<dyn Recurrence<f32>>),
+    F64(Arc<dyn Recurrence<f64>>),
     /// Elsewhere than on the CPU.
     None,
 }
@@ -85,25 +86,25 @@ impl Prepared {
 
     /// The same for one step after another at batch 1, where the CPU computes in single precision; from the state
     /// zero.
-    pub fn steps(&self) -> Result<Option<Steps<'_>>> {
+    pub fn steps(&self) -> Result<Option<Steps>> {
         let Packs::F32(packed) = &self.packed else { return Ok(None) };
         let (depth, hidden, _) = self.recurrent.dims3()?;
         let sizes = Sizes { time: 1, batch: 1, depth, hidden };
         let (bias, zeros) = (self.bias.flatten_all()?.to_vec1()?, vec![0.0; hidden]);
-        Ok(Some(Steps { packed: &**packed, sizes, bias, next: zeros.clone(), state: [zeros] }))
+        Ok(Some(Steps { packed: packed.clone(), sizes, bias, next: zeros.clone(), state: [zeros] }))
     }
 }
 
-/// One step after another at batch 1; nothing is allocated for a step.
-pub struct Steps<'a> {
-    packed: &'a dyn Recurrence<f32>,
+/// One step after another at batch 1, on shared weights; nothing is allocated for a step.
+pub struct Steps {
+    packed: Arc<dyn Recurrence<f32>>,
     sizes: Sizes,
     bias: Vec<f32>,
     state: [Vec<f32>; 1],
     next: Vec<f32>,
 }
 
-impl StepByStep for Steps<'_> {
+impl StepByStep for Steps {
     fn step(&mut self, projected: &[f32]) {
         let Self { packed, sizes, bias, state: [state], next } = self;
         packed.run(&Inputs { projected, bias, state, mask: None, sizes: *sizes }, next);
@@ -137,9 +138,9 @@ struct Pack<'a, T> {
 }
 
 impl<T: Real> WithKernel<T> for Pack<'_, T> {
-    type Output = Box<dyn Recurrence<T>>;
+    type Output = Arc<dyn Recurrence<T>>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        Box::new(Packed::<K>::new(self.recurrent, self.depth, self.hidden))
+        Arc::new(Packed::<K>::new(self.recurrent, self.depth, self.hidden))
     }
 }

@@ -1,7 +1,7 @@
 //! A recurrence that goes one step at a time at batch 1, on buffers that it keeps.
 
 /// One step after another.
-pub trait StepByStep {
+pub trait StepByStep: Send {
     /// From the input's products with the layer's weights to the next state.
     fn step(&mut self, projected: &[f32]);
 
