@@ -22,6 +22,7 @@ pub mod eval;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod predict;
 pub mod readable;
 pub mod sample;
 pub mod study;
