@@ -8,6 +8,7 @@ use rhn::config::{CorpusConfig, ModelConfig, Recipe, Resolved, Unit};
 use rhn::data::split::{Cut, by_percent};
 use rhn::data::{Text, Tokenizer};
 use rhn::error::Result;
+use rhn::model::TensorSpec;
 use rhn::sample::distribution::Filters;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -55,10 +56,11 @@ pub(crate) fn config(bytes: &[u8]) {
 
 /// A `model.safetensors` for a model of five tensors.
 pub(crate) fn weights(bytes: &[u8]) {
-    let shapes: [(&str, &[usize]); 3] =
-        [("embedding.characters", &[4, 2]), ("embedding.spelling", &[2, 3]), ("output.bias", &[5])];
-    let expected: BTreeMap<String, Vec<usize>> =
-        shapes.iter().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
+    let expected = BTreeMap::from([
+        ("embedding.characters".to_string(), TensorSpec::weight(&[4, 2])),
+        ("embedding.spelling".to_string(), TensorSpec::indices(&[2, 3], 4)),
+        ("output.bias".to_string(), TensorSpec::weight(&[5])),
+    ]);
     let path = Path::new("model.safetensors");
     if let Some(tensors) = accepted(load_weights(path, bytes, &expected, DType::F32, &Device::Cpu), 4) {
         let bias = tensors["output.bias"].to_vec1::<f32>().unwrap();

@@ -25,6 +25,14 @@ pub enum Error {
         /// What was found, what was wanted, and what to do about it.
         what: String,
     },
+    /// A stored tensor that is missing or does not fit the model; the caller knows the file. Exit code 4.
+    #[error("{name}: {what}")]
+    Stored {
+        /// The tensor's name.
+        name: String,
+        /// What was found, and what was wanted.
+        what: String,
+    },
     /// A checkpoint of a later version of this program. Exit code 4.
     #[error(
         "{}: has format {found}, this program reads {known}: a newer version of rhn wrote it; update rhn",
@@ -101,6 +109,19 @@ impl Error {
         Self::Checkpoint { path: path.as_ref().to_path_buf(), what: what.into() }
     }
 
+    /// A stored tensor at fault.
+    pub fn tensor(name: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Stored { name: name.into(), what: what.into() }
+    }
+
+    /// For `map_err`: names the file that a stored tensor at fault is in.
+    pub fn in_file(path: impl AsRef<Path>) -> impl FnOnce(Self) -> Self {
+        move |error| match error {
+            Self::Stored { name, what } => Self::checkpoint(path, format!("tensor {name:?}: {what}")),
+            other => other,
+        }
+    }
+
     /// For `map_err`: names the file that an operating-system error is about.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
@@ -112,7 +133,7 @@ impl Error {
         match self {
             Self::Config(_) => 2,
             Self::Data { .. } => 3,
-            Self::Checkpoint { .. } | Self::Newer { .. } => 4,
+            Self::Checkpoint { .. } | Self::Stored { .. } | Self::Newer { .. } => 4,
             Self::NotFinite { .. } => 5,
             Self::Busy { .. } => 6,
             Self::Stopped { code } => *code,

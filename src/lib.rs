@@ -23,6 +23,7 @@ pub mod eval;
 pub mod hub;
 pub mod metrics;
 pub mod model;
+pub mod predict;
 pub mod readable;
 pub mod sample;
 pub mod study;

@@ -5,7 +5,8 @@ pub mod stop;
 pub mod text;
 
 use crate::error::{Error, Result};
-use crate::model::{Evaluator, Reader};
+use crate::model::FrozenModel;
+use crate::predict::TokenReader;
 use distribution::{Candidate, Filters};
 use rhn_kernels::rng::Rng;
 use std::collections::VecDeque;
@@ -42,8 +43,8 @@ pub struct Drawn {
 }
 
 /// A text that grows by a token at each `next`, without end.
-pub struct Sampler<'a> {
-    reader: Reader<'a>,
+pub struct Sampler {
+    reader: TokenReader,
     settings: SampleSettings,
     pending: Option<u32>, // drawn but not yet read by the model
     candidates: Vec<Candidate>,
@@ -51,25 +52,25 @@ pub struct Sampler<'a> {
     rng: Rng,
 }
 
-impl<'a> Sampler<'a> {
+impl Sampler {
     /// Sample number `index` of a model that has read `context`, which holds at least one token.
     ///
     /// # Errors
     /// If a setting is out of its range, or the model gives a logit that is not finite.
-    pub fn new(
-        evaluator: &'a Evaluator<'a>,
-        settings: SampleSettings,
-        context: &[u32],
-        index: u64,
-    ) -> Result<Self> {
+    pub fn new(model: &FrozenModel, settings: SampleSettings, context: &[u32], index: u64) -> Result<Self> {
         settings.filters.validate()?;
         if context.is_empty() {
             return Err(Error::config("a sample needs a token to start from"));
         }
         let rng = Rng::keyed(settings.seed, "sample", index);
-        let (reader, candidates) = (Reader::new(evaluator)?, Vec::new());
-        let recent = VecDeque::new();
-        let mut sampler = Self { reader, settings, pending: None, candidates, recent, rng };
+        let mut sampler = Self {
+            reader: TokenReader::new(model)?,
+            settings,
+            pending: None,
+            candidates: Vec::new(),
+            recent: VecDeque::new(),
+            rng,
+        };
         for window in context.chunks(PROMPT_STEPS) {
             sampler.read(window)?;
         }
@@ -122,7 +123,7 @@ impl<'a> Sampler<'a> {
     }
 }
 
-impl Iterator for Sampler<'_> {
+impl Iterator for Sampler {
     type Item = Result<Drawn>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -133,12 +134,10 @@ impl Iterator for Sampler<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::tiny;
-    use crate::model::LanguageModel;
+    use crate::predict::tiny;
 
-    fn draws(model: &LanguageModel, settings: SampleSettings, index: u64, count: usize) -> Vec<u32> {
-        let evaluator = model.evaluator().unwrap();
-        let sampler = Sampler::new(&evaluator, settings, &[0], index).unwrap();
+    fn draws(model: &FrozenModel, settings: SampleSettings, index: u64, count: usize) -> Vec<u32> {
+        let sampler = Sampler::new(model, settings, &[0], index).unwrap();
         sampler.take(count).map(|drawn| drawn.unwrap().id).collect()
     }
 
@@ -164,8 +163,7 @@ mod tests {
     #[test]
     fn a_fork_goes_on_as_a_sample_of_its_own() {
         let model = tiny::drawn(5, 1.0);
-        let evaluator = model.evaluator().unwrap();
-        let first = Sampler::new(&evaluator, SampleSettings::default(), &[0], 0).unwrap();
+        let first = Sampler::new(&model, SampleSettings::default(), &[0], 0).unwrap();
         let forked: Vec<u32> = first.fork(7).unwrap().take(20).map(|drawn| drawn.unwrap().id).collect();
         assert_eq!(forked, draws(&model, SampleSettings::default(), 7, 20));
     }
@@ -173,10 +171,9 @@ mod tests {
     #[test]
     fn what_is_drawn_is_fed_back_and_its_nats_are_the_models_own() {
         let model = tiny::drawn(5, 2.0);
-        let evaluator = model.evaluator().unwrap();
         let filters = Filters { temperature: 0.5, top_k: 3, ..Filters::default() };
         let settings = SampleSettings { filters, ..SampleSettings::default() };
-        let sampler = Sampler::new(&evaluator, settings, &[0], 0).unwrap();
+        let sampler = Sampler::new(&model, settings, &[0], 0).unwrap();
         let drawn: Vec<Drawn> = sampler.take(20).map(|drawn| drawn.unwrap()).collect();
         let ids: Vec<u32> = drawn.iter().map(|drawn| drawn.id).collect();
         let wanted = crate::eval::score::Scorer::new(&model, Some(0)).unwrap().nats(&ids).unwrap();
@@ -201,8 +198,7 @@ mod tests {
     #[test]
     fn weights_that_are_not_finite_stop_the_sample() {
         let model = tiny::constant(&[f64::NAN, 0.5]);
-        let evaluator = model.evaluator().unwrap();
-        let error = Sampler::new(&evaluator, SampleSettings::default(), &[0], 0).err().unwrap();
+        let error = Sampler::new(&model, SampleSettings::default(), &[0], 0).err().unwrap();
         assert_eq!(error.exit_code(), 5);
     }
 }

@@ -1,8 +1,9 @@
 //! What a token costs when text is sampled: no memory of its own.
 
-use rhn::config::CoreConfig;
-use rhn::config::model::{EmbeddingConfig, LstmConfig, ModelConfig, ModelSpec, OutputConfig, RhnConfig};
-use rhn::model::{LanguageModel, Parameters};
+use rhn::config::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec};
+use rhn::model::core::{LstmConfig, RhnConfig};
+use rhn::model::output::OutputConfig;
+use rhn::model::{FrozenModel, LanguageModel, Parameters};
 use rhn::sample::distribution::Filters;
 use rhn::sample::{SampleSettings, Sampler};
 use rhn_kernels::precision::Precision;
@@ -33,12 +34,13 @@ unsafe impl GlobalAlloc for Counted {
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
 
-fn model(core: CoreConfig, precision: Precision) -> LanguageModel {
-    let (embedding, output) = (EmbeddingConfig::Word(Default::default()), OutputConfig { tied: false });
+fn model(core: CoreConfig, precision: Precision) -> FrozenModel {
+    let embedding = EmbeddingConfig::Word(Default::default());
+    let output = OutputConfig::default();
     let config = ModelConfig::new(ModelSpec { embedding, core, output }, 50);
     let device = candle_core::Device::Cpu;
     let parameters = Parameters::draw(&config, BTreeMap::new(), 1, 0.5, precision.dtype(), &device).unwrap();
-    LanguageModel::frozen(&config, &parameters, precision, &device).unwrap()
+    LanguageModel::new(&config, &parameters, precision, &device).unwrap().freeze().unwrap()
 }
 
 /// One test in this process, so that no other allocates meanwhile.
@@ -51,9 +53,8 @@ fn a_sampled_token_allocates_nothing() {
         for precision in [Precision::F32, Precision::Bf16] {
             for filters in [Filters::default(), filters.clone()] {
                 let model = model(core.clone(), precision);
-                let evaluator = model.evaluator().unwrap();
                 let settings = SampleSettings { filters, repetition_window: 16, ..Default::default() };
-                let mut sampler = Sampler::new(&evaluator, settings, &[0], 0).unwrap();
+                let mut sampler = Sampler::new(&model, settings, &[0], 0).unwrap();
                 sampler.by_ref().take(40).for_each(|drawn| _ = drawn.unwrap()); // buffers reach their sizes
                 let before = ALLOCATIONS.load(Ordering::Relaxed);
                 sampler.by_ref().take(100).for_each(|drawn| _ = drawn.unwrap());

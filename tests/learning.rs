@@ -21,7 +21,6 @@ mod shrunk;
 use candle_core::{DType, Device};
 use rhn::data::{Places, registry::Registry};
 use rhn::eval;
-use rhn::model::LanguageModel;
 use rhn::train::schedule::Rate;
 use rhn::train::session::Session;
 use rhn::train::step::Stepper;
@@ -87,9 +86,7 @@ fn train_epoch(session: &Session, stepper: &mut Stepper, step: &mut u64, rate: i
 }
 
 fn valid(session: &Session, stepper: &Stepper) -> f64 {
-    let model =
-        LanguageModel::frozen(&session.model, &stepper.parameters, session.precision, &session.device)
-            .unwrap();
+    let model = stepper.model.freeze().unwrap();
     let split = session.split("valid", &session.valid);
     eval::batched(&model, &split, 1, 6, &mut |_, _| Ok(())).unwrap().nats_per_token
 }

@@ -218,7 +218,7 @@ fn run(core: &Value, masks: &Noise, change: impl Fn(&mut BTreeMap<String, Tensor
     let mut tensors = first.tensors();
     change(&mut tensors);
     let parameters = Parameters::load(&config, &tensors, dtype, &device).unwrap();
-    let model = LanguageModel::frozen(&config, &parameters, dtype, &device).unwrap();
+    let model = LanguageModel::new(&config, &parameters, dtype, &device).unwrap();
     model.logits(&tokens(), &filled(&model, 0.3), masks).unwrap()
 }
 

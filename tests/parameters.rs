@@ -1,27 +1,26 @@
 //! Parameter counts of the published settings, to the unit, and Penn Treebank's own sizes where it is present.
 
 use candle_core::{DType, Device};
+use rhn::config::ModelConfig;
 use rhn::config::recipe::{Recipe, Resolved};
-use rhn::config::{EmbeddingConfig, ModelConfig};
 use rhn::data::Places;
+use rhn::model::spelling::SpellingSize;
 use rhn::model::{parameter_count, specs};
 use rhn::train::session::Session;
 use std::path::{Path, PathBuf};
 
 const PTB_TYPES: usize = 10_000;
-const PTB_LETTERS: usize = 51; // the blank and the two marks included
+const PTB_CHARACTERS: usize = 51; // the blank and the two marks included
 const PTB_LONGEST_WORD: usize = 21; // its marks included
 
 fn recipe(name: &str) -> Recipe {
     Resolved::new(name, &[]).unwrap().recipe
 }
 
-/// The recipe's model for a vocabulary, with Penn Treebank's letters if it reads letters.
+/// The recipe's model for a vocabulary, with Penn Treebank's characters if it reads characters.
 fn model(name: &str, vocab_size: usize) -> ModelConfig {
     let mut config = ModelConfig::new(recipe(name).model, vocab_size);
-    if let EmbeddingConfig::CharCnn(_) = config.spec.embedding {
-        (config.alphabet_size, config.word_length) = (Some(PTB_LETTERS), Some(PTB_LONGEST_WORD));
-    }
+    config.set_spelling(SpellingSize { alphabet_size: PTB_CHARACTERS, word_length: PTB_LONGEST_WORD });
     config
 }
 
@@ -63,7 +62,7 @@ fn the_count_is_that_of_the_trained_tensors_alone() {
     let spelled = specs(&model("ptb-char-cnn-small", PTB_TYPES)).unwrap();
     let spelling = &spelled["embedding.spelling"];
     assert_eq!(spelling.shape, [PTB_TYPES, PTB_LONGEST_WORD]);
-    assert!(!spelling.trained && spelled.values().filter(|spec| !spec.trained).count() == 1);
+    assert!(!spelling.trained() && spelled.values().filter(|spec| !spec.trained()).count() == 1);
 }
 
 #[test]

@@ -87,8 +87,7 @@ fn one_window(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
         report.compare(&format!("grad.{name}"), gradient);
     }
 
-    let frozen = LanguageModel::frozen(&golden.config, &parameters, dtype, &Device::Cpu).unwrap();
-    let (logits, _) = frozen.evaluator().unwrap().logits(tokens, &state, &masks).unwrap();
+    let (logits, _) = model.freeze().unwrap().logits(tokens, &state, &masks).unwrap();
     report.compare("logits", &logits);
 }
 

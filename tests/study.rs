@@ -4,8 +4,8 @@
 #[expect(dead_code, reason = "shared with other tests")]
 mod run;
 
+use rhn::config::ModelConfig;
 use rhn::config::Sweep;
-use rhn::config::model::ModelConfig;
 use rhn::model::parameter_count;
 use run::{Place, signal, stderr, stdout, wait_until};
 use serde_json::{Value, json};

@@ -21,9 +21,8 @@ fn run() {
     group.throughput(Throughput::Elements(1));
     for name in ["shakespeare", "ptb-rhn", "ptb-char-cnn-small"] {
         let model = model(&subject(name)).expect("a model");
-        let evaluator = model.evaluator().expect("vectors");
         let settings = SampleSettings::default();
-        let mut sampler = Sampler::new(&evaluator, settings, &[0], 0).expect("a sample");
+        let mut sampler = Sampler::new(&model, settings, &[0], 0).expect("a sample");
         group.bench_function(name, |bencher| {
             bencher.iter(|| black_box(sampler.next().expect("without end").expect("a token")));
         });

@@ -2,67 +2,40 @@
 //!
 //! Products are all but a few per cent of the work, and what a machine's peak is measured by.
 
-use crate::config::model::CharCnnConfig;
-use crate::config::{CoreConfig, EmbeddingConfig, ModelConfig};
+use crate::config::ModelConfig;
+use crate::error::Result;
+use crate::model;
 
-/// Of the forward pass.
+/// Floating-point operations of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flops {
-    /// Of every token: the recurrent layers and the output.
+    /// For every token: the recurrent layers and the output.
     pub per_token: u64,
-    /// Of every different token of a window: the word vectors that are computed from letters.
+    /// For every distinct token of a window: the word vectors that are computed from characters.
     pub per_distinct: u64,
 }
 
 impl Flops {
-    /// Those of `model`.
-    pub fn of(model: &ModelConfig) -> Self {
-        let multiplications = core(model) + output(model);
-        let letters = match &model.spec.embedding {
-            EmbeddingConfig::Word(_) => 0,
-            EmbeddingConfig::CharCnn(cnn) => char_cnn(cnn, model.word_length.unwrap_or(0)),
-        };
-        Self { per_token: 2 * multiplications as u64, per_distinct: 2 * letters as u64 }
+    /// Those of the model that `config` describes.
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub fn of(config: &ModelConfig) -> Result<Self> {
+        let cost = model::cost(config)?;
+        Ok(Self { per_token: 2 * cost.per_token, per_distinct: 2 * cost.per_distinct })
     }
 
-    /// Of a training step: each product has two in the backward pass, one for either factor's gradient.
+    /// Those of a training step: each product has two in the backward pass, one for either factor's gradient.
     pub fn of_step(self, tokens: u64, distinct: f64) -> f64 {
         3.0 * (self.per_token as f64 * tokens as f64 + self.per_distinct as f64 * distinct)
     }
-}
-
-/// Multiplications of the recurrent layers; biases, gates and masks are no products.
-fn core(model: &ModelConfig) -> usize {
-    let core = &model.spec.core;
-    let hidden = core.hidden_size();
-    let layer = |layer: usize| {
-        let input = if layer == 0 { model.embedding_size() } else { hidden };
-        match core {
-            CoreConfig::Rhn(rhn) => (input + rhn.recurrence_depth * hidden) * 2 * hidden,
-            CoreConfig::Lstm(_) => (input + hidden) * 4 * hidden,
-        }
-    };
-    (0..core.layers()).map(layer).sum()
-}
-
-fn output(model: &ModelConfig) -> usize {
-    model.spec.core.hidden_size() * model.vocab_size
-}
-
-/// Multiplications for a word of `length` letters, padding included: every filter at every place, then the highways.
-fn char_cnn(cnn: &CharCnnConfig, length: usize) -> usize {
-    let size: usize = cnn.filter_counts.iter().sum();
-    let filters = cnn.filter_widths.iter().zip(&cnn.filter_counts);
-    let convolutions =
-        filters.map(|(&width, &count)| (length + 1).saturating_sub(width) * width * cnn.char_size * count);
-    let highways = cnn.highway_layers * size * 2 * size;
-    convolutions.sum::<usize>() + highways + cnn.word_size.map_or(0, |word_size| size * word_size)
 }
 
 #[cfg(test)]
 mod tests {
     use super::Flops;
     use crate::config::{ModelConfig, Resolved};
+    use crate::model::spelling::SpellingSize;
 
     fn model(recipe: &str, vocab_size: usize) -> ModelConfig {
         ModelConfig::new(Resolved::new(recipe, &[]).unwrap().recipe.model, vocab_size)
@@ -70,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_tied_rhn_has_its_input_its_sublayers_and_its_output() {
-        let flops = Flops::of(&model("ptb-rhn", 10_000));
+        let flops = Flops::of(&model("ptb-rhn", 10_000)).unwrap();
         // input 830 × 1660 = 1,377,800; ten sublayers of the same; output 830 × 10,000
         assert_eq!(flops, Flops { per_token: 2 * (11 * 1_377_800 + 8_300_000), per_distinct: 0 });
         assert_eq!(flops.of_step(700, 360.0), 3.0 * 700.0 * 46_911_600.0);
@@ -78,7 +51,7 @@ mod tests {
 
     #[test]
     fn an_untied_rhn_has_an_input_of_the_vocabularys_size_where_that_is_smaller() {
-        let flops = Flops::of(&model("enwik8-rhn", 205));
+        let flops = Flops::of(&model("enwik8-rhn", 205)).unwrap();
         // input 205 × 3000, ten sublayers of 1500 × 3000, output 1500 × 205
         assert_eq!(flops.per_token, 2 * (615_000 + 45_000_000 + 307_500));
     }
@@ -86,11 +59,11 @@ mod tests {
     #[test]
     fn a_char_cnn_is_counted_by_different_words() {
         let mut model = model("ptb-char-cnn-small", 10_000);
-        (model.alphabet_size, model.word_length) = (Some(51), Some(21));
-        // filters of width w at 22 − w places: 15 Σ w (22 − w) 25 w for w = 1 ..= 6
+        model.set_spelling(SpellingSize { alphabet_size: 51, word_length: 21 });
+        // filters of width w at 22 − w positions: 15 Σ w (22 − w) 25 w for w = 1 ..= 6
         let convolutions: u64 = (1..=6).map(|w| 15 * w * (22 - w) * 25 * w).sum();
         assert_eq!(convolutions, 15 * 25 * (21 + 80 + 171 + 288 + 425 + 576));
-        let flops = Flops::of(&model);
+        let flops = Flops::of(&model).unwrap();
         assert_eq!(flops.per_distinct, 2 * (convolutions + 525 * 1050));
         // LSTM layers with inputs of 525 and 300, output 300 × 10,000
         assert_eq!(flops.per_token, 2 * ((525 + 300) * 1200 + (300 + 300) * 1200 + 3_000_000));

@@ -8,7 +8,7 @@ use crate::config::{CorpusConfig, TrainConfig, Unit};
 use crate::data::registry::Entry;
 use crate::data::{Corpus, Text, Tokenizer};
 use crate::error::{Error, Result};
-use crate::eval::perplexity::STREAM_STEPS;
+use crate::predict::STREAM_STEPS;
 use rhn_kernels::rng::Rng;
 
 /// Windows of the training text; it is then begun again.

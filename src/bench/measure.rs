@@ -4,8 +4,8 @@ use super::rate::{Plan, Progress, Rate};
 use super::subject::Subject;
 use crate::data::batch::Batches;
 use crate::error::Result;
-use crate::eval::perplexity::STREAM_STEPS;
-use crate::model::{LanguageModel, Noise, Parameters};
+use crate::model::{FrozenModel, LanguageModel};
+use crate::predict::{Reader, STREAM_STEPS, WindowReader};
 use crate::sample::{SampleSettings, Sampler};
 
 /// Tokens that are sampled between two looks at the clock.
@@ -15,28 +15,28 @@ const SAMPLED: usize = 16;
 ///
 /// # Errors
 /// If it cannot be made.
-pub fn model(subject: &Subject) -> Result<LanguageModel> {
+pub fn model(subject: &Subject) -> Result<FrozenModel> {
     let session = &subject.session;
-    let parameters: Parameters = session.first_parameters()?;
-    LanguageModel::frozen(&session.model, &parameters, session.precision, &session.device)
+    let parameters = session.first_parameters()?;
+    LanguageModel::new(&session.model, &parameters, session.precision, &session.device)?.freeze()
 }
 
-/// Evaluation by the `stream` protocol: one lane, the state carried on.
+/// Evaluation by the `stream` protocol: one batch row, the state carried on.
 ///
 /// # Errors
 /// If the text is too short, or a number is not finite.
-pub fn stream(subject: &Subject, model: &LanguageModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
+pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
     let session = &subject.session;
     let text = &session.test.as_ref().unwrap_or(&session.valid).tokens;
     let lanes = Batches::stream(&session.corpus, text.len(), STREAM_STEPS)?;
     let whole = (lanes.window_count() - 1).max(1); // the last one may be short
-    let evaluator = model.evaluator()?;
-    let (mut state, mut window) = (model.zero_state(1)?, 0);
+    let mut reader = WindowReader::new(model, 1)?;
+    let mut window = 0;
     Rate::measure("stream evaluation", plan, progress, &session.device, || {
         let (inputs, targets) = lanes.window(text, window % whole, &session.device)?;
-        let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Noise::none())?;
+        let nats = reader.nats(&inputs, &targets)?;
         nats.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?; // waits for the device
-        (state, window) = (next, window + 1);
+        window += 1;
         Ok(targets.elem_count() as u64)
     })
 }
@@ -45,9 +45,8 @@ pub fn stream(subject: &Subject, model: &LanguageModel, plan: Plan, progress: Pr
 ///
 /// # Errors
 /// If a number is not finite.
-pub fn sample(model: &LanguageModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
-    let evaluator = model.evaluator()?;
-    let mut sampler = Sampler::new(&evaluator, SampleSettings::default(), &[0], 0)?;
+pub fn sample(model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
+    let mut sampler = Sampler::new(model, SampleSettings::default(), &[0], 0)?;
     Rate::measure("sampling", plan, progress, model.device(), || {
         for drawn in sampler.by_ref().take(SAMPLED) {
             drawn?;

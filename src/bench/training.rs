@@ -5,7 +5,7 @@ use super::rate::{Plan, Progress, Rate};
 use super::subject::Subject;
 use crate::data::batch::Batches;
 use crate::error::Result;
-use crate::model::{LanguageModel, Noise};
+use crate::predict::{Reader, WindowReader};
 use crate::train::session::Session;
 use crate::train::step::Stepper;
 use candle_core::Device;
@@ -74,7 +74,7 @@ impl Training {
         let apart = if step_seconds > LONG_SECONDS { 1 } else { STEPS_APART };
         let parts = if session.device.is_cpu() { steps.parts(apart)? } else { Vec::new() };
         let distinct = steps.distinct as f64 / steps.done as f64;
-        let flops = Flops::of(&session.model).of_step(tokens, distinct);
+        let flops = Flops::of(&session.model)?.of_step(tokens, distinct);
         progress("validation", 0, 0);
         let epoch_seconds = epoch_seconds(subject, &steps.stepper, step_seconds)?;
         Ok(Self {
@@ -135,19 +135,16 @@ impl Steps<'_> {
 /// An epoch's steps, and its validation as far as two windows tell.
 fn epoch_seconds(subject: &Subject, stepper: &Stepper, step_seconds: f64) -> Result<f64> {
     let (session, config) = (&subject.session, &subject.session.recipe.train);
-    let model =
-        LanguageModel::frozen(&session.model, &stepper.parameters, session.precision, &session.device)?;
     let valid = &session.valid.tokens;
     let lanes = Batches::batched("validation", valid.len(), config.batch_size, config.bptt_steps)?;
     let start = Instant::now();
-    let evaluator = model.evaluator()?;
+    let mut reader = WindowReader::new(&stepper.model.freeze()?, lanes.count)?;
     let before = start.elapsed().as_secs_f64();
-    let state = model.zero_state(lanes.count)?;
     let mut window_seconds = 0.0;
     for window in 0..2 {
         let start = Instant::now();
         let (inputs, targets) = lanes.window(valid, window % lanes.window_count(), &session.device)?;
-        evaluator.nats(&inputs, &targets, &state, &Noise::none())?;
+        reader.nats(&inputs, &targets)?;
         session.device.synchronize()?;
         window_seconds = start.elapsed().as_secs_f64(); // the first only warms up
     }

@@ -2,10 +2,13 @@
 
 use super::directory::{LoadedFile, check_exists, read_published};
 use super::{CONFIG, MANIFEST, MODEL, RECIPE, TOKENIZER, read, tensors};
-use crate::config::ModelConfig;
-use crate::config::model::MODEL_TYPE;
+use crate::config::{ModelConfig, Recipe};
+use crate::data::Tokenizer;
 use crate::error::{Error, Result};
+use crate::model::config::MODEL_TYPE;
+use crate::model::{FrozenModel, LanguageModel, Parameters, TensorSpec, specs};
 use candle_core::{DType, Device, Tensor};
+use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -58,10 +61,10 @@ impl Checkpoint {
         })
     }
 
-    /// The weights as `dtype` on `device`: exactly the tensors of `expected` (name to shape), all finite.
+    /// The weights as `dtype` on `device`: exactly the tensors of `expected`, all finite.
     pub fn weights(
         &self,
-        expected: &BTreeMap<String, Vec<usize>>,
+        expected: &BTreeMap<String, TensorSpec>,
         dtype: DType,
         device: &Device,
     ) -> Result<BTreeMap<String, Tensor>> {
@@ -71,6 +74,34 @@ impl Checkpoint {
     /// Every tensor of `model.safetensors` as it is stored, on the CPU: for a look at it.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
         tensors::load_tensors(&self.model.path, &self.model.bytes, &Device::Cpu)
+    }
+
+    /// The weights of its model, to be trained on.
+    ///
+    /// # Errors
+    /// If a tensor is missing, additional, of another shape, or not finite.
+    pub fn parameters(&self, dtype: DType, device: &Device) -> Result<Parameters> {
+        let weights = self.weights(&specs(&self.config)?, dtype, device)?;
+        Parameters::load(&self.config, &weights, dtype, device).map_err(Error::in_file(&self.model.path))
+    }
+
+    /// Its model, for evaluation.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::parameters`].
+    pub fn model(&self, precision: Precision, device: &Device) -> Result<FrozenModel> {
+        let parameters = self.parameters(precision.dtype(), device)?;
+        LanguageModel::new(&self.config, &parameters, precision, device)?.freeze()
+    }
+
+    /// The vocabulary.
+    ///
+    /// # Errors
+    /// If it is not understood, or does not belong to the weights.
+    pub fn read_tokenizer(&self) -> Result<Tokenizer> {
+        let tokenizer = Tokenizer::parse(&self.tokenizer_path, &self.tokenizer)?;
+        self.check_vocabulary(tokenizer.vocab_size())?;
+        Ok(tokenizer)
     }
 
     /// Refuses a tokenizer that does not belong to the weights.
@@ -84,6 +115,19 @@ impl Checkpoint {
             self.tokenizer_path.display()
         );
         Err(Error::checkpoint(&self.config_path, what))
+    }
+
+    /// The run that it comes from, if it says so.
+    ///
+    /// # Errors
+    /// If its recipe is not understood.
+    pub fn read_recipe(&self) -> Result<Option<Recipe>> {
+        let path = self.directory.join(RECIPE);
+        let refuse = |error: Error| Error::checkpoint(&path, error.to_string());
+        let Some(text) = &self.recipe else { return Ok(None) };
+        let recipe = Recipe::parse(text, Path::new(RECIPE)).map_err(refuse)?;
+        recipe.validate().map_err(refuse)?;
+        Ok(Some(recipe))
     }
 }
 

@@ -1,6 +1,7 @@
-//! Tensors to and from the bytes of a safetensors file, with errors that name the file, the tensor and the place.
+//! Tensors to and from the bytes of a safetensors file, with errors that name the file, the tensor and the position.
 
 use crate::error::{Error, Result};
+use crate::model::TensorSpec;
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::error::brief;
@@ -8,10 +9,6 @@ use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The one tensor of whole numbers: each type's letters.
-const SPELLING: &str = "embedding.spelling";
-/// The table whose rows those numbers name.
-const CHARACTERS: &str = "embedding.characters";
 /// No model of this family needs a longer list of tensors.
 const MAX_HEADER: u64 = 16 << 20;
 
@@ -37,29 +34,27 @@ pub fn load_tensors(path: &Path, bytes: &[u8], device: &Device) -> Result<BTreeM
     parsed.tensors().into_iter().map(load).collect()
 }
 
-/// The weights of a model: exactly the tensors of `expected` (name to shape), all finite, floats as `dtype`.
+/// The weights of a model: exactly the tensors of `expected`, all finite, floats as `dtype`.
 pub fn load_weights(
     path: &Path,
     bytes: &[u8],
-    expected: &BTreeMap<String, Vec<usize>>,
+    expected: &BTreeMap<String, TensorSpec>,
     dtype: DType,
     device: &Device,
 ) -> Result<BTreeMap<String, Tensor>> {
     let parsed = parse(path, bytes)?;
     check_shapes(path, &parsed, expected)?;
-    let letters = expected.get(CHARACTERS).and_then(|shape| shape.first()).copied();
-    let load = |name: &String| {
+    let load = |(name, spec): (&String, &TensorSpec)| {
         let wrong = |error| refuse(path, name, brief(&error));
         let view = parsed.tensor(name).map_err(|error| refuse(path, name, error))?;
         let stored = view.load(&Device::Cpu).map_err(wrong)?;
-        let wanted = if name == SPELLING {
-            to_indices(path, name, &stored, letters)?
-        } else {
-            to_floats(path, name, &stored, dtype)?
+        let wanted = match spec.below {
+            Some(limit) => to_indices(path, name, &stored, limit)?,
+            None => to_floats(path, name, &stored, dtype)?,
         };
         Ok((name.clone(), wanted.to_device(device)?))
     };
-    expected.keys().map(load).collect()
+    expected.iter().map(load).collect()
 }
 
 fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
@@ -75,8 +70,8 @@ fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
 }
 
 /// Refuses missing, additional and wrong-shaped tensors.
-fn check_shapes(path: &Path, found: &SafeTensors, expected: &BTreeMap<String, Vec<usize>>) -> Result<()> {
-    for (name, shape) in expected {
+fn check_shapes(path: &Path, found: &SafeTensors, expected: &BTreeMap<String, TensorSpec>) -> Result<()> {
+    for (name, TensorSpec { shape, .. }) in expected {
         let view = found.tensor(name).map_err(|_| refuse(path, name, "is missing"))?;
         if view.shape() != shape {
             let what = format!("has shape {:?}, config.json wants {shape:?}", view.shape());
@@ -112,20 +107,21 @@ fn check_finite(path: &Path, name: &str, tensor: &Tensor) -> Result<()> {
         flat.to_dtype(DType::F32)?.to_vec1::<f32>()?.iter().position(|value| !value.is_finite())
     };
     let Some(flat_index) = first_bad else { return Ok(()) };
-    let place = index(flat_index, tensor.dims());
-    Err(refuse(path, name, format!("is not finite at {place:?} (as {})", tensor.dtype().as_str())))
+    let position = index(flat_index, tensor.dims());
+    Err(refuse(path, name, format!("is not finite at {position:?} (as {})", tensor.dtype().as_str())))
 }
 
-fn to_indices(path: &Path, name: &str, stored: &Tensor, limit: Option<usize>) -> Result<Tensor> {
+fn to_indices(path: &Path, name: &str, stored: &Tensor, limit: usize) -> Result<Tensor> {
     if !stored.dtype().is_int() {
         let what = format!("is of {}, wanted whole numbers", stored.dtype().as_str());
         return Err(refuse(path, name, what));
     }
     let values = stored.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
-    let limit = limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(i64::from(u32::MAX) + 1);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX).min(i64::from(u32::MAX) + 1);
     if let Some(flat_index) = values.iter().position(|value| !(0..limit).contains(value)) {
-        let place = index(flat_index, stored.dims());
-        let what = format!("is {} at {place:?}, wanted 0 or more and less than {limit}", values[flat_index]);
+        let position = index(flat_index, stored.dims());
+        let what =
+            format!("is {} at {position:?}, wanted 0 or more and less than {limit}", values[flat_index]);
         return Err(refuse(path, name, what));
     }
     Ok(stored.to_dtype(DType::U32)?)
@@ -133,11 +129,12 @@ fn to_indices(path: &Path, name: &str, stored: &Tensor, limit: Option<usize>) ->
 
 /// Where the `flat`-th element of a tensor is.
 fn index(mut flat: usize, dims: &[usize]) -> Vec<usize> {
-    let mut place = vec![0; dims.len()];
-    for (place, &size) in place.iter_mut().zip(dims).rev() {
-        (*place, flat) = (flat % size, flat / size);
+    let mut position = vec![0; dims.len()];
+    for (index, &size) in position.iter_mut().zip(dims).rev() {
+        *index = flat % size;
+        flat /= size;
     }
-    place
+    position
 }
 
 fn refuse(path: &Path, tensor: &str, what: impl std::fmt::Display) -> Error {

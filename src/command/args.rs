@@ -5,6 +5,7 @@ use crate::data::Places;
 use crate::error::{Error, Result};
 use candle_core::Device;
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use rhn_kernels::cpu::InstructionSet;
 use rhn_kernels::precision::Precision;
 use std::path::PathBuf;
@@ -99,17 +100,27 @@ impl DataArgs {
 }
 
 /// What `--precision` can say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum PrecisionChoice {
-    /// Single precision
-    #[default]
-    F32,
-    /// Double precision: slower, to rule out rounding
-    F64,
-    /// Products of bfloat16, sums and weights in single precision: faster where the processor has the instructions
-    Bf16,
-    /// Products by a GPU's tensor cores with 10 bits of mantissa, everything else in single precision
-    Tf32,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrecisionChoice(Precision);
+
+impl ValueEnum for PrecisionChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self(Precision::F32), Self(Precision::F64), Self(Precision::Bf16), Self(Precision::Tf32)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self.0 {
+            Precision::F32 => "Single precision",
+            Precision::F64 => "Double precision: slower, to rule out rounding",
+            Precision::Bf16 => {
+                "Products of bfloat16, sums and weights in single precision: faster where the processor has the instructions"
+            }
+            Precision::Tf32 => {
+                "Products by a GPU's tensor cores with 10 bits of mantissa, everything else in single precision"
+            }
+        };
+        Some(PossibleValue::new(self.0.as_str()).help(help))
+    }
 }
 
 impl PrecisionChoice {
@@ -118,26 +129,19 @@ impl PrecisionChoice {
     /// # Errors
     /// If the device has no kernels for it.
     pub fn on(self, device: &Device) -> Result<Precision> {
-        match self {
-            Self::F32 => Ok(Precision::F32),
-            Self::F64 => Ok(Precision::F64),
-            Self::Bf16 if device.is_cpu() => {
-                if !InstructionSet::current().multiplies_bf16() {
-                    note(
-                        "this processor has no bf16 products (AVX512-BF16): the same numbers are computed in f32, not faster",
-                    );
-                }
-                Ok(Precision::Bf16)
+        let Self(precision) = self;
+        match (precision, device.is_cpu()) {
+            (Precision::Bf16, true) if !InstructionSet::current().multiplies_bf16() => note(
+                "this processor has no bf16 products (AVX512-BF16): the same numbers are computed in f32, not faster",
+            ),
+            (Precision::Tf32, true) => {
+                let what = "--precision tf32 is for a GPU; on the CPU use f32, bf16 or f64";
+                return Err(Error::config(what));
             }
-            Self::Bf16 => Ok(Precision::Bf16),
-            Self::Tf32 if device.is_cpu() => {
-                Err(Error::config("--precision tf32 is for a GPU; on the CPU use f32, bf16 or f64"))
-            }
-            Self::Tf32 => {
-                candle_core::cuda::set_gemm_reduced_precision_f32(true); // also for the products of plain operations
-                Ok(Precision::Tf32)
-            }
+            (Precision::Tf32, false) => candle_core::cuda::set_gemm_reduced_precision_f32(true), // also for plain operations
+            _ => {}
         }
+        Ok(precision)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::data::corpus::{Corpus, Held, fetch_file, find, take_file};
 use crate::data::inspect::Report;
 use crate::data::registry::{Entry, SourceFile};
 use crate::error::Result;
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
@@ -51,37 +51,13 @@ enum Action {
         corpus: String,
         /// What a token is [default: as published for a name, characters for a path]
         #[arg(long)]
-        unit: Option<UnitArg>,
+        unit: Option<Unit>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         data: DataArgs,
     },
-}
-
-/// What `--unit` can say.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum UnitArg {
-    /// Separated by whitespace, with a mark at each line's end
-    Word,
-    /// A Unicode character
-    Char,
-    /// A byte
-    Byte,
-    /// A byte pair, trained on the corpus
-    Bpe,
-}
-
-impl From<UnitArg> for Unit {
-    fn from(unit: UnitArg) -> Self {
-        match unit {
-            UnitArg::Word => Self::Word,
-            UnitArg::Char => Self::Char,
-            UnitArg::Byte => Self::Byte,
-            UnitArg::Bpe => Self::Bpe,
-        }
-    }
 }
 
 /// Runs `rhn data`.
@@ -147,7 +123,7 @@ fn fetch_one(entry: &Entry, file: &SourceFile, from: Option<&Path>, places: &Pla
     }
 }
 
-fn inspect(name: &str, unit: Option<UnitArg>, json: bool, places: &Places) -> anyhow::Result<()> {
+fn inspect(name: &str, unit: Option<Unit>, json: bool, places: &Places) -> anyhow::Result<()> {
     let published = places.registry.get(name).map_or(Unit::Char, |entry| entry.unit);
     let config = settings(name, unit.map_or(published, Unit::from));
     let report = Report::new(&Corpus::open(&config, places)?, &config)?;

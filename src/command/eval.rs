@@ -1,13 +1,13 @@
 //! `rhn eval`: perplexity of a corpus's split under a trained model.
 
 use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
-use super::loaded::Loaded;
-use super::output::{Meter, json_line, note_unseen};
+use super::output::{Meter, json_line, load, note_unseen};
 use crate::config::recipe::Recipe;
 use crate::data::{Corpus, Encoded, Text};
 use crate::error::Error;
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Evaluation, Split, batched, stream};
+use crate::predict::Loaded;
 use crate::readable::perplexity;
 use clap::ValueEnum;
 use std::io::Write;
@@ -104,7 +104,7 @@ enum Report {
 /// If the checkpoint or the corpus is refused, or the model gives numbers that are not finite.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.device.open()?;
-    let loaded = Loaded::open(&args.checkpoint, args.precision.on(&device)?, &device)?;
+    let loaded = load(&args.checkpoint, args.precision.on(&device)?, &device)?;
     let recipe = loaded.recipe()?;
     let mut config = recipe.corpus.clone();
     if let Some(corpus) = &args.corpus {

@@ -1,11 +1,9 @@
 //! `rhn inspect`: what a checkpoint is, how it was trained, and whether it is whole.
 
-use super::loaded::recipe_of;
 use super::output::json_line;
 use crate::checkpoint::{self, Checkpoint, Manifest};
 use crate::config::recipe::Recipe;
-use crate::config::{CoreConfig, EmbeddingConfig, ModelConfig, Unit};
-use crate::data::Tokenizer;
+use crate::config::{ModelConfig, Unit};
 use crate::error::Result;
 use crate::model::{TensorSpec, specs};
 use crate::readable::perplexity;
@@ -82,17 +80,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn inspect(argument: &str) -> Result<Inspection> {
     let checkpoint = Checkpoint::open(&checkpoint::resolve(argument)?)?;
-    let tokenizer = Tokenizer::parse(&checkpoint.tokenizer_path, &checkpoint.tokenizer)?;
-    checkpoint.check_vocabulary(tokenizer.vocab_size())?;
+    let tokenizer = checkpoint.read_tokenizer()?;
     let specs = specs(&checkpoint.config)?;
     let directory = &checkpoint.directory;
-    let trained = |spec: &&TensorSpec| spec.trained;
-    let count = |spec: &TensorSpec| spec.shape.iter().product::<usize>() as u64;
     Ok(Inspection {
         verified: checkpoint.verified,
         unit: tokenizer.unit(),
-        parameters: specs.values().filter(trained).map(count).sum(),
-        recipe: recipe_of(&checkpoint)?,
+        parameters: specs.values().filter(|spec| spec.trained()).map(TensorSpec::count).sum(),
+        recipe: checkpoint.read_recipe()?,
         best: best_epoch(directory),
         result: fs::read(directory.join(checkpoint::RESULT))
             .ok()
@@ -107,13 +102,12 @@ fn inspect(argument: &str) -> Result<Inspection> {
 /// The weights' names, shapes and types, once all of them are found to fit the configuration.
 fn tensors(checkpoint: &Checkpoint, specs: &BTreeMap<String, TensorSpec>) -> Result<Vec<TensorRow>> {
     let stored = checkpoint.tensors()?;
-    let shapes = specs.iter().map(|(name, spec)| (name.clone(), spec.shape.clone())).collect();
-    checkpoint.weights(&shapes, candle_core::DType::F32, &candle_core::Device::Cpu)?;
+    checkpoint.weights(specs, candle_core::DType::F32, &candle_core::Device::Cpu)?;
     let row = |(name, spec): (&String, &TensorSpec)| TensorRow {
         name: name.clone(),
         shape: spec.shape.clone(),
         dtype: stored.get(name).map_or_else(String::new, |tensor| tensor.dtype().as_str().to_string()),
-        trained: spec.trained,
+        trained: spec.trained(),
     };
     Ok(specs.iter().map(row).collect())
 }
@@ -155,8 +149,8 @@ impl Inspection {
         let whole =
             if self.verified { "verified: every file is what the manifest says" } else { "no manifest" };
         writeln!(out, "{} ({whole})", self.directory.display())?;
-        writeln!(out, "model       {}", describe_model(&self.config))?;
-        writeln!(out, "vocabulary  {} types of unit {}", self.config.vocab_size, unit_name(self.unit))?;
+        writeln!(out, "model       {}", self.config)?;
+        writeln!(out, "vocabulary  {} types of unit {}", self.config.vocab_size, self.unit.as_str())?;
         writeln!(out, "parameters  {}", self.parameters)?;
         if let Some(recipe) = &self.recipe {
             writeln!(out, "trained     {}", describe_training(recipe))?;
@@ -201,32 +195,9 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or("?")
 }
 
-fn unit_name(unit: Unit) -> String {
-    format!("{unit:?}").to_lowercase()
-}
-
-fn describe_model(config: &ModelConfig) -> String {
-    let core = match &config.spec.core {
-        CoreConfig::Rhn(core) => {
-            let (layers, depth) = (core.layers, core.recurrence_depth);
-            format!(
-                "recurrent highway network, {layers} layer(s) of {} units, depth {depth}",
-                core.hidden_size
-            )
-        }
-        CoreConfig::Lstm(core) => format!("LSTM, {} layer(s) of {} units", core.layers, core.hidden_size),
-    };
-    let embedding = match &config.spec.embedding {
-        EmbeddingConfig::Word(_) => "table",
-        EmbeddingConfig::CharCnn(_) => "char CNN",
-    };
-    let output = if config.spec.output.tied { "tied" } else { "untied" };
-    format!("{core}; embedding: {embedding} of size {}; output: {output}", config.embedding_size())
-}
-
 fn describe_training(recipe: &Recipe) -> String {
     let train = &recipe.train;
-    let optimizer = format!("{:?}", train.optimizer).to_lowercase();
+    let optimizer = train.optimizer.as_str();
     format!(
         "on {}, at most {} epochs of {} × {} tokens a step, {optimizer} at {}, seed {}",
         recipe.corpus.name, train.epochs, train.batch_size, train.bptt_steps, train.learning_rate, train.seed

@@ -7,7 +7,6 @@ pub mod completions;
 pub mod data;
 pub mod eval;
 pub mod inspect;
-pub mod loaded;
 pub mod output;
 pub mod plot;
 pub mod recipe;

@@ -1,6 +1,11 @@
 //! How commands talk: notes and progress on the standard error, so that the standard output is the result alone.
 
+use crate::checkpoint::{self, Checkpoint};
+use crate::error::Result;
+use crate::predict::Loaded;
+use candle_core::Device;
 use indicatif::{ProgressBar, ProgressStyle};
+use rhn_kernels::precision::Precision;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -39,6 +44,18 @@ impl Drop for Meter {
 pub fn note(text: &str) {
     // In one piece; a closed standard error is no reason to stop.
     let _ = std::io::stderr().write_all(format!("note: {text}\n").as_bytes());
+}
+
+/// Opens the checkpoint `argument`; notes if its files could not be verified.
+///
+/// # Errors
+/// As [`Loaded::open`].
+pub(super) fn load(argument: &str, precision: Precision, device: &Device) -> Result<Loaded> {
+    let checkpoint = Checkpoint::open(&checkpoint::resolve(argument)?)?;
+    if !checkpoint.verified {
+        note(&format!("{argument}: no manifest; the files could not be verified"));
+    }
+    Loaded::new(checkpoint, precision, device)
 }
 
 /// Writes `value` as one line of JSON.

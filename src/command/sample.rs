@@ -1,8 +1,7 @@
 //! `rhn sample`: text from a trained model, shown as it comes.
 
 use super::args::{DeviceArgs, PrecisionChoice};
-use super::loaded::Loaded;
-use super::output::{json_line, note_unseen};
+use super::output::{json_line, load, note_unseen};
 use crate::sample::distribution::Filters;
 use crate::sample::text::{Prompt, Sample, write};
 use crate::sample::{SampleSettings, Sampler};
@@ -116,13 +115,12 @@ struct Row<'a> {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     args.filters().validate()?; // before anything is loaded
     let device = args.device.open()?;
-    let loaded = Loaded::open(&args.checkpoint, args.precision.on(&device)?, &device)?;
+    let loaded = load(&args.checkpoint, args.precision.on(&device)?, &device)?;
     let tokenizer = &loaded.tokenizer;
     let prompt = Prompt::new(tokenizer, &args.prompt)?;
     note_unseen(prompt.unseen, "the prompt", tokenizer.unknown_id().is_some());
-    let evaluator = loaded.model.evaluator()?;
     let settings = args.settings(tokenizer.unknown_id());
-    let first = Sampler::new(&evaluator, settings, prompt.context(), 0)?;
+    let first = Sampler::new(&loaded.model, settings, prompt.context(), 0)?;
     for index in 0..args.samples {
         let sampler = first.fork(index)?;
         if args.json {

@@ -1,8 +1,7 @@
 //! `rhn score`: the surprisal of each token or line of a text, as a table.
 
 use super::args::{DeviceArgs, PrecisionChoice};
-use super::loaded::Loaded;
-use super::output::{json_line, note_unseen};
+use super::output::{json_line, load, note_unseen};
 use crate::config::Unit;
 use crate::data::{Text, Tokenizer};
 use crate::error::{Error, Result};
@@ -127,7 +126,7 @@ impl Sums {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (source, mut input) = open(&args.file)?;
     let device = args.device.open()?;
-    let loaded = Loaded::open(&args.checkpoint, args.precision.on(&device)?, &device)?;
+    let loaded = load(&args.checkpoint, args.precision.on(&device)?, &device)?;
     let mut scorer = Scorer::new(&loaded.model, loaded.tokenizer.line_end_id())?;
     let mut table = Table { args, tokenizer: &loaded.tokenizer, out: BufWriter::new(io::stdout().lock()) };
     table.header()?;

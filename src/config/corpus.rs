@@ -1,20 +1,33 @@
 //! `[corpus]` of a recipe: which text, cut into which units.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What a token is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// Whitespace-separated, with `<eos>` at each line's end.
+    /// Separated by whitespace, with a mark at each line's end
     Word,
-    /// A Unicode scalar value.
+    /// A Unicode character
     Char,
-    /// A byte.
+    /// A byte
     Byte,
-    /// A byte-level byte-pair encoding.
+    /// A byte pair, trained on the corpus
     Bpe,
+}
+
+impl Unit {
+    /// As recipes and flags name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Word => "word",
+            Self::Char => "char",
+            Self::Byte => "byte",
+            Self::Bpe => "bpe",
+        }
+    }
 }
 
 /// Which text, and how it is cut.

@@ -1,5 +1,7 @@
 //! `[train]` of a recipe: how the weights are found.
 
+pub use crate::model::dropout::{DropoutConfig, DropoutKind};
+
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +109,17 @@ pub enum OptimizerKind {
     AdamW,
 }
 
+impl OptimizerKind {
+    /// As recipes name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sgd => "sgd",
+            Self::Adam => "adam",
+            Self::AdamW => "adamw",
+        }
+    }
+}
+
 /// How the rate changes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -169,64 +182,6 @@ pub struct Cosine {
     /// The rate's last value, as a fraction of the first.
     #[serde(default)]
     pub final_fraction: f64,
-}
-
-/// Which values are dropped; each rate is the probability that one is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DropoutConfig {
-    /// When masks are drawn anew.
-    #[serde(default)]
-    pub kind: DropoutKind,
-    /// Whole word types, a lane at a time.
-    #[serde(default)]
-    pub word: f64,
-    /// The first layer's input.
-    #[serde(default)]
-    pub input: f64,
-    /// The input of each further layer; as `input` unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub between: Option<f64>,
-    /// The state inside the recurrent products (`variational` only).
-    #[serde(default)]
-    pub hidden: f64,
-    /// What the output layer sees.
-    #[serde(default)]
-    pub output: f64,
-    /// Draw separate hidden masks for H and T, as the authors' Torch7 version does.
-    #[serde(default)]
-    pub separate_gate_masks: bool,
-}
-
-/// When masks are drawn anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DropoutKind {
-    /// Once a window and lane, shared by its time steps (Gal and Ghahramani, 2016).
-    #[default]
-    Variational,
-    /// At every time step (Zaremba et al., 2014).
-    PerStep,
-}
-
-impl DropoutConfig {
-    /// The rate at the input of layer `layer`, counted from 0.
-    pub fn input_rate(&self, layer: usize) -> f64 {
-        if layer == 0 { self.input } else { self.between.unwrap_or(self.input) }
-    }
-
-    fn validate(&self) -> Result<()> {
-        let between = self.between.unwrap_or(0.0);
-        for rate in [self.word, self.input, between, self.hidden, self.output] {
-            if !(0.0..1.0).contains(&rate) {
-                return Err(Error::config(format!("a dropout rate of {rate} is not in 0 ≤ rate < 1")));
-            }
-        }
-        if self.kind == DropoutKind::PerStep && (self.hidden > 0.0 || self.word > 0.0) {
-            return Err(Error::config("dropout of `word` and `hidden` needs kind = \"variational\""));
-        }
-        Ok(())
-    }
 }
 
 impl TrainConfig {

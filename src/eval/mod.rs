@@ -5,6 +5,3 @@ pub mod perplexity;
 pub mod score;
 
 pub use perplexity::{Evaluation, Split, batched, stream};
-
-#[cfg(test)]
-pub(crate) mod tiny;

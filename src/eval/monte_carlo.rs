@@ -4,20 +4,21 @@
 //! perplexity reaches 500 are rejected, as the authors of the recurrent highway network do. Then
 //! perplexity = exp(mean over tokens of −ln p̄), p̄ the mean of p over the passes that are left.
 
-use super::perplexity::{Evaluation, Progress, STREAM_STEPS, Split, finite};
-use crate::config::train::DropoutConfig;
+use super::perplexity::{Evaluation, Progress, Split, read_split};
+use crate::data::batch::Batches;
 use crate::error::{Error, Result};
-use crate::model::{Evaluator, LanguageModel, Noise, NoiseSource};
-use candle_core::{Device, Tensor};
-use rhn_kernels::rng::Rng;
+use crate::model::FrozenModel;
+use crate::model::dropout::DropoutConfig;
+use crate::predict::{DropoutReader, STREAM_STEPS};
 use serde::Serialize;
+use std::ops::Range;
 use std::time::Instant;
 
 /// A pass with this perplexity or more is rejected.
 pub const REJECTED_PERPLEXITY: f64 = 500.0;
 
-/// Passes that run side by side, as lanes with masks of their own.
-const LANES: usize = 16;
+/// Passes that run side by side, as batch rows with masks of their own.
+const SIDE_BY_SIDE: usize = 16;
 
 /// Probabilities that may be held for passes under way: 256 MiB of them.
 const HELD: usize = 1 << 25;
@@ -34,7 +35,7 @@ pub struct MonteCarloSettings {
 /// An evaluation by averaged probabilities.
 #[derive(Clone, Debug, Serialize)]
 pub struct MonteCarlo {
-    /// Of the averaged probabilities.
+    /// How well the averaged probabilities predict.
     #[serde(flatten)]
     pub evaluation: Evaluation,
     /// Passes that ran.
@@ -47,7 +48,7 @@ pub struct MonteCarlo {
 
 /// Evaluates `split` with the masks of `dropout` on.
 pub fn monte_carlo(
-    model: &LanguageModel,
+    model: &FrozenModel,
     split: &Split<'_>,
     dropout: &DropoutConfig,
     settings: MonteCarloSettings,
@@ -62,13 +63,13 @@ pub fn monte_carlo(
     }
     let start = Instant::now();
     let mut mean = MeanProbability::new(tokens);
-    let passes = Passes::new(model, split, dropout, settings.seed)?;
     let total = (settings.passes * tokens) as u64;
-    let lanes = LANES.min(settings.passes).min((HELD / tokens).max(1));
-    for first in (0..settings.passes).step_by(lanes) {
-        let lanes = lanes.min(settings.passes - first);
+    let at_once = SIDE_BY_SIDE.min((HELD / tokens).max(1));
+    for first in (0..settings.passes).step_by(at_once) {
+        let passes = first..settings.passes.min(first + at_once);
         let done = (first * tokens) as u64;
-        for pass in passes.run(first as u64, lanes, &mut |some| progress(done + some, total))? {
+        let progress: Progress<'_> = &mut |some, _| progress(done + some, total);
+        for pass in run(model, split, dropout, settings.seed, passes, progress)? {
             mean.add(&pass);
         }
     }
@@ -82,77 +83,24 @@ pub fn monte_carlo(
     })
 }
 
-/// What all passes share.
-struct Passes<'a> {
-    evaluator: Evaluator<'a>,
-    split: &'a Split<'a>,
-    masks: NoiseSource,
-    word_rate: f64,
+/// Nats of each token in `passes`, which run side by side.
+fn run(
+    model: &FrozenModel,
+    split: &Split<'_>,
+    dropout: &DropoutConfig,
     seed: u64,
-}
-
-impl<'a> Passes<'a> {
-    fn new(
-        model: &'a LanguageModel,
-        split: &'a Split<'a>,
-        dropout: &DropoutConfig,
-        seed: u64,
-    ) -> Result<Self> {
-        let by_type = DropoutConfig { word: 0.0, ..dropout.clone() }; // words are dropped in `masks`
-        let masks =
-            NoiseSource::new(model.config(), &by_type, seed, model.precision().dtype(), model.device());
-        Ok(Self { evaluator: model.evaluator()?, split, masks, word_rate: dropout.word, seed })
-    }
-
-    /// Nats of each token in passes `first .. first + lanes`, which run side by side.
-    fn run(
-        &self,
-        first: u64,
-        lanes: usize,
-        progress: &mut dyn FnMut(u64) -> Result<()>,
-    ) -> Result<Vec<Vec<f64>>> {
-        let mut state = self.evaluator.model().zero_state(lanes)?;
-        let predicted = self.split.text.tokens.len() - 1;
-        let mut nats = vec![Vec::with_capacity(predicted); lanes];
-        for start in (0..predicted).step_by(STREAM_STEPS) {
-            let steps = STREAM_STEPS.min(predicted - start);
-            let (inputs, targets) =
-                (self.window(start, steps, lanes)?, self.window(start + 1, steps, lanes)?);
-            let masks = self.masks(&inputs, first, start as u64)?;
-            let (window, next) = self.evaluator.nats(&inputs, &targets, &state, &masks)?;
-            for (at, value) in finite(&window, start, lanes)?.into_iter().enumerate() {
-                nats[at % lanes].push(value);
-            }
-            state = next;
-            progress((lanes * (start + steps)) as u64)?;
-        }
-        Ok(nats)
-    }
-
-    /// The same for every window of a pass, but where the model was trained with masks for each time step.
-    fn masks(&self, inputs: &Tensor, first: u64, start: u64) -> Result<Noise> {
-        let mut masks = self.masks.draw(inputs, first, (first << 40) + start)?;
-        if self.word_rate > 0.0 {
-            let (_, lanes) = inputs.dims2()?;
-            let model = self.evaluator.model();
-            let mut rng = Rng::keyed(self.seed, "monte_carlo.word", first);
-            let scale = 1.0 / (1.0 - self.word_rate);
-            let draw = |_| if rng.uniform() < self.word_rate { 0.0 } else { scale };
-            let values: Vec<f64> = (0..lanes).map(draw).collect();
-            let mask =
-                Tensor::from_vec(values, (1, lanes, 1), &Device::Cpu)?.to_dtype(model.precision().dtype())?;
-            masks.word = Some(mask.to_device(model.device())?);
-        }
-        Ok(masks)
-    }
-
-    /// `(time, batch)`: the same tokens in every lane.
-    fn window(&self, start: usize, steps: usize, lanes: usize) -> Result<Tensor> {
-        let mut column = vec![0u32; steps];
-        self.split.text.tokens.copy_to(start, &mut column);
-        let column = Tensor::from_vec(column, (steps, 1), self.evaluator.model().device())?;
-        Ok(column.broadcast_as((steps, lanes))?.contiguous()?)
-    }
+    passes: Range<usize>,
+    progress: Progress<'_>,
+) -> Result<Vec<Vec<f64>>> {
+    let row = Batches::stream(split.corpus, split.text.tokens.len(), STREAM_STEPS)?;
+    let mut nats = vec![Vec::with_capacity(row.predicted); passes.len()];
+    let mut reader = DropoutReader::new(model, dropout, seed, passes)?;
+    let mut add = |window: &[f64]| {
+        let rows = window.chunks(nats.len());
+        rows.for_each(|row| nats.iter_mut().zip(row).for_each(|(pass, &value)| pass.push(value)));
+    };
+    read_split(&mut reader, split, &row, model.device(), &mut add, progress)?;
+    Ok(nats)
 }
 
 /// ln (e^a + e^b): probabilities that no double holds are summed all the same.
@@ -204,7 +152,7 @@ mod tests {
     use crate::config::Unit;
     use crate::data::Encoded;
     use crate::eval::perplexity::stream;
-    use crate::eval::tiny;
+    use crate::predict::tiny;
 
     fn split(text: &Encoded) -> Split<'_> {
         Split { corpus: "tiny", split: "test", unit: Unit::Char, text }
@@ -215,7 +163,7 @@ mod tests {
     }
 
     fn measure(
-        model: &LanguageModel,
+        model: &FrozenModel,
         text: &Encoded,
         dropout: &DropoutConfig,
         passes: usize,
@@ -264,7 +212,7 @@ mod tests {
 
     #[test]
     fn without_dropout_every_pass_is_the_stream() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(STREAM_STEPS + 50));
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(STREAM_STEPS + 50));
         let model = tiny::drawn(types, 1.0);
         let found = measure(&model, &text, &DropoutConfig::default(), 3, 1).evaluation;
         let wanted = stream(&model, &split(&text), &mut |_, _| Ok(())).unwrap();
@@ -273,39 +221,23 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides_and_more_passes_than_lanes_all_count() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(40));
+    fn the_seed_decides_and_more_passes_than_fit_side_by_side_all_count() {
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(40));
         let model = tiny::drawn(types, 1.0);
         let perplexity =
             |passes, seed| measure(&model, &text, &dropout(), passes, seed).evaluation.perplexity;
         assert_eq!(perplexity(3, 1), perplexity(3, 1));
         assert_ne!(perplexity(3, 1), perplexity(3, 2));
-        assert_ne!(perplexity(LANES, 1), perplexity(LANES + 1, 1));
+        assert_ne!(perplexity(SIDE_BY_SIDE, 1), perplexity(SIDE_BY_SIDE + 1, 1));
     }
 
     #[test]
     fn averaging_passes_is_no_worse_than_a_pass_on_its_own_is_on_average() {
         // −ln of a mean is at most the mean of −ln
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(60));
-        let (model, text) = (tiny::drawn(types, 1.0), &text);
-        let passes =
-            Passes::new(&model, &split(text), &dropout(), 1).unwrap().run(0, 8, &mut |_| Ok(())).unwrap();
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(60));
+        let model = tiny::drawn(types, 1.0);
+        let passes = run(&model, &split(&text), &dropout(), 1, 0..8, &mut |_, _| Ok(())).unwrap();
         let alone = passes.iter().flatten().sum::<f64>() / (8.0 * 59.0);
-        assert!(measure(&model, text, &dropout(), 8, 1).evaluation.nats_per_token < alone);
-    }
-
-    #[test]
-    fn the_word_mask_is_one_number_for_a_whole_pass() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(40));
-        let (model, split) = (tiny::drawn(types, 1.0), split(&text));
-        let passes = Passes::new(&model, &split, &dropout(), 1).unwrap();
-        let mask = |start| {
-            let inputs = passes.window(start, 5, LANES).unwrap();
-            let masks = passes.masks(&inputs, 0, start as u64).unwrap();
-            masks.word.unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
-        };
-        assert_eq!(mask(0), mask(20));
-        assert_eq!(mask(0).len(), LANES);
-        assert!(mask(0).iter().all(|&scale| scale == 0.0 || scale == 1.0 / 0.75));
+        assert!(measure(&model, &text, &dropout(), 8, 1).evaluation.nats_per_token < alone);
     }
 }

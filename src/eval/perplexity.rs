@@ -1,20 +1,18 @@
 //! How well a model predicts a split: nats summed in f64 and divided once.
 //!
-//! `stream` is one lane over the whole split, every token but the first predicted: the number that papers publish.
-//! `batched` is the lanes and windows of training with dropout off, the tail dropped: quick, for choosing a model.
+//! `stream` is one batch row over the whole split, every token but the first predicted: the number that papers publish.
+//! `batched` is the rows and windows of training with dropout off, the tail dropped: quick, for choosing a model.
 
 use crate::config::Unit;
 use crate::data::Encoded;
 use crate::data::batch::Batches;
 use crate::error::{Error, Result};
-use crate::model::{LanguageModel, Noise};
-use candle_core::{DType, Tensor};
+use crate::model::FrozenModel;
+use crate::predict::{Reader, STREAM_STEPS, WindowReader};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::LN_2;
 use std::time::Instant;
-
-/// Time steps that `stream` evaluates at once: enough for an efficient product, few enough logits to hold.
-pub(crate) const STREAM_STEPS: usize = 256;
 
 /// A text as an evaluation sees it, and what it is called in reports and errors.
 #[derive(Clone, Copy)]
@@ -64,7 +62,7 @@ pub struct Evaluation {
 }
 
 /// Perplexity at batch 1 with the state carried over the whole split, every token but the first predicted.
-pub fn stream(model: &LanguageModel, split: &Split<'_>, progress: Progress<'_>) -> Result<Evaluation> {
+pub fn stream(model: &FrozenModel, split: &Split<'_>, progress: Progress<'_>) -> Result<Evaluation> {
     let lanes = Batches::stream(&split.place(), split.text.tokens.len(), STREAM_STEPS)?;
     if split.text.bytes <= split.text.first_bytes {
         return Err(split.too_short("there is no text after the first"));
@@ -74,7 +72,7 @@ pub fn stream(model: &LanguageModel, split: &Split<'_>, progress: Progress<'_>) 
 
 /// Perplexity over `batch` contiguous lanes in windows of `steps`, as in training but with dropout off.
 pub fn batched(
-    model: &LanguageModel,
+    model: &FrozenModel,
     split: &Split<'_>,
     batch: usize,
     steps: usize,
@@ -85,44 +83,48 @@ pub fn batched(
 }
 
 fn evaluate(
-    model: &LanguageModel,
+    model: &FrozenModel,
     split: &Split<'_>,
     protocol: &str,
     lanes: &Batches,
     progress: Progress<'_>,
 ) -> Result<Evaluation> {
     let start = Instant::now();
-    let nats = sum_nats(model, split, lanes, progress)?;
+    let mut reader = WindowReader::new(model, lanes.count)?;
+    let mut nats = 0.0;
+    let mut add = |window: &[f64]| nats += window.iter().sum::<f64>();
+    read_split(&mut reader, split, lanes, model.device(), &mut add, progress)?;
     let tokens = (lanes.count * lanes.predicted) as u64;
     Ok(Evaluation::new(split, protocol, nats, tokens, start.elapsed().as_secs_f64()))
 }
 
-fn sum_nats(
-    model: &LanguageModel,
+/// Reads a split window by window; `take` gets the nats of each window's tokens, `(time, batch)` in row order.
+pub(super) fn read_split(
+    reader: &mut dyn Reader,
     split: &Split<'_>,
     lanes: &Batches,
+    device: &Device,
+    take: &mut dyn FnMut(&[f64]),
     progress: Progress<'_>,
-) -> Result<f64> {
-    let evaluator = model.evaluator()?;
-    let mut state = model.zero_state(lanes.count)?;
-    let mut total = 0.0;
+) -> Result<()> {
     for (window, (start, steps)) in lanes.windows().enumerate() {
-        let (inputs, targets) = lanes.window(&split.text.tokens, window, model.device())?;
-        let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Noise::none())?;
-        total += finite(&nats, start, lanes.count)?.iter().sum::<f64>();
-        state = next;
-        progress((lanes.count * (start + steps)) as u64, (lanes.count * lanes.predicted) as u64)?;
+        let (inputs, targets) = lanes.window(&split.text.tokens, window, device)?;
+        let nats = reader.nats(&inputs, &targets)?;
+        let (_, rows) = nats.dims2()?;
+        take(&finite(&nats, start)?);
+        progress((rows * (start + steps)) as u64, (rows * lanes.predicted) as u64)?;
     }
-    Ok(total)
+    Ok(())
 }
 
 /// `(time, batch)` nats in row order; one that is not finite is an error, never part of a sum.
-pub(crate) fn finite(nats: &Tensor, start: usize, lanes: usize) -> Result<Vec<f64>> {
+pub(super) fn finite(nats: &Tensor, start: usize) -> Result<Vec<f64>> {
+    let (_, rows) = nats.dims2()?;
     let nats = nats.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     match nats.iter().position(|value| !value.is_finite()) {
         None => Ok(nats),
         Some(at) => Err(Error::NotFinite {
-            step: (start + at / lanes + 1) as u64,
+            step: (start + at / rows + 1) as u64,
             what: format!(
                 "the model gives a token of the text −ln p = {}; its weights are unusable",
                 nats[at]
@@ -174,7 +176,7 @@ impl Evaluation {
 mod tests {
     use super::*;
     use crate::data::Tokens;
-    use crate::eval::tiny;
+    use crate::predict::tiny;
     use candle_core::Device;
 
     fn split(unit: Unit, text: &Encoded) -> Split<'_> {
@@ -183,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_model_that_knows_nothing_has_the_vocabularys_size_for_perplexity() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(100));
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(100));
         let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
         assert!((found.perplexity - types as f64).abs() < 1e-12);
         assert!((found.bits_per_char - (types as f64).log2()).abs() < 1e-12);
@@ -192,12 +194,12 @@ mod tests {
 
     #[test]
     fn stream_carries_the_state_over_its_windows() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(2 * STREAM_STEPS + 77));
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(2 * STREAM_STEPS + 77));
         let model = tiny::drawn(types, 1.0);
         let ids = text.tokens.to_vec();
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &Device::Cpu).unwrap();
         let (inputs, targets) = (column(&ids[..ids.len() - 1]), column(&ids[1..]));
-        let whole = model.nats(&inputs, &targets, &model.zero_state(1).unwrap(), &Noise::none()).unwrap().0;
+        let whole = WindowReader::new(&model, 1).unwrap().nats(&inputs, &targets).unwrap();
         let found = stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
         let wanted = whole.mean_all().unwrap().to_scalar::<f64>().unwrap();
         assert!((found.nats_per_token - wanted).abs() < 1e-12, "{} {wanted}", found.nats_per_token);
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn batched_is_the_mean_of_its_lanes_without_their_tails() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(103));
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(103));
         let model = tiny::drawn(types, 1.0);
         let ids = text.tokens.to_vec();
         let lane = |lane: usize| {
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_number_that_is_not_finite_never_becomes_a_perplexity() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(10));
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(10));
         let model = tiny::constant(&vec![f64::NAN; types]);
         let error = stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap_err();
         assert!(matches!(error, Error::NotFinite { step: 1, .. }), "{error}");

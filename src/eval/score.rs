@@ -1,24 +1,23 @@
 //! Surprisal: −ln p of each token of any text, given all the text before it.
 
-use super::perplexity::{STREAM_STEPS, finite};
+use super::perplexity::finite;
 use crate::error::Result;
-use crate::model::{Evaluator, LanguageModel, Noise, State};
+use crate::model::FrozenModel;
+use crate::predict::{Reader, STREAM_STEPS, WindowReader};
 use candle_core::Tensor;
 
 /// Reads a text piece by piece, the state carried from one to the next.
-pub struct Scorer<'a> {
-    evaluator: Evaluator<'a>,
-    state: State,
+pub struct Scorer {
+    reader: WindowReader,
     previous: Option<u32>,
     read: usize,
 }
 
-impl<'a> Scorer<'a> {
+impl Scorer {
     /// A reader at the start of a text. `context`, the line end, comes before the first token; where a
     /// vocabulary has none, the first token has no surprisal.
-    pub fn new(model: &'a LanguageModel, context: Option<u32>) -> Result<Self> {
-        let (evaluator, state) = (model.evaluator()?, model.zero_state(1)?);
-        Ok(Self { evaluator, state, previous: context, read: 0 })
+    pub fn new(model: &FrozenModel, context: Option<u32>) -> Result<Self> {
+        Ok(Self { reader: WindowReader::new(model, 1)?, previous: context, read: 0 })
     }
 
     /// Nats of each of the next tokens.
@@ -43,12 +42,12 @@ impl<'a> Scorer<'a> {
         if targets.is_empty() {
             return Ok(());
         }
-        let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), self.evaluator.model().device());
-        let (window, next) =
-            self.evaluator.nats(&column(&inputs)?, &column(targets)?, &self.state, &Noise::none())?;
-        nats.extend(finite(&window, self.read, 1)?.into_iter().map(Some));
-        self.read += targets.len();
-        self.state = next;
+        let device = self.reader.model().device();
+        let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), device);
+        let (inputs, targets) = (column(&inputs)?, column(targets)?);
+        let window = self.reader.nats(&inputs, &targets)?;
+        nats.extend(finite(&window, self.read)?.into_iter().map(Some));
+        self.read += targets.elem_count();
         Ok(())
     }
 }
@@ -57,12 +56,13 @@ impl<'a> Scorer<'a> {
 mod tests {
     use super::Scorer;
     use crate::config::Unit;
-    use crate::eval::perplexity::{STREAM_STEPS, Split, stream};
-    use crate::eval::tiny;
+    use crate::eval::perplexity::{Split, stream};
+    use crate::predict::STREAM_STEPS;
+    use crate::predict::tiny;
 
     #[test]
     fn a_text_scores_alike_however_it_is_cut_and_as_the_stream_does() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::letters(STREAM_STEPS + 30));
+        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(STREAM_STEPS + 30));
         let (model, ids) = (tiny::drawn(types, 1.0), text.tokens.to_vec());
         let score = |piece: usize| -> Vec<Option<f64>> {
             let mut scorer = Scorer::new(&model, None).unwrap();

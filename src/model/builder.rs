@@ -6,15 +6,36 @@ use rhn_kernels::precision::Precision;
 use rhn_kernels::rng::Rng;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// What a checkpoint must hold under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     /// The tensor's shape.
     pub shape: Vec<usize>,
-    /// Whether training changes it; the others are tables of indices.
-    pub trained: bool,
+    /// For a table of indices, which training leaves alone: the number that all of them are below.
+    pub below: Option<usize>,
+}
+
+impl TensorSpec {
+    /// A trained weight.
+    pub fn weight(shape: &[usize]) -> Self {
+        Self { shape: shape.to_vec(), below: None }
+    }
+
+    /// A table of indices below `below`.
+    pub fn indices(shape: &[usize], below: usize) -> Self {
+        Self { shape: shape.to_vec(), below: Some(below) }
+    }
+
+    /// Whether training changes the tensor.
+    pub fn trained(&self) -> bool {
+        self.below.is_none()
+    }
+
+    /// How many numbers it has.
+    pub fn count(&self) -> u64 {
+        self.shape.iter().product::<usize>() as u64
+    }
 }
 
 /// Where the weights of a model under construction come from.
@@ -28,23 +49,40 @@ pub(super) enum Source<'a> {
 }
 
 /// Hands a model its weights by name while it is put together.
+///
+/// To describe a model is to build it on tensors that have the right shapes and no memory of their own, so a layer may
+/// look at the shapes of its weights while it is built.
 pub(super) struct Builder<'a> {
-    source: Source<'a>,
+    source: &'a Source<'a>,
     precision: Precision,
-    device: Device,
-    described: RefCell<BTreeMap<String, TensorSpec>>,
-    tensors: RefCell<BTreeMap<String, Tensor>>,
+    device: &'a Device,
+    prefix: String,
+    asked: &'a RefCell<Asked>,
+}
+
+/// What a model has asked for.
+#[derive(Default)]
+pub(super) struct Asked {
+    /// Every tensor.
+    pub(super) specs: BTreeMap<String, TensorSpec>,
+    /// Those that were drawn.
+    pub(super) drawn: BTreeMap<String, Tensor>,
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(source: Source<'a>, precision: Precision, device: &Device) -> Self {
-        Self {
-            source,
-            precision,
-            device: device.clone(),
-            described: RefCell::default(),
-            tensors: RefCell::default(),
-        }
+    pub(super) fn new(
+        source: &'a Source<'a>,
+        precision: Precision,
+        device: &'a Device,
+        asked: &'a RefCell<Asked>,
+    ) -> Self {
+        Self { source, precision, device, prefix: String::new(), asked }
+    }
+
+    /// Hands out the weights whose names begin with `name` and a dot.
+    pub(super) fn under(&self, name: &str) -> Self {
+        let prefix = format!("{}{name}.", self.prefix);
+        Self { prefix, ..*self }
     }
 
     pub(super) fn dtype(&self) -> DType {
@@ -56,10 +94,10 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn device(&self) -> &Device {
-        &self.device
+        self.device
     }
 
-    /// A weight, uniform in ± scale at first.
+    /// A weight, at first uniform in ± scale.
     pub(super) fn weight(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         self.weight_with(name, shape, |_, uniform| uniform)
     }
@@ -72,56 +110,47 @@ impl<'a> Builder<'a> {
         first: impl Fn(usize, f64) -> f64,
     ) -> Result<Tensor> {
         let shape = shape.into();
-        self.describe(name, &shape, true);
-        match &self.source {
-            Source::Describe => Ok(Tensor::zeros(0, self.dtype(), &self.device)?),
-            Source::Take(tensors) => Ok(tensors.get(name).ok_or_else(|| missing(name))?.clone()),
-            Source::Draw { seed, scale, .. } => {
-                let mut rng = Rng::keyed(*seed, &format!("init.{name}"), 0);
-                let draw = |index| first(index, scale * (2.0 * rng.uniform() - 1.0)) as f32;
-                let values: Vec<f32> = (0..shape.elem_count()).map(draw).collect();
-                let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?;
-                self.keep(name, tensor.to_dtype(self.dtype())?.to_device(&self.device)?)
-            }
+        self.tensor(name, TensorSpec::weight(shape.dims()), self.dtype(), |name| {
+            let Source::Draw { seed, scale, .. } = self.source else { return Err(missing(name)) };
+            let mut rng = Rng::keyed(*seed, &format!("init.{name}"), 0);
+            let draw = |index| first(index, scale * (2.0 * rng.uniform() - 1.0)) as f32;
+            let values: Vec<f32> = (0..shape.elem_count()).map(draw).collect();
+            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype())?)
+        })
+    }
+
+    /// A table of u32 indices below `below`, which training leaves alone.
+    pub(super) fn indices(&self, name: &str, shape: (usize, usize), below: usize) -> Result<Tensor> {
+        let spec = TensorSpec::indices(&[shape.0, shape.1], below);
+        self.tensor(name, spec, DType::U32, |name| {
+            let Source::Draw { fixed, .. } = self.source else { return Err(missing(name)) };
+            Ok(fixed.get(name).ok_or_else(|| missing(name))?.clone())
+        })
+    }
+
+    fn tensor(
+        &self,
+        name: &str,
+        spec: TensorSpec,
+        dtype: DType,
+        first: impl FnOnce(&str) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let name = format!("{}{name}", self.prefix);
+        let tensor = match self.source {
+            Source::Describe => Tensor::zeros((), dtype, self.device)?.broadcast_as(&*spec.shape)?,
+            Source::Take(tensors) => tensors.get(&name).ok_or_else(|| missing(&name))?.clone(),
+            Source::Draw { .. } => first(&name)?.to_device(self.device)?,
+        };
+        let mut asked = self.asked.borrow_mut();
+        if let Source::Draw { .. } = self.source {
+            asked.drawn.insert(name.clone(), tensor.clone());
         }
-    }
-
-    /// A table of indices, u32, which training leaves alone.
-    pub(super) fn fixed(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
-        let shape = shape.into();
-        self.describe(name, &shape, false);
-        match &self.source {
-            Source::Describe => Ok(Tensor::zeros(0, DType::U32, &self.device)?),
-            Source::Take(tensors) => Ok(tensors.get(name).ok_or_else(|| missing(name))?.clone()),
-            Source::Draw { fixed, .. } => {
-                let tensor = fixed.get(name).ok_or_else(|| missing(name))?;
-                self.keep(name, tensor.to_device(&self.device)?)
-            }
-        }
-    }
-
-    /// What the model asked for.
-    pub(super) fn into_described(self) -> BTreeMap<String, TensorSpec> {
-        self.described.into_inner()
-    }
-
-    /// What the model asked for, and the tensors that were drawn for it.
-    pub(super) fn into_drawn(self) -> (BTreeMap<String, TensorSpec>, BTreeMap<String, Tensor>) {
-        (self.described.into_inner(), self.tensors.into_inner())
-    }
-
-    fn describe(&self, name: &str, shape: &Shape, trained: bool) {
-        let spec = TensorSpec { shape: shape.dims().to_vec(), trained };
-        self.described.borrow_mut().insert(name.to_string(), spec);
-    }
-
-    fn keep(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
-        self.tensors.borrow_mut().insert(name.to_string(), tensor.clone());
+        asked.specs.insert(name, spec);
         Ok(tensor)
     }
 }
 
 /// A tensor that the model has and its source lacks.
 pub(super) fn missing(name: &str) -> Error {
-    Error::checkpoint(Path::new(name), "the model has this tensor, the checkpoint lacks it")
+    Error::tensor(name, "the model has this tensor, the checkpoint lacks it")
 }

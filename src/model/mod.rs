@@ -1,24 +1,34 @@
 //! What a language model is made of: an embedding, a recurrent core, an output layer.
+//!
+//! Each hides behind a trait of [`layers`], and its settings live in its own file. To add one:
+//!
+//! | what | files |
+//! | --- | --- |
+//! | an embedding | `embedding/<kind>.rs`, its lines in `embedding/mod.rs` |
+//! | a cell of plain operations | `core/<kind>.rs` with a `Cell`, its lines in `core/mod.rs` |
+//! | a cell with kernels | the same with a `Recurrence` instead, and its files in `kernels/src/scan/` |
+//! | a core whose layers are linked | `core/<kind>.rs` with a `Core`, its lines in `core/mod.rs` |
+//! | an output layer | `output/<kind>.rs`, its lines in `output/mod.rs` |
 
 mod builder;
-pub mod cell;
-pub mod char_cnn;
+pub mod config;
 pub mod core;
+pub mod dropout;
 pub mod embedding;
-pub mod highway;
-pub mod lm;
-pub mod lstm;
-pub mod noise;
-pub mod parameters;
-pub mod reader;
-pub mod rhn;
-pub mod specs;
-pub mod spelling;
+pub mod frozen;
+mod language;
+pub mod layers;
+mod noise;
+pub mod output;
+mod parameters;
+mod specs;
 
+pub use self::core::state::State;
 pub use builder::TensorSpec;
-pub use cell::State;
-pub use lm::{Evaluator, LanguageModel};
-pub use noise::{Noise, NoiseSource};
+pub use dropout::NoiseSource;
+pub use embedding::spelling;
+pub use frozen::FrozenModel;
+pub use language::LanguageModel;
+pub use noise::Noise;
 pub use parameters::Parameters;
-pub use reader::Reader;
-pub use specs::{parameter_count, specs};
+pub use specs::{Cost, cost, parameter_count, specs};

@@ -1,27 +1,19 @@
-//! Dropout masks, drawn from the run's seed by what they are for and the step they belong to.
-//!
-//! Inverted: what is kept is divided by the probability of being kept. Variational masks (Gal and Ghahramani, 2016)
-//! are drawn once a window and lane and shared by its time steps and sublayers; the word mask is one number a lane
-//! and word *type*, so that all occurrences of a word in a lane's window share it.
+//! What is random in a training step.
 
-use crate::config::train::{DropoutConfig, DropoutKind};
-use crate::config::{CoreConfig, ModelConfig};
 use crate::error::Result;
-use candle_core::{DType, Device, Shape, Tensor};
-use rhn_kernels::dropout::{self as masks, Stream};
-use rhn_kernels::profile::{self, Part};
+use candle_core::Tensor;
 use rhn_kernels::scan::HiddenMask;
 
-/// The masks of one window; what is absent drops nothing.
+/// The dropout masks of one window; an absent mask drops nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Noise {
-    /// On the embedded tokens: `(time, batch, 1)`.
+    /// Mask of the embedded tokens: `(time, batch, 1)`.
     pub word: Option<Tensor>,
-    /// On each layer's input: `(batch, input)`, or `(time, batch, input)` if drawn at every step.
+    /// Mask of each layer's input: `(batch, input)`, or `(time, batch, input)` if drawn at every step.
     pub input: Vec<Option<Tensor>>,
-    /// On each layer's state inside the recurrent products: `(batch, hidden)`.
+    /// Mask of each layer's state inside the recurrent products: `(batch, hidden)`.
     pub hidden: Vec<HiddenMask>,
-    /// On what the output layer sees: as `input`, of the hidden size.
+    /// Mask of what the output layer sees: as `input`, of the hidden size.
     pub output: Option<Tensor>,
 }
 
@@ -30,95 +22,21 @@ impl Noise {
     pub fn none() -> Self {
         Self::default()
     }
+
+    /// `xs`, the input of layer `layer`, with that layer's mask.
+    pub(super) fn on_input(&self, layer: usize, xs: Tensor) -> Result<Tensor> {
+        masked(xs, self.input.get(layer).and_then(Option::as_ref))
+    }
+
+    pub(super) fn hidden(&self, layer: usize) -> &HiddenMask {
+        self.hidden.get(layer).unwrap_or(&HiddenMask::None)
+    }
 }
 
-/// Draws the masks of any window of a run.
-#[derive(Clone, Debug)]
-pub struct NoiseSource {
-    dropout: DropoutConfig,
-    input_sizes: Vec<usize>,
-    hidden_size: usize,
-    separate_gate_masks: bool,
-    seed: u64,
-    dtype: DType,
-    device: Device,
-}
-
-impl NoiseSource {
-    /// For a model, its dropout rates and a seed.
-    pub fn new(
-        model: &ModelConfig,
-        dropout: &DropoutConfig,
-        seed: u64,
-        dtype: DType,
-        device: &Device,
-    ) -> Self {
-        let core = &model.spec.core;
-        let hidden_size = core.hidden_size();
-        let mut input_sizes = vec![hidden_size; core.layers()];
-        input_sizes[0] = model.embedding_size();
-        let separate_gate_masks = dropout.separate_gate_masks && matches!(core, CoreConfig::Rhn(_));
-        let (dropout, device) = (dropout.clone(), device.clone());
-        Self { dropout, input_sizes, hidden_size, separate_gate_masks, seed, dtype, device }
-    }
-
-    /// The masks for the window of `tokens`, `(time, batch)` of u32.
-    ///
-    /// `position` names the draw that the window's time steps share (the step of training; the pass of a
-    /// Monte-Carlo evaluation); `window` names the window itself, for masks drawn at every time step.
-    pub fn draw(&self, tokens: &Tensor, position: u64, window: u64) -> Result<Noise> {
-        let _timed = profile::within(Part::Masks);
-        let (time, batch) = tokens.dims2()?;
-        let shape = |size: usize| -> (Shape, u64) {
-            match self.dropout.kind {
-                DropoutKind::Variational => ((batch, size).into(), position),
-                DropoutKind::PerStep => ((time, batch, size).into(), window),
-            }
-        };
-        let layer_input = |layer: usize| {
-            let (shape, position) = shape(self.input_sizes[layer]);
-            self.mask(&format!("dropout.input.{layer}"), self.dropout.input_rate(layer), shape, position)
-        };
-        let (output_shape, output_position) = shape(self.hidden_size);
-        let layers = 0..self.input_sizes.len();
-        Ok(Noise {
-            word: self.word(tokens, position)?,
-            input: layers.clone().map(layer_input).collect::<Result<_>>()?,
-            hidden: layers.map(|layer| self.hidden(layer, batch, position)).collect::<Result<_>>()?,
-            output: self.mask("dropout.output", self.dropout.output, output_shape, output_position)?,
-        })
-    }
-
-    fn hidden(&self, layer: usize, batch: usize, position: u64) -> Result<HiddenMask> {
-        let draw = |gate: &str| {
-            let shape = Shape::from((batch, self.hidden_size));
-            self.mask(&format!("dropout.hidden{gate}.{layer}"), self.dropout.hidden, shape, position)
-        };
-        let Some(h) = draw("")? else { return Ok(HiddenMask::None) };
-        Ok(match self.separate_gate_masks {
-            false => HiddenMask::Shared(h),
-            true => HiddenMask::Separate { h, t: draw("_transform")?.expect("the rate is not zero") },
-        })
-    }
-
-    fn mask(&self, purpose: &str, rate: f64, shape: Shape, position: u64) -> Result<Option<Tensor>> {
-        if rate == 0.0 {
-            return Ok(None);
-        }
-        let stream = Stream { seed: self.seed, purpose, position };
-        Ok(Some(masks::mask(stream, rate, shape, self.dtype, &self.device)?))
-    }
-
-    /// One number a lane and word type, found by the type's id.
-    fn word(&self, tokens: &Tensor, position: u64) -> Result<Option<Tensor>> {
-        let rate = self.dropout.word;
-        if rate == 0.0 {
-            return Ok(None);
-        }
-        let (_, batch) = tokens.dims2()?;
-        let purposes: Vec<String> = (0..batch).map(|lane| format!("dropout.word.{lane}")).collect();
-        let streams: Vec<Stream<'_>> =
-            purposes.iter().map(|purpose| Stream { seed: self.seed, purpose, position }).collect();
-        Ok(Some(masks::words(&streams, rate, tokens, self.dtype, &self.device)?))
-    }
+/// `xs` times `mask`, where there is one.
+pub(super) fn masked(xs: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    Ok(match mask {
+        None => xs,
+        Some(mask) => xs.broadcast_mul(mask)?,
+    })
 }

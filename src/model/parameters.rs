@@ -24,13 +24,11 @@ impl Parameters {
         for (name, spec) in specs {
             let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
             if tensor.dims() != spec.shape {
-                return Err(Error::checkpoint(
-                    name,
-                    format!("{:?} where the model has {:?}", tensor.dims(), spec.shape),
-                ));
+                let what = format!("{:?} where the model has {:?}", tensor.dims(), spec.shape);
+                return Err(Error::tensor(name, what));
             }
             let tensor = tensor.to_device(device)?;
-            if spec.trained {
+            if spec.trained() {
                 parameters.trained.insert(name.clone(), Var::from_tensor(&tensor.to_dtype(dtype)?)?);
             } else {
                 parameters.fixed.insert(name.clone(), tensor);

@@ -1,27 +1,42 @@
-//! What tensors a model has, and its first weights: the model is put together once to ask it.
+//! What tensors a model has, its first weights, and what its products cost: the model is built once to ask it.
 
-use super::builder::{Builder, Source, TensorSpec};
-use super::lm::LanguageModel;
+use super::builder::{Source, TensorSpec};
+use super::config::ModelConfig;
+use super::language::LanguageModel;
 use super::parameters::Parameters;
-use crate::config::ModelConfig;
 use crate::error::Result;
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
 
+/// Multiplications in the products of a forward pass; products are all but a few per cent of the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// For every token: the recurrent layers and the output.
+    pub per_token: u64,
+    /// For every distinct token of a window: vectors that are computed from characters.
+    pub per_distinct: u64,
+}
+
 /// All tensors of the model that `config` describes, by name; nothing is allocated.
 pub fn specs(config: &ModelConfig) -> Result<BTreeMap<String, TensorSpec>> {
-    config.validate()?;
-    let builder = Builder::new(Source::Describe, Precision::F32, &Device::Cpu);
-    LanguageModel::build(config, &builder)?;
-    Ok(builder.into_described())
+    Ok(describe(config)?.1)
+}
+
+/// The products of the model that `config` describes.
+pub fn cost(config: &ModelConfig) -> Result<Cost> {
+    Ok(describe(config)?.0.cost())
 }
 
 /// How many numbers training finds.
 pub fn parameter_count(config: &ModelConfig) -> Result<u64> {
-    let specs = specs(config)?;
-    let count = |spec: &TensorSpec| spec.shape.iter().product::<usize>() as u64;
-    Ok(specs.values().filter(|spec| spec.trained).map(count).sum())
+    Ok(specs(config)?.values().filter(|spec| spec.trained()).map(TensorSpec::count).sum())
+}
+
+fn describe(config: &ModelConfig) -> Result<(LanguageModel, BTreeMap<String, TensorSpec>)> {
+    config.validate()?;
+    let (model, asked) = LanguageModel::build(config, &Source::Describe, Precision::F32, &Device::Cpu)?;
+    Ok((model, asked.specs))
 }
 
 impl Parameters {
@@ -35,13 +50,15 @@ impl Parameters {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let builder = Builder::new(Source::Draw { seed, scale, fixed: &fixed }, dtype.into(), device);
-        LanguageModel::build(config, &builder)?;
-        let (specs, tensors) = builder.into_drawn();
-        Self::from_tensors(&specs, &tensors, dtype, device)
+        let source = Source::Draw { seed, scale, fixed: &fixed };
+        let (_, asked) = LanguageModel::build(config, &source, dtype.into(), device)?;
+        Self::from_tensors(&asked.specs, &asked.drawn, dtype, device)
     }
 
-    /// The weights in `tensors`, copied; names and shapes were checked when the checkpoint was opened.
+    /// The weights in `tensors`, copied.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape than the model's; names it.
     pub fn load(
         config: &ModelConfig,
         tensors: &BTreeMap<String, Tensor>,

@@ -113,14 +113,14 @@ pub fn write(
 ///
 /// # Errors
 /// As [`write()`].
-pub fn text(sampler: Sampler<'_>, tokenizer: &Tokenizer, prompt: &Prompt, limit: usize) -> Result<String> {
+pub fn text(sampler: Sampler, tokenizer: &Tokenizer, prompt: &Prompt, limit: usize) -> Result<String> {
     Ok(write(sampler, tokenizer, prompt, limit, &[], |_| Ok(()))?.text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::tiny;
+    use crate::predict::tiny;
 
     /// What `show` gets when the model draws `pieces`' tokens, and the sample.
     fn written(tokenizer: &Tokenizer, prompt: &str, drawn: &str, stops: &[&str]) -> (Vec<String>, Sample) {

@@ -3,7 +3,7 @@
 use super::session::Session;
 use crate::data::batch::Batches;
 use crate::error::Result;
-use crate::model::{LanguageModel, Noise};
+use crate::predict::{Reader, WindowReader};
 use crate::readable::{duration, grouped};
 use rhn_kernels::{memory, threads};
 use std::time::Instant;
@@ -19,15 +19,13 @@ pub fn report(session: &Session) -> Result<String> {
         stepper.step(&inputs, &targets, step as u64, 1e-6 * session.recipe.train.learning_rate)?;
         step_seconds = start.elapsed().as_secs_f64();
     }
-    let model =
-        LanguageModel::frozen(&session.model, &stepper.parameters, session.precision, &session.device)?;
     let config = &session.recipe.train;
     let lanes =
         Batches::batched("validation", session.valid.tokens.len(), config.batch_size, config.bptt_steps)?;
-    let (evaluator, state) = (model.evaluator()?, model.zero_state(lanes.count)?);
+    let mut reader = WindowReader::new(&stepper.model.freeze()?, lanes.count)?;
     let start = Instant::now();
     let (inputs, targets) = lanes.window(&session.valid.tokens, 0, &session.device)?;
-    evaluator.nats(&inputs, &targets, &state, &Noise::none())?;
+    reader.nats(&inputs, &targets)?;
     let epoch = steps as f64 * step_seconds + lanes.window_count() as f64 * start.elapsed().as_secs_f64();
     let tokens = (config.batch_size * config.bptt_steps) as f64;
     Ok(format!(

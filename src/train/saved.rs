@@ -145,11 +145,11 @@ impl Resumed {
         let recipe = Recipe::parse(text, Path::new(RECIPE))
             .map_err(|error| Error::checkpoint(path(RECIPE), error.to_string()))?;
         let model = parse_config(&path(CONFIG), state.bytes(CONFIG)?)?;
-        let shapes = specs(&model)?.into_iter().map(|(name, spec)| (name, spec.shape)).collect();
+        let specs = specs(&model)?;
         // Of any other precision the weights are single; that it is the one asked for is checked with the session.
         let double = position.precision == Precision::F64.as_str();
         let dtype = if double { DType::F64 } else { DType::F32 };
-        let weights = load_weights(&path(MODEL), state.bytes(MODEL)?, &shapes, dtype, &Device::Cpu)?;
+        let weights = load_weights(&path(MODEL), state.bytes(MODEL)?, &specs, dtype, &Device::Cpu)?;
         let remembered = state.tensors(OPTIMIZER, &Device::Cpu)?;
         check_finite(&path(OPTIMIZER), &remembered)?;
         let tokenizer = Tokenizer::parse(&path(TOKENIZER), state.bytes(TOKENIZER)?)?;

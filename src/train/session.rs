@@ -5,12 +5,11 @@ use super::optimizer::Optimizer;
 use super::step::Stepper;
 use crate::checkpoint::Checkpoint;
 use crate::config::train::OnNonFinite;
-use crate::config::{EmbeddingConfig, ModelConfig, Recipe};
+use crate::config::{ModelConfig, Recipe};
 use crate::data::batch::Batches;
 use crate::data::{Corpus, Encoded, Places, Text, Tokenizer};
 use crate::error::{Error, Result};
 use crate::eval::Split;
-use crate::model::spelling::Spelling;
 use crate::model::{LanguageModel, NoiseSource, Parameters, specs};
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
@@ -158,9 +157,7 @@ impl Session {
                 format!("is another model: {}, wanted {}", show(&checkpoint.config), show(&self.model)),
             ));
         }
-        let shapes = specs(&self.model)?.into_iter().map(|(name, spec)| (name, spec.shape)).collect();
-        let tensors = checkpoint.weights(&shapes, self.precision.dtype(), &self.device)?;
-        Parameters::load(&self.model, &tensors, self.precision.dtype(), &self.device)
+        checkpoint.parameters(self.precision.dtype(), &self.device)
     }
 
     /// Steps of the whole run.
@@ -174,14 +171,7 @@ impl Session {
 /// # Errors
 /// If they do not fit together.
 pub fn size_model(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(ModelConfig, BTreeMap<String, Tensor>)> {
-    let mut model = ModelConfig::new(recipe.model.clone(), tokenizer.vocab_size());
-    let mut fixed = BTreeMap::new();
-    if let EmbeddingConfig::CharCnn(cnn) = &recipe.model.embedding {
-        let spelling = Spelling::of(tokenizer.words().iter().map(String::as_str), cnn.max_word_length)?;
-        model.alphabet_size = Some(spelling.alphabet_size);
-        model.word_length = Some(spelling.word_length);
-        fixed = spelling.tensors()?;
-    }
+    let (model, fixed) = ModelConfig::for_words(recipe.model.clone(), tokenizer.words())?;
     specs(&model)?; // sizes that do not fit together are refused here
     Ok((model, fixed))
 }

@@ -16,7 +16,6 @@ use crate::config::Unit;
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluation};
 use crate::metrics::Metrics;
-use crate::model::LanguageModel;
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -139,7 +138,7 @@ impl<'a> Trainer<'a> {
     /// The validation split by lanes; `None` if the run was asked to stop meanwhile.
     fn validate(&mut self) -> Result<Option<Evaluation>> {
         let (session, config) = (self.session, &self.session.recipe.train);
-        let model = self.frozen()?;
+        let model = self.stepper.model.freeze()?;
         let (line, signals) = (&mut self.line, &self.signals);
         let progress = &mut |done, all| {
             line.evaluating("validating", done, all);
@@ -157,11 +156,6 @@ impl<'a> Trainer<'a> {
                 Ok(Some(valid))
             }
         }
-    }
-
-    fn frozen(&self) -> Result<LanguageModel> {
-        let session = self.session;
-        LanguageModel::frozen(&session.model, &self.stepper.parameters, session.precision, &session.device)
     }
 
     /// Keeps the model if it is the best, tells how the epoch went, and sets out for the next.

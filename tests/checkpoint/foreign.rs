@@ -4,6 +4,8 @@ use crate::checkpoint_files::{files, weights};
 use crate::{assert_refused, published, published_directory};
 use candle_core::{DType, Device, Tensor};
 use rhn::checkpoint::{self, Checkpoint, MANIFEST, MODEL, save_tensors};
+use rhn::model::TensorSpec;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -59,13 +61,14 @@ fn tensors_that_do_not_belong_are_refused_by_name() {
 }
 
 #[test]
-fn a_spelling_is_kept_as_whole_numbers_and_must_name_letters() {
-    let expected = [("embedding.characters", vec![4, 2]), ("embedding.spelling", vec![2, 3])]
-        .map(|(name, shape)| (name.to_string(), shape))
-        .into();
-    let load = |letters: Vec<i64>| {
+fn a_spelling_is_kept_as_whole_numbers_and_must_name_characters() {
+    let expected = BTreeMap::from([
+        ("embedding.characters".to_string(), TensorSpec::weight(&[4, 2])),
+        ("embedding.spelling".to_string(), TensorSpec::indices(&[2, 3], 4)),
+    ]);
+    let load = |spelled: Vec<i64>| {
         let characters = Tensor::ones((4, 2), DType::F32, &Device::Cpu).unwrap();
-        let spelling = Tensor::from_vec(letters, (2, 3), &Device::Cpu).unwrap();
+        let spelling = Tensor::from_vec(spelled, (2, 3), &Device::Cpu).unwrap();
         let stored = [("embedding.characters", characters), ("embedding.spelling", spelling)]
             .map(|(name, tensor)| (name.to_string(), tensor));
         let bytes = save_tensors(&stored.into()).unwrap();

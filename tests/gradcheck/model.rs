@@ -52,8 +52,8 @@ impl Window {
     fn new(embedding: Value, core: Value, tied: bool, dropout: Value) -> Self {
         let spelled = Spelling::of(WORDS.into_iter(), 65).unwrap();
         let config: ModelConfig = serde_json::from_value(json!({
-            "model_type": "rhn", "vocab_size": WORDS.len(), "alphabet_size": spelled.alphabet_size,
-            "word_length": spelled.word_length, "embedding": embedding, "core": core, "output": {"tied": tied},
+            "model_type": "rhn", "vocab_size": WORDS.len(), "alphabet_size": spelled.size.alphabet_size,
+            "word_length": spelled.size.word_length, "embedding": embedding, "core": core, "output": {"tied": tied},
         }))
         .unwrap();
         let (dtype, device, fixed) = (DType::F64, Device::Cpu, spelled.tensors().unwrap());

@@ -18,7 +18,7 @@ fn sized(recipe: &Recipe) -> (ModelConfig, BTreeMap<String, Tensor>) {
     let mut config = ModelConfig::new(recipe.model.clone(), vocab_size);
     let EmbeddingConfig::CharCnn(cnn) = &recipe.model.embedding else { return (config, BTreeMap::new()) };
     let spelling = Spelling::of(WORDS.into_iter(), cnn.max_word_length).unwrap();
-    (config.alphabet_size, config.word_length) = (Some(spelling.alphabet_size), Some(spelling.word_length));
+    config.set_spelling(spelling.size);
     (config, spelling.tensors().unwrap())
 }
 

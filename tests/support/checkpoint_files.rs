@@ -2,12 +2,13 @@
 
 use candle_core::{Device, Tensor};
 use rhn::checkpoint::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors};
+use rhn::model::TensorSpec;
 use std::collections::BTreeMap;
 
 pub(crate) type Files = Vec<(&'static str, Vec<u8>)>;
 
 /// The names and shapes of a word RHN with V = 5, H = 3, L = 2, tied.
-pub(crate) fn expected() -> BTreeMap<String, Vec<usize>> {
+pub(crate) fn expected() -> BTreeMap<String, TensorSpec> {
     let shapes: [(&str, &[usize]); 5] = [
         ("embedding.weight", &[5, 3]),
         ("core.0.input.weight", &[3, 6]),
@@ -15,13 +16,13 @@ pub(crate) fn expected() -> BTreeMap<String, Vec<usize>> {
         ("core.0.bias", &[2, 6]),
         ("output.bias", &[5]),
     ];
-    shapes.iter().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect()
+    shapes.iter().map(|(name, shape)| (name.to_string(), TensorSpec::weight(shape))).collect()
 }
 
 /// Weights that all are `value`.
 pub(crate) fn weights(value: f32) -> BTreeMap<String, Tensor> {
     let full = |shape: Vec<usize>| Tensor::full(value, shape, &Device::Cpu).unwrap();
-    expected().into_iter().map(|(name, shape)| (name, full(shape))).collect()
+    expected().into_iter().map(|(name, spec)| (name, full(spec.shape))).collect()
 }
 
 /// The published files of a model whose weights all are `value`.

@@ -1,7 +1,7 @@
 //! Products of matrices whose rows are padded, by cuBLAS, between addresses in a device's memory.
 
-use crate::precision::Precision;
 use crate::cuda::launch::Address;
+use crate::precision::Precision;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
 use candle_core::{CudaDevice, Result};

@@ -6,6 +6,7 @@ use crate::cpu::panels::{View, pack_tile};
 use crate::cpu::pool;
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
+use std::sync::Arc;
 
 /// `xs W` for rows of `xs`.
 pub(crate) trait Dense<T>: Send + Sync {
@@ -14,14 +15,14 @@ pub(crate) trait Dense<T>: Send + Sync {
 }
 
 /// Packs `weight`, input × output.
-pub(crate) fn pack<T: Computed>(weight: View<'_, T>, bf16: bool) -> Box<dyn Dense<T>> {
+pub(crate) fn pack<T: Computed>(weight: View<'_, T>, bf16: bool) -> Arc<dyn Dense<T>> {
     T::with_kernel(bf16, Pack(weight))
 }
 
 struct Pack<'a, T>(View<'a, T>);
 
 impl<T: Computed> WithKernel<T> for Pack<'_, T> {
-    type Output = Box<dyn Dense<T>>;
+    type Output = Arc<dyn Dense<T>>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
         let Self(weight) = self;
@@ -31,7 +32,7 @@ impl<T: Computed> WithKernel<T> for Pack<'_, T> {
         };
         let count = weight.columns.div_ceil(K::columns());
         let weights = PackedWeights::<K>::pack(1, count, &[weight.rows], part);
-        Box::new(Packed { weights, input: weight.rows, output: weight.columns })
+        Arc::new(Packed { weights, input: weight.rows, output: weight.columns })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::linear::cpu::Dense;
 use crate::precision::Precision;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor};
+use std::sync::Arc;
 
 /// How a weight is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +46,8 @@ pub struct Prepared {
 }
 
 enum Packed {
-    F32(Box<dyn Dense<f32>>),
-    F64(Box<dyn Dense<f64>>),
+    F32(Arc<dyn Dense<f32>>),
+    F64(Arc<dyn Dense<f64>>),
     /// Elsewhere than on the CPU: as it was.
     Plain {
         weight: Tensor,
@@ -89,21 +90,21 @@ impl Prepared {
     }
 
     /// The same for one row after another, where the CPU computes in single precision.
-    pub fn rows(&self) -> Option<Rows<'_>> {
+    pub fn rows(&self) -> Option<Rows> {
         match &self.packed {
-            Packed::F32(dense) => Some(Rows { dense: &**dense, out: vec![0.0; self.output] }),
+            Packed::F32(dense) => Some(Rows { dense: dense.clone(), out: vec![0.0; self.output] }),
             _ => None,
         }
     }
 }
 
-/// One row after another; nothing is allocated for a row.
-pub struct Rows<'a> {
-    dense: &'a dyn Dense<f32>,
+/// One row after another, on shared weights; nothing is allocated for a row.
+pub struct Rows {
+    dense: Arc<dyn Dense<f32>>,
     out: Vec<f32>,
 }
 
-impl Rows<'_> {
+impl Rows {
     /// `xs W`: `(input)` to `(output)`.
     pub fn multiply(&mut self, xs: &[f32]) -> &[f32] {
         self.dense.multiply(xs, 1, &mut self.out);
@@ -118,7 +119,7 @@ struct Pack<'a> {
 }
 
 impl Pack<'_> {
-    fn run<T: Computed>(&self) -> CandleResult<Box<dyn Dense<T>>> {
+    fn run<T: Computed>(&self) -> CandleResult<Arc<dyn Dense<T>>> {
         let (first, second) = self.weight.dims2()?;
         real::with_elements::<T, _>(self.weight, |weight| {
             let view = View::new(weight, first, second);

@@ -1,8 +1,8 @@
 //! The gradients of a recurrence's parameters, once those of all steps are on the tape.
 
+use super::cuda_memory::{Key, Sizes, Tape, operand_size};
 use crate::cuda::launch::{Address, address, cover, launch, room, size, tensor};
 use crate::cuda::padded_product::{Extent, Matrix, product};
-use super::cuda_memory::{Key, Sizes, Tape, operand_size};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, LaunchConfig};
 use candle_core::{CudaDevice, Result, Tensor};
 

@@ -91,11 +91,11 @@ impl Trainer<'_> {
     /// A little of the model's own text, for units whose text is short enough to look at.
     fn show_sample(&self) -> Result<()> {
         if matches!(self.unit(), Unit::Char | Unit::Byte) {
-            let model = self.frozen()?;
-            let (evaluator, tokenizer) = (model.evaluator()?, &self.session.tokenizer);
+            let model = self.stepper.model.freeze()?;
+            let tokenizer = &self.session.tokenizer;
             let prompt = Prompt::new(tokenizer, "")?;
             let settings = SampleSettings { forbidden: tokenizer.unknown_id(), ..SampleSettings::default() };
-            let sampler = Sampler::new(&evaluator, settings, prompt.context(), self.position.epoch)?;
+            let sampler = Sampler::new(&model, settings, prompt.context(), self.position.epoch)?;
             let text = match sample::text::text(sampler, tokenizer, &prompt, SAMPLE_TOKENS) {
                 Err(Error::NotFinite { .. }) => return Ok(()), // a symbol that training never chose; no loss
                 text => text?,
@@ -120,7 +120,8 @@ impl Trainer<'_> {
             None => json!({"corpus": session.corpus, "split": null}),
             Some(test) => {
                 let best = session.parameters_of(&Checkpoint::open(&self.out)?)?;
-                let model = LanguageModel::frozen(&session.model, &best, session.precision, &session.device)?;
+                let model = LanguageModel::new(&session.model, &best, session.precision, &session.device)?;
+                let model = model.freeze()?;
                 let (line, signals) = (&mut self.line, &self.signals);
                 let progress = &mut |done, all| {
                     line.evaluating("testing", done, all);

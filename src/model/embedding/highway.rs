@@ -6,8 +6,8 @@
 //!
 //! Weights: `weight` (size, 2 size), `bias` (2 size); columns of H, then of T. The −2 is not part of the bias.
 
-use super::builder::Builder;
 use crate::error::Result;
+use crate::model::builder::Builder;
 use candle_core::Tensor;
 use rhn_kernels::highway;
 use rhn_kernels::linear::{Stored, linear};
@@ -22,10 +22,15 @@ pub(super) struct Highway {
 }
 
 impl Highway {
-    pub(super) fn build(size: usize, name: &str, builder: &Builder<'_>) -> Result<Self> {
-        let weight = builder.weight(&format!("{name}.weight"), (size, 2 * size))?;
-        let bias = builder.weight(&format!("{name}.bias"), 2 * size)?;
+    pub(super) fn build(size: usize, builder: &Builder<'_>) -> Result<Self> {
+        let weight = builder.weight("weight", (size, 2 * size))?;
+        let bias = builder.weight("bias", 2 * size)?;
         Ok(Self { weight, bias, precision: builder.precision() })
+    }
+
+    /// Multiplications for a row.
+    pub(super) fn cost(&self) -> usize {
+        self.weight.elem_count()
     }
 
     /// `(rows, size)` to `(rows, size)`.

@@ -1,9 +1,10 @@
 //! For tests: models small enough that a reader can derive what they do.
 
-use crate::config::model::{EmbeddingConfig, ModelConfig, ModelSpec, OutputConfig, RhnConfig};
-use crate::config::{CoreConfig, Unit};
+use crate::config::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec, Unit};
 use crate::data::{Encoded, Text, Tokenizer};
-use crate::model::{LanguageModel, Parameters};
+use crate::model::core::RhnConfig;
+use crate::model::output::OutputConfig;
+use crate::model::{FrozenModel, LanguageModel, Parameters};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ pub(crate) fn config(vocab_size: usize) -> ModelConfig {
     let spec = ModelSpec {
         embedding: EmbeddingConfig::Word(Default::default()),
         core: CoreConfig::Rhn(core),
-        output: OutputConfig { tied: false },
+        output: OutputConfig::default(),
     };
     ModelConfig::new(spec, vocab_size)
 }
@@ -24,20 +25,21 @@ fn weights(vocab_size: usize, scale: f64) -> BTreeMap<String, Tensor> {
     drawn.expect("a valid configuration").tensors()
 }
 
-fn model(vocab_size: usize, tensors: &BTreeMap<String, Tensor>) -> LanguageModel {
+fn model(vocab_size: usize, tensors: &BTreeMap<String, Tensor>) -> FrozenModel {
     let (config, device) = (config(vocab_size), Device::Cpu);
     let parameters =
         Parameters::load(&config, tensors, DType::F64, &device).expect("the model's own weights");
-    LanguageModel::frozen(&config, &parameters, DType::F64, &device).expect("a valid model")
+    let model = LanguageModel::new(&config, &parameters, DType::F64, &device).expect("a valid model");
+    model.freeze().expect("a valid model")
 }
 
-/// Weights drawn uniformly from ± `scale`; at 0 every type is equally likely after any text.
-pub(crate) fn drawn(vocab_size: usize, scale: f64) -> LanguageModel {
+/// Weights drawn uniformly from ± `scale`; at 0 every token is equally likely after any text.
+pub(crate) fn drawn(vocab_size: usize, scale: f64) -> FrozenModel {
     model(vocab_size, &weights(vocab_size, scale))
 }
 
 /// After any text, the next token has these probabilities.
-pub(crate) fn constant(probabilities: &[f64]) -> LanguageModel {
+pub(crate) fn constant(probabilities: &[f64]) -> FrozenModel {
     let mut tensors = weights(probabilities.len(), 0.0);
     let logits: Vec<f64> = probabilities.iter().map(|p| p.ln()).collect();
     let bias = Tensor::from_vec(logits, probabilities.len(), &Device::Cpu).expect("a vector");
@@ -60,7 +62,7 @@ pub(crate) fn encoded(unit: Unit, text: &str) -> (Encoded, usize) {
     (tokenizer.encode(&Text::from(text)).expect("text of the vocabulary"), tokenizer.vocab_size())
 }
 
-/// A text of `length` letters a, b, c in no simple order.
-pub(crate) fn letters(length: usize) -> String {
+/// A text of `length` characters a, b, c in no simple order.
+pub(crate) fn characters(length: usize) -> String {
     (0..length).map(|i| ['a', 'b', 'c'][(i * i + i / 7) % 3]).collect()
 }

@@ -1,0 +1,166 @@
+//! `[model]` of a recipe, and `config.json` of a checkpoint: all that fixes the weights' shapes.
+
+use super::core::CoreConfig;
+use super::embedding::spelling::SpellingSize;
+use super::embedding::{EmbeddingConfig, Surroundings};
+use super::output::OutputConfig;
+use crate::error::{Error, Result};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+
+/// `[model]` of a recipe: everything about the model that does not come from the corpus.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// How a token becomes a vector.
+    pub embedding: EmbeddingConfig,
+    /// What carries the state from token to token.
+    pub core: CoreConfig,
+    /// How the state becomes a distribution over the next token.
+    #[serde(default)]
+    pub output: OutputConfig,
+}
+
+/// What `model_type` says in every `config.json` that this program writes.
+pub const MODEL_TYPE: &str = "rhn";
+
+/// A `ModelSpec` and what the corpus added to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "ConfigFile", into = "ConfigFile")]
+pub struct ModelConfig {
+    /// Always `rhn`: the family of models, as other tools name it.
+    pub model_type: String,
+    /// Word types that the model knows.
+    pub vocab_size: usize,
+    /// The recipe's part.
+    pub spec: ModelSpec,
+}
+
+/// `config.json` as it is written and read.
+#[derive(Serialize, Deserialize)]
+struct ConfigFile {
+    model_type: String,
+    vocab_size: usize,
+    /// For `char-cnn`: distinct characters, the blank and the marks included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alphabet_size: Option<usize>,
+    /// For `char-cnn`: characters of the longest word, its two marks included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    word_length: Option<usize>,
+    #[serde(flatten)]
+    spec: ModelSpec,
+}
+
+impl From<ConfigFile> for ModelConfig {
+    fn from(file: ConfigFile) -> Self {
+        let ConfigFile { model_type, vocab_size, alphabet_size, word_length, spec } = file;
+        let mut config = Self { model_type, vocab_size, spec };
+        if let (Some(alphabet_size), Some(word_length)) = (alphabet_size, word_length) {
+            config.set_spelling(SpellingSize { alphabet_size, word_length });
+        }
+        config
+    }
+}
+
+impl From<ModelConfig> for ConfigFile {
+    fn from(config: ModelConfig) -> Self {
+        let spelling = config.spec.embedding.settings().spelling();
+        Self {
+            model_type: config.model_type,
+            vocab_size: config.vocab_size,
+            alphabet_size: spelling.map(|size| size.alphabet_size),
+            word_length: spelling.map(|size| size.word_length),
+            spec: config.spec,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The model that `spec` gives for a vocabulary whose spelling does not matter.
+    pub fn new(spec: ModelSpec, vocab_size: usize) -> Self {
+        Self { model_type: MODEL_TYPE.into(), vocab_size, spec }
+    }
+
+    /// The model that `spec` gives for a vocabulary of `words`, and its tables of indices by name.
+    pub fn for_words(spec: ModelSpec, words: &[String]) -> Result<(Self, BTreeMap<String, Tensor>)> {
+        let mut config = Self::new(spec, words.len());
+        let tables = config.spec.embedding.settings_mut().set_words(words)?;
+        Ok((config, tables))
+    }
+
+    /// Takes the sizes that follow from the vocabulary's spelling, if the embedding reads characters.
+    pub fn set_spelling(&mut self, size: SpellingSize) {
+        self.spec.embedding.settings_mut().set_spelling(size);
+    }
+
+    /// The size of the vector that enters the core.
+    pub fn embedding_size(&self) -> usize {
+        self.spec.embedding.settings().size(self.around_embedding())
+    }
+
+    fn around_embedding(&self) -> Surroundings {
+        Surroundings {
+            vocab_size: self.vocab_size,
+            hidden_size: self.spec.core.hidden_size(),
+            tied: self.spec.output.tied,
+        }
+    }
+
+    /// Refuses sizes that no model can have.
+    pub fn validate(&self) -> Result<()> {
+        let core = &self.spec.core;
+        let wrong = |what: String| Err(Error::config(what));
+        if self.model_type != MODEL_TYPE {
+            return wrong(format!("model_type is {:?}, wanted {MODEL_TYPE:?}", self.model_type));
+        }
+        if self.vocab_size < 2 {
+            return wrong(format!("a vocabulary of {} types leaves nothing to predict", self.vocab_size));
+        }
+        if core.hidden_size() == 0 || core.layers() == 0 || self.embedding_size() == 0 {
+            return wrong("hidden_size, layers and the embedding's size must be at least 1".into());
+        }
+        core.validate()?;
+        self.spec.embedding.settings().validate(self.around_embedding())?;
+        self.validate_magnitude()
+    }
+
+    /// Refuses a model that does not fit its vocabulary: to be asked once the words are known.
+    pub fn validate_spelling(&self) -> Result<()> {
+        self.spec.embedding.settings().validate_vocabulary()
+    }
+
+    /// Sizes so large that counting the weights would overflow, or that listing them would take memory, are refused
+    /// here, before anything is allocated.
+    fn validate_magnitude(&self) -> Result<()> {
+        const LARGEST: usize = 1 << 24;
+        const MOST_LAYERS: usize = 1 << 12;
+        let core = &self.spec.core;
+        let (hidden, layers, depth) = (core.hidden_size(), core.layers(), core.depth());
+        let (mut sizes, embedding_layers) = self.spec.embedding.settings().magnitude();
+        sizes.extend([self.vocab_size, hidden, layers, depth, self.embedding_size()]);
+        let weights = [8, layers, depth, hidden, hidden]
+            .iter()
+            .try_fold(1usize, |product, &size| product.checked_mul(size))
+            .filter(|&weights| weights < 1 << 38);
+        if sizes.iter().any(|&size| size > LARGEST) || weights.is_none() {
+            return Err(Error::config("these sizes make a model that fits no machine's memory"));
+        }
+        match layers.max(embedding_layers) {
+            layers if layers > MOST_LAYERS => {
+                Err(Error::config(format!("{layers} layers are too many, at most {MOST_LAYERS} are built")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Display for ModelConfig {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let ModelSpec { embedding, core, output } = &self.spec;
+        let output = if output.tied { "tied" } else { "untied" };
+        let (kind, size) = (embedding.describe(), self.embedding_size());
+        write!(f, "{core}; embedding: {kind} of size {size}; output: {output}")
+    }
+}

@@ -1,0 +1,95 @@
+//! The recurrent core. To add a kind: its file here with its settings, and three lines below (`mod`, a variant of
+//! [`CoreConfig`], its line in `settings`).
+
+mod gru;
+mod lstm;
+mod recurrent;
+mod rhn;
+mod settings;
+mod stack;
+pub mod state;
+
+pub use gru::GruConfig;
+pub use lstm::LstmConfig;
+pub use rhn::RhnConfig;
+
+use super::builder::Builder;
+use super::layers::Core;
+use super::noise::{Noise, masked};
+use crate::error::Result;
+use candle_core::Tensor;
+use rhn_kernels::profile::{self, Part};
+use serde::{Deserialize, Serialize};
+use settings::CoreSettings;
+use state::State;
+use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
+
+/// What carries the state from token to token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum CoreConfig {
+    /// Recurrent highway network (Zilly et al., 2017).
+    Rhn(RhnConfig),
+    /// Long short-term memory.
+    Lstm(LstmConfig),
+    /// Gated recurrent unit.
+    Gru(GruConfig),
+}
+
+impl CoreConfig {
+    fn settings(&self) -> &dyn CoreSettings {
+        match self {
+            Self::Rhn(core) => core,
+            Self::Lstm(core) => core,
+            Self::Gru(core) => core,
+        }
+    }
+
+    /// Units of the state that the output layer sees.
+    pub fn hidden_size(&self) -> usize {
+        self.settings().hidden_size()
+    }
+
+    /// Stacked layers.
+    pub fn layers(&self) -> usize {
+        self.settings().layers()
+    }
+
+    /// Sublayers a time step.
+    pub(super) fn depth(&self) -> usize {
+        self.settings().depth()
+    }
+
+    pub(super) fn has_separate_gate_masks(&self) -> bool {
+        self.settings().has_separate_gate_masks()
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        self.settings().validate()
+    }
+
+    pub(super) fn build(&self, input_size: usize, builder: &Builder<'_>) -> Result<Arc<dyn Core>> {
+        self.settings().build(input_size, builder)
+    }
+}
+
+impl Display for CoreConfig {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.settings().describe())
+    }
+}
+
+/// What the output layer sees, `(time, batch, hidden)`, of embedded tokens: the core between the masks around it.
+pub(super) fn forward(
+    core: &dyn Core,
+    embedded: Tensor,
+    state: &State,
+    noise: &Noise,
+) -> Result<(Tensor, State)> {
+    let embedded = masked(embedded, noise.word.as_ref())?;
+    let xs = profile::border(embedded, Part::RecurrenceForward, Part::EmbeddingBackward)?;
+    let (ys, state) = core.forward(&xs, state, noise)?;
+    let ys = profile::border(ys, Part::OutputForward, Part::RecurrenceBackward)?;
+    Ok((masked(ys, noise.output.as_ref())?, state))
+}

@@ -1,0 +1,184 @@
+//! A recurrent layer: one product with the input for every time step at once, then a scan over the window.
+//!
+//! What a kind of cell adds is its weights, and its name in [`rhn_kernels::scan`].
+
+use super::state::State;
+use crate::error::Result;
+use crate::model::layers::{Cell, Steps};
+use candle_core::{Device, Tensor};
+use rhn_kernels::linear::{self, Stored, linear};
+use rhn_kernels::precision::Precision;
+use rhn_kernels::scan::{self, HiddenMask, scan};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// The trained tensors of a layer.
+pub(super) struct Weights {
+    /// `(input, gates · hidden)`.
+    pub(super) input: Tensor,
+    /// `(depth, hidden, gates · hidden)`, or `(hidden, gates · hidden)` without a depth.
+    pub(super) recurrent: Tensor,
+    pub(super) bias: Bias,
+    pub(super) precision: Precision,
+}
+
+/// The biases of a layer, `(depth, gates · hidden)` or `(gates · hidden)` each.
+#[derive(Clone)]
+pub(super) enum Bias {
+    /// Added to the recurrent product.
+    One(Tensor),
+    /// Two vectors whose sum is added.
+    Summed(Tensor, Tensor),
+    /// One added to the input's product, one to the recurrent product, where it matters which.
+    Apart { input: Tensor, recurrent: Tensor },
+}
+
+impl Bias {
+    /// What is added to the recurrent product, `(depth, gates · hidden)`.
+    fn of_state(&self) -> Result<Tensor> {
+        with_depth(
+            match self {
+                Self::One(bias) | Self::Apart { recurrent: bias, .. } => bias.clone(),
+                Self::Summed(one, other) => (one + other)?,
+            },
+            2,
+        )
+    }
+
+    /// What is added to the input's product, if anything.
+    fn of_input(&self) -> Option<&Tensor> {
+        match self {
+            Self::Apart { input, .. } => Some(input),
+            Self::One(_) | Self::Summed(..) => None,
+        }
+    }
+}
+
+/// A tensor of `rank` dimensions: a layer without a depth is stored without that dimension.
+fn with_depth(tensor: Tensor, rank: usize) -> Result<Tensor> {
+    Ok(if tensor.rank() < rank { tensor.unsqueeze(0)? } else { tensor })
+}
+
+/// A recurrent layer of cell `C`.
+pub(super) struct Recurrent<C> {
+    product: Product,
+    bias: Bias,
+    recurrence: Recurrence,
+    cost: u64,
+    cell: PhantomData<C>,
+}
+
+/// The product with the input's weight.
+enum Product {
+    Trained { weight: Tensor, precision: Precision },
+    Packed(linear::Prepared),
+}
+
+/// What follows it.
+enum Recurrence {
+    Trained { weight: Tensor, precision: Precision },
+    Packed(scan::Prepared),
+}
+
+impl<C: scan::Cell> Recurrent<C> {
+    pub(super) fn new(Weights { input, recurrent, bias, precision }: Weights) -> Self {
+        Self {
+            cost: (input.elem_count() + recurrent.elem_count()) as u64,
+            product: Product::Trained { weight: input, precision },
+            recurrence: Recurrence::Trained { weight: recurrent, precision },
+            bias,
+            cell: PhantomData,
+        }
+    }
+
+    /// `(time, batch, input)` to `(time, batch, gates · hidden)`.
+    fn projected(&self, xs: &Tensor) -> Result<Tensor> {
+        let (time, batch, _) = xs.dims3()?;
+        let xs = xs.flatten(0, 1)?; // every time step at once
+        let mut projected = match &self.product {
+            Product::Trained { weight, precision } => linear(&xs, weight, Stored::ByInput, *precision)?,
+            Product::Packed(weight) => weight.forward(&xs)?,
+        };
+        if let Some(bias) = self.bias.of_input() {
+            projected = projected.broadcast_add(bias)?;
+        }
+        Ok(projected.reshape((time, batch, ()))?)
+    }
+}
+
+impl<C: scan::Cell> Cell for Recurrent<C> {
+    fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
+        let projected = self.projected(xs)?;
+        Ok(match &self.recurrence {
+            Recurrence::Trained { weight, precision } => {
+                let weight = with_depth(weight.clone(), 3)?;
+                scan::<C>(&projected, &weight, &self.bias.of_state()?, state, mask, *precision)?
+            }
+            Recurrence::Packed(weights) => weights.forward(&projected, state, mask)?,
+        })
+    }
+
+    fn parts(&self) -> usize {
+        C::STATES
+    }
+
+    fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    fn frozen(&self) -> Result<Option<Arc<dyn Cell>>> {
+        let Product::Trained { weight, precision } = &self.product else { return Ok(None) };
+        let Recurrence::Trained { weight: recurrent, .. } = &self.recurrence else { return Ok(None) };
+        let recurrent = with_depth(recurrent.clone(), 3)?;
+        let recurrence = scan::Prepared::new::<C>(&recurrent, &self.bias.of_state()?, *precision)?;
+        Ok(Some(Arc::new(Self {
+            product: Product::Packed(linear::Prepared::new(weight, Stored::ByInput, *precision)?),
+            recurrence: Recurrence::Packed(recurrence),
+            bias: self.bias.clone(),
+            cost: self.cost,
+            cell: PhantomData,
+        })))
+    }
+
+    fn steps(&self) -> Result<Option<Box<dyn Steps>>> {
+        let Product::Packed(weight) = &self.product else { return Ok(None) };
+        let Recurrence::Packed(recurrence) = &self.recurrence else { return Ok(None) };
+        let (Some(product), Some(recurrence)) = (weight.rows(), recurrence.steps()?) else { return Ok(None) };
+        let bias = self.bias.of_input().map(|bias| bias.to_vec1()).transpose()?;
+        Ok(Some(Box::new(LayerSteps { product, bias, projected: Vec::new(), recurrence })))
+    }
+}
+
+/// The layer at batch 1, one step at a time.
+struct LayerSteps {
+    product: linear::Rows,
+    bias: Option<Vec<f32>>,
+    /// The input's product with the bias, where there is one.
+    projected: Vec<f32>,
+    recurrence: scan::Steps,
+}
+
+impl Steps for LayerSteps {
+    fn step(&mut self, xs: &[f32]) -> &[f32] {
+        let mut projected = self.product.multiply(xs);
+        if let Some(bias) = &self.bias {
+            self.projected.clear();
+            self.projected.extend(projected.iter().zip(bias).map(|(product, bias)| product + bias));
+            projected = &self.projected;
+        }
+        self.recurrence.step(projected);
+        &self.recurrence.state()[0]
+    }
+
+    fn state(&self) -> Result<State> {
+        let part = |part: &Vec<f32>| Ok(Tensor::from_slice(part, (1, part.len()), &Device::Cpu)?);
+        Ok(State(vec![self.recurrence.state().iter().map(part).collect::<Result<_>>()?]))
+    }
+
+    fn set_state(&mut self, state: &State) -> Result<()> {
+        for (part, tensor) in self.recurrence.state_mut().iter_mut().zip(state.0.iter().flatten()) {
+            *part = tensor.flatten_all()?.to_vec1()?;
+        }
+        Ok(())
+    }
+}

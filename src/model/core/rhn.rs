@@ -1,0 +1,93 @@
+//! Recurrent highway layer (Zilly et al., 2017), carry gate tied to `1 - t`.
+//!
+//! ```text
+//! h_l = tanh   (x W_h [l = 1] + s_{l-1} R_h,l + b_h,l)
+//! t_l = sigmoid(x W_t [l = 1] + s_{l-1} R_t,l + b_t,l)
+//! s_l = s_{l-1} + t_l (h_l - s_{l-1})                     l = 1 ..= depth
+//! ```
+//!
+//! Weights: `input.weight` (input, 2 hidden), `recurrent.weight` (depth, hidden, 2 hidden), `bias` (depth, 2 hidden);
+//! columns of H, then of T.
+
+use super::recurrent::{Bias, Recurrent, Weights};
+use super::settings::CoreSettings;
+use super::stack::Stack;
+use crate::error::{Error, Result};
+use crate::model::builder::Builder;
+use crate::model::layers::Core;
+use rhn_kernels::scan;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Recurrent highway network with coupled gates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RhnConfig {
+    /// Stacked layers.
+    #[serde(default = "one")]
+    pub layers: usize,
+    /// Units of the state.
+    pub hidden_size: usize,
+    /// Highway sublayers a time step, L.
+    pub recurrence_depth: usize,
+    /// The transform gates' first bias.
+    #[serde(default = "minus_two")]
+    pub transform_bias: f64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn minus_two() -> f64 {
+    -2.0
+}
+
+impl CoreSettings for RhnConfig {
+    fn layers(&self) -> usize {
+        self.layers
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn depth(&self) -> usize {
+        self.recurrence_depth
+    }
+
+    fn has_separate_gate_masks(&self) -> bool {
+        true
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.recurrence_depth == 0 || !self.transform_bias.is_finite() {
+            return Err(Error::config("recurrence_depth must be at least 1 and transform_bias finite"));
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let Self { layers, hidden_size, recurrence_depth, .. } = self;
+        format!(
+            "recurrent highway network, {layers} layer(s) of {hidden_size} units, depth {recurrence_depth}"
+        )
+    }
+
+    fn build(&self, input_size: usize, builder: &Builder<'_>) -> Result<Arc<dyn Core>> {
+        let hidden = self.hidden_size;
+        let depth = self.recurrence_depth;
+        let first_bias = |index: usize, uniform: f64| {
+            let of_transform_gate = index % (2 * hidden) >= hidden;
+            if of_transform_gate { self.transform_bias } else { uniform }
+        };
+        Stack::build(self, input_size, builder, |input_size, weights| {
+            Ok(Recurrent::<scan::Rhn>::new(Weights {
+                input: weights.weight("input.weight", (input_size, 2 * hidden))?,
+                recurrent: weights.weight("recurrent.weight", (depth, hidden, 2 * hidden))?,
+                bias: Bias::One(weights.weight_with("bias", (depth, 2 * hidden), first_bias)?),
+                precision: weights.precision(),
+            }))
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! What the settings of every kind of core offer.
+
+use crate::error::Result;
+use crate::model::builder::Builder;
+use crate::model::layers::Core;
+use std::sync::Arc;
+
+/// The settings of a kind of core.
+pub(in crate::model) trait CoreSettings {
+    /// Stacked layers.
+    fn layers(&self) -> usize;
+
+    /// Units of the state that the output layer sees.
+    fn hidden_size(&self) -> usize;
+
+    /// Sublayers a time step.
+    fn depth(&self) -> usize {
+        1
+    }
+
+    /// Whether H and T can have separate masks on the hidden state.
+    fn has_separate_gate_masks(&self) -> bool {
+        false
+    }
+
+    /// Refuses settings that no core of this kind can have.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The core in a few words, for people.
+    fn describe(&self) -> String;
+
+    /// The core, for inputs of `input_size`; layer k's weights are under `core.<k>`.
+    fn build(&self, input_size: usize, builder: &Builder<'_>) -> Result<Arc<dyn Core>>;
+}

@@ -1,0 +1,98 @@
+//! Layers on top of each other, each with its mask on the input and on the hidden state.
+
+use super::settings::CoreSettings;
+use super::state::State;
+use crate::error::Result;
+use crate::model::builder::Builder;
+use crate::model::layers::{Cell, Core, Steps};
+use crate::model::noise::Noise;
+use candle_core::{DType, Device, Tensor};
+use std::sync::Arc;
+
+/// Layers of which each reads the outputs of the one below.
+#[derive(Clone)]
+pub(super) struct Stack {
+    cells: Vec<Arc<dyn Cell>>,
+    hidden_size: usize,
+    dtype: DType,
+    device: Device,
+}
+
+impl Stack {
+    /// The layers that `settings` ask for; `cell` builds one from its input's size and its weights.
+    pub(super) fn build<C: Cell + 'static>(
+        settings: &dyn CoreSettings,
+        input_size: usize,
+        builder: &Builder<'_>,
+        cell: impl Fn(usize, &Builder<'_>) -> Result<C>,
+    ) -> Result<Arc<dyn Core>> {
+        let hidden_size = settings.hidden_size();
+        let layer = |k: usize| -> Result<Arc<dyn Cell>> {
+            let input_size = if k == 0 { input_size } else { hidden_size };
+            Ok(Arc::new(cell(input_size, &builder.under(&format!("core.{k}")))?))
+        };
+        Ok(Arc::new(Self {
+            cells: (0..settings.layers()).map(layer).collect::<Result<_>>()?,
+            hidden_size,
+            dtype: builder.dtype(),
+            device: builder.device().clone(),
+        }))
+    }
+}
+
+impl Core for Stack {
+    fn forward(&self, xs: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+        let mut xs = xs.clone();
+        let mut after = Vec::with_capacity(self.cells.len());
+        for (layer, cell) in self.cells.iter().enumerate() {
+            xs = noise.on_input(layer, xs)?;
+            let (outputs, left) = cell.forward(&xs, &state.0[layer], noise.hidden(layer))?;
+            xs = outputs;
+            after.push(left);
+        }
+        Ok((xs, State(after)))
+    }
+
+    fn zero_state(&self, batch: usize) -> Result<State> {
+        let part = |_| Ok(Tensor::zeros((batch, self.hidden_size), self.dtype, &self.device)?);
+        let layers = self.cells.iter().map(|cell| (0..cell.parts()).map(part).collect());
+        Ok(State(layers.collect::<Result<_>>()?))
+    }
+
+    fn cost(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.cost()).sum()
+    }
+
+    fn frozen(&self) -> Result<Option<Arc<dyn Core>>> {
+        let frozen = |cell: &Arc<dyn Cell>| Ok(cell.frozen()?.unwrap_or_else(|| cell.clone()));
+        let cells = self.cells.iter().map(frozen).collect::<Result<_>>()?;
+        Ok(Some(Arc::new(Self { cells, ..self.clone() })))
+    }
+
+    fn steps(&self) -> Result<Option<Box<dyn Steps>>> {
+        let layers: Option<Vec<_>> = self.cells.iter().map(|cell| cell.steps()).collect::<Result<_>>()?;
+        Ok(layers.map(|layers| Box::new(StackSteps(layers)) as Box<dyn Steps>))
+    }
+}
+
+/// All layers for one token, then for the next.
+struct StackSteps(Vec<Box<dyn Steps>>);
+
+impl Steps for StackSteps {
+    fn step(&mut self, xs: &[f32]) -> &[f32] {
+        let (first, others) = self.0.split_first_mut().expect("a core has a layer");
+        others.iter_mut().fold(first.step(xs), |xs, layer| layer.step(xs))
+    }
+
+    fn state(&self) -> Result<State> {
+        let layers: Vec<State> = self.0.iter().map(|layer| layer.state()).collect::<Result<_>>()?;
+        Ok(State(layers.into_iter().flat_map(|layer| layer.0).collect()))
+    }
+
+    fn set_state(&mut self, state: &State) -> Result<()> {
+        self.0
+            .iter_mut()
+            .zip(&state.0)
+            .try_for_each(|(layer, parts)| layer.set_state(&State(vec![parts.clone()])))
+    }
+}

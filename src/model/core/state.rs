@@ -1,0 +1,52 @@
+//! What a core carries from one token to the next.
+
+use crate::error::{Error, Result};
+use candle_core::Tensor;
+use std::collections::BTreeMap;
+
+/// What a core carries from one token to the next: for each layer its parts, `(batch, hidden)` each.
+#[derive(Clone, Debug)]
+pub struct State(pub Vec<Vec<Tensor>>);
+
+impl State {
+    /// The same values without their history.
+    pub fn detach(&self) -> Self {
+        Self(self.0.iter().map(|layer| layer.iter().map(Tensor::detach).collect()).collect())
+    }
+
+    /// The tensors by name (`state.<layer>.<part>`), to be saved.
+    pub fn save(&self) -> BTreeMap<String, Tensor> {
+        self.named().map(|(name, tensor)| (name, tensor.clone())).collect()
+    }
+
+    /// The state that [`State::save`] gave, of the same layers and sizes as `self`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape; names it.
+    pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<Self> {
+        let part = |name: String, like: &Tensor| -> Result<Tensor> {
+            match tensors.get(&name) {
+                Some(tensor) if tensor.dims() == like.dims() => {
+                    Ok(tensor.to_device(like.device())?.to_dtype(like.dtype())?)
+                }
+                Some(tensor) => {
+                    Err(Error::tensor(name, format!("{:?}, wanted {:?}", tensor.dims(), like.dims())))
+                }
+                None => Err(Error::tensor(name, "not in the training state")),
+            }
+        };
+        let layer = |(l, parts): (usize, &Vec<Tensor>)| {
+            parts.iter().enumerate().map(|(p, like)| part(name(l, p), like)).collect()
+        };
+        Ok(Self(self.0.iter().enumerate().map(layer).collect::<Result<_>>()?))
+    }
+
+    fn named(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let layers = self.0.iter().enumerate();
+        layers.flat_map(|(l, parts)| parts.iter().enumerate().map(move |(p, tensor)| (name(l, p), tensor)))
+    }
+}
+
+fn name(layer: usize, part: usize) -> String {
+    format!("state.{layer}.{part}")
+}

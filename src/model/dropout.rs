@@ -1,0 +1,163 @@
+//! Dropout masks, drawn from the run's seed by what they are for and the step they belong to.
+//!
+//! Inverted: what is kept is divided by the probability of being kept. Variational masks (Gal and Ghahramani, 2016)
+//! are drawn once a window and lane and shared by its time steps and sublayers; the word mask is one number a lane
+//! and word *type*, so that all occurrences of a word in a lane's window share it.
+
+use super::config::ModelConfig;
+use super::noise::Noise;
+use crate::error::{Error, Result};
+use candle_core::{DType, Device, Shape, Tensor};
+use rhn_kernels::dropout::{self as masks, Stream};
+use rhn_kernels::profile::{self, Part};
+use rhn_kernels::scan::HiddenMask;
+use serde::{Deserialize, Serialize};
+
+/// Which values are dropped; each rate is the probability that one is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropoutConfig {
+    /// When masks are drawn anew.
+    #[serde(default)]
+    pub kind: DropoutKind,
+    /// Whole word types, a lane at a time.
+    #[serde(default)]
+    pub word: f64,
+    /// The first layer's input.
+    #[serde(default)]
+    pub input: f64,
+    /// The input of each further layer; as `input` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub between: Option<f64>,
+    /// The state inside the recurrent products (`variational` only).
+    #[serde(default)]
+    pub hidden: f64,
+    /// What the output layer sees.
+    #[serde(default)]
+    pub output: f64,
+    /// Draw separate hidden masks for H and T, as the authors' Torch7 version does.
+    #[serde(default)]
+    pub separate_gate_masks: bool,
+}
+
+/// When masks are drawn anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropoutKind {
+    /// Once a window and lane, shared by its time steps (Gal and Ghahramani, 2016).
+    #[default]
+    Variational,
+    /// At every time step (Zaremba et al., 2014).
+    PerStep,
+}
+
+impl DropoutConfig {
+    /// The rate at the input of layer `layer`, counted from 0.
+    pub fn input_rate(&self, layer: usize) -> f64 {
+        if layer == 0 { self.input } else { self.between.unwrap_or(self.input) }
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        let between = self.between.unwrap_or(0.0);
+        for rate in [self.word, self.input, between, self.hidden, self.output] {
+            if !(0.0..1.0).contains(&rate) {
+                return Err(Error::config(format!("a dropout rate of {rate} is not in 0 ≤ rate < 1")));
+            }
+        }
+        if self.kind == DropoutKind::PerStep && (self.hidden > 0.0 || self.word > 0.0) {
+            return Err(Error::config("dropout of `word` and `hidden` needs kind = \"variational\""));
+        }
+        Ok(())
+    }
+}
+
+/// Draws the masks of any window of a run.
+#[derive(Clone, Debug)]
+pub struct NoiseSource {
+    dropout: DropoutConfig,
+    input_sizes: Vec<usize>,
+    hidden_size: usize,
+    separate_gate_masks: bool,
+    seed: u64,
+    dtype: DType,
+    device: Device,
+}
+
+impl NoiseSource {
+    /// For a model, its dropout rates and a seed.
+    pub fn new(
+        model: &ModelConfig,
+        dropout: &DropoutConfig,
+        seed: u64,
+        dtype: DType,
+        device: &Device,
+    ) -> Self {
+        let core = &model.spec.core;
+        let hidden_size = core.hidden_size();
+        let mut input_sizes = vec![hidden_size; core.layers()];
+        input_sizes[0] = model.embedding_size();
+        let separate_gate_masks = dropout.separate_gate_masks && core.has_separate_gate_masks();
+        let (dropout, device) = (dropout.clone(), device.clone());
+        Self { dropout, input_sizes, hidden_size, separate_gate_masks, seed, dtype, device }
+    }
+
+    /// The masks for the window of `tokens`, `(time, batch)` of u32.
+    ///
+    /// `position` names the draw that the window's time steps share (the step of training; the pass of a
+    /// Monte-Carlo evaluation); `window` names the window itself, for masks drawn at every time step.
+    pub fn draw(&self, tokens: &Tensor, position: u64, window: u64) -> Result<Noise> {
+        let _timed = profile::within(Part::Masks);
+        let (time, batch) = tokens.dims2()?;
+        let shape = |size: usize| -> (Shape, u64) {
+            match self.dropout.kind {
+                DropoutKind::Variational => ((batch, size).into(), position),
+                DropoutKind::PerStep => ((time, batch, size).into(), window),
+            }
+        };
+        let layer_input = |layer: usize| {
+            let (shape, position) = shape(self.input_sizes[layer]);
+            self.mask(&format!("dropout.input.{layer}"), self.dropout.input_rate(layer), shape, position)
+        };
+        let (output_shape, output_position) = shape(self.hidden_size);
+        let layers = 0..self.input_sizes.len();
+        Ok(Noise {
+            word: self.word(tokens, position)?,
+            input: layers.clone().map(layer_input).collect::<Result<_>>()?,
+            hidden: layers.map(|layer| self.hidden(layer, batch, position)).collect::<Result<_>>()?,
+            output: self.mask("dropout.output", self.dropout.output, output_shape, output_position)?,
+        })
+    }
+
+    fn hidden(&self, layer: usize, batch: usize, position: u64) -> Result<HiddenMask> {
+        let draw = |gate: &str| {
+            let shape = Shape::from((batch, self.hidden_size));
+            self.mask(&format!("dropout.hidden{gate}.{layer}"), self.dropout.hidden, shape, position)
+        };
+        let Some(h) = draw("")? else { return Ok(HiddenMask::None) };
+        Ok(match self.separate_gate_masks {
+            false => HiddenMask::Shared(h),
+            true => HiddenMask::Separate { h, t: draw("_transform")?.expect("the rate is not zero") },
+        })
+    }
+
+    fn mask(&self, purpose: &str, rate: f64, shape: Shape, position: u64) -> Result<Option<Tensor>> {
+        if rate == 0.0 {
+            return Ok(None);
+        }
+        let stream = Stream { seed: self.seed, purpose, position };
+        Ok(Some(masks::mask(stream, rate, shape, self.dtype, &self.device)?))
+    }
+
+    /// One number a lane and word type, found by the type's id.
+    fn word(&self, tokens: &Tensor, position: u64) -> Result<Option<Tensor>> {
+        let rate = self.dropout.word;
+        if rate == 0.0 {
+            return Ok(None);
+        }
+        let (_, batch) = tokens.dims2()?;
+        let purposes: Vec<String> = (0..batch).map(|lane| format!("dropout.word.{lane}")).collect();
+        let streams: Vec<Stream<'_>> =
+            purposes.iter().map(|purpose| Stream { seed: self.seed, purpose, position }).collect();
+        Ok(Some(masks::words(&streams, rate, tokens, self.dtype, &self.device)?))
+    }
+}

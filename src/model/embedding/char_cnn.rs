@@ -1,0 +1,201 @@
+//! The character-aware word vector (Kim et al., 2016): convolutions over characters, maximum over time, highway layers.
+//!
+//! ```text
+//! f_w = max over time of tanh(conv_w(characters) + b_w)   y = all widths side by side, then the highway layers
+//! ```
+//!
+//! A word is `{`, its characters and `}`, padded with a blank whose vector is zero and stays so.
+
+use super::computed;
+use super::highway::Highway;
+use super::settings::{EmbeddingSettings, Surroundings};
+use super::spelling::{Spelling, SpellingSize, TABLE};
+use crate::error::{Error, Result};
+use crate::model::builder::Builder;
+use crate::model::layers::Embedding;
+use candle_core::Tensor;
+use rhn_kernels::char_cnn::{self, Filters};
+use rhn_kernels::linear::{Stored, linear};
+use rhn_kernels::precision::Precision;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A convolution over a word's characters, then highway layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CharCnnConfig {
+    /// The size of a character's vector.
+    pub char_size: usize,
+    /// How many characters each group of filters sees.
+    pub filter_widths: Vec<usize>,
+    /// How many filters each group has.
+    pub filter_counts: Vec<usize>,
+    /// How many highway layers follow.
+    pub highway_layers: usize,
+    /// Words are cut to this many characters, their two marks included.
+    #[serde(default = "longest_word")]
+    pub max_word_length: usize,
+    /// Project the word vector to this size; unless given it keeps one value a filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word_size: Option<usize>,
+    /// What the vocabulary adds; `config.json` has it beside the vocabulary's size.
+    #[serde(skip)]
+    pub spelling: Option<SpellingSize>,
+}
+
+fn longest_word() -> usize {
+    65 // the default of Kim et al.'s code
+}
+
+impl CharCnnConfig {
+    /// Filters of all widths; as many as there can be where the counts are beyond that.
+    fn filters(&self) -> usize {
+        self.filter_counts.iter().fold(0, |sum, &count| sum.saturating_add(count))
+    }
+
+    /// How the vocabulary is spelled, if each filter fits into a word.
+    fn spelled(&self) -> Result<SpellingSize> {
+        let Some(size) = self.spelling else {
+            return Err(Error::config("a char-cnn embedding needs alphabet_size and word_length"));
+        };
+        match self.filter_widths.iter().find(|&&width| width > size.word_length) {
+            None => Ok(size),
+            Some(width) => Err(Error::config(format!(
+                "a filter of width {width} is wider than the longest word with its marks, {}",
+                size.word_length
+            ))),
+        }
+    }
+}
+
+impl EmbeddingSettings for CharCnnConfig {
+    fn size(&self, _around: Surroundings) -> usize {
+        self.word_size.unwrap_or_else(|| self.filters())
+    }
+
+    fn validate(&self, around: Surroundings) -> Result<()> {
+        if around.tied {
+            return Err(Error::config("a char-cnn embedding has no table that the output could be tied to"));
+        }
+        let (widths, counts) = (&self.filter_widths, &self.filter_counts);
+        if widths.is_empty() || widths.len() != counts.len() {
+            return Err(Error::config(format!(
+                "filter_widths has {} entries and filter_counts {}: each width needs one count",
+                widths.len(),
+                counts.len()
+            )));
+        }
+        if self.char_size == 0 || self.max_word_length < 3 || widths.contains(&0) || counts.contains(&0) {
+            return Err(Error::config(
+                "char_size, filter_widths and filter_counts must be at least 1, max_word_length at least 3",
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_vocabulary(&self) -> Result<()> {
+        self.spelled().map(drop)
+    }
+
+    fn magnitude(&self) -> (Vec<usize>, usize) {
+        let mut sizes = self.filter_widths.clone();
+        sizes.extend([self.char_size, self.max_word_length, self.filters(), self.word_size.unwrap_or(0)]);
+        sizes.extend(self.spelling.iter().flat_map(|size| [size.alphabet_size, size.word_length]));
+        (sizes, self.highway_layers.max(self.filter_widths.len()))
+    }
+
+    fn describe(&self) -> &'static str {
+        "char CNN"
+    }
+
+    fn spelling(&self) -> Option<SpellingSize> {
+        self.spelling
+    }
+
+    fn set_spelling(&mut self, size: SpellingSize) {
+        self.spelling = Some(size);
+    }
+
+    fn set_words(&mut self, words: &[String]) -> Result<BTreeMap<String, Tensor>> {
+        let spelling = Spelling::of(words.iter().map(String::as_str), self.max_word_length)?;
+        self.spelling = Some(spelling.size);
+        spelling.tensors()
+    }
+
+    fn build(&self, vocab_size: usize, _size: usize, builder: &Builder<'_>) -> Result<Box<dyn Embedding>> {
+        Ok(Box::new(CharCnn::build(self, vocab_size, builder)?))
+    }
+}
+
+struct CharCnn {
+    characters: Tensor,
+    spelling: Tensor,
+    filters: Vec<Filters>,
+    highways: Vec<Highway>,
+    projection: Option<(Tensor, Tensor)>,
+    precision: Precision,
+}
+
+impl CharCnn {
+    fn build(config: &CharCnnConfig, vocab_size: usize, builder: &Builder<'_>) -> Result<Self> {
+        let SpellingSize { alphabet_size, word_length } = config.spelled()?;
+        let char_size = config.char_size;
+        let blank_is_zero = |index: usize, uniform: f64| if index < char_size { 0.0 } else { uniform };
+        let groups = config.filter_widths.iter().zip(&config.filter_counts).enumerate();
+        let weights = builder.under("embedding");
+        let filters = |(i, (&width, &count)): (usize, (&usize, &usize))| {
+            let weights = weights.under(&format!("conv.{i}"));
+            let weight = weights.weight("weight", (width * char_size, count))?;
+            Ok(Filters { width, weight, bias: weights.weight("bias", count)? })
+        };
+        let highway = |i| Highway::build(config.filters(), &weights.under(&format!("highway.{i}")));
+        let projection = |size| -> Result<(Tensor, Tensor)> {
+            let weights = weights.under("projection");
+            Ok((weights.weight("weight", (config.filters(), size))?, weights.weight("bias", size)?))
+        };
+        Ok(Self {
+            characters: weights.weight_with("characters", (alphabet_size, char_size), blank_is_zero)?,
+            spelling: builder.indices(TABLE, (vocab_size, word_length), alphabet_size)?,
+            filters: groups.map(filters).collect::<Result<_>>()?,
+            highways: (0..config.highway_layers).map(highway).collect::<Result<_>>()?,
+            projection: config.word_size.map(projection).transpose()?,
+            precision: builder.precision(),
+        })
+    }
+
+    /// Vectors of the words `ids` (u32): `(words)` to `(words, size)`.
+    fn vectors(&self, ids: &Tensor) -> Result<Tensor> {
+        let characters = self.spelling.index_select(ids, 0)?;
+        let mut y = char_cnn::features(&characters, &self.characters, &self.filters, self.precision)?;
+        for highway in &self.highways {
+            y = highway.forward(&y)?;
+        }
+        match &self.projection {
+            None => Ok(y),
+            Some((weight, bias)) => {
+                Ok(linear(&y, weight, Stored::ByInput, self.precision)?.broadcast_add(bias)?)
+            }
+        }
+    }
+}
+
+impl Embedding for CharCnn {
+    fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        computed::of_tokens(tokens, |ids| self.vectors(ids))
+    }
+
+    fn table(&self) -> Result<Tensor> {
+        let (vocab_size, _) = self.spelling.dims2()?;
+        computed::of_vocabulary(vocab_size, self.spelling.device(), |ids| self.vectors(ids))
+    }
+
+    /// For a padded word: every filter at every position, the highway layers, the projection.
+    fn cost(&self) -> u64 {
+        let length = self.spelling.dims()[1];
+        let convolution = |filters: &Filters| (length + 1 - filters.width) * filters.weight.elem_count();
+        let convolutions: usize = self.filters.iter().map(convolution).sum();
+        let highways: usize = self.highways.iter().map(Highway::cost).sum();
+        let projection = self.projection.as_ref().map_or(0, |(weight, _)| weight.elem_count());
+        (convolutions + highways + projection) as u64
+    }
+}

@@ -1,0 +1,46 @@
+//! From tokens to vectors. To add a kind: its file here with its settings, and four lines below (`mod`, a variant of
+//! [`EmbeddingConfig`], its lines in `settings` and `settings_mut`).
+
+mod char_cnn;
+mod computed;
+mod highway;
+mod settings;
+pub mod spelling;
+mod table;
+
+pub use char_cnn::CharCnnConfig;
+pub use table::WordEmbeddingConfig;
+
+use serde::{Deserialize, Serialize};
+pub(super) use settings::{EmbeddingSettings, Surroundings};
+
+/// How a token becomes a vector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum EmbeddingConfig {
+    /// One trained vector a word type.
+    Word(WordEmbeddingConfig),
+    /// A convolution over the characters of a word type (Kim et al., 2016).
+    CharCnn(CharCnnConfig),
+}
+
+impl EmbeddingConfig {
+    pub(super) fn settings(&self) -> &dyn EmbeddingSettings {
+        match self {
+            Self::Word(embedding) => embedding,
+            Self::CharCnn(embedding) => embedding,
+        }
+    }
+
+    pub(super) fn settings_mut(&mut self) -> &mut dyn EmbeddingSettings {
+        match self {
+            Self::Word(embedding) => embedding,
+            Self::CharCnn(embedding) => embedding,
+        }
+    }
+
+    /// The embedding in a few words, for people.
+    pub fn describe(&self) -> &'static str {
+        self.settings().describe()
+    }
+}

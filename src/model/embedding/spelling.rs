@@ -1,0 +1,81 @@
+//! How the words of a vocabulary are spelled: the table of characters behind a char-cnn embedding.
+//!
+//! A word is `{`, its characters and `}`; `<eos>` is the word `+`, `<unk>` the word `|` (Kim et al., 2016).
+//! Character 0 is the blank, 1 and 2 are the marks, the others follow in the order of their code points.
+
+use crate::error::Result;
+use candle_core::{Device, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The table's name among a model's tensors.
+pub(super) const TABLE: &str = "embedding.spelling";
+
+/// What the spelling of a vocabulary adds to the sizes of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpellingSize {
+    /// Distinct characters, the blank and the marks included.
+    pub alphabet_size: usize,
+    /// Characters of the longest word, its marks included.
+    pub word_length: usize,
+}
+
+/// The characters of every word of a vocabulary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spelling {
+    /// The alphabet's and the table's size.
+    pub size: SpellingSize,
+    /// `(vocabulary, word_length)`, row by row.
+    characters: Vec<u32>,
+}
+
+impl Spelling {
+    /// Spells `words`, each cut to `max_word_length` characters with its marks.
+    pub fn of<'a>(words: impl Iterator<Item = &'a str> + Clone, max_word_length: usize) -> Result<Self> {
+        let longest = max_word_length.saturating_sub(2);
+        let spelled = words.map(|word| characters_of(word).take(longest).collect::<Vec<char>>());
+        let spelled: Vec<Vec<char>> = spelled.collect();
+        let used: BTreeSet<char> = spelled.iter().flatten().copied().filter(|c| !"{}".contains(*c)).collect();
+        let numbered = used.into_iter().zip(3u32..);
+        let ids: BTreeMap<char, u32> = [('{', 1), ('}', 2)].into_iter().chain(numbered).collect();
+        let word_length = spelled.iter().map(|word| word.len() + 2).max().unwrap_or(2);
+        let mut characters = Vec::with_capacity(spelled.len() * word_length);
+        for word in &spelled {
+            characters.push(1);
+            characters.extend(word.iter().map(|character| ids[character]));
+            characters.push(2);
+            characters.resize(characters.len().div_ceil(word_length) * word_length, 0);
+        }
+        Ok(Self { size: SpellingSize { alphabet_size: ids.len() + 1, word_length }, characters })
+    }
+
+    /// The tables that a model with this vocabulary keeps, by name.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        let shape = (self.characters.len() / self.size.word_length, self.size.word_length);
+        let table = Tensor::from_slice(&self.characters, shape, &Device::Cpu)?;
+        Ok(BTreeMap::from([(TABLE.to_string(), table)]))
+    }
+}
+
+fn characters_of(word: &str) -> impl Iterator<Item = char> {
+    match word {
+        "<eos>" => "+",
+        "<unk>" => "|",
+        word => word,
+    }
+    .chars()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Spelling, SpellingSize};
+
+    #[test]
+    fn words_are_marked_padded_and_cut() {
+        let words = ["ab", "<eos>", "<unk>", "abcdef"];
+        let spelling = Spelling::of(words.into_iter(), 5).unwrap();
+        // blank, {, }, then + a b c | in the order of their code points
+        assert_eq!(spelling.size, SpellingSize { alphabet_size: 8, word_length: 5 });
+        let rows: Vec<_> = spelling.characters.chunks(5).collect();
+        assert_eq!(rows, [[1, 4, 5, 2, 0], [1, 3, 2, 0, 0], [1, 7, 2, 0, 0], [1, 4, 5, 6, 2]]);
+    }
+}

@@ -1,0 +1,107 @@
+//! A model whose weights do not change: for evaluation, scoring and sampling.
+
+use super::config::ModelConfig;
+use super::core::{self, state::State};
+use super::layers::{Core, Output, OutputRows, Steps};
+use super::noise::Noise;
+use crate::error::Result;
+use candle_core::{Device, Tensor};
+use rhn_kernels::embedding::{copy_row, lookup};
+use rhn_kernels::precision::Precision;
+use std::sync::Arc;
+
+/// A model whose weights do not change. It owns them; clones share them.
+#[derive(Clone)]
+pub struct FrozenModel {
+    pub(super) config: Arc<ModelConfig>,
+    /// `(vocabulary, size)`.
+    pub(super) table: Tensor,
+    pub(super) core: Arc<dyn Core>,
+    pub(super) output: Arc<dyn Output>,
+    pub(super) precision: Precision,
+    pub(super) device: Device,
+}
+
+impl FrozenModel {
+    /// What fixes the weights' shapes.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What it computes with.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The state before the first token.
+    pub fn zero_state(&self, batch: usize) -> Result<State> {
+        self.core.zero_state(batch)
+    }
+
+    /// Nats of each target, `(time, batch)`, and the state after the window; no history is followed.
+    ///
+    /// `tokens` and `targets`: `(time, batch)` of u32.
+    pub fn nats(
+        &self,
+        tokens: &Tensor,
+        targets: &Tensor,
+        state: &State,
+        noise: &Noise,
+    ) -> Result<(Tensor, State)> {
+        let (ys, state) = self.forward(tokens, state, noise)?;
+        Ok((self.output.nats(&ys, targets, noise)?.detach(), state))
+    }
+
+    /// Logits `(time, batch, vocabulary)`, and the state after the window; no history is followed.
+    pub fn logits(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+        let (ys, state) = self.forward(tokens, state, noise)?;
+        Ok((self.output.logits(&ys)?.detach(), state))
+    }
+
+    /// The layers for one token after another at batch 1, from the zero state; `None` where only tensors can do it.
+    pub(crate) fn steps(&self) -> Result<Option<TokenSteps>> {
+        let Some(output) = self.output.rows()? else { return Ok(None) };
+        let Some(core) = self.core.steps()? else { return Ok(None) };
+        let vector = vec![0.0; self.table.dim(1)?];
+        Ok(Some(TokenSteps { table: self.table.clone(), vector, core, output }))
+    }
+
+    /// What the output layer sees, `(time, batch, hidden)`.
+    fn forward(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+        let (time, batch) = tokens.dims2()?;
+        let vectors = lookup(&self.table, &tokens.flatten_all()?, None)?.reshape((time, batch, ()))?;
+        let (ys, state) = core::forward(&*self.core, vectors, state, noise)?;
+        Ok((ys.detach(), state.detach()))
+    }
+}
+
+/// A model that reads one token after another; nothing is allocated for a token.
+pub(crate) struct TokenSteps {
+    table: Tensor,
+    /// A row of the table.
+    vector: Vec<f32>,
+    core: Box<dyn Steps>,
+    output: Box<dyn OutputRows>,
+}
+
+impl TokenSteps {
+    /// Reads `token`; `logits` are then about the one after it.
+    pub(crate) fn read(&mut self, token: u32, logits: &mut Vec<f64>) -> Result<()> {
+        copy_row(&self.table, token as usize, &mut self.vector)?;
+        self.output.logits(self.core.step(&self.vector), logits);
+        Ok(())
+    }
+
+    pub(crate) fn state(&self) -> Result<State> {
+        self.core.state()
+    }
+
+    pub(crate) fn set_state(&mut self, state: &State) -> Result<()> {
+        self.core.set_state(state)
+    }
+}

@@ -1,0 +1,117 @@
+//! The language model: embedding, recurrent core, output, and the dropout between them.
+//!
+//! ```text
+//! x̃ = (E[w_t] · m_x[w_t]) ⊙ m_i      y = core(x̃)      logits = (y ⊙ m_o) W_out + b_out, W_out = Eᵀ if tied
+//! ```
+
+use super::builder::{Asked, Builder, Source};
+use super::config::ModelConfig;
+use super::core::{self, state::State};
+use super::frozen::FrozenModel;
+use super::layers::{Core, Embedding, Output};
+use super::noise::Noise;
+use super::parameters::Parameters;
+use super::specs::Cost;
+use crate::error::Result;
+use candle_core::{Device, Tensor};
+use rhn_kernels::precision::Precision;
+use rhn_kernels::profile::{self, Part};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// A model on weights that training changes.
+pub struct LanguageModel {
+    config: Arc<ModelConfig>,
+    embedding: Box<dyn Embedding>,
+    core: Arc<dyn Core>,
+    output: Arc<dyn Output>,
+    precision: Precision,
+    device: Device,
+}
+
+impl LanguageModel {
+    /// A model on `parameters`, whose gradients are recorded.
+    pub fn new(
+        config: &ModelConfig,
+        parameters: &Parameters,
+        precision: impl Into<Precision>,
+        device: &Device,
+    ) -> Result<Self> {
+        let tensors = parameters.tracked();
+        Ok(Self::build(config, &Source::Take(&tensors), precision.into(), device)?.0)
+    }
+
+    /// The model, and what it has asked `source` for.
+    pub(super) fn build(
+        config: &ModelConfig,
+        source: &Source<'_>,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<(Self, Asked)> {
+        let asked = RefCell::default();
+        let builder = Builder::new(source, precision, device, &asked);
+        let spec = &config.spec;
+        let embedding =
+            spec.embedding.settings().build(config.vocab_size, config.embedding_size(), &builder)?;
+        let core = spec.core.build(config.embedding_size(), &builder)?;
+        let hidden_size = spec.core.hidden_size();
+        let output = spec.output.build(hidden_size, config.vocab_size, embedding.tied(), &builder)?;
+        let config = Arc::new(config.clone());
+        let model = Self { config, embedding, core, output, precision, device: device.clone() };
+        Ok((model, asked.into_inner()))
+    }
+
+    /// What fixes the weights' shapes.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The state before the first token.
+    pub fn zero_state(&self, batch: usize) -> Result<State> {
+        self.core.zero_state(batch)
+    }
+
+    /// Nats of each target, `(time, batch)`, and the state after the window.
+    ///
+    /// `tokens` and `targets`: `(time, batch)` of u32.
+    pub fn nats(
+        &self,
+        tokens: &Tensor,
+        targets: &Tensor,
+        state: &State,
+        noise: &Noise,
+    ) -> Result<(Tensor, State)> {
+        let (ys, state) = self.forward(tokens, state, noise)?;
+        Ok((self.output.nats(&ys, targets, noise)?, state))
+    }
+
+    /// Logits `(time, batch, vocabulary)`, and the state after the window.
+    pub fn logits(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+        let (ys, state) = self.forward(tokens, state, noise)?;
+        Ok((self.output.logits(&ys)?, state))
+    }
+
+    /// The model for evaluation, on the weights as they are now: each word's vector is computed once, and every weight
+    /// is laid out once. It is used before the weights change; on a GPU it shares their memory.
+    pub fn freeze(&self) -> Result<FrozenModel> {
+        Ok(FrozenModel {
+            config: self.config.clone(),
+            table: self.embedding.table()?,
+            core: self.core.frozen()?.unwrap_or_else(|| self.core.clone()),
+            output: self.output.frozen()?.unwrap_or_else(|| self.output.clone()),
+            precision: self.precision,
+            device: self.device.clone(),
+        })
+    }
+
+    pub(super) fn cost(&self) -> Cost {
+        let per_token = self.core.cost() + self.output.cost();
+        Cost { per_token, per_distinct: self.embedding.cost() }
+    }
+
+    /// What the output layer sees, `(time, batch, hidden)`.
+    fn forward(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+        profile::enter(Part::EmbeddingForward);
+        core::forward(&*self.core, self.embedding.forward(tokens)?, state, noise)
+    }
+}

@@ -1,0 +1,128 @@
+//! What an embedding, a recurrent core and an output layer offer to the model: the traits behind which each kind hides.
+//!
+//! A kind's settings build its layer. `frozen` and `steps` have defaults, with which a layer of plain tensor operations
+//! is used as it is for evaluation, a window at a time; a layer with kernels lays out its weights once and reads one
+//! token after another without allocation.
+
+use super::core::state::State;
+use super::noise::Noise;
+use crate::error::Result;
+use candle_core::{D, Tensor};
+use rhn_kernels::scan::HiddenMask;
+use std::sync::Arc;
+
+/// From tokens to vectors.
+pub trait Embedding: Send + Sync {
+    /// `(time, batch)` of u32 to `(time, batch, size)`.
+    fn forward(&self, tokens: &Tensor) -> Result<Tensor>;
+
+    /// The vectors of the whole vocabulary, `(vocabulary, size)`, without their history.
+    fn table(&self) -> Result<Tensor>;
+
+    /// The trained table, `(vocabulary, size)`, to which an output layer can be tied.
+    fn tied(&self) -> Option<&Tensor> {
+        None
+    }
+
+    /// Multiplications for a distinct token of a window; looking up a row takes none.
+    fn cost(&self) -> u64 {
+        0
+    }
+}
+
+/// What carries the state from token to token.
+pub trait Core: Send + Sync {
+    /// `(time, batch, input)` and the state that enters to `(time, batch, hidden)` and the state after the window.
+    ///
+    /// `noise` holds the masks inside the core. The history behind `state` is not followed.
+    fn forward(&self, xs: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)>;
+
+    /// The state before the first token.
+    fn zero_state(&self, batch: usize) -> Result<State>;
+
+    /// Multiplications a token; biases, gates and masks are no products.
+    fn cost(&self) -> u64;
+
+    /// The same core with its weights laid out for evaluation; `None` if it is used as it is.
+    fn frozen(&self) -> Result<Option<Arc<dyn Core>>> {
+        Ok(None)
+    }
+
+    /// The same core at batch 1, one token at a time from the zero state; `None` where only tensors can do it.
+    fn steps(&self) -> Result<Option<Box<dyn Steps>>> {
+        Ok(None)
+    }
+}
+
+/// One layer of a [`Core`] whose layers see nothing of each other but their outputs.
+pub trait Cell: Send + Sync {
+    /// `(time, batch, input)` and the state that enters to `(time, batch, hidden)` and the state that leaves.
+    ///
+    /// `state` has [`Cell::parts`] tensors of `(batch, hidden)`; the history behind them is not followed.
+    fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)>;
+
+    /// How many tensors the state has.
+    fn parts(&self) -> usize {
+        1
+    }
+
+    /// Multiplications a token.
+    fn cost(&self) -> u64;
+
+    /// As [`Core::frozen`].
+    fn frozen(&self) -> Result<Option<Arc<dyn Cell>>> {
+        Ok(None)
+    }
+
+    /// As [`Core::steps`].
+    fn steps(&self) -> Result<Option<Box<dyn Steps>>> {
+        Ok(None)
+    }
+}
+
+/// A layer, or a whole core, that goes one token at a time at batch 1; nothing is allocated for a token.
+pub trait Steps: Send {
+    /// `(input)` to `(hidden)`.
+    fn step(&mut self, xs: &[f32]) -> &[f32];
+
+    /// The state, `(1, hidden)` a part.
+    fn state(&self) -> Result<State>;
+
+    /// Goes on from `state`, as [`Steps::state`] gives it.
+    fn set_state(&mut self, state: &State) -> Result<()>;
+}
+
+/// From what the core gives to a distribution over the vocabulary.
+pub trait Output: Send + Sync {
+    /// Nats of each target, `(time, batch)`, for `ys` of `(time, batch, hidden)`; `noise` holds what is random in it.
+    fn nats(&self, ys: &Tensor, targets: &Tensor, noise: &Noise) -> Result<Tensor>;
+
+    /// Numbers whose softmax is the distribution: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
+    fn logits(&self, ys: &Tensor) -> Result<Tensor>;
+
+    /// ln p of every token: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
+    fn log_probs(&self, ys: &Tensor) -> Result<Tensor> {
+        let logits = self.logits(ys)?;
+        let logits = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
+        Ok(logits.broadcast_sub(&logits.exp()?.sum_keepdim(D::Minus1)?.log()?)?)
+    }
+
+    /// Multiplications a token.
+    fn cost(&self) -> u64;
+
+    /// The same layer with its weights laid out for evaluation; `None` if it is used as it is.
+    fn frozen(&self) -> Result<Option<Arc<dyn Output>>> {
+        Ok(None)
+    }
+
+    /// The same layer for one token at a time; `None` where only tensors can do it.
+    fn rows(&self) -> Result<Option<Box<dyn OutputRows>>> {
+        Ok(None)
+    }
+}
+
+/// An output layer for one token at a time; nothing is allocated for a token.
+pub trait OutputRows: Send {
+    /// `(hidden)` to the logits, `(vocabulary)`.
+    fn logits(&mut self, ys: &[f32], logits: &mut Vec<f64>);
+}

@@ -1,0 +1,108 @@
+//! One softmax over the whole vocabulary.
+//!
+//! ```text
+//! p(w) = softmax(y W + b)[w]
+//! ```
+//!
+//! Weights: `output.weight` (hidden, vocabulary), or the embedding's (vocabulary, hidden) if tied; `output.bias`.
+
+use crate::error::Result;
+use crate::model::builder::Builder;
+use crate::model::layers::{Output, OutputRows};
+use crate::model::noise::Noise;
+use candle_core::Tensor;
+use rhn_kernels::linear::{self, Stored, linear};
+use rhn_kernels::precision::Precision;
+use rhn_kernels::profile::{self, Part};
+use rhn_kernels::softmax as loss;
+use std::sync::Arc;
+
+pub(super) struct Softmax {
+    weight: Tensor,
+    stored: Stored,
+    bias: Tensor,
+    precision: Precision,
+}
+
+impl Softmax {
+    pub(super) fn build(
+        hidden_size: usize,
+        vocab_size: usize,
+        tied: Option<&Tensor>,
+        builder: &Builder<'_>,
+    ) -> Result<Self> {
+        let (weight, stored) = match tied {
+            Some(table) => (table.clone(), Stored::ByOutput),
+            None => (builder.weight("output.weight", (hidden_size, vocab_size))?, Stored::ByInput),
+        };
+        let bias = builder.weight("output.bias", vocab_size)?;
+        Ok(Self { weight, stored, bias, precision: builder.precision() })
+    }
+}
+
+impl Output for Softmax {
+    fn nats(&self, ys: &Tensor, targets: &Tensor, _noise: &Noise) -> Result<Tensor> {
+        let ys = ys.flatten(0, 1)?;
+        let flat = targets.flatten_all()?;
+        let nats = loss::nats(&ys, &self.weight, self.stored, &self.bias, &flat, self.precision)?;
+        Ok(profile::border(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
+    }
+
+    fn logits(&self, ys: &Tensor) -> Result<Tensor> {
+        let (time, batch, _) = ys.dims3()?;
+        let products = linear(&ys.flatten(0, 1)?, &self.weight, self.stored, self.precision)?;
+        Ok(products.broadcast_add(&self.bias)?.reshape((time, batch, ()))?)
+    }
+
+    fn cost(&self) -> u64 {
+        self.weight.elem_count() as u64
+    }
+
+    fn frozen(&self) -> Result<Option<Arc<dyn Output>>> {
+        let weight = linear::Prepared::new(&self.weight, self.stored, self.precision)?;
+        Ok(Some(Arc::new(FrozenSoftmax { weight, bias: self.bias.detach(), cost: self.cost() })))
+    }
+}
+
+/// The layer for evaluation.
+struct FrozenSoftmax {
+    weight: linear::Prepared,
+    bias: Tensor,
+    cost: u64,
+}
+
+impl Output for FrozenSoftmax {
+    fn nats(&self, ys: &Tensor, targets: &Tensor, _noise: &Noise) -> Result<Tensor> {
+        let products = self.weight.forward(&ys.flatten(0, 1)?)?;
+        let nats = loss::nats_of_products(&products, &self.bias, &targets.flatten_all()?)?;
+        Ok(nats.reshape(targets.shape())?)
+    }
+
+    fn logits(&self, ys: &Tensor) -> Result<Tensor> {
+        let (time, batch, _) = ys.dims3()?;
+        let products = self.weight.forward(&ys.flatten(0, 1)?)?;
+        Ok(products.broadcast_add(&self.bias)?.reshape((time, batch, ()))?)
+    }
+
+    fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    fn rows(&self) -> Result<Option<Box<dyn OutputRows>>> {
+        let Some(weight) = self.weight.rows() else { return Ok(None) };
+        Ok(Some(Box::new(SoftmaxRows { weight, bias: self.bias.to_vec1()? })))
+    }
+}
+
+struct SoftmaxRows {
+    weight: linear::Rows,
+    bias: Vec<f32>,
+}
+
+impl OutputRows for SoftmaxRows {
+    fn logits(&mut self, ys: &[f32], logits: &mut Vec<f64>) {
+        let products = self.weight.multiply(ys).iter().zip(&self.bias);
+        logits.clear();
+        logits.extend(products.map(|(product, bias)| f64::from(product + bias)));
+    }
+}

@@ -1,0 +1,109 @@
+//! Reading one text several times side by side, each time with dropout masks of its own.
+
+use super::reader::Reader;
+use super::windows::WindowReader;
+use crate::error::Result;
+use crate::model::dropout::DropoutConfig;
+use crate::model::{FrozenModel, Noise, NoiseSource};
+use candle_core::{Device, Tensor};
+use rhn_kernels::rng::Rng;
+use std::ops::Range;
+
+/// Reads one text in several passes side by side, each with masks of its own, drawn once for the whole text; masks of
+/// each time step, for a model that was trained with them, are drawn window by window.
+///
+/// Its inputs and targets are those of one batch row; its nats have a column for each pass.
+pub struct DropoutReader {
+    reader: WindowReader,
+    masks: NoiseSource,
+    word_rate: f64,
+    seed: u64,
+    passes: Range<usize>,
+    /// Tokens of the text that were read.
+    read: u64,
+}
+
+impl DropoutReader {
+    /// A reader at the start of a text. `passes` and `seed` fix the masks.
+    pub fn new(
+        model: &FrozenModel,
+        dropout: &DropoutConfig,
+        seed: u64,
+        passes: Range<usize>,
+    ) -> Result<Self> {
+        let without_words = DropoutConfig { word: 0.0, ..dropout.clone() };
+        let dtype = model.precision().dtype();
+        Ok(Self {
+            reader: WindowReader::new(model, passes.len())?,
+            masks: NoiseSource::new(model.config(), &without_words, seed, dtype, model.device()),
+            word_rate: dropout.word,
+            seed,
+            passes,
+            read: 0,
+        })
+    }
+
+    /// The masks of the window that comes next.
+    fn noise(&self, inputs: &Tensor) -> Result<Noise> {
+        let first = self.passes.start as u64;
+        let mut noise = self.masks.draw(inputs, first, window_position(first, self.read))?;
+        if self.word_rate > 0.0 {
+            noise.word = Some(self.word_mask(first)?);
+        }
+        Ok(noise)
+    }
+
+    /// One number a pass: `(1, passes, 1)`.
+    fn word_mask(&self, first: u64) -> Result<Tensor> {
+        let mut rng = Rng::keyed(self.seed, "monte_carlo.word", first);
+        let scale = 1.0 / (1.0 - self.word_rate);
+        let draw = |_| if rng.uniform() < self.word_rate { 0.0 } else { scale };
+        let values: Vec<f64> = self.passes.clone().map(draw).collect();
+        let model = self.reader.model();
+        let mask = Tensor::from_vec(values, (1, self.passes.len(), 1), &Device::Cpu)?;
+        Ok(mask.to_dtype(model.precision().dtype())?.to_device(model.device())?)
+    }
+
+    /// `(time, 1)` to `(time, passes)`.
+    fn for_each_pass(&self, column: &Tensor) -> Result<Tensor> {
+        Ok(column.broadcast_as((column.dim(0)?, self.passes.len()))?.contiguous()?)
+    }
+}
+
+impl Reader for DropoutReader {
+    fn nats(&mut self, inputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let inputs = self.for_each_pass(inputs)?;
+        let noise = self.noise(&inputs)?;
+        let nats = self.reader.nats_with(&inputs, &self.for_each_pass(targets)?, &noise)?;
+        self.read += inputs.dim(0)? as u64;
+        Ok(nats)
+    }
+}
+
+/// Names the masks of a window whose time steps each have their own: the number of its first pass in the high bits, the
+/// position of its first token in the low 40, so that no two windows of an evaluation share a draw.
+fn window_position(first_pass: u64, first_token: u64) -> u64 {
+    (first_pass << 40) + first_token
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::tiny;
+
+    #[test]
+    fn the_word_mask_is_one_number_for_a_whole_pass() {
+        let dropout = DropoutConfig { word: 0.25, input: 0.5, hidden: 0.25, ..DropoutConfig::default() };
+        let mut reader = DropoutReader::new(&tiny::drawn(5, 1.0), &dropout, 1, 0..16).unwrap();
+        let mut mask = || {
+            let inputs = Tensor::zeros((5, 1), candle_core::DType::U32, &Device::Cpu).unwrap();
+            let noise = reader.noise(&reader.for_each_pass(&inputs).unwrap()).unwrap();
+            reader.nats(&inputs, &inputs).unwrap();
+            noise.word.unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+        };
+        let (first, second) = (mask(), mask());
+        assert_eq!(first, second);
+        assert_eq!(first.len(), 16);
+        assert!(first.iter().all(|&scale| scale == 0.0 || scale == 1.0 / 0.75));
+    }
+}

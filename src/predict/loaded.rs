@@ -1,0 +1,48 @@
+//! A checkpoint as evaluation, scoring and sampling need it: verified, with its model and its tokenizer.
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::recipe::Recipe;
+use crate::data::Tokenizer;
+use crate::error::{Error, Result};
+use crate::model::FrozenModel;
+use candle_core::Device;
+use rhn_kernels::precision::Precision;
+
+/// A model with its tokenizer; the checkpoint that they come from is kept for its recipe.
+pub struct Loaded {
+    /// The model.
+    pub model: FrozenModel,
+    /// The units that it was trained on.
+    pub tokenizer: Tokenizer,
+    checkpoint: Checkpoint,
+}
+
+impl Loaded {
+    /// Opens the directory or hub address `argument`.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or does not belong to the others.
+    pub fn open(argument: &str, precision: Precision, device: &Device) -> Result<Self> {
+        Self::new(Checkpoint::open(&checkpoint::resolve(argument)?)?, precision, device)
+    }
+
+    /// Loads an open checkpoint.
+    ///
+    /// # Errors
+    /// As [`Loaded::open`].
+    pub fn new(checkpoint: Checkpoint, precision: Precision, device: &Device) -> Result<Self> {
+        let tokenizer = checkpoint.read_tokenizer()?;
+        Ok(Self { model: checkpoint.model(precision, device)?, tokenizer, checkpoint })
+    }
+
+    /// The run as it was asked for.
+    ///
+    /// # Errors
+    /// If the checkpoint has none, as another program's may not, or one that is not understood.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let missing =
+            "is missing: it says which corpus the model was trained on, with which batch and dropout";
+        let path = self.checkpoint.directory.join(checkpoint::RECIPE);
+        self.checkpoint.read_recipe()?.ok_or_else(|| Error::checkpoint(path, missing))
+    }
+}

@@ -1,0 +1,40 @@
+//! Reading windows, the state carried from each to the next.
+
+use super::reader::Reader;
+use crate::error::Result;
+use crate::model::{FrozenModel, Noise, State};
+use candle_core::Tensor;
+
+/// Time steps of a window at batch 1: enough for an efficient product, few enough logits to hold.
+pub const STREAM_STEPS: usize = 256;
+
+/// Reads batch rows side by side, the state carried from each window to the next.
+pub struct WindowReader {
+    model: FrozenModel,
+    state: State,
+}
+
+impl WindowReader {
+    /// A reader of `batch` rows that has read nothing yet.
+    pub fn new(model: &FrozenModel, batch: usize) -> Result<Self> {
+        Ok(Self { state: model.zero_state(batch)?, model: model.clone() })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &FrozenModel {
+        &self.model
+    }
+
+    /// As [`Reader::nats`], with the masks of `noise`.
+    pub fn nats_with(&mut self, inputs: &Tensor, targets: &Tensor, noise: &Noise) -> Result<Tensor> {
+        let (nats, state) = self.model.nats(inputs, targets, &self.state, noise)?;
+        self.state = state;
+        Ok(nats)
+    }
+}
+
+impl Reader for WindowReader {
+    fn nats(&mut self, inputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        self.nats_with(inputs, targets, &Noise::none())
+    }
+}
