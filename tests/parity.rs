@@ -28,6 +28,8 @@ golden! {
     letters_projected_into_an_rhn_equal_pytorch: "char-cnn-projected-rhn",
     a_tied_lstm_equals_pytorch: "lstm-tied",
     an_lstm_with_variational_masks_equals_pytorch: "lstm-hidden-mask",
+    stacked_grus_equal_pytorch: "gru-2-layers-tied",
+    a_gru_with_variational_masks_equals_pytorch: "gru-hidden-mask",
 }
 
 fn folder() -> PathBuf {

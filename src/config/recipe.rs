@@ -53,6 +53,7 @@ built_in![
     "ptb-rhn-l9",
     "ptb-rhn-untied",
     "ptb-char-rhn",
+    "ptb-gru",
     "enwik8-rhn",
     "text8-rhn",
     "ptb-char-cnn-small",
