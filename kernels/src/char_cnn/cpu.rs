@@ -91,7 +91,8 @@ pub(crate) struct Block {
 
 impl<T: Real> Layer<'_, T> {
     pub(crate) fn blocks(&self) -> Vec<Block> {
-        let (mut blocks, [mut filter, mut weight, mut before]) = (Vec::new(), [0; 3]);
+        let mut blocks = Vec::new();
+        let [mut filter, mut weight, mut before] = [0; 3];
         for &(width, count) in self.filters {
             for start in (0..count).step_by(LANES) {
                 let lanes = LANES.min(count - start);
@@ -178,9 +179,12 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
     fn run<K: Kernel<Element = T>>(self) -> Features<T> {
         let Self(layer) = self;
         let len = layer.words.count() * layer.bias.len();
-        let (mut values, mut places) = (vec![T::zero(); len], vec![0; len]);
-        let (blocks, letters) = (layer.blocks(), layer.letters::<K>());
-        let (shared, shared_places) = (Shared::new(&mut values), Shared::new(&mut places));
+        let mut values = vec![T::zero(); len];
+        let mut places = vec![0; len];
+        let blocks = layer.blocks();
+        let letters = layer.letters::<K>();
+        let shared = Shared::new(&mut values);
+        let shared_places = Shared::new(&mut places);
         pool::run(|worker| {
             for (_, block) in own(&blocks, worker) {
                 let letters = &letters;
@@ -252,7 +256,8 @@ impl<K: Kernel> Respond<'_, K> {
     #[inline(always)]
     fn highest(&self, table: &[Line<K::Element>], word: usize) -> (Line<K::Element>, Line<u32>) {
         use num_traits::Float;
-        let (words, letters) = (self.layer.words, self.layer.words.used.len());
+        let words = self.layer.words;
+        let letters = self.layer.words.used.len();
         let rows = words.rows(word);
         let mut highest = [K::Element::neg_infinity(); LANES];
         let mut places = [0; LANES];

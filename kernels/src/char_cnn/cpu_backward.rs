@@ -36,15 +36,19 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
         let Layer { words, characters, weights, bias, char_size, .. } = self.layer;
         let [mut characters, mut weights, mut bias] =
             [characters, weights, bias].map(|values| vec![T::zero(); values.len()]);
-        let (blocks, letters) = (self.layer.blocks(), self.layer.letters::<K>());
+        let blocks = self.layer.blocks();
+        let letters = self.layer.letters::<K>();
         let mut parts = workspace::take::<T>(blocks.len() * letters.len());
-        let (to_weights, to_bias) = (Shared::new(&mut weights), Shared::new(&mut bias));
-        let (to_characters, to_parts) = (Shared::new(&mut characters), Shared::new(&mut parts));
+        let to_weights = Shared::new(&mut weights);
+        let to_bias = Shared::new(&mut bias);
+        let to_characters = Shared::new(&mut characters);
+        let to_parts = Shared::new(&mut parts);
         pool::run(|worker| {
             for (index, block) in own(&blocks, worker) {
                 // SAFETY: blocks are shared out.
                 let part = unsafe { to_parts.part(index * letters.len(), letters.len()) };
-                let (pass, letters) = (&self, &letters);
+                let pass = &self;
+                let letters = &letters;
                 K::vectorized(Return::<K> { pass, letters, block, weights: to_weights, bias: to_bias, part });
             }
             worker.barrier();
@@ -99,8 +103,11 @@ impl<K: Kernel> Return<'_, K> {
         let letters = layer.words.used.len();
         let mut sums = [K::Element::zero(); LANES];
         for word in 0..layer.words.count() {
-            let (rows, at) = (layer.words.rows(word), word * layer.bias.len() + filter);
-            let (ys, grad, places) = (&ys[at..][..lanes], &grad[at..][..lanes], &places[at..][..lanes]);
+            let rows = layer.words.rows(word);
+            let at = word * layer.bias.len() + filter;
+            let ys = &ys[at..][..lanes];
+            let grad = &grad[at..][..lanes];
+            let places = &places[at..][..lanes];
             for lane in 0..lanes {
                 let grad = grad[lane] * (K::Element::one() - ys[lane] * ys[lane]);
                 sums[lane] += grad;

@@ -65,7 +65,8 @@ pub fn features(
         let parts = filters.iter().map(|filters| part(filters).flatten_all());
         Ok(Tensor::cat(&parts.collect::<CandleResult<Vec<_>>>()?, 0)?)
     };
-    let (weights, bias) = (flat(|filters| &filters.weight)?, flat(|filters| &filters.bias)?);
+    let weights = flat(|filters| &filters.weight)?;
+    let bias = flat(|filters| &filters.bias)?;
     Ok(characters.contiguous()?.apply_op3(&weights, &bias, op)?)
 }
 
@@ -103,8 +104,11 @@ impl CharCnn {
         let (_, char_size) = characters.dims2()?;
         let places = self.places.get().expect("the operation has run");
         let of = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
-        let (ys, grad) = (of(ys)?, of(grad)?);
-        let (e, w, b) = (of(characters)?, of(weights)?, of(bias)?);
+        let ys = of(ys)?;
+        let grad = of(grad)?;
+        let e = of(characters)?;
+        let w = of(weights)?;
+        let b = of(bias)?;
         let layer = self.layer(&e, &w, &b, char_size);
         let work = Backward { layer, ys: &ys, places, grad: &grad };
         let Grads { characters: e, weights: w, bias: b } = T::with_kernel(self.precision.rounds(), work);

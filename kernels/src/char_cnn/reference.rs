@@ -7,7 +7,8 @@ use candle_core::{D, Tensor};
 
 /// [`super::char_cnn::features`] in plain tensor operations.
 pub fn features(letters: &Tensor, characters: &Tensor, filters: &[Filters]) -> Result<Tensor> {
-    let ((words, length), (alphabet, char_size)) = (letters.dims2()?, characters.dims2()?);
+    let (words, length) = letters.dims2()?;
+    let (alphabet, char_size) = characters.dims2()?;
     let blank = Tensor::zeros((1, char_size), characters.dtype(), characters.device())?;
     let characters = Tensor::cat(&[&blank, &characters.narrow(0, 1, alphabet - 1)?], 0)?;
     let vectors = lookup(&characters, letters, Some(0))?.reshape((words, length, char_size))?;

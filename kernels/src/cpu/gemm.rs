@@ -74,7 +74,8 @@ impl<T: Real> WithKernel<T> for Product<'_, T> {
         let columns = even_part(self.c.columns, COLUMNS).next_multiple_of(K::columns());
         let mut panels = workspace::take::<K::Column>(K::steps(inner) * columns);
         let mut rows = workspace::take::<K::Row>(K::steps(inner) * self.c.rows);
-        let (panels, rows) = (Shared::new(&mut panels), Shared::new(&mut rows));
+        let panels = Shared::new(&mut panels);
+        let rows = Shared::new(&mut rows);
         let blocks = Blocks::<K> { inner, columns, panels, rows };
         pool::run(|worker| blocks.each(&self, worker));
     }
@@ -117,7 +118,8 @@ pub fn multiply(c: &mut [f32], a: &[f32], b: &[f32], sizes: [usize; 3], bf16: bo
 
 /// The rows of `a`, tile by tile.
 fn pack_tiles<K: Kernel>(packed: &Shared<'_, K::Row>, a: View<'_, K::Element>, worker: Worker<'_>) {
-    let (steps, tiling) = (K::steps(a.columns), Tiling::new::<K>(a.rows));
+    let steps = K::steps(a.columns);
+    let tiling = Tiling::new::<K>(a.rows);
     for tile in worker.share(tiling.count).map(|index| tiling.tile(index)) {
         // SAFETY: workers' shares are disjoint, and all meet before the rows are read.
         let packed = unsafe { packed.part(tile.start * steps, tile.len() * steps) };
@@ -126,7 +128,8 @@ fn pack_tiles<K: Kernel>(packed: &Shared<'_, K::Row>, a: View<'_, K::Element>, w
 }
 
 fn pack_panels<K: Kernel>(panels: &Shared<'_, K::Column>, b: View<'_, K::Element>, worker: Worker<'_>) {
-    let (width, len) = (K::columns(), K::steps(b.rows) * K::columns());
+    let width = K::columns();
+    let len = K::steps(b.rows) * K::columns();
     for panel in worker.share(b.columns.div_ceil(width)) {
         // SAFETY: workers' shares are disjoint, and all meet before the panels are read.
         let packed = unsafe { panels.part(panel * len, len) };
@@ -150,7 +153,8 @@ struct Part<'a, T> {
 impl<T: Real> Part<'_, T> {
     /// The worker's share, by columns where there are enough of them, else by rows.
     fn multiply<K: Kernel<Element = T>>(&self, blocks: &Blocks<'_, K>, worker: Worker<'_>) {
-        let (panels, tiling) = (self.width.div_ceil(K::columns()), Tiling::new::<K>(self.c.rows));
+        let panels = self.width.div_ceil(K::columns());
+        let tiling = Tiling::new::<K>(self.c.rows);
         let (panels, tiles) = if panels >= 8 * worker.count {
             (worker.share(panels), 0..tiling.count)
         } else {
@@ -172,7 +176,8 @@ impl<T: Real> Part<'_, T> {
         panel: usize,
         tiles: impl Iterator<Item = Range<usize>>,
     ) {
-        let (steps, column) = (self.steps, self.column + panel * K::columns());
+        let steps = self.steps;
+        let column = self.column + panel * K::columns();
         let width = K::columns().min(self.column + self.width - column);
         // SAFETY: packed before the workers met; nobody writes them until they meet again.
         let columns = unsafe { blocks.panels.read(panel * steps * K::columns(), steps * K::columns()) };
@@ -198,7 +203,8 @@ impl<T: Real> Part<'_, T> {
         column: usize,
         width: usize,
     ) {
-        let (row, rows) = (rows.start, rows.len());
+        let row = rows.start;
+        let rows = rows.len();
         let tile = K::TILES[rows - 1];
         let target = |r: usize| {
             // SAFETY: this worker's share of the result.
@@ -249,12 +255,18 @@ mod tests {
 
     /// Largest error of the product and of what it is added to, over transposes, in parts of the sums' size.
     fn error<T: Computed>(m: usize, n: usize, k: usize, bf16: bool) -> f64 {
-        let (a, b, c) = (random(m * k, "a"), random(k * n, "b"), random(m * n, "c"));
+        let a = random(m * k, "a");
+        let b = random(k * n, "b");
+        let c = random(m * n, "c");
         let mut worst = 0f64;
         for (transposed, accumulate) in [(0, false), (1, true), (2, false), (3, true)] {
-            let (a_t, b_t) = (transposed & 1 == 1, transposed & 2 == 2);
-            let (wa, wb) = (view(&a, m, k, a_t), view(&b, k, n, b_t));
-            let (fa, fb, mut found) = (cast::<T>(&a), cast::<T>(&b), cast::<T>(&c));
+            let a_t = transposed & 1 == 1;
+            let b_t = transposed & 2 == 2;
+            let wa = view(&a, m, k, a_t);
+            let wb = view(&b, k, n, b_t);
+            let fa = cast::<T>(&a);
+            let fb = cast::<T>(&b);
+            let mut found = cast::<T>(&c);
             product(
                 Target::new(&mut found, m, n),
                 view(&fa, m, k, a_t),
@@ -263,7 +275,8 @@ mod tests {
                 bf16,
             );
             for (i, found) in found.iter().enumerate() {
-                let (row, column) = (i / n, i % n);
+                let row = i / n;
+                let column = i % n;
                 let term = |k: usize| {
                     wa.data[row * wa.row_stride + k * wa.column_stride]
                         * wb.data[k * wb.row_stride + column * wb.column_stride]
@@ -300,8 +313,11 @@ mod tests {
 
     #[test]
     fn every_number_of_threads_gives_the_same_bits() {
-        let (m, n, k) = (37, 530, 460);
-        let (a, b) = (cast::<f32>(&random(m * k, "a")), cast::<f32>(&random(k * n, "b")));
+        let m = 37;
+        let n = 530;
+        let k = 460;
+        let a = cast::<f32>(&random(m * k, "a"));
+        let b = cast::<f32>(&random(k * n, "b"));
         let run = |threads| {
             let mut c = vec![0f32; m * n];
             with_threads(threads, || {

@@ -222,7 +222,8 @@ impl<'a, K: Kernel> SharedOperands<'a, K> {
         if width == 0 {
             return; // past the last unit, in the second chunk of a long vector
         }
-        let (start, steps) = (tile.start * self.steps + step * tile.len(), K::steps(width));
+        let start = tile.start * self.steps + step * tile.len();
+        let steps = K::steps(width);
         // SAFETY: as the caller vouches.
         let operands = unsafe { self.buffers[product % 2].part(start, steps * tile.len()) };
         let packed = pack_chunk::<K>(values, width);

@@ -54,11 +54,13 @@ pub(crate) fn product(
     b: Factor<'_>,
     precision: Precision,
 ) -> Result<(CudaStorage, (usize, usize))> {
-    let ((m, k), (inner, n)) = (a.dims()?, b.dims()?);
+    let (m, k) = a.dims()?;
+    let (inner, n) = b.dims()?;
     if k != inner {
         candle_core::bail!("a product of ({m}, {k}) and ({inner}, {n})");
     }
-    let (sizes, device) = (Sizes { m, n, k }, a.storage.device.clone());
+    let sizes = Sizes { m, n, k };
+    let device = a.storage.device.clone();
     let storage = match dtype(a.storage) {
         DType::F64 => multiply::<f64>(&device, a, b, sizes, Types::F64)?,
         _ if precision.rounds() => multiply_rounded(&device, a, b, sizes)?,
@@ -74,9 +76,11 @@ pub(crate) fn product_of(
     (b, turn_b): (&Tensor, bool),
     precision: Precision,
 ) -> Result<Tensor> {
-    let ((a, a_layout), (b, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
+    let (a, a_layout) = a.storage_and_layout();
+    let (b, b_layout) = b.storage_and_layout();
     let (Storage::Cuda(a), Storage::Cuda(b)) = (&*a, &*b) else { candle_core::bail!("a product on a GPU") };
-    let (a, b) = (Factor::new(a, a_layout).turned(turn_a), Factor::new(b, b_layout).turned(turn_b));
+    let a = Factor::new(a, a_layout).turned(turn_a);
+    let b = Factor::new(b, b_layout).turned(turn_b);
     let (storage, shape) = product(a, b, precision)?;
     Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
 }
@@ -89,15 +93,18 @@ fn multiply<T: CudaDType + DeviceRepr>(
     types: Types,
 ) -> Result<CudaStorage> {
     let mut out = room::<T>(device, sizes.m * sizes.n)?;
-    let (left, right) = (a.view::<T>()?, b.view::<T>()?);
+    let left = a.view::<T>()?;
+    let right = b.view::<T>()?;
     gemm(device, (&left, a.transposed), (&right, b.transposed), &mut out, sizes, types)?;
     Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
 }
 
 fn multiply_rounded(device: &CudaDevice, a: Factor<'_>, b: Factor<'_>, sizes: Sizes) -> Result<CudaStorage> {
     let mut out = room::<f32>(device, sizes.m * sizes.n)?;
-    let (left, right) = (rounded(device, &a.view()?)?, rounded(device, &b.view()?)?);
-    let (left, right) = (left.as_view(), right.as_view());
+    let left = rounded(device, &a.view()?)?;
+    let right = rounded(device, &b.view()?)?;
+    let left = left.as_view();
+    let right = right.as_view();
     gemm(device, (&left, a.transposed), (&right, b.transposed), &mut out, sizes, Types::BF16)?;
     Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
 }
@@ -188,10 +195,13 @@ fn gemm<T, C>(
     let told = ByColumns::new(sizes, a_transposed, b_transposed);
     let [m, n, k, b_stride, a_stride, c_stride] =
         [told.m, told.n, told.k, told.b_stride, told.a_stride, told.c_stride].map(|size| size as c_int);
-    let (stream, blas, (one, zero)) = (device.cuda_stream(), device.cublas_handle(), types.scalars());
+    let stream = device.cuda_stream();
+    let blas = device.cublas_handle();
+    let (one, zero) = types.scalars();
     stream.context().bind_to_thread().w()?;
-    let ((a, _a), (b, _b), (c, _c)) =
-        (a.device_ptr(&stream), b.device_ptr(&stream), c.device_ptr_mut(&stream));
+    let (a, _a) = a.device_ptr(&stream);
+    let (b, _b) = b.device_ptr(&stream);
+    let (c, _c) = c.device_ptr_mut(&stream);
     // SAFETY: the pointers are to (m, k), (k, n) and (m, n) numbers of the types that are named, by `Factor::dims` and
     // the callers' allocations; the scalars are static; the handle is on the stream that orders all of this memory.
     let status = unsafe {
@@ -251,7 +261,8 @@ mod tests {
             let values = |count: usize, step: usize| -> Vec<f64> {
                 (0..count).map(|i| ((i * step) % 13) as f64 - 6.0).collect()
             };
-            let (a, b) = (values(m * k, 5), values(k * n, 7));
+            let a = values(m * k, 5);
+            let b = values(k * n, 7);
             let entry = |i: usize| (0..k).map(|x| a[i / n * k + x] * b[x * n + i % n]).sum::<f64>();
             let wanted: Vec<f64> = (0..m * n).map(entry).collect();
             for (turn_a, turn_b) in [(false, false), (true, false), (false, true), (true, true)] {

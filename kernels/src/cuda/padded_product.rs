@@ -70,7 +70,8 @@ pub(crate) unsafe fn product(
     let factors = if precision.rounds() { CUDA_R_16BF } else { CUDA_R_32F };
     let compute =
         if precision == Precision::Tf32 { CUBLAS_COMPUTE_32F_FAST_TF32 } else { CUBLAS_COMPUTE_32F };
-    let (one, zero) = (&raw const ONE, &raw const ZERO);
+    let one = &raw const ONE;
+    let zero = &raw const ZERO;
     let blas = device.cublas_handle();
     device.cuda_stream().context().bind_to_thread().w()?;
     // To cuBLAS, which has columns, the same memory is cᵀ = bᵀ aᵀ.

@@ -40,8 +40,10 @@ pub(crate) fn mask(
 
 fn draw<T: Kernels>(device: &CudaDevice, key: [u32; 8], rate: f64, shape: Shape) -> Result<Tensor> {
     let count = shape.elem_count();
-    let (key, mut mask) = (device.clone_htod(&key)?, room::<T>(device, count)?);
-    let (config, kept) = (cover(count.div_ceil(OF_BLOCK)), 1.0 / (1.0 - rate));
+    let key = device.clone_htod(&key)?;
+    let mut mask = room::<T>(device, count)?;
+    let config = cover(count.div_ceil(OF_BLOCK));
+    let kept = 1.0 / (1.0 - rate);
     launch!(device, "masks", T::MASK, config, &key, &rate, &kept, &size(count)?, &mut mask)?;
     Ok(tensor(mask, shape, device))
 }
@@ -68,9 +70,12 @@ fn draw_words<T: Kernels>(
 ) -> Result<Tensor> {
     let (time, lanes) = tokens.dims2()?;
     let count = time * lanes;
-    let (keys, mut mask) = (device.clone_htod(keys.as_flattened())?, room::<T>(device, count)?);
+    let keys = device.clone_htod(keys.as_flattened())?;
+    let mut mask = room::<T>(device, count)?;
     with_elements::<u32, _>(&tokens.contiguous()?, |tokens| {
-        let (kept, lanes, count32) = (1.0 / (1.0 - rate), size(lanes)?, size(count)?);
+        let kept = 1.0 / (1.0 - rate);
+        let lanes = size(lanes)?;
+        let count32 = size(count)?;
         let config = cover(count);
         launch!(device, "masks", T::WORDS, config, &keys, tokens, &rate, &kept, &lanes, &count32, &mut mask)
     })?;

@@ -35,11 +35,15 @@ impl Kernels for f64 {
 
 impl Lookup {
     fn forward<T: Kernels>(&self, table: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let ((rows, width), count) = (layout.shape().dims2()?, self.ids.dims1()?);
-        let (device, values) = (&table.device, elements::<T>(table, layout)?);
+        let (rows, width) = layout.shape().dims2()?;
+        let count = self.ids.dims1()?;
+        let device = &table.device;
+        let values = elements::<T>(table, layout)?;
         let mut out = room::<T>(device, count * width)?;
         with_elements::<u32, _>(&self.ids, |ids| {
-            let (rows, count32, width32) = (size(rows)?, size(count)?, size(width)?);
+            let rows = size(rows)?;
+            let count32 = size(count)?;
+            let width32 = size(width)?;
             let config = cover(count * width);
             launch!(device, "embedding", T::LOOKUP, config, &values, ids, &rows, &width32, &count32, &mut out)
         })?;
@@ -47,7 +51,8 @@ impl Lookup {
     }
 
     fn backward<T: Kernels>(&self, table: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        let ((rows, width), count) = (table.dims2()?, self.ids.dims1()?);
+        let (rows, width) = table.dims2()?;
+        let count = self.ids.dims1()?;
         let device = table.device().as_cuda_device()?;
         let mut out = device.alloc_zeros::<T>(rows * width)?;
         // Narrow tables (letters) need no more than a warp for their columns.
@@ -56,7 +61,9 @@ impl Lookup {
         let blank = self.blank.unwrap_or(u32::MAX);
         with_elements::<T, _>(grad, |grads| {
             with_elements::<u32, _>(&self.ids, |ids| {
-                let (rows, width, count) = (size(rows)?, size(width)?, size(count)?);
+                let rows = size(rows)?;
+                let width = size(width)?;
+                let count = size(count)?;
                 launch!(
                     device,
                     "embedding",

@@ -46,7 +46,8 @@ impl<T: Real> Inputs<'_, T> {
 #[inline(always)]
 fn rectify<T: Real>(h: &mut [T], z: &[T], bias: &[T]) {
     let size = h.len();
-    let (z, bias) = (&z[..size], &bias[..size]);
+    let z = &z[..size];
+    let bias = &bias[..size];
     for i in 0..size {
         let x = z[i] + bias[i];
         h[i] = if x <= T::zero() { T::zero() } else { x };
@@ -56,7 +57,8 @@ fn rectify<T: Real>(h: &mut [T], z: &[T], bias: &[T]) {
 #[inline(always)]
 fn open<T: Real>(t: &mut [T], z: &[T], bias: &[T], shift: T) {
     let size = t.len();
-    let (z, bias) = (&z[..size], &bias[..size]);
+    let z = &z[..size];
+    let bias = &bias[..size];
     for i in 0..size {
         t[i] = sigmoid::<T, false>(z[i] + bias[i] + shift);
     }
@@ -69,7 +71,8 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
     type Output = Vec<T>;
 
     fn run<K: Kernel<Element = T>>(self) -> Vec<T> {
-        let (inputs, size) = (self.0, self.0.size());
+        let inputs = self.0;
+        let size = self.0.size();
         let mut out = vec![T::zero(); inputs.ys.len()];
         let shared = Shared::new(&mut out);
         pool::run(|worker| {
@@ -107,7 +110,9 @@ impl<T: Real> Work for Row<'_, T> {
 #[inline(always)]
 fn mix<T: Real>(out: &mut [T], ys: &[T], h: &[T], t: &[T]) {
     let size = out.len();
-    let (ys, h, t) = (&ys[..size], &h[..size], &t[..size]);
+    let ys = &ys[..size];
+    let h = &h[..size];
+    let t = &t[..size];
     for i in 0..size {
         out[i] = ys[i] + t[i] * (h[i] - ys[i]);
     }
@@ -126,8 +131,9 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
         let Self { inputs, grad } = self;
         let [mut products, mut bias, mut ys] =
             [inputs.products, inputs.bias, inputs.ys].map(|values| vec![T::zero(); values.len()]);
-        let (to_products, to_bias, to_ys) =
-            (Shared::new(&mut products), Shared::new(&mut bias), Shared::new(&mut ys));
+        let to_products = Shared::new(&mut products);
+        let to_bias = Shared::new(&mut bias);
+        let to_ys = Shared::new(&mut ys);
         let size = inputs.size();
         pool::run(|worker| {
             for row in worker.share(inputs.rows()) {
@@ -178,9 +184,14 @@ impl<T: Real> Work for RowBack<'_, T> {
 #[inline(always)]
 fn gate_grads<T: Real>(grad: &[T], h: &mut [T], t: &mut [T], ys: &mut [T]) {
     let size = grad.len();
-    let (h, t, ys) = (&mut h[..size], &mut t[..size], &mut ys[..size]);
+    let h = &mut h[..size];
+    let t = &mut t[..size];
+    let ys = &mut ys[..size];
     for i in 0..size {
-        let (g, h_i, t_i, y_i) = (grad[i], h[i], t[i], ys[i]);
+        let g = grad[i];
+        let h_i = h[i];
+        let t_i = t[i];
+        let y_i = ys[i];
         h[i] = if h_i > T::zero() { g * t_i } else { T::zero() };
         t[i] = g * (h_i - y_i) * t_i * (T::one() - t_i);
         ys[i] = g * (T::one() - t_i);

@@ -68,7 +68,8 @@ impl CustomOp3 for Highway {
         macro_rules! run {
             ($kind:ident, $t:ty) => {{
                 let products = real::elements::<$t>(products, products_layout)?;
-                let (bias, ys) = (real::elements(bias, bias_layout)?, real::elements(ys, ys_layout)?);
+                let bias = real::elements(bias, bias_layout)?;
+                let ys = real::elements(ys, ys_layout)?;
                 let inputs = Inputs { products, bias, ys, shift: self.shift as $t };
                 CpuStorage::$kind(<$t>::with_kernel(false, Forward(inputs)))
             }};

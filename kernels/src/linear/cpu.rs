@@ -45,9 +45,12 @@ struct Packed<K: Kernel> {
 impl<K: Kernel> Dense<K::Element> for Packed<K> {
     fn multiply(&self, xs: &[K::Element], rows: usize, out: &mut [K::Element]) {
         let mut operands = OperandBuffers::<K>::new(rows, self.weights.steps);
-        let (operands, target, xs) = (operands.shared(), Shared::new(out), View::new(xs, rows, self.input));
+        let operands = operands.shared();
+        let target = Shared::new(out);
+        let xs = View::new(xs, rows, self.input);
         pool::run(|worker| {
-            let (mut sums, tiling) = (self.weights.sums(rows), operands.tiling);
+            let mut sums = self.weights.sums(rows);
+            let tiling = operands.tiling;
             for tile in worker.share(tiling.count).map(|index| tiling.tile(index)) {
                 // SAFETY: workers' tiles are disjoint, and all meet before they are read.
                 let packed = unsafe { operands.tile(0, &tile) };

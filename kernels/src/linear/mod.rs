@@ -146,7 +146,8 @@ impl Linear {
     fn forward<T: Computed>(&self, xs: &[T], weight: &[T], rows: usize, input: usize) -> Vec<T> {
         let output = weight.len() / input.max(1);
         let mut out = vec![T::zero(); rows * output];
-        let (a, b) = (View::new(xs, rows, input), self.view(weight, input, output));
+        let a = View::new(xs, rows, input);
+        let b = self.view(weight, input, output);
         product(Target::new(&mut out, rows, output), a, b, false, self.bf16);
         out
     }
@@ -157,7 +158,8 @@ impl Linear {
         let input = weight.elem_count() / output.max(1);
         let mut out = vec![T::zero(); rows * input];
         with_both::<T>(weight, grad, |weight, grad| {
-            let (a, b) = (View::new(grad, rows, output), self.view(weight, input, output).t());
+            let a = View::new(grad, rows, output);
+            let b = self.view(weight, input, output).t();
             product(Target::new(&mut out, rows, input), a, b, false, self.bf16);
         })?;
         Tensor::from_vec(out, (rows, input), grad.device())
@@ -165,11 +167,13 @@ impl Linear {
 
     /// `xsᵀ grad`, as the weight is stored.
     fn weight_grad<T: Computed>(&self, xs: &Tensor, grad: &Tensor) -> CandleResult<Tensor> {
-        let ((rows, input), (_, output)) = (xs.dims2()?, grad.dims2()?);
+        let (rows, input) = xs.dims2()?;
+        let (_, output) = grad.dims2()?;
         let mut out = vec![T::zero(); input * output];
         let (m, n) = if self.stored == Stored::ByInput { (input, output) } else { (output, input) };
         with_both::<T>(xs, grad, |xs, grad| {
-            let (xs, grad) = (View::new(xs, rows, input), View::new(grad, rows, output));
+            let xs = View::new(xs, rows, input);
+            let grad = View::new(grad, rows, output);
             let (a, b) = if self.stored == Stored::ByInput { (xs.t(), grad) } else { (grad.t(), xs) };
             product(Target::new(&mut out, m, n), a, b, false, self.bf16);
         })?;
@@ -258,7 +262,9 @@ mod tests {
     #[test]
     fn value_and_gradients_are_those_of_a_matrix_product() {
         for stored in [Stored::ByInput, Stored::ByOutput] {
-            let (rows, input, output) = (3, 5, 4);
+            let rows = 3;
+            let input = 5;
+            let output = 4;
             let xs = counted(rows, input, 0.5);
             let by_input = stored == Stored::ByInput;
             let weight = if by_input { counted(input, output, 0.25) } else { counted(output, input, 0.25) };

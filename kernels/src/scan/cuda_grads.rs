@@ -75,8 +75,11 @@ fn in_kernels(sizes: Sizes) -> Result<[u32; 5]> {
 
 /// One product a sublayer and gate for all steps.
 fn recurrent(device: &CudaDevice, key: &Key, tape: &Tape) -> Result<CudaSlice<f32>> {
-    let (sizes, bytes) = (key.sizes, operand_size(key.precision));
-    let (rows, stride, hidden) = (sizes.input_rows(), sizes.stride(), sizes.hidden);
+    let sizes = key.sizes;
+    let bytes = operand_size(key.precision);
+    let rows = sizes.input_rows();
+    let stride = sizes.stride();
+    let hidden = sizes.hidden;
     let pitch = sizes.saved_stride();
     let width = sizes.gates * hidden;
     let out = room::<f32>(device, sizes.depth * hidden * width)?;

@@ -85,7 +85,8 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
     fn run<K: Kernel<Element = T>>(self) {
         let Self { logits, bias, targets, nats, grad, sums } = self;
         let vocabulary = bias.len();
-        let (logits, sums) = (Shared::new(logits), Shared::new(sums));
+        let logits = Shared::new(logits);
+        let sums = Shared::new(sums);
         pool::run(|worker| {
             for row in worker.share(targets.len()) {
                 let target = targets[row] as usize;

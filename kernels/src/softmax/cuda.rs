@@ -53,10 +53,13 @@ impl Nats {
             candle_core::bail!("{rows} rows of {types} types do not fit their bias or their targets");
         }
         let device = &products.device;
-        let (mut nats, mut lse) = (room::<T>(device, rows)?, room::<T>(device, rows)?);
-        let (products, bias) = (elements::<T>(products, layout)?, elements::<T>(bias, bias_layout)?);
+        let mut nats = room::<T>(device, rows)?;
+        let mut lse = room::<T>(device, rows)?;
+        let products = elements::<T>(products, layout)?;
+        let bias = elements::<T>(bias, bias_layout)?;
         with_elements::<u32, _>(&self.targets, |targets| {
-            let (config, types) = (blocks(rows, ROW), size(types)?);
+            let config = blocks(rows, ROW);
+            let types = size(types)?;
             launch!(device, "loss", T::NATS, config, &products, &bias, targets, &types, &mut nats, &mut lse)
         })?;
         *self.lse.lock().unwrap_or_else(PoisonError::into_inner) = Some(tensor(lse, rows, device));
@@ -73,7 +76,9 @@ impl Nats {
     ) -> Result<Tensor> {
         let (rows, types) = products.dims2()?;
         let device = products.device().as_cuda_device()?;
-        let (config, count, types) = (cover(rows * types), size(rows * types)?, size(types)?);
+        let config = cover(rows * types);
+        let count = size(rows * types)?;
+        let types = size(types)?;
         with_elements::<T, _>(products, |products| {
             with_elements::<T, _>(bias, |bias| {
                 with_elements::<T, _>(lse, |lse| {
@@ -150,7 +155,9 @@ fn sum_rows<T: Kernels>(values: &Tensor) -> Result<Tensor> {
     let device = values.device().as_cuda_device()?;
     let mut sums = room::<T>(device, columns)?;
     with_elements::<T, _>(values, |values| {
-        let (config, rows, columns) = (blocks(columns.div_ceil(32), 256), size(rows)?, size(columns)?);
+        let config = blocks(columns.div_ceil(32), 256);
+        let rows = size(rows)?;
+        let columns = size(columns)?;
         launch!(device, "loss", T::SUM_ROWS, config, values, &rows, &columns, &mut sums)
     })?;
     Ok(tensor(sums, columns, device))

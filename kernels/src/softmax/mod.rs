@@ -48,7 +48,8 @@ pub fn nats_of_products(products: &Tensor, bias: &Tensor, targets: &Tensor) -> R
     if !(products.device().is_cpu() && matches!(products.dtype(), DType::F32 | DType::F64)) {
         return nats_elsewhere(&products.detach(), bias, targets);
     }
-    let ((rows, vocabulary), targets) = (products.dims2()?, targets.to_vec1::<u32>()?);
+    let (rows, vocabulary) = products.dims2()?;
+    let targets = targets.to_vec1::<u32>()?;
     check_targets(&targets, rows, vocabulary)?;
     macro_rules! run {
         ($t:ty) => {{
@@ -165,7 +166,8 @@ impl Nats {
     }
 
     fn backward<T: Computed>(&self, ys: &[T], layer: &Layer<'_, T>, nats: &[T], grad: &[T]) -> Grads<T> {
-        let (hidden, vocabulary) = (layer.hidden, layer.vocabulary());
+        let hidden = layer.hidden;
+        let vocabulary = layer.vocabulary();
         let zeros = |len: usize| vec![T::zero(); len];
         let mut grads =
             Grads { ys: zeros(ys.len()), weight: zeros(hidden * vocabulary), bias: zeros(vocabulary) };
@@ -176,8 +178,9 @@ impl Nats {
             let rows = start..self.targets.len().min(start + at_once);
             let part = &ys[rows.start * hidden..rows.end * hidden];
             let mut logits = kept.take().map_or_else(|| layer.products(part), |kept| *kept);
-            let (targets, nats, grad) =
-                (&self.targets[rows.clone()], &nats[rows.clone()], &grad[rows.clone()]);
+            let targets = &self.targets[rows.clone()];
+            let nats = &nats[rows.clone()];
+            let grad = &grad[rows.clone()];
             let work = Backward {
                 logits: &mut logits,
                 bias: layer.bias,
@@ -198,7 +201,8 @@ impl Nats {
         nats: &Tensor,
         grad: &Tensor,
     ) -> CandleResult<[Tensor; 3]> {
-        let (nats, grad) = (nats.to_vec1::<T>()?, grad.to_vec1::<T>()?);
+        let nats = nats.to_vec1::<T>()?;
+        let grad = grad.to_vec1::<T>()?;
         let grads = real::with_elements::<T, _>(ys, |values| {
             real::with_elements::<T, _>(weight, |weight| {
                 real::with_elements::<T, _>(bias, |bias| {
@@ -227,9 +231,11 @@ struct Grads<T> {
 impl<T: Computed> Grads<T> {
     /// What the logits' gradients of the rows from `start` on give to the rows and to the weight.
     fn add_products(&mut self, layer: &Layer<'_, T>, ys: &[T], logits: &[T], start: usize) {
-        let (hidden, vocabulary) = (layer.hidden, layer.vocabulary());
+        let hidden = layer.hidden;
+        let vocabulary = layer.vocabulary();
         let rows = ys.len() / hidden;
-        let (ys, logits) = (View::new(ys, rows, hidden), View::new(logits, rows, vocabulary));
+        let ys = View::new(ys, rows, hidden);
+        let logits = View::new(logits, rows, vocabulary);
         let target = Target::new(&mut self.ys[start * hidden..][..rows * hidden], rows, hidden);
         product(target, logits, layer.view().t(), false, layer.bf16);
         let (a, b, m, n) = match layer.stored {
@@ -265,8 +271,8 @@ impl CustomOp3 for Nats {
         }
         macro_rules! run {
             ($kind:ident) => {{
-                let (weight, bias) =
-                    (real::elements(weight, weight_layout)?, real::elements(bias, bias_layout)?);
+                let weight = real::elements(weight, weight_layout)?;
+                let bias = real::elements(bias, bias_layout)?;
                 let layer = Layer { weight, bias, stored: self.stored, hidden, bf16: self.bf16 };
                 CpuStorage::$kind(self.forward(real::elements(ys, ys_layout)?, &layer))
             }};
@@ -331,7 +337,8 @@ mod tests {
         for (rows, hidden, vocabulary) in [(1, 1, 1), (3, 2, 16), (4, 5, 37), (2, 7, 300), (5, 3, 2500)] {
             for stored in [Stored::ByInput, Stored::ByOutput] {
                 let by_input = stored == Stored::ByInput;
-                let (ys, bias) = (random(&[rows, hidden], 3.0), random(&[vocabulary], 3.0));
+                let ys = random(&[rows, hidden], 3.0);
+                let bias = random(&[vocabulary], 3.0);
                 let weight = random(&if by_input { [hidden, vocabulary] } else { [vocabulary, hidden] }, 3.0);
                 let targets: Vec<u32> = (0..rows).map(|row| (row * 7 % vocabulary) as u32).collect();
                 let targets = Tensor::new(targets, &Device::Cpu).unwrap();

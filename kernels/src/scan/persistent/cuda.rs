@@ -74,7 +74,8 @@ impl Launch {
         let function = modules::function(device, module, kernel)?;
         let dynamic = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(dynamic, card.shared_bytes as i32).w()?;
-        let (threads, shared) = (plan.threads as u32, plan.shared_bytes);
+        let threads = plan.threads as u32;
+        let shared = plan.shared_bytes;
         let blocks =
             function.occupancy_max_active_blocks_per_multiprocessor(threads, shared, None).w()? as usize;
         let config = LaunchConfig {
