@@ -8,7 +8,7 @@ use candle_core::Device;
 const HEAP: usize = 1 << 32;
 
 /// Tells glibc to keep freed pages and to use one heap, and the kernel to make that heap of large pages; elsewhere
-/// nothing is to be told. Call it once, at the start.
+/// there is nothing to set. Call it once, at the start.
 ///
 /// Without it each step maps, zeroes and unmaps hundreds of megabytes, a tenth of a step's time on PTB's model, and
 /// the processor spends as much looking up the small pages of weights that stream by.
@@ -42,7 +42,7 @@ pub fn peak_mib_of(device: &Device) -> Option<u64> {
     }
 }
 
-/// The process's peak resident memory in MiB, where the system tells.
+/// The process's peak resident memory in MiB, where the system reports it.
 pub fn peak_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

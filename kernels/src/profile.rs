@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub enum Part {
     /// Drawing the window's dropout masks.
     Masks,
-    /// From tokens to vectors, by a table or by letters.
+    /// From tokens to vectors, by a table or by characters.
     EmbeddingForward,
     /// The recurrent layers, with their input's products and the masks between them.
     RecurrenceForward,

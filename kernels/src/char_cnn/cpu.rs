@@ -1,4 +1,4 @@
-//! Convolutions over letters by tables: for a block of filters, each letter's products with the weights of each offset.
+//! Convolutions over characters by tables: for a block of filters, each character's products with the weights of each offset.
 //!
 //! A table of sixteen filters fits the nearest cache while all words pass. Threads own blocks of filters.
 
@@ -15,27 +15,29 @@ pub(crate) const LANES: usize = 16;
 /// A number for each filter of a block.
 pub(crate) type Line<T> = [T; LANES];
 
-/// Words by letters that are numbered in the order of the alphabet, those that do not occur left out.
+/// Words by characters that are numbered in the order of the alphabet, those that do not occur left out.
 pub(crate) struct Words {
     /// `(words, length)`; 0 is the blank.
     rows: Vec<u32>,
     length: usize,
-    /// Letters of each word up to the last that is not blank.
+    /// Characters of each word up to the last that is not blank.
     lengths: Vec<usize>,
-    /// The letters, the blank first.
+    /// The characters, the blank first.
     pub(crate) used: Vec<usize>,
 }
 
 impl Words {
-    /// `letters`: `(words, length)`, each below `alphabet`.
-    pub(crate) fn new(letters: &[u32], length: usize, alphabet: usize) -> Self {
+    /// `spelling`: `(words, length)`, each below `alphabet`.
+    pub(crate) fn new(spelling: &[u32], length: usize, alphabet: usize) -> Self {
         let mut row = vec![0; alphabet];
-        letters.iter().for_each(|&letter| row[letter as usize] = 1);
-        let used: Vec<usize> = (0..alphabet).filter(|&letter| letter == 0 || row[letter] == 1).collect();
-        (0..).zip(&used).for_each(|(number, &letter)| row[letter] = number);
-        let rows = letters.iter().map(|&letter| row[letter as usize]).collect();
-        let spelled = |word: &[u32]| word.iter().rposition(|&letter| letter != 0).map_or(0, |last| last + 1);
-        Self { rows, length, lengths: letters.chunks(length).map(spelled).collect(), used }
+        spelling.iter().for_each(|&character| row[character as usize] = 1);
+        let used: Vec<usize> =
+            (0..alphabet).filter(|&character| character == 0 || row[character] == 1).collect();
+        (0..).zip(&used).for_each(|(number, &character)| row[character] = number);
+        let rows = spelling.iter().map(|&character| row[character as usize]).collect();
+        let spelled =
+            |word: &[u32]| word.iter().rposition(|&character| character != 0).map_or(0, |last| last + 1);
+        Self { rows, length, lengths: spelling.chunks(length).map(spelled).collect(), used }
     }
 
     /// How many words there are.
@@ -43,13 +45,13 @@ impl Words {
         self.lengths.len()
     }
 
-    /// A word's letters by their numbers.
+    /// A word's characters by their numbers.
     pub(crate) fn rows(&self, word: usize) -> &[u32] {
         &self.rows[word * self.length..][..self.length]
     }
 
     /// Places that a filter is tried at: the first window of nothing but blanks stands for those after it.
-    fn places(&self, word: usize, width: usize) -> usize {
+    fn positions(&self, word: usize, width: usize) -> usize {
         (self.length - width + 1).min(self.lengths[word] + 1)
     }
 }
@@ -72,7 +74,7 @@ pub(crate) struct Features<T> {
     /// `(words, filters)`.
     pub(crate) values: Vec<T>,
     /// `(words, filters)`: where each filter responds most.
-    pub(crate) places: Vec<u32>,
+    pub(crate) positions: Vec<u32>,
 }
 
 /// Up to [`LANES`] filters of one width.
@@ -112,22 +114,22 @@ impl<T: Real> Layer<'_, T> {
         blocks
     }
 
-    /// Vectors of the letters that occur, as operands; the blank's is zero.
-    pub(crate) fn letters<K: Kernel<Element = T>>(&self) -> Vec<T> {
+    /// Vectors of the characters that occur, as operands; the blank's is zero.
+    pub(crate) fn vectors<K: Kernel<Element = T>>(&self) -> Vec<T> {
         let size = self.char_size;
-        let mut letters: Vec<T> = self
+        let mut vectors: Vec<T> = self
             .words
             .used
             .iter()
-            .flat_map(|&letter| &self.characters[letter * size..][..size])
+            .flat_map(|&character| &self.characters[character * size..][..size])
             .copied()
             .collect();
-        letters[..size].fill(T::zero());
-        letters.iter_mut().for_each(|value| *value = operand::<K>(*value));
-        letters
+        vectors[..size].fill(T::zero());
+        vectors.iter_mut().for_each(|value| *value = operand::<K>(*value));
+        vectors
     }
 
-    /// A block's weights as operands: a line for each offset and element of a letter's vector.
+    /// A block's weights as operands: a line for each offset and element of a character's vector.
     #[inline(always)]
     pub(crate) fn lines<K: Kernel<Element = T>>(&self, block: Block) -> Vec<Line<T>> {
         let line = |row: usize| {
@@ -180,34 +182,34 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
         let Self(layer) = self;
         let len = layer.words.count() * layer.bias.len();
         let mut values = vec![T::zero(); len];
-        let mut places = vec![0; len];
+        let mut positions = vec![0; len];
         let blocks = layer.blocks();
-        let letters = layer.letters::<K>();
+        let vectors = layer.vectors::<K>();
         let shared = Shared::new(&mut values);
-        let shared_places = Shared::new(&mut places);
+        let shared_places = Shared::new(&mut positions);
         pool::run(|worker| {
             for (_, block) in own(&blocks, worker) {
-                let letters = &letters;
+                let vectors = &vectors;
                 K::vectorized(Respond::<K> {
                     layer: &layer,
-                    letters,
+                    vectors,
                     block,
                     values: shared,
-                    places: shared_places,
+                    positions: shared_places,
                 });
             }
         });
-        Features { values, places }
+        Features { values, positions }
     }
 }
 
 /// A block's responses to all words.
 struct Respond<'a, K: Kernel> {
     layer: &'a Layer<'a, K::Element>,
-    letters: &'a [K::Element],
+    vectors: &'a [K::Element],
     block: Block,
     values: Shared<'a, K::Element>,
-    places: Shared<'a, u32>,
+    positions: Shared<'a, u32>,
 }
 
 impl<K: Kernel> Work for Respond<'_, K> {
@@ -221,7 +223,7 @@ impl<K: Kernel> Work for Respond<'_, K> {
         shift[..lanes].copy_from_slice(&bias[filter..][..lanes]);
         let table = self.table();
         for word in 0..words.count() {
-            let (mut highest, places) = self.highest(&table, word);
+            let (mut highest, positions) = self.highest(&table, word);
             for lane in 0..LANES {
                 let x = highest[lane] + shift[lane];
                 highest[lane] = if K::FUSED { x.fast_tanh::<true>() } else { x.fast_tanh::<false>() };
@@ -230,50 +232,50 @@ impl<K: Kernel> Work for Respond<'_, K> {
             // SAFETY: this block's filters, which no other worker has.
             unsafe {
                 self.values.part(at, lanes).copy_from_slice(&highest[..lanes]);
-                self.places.part(at, lanes).copy_from_slice(&places[..lanes]);
+                self.positions.part(at, lanes).copy_from_slice(&positions[..lanes]);
             }
         }
     }
 }
 
 impl<K: Kernel> Respond<'_, K> {
-    /// For each offset in the window and each letter, the block's products.
+    /// For each offset in the window and each character, the block's products.
     #[inline(always)]
     fn table(&self) -> Vec<Line<K::Element>> {
         let size = self.layer.char_size;
         let mut table = Vec::with_capacity(self.block.width * self.layer.words.used.len());
         for lines in self.layer.lines::<K>(self.block).chunks(size) {
-            for letter in self.letters.chunks(size) {
+            for vector in self.vectors.chunks(size) {
                 let mut sums = [K::Element::zero(); LANES];
-                letter.iter().zip(lines).for_each(|(&value, line)| add_multiple(&mut sums, value, line));
+                vector.iter().zip(lines).for_each(|(&value, line)| add_multiple(&mut sums, value, line));
                 table.push(sums);
             }
         }
         table
     }
 
-    /// The highest response to a word, and its place; not-a-number counts as higher than all.
+    /// The highest response to a word, and its position; not-a-number counts as higher than all.
     #[inline(always)]
     fn highest(&self, table: &[Line<K::Element>], word: usize) -> (Line<K::Element>, Line<u32>) {
         use num_traits::Float;
         let words = self.layer.words;
-        let letters = self.layer.words.used.len();
+        let used = self.layer.words.used.len();
         let rows = words.rows(word);
         let mut highest = [K::Element::neg_infinity(); LANES];
-        let mut places = [0; LANES];
-        for place in 0..words.places(word, self.block.width) {
-            let window = &rows[place..place + self.block.width];
+        let mut positions = [0; LANES];
+        for position in 0..words.positions(word, self.block.width) {
+            let window = &rows[position..position + self.block.width];
             let mut sums = table[window[0] as usize];
             for (offset, &row) in (1..).zip(&window[1..]) {
-                add(&mut sums, &table[offset * letters + row as usize]);
+                add(&mut sums, &table[offset * used + row as usize]);
             }
             for lane in 0..LANES {
                 let higher = sums[lane] > highest[lane] || sums[lane].is_nan();
                 highest[lane] = if higher { sums[lane] } else { highest[lane] };
-                places[lane] = if higher { place as u32 } else { places[lane] };
+                positions[lane] = if higher { position as u32 } else { positions[lane] };
             }
         }
-        (highest, places)
+        (highest, positions)
     }
 }
 
@@ -282,11 +284,11 @@ mod tests {
     use super::Words;
 
     #[test]
-    fn letters_that_do_not_occur_are_left_out() {
+    fn characters_that_do_not_occur_are_left_out() {
         let words = Words::new(&[1, 7, 4, 0, 1, 4, 0, 0], 4, 9);
         assert_eq!(words.used, [0, 1, 4, 7]);
         assert_eq!(words.rows, [1, 3, 2, 0, 1, 2, 0, 0]);
         assert_eq!(words.lengths, [3, 2]);
-        assert_eq!([words.places(0, 1), words.places(1, 1), words.places(1, 3)], [4, 3, 2]);
+        assert_eq!([words.positions(0, 1), words.positions(1, 1), words.positions(1, 3)], [4, 3, 2]);
     }
 }

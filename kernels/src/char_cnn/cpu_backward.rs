@@ -1,7 +1,7 @@
-//! Convolutions over letters backward: each word's gradient goes into a table of its block, and from there to the weights
-//! and the letters.
+//! Convolutions over characters backward: each word's gradient goes into a table of its block, and from there to the weights
+//! and the characters.
 //!
-//! Threads own blocks of filters; the letters' gradients are summed block by block in the end, so that any number of
+//! Threads own blocks of filters; the characters' gradients are summed block by block in the end, so that any number of
 //! threads gives the same bits.
 
 use crate::char_cnn::cpu::{Block, LANES, Layer, Line, add_multiple, operand, own};
@@ -25,7 +25,7 @@ pub(crate) struct Backward<'a, T> {
     pub(crate) layer: Layer<'a, T>,
     /// The features.
     pub(crate) ys: &'a [T],
-    pub(crate) places: &'a [u32],
+    pub(crate) positions: &'a [u32],
     pub(crate) grad: &'a [T],
 }
 
@@ -37,8 +37,8 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
         let [mut characters, mut weights, mut bias] =
             [characters, weights, bias].map(|values| vec![T::zero(); values.len()]);
         let blocks = self.layer.blocks();
-        let letters = self.layer.letters::<K>();
-        let mut parts = workspace::take::<T>(blocks.len() * letters.len());
+        let vectors = self.layer.vectors::<K>();
+        let mut parts = workspace::take::<T>(blocks.len() * vectors.len());
         let to_weights = Shared::new(&mut weights);
         let to_bias = Shared::new(&mut bias);
         let to_characters = Shared::new(&mut characters);
@@ -46,19 +46,19 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
         pool::run(|worker| {
             for (index, block) in own(&blocks, worker) {
                 // SAFETY: blocks are shared out.
-                let part = unsafe { to_parts.part(index * letters.len(), letters.len()) };
+                let part = unsafe { to_parts.part(index * vectors.len(), vectors.len()) };
                 let pass = &self;
-                let letters = &letters;
-                K::vectorized(Return::<K> { pass, letters, block, weights: to_weights, bias: to_bias, part });
+                let vectors = &vectors;
+                K::vectorized(Return::<K> { pass, vectors, block, weights: to_weights, bias: to_bias, part });
             }
             worker.barrier();
             for row in worker.share(words.used.len() - 1).map(|row| row + 1) {
-                // SAFETY: all parts are written, and letters are shared out; the blank's gradient stays zero.
+                // SAFETY: all parts are written, and characters are shared out; the blank's gradient stays zero.
                 let (parts, grad) = unsafe {
                     let grad = to_characters.part(words.used[row] * char_size, char_size);
-                    (to_parts.read(0, blocks.len() * letters.len()), grad)
+                    (to_parts.read(0, blocks.len() * vectors.len()), grad)
                 };
-                for part in parts.chunks(letters.len()) {
+                for part in parts.chunks(vectors.len()) {
                     grad.iter_mut().zip(&part[row * char_size..]).for_each(|(sum, &term)| *sum += term);
                 }
             }
@@ -70,11 +70,11 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
 /// A block's gradients.
 struct Return<'a, K: Kernel> {
     pass: &'a Backward<'a, K::Element>,
-    letters: &'a [K::Element],
+    vectors: &'a [K::Element],
     block: Block,
     weights: Shared<'a, K::Element>,
     bias: Shared<'a, K::Element>,
-    /// The letters' gradient by way of this block.
+    /// The characters' gradient by way of this block.
     part: &'a mut [K::Element],
 }
 
@@ -83,36 +83,36 @@ impl<K: Kernel> Work for Return<'_, K> {
 
     #[inline(always)]
     fn run(mut self) {
-        let letters = self.pass.layer.words.used.len();
-        let mut table = vec![[K::Element::zero(); LANES]; self.block.width * letters];
+        let used = self.pass.layer.words.used.len();
+        let mut table = vec![[K::Element::zero(); LANES]; self.block.width * used];
         self.scatter(&mut table);
-        table.iter_mut().step_by(letters).for_each(|blank| *blank = [K::Element::zero(); LANES]);
+        table.iter_mut().step_by(used).for_each(|blank| *blank = [K::Element::zero(); LANES]);
         table.iter_mut().flatten().for_each(|value| *value = operand::<K>(*value));
         self.weight_grads(&table);
-        self.letter_grads(&table);
+        self.character_grads(&table);
     }
 }
 
 impl<K: Kernel> Return<'_, K> {
-    /// Each word's gradient goes to the letters that its filters saw where they responded most.
+    /// Each word's gradient goes to the characters that its filters saw where they responded most.
     #[inline(always)]
     fn scatter(&self, table: &mut [Line<K::Element>]) {
         use num_traits::One;
-        let Backward { layer, ys, places, grad } = self.pass;
+        let Backward { layer, ys, positions, grad } = self.pass;
         let Block { width, filter, lanes, .. } = self.block;
-        let letters = layer.words.used.len();
+        let used = layer.words.used.len();
         let mut sums = [K::Element::zero(); LANES];
         for word in 0..layer.words.count() {
             let rows = layer.words.rows(word);
             let at = word * layer.bias.len() + filter;
             let ys = &ys[at..][..lanes];
             let grad = &grad[at..][..lanes];
-            let places = &places[at..][..lanes];
+            let positions = &positions[at..][..lanes];
             for lane in 0..lanes {
                 let grad = grad[lane] * (K::Element::one() - ys[lane] * ys[lane]);
                 sums[lane] += grad;
-                for (offset, &row) in rows[places[lane] as usize..][..width].iter().enumerate() {
-                    table[offset * letters + row as usize][lane] += grad;
+                for (offset, &row) in rows[positions[lane] as usize..][..width].iter().enumerate() {
+                    table[offset * used + row as usize][lane] += grad;
                 }
             }
         }
@@ -120,7 +120,7 @@ impl<K: Kernel> Return<'_, K> {
         unsafe { self.bias.part(filter, lanes) }.copy_from_slice(&sums[..lanes]);
     }
 
-    /// The letters' vectors times the table.
+    /// The characters' vectors times the table.
     #[inline(always)]
     fn weight_grads(&self, table: &[Line<K::Element>]) {
         let Layer { words, char_size, .. } = self.pass.layer;
@@ -128,7 +128,7 @@ impl<K: Kernel> Return<'_, K> {
         for (offset, table) in table.chunks(words.used.len()).enumerate() {
             for k in 0..char_size {
                 let mut sums = [K::Element::zero(); LANES];
-                for (line, &value) in table.iter().zip(self.letters[k..].iter().step_by(char_size)) {
+                for (line, &value) in table.iter().zip(self.vectors[k..].iter().step_by(char_size)) {
                     add_multiple(&mut sums, value, line);
                 }
                 // SAFETY: this block's filters, which no other worker has.
@@ -140,7 +140,7 @@ impl<K: Kernel> Return<'_, K> {
 
     /// The table times the weights.
     #[inline(always)]
-    fn letter_grads(&mut self, table: &[Line<K::Element>]) {
+    fn character_grads(&mut self, table: &[Line<K::Element>]) {
         let Layer { words, char_size, .. } = self.pass.layer;
         let lines = self.pass.layer.lines::<K>(self.block);
         for (row, part) in self.part.chunks_mut(char_size).enumerate() {

@@ -1,11 +1,11 @@
-//! Features of words by convolutions over their letters (Kim et al., 2016).
+//! Features of words by convolutions over their characters (Kim et al., 2016).
 //!
 //! ```text
-//! f_w = max over places of tanh(conv_w(letters) + b_w)      all widths side by side
+//! f_w = max over positions of tanh(conv_w(characters) + b_w)      all widths side by side
 //! ```
 //!
-//! There are few letters and many places. A filter's response is the sum, over the letters that it sees, of a letter's
-//! vector times the filter's weights for it; these products are made once for each letter, and a response is then a
+//! There are few characters and many positions. A filter's response is the sum, over the characters that it sees, of a character's
+//! vector times the filter's weights for it; these products are made once for each character, and a response is then a
 //! sum of `width` numbers. The maximum is taken before the tanh, which rises everywhere.
 
 mod cpu;
@@ -25,41 +25,43 @@ use std::sync::OnceLock;
 
 /// Features of words: `(words, filters of all widths)`.
 ///
-/// - `letters`: `(words, length)` of u32, each row padded with the blank, 0
+/// - `spelling`: `(words, length)` of u32, each row padded with the blank, 0
 /// - `characters`: `(alphabet, char size)`; the blank's row counts as zero and receives no gradient
 ///
 /// Of equal maxima the first receives the gradient. On the CPU a kernel with its own backward pass does the work;
 /// elsewhere [`reference::features`] does, in full precision.
 ///
 /// # Errors
-/// If a letter is not in the alphabet, or a filter is wider than `length`.
+/// If a character is not in the alphabet, or a filter is wider than `length`.
 pub fn features(
-    letters: &Tensor,
+    spelling: &Tensor,
     characters: &Tensor,
     filters: &[Filters],
     precision: Precision,
 ) -> Result<Tensor> {
-    let (_, length) = letters.dims2()?;
+    let (_, length) = spelling.dims2()?;
     if let Some(filters) = filters.iter().find(|filters| filters.width > length) {
         let width = filters.width;
         return Err(Error::setting(format!(
-            "a filter of width {width} is wider than a word of {length} letters"
+            "a filter of width {width} is wider than a word of {length} characters"
         )));
     }
     if !(characters.device().is_cpu() && matches!(characters.dtype(), DType::F32 | DType::F64)) {
-        return reference::features(letters, characters, filters);
+        return reference::features(spelling, characters, filters);
     }
     let (alphabet, _) = characters.dims2()?;
-    let spelled = letters.flatten_all()?.to_vec1::<u32>()?;
-    if let Some(letter) = spelled.iter().find(|&&letter| letter as usize >= alphabet) {
-        return Err(Error::setting(format!("letter {letter} is not below the alphabet's size {alphabet}")));
+    let spelled = spelling.flatten_all()?.to_vec1::<u32>()?;
+    if let Some(character) = spelled.iter().find(|&&character| character as usize >= alphabet) {
+        return Err(Error::setting(format!(
+            "character {character} is not below the alphabet's size {alphabet}"
+        )));
     }
     let sizes = filters.iter().map(|filters| Ok((filters.width, filters.bias.dim(0)?)));
     let op = CharCnn {
         words: Words::new(&spelled, length, alphabet),
         filters: sizes.collect::<Result<_>>()?,
         precision,
-        places: OnceLock::new(),
+        positions: OnceLock::new(),
     };
     let flat = |part: fn(&Filters) -> &Tensor| -> Result<Tensor> {
         let parts = filters.iter().map(|filters| part(filters).flatten_all());
@@ -77,7 +79,7 @@ struct CharCnn {
     filters: Vec<(usize, usize)>,
     precision: Precision,
     /// `(words, filters)`: where each filter responds most.
-    places: OnceLock<Vec<u32>>,
+    positions: OnceLock<Vec<u32>>,
 }
 
 impl CharCnn {
@@ -92,8 +94,8 @@ impl CharCnn {
     }
 
     fn forward<T: Computed>(&self, layer: Layer<'_, T>) -> Vec<T> {
-        let Features { values, places } = T::with_kernel(self.precision.rounds(), Forward(layer));
-        self.places.set(places).expect("the operation runs once");
+        let Features { values, positions } = T::with_kernel(self.precision.rounds(), Forward(layer));
+        self.positions.set(positions).expect("the operation runs once");
         values
     }
 
@@ -102,7 +104,7 @@ impl CharCnn {
         [characters, weights, bias, ys, grad]: [&Tensor; 5],
     ) -> CandleResult<[Tensor; 3]> {
         let (_, char_size) = characters.dims2()?;
-        let places = self.places.get().expect("the operation has run");
+        let positions = self.positions.get().expect("the operation has run");
         let of = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
         let ys = of(ys)?;
         let grad = of(grad)?;
@@ -110,7 +112,7 @@ impl CharCnn {
         let w = of(weights)?;
         let b = of(bias)?;
         let layer = self.layer(&e, &w, &b, char_size);
-        let work = Backward { layer, ys: &ys, places, grad: &grad };
+        let work = Backward { layer, ys: &ys, positions, grad: &grad };
         let Grads { characters: e, weights: w, bias: b } = T::with_kernel(self.precision.rounds(), work);
         let device = characters.device();
         Ok([

@@ -1,4 +1,4 @@
-//! Large matrix products by the whole team: both operands packed a block at a time, tiles in registers.
+//! Large matrix products by all threads: both operands packed a block at a time, tiles in registers.
 
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::panels::{View, pack_half, pack_tile};
@@ -35,7 +35,7 @@ impl<'a, T: Real> Target<'a, T> {
 
     fn clear_unless(&self, accumulate: bool) {
         if !accumulate {
-            // SAFETY: no team is at work.
+            // SAFETY: no other thread runs.
             unsafe { self.data.part(0, self.rows * self.columns) }.fill(T::zero());
         }
     }
@@ -121,7 +121,7 @@ fn pack_tiles<K: Kernel>(packed: &Shared<'_, K::Row>, a: View<'_, K::Element>, w
     let steps = K::steps(a.columns);
     let tiling = Tiling::new::<K>(a.rows);
     for tile in worker.share(tiling.count).map(|index| tiling.tile(index)) {
-        // SAFETY: workers' shares are disjoint, and all meet before the rows are read.
+        // SAFETY: workers' shares are disjoint, and the rows are read only after a barrier.
         let packed = unsafe { packed.part(tile.start * steps, tile.len() * steps) };
         pack_tile::<K>(packed, a.rows(tile.start, tile.len()));
     }
@@ -131,7 +131,7 @@ fn pack_panels<K: Kernel>(panels: &Shared<'_, K::Column>, b: View<'_, K::Element
     let width = K::columns();
     let len = K::steps(b.rows) * K::columns();
     for panel in worker.share(b.columns.div_ceil(width)) {
-        // SAFETY: workers' shares are disjoint, and all meet before the panels are read.
+        // SAFETY: workers' shares are disjoint, and the panels are read only after a barrier.
         let packed = unsafe { panels.part(panel * len, len) };
         for half in 0..2 {
             let start = (panel * width + half * K::LANES).min(b.columns);
@@ -179,7 +179,7 @@ impl<T: Real> Part<'_, T> {
         let steps = self.steps;
         let column = self.column + panel * K::columns();
         let width = K::columns().min(self.column + self.width - column);
-        // SAFETY: packed before the workers met; nobody writes them until they meet again.
+        // SAFETY: packed before the barrier; nobody writes them until the next one.
         let columns = unsafe { blocks.panels.read(panel * steps * K::columns(), steps * K::columns()) };
         for tile in tiles {
             // SAFETY: as above.
@@ -217,7 +217,7 @@ impl<T: Real> Part<'_, T> {
             return;
         }
         let mut out = [T::zero(); MOST_ROWS * MOST_COLUMNS];
-        // SAFETY: as above, and `out` has room for the largest tile.
+        // SAFETY: as above, and `out` holds the largest tile.
         unsafe { tile(operands, Sums { out: out.as_mut_ptr(), stride: K::columns(), add: false }) };
         for (r, sums) in out.chunks(K::columns()).take(rows).enumerate() {
             let target = target(r).iter_mut().zip(sums);

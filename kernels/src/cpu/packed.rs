@@ -155,7 +155,7 @@ impl<K: Kernel> PackedWeights<K> {
     }
 }
 
-/// Operands of the rows for the products of one sublayer step, and room for the next one's.
+/// Operands of the rows for the products of one sublayer step, and a buffer for the next one's.
 pub(crate) struct OperandBuffers<K: Kernel> {
     buffers: [Buffer<K::Row>; 2],
     steps: usize,
@@ -190,16 +190,16 @@ impl<'a, K: Kernel> SharedOperands<'a, K> {
     /// What was written for product number `product`.
     ///
     /// # Safety
-    /// All workers have met since it was written, and meet again before it is overwritten.
+    /// There was a barrier since it was written, and there is one before it is overwritten.
     pub(crate) unsafe fn read(&self, product: usize) -> &[K::Row] {
         // SAFETY: as the caller vouches.
         unsafe { self.buffers[product % 2].read(0, self.tiling.rows() * self.steps) }
     }
 
-    /// Room for all operands of a tile.
+    /// The buffer for all operands of a tile.
     ///
     /// # Safety
-    /// No other worker touches the tile until all meet.
+    /// No other worker touches the tile until the next barrier.
     pub(crate) unsafe fn tile(&self, product: usize, tile: &Range<usize>) -> &'a mut [K::Row] {
         // SAFETY: as the caller vouches.
         unsafe { self.buffers[product % 2].part(tile.start * self.steps, tile.len() * self.steps) }

@@ -1,4 +1,4 @@
-//! A team of threads that stays: it takes up a piece of work together, meets at barriers, and is back at rest.
+//! A persistent thread pool: all threads run one piece of work at once and wait for each other at barriers.
 //!
 //! Waiting spins briefly, then yields the core, then (between pieces of work) sleeps: a busy machine loses little.
 
@@ -9,10 +9,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Turns of a waiting loop before the core is yielded: some microseconds.
+/// Iterations of a waiting loop before the core is yielded: some microseconds.
 const SPINS: usize = 1 << 12;
 
-/// Yields of a resting thread before it sleeps.
+/// Yields of an idle thread before it sleeps.
 const YIELDS: usize = 64;
 
 /// One of the threads that share a piece of work.
@@ -37,7 +37,7 @@ impl Worker<'_> {
     }
 }
 
-/// Calls `work` on every thread of the team at once, and returns when all are done.
+/// Calls `work` on every thread of the pool at once, and returns when all are done.
 ///
 /// # Panics
 /// If `work` does, on any thread.
@@ -47,10 +47,10 @@ pub(crate) fn run(work: impl Fn(Worker<'_>) + Sync) {
         let barrier = Barrier::default();
         return work(Worker { index: 0, count: 1, barrier: &barrier });
     }
-    team(count).run(&work);
+    pool(count).run(&work);
 }
 
-/// Runs `work` with teams of `count` for all kernels that it starts on this thread.
+/// Runs `work` with pools of `count` threads for all kernels that it starts on this thread.
 pub fn with_threads<R>(count: usize, work: impl FnOnce() -> R) -> R {
     let before = SIZE.replace(Some(count));
     let result = work();
@@ -63,11 +63,11 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The team of that size, whose threads are started once.
-fn team(count: usize) -> Arc<Team> {
-    static TEAMS: Mutex<BTreeMap<usize, Arc<Team>>> = Mutex::new(BTreeMap::new());
-    let mut teams = lock(&TEAMS);
-    teams.entry(count).or_insert_with(|| Arc::new(Team::new(count))).clone()
+/// The pool of that size, whose threads are started once.
+fn pool(count: usize) -> Arc<Pool> {
+    static POOLS: Mutex<BTreeMap<usize, Arc<Pool>>> = Mutex::new(BTreeMap::new());
+    let mut pools = lock(&POOLS);
+    pools.entry(count).or_insert_with(|| Arc::new(Pool::new(count))).clone()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,18 +90,18 @@ impl Barrier {
             self.generation.fetch_add(1, Ordering::Release);
             return;
         }
-        let mut turns = 0;
+        let mut waited = 0;
         while self.generation.load(Ordering::Acquire) == generation {
-            assert!(!self.broken.load(Ordering::Relaxed), "another thread of the team panicked");
-            pause(&mut turns);
+            assert!(!self.broken.load(Ordering::Relaxed), "another thread of the pool panicked");
+            pause(&mut waited);
         }
     }
 }
 
-/// One turn of a waiting loop.
-fn pause(turns: &mut usize) {
-    *turns += 1;
-    if *turns < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+/// One iteration of a waiting loop.
+fn pause(waited: &mut usize) {
+    *waited += 1;
+    if *waited < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
 }
 
 /// Work as the threads see it.
@@ -111,13 +111,13 @@ type Work<'a> = dyn Fn(Worker<'_>) + Sync + 'a;
 #[derive(Clone, Copy)]
 struct Job(*const Work<'static>);
 
-// SAFETY: the work behind the pointer is Sync, and `Team::run` outlasts every use of it.
+// SAFETY: the work behind the pointer is Sync, and `Pool::run` outlasts every use of it.
 unsafe impl Send for Job {}
 
-struct Team {
+struct Pool {
     count: usize,
     /// Held by the caller whose work is being done.
-    turn: Mutex<()>,
+    busy: Mutex<()>,
     shared: Arc<Shared>,
 }
 
@@ -132,20 +132,20 @@ struct Shared {
     busy: AtomicUsize,
 }
 
-impl Team {
+impl Pool {
     fn new(count: usize) -> Self {
         let shared = Arc::new(Shared::default());
         for index in 1..count {
             let shared = shared.clone();
-            let name = format!("team-{index}");
+            let name = format!("kernels-{index}");
             let thread = std::thread::Builder::new().name(name);
             thread.spawn(move || shared.serve(index, count)).expect("a thread can be started");
         }
-        Self { count, turn: Mutex::new(()), shared }
+        Self { count, busy: Mutex::new(()), shared }
     }
 
     fn run(&self, work: &Work<'_>) {
-        let _turn = lock(&self.turn);
+        let _busy = lock(&self.busy);
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes, and this function waits for every use to end.
         let job = Job(unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) });
@@ -157,15 +157,15 @@ impl Team {
             shared.wake.notify_all();
         }
         let outcome = shared.take_part(work, 0, self.count);
-        let mut turns = 0;
+        let mut waited = 0;
         while shared.busy.load(Ordering::Acquire) > 0 {
-            pause(&mut turns);
+            pause(&mut waited);
         }
         let broken = shared.barrier.broken.swap(false, Ordering::Relaxed);
         shared.barrier.arrived.store(0, Ordering::Relaxed);
         match outcome {
             Err(panic) => std::panic::resume_unwind(panic),
-            Ok(()) => assert!(!broken, "a thread of the team panicked"),
+            Ok(()) => assert!(!broken, "a thread of the pool panicked"),
         }
     }
 }
@@ -176,18 +176,18 @@ impl Shared {
         loop {
             let job = self.next(done);
             done += 1;
-            // SAFETY: `Team::run` keeps the work alive until `busy` has come down to 0.
+            // SAFETY: `Pool::run` keeps the work alive until `busy` has come down to 0.
             let work = unsafe { &*job.0 };
-            let _ = self.take_part(work, index, count); // a panic is told by the barrier's flag
+            let _ = self.take_part(work, index, count); // a panic is reported by the barrier's flag
             self.busy.fetch_sub(1, Ordering::Release);
         }
     }
 
     /// Waits until more than `done` pieces of work have begun.
     fn next(&self, done: usize) -> Job {
-        let mut turns = 0;
-        while self.begun.load(Ordering::Acquire) == done && turns < SPINS + YIELDS {
-            pause(&mut turns);
+        let mut waited = 0;
+        while self.begun.load(Ordering::Acquire) == done && waited < SPINS + YIELDS {
+            pause(&mut waited);
         }
         let slot = lock(&self.job);
         let asleep = |_: &mut Option<Job>| self.begun.load(Ordering::Acquire) == done;
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_team_lives_on() {
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         for index in [0, 1] {
             let panics = || {
                 run(|worker| {

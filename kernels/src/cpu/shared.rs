@@ -23,7 +23,7 @@ impl<'a, T> Shared<'a, T> {
     /// The part of `len` from `start` on, to be read and written.
     ///
     /// # Safety
-    /// Until the part is dropped or the threads have met, no other thread touches any of it.
+    /// Until the part is dropped or there was a barrier, no other thread touches any of it.
     #[inline(always)]
     pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start <= self.len && len <= self.len - start, "a part of {len} at {start} of {}", self.len);
@@ -31,7 +31,7 @@ impl<'a, T> Shared<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
     }
 
-    /// Brings `len` values from `start` on nearer: they will be wanted soon.
+    /// Prefetches `len` values from `start` on.
     #[inline(always)]
     pub(crate) fn fetch(&self, start: usize, len: usize) {
         for at in (start..start + len).step_by(64 / size_of::<T>()) {
@@ -49,7 +49,7 @@ impl<'a, T> Shared<'a, T> {
     /// The part of `len` from `start` on, to be read.
     ///
     /// # Safety
-    /// Until the part is dropped or the threads have met, no thread writes any of it.
+    /// Until the part is dropped or there was a barrier, no thread writes any of it.
     #[inline(always)]
     pub(crate) unsafe fn read(&self, start: usize, len: usize) -> &'a [T] {
         // SAFETY: as in `part`; several readers do no harm.

@@ -31,7 +31,7 @@ pub(crate) struct Operands<A, B> {
     /// `steps` lines of two vectors of columns.
     pub(crate) panel: *const B,
     pub(crate) steps: usize,
-    /// Memory to bring nearer meanwhile: a line at each step, `advance` bytes on from step to step.
+    /// Memory to prefetch meanwhile: a cache line at each step, `advance` bytes on from step to step.
     pub(crate) ahead: *const u8,
     pub(crate) advance: usize,
 }

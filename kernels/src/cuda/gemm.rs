@@ -1,6 +1,6 @@
 //! Products of matrices by cuBLAS, in the precision that was asked for; sums are of single precision at least.
 
-use crate::cuda::launch::{cover, dtype, elements, launch, room, size};
+use crate::cuda::launch::{cover, dtype, elements, launch, size, uninitialized};
 use crate::precision::Precision;
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr};
@@ -22,9 +22,9 @@ impl<'a> Factor<'a> {
         Self { storage, layout, transposed: false }
     }
 
-    /// Taken transposed if `turn` says so.
-    pub(crate) fn turned(self, turn: bool) -> Self {
-        Self { transposed: self.transposed != turn, ..self }
+    /// Taken transposed if `transposed` says so.
+    pub(crate) fn transposed_if(self, transposed: bool) -> Self {
+        Self { transposed: self.transposed != transposed, ..self }
     }
 
     fn dims(&self) -> Result<(usize, usize)> {
@@ -92,7 +92,7 @@ fn multiply<T: CudaDType + DeviceRepr>(
     sizes: Sizes,
     types: Types,
 ) -> Result<CudaStorage> {
-    let mut out = room::<T>(device, sizes.m * sizes.n)?;
+    let mut out = uninitialized::<T>(device, sizes.m * sizes.n)?;
     let left = a.view::<T>()?;
     let right = b.view::<T>()?;
     gemm(device, (&left, a.transposed), (&right, b.transposed), &mut out, sizes, types)?;
@@ -100,7 +100,7 @@ fn multiply<T: CudaDType + DeviceRepr>(
 }
 
 fn multiply_rounded(device: &CudaDevice, a: Factor<'_>, b: Factor<'_>, sizes: Sizes) -> Result<CudaStorage> {
-    let mut out = room::<f32>(device, sizes.m * sizes.n)?;
+    let mut out = uninitialized::<f32>(device, sizes.m * sizes.n)?;
     let left = rounded(device, &a.view()?)?;
     let right = rounded(device, &b.view()?)?;
     let left = left.as_view();
@@ -112,7 +112,7 @@ fn multiply_rounded(device: &CudaDevice, a: Factor<'_>, b: Factor<'_>, sizes: Si
 /// The values' bits in bfloat16.
 pub(crate) fn rounded(device: &CudaDevice, values: &CudaView<'_, f32>) -> Result<CudaSlice<u16>> {
     let count = values.len();
-    let mut out = room::<u16>(device, count)?;
+    let mut out = uninitialized::<u16>(device, count)?;
     launch!(device, "convert", "to_bf16", cover(count), values, &size(count)?, &mut out)?;
     Ok(out)
 }
@@ -151,7 +151,7 @@ impl Types {
     }
 }
 
-/// What a BLAS, which has columns, is told so that the same memory holds `cᵀ = bᵀ aᵀ`: `b` comes first.
+/// What a BLAS, whose matrices are stored by columns, is given so that the same memory holds `cᵀ = bᵀ aᵀ`: `b` comes first.
 #[derive(Clone, Copy, Debug)]
 struct ByColumns {
     transpose_b: bool,
@@ -192,9 +192,10 @@ fn gemm<T, C>(
         use sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
         if transposed { CUBLAS_OP_T } else { CUBLAS_OP_N }
     };
-    let told = ByColumns::new(sizes, a_transposed, b_transposed);
+    let columns = ByColumns::new(sizes, a_transposed, b_transposed);
     let [m, n, k, b_stride, a_stride, c_stride] =
-        [told.m, told.n, told.k, told.b_stride, told.a_stride, told.c_stride].map(|size| size as c_int);
+        [columns.m, columns.n, columns.k, columns.b_stride, columns.a_stride, columns.c_stride]
+            .map(|size| size as c_int);
     let stream = device.cuda_stream();
     let blas = device.cublas_handle();
     let (one, zero) = types.scalars();
@@ -207,8 +208,8 @@ fn gemm<T, C>(
     let status = unsafe {
         result::gemm_ex(
             *blas.handle(),
-            operation(told.transpose_b),
-            operation(told.transpose_a),
+            operation(columns.transpose_b),
+            operation(columns.transpose_a),
             m,
             n,
             k,
@@ -235,18 +236,18 @@ mod tests {
     use super::{ByColumns, Sizes};
 
     /// What a BLAS does with column-major matrices, as its documentation has it.
-    fn blas(told: ByColumns, first: &[f64], second: &[f64], c: &mut [f64]) {
+    fn blas(columns: ByColumns, first: &[f64], second: &[f64], c: &mut [f64]) {
         let at = |matrix: &[f64], stride: usize, transposed: bool, row: usize, column: usize| {
             let (row, column) = if transposed { (column, row) } else { (row, column) };
             matrix[column * stride + row]
         };
-        for column in 0..told.n {
-            for row in 0..told.m {
+        for column in 0..columns.n {
+            for row in 0..columns.m {
                 let term = |k| {
-                    at(first, told.b_stride, told.transpose_b, row, k)
-                        * at(second, told.a_stride, told.transpose_a, k, column)
+                    at(first, columns.b_stride, columns.transpose_b, row, k)
+                        * at(second, columns.a_stride, columns.transpose_a, k, column)
                 };
-                c[column * told.c_stride + row] = (0..told.k).map(term).sum();
+                c[column * columns.c_stride + row] = (0..columns.k).map(term).sum();
             }
         }
     }

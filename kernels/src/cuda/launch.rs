@@ -105,7 +105,7 @@ pub(crate) fn tensor<T: CudaDType>(
     Tensor::from_storage(storage, shape, BackpropOp::none(), false)
 }
 
-/// Memory for `count` numbers that a kernel is about to write, all of them.
+/// Memory for `count` numbers, of which a kernel is about to write every one.
 pub(crate) fn room<T: DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaSlice<T>> {
     // SAFETY: the caller's kernel writes every element before anything reads one.
     unsafe { device.alloc(count) }

@@ -1,6 +1,6 @@
 //! Dropout masks drawn on a GPU: the same bits as [`crate::dropout`] draws on the CPU.
 
-use crate::cuda::launch::{cover, launch, room, size, tensor, with_elements};
+use crate::cuda::launch::{cover, launch, size, tensor, uninitialized, with_elements};
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{CudaDevice, DType, Result, Shape, Tensor};
@@ -41,14 +41,14 @@ pub(crate) fn mask(
 fn draw<T: Kernels>(device: &CudaDevice, key: [u32; 8], rate: f64, shape: Shape) -> Result<Tensor> {
     let count = shape.elem_count();
     let key = device.clone_htod(&key)?;
-    let mut mask = room::<T>(device, count)?;
+    let mut mask = uninitialized::<T>(device, count)?;
     let config = cover(count.div_ceil(OF_BLOCK));
     let kept = 1.0 / (1.0 - rate);
     launch!(device, "masks", T::MASK, config, &key, &rate, &kept, &size(count)?, &mut mask)?;
     Ok(tensor(mask, shape, device))
 }
 
-/// A number for each of `tokens` `(time, lanes)`, from its lane's stream at its type's place: `(time, lanes, 1)`.
+/// A number for each of `tokens` `(time, batch)`, from its batch row's stream at the token's id: `(time, batch, 1)`.
 pub(crate) fn words(
     device: &CudaDevice,
     dtype: DType,
@@ -68,16 +68,16 @@ fn draw_words<T: Kernels>(
     rate: f64,
     tokens: &Tensor,
 ) -> Result<Tensor> {
-    let (time, lanes) = tokens.dims2()?;
-    let count = time * lanes;
+    let (time, batch) = tokens.dims2()?;
+    let count = time * batch;
     let keys = device.clone_htod(keys.as_flattened())?;
-    let mut mask = room::<T>(device, count)?;
+    let mut mask = uninitialized::<T>(device, count)?;
     with_elements::<u32, _>(&tokens.contiguous()?, |tokens| {
         let kept = 1.0 / (1.0 - rate);
-        let lanes = size(lanes)?;
+        let batch = size(batch)?;
         let count32 = size(count)?;
         let config = cover(count);
-        launch!(device, "masks", T::WORDS, config, &keys, tokens, &rate, &kept, &lanes, &count32, &mut mask)
+        launch!(device, "masks", T::WORDS, config, &keys, tokens, &rate, &kept, &batch, &count32, &mut mask)
     })?;
-    Ok(tensor(mask, (time, lanes, 1), device))
+    Ok(tensor(mask, (time, batch, 1), device))
 }

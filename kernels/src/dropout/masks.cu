@@ -24,14 +24,14 @@ __device__ void draw(const unsigned *key, double rate, double kept, unsigned cou
     }
 }
 
-// A stream for each lane, whose number `token` is that of the token's type. `keys`: (lanes, 8); `tokens` and `mask`:
-// (time, lanes), `count` in all.
+// A stream for each batch row, whose number `token` is that of the token's id. `keys`: (batch, 8); `tokens` and `mask`:
+// (time, batch), `count` in all.
 template <class T>
-__device__ void draw_words(const unsigned *keys, const unsigned *tokens, double rate, double kept, unsigned lanes,
+__device__ void draw_words(const unsigned *keys, const unsigned *tokens, double rate, double kept, unsigned batch,
                            unsigned count, T *mask) {
     for (unsigned i = grid_thread(); i < count; i += grid_threads()) {
         unsigned token = tokens[i], words[16], pair = token % UNIFORMS_OF_BLOCK;
-        chacha8(key_of(keys + i % lanes * 8), token / UNIFORMS_OF_BLOCK, words);
+        chacha8(key_of(keys + i % batch * 8), token / UNIFORMS_OF_BLOCK, words);
         unsigned low = 0, high = 0;
 #pragma unroll
         for (unsigned j = 0; j < UNIFORMS_OF_BLOCK; j++) // an index that is not constant would put the words into memory
@@ -47,8 +47,8 @@ __device__ void draw_words(const unsigned *keys, const unsigned *tokens, double 
     }                                                                                                                  \
     EMULATED(dropout_##suffix)                                                                                         \
     extern "C" __global__ void word_dropout_##suffix(const unsigned *keys, const unsigned *tokens, double rate,        \
-                                                     double kept, unsigned lanes, unsigned count, T *mask) {           \
-        draw_words(keys, tokens, rate, kept, lanes, count, mask);                                                      \
+                                                     double kept, unsigned batch, unsigned count, T *mask) {           \
+        draw_words(keys, tokens, rate, kept, batch, count, mask);                                                      \
     }                                                                                                                  \
     EMULATED(word_dropout_##suffix)
 

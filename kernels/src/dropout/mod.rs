@@ -31,7 +31,7 @@ impl Stream<'_> {
     }
 }
 
-/// A mask of `shape`: the stream's numbers in turn, each below `rate` drops.
+/// A mask of `shape`: the stream's numbers in order, each below `rate` drops.
 pub fn mask(stream: Stream<'_>, rate: f64, shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
@@ -42,8 +42,8 @@ pub fn mask(stream: Stream<'_>, rate: f64, shape: Shape, dtype: DType, device: &
     to(values, shape, dtype, device)
 }
 
-/// A number for each of `tokens` `(time, lanes)`, in the lane's stream at the place of the token's type, so that all
-/// occurrences of a type in a lane share it: `(time, lanes, 1)`. There is a stream for each lane.
+/// A number for each of `tokens` `(time, batch)`, in its batch row's stream at the position that is the token's id, so
+/// that all occurrences of a word in a batch row share it: `(time, batch, 1)`. There is a stream for each batch row.
 pub fn words(
     streams: &[Stream<'_>],
     rate: f64,
@@ -58,9 +58,9 @@ pub fn words(
     }
     let (time, batch) = tokens.dims2()?;
     let mut values = vec![0f64; time * batch];
-    let mut lanes: Vec<Rng> = streams.iter().map(|stream| stream.rng()).collect();
+    let mut rngs: Vec<Rng> = streams.iter().map(|stream| stream.rng()).collect();
     for (i, token) in tokens.flatten_all()?.to_vec1::<u32>()?.into_iter().enumerate() {
-        values[i] = kept(lanes[i % batch].uniform_at(u64::from(token)), rate);
+        values[i] = kept(rngs[i % batch].uniform_at(u64::from(token)), rate);
     }
     to(values, (time, batch, 1).into(), dtype, device)
 }

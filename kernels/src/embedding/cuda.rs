@@ -1,6 +1,6 @@
-//! Rows of a table by their numbers on a GPU; the table's gradient is summed in the order of the places.
+//! Rows of a table by their numbers on a GPU; the table's gradient is summed in the order of the positions.
 
-use crate::cuda::launch::{cover, dtype, elements, grid, launch, room, size, with_elements};
+use crate::cuda::launch::{cover, dtype, elements, grid, launch, size, uninitialized, with_elements};
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
@@ -39,7 +39,7 @@ impl Lookup {
         let count = self.ids.dims1()?;
         let device = &table.device;
         let values = elements::<T>(table, layout)?;
-        let mut out = room::<T>(device, count * width)?;
+        let mut out = uninitialized::<T>(device, count * width)?;
         with_elements::<u32, _>(&self.ids, |ids| {
             let rows = size(rows)?;
             let count32 = size(count)?;
@@ -55,7 +55,7 @@ impl Lookup {
         let count = self.ids.dims1()?;
         let device = table.device().as_cuda_device()?;
         let mut out = device.alloc_zeros::<T>(rows * width)?;
-        // Narrow tables (letters) need no more than a warp for their columns.
+        // Narrow tables (characters) need no more than a warp for their columns.
         let threads = width.next_multiple_of(32).min(256);
         let config = grid([count, width.div_ceil(threads)], threads);
         let blank = self.blank.unwrap_or(u32::MAX);

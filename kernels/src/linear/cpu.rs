@@ -52,12 +52,12 @@ impl<K: Kernel> Dense<K::Element> for Packed<K> {
             let mut sums = self.weights.sums(rows);
             let tiling = operands.tiling;
             for tile in worker.share(tiling.count).map(|index| tiling.tile(index)) {
-                // SAFETY: workers' tiles are disjoint, and all meet before they are read.
+                // SAFETY: workers' tiles are disjoint, which are read only after a barrier.
                 let packed = unsafe { operands.tile(0, &tile) };
                 pack_tile::<K>(packed, xs.rows(tile.start, tile.len()));
             }
             worker.barrier();
-            // SAFETY: the workers have met, and nobody writes them again.
+            // SAFETY: after the barrier nobody writes them.
             let read = unsafe { operands.read(0) };
             self.weights.multiply(0, 0, read, worker, &mut sums, |panel, sums| {
                 let start = panel * K::columns();

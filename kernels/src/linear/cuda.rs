@@ -31,7 +31,7 @@ impl CustomOp2 for Linear {
         weight: &CudaStorage,
         weight_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let weight = Factor::new(weight, weight_layout).turned(self.stored == Stored::ByOutput);
+        let weight = Factor::new(weight, weight_layout).transposed_if(self.stored == Stored::ByOutput);
         let (storage, shape) = product(Factor::new(xs, xs_layout), weight, self.precision)?;
         Ok((storage, shape.into()))
     }

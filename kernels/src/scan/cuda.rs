@@ -7,7 +7,7 @@ use super::cuda_memory::{Key, Lease, Sizes};
 use super::cuda_steps::{self, Inputs, Steps};
 use super::persistent::cuda::{self as persistent, Persistent};
 use super::rhn::Rhn;
-use crate::cuda::launch::{elements, room, tensor, with_elements, with_optional};
+use crate::cuda::launch::{elements, tensor, uninitialized, with_elements, with_optional};
 use crate::precision::Precision;
 use candle_core::cuda_backend::cudarc::driver::CudaView;
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Storage, Tensor};
@@ -100,8 +100,8 @@ pub(crate) fn forward<C: Recurrent>(
     let persistent = Path::choose::<C>(&device, sizes, precision)? == Path::Persistent;
     let key =
         Key { device: device.id(), cell: C::NAME, sizes, masked: mask.is_some(), precision, persistent };
-    let mut outputs = room(&device, sizes.input_rows() * hidden)?;
-    let new_part = |_| room(&device, batch * hidden);
+    let mut outputs = uninitialized(&device, sizes.input_rows() * hidden)?;
+    let new_part = |_| uninitialized(&device, batch * hidden);
     let mut last = (1..C::STATES).map(new_part).collect::<Result<Vec<_>>>()?;
     let held = with_parts(state, |state| {
         with_optional(mask, |mask| {

@@ -1,7 +1,7 @@
 //! The gradients of a recurrence's parameters, once those of all steps are on the tape.
 
 use super::cuda_memory::{Key, Sizes, Tape, operand_size};
-use crate::cuda::launch::{Address, address, cover, launch, room, size, tensor};
+use crate::cuda::launch::{Address, address, cover, launch, size, tensor, uninitialized};
 use crate::cuda::padded_product::{Extent, Matrix, product};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, LaunchConfig};
 use candle_core::{CudaDevice, Result, Tensor};
@@ -22,7 +22,7 @@ pub(crate) fn grads(device: &CudaDevice, key: &Key, tape: &Tape, positions: &[us
 
 fn projected(device: &CudaDevice, sizes: Sizes, tape: &Tape, positions: &[usize]) -> Result<CudaSlice<f32>> {
     let count = sizes.input_rows() * sizes.gates * sizes.hidden;
-    let mut out = room(device, count)?;
+    let mut out = uninitialized(device, count)?;
     // Four bits a gate, as the kernel takes them.
     let positions = positions.iter().rev().fold(0u32, |bits, position| bits << 4 | *position as u32);
     let [rows, hidden, stride, gates, values] = in_kernels(sizes)?;
@@ -44,7 +44,7 @@ fn projected(device: &CudaDevice, sizes: Sizes, tape: &Tape, positions: &[usize]
 }
 
 fn bias(device: &CudaDevice, sizes: Sizes, tape: &Tape) -> Result<CudaSlice<f32>> {
-    let mut out = room(device, sizes.depth * sizes.gates * sizes.hidden)?;
+    let mut out = uninitialized(device, sizes.depth * sizes.gates * sizes.hidden)?;
     let [rows, hidden, stride, gates, values] = in_kernels(sizes)?;
     let (columns, block_rows) = BIAS_BLOCK;
     let config = LaunchConfig {
@@ -82,7 +82,7 @@ fn recurrent(device: &CudaDevice, key: &Key, tape: &Tape) -> Result<CudaSlice<f3
     let hidden = sizes.hidden;
     let pitch = sizes.saved_stride();
     let width = sizes.gates * hidden;
-    let out = room::<f32>(device, sizes.depth * hidden * width)?;
+    let out = uninitialized::<f32>(device, sizes.depth * hidden * width)?;
     let states = Matrix::new(address(&tape.operands), stride).stepping(rows * stride).t();
     let extent = Extent { m: hidden, n: hidden, k: rows, count: sizes.depth };
     for gate in 0..sizes.gates {

@@ -1,4 +1,4 @@
-//! Dropout of the recurrent state, as the recurrence and its oracle take it.
+//! Dropout of the recurrent state, as the recurrence and its reference take it.
 
 use candle_core::Tensor;
 

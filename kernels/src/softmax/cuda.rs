@@ -1,6 +1,8 @@
 //! Softmax cross-entropy of products on a GPU; in the backward pass the products become their own gradient.
 
-use crate::cuda::launch::{blocks, cover, dtype, elements, launch, room, size, tensor, with_elements};
+use crate::cuda::launch::{
+    blocks, cover, dtype, elements, launch, size, tensor, uninitialized, with_elements,
+};
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
@@ -53,8 +55,8 @@ impl Nats {
             candle_core::bail!("{rows} rows of {types} types do not fit their bias or their targets");
         }
         let device = &products.device;
-        let mut nats = room::<T>(device, rows)?;
-        let mut lse = room::<T>(device, rows)?;
+        let mut nats = uninitialized::<T>(device, rows)?;
+        let mut lse = uninitialized::<T>(device, rows)?;
         let products = elements::<T>(products, layout)?;
         let bias = elements::<T>(bias, bias_layout)?;
         with_elements::<u32, _>(&self.targets, |targets| {
@@ -153,7 +155,7 @@ impl CustomOp2 for Nats {
 fn sum_rows<T: Kernels>(values: &Tensor) -> Result<Tensor> {
     let (rows, columns) = values.dims2()?;
     let device = values.device().as_cuda_device()?;
-    let mut sums = room::<T>(device, columns)?;
+    let mut sums = uninitialized::<T>(device, columns)?;
     with_elements::<T, _>(values, |values| {
         let config = blocks(columns.div_ceil(32), 256);
         let rows = size(rows)?;

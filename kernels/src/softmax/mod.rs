@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_and_gradients_equal_the_oracle_however_many_logits_are_held() {
+    fn loss_and_gradients_equal_the_reference_however_many_logits_are_held() {
         for (rows, hidden, vocabulary) in [(1, 1, 1), (3, 2, 16), (4, 5, 37), (2, 7, 300), (5, 3, 2500)] {
             for stored in [Stored::ByInput, Stored::ByOutput] {
                 let by_input = stored == Stored::ByInput;

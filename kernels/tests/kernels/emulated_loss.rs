@@ -1,4 +1,4 @@
-//! Softmax cross-entropy and its gradient beside the oracle's.
+//! Softmax cross-entropy and its gradient beside the reference's.
 
 use crate::emulator::{Geometry, Script, emulator};
 use crate::{grids, scattered};
@@ -73,7 +73,7 @@ const SHAPES: [(usize, usize, usize); 5] =
     [(1, 1, 32), (3, 16, 32), (4, 37, 64), (20, 300, 256), (11, 67, 96)];
 
 #[test]
-fn nats_and_gradients_are_the_oracles() {
+fn nats_and_gradients_are_the_references() {
     let Some(emulator) = emulator() else { return };
     for (rows, types, threads) in SHAPES {
         let case = Case::new(rows, types);

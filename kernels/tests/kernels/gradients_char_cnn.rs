@@ -1,4 +1,4 @@
-//! The kernels of the character-aware embedding: against the plain-tensor oracles, and their gradients against central
+//! The kernels of the character-aware embedding: against the references, and their gradients against central
 //! differences.
 
 use super::{check_by_differences, distance, random, values};
@@ -17,7 +17,7 @@ use rhn_kernels::{
 const FILTERS: [(usize, usize); 4] = [(1, 3), (2, 16), (3, 21), (6, 40)];
 
 struct Case {
-    letters: Tensor,
+    spelling: Tensor,
     characters: Var,
     filters: Vec<Filters>,
     parts: Vec<Var>,
@@ -25,7 +25,7 @@ struct Case {
 }
 
 impl Case {
-    /// Numbers are representable in bf16: rounding must not decide which place responds most.
+    /// Numbers are representable in bf16: rounding must not decide which position responds most.
     fn new(words: usize, alphabet: usize, filters: &[(usize, usize)], dtype: DType) -> Self {
         let rounded = |name: &str, shape: &[usize], scale: f64| {
             let exact = random(name, shape, scale, DType::F64);
@@ -44,7 +44,7 @@ impl Case {
         };
         let count = filters.iter().map(|(_, count)| count).sum();
         Self {
-            letters: spelled(words, alphabet),
+            spelling: spelled(words, alphabet),
             characters: rounded("characters", &[alphabet, SIZE], 1.0),
             filters: filters.iter().zip(&parts).map(of_parts).collect(),
             parts: parts.into_iter().flatten().collect(),
@@ -53,7 +53,7 @@ impl Case {
     }
 
     fn run(&self, f: impl Fn(&Tensor, &Tensor, &[Filters]) -> Result<Tensor>) -> Vec<Tensor> {
-        let ys = f(&self.letters, &self.characters, &self.filters).unwrap();
+        let ys = f(&self.spelling, &self.characters, &self.filters).unwrap();
         let grads = (&ys * self.weights.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
         let grad = |var: &Var| grads.get(var).expect("a gradient").clone();
         let parts = self.parts.iter().map(grad);
@@ -61,28 +61,29 @@ impl Case {
     }
 }
 
-/// Words of 1 to 8 letters, padded; the third has as many as there is room for, and a letter repeated.
+/// Words of 1 to 8 characters, padded; the third has as many as there is room for, and a character repeated.
 fn spelled(words: usize, alphabet: usize) -> Tensor {
     const LENGTH: usize = 8;
-    let mut rng = Rng::keyed(2, "letters", words as u64);
+    let mut rng = Rng::keyed(2, "spelling", words as u64);
     let mut below = |limit: usize| (rng.uniform() * limit as f64) as u32;
     let mut word = |index: usize| -> Vec<u32> {
         let len = if index == 2 { LENGTH } else { 1 + below(LENGTH) as usize };
-        let letter = |place: usize, drawn: u32| if index == 2 && place > 3 { 1 } else { 1 + drawn };
-        let mut letters: Vec<u32> = (0..len).map(|place| letter(place, below(alphabet - 1))).collect();
-        letters.resize(LENGTH, 0);
-        letters
+        let character = |position: usize, drawn: u32| if index == 2 && position > 3 { 1 } else { 1 + drawn };
+        let mut spelling: Vec<u32> =
+            (0..len).map(|position| character(position, below(alphabet - 1))).collect();
+        spelling.resize(LENGTH, 0);
+        spelling
     };
-    let letters: Vec<u32> = (0..words).flat_map(&mut word).collect();
-    Tensor::from_vec(letters, (words, LENGTH), &Device::Cpu).unwrap()
+    let spelling: Vec<u32> = (0..words).flat_map(&mut word).collect();
+    Tensor::from_vec(spelling, (words, LENGTH), &Device::Cpu).unwrap()
 }
 
 fn kernel(precision: Precision) -> impl Fn(&Tensor, &Tensor, &[Filters]) -> Result<Tensor> {
-    move |letters, characters, filters| char_cnn::features(letters, characters, filters, precision)
+    move |spelling, characters, filters| char_cnn::features(spelling, characters, filters, precision)
 }
 
-/// Every instruction set of this processor against the oracle in double precision.
-fn check_against_the_oracle(dtype: DType, precision: Precision, tolerance: f64) {
+/// Every instruction set of this processor against the reference in double precision.
+fn check_against_the_reference(dtype: DType, precision: Precision, tolerance: f64) {
     for (words, alphabet) in [(1, 2), (3, 7), (40, 51)] {
         let exact = Case::new(words, alphabet, &FILTERS, DType::F64).run(char_cnn_reference::features);
         let case = Case::new(words, alphabet, &FILTERS, dtype);
@@ -90,7 +91,8 @@ fn check_against_the_oracle(dtype: DType, precision: Precision, tolerance: f64) 
             let fast = set.force(|| case.run(kernel(precision)));
             for (part, (fast, exact)) in fast.iter().zip(&exact).enumerate() {
                 let distance = distance(fast, exact);
-                let place = format!("part {part} {set:?} {precision:?} {words} words of {alphabet} letters");
+                let place =
+                    format!("part {part} {set:?} {precision:?} {words} words of {alphabet} characters");
                 assert!(distance <= tolerance, "{place}: {distance:e}");
             }
         }
@@ -98,18 +100,18 @@ fn check_against_the_oracle(dtype: DType, precision: Precision, tolerance: f64) 
 }
 
 #[test]
-fn the_letters_kernel_equals_the_oracle_in_double_precision() {
-    check_against_the_oracle(DType::F64, Precision::F64, 1e-12);
+fn the_character_kernel_equals_the_reference_in_double_precision() {
+    check_against_the_reference(DType::F64, Precision::F64, 1e-12);
 }
 
 #[test]
-fn the_letters_kernel_equals_the_oracle_in_single_precision_on_every_instruction_set() {
-    check_against_the_oracle(DType::F32, Precision::F32, 1e-5);
+fn the_character_kernel_equals_the_reference_in_single_precision_on_every_instruction_set() {
+    check_against_the_reference(DType::F32, Precision::F32, 1e-5);
 }
 
 #[test]
-fn the_letters_kernel_is_near_the_oracle_in_bf16_on_every_instruction_set() {
-    check_against_the_oracle(DType::F32, Precision::Bf16, 1e-2); // the gradient's operands of 2^-9
+fn the_character_kernel_is_near_the_reference_in_bf16_on_every_instruction_set() {
+    check_against_the_reference(DType::F32, Precision::Bf16, 1e-2); // the gradient's operands of 2^-9
 }
 
 #[test]
@@ -128,10 +130,10 @@ fn every_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
-fn the_letters_kernel_has_the_gradient_of_central_differences() {
+fn the_character_kernel_has_the_gradient_of_central_differences() {
     let case = Case::new(6, 7, &[(1, 2), (3, 17)], DType::F64);
     let loss = || -> f64 {
-        let ys = kernel(Precision::F64)(&case.letters, &case.characters, &case.filters).unwrap();
+        let ys = kernel(Precision::F64)(&case.spelling, &case.characters, &case.filters).unwrap();
         values(&(ys * case.weights.as_tensor()).unwrap()).iter().sum()
     };
     let grads = case.run(kernel(Precision::F64));
@@ -141,7 +143,7 @@ fn the_letters_kernel_has_the_gradient_of_central_differences() {
 }
 
 #[test]
-fn a_blank_has_no_vector_and_a_letter_outside_the_alphabet_is_an_error() {
+fn a_blank_has_no_vector_and_a_character_outside_the_alphabet_is_an_error() {
     let filters = || {
         let weight = Tensor::new(&[[1.0f64], [1.0]], &Device::Cpu).unwrap();
         vec![Filters { width: 2, weight, bias: Tensor::new(&[0.0f64], &Device::Cpu).unwrap() }]
@@ -163,7 +165,7 @@ fn a_blank_has_no_vector_and_a_letter_outside_the_alphabet_is_an_error() {
 fn what_is_not_a_number_reaches_the_features() {
     let mut case = Case::new(3, 7, &[(2, 3)], DType::F32);
     case.filters[0].weight = (&case.filters[0].weight * f64::NAN).unwrap();
-    let ys = kernel(Precision::F32)(&case.letters, &case.characters, &case.filters).unwrap();
+    let ys = kernel(Precision::F32)(&case.spelling, &case.characters, &case.filters).unwrap();
     assert!(values(&ys).iter().all(|y| y.is_nan()));
 }
 
@@ -188,7 +190,7 @@ fn run_highway(
 }
 
 #[test]
-fn the_highway_kernel_equals_the_oracle_on_every_instruction_set() {
+fn the_highway_kernel_equals_the_reference_on_every_instruction_set() {
     for (rows, size) in [(1, 1), (3, 16), (20, 525)] {
         let exact = run_highway(&gated(rows, size, DType::F64), reference::highway);
         for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {

@@ -1,6 +1,6 @@
 //! How the persistent kernels of the RHN recurrence are launched on a GPU, and whether a window fits its chip.
 //!
-//! Pure arithmetic, so that it is tested without a GPU; `cuda/kernels/rhn_persistent.cuh` tells what is where. A block
+//! Pure arithmetic, so that it is tested without a GPU; `rhn_persistent.cuh` says what is where. A block
 //! owns `UNITS` hidden units of every sublayer and stays on a multiprocessor of its own, so the weights must fit the
 //! registers and the shared memory of as many multiprocessors as there are blocks.
 
@@ -10,7 +10,7 @@ const UNITS: usize = 8;
 const SPAN: usize = 32;
 /// Spans of a warp.
 const WARP_SPANS: usize = 2;
-/// Lanes of the batch in a tile of a product.
+/// Batch rows in a tile of a product.
 const TILE: usize = 16;
 /// Threads of a warp.
 const WARP: usize = 32;
@@ -55,7 +55,7 @@ impl Direction {
         }
     }
 
-    /// Sums of a lane that a block shares between its warps: of H and T forward, of the state backward.
+    /// Sums of a batch row that a block shares between its warps: of H and T forward, of the state backward.
     const fn sums(self) -> usize {
         match self {
             Self::Forward => 2 * UNITS,
@@ -67,7 +67,7 @@ impl Direction {
 /// Sizes of a window that decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Lanes of the batch.
+    /// Batch rows.
     pub batch: usize,
     /// Highway sublayers of a time step.
     pub depth: usize,
@@ -84,7 +84,7 @@ pub struct Persistent {
     pub threads: usize,
     /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: usize,
-    /// Tiles of lanes that a pass over the batch takes: 1 or 2, which names the kernel.
+    /// Tiles of batch rows that a pass over the batch takes: 1 or 2, which names the kernel.
     pub tiles: usize,
 }
 

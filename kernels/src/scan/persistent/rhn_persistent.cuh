@@ -2,7 +2,7 @@
 //
 // A block owns 8 units of all sublayers. The inputs of its products are cut into spans of 32; a warp owns two spans and
 // keeps their weights for the block's units, of the first HELD sublayers in registers, of the others in shared memory.
-// A product has rows of the batch as rows and units as columns; the warps' partial sums meet in shared memory and are
+// A product has rows of the batch as rows and units as columns; the warps' partial sums are added in shared memory and are
 // added in the warps' order. The order of inputs within a product is free as long as both operands have the same one:
 // a thread takes 8 inputs that lie together, so that each of its loads brings 16 bytes.
 //
@@ -20,7 +20,7 @@ constexpr int WARP_SPANS = 2; // of a warp
 constexpr int TILE = 16;      // rows of the batch in a product's tile
 constexpr int MOST_THREADS = 512;
 
-// What a block has in shared memory, in this order; `shared_bytes` of geometry.rs knows it too.
+// What a block has in shared memory, in this order; `shared_bytes` of launch_plan.rs knows it too.
 struct Shared {
     uint4 *weights; // (depth - HELD, spans, 2 sections, 32 threads)
     float *sums;    // (warps, rows of a pass, results · UNITS)
@@ -90,7 +90,8 @@ template <int HELD> struct Weights {
         }
     }
 
-    // Of a sublayer that is in shared memory. A span behind the last meets zeros: its weights may be any.
+    // The weights of a sublayer that is in shared memory. A span behind the last is multiplied with zeros: its weights
+    // may be any.
     __device__ __forceinline__ uint4 shared_at(const Place &p, int sublayer, int span, int section) const {
         int known = min(span, p.spans - 1);
         return rest[(((sublayer - HELD) * p.spans + known) * 2 + section) * 32 + p.thread];
@@ -104,7 +105,7 @@ struct Inputs {
 __device__ __forceinline__ uint4 load_inputs(const __nv_bfloat16 *operands, int pitch, const Window &w, const Place &p,
                                              int row, int span) {
     if (row >= w.batch || span >= p.spans) return make_uint4(0, 0, 0, 0);
-    // Not by the first-level cache: another block wrote it a moment ago.
+    // Not by the first-level cache: another block has just written it.
     return __ldcg(reinterpret_cast<const uint4 *>(operands + size_t(row) * pitch + span * SPAN + p.quad * 8));
 }
 

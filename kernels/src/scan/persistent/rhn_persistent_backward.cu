@@ -77,13 +77,13 @@ __device__ __forceinline__ void multiply(const Window &w, const Backward &b, con
 
 // The gradients of a pass's rows, from the sums of the product after their step. `early` is the first item's.
 __device__ __forceinline__ void finish(const Window &w, const Backward &b, const Shared &s, const Place &p, Step step,
-                                       int first, int rows, int room, const Recorded &early) {
+                                       int first, int rows, int pass_rows, const Recorded &early) {
     for (int i = threadIdx.x; i < rows * UNITS; i += blockDim.x) {
         Item at(p, first, i);
         if (!at.exists(w)) continue;
         Recorded known = first == 0 && i == int(threadIdx.x) ? early : fetch(w, b, step, at);
         int place = at.row * UNITS + at.column;
-        float sent = s.carried[place] + s.mask[place] * add_warps(s.sums, room * UNITS, i);
+        float sent = s.carried[place] + s.mask[place] * add_warps(s.sums, pass_rows * UNITS, i);
         leave(w, b, s, step, at, known, sent);
     }
 }
@@ -92,8 +92,8 @@ __device__ __forceinline__ void finish(const Window &w, const Backward &b, const
 template <int TILES, int HELD>
 __device__ __forceinline__ void run(const Window &w, const Backward &b, const float *recurrent, unsigned *arrived) {
     DYNAMIC_SHARED(unsigned char, memory);
-    int room = min(w.batch, TILES * TILE); // rows of a pass
-    Shared s = shared_parts(memory, w, max(w.depth - HELD, 0), int(blockDim.x) / 32 * room * UNITS);
+    int pass_rows = min(w.batch, TILES * TILE); // rows of a pass
+    Shared s = shared_parts(memory, w, max(w.depth - HELD, 0), int(blockDim.x) / 32 * pass_rows * UNITS);
     Place p(w);
     Weights<HELD> weights;
     weights.load(recurrent, w, p, true, s.weights);
@@ -110,15 +110,15 @@ __device__ __forceinline__ void run(const Window &w, const Backward &b, const fl
         for (int first = 0; first < w.batch; first += TILES * TILE) {
             if (first > 0) __syncthreads(); // the sums before have been read
             int rows = min(w.batch - first, TILES * TILE);
-            multiply<TILES, HELD>(w, b, s, p, weights, step, first, room);
+            multiply<TILES, HELD>(w, b, s, p, weights, step, first, pass_rows);
             __syncthreads();
-            finish(w, b, s, p, before, first, rows, room, early);
+            finish(w, b, s, p, before, first, rows, pass_rows, early);
         }
         step = before;
     }
 }
 
-constexpr int HELD = 2; // sublayers; `Direction::held` of geometry.rs. With a third, two tiles spill a register.
+constexpr int HELD = 2; // sublayers; `Direction::held` of launch_plan.rs. With a third, two tiles spill a register.
 
 #define PERSISTENT_BACKWARD(TILES)                                                                                     \
     extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1) rhn_persistent_backward_##TILES(                     \

@@ -70,7 +70,7 @@ __device__ __forceinline__ void multiply(const Window &w, const Forward &f, cons
 
 // Gates and next states of a pass's rows. H and T of a unit are neighbours 8 apart in a warp.
 __device__ __forceinline__ void finish(const Window &w, const Forward &f, const Shared &s, const Place &p, Step step,
-                                       int first, int rows, int room) {
+                                       int first, int rows, int pass_rows) {
     int items = rows * 2 * UNITS;
     for (int i = threadIdx.x; i < (items + 31) / 32 * 32; i += blockDim.x) {
         int row = first + i / (2 * UNITS), section = i / UNITS % 2, column = i % UNITS, unit = p.first_unit + column;
@@ -79,7 +79,7 @@ __device__ __forceinline__ void finish(const Window &w, const Forward &f, const 
         if (exists) {
             size_t x = w.input_row(step, row) * 2 * w.hidden + section * w.hidden + unit;
             float entered = step.sublayer == 0 ? f.projected[x] : 0.0f;
-            z = add_warps(s.sums, room * 2 * UNITS, i) + s.bias[step.sublayer * 2 * UNITS + i % (2 * UNITS)] + entered;
+            z = add_warps(s.sums, pass_rows * 2 * UNITS, i) + s.bias[step.sublayer * 2 * UNITS + i % (2 * UNITS)] + entered;
         }
         float gate = activation(z, section), t = __shfl_xor_sync(FULL_WARP, gate, UNITS);
         if (!exists) continue;
@@ -97,8 +97,8 @@ template <int TILES, int HELD>
 __device__ __forceinline__ void run(const Window &w, const Forward &f, const float *recurrent, const float *state,
                                     unsigned *arrived) {
     DYNAMIC_SHARED(unsigned char, memory);
-    int room = min(w.batch, TILES * TILE); // rows of a pass
-    Shared s = shared_parts(memory, w, max(w.depth - HELD, 0), int(blockDim.x) / 32 * room * 2 * UNITS);
+    int pass_rows = min(w.batch, TILES * TILE); // rows of a pass
+    Shared s = shared_parts(memory, w, max(w.depth - HELD, 0), int(blockDim.x) / 32 * pass_rows * 2 * UNITS);
     Place p(w);
     Weights<HELD> weights;
     weights.load(recurrent, w, p, false, s.weights);
@@ -108,14 +108,14 @@ __device__ __forceinline__ void run(const Window &w, const Forward &f, const flo
         for (int first = 0; first < w.batch; first += TILES * TILE) {
             if (first > 0) __syncthreads(); // the sums before have been read
             int rows = min(w.batch - first, TILES * TILE);
-            multiply<TILES, HELD>(w, f, s, p, weights, step, first, room);
+            multiply<TILES, HELD>(w, f, s, p, weights, step, first, pass_rows);
             __syncthreads();
-            finish(w, f, s, p, step, first, rows, room);
+            finish(w, f, s, p, step, first, rows, pass_rows);
         }
     }
 }
 
-constexpr int HELD = 3; // sublayers; `Direction::held` of geometry.rs
+constexpr int HELD = 3; // sublayers; `Direction::held` of launch_plan.rs
 
 #define PERSISTENT_FORWARD(TILES)                                                                                      \
     extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1) rhn_persistent_forward_##TILES(                      \
