@@ -21,7 +21,7 @@ pub struct SampleSettings {
     pub filters: Filters,
     /// How many of the latest tokens, the prompt's included, the repetition penalty looks at.
     pub repetition_window: usize,
-    /// A type that is never drawn, say `<unk>`.
+    /// A token that is never drawn, say `<unk>`.
     pub forbidden: Option<u32>,
     /// Fixes every draw, together with the sample's index.
     pub seed: u64,
@@ -182,16 +182,16 @@ mod tests {
     }
 
     #[test]
-    fn a_forbidden_type_never_appears() {
+    fn a_forbidden_token_never_appears() {
         let settings = SampleSettings { forbidden: Some(0), ..SampleSettings::default() };
         assert!(!draws(&tiny::constant(&[0.98, 0.01, 0.01]), settings, 0, 100).contains(&0));
     }
 
     #[test]
-    fn greedy_sampling_under_a_penalty_moves_on_from_what_it_said() {
+    fn greedy_sampling_under_a_penalty_moves_on_from_what_it_drew() {
         let filters = Filters { temperature: 0.0, repetition_penalty: 1e6, ..Filters::default() };
         let settings = SampleSettings { filters, repetition_window: 2, ..SampleSettings::default() };
-        // the context is 0; the two latest types are out, so the three likeliest take turns
+        // the context is 0; the two latest tokens are out, so the three likeliest follow each other
         assert_eq!(draws(&tiny::constant(&[0.4, 0.3, 0.2, 0.1]), settings, 0, 6), [1, 2, 0, 1, 2, 0]);
     }
 

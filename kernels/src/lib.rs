@@ -12,6 +12,7 @@
 //!
 //! This package knows no model. It is the only one with `unsafe` code.
 
+mod backend;
 pub mod char_cnn;
 pub mod cpu;
 #[cfg(feature = "cuda")]

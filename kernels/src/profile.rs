@@ -3,9 +3,10 @@
 //!
 //! Nobody listening, a part's beginning costs a look at a variable of the thread, a few times a step.
 
+use crate::backend::Backend;
 use crate::cpu::real;
 use crate::error::Result;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result as CandleResult, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -125,8 +126,7 @@ impl Drop for Within {
 pub fn border(tensor: Tensor, forward: Part, backward: Part) -> Result<Tensor> {
     enter(forward);
     let listening = LISTENER.with_borrow(Option::is_some);
-    let passes = tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F32 | DType::F64);
-    if !(listening && passes && tensor.track_op()) {
+    if !(listening && Backend::of(&tensor) == Backend::Cpu && tensor.track_op()) {
         return Ok(tensor);
     }
     Ok(tensor.contiguous()?.apply_op1(Border(backward))?)

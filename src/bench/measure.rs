@@ -28,12 +28,12 @@ pub fn model(subject: &Subject) -> Result<FrozenModel> {
 pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
     let session = &subject.session;
     let text = &session.test.as_ref().unwrap_or(&session.valid).tokens;
-    let lanes = Batches::stream(&session.corpus, text.len(), STREAM_STEPS)?;
-    let whole = (lanes.window_count() - 1).max(1); // the last one may be short
+    let batches = Batches::stream(&session.corpus, text.len(), STREAM_STEPS)?;
+    let whole = (batches.window_count() - 1).max(1); // the last one may be short
     let mut reader = WindowReader::new(model, 1)?;
     let mut window = 0;
     Rate::measure("stream evaluation", plan, progress, &session.device, || {
-        let (inputs, targets) = lanes.window(text, window % whole, &session.device)?;
+        let (inputs, targets) = batches.window(text, window % whole, &session.device)?;
         let nats = reader.nats(&inputs, &targets)?;
         nats.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?; // waits for the device
         window += 1;

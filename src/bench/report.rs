@@ -38,7 +38,7 @@ pub struct Report {
     pub corpus: String,
     /// Whether its text is made up, the corpus not being on this machine.
     pub made_up: bool,
-    /// Types of the vocabulary.
+    /// The vocabulary's size.
     pub vocab_size: usize,
     /// Numbers that training finds.
     pub parameters: u64,
@@ -129,7 +129,7 @@ impl Report {
         Ok(())
     }
 
-    /// Takes the machine's peaks in, and tells training's share of them.
+    /// Takes the machine's peaks in, and computes training's share of them.
     fn compare(&mut self, machine: Machine) {
         let peak = machine.gemm_peak_gflops.get(self.precision);
         if let Some(train) = &mut self.train {

@@ -49,10 +49,10 @@ impl Subject {
     /// If the corpus is too short for a window.
     pub fn windows(&self) -> Result<[usize; 2]> {
         let train = &self.session.recipe.train;
-        let lanes = |tokens: usize| {
+        let batches = |tokens: usize| {
             Batches::batched(&self.session.corpus, tokens, train.batch_size, train.bptt_steps)
         };
-        Ok([lanes(self.train_tokens)?.window_count(), lanes(self.valid_tokens)?.window_count()])
+        Ok([batches(self.train_tokens)?.window_count(), batches(self.valid_tokens)?.window_count()])
     }
 }
 

@@ -14,14 +14,14 @@ use serde::Serialize;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-/// So many steps are taken apart, and their mean is told; of long steps one.
+/// So many steps are timed part by part, and their mean is reported; one, where steps are long.
 const STEPS_APART: u32 = 3;
 const LONG_SECONDS: f64 = 3.0;
 
 /// How fast a recipe is trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Training {
-    /// Of whole steps: masks, forward, backward, clipping, update.
+    /// The speed of whole steps: masks, forward, backward, clipping, update.
     #[serde(flatten)]
     pub rate: Rate,
     /// Tokens of a step.
@@ -55,7 +55,7 @@ pub struct PartTime {
     pub part: Part,
     /// Its mean time in a step.
     pub seconds: f64,
-    /// Of the step's time.
+    /// Its share of the step's time.
     pub share: f64,
 }
 
@@ -132,18 +132,18 @@ impl Steps<'_> {
     }
 }
 
-/// An epoch's steps, and its validation as far as two windows tell.
+/// The time of an epoch's steps, and of its validation as two windows predict it.
 fn epoch_seconds(subject: &Subject, stepper: &Stepper, step_seconds: f64) -> Result<f64> {
     let (session, config) = (&subject.session, &subject.session.recipe.train);
     let valid = &session.valid.tokens;
-    let lanes = Batches::batched("validation", valid.len(), config.batch_size, config.bptt_steps)?;
+    let batches = Batches::batched("validation", valid.len(), config.batch_size, config.bptt_steps)?;
     let start = Instant::now();
-    let mut reader = WindowReader::new(&stepper.model.freeze()?, lanes.count)?;
+    let mut reader = WindowReader::new(&stepper.model.freeze()?, batches.count)?;
     let before = start.elapsed().as_secs_f64();
     let mut window_seconds = 0.0;
     for window in 0..2 {
         let start = Instant::now();
-        let (inputs, targets) = lanes.window(valid, window % lanes.window_count(), &session.device)?;
+        let (inputs, targets) = batches.window(valid, window % batches.window_count(), &session.device)?;
         reader.nats(&inputs, &targets)?;
         session.device.synchronize()?;
         window_seconds = start.elapsed().as_secs_f64(); // the first only warms up

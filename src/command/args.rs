@@ -22,7 +22,7 @@ pub struct DeviceArgs {
     threads: Option<u16>,
 }
 
-/// What `--device` can say.
+/// A value of `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DeviceChoice {
     Auto,
@@ -99,7 +99,7 @@ impl DataArgs {
     }
 }
 
-/// What `--precision` can say.
+/// A value of `--precision`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrecisionChoice(Precision);
 

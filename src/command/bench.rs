@@ -69,7 +69,7 @@ impl Args {
     }
 }
 
-/// What `--only` can say.
+/// A value of `--only`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Only {
     /// Training steps, and the time of the whole run

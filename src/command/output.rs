@@ -40,7 +40,7 @@ impl Drop for Meter {
     }
 }
 
-/// Tells the user something that is not the result.
+/// Prints something for the user that is not the result.
 pub fn note(text: &str) {
     // In one piece; a closed standard error is no reason to stop.
     let _ = std::io::stderr().write_all(format!("note: {text}\n").as_bytes());
@@ -67,7 +67,7 @@ pub fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io::Resul
     out.write_all(b"\n")
 }
 
-/// Says how many symbols the vocabulary lacks, if any.
+/// Prints how many symbols the vocabulary lacks, if any.
 pub fn note_unseen(unseen: u64, what: &str, replaced: bool) {
     let fate = if replaced { "read as <unk>" } else { "left out" };
     match unseen {

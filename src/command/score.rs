@@ -251,7 +251,7 @@ impl LineRow {
     }
 }
 
-/// A number to six places; nothing where there is none.
+/// A number to six decimals; nothing where there is none.
 fn cell(value: Option<f64>) -> String {
     value.map_or_else(String::new, |value| format!("{value:.6}"))
 }

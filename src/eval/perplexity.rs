@@ -27,7 +27,7 @@ pub struct Split<'a> {
     pub text: &'a Encoded,
 }
 
-/// Is told the tokens that are done and how many there are; its error ends the evaluation.
+/// Receives the tokens that are done and how many there are; its error ends the evaluation.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
 
 /// How well a model predicted a text; what `rhn eval --json` prints.
@@ -63,14 +63,14 @@ pub struct Evaluation {
 
 /// Perplexity at batch 1 with the state carried over the whole split, every token but the first predicted.
 pub fn stream(model: &FrozenModel, split: &Split<'_>, progress: Progress<'_>) -> Result<Evaluation> {
-    let lanes = Batches::stream(&split.place(), split.text.tokens.len(), STREAM_STEPS)?;
+    let batches = Batches::stream(&split.name(), split.text.tokens.len(), STREAM_STEPS)?;
     if split.text.bytes <= split.text.first_bytes {
         return Err(split.too_short("there is no text after the first"));
     }
-    evaluate(model, split, "stream", &lanes, progress)
+    evaluate(model, split, "stream", &batches, progress)
 }
 
-/// Perplexity over `batch` contiguous lanes in windows of `steps`, as in training but with dropout off.
+/// Perplexity over `batch` contiguous rows in windows of `steps`, as in training but with dropout off.
 pub fn batched(
     model: &FrozenModel,
     split: &Split<'_>,
@@ -78,23 +78,23 @@ pub fn batched(
     steps: usize,
     progress: Progress<'_>,
 ) -> Result<Evaluation> {
-    let lanes = Batches::batched(&split.place(), split.text.tokens.len(), batch, steps)?;
-    evaluate(model, split, "batched", &lanes, progress)
+    let batches = Batches::batched(&split.name(), split.text.tokens.len(), batch, steps)?;
+    evaluate(model, split, "batched", &batches, progress)
 }
 
 fn evaluate(
     model: &FrozenModel,
     split: &Split<'_>,
     protocol: &str,
-    lanes: &Batches,
+    batches: &Batches,
     progress: Progress<'_>,
 ) -> Result<Evaluation> {
     let start = Instant::now();
-    let mut reader = WindowReader::new(model, lanes.count)?;
+    let mut reader = WindowReader::new(model, batches.count)?;
     let mut nats = 0.0;
     let mut add = |window: &[f64]| nats += window.iter().sum::<f64>();
-    read_split(&mut reader, split, lanes, model.device(), &mut add, progress)?;
-    let tokens = (lanes.count * lanes.predicted) as u64;
+    read_split(&mut reader, split, batches, model.device(), &mut add, progress)?;
+    let tokens = (batches.count * batches.predicted) as u64;
     Ok(Evaluation::new(split, protocol, nats, tokens, start.elapsed().as_secs_f64()))
 }
 
@@ -102,17 +102,17 @@ fn evaluate(
 pub(super) fn read_split(
     reader: &mut dyn Reader,
     split: &Split<'_>,
-    lanes: &Batches,
+    batches: &Batches,
     device: &Device,
     take: &mut dyn FnMut(&[f64]),
     progress: Progress<'_>,
 ) -> Result<()> {
-    for (window, (start, steps)) in lanes.windows().enumerate() {
-        let (inputs, targets) = lanes.window(&split.text.tokens, window, device)?;
+    for (window, (start, steps)) in batches.windows().enumerate() {
+        let (inputs, targets) = batches.window(&split.text.tokens, window, device)?;
         let nats = reader.nats(&inputs, &targets)?;
         let (_, rows) = nats.dims2()?;
         take(&finite(&nats, start)?);
-        progress((rows * (start + steps)) as u64, (rows * lanes.predicted) as u64)?;
+        progress((rows * (start + steps)) as u64, (rows * batches.predicted) as u64)?;
     }
     Ok(())
 }
@@ -135,13 +135,13 @@ pub(super) fn finite(nats: &Tensor, start: usize) -> Result<Vec<f64>> {
 
 impl Split<'_> {
     /// What to call the split in an error.
-    fn place(&self) -> String {
+    fn name(&self) -> String {
         format!("{} ({})", self.corpus, self.split)
     }
 
     pub(crate) fn too_short(&self, wanted: &str) -> Error {
         let found = self.text.tokens.len();
-        Error::data(self.place(), format!("{found} tokens are too few to evaluate; {wanted}"))
+        Error::data(self.name(), format!("{found} tokens are too few to evaluate; {wanted}"))
     }
 }
 
@@ -206,17 +206,16 @@ mod tests {
     }
 
     #[test]
-    fn batched_is_the_mean_of_its_lanes_without_their_tails() {
+    fn batched_is_the_mean_of_its_rows_without_their_tails() {
         let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(103));
         let model = tiny::drawn(types, 1.0);
         let ids = text.tokens.to_vec();
-        let lane = |lane: usize| {
-            // 4 lanes of 25 tokens; 24 = 4 windows of 6 are predicted in each
-            let text =
-                Encoded { tokens: Tokens::U32(ids[25 * lane..25 * lane + 25].to_vec()), ..text.clone() };
+        let row = |row: usize| {
+            // 4 rows of 25 tokens; 24 = 4 windows of 6 are predicted in each
+            let text = Encoded { tokens: Tokens::U32(ids[25 * row..25 * row + 25].to_vec()), ..text.clone() };
             stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap().nats_per_token
         };
-        let wanted = (0..4).map(lane).sum::<f64>() / 4.0;
+        let wanted = (0..4).map(row).sum::<f64>() / 4.0;
         let found = batched(&model, &split(Unit::Char, &text), 4, 6, &mut |_, _| Ok(())).unwrap();
         assert!((found.nats_per_token - wanted).abs() < 1e-12);
         assert_eq!((found.tokens, found.bytes), (96, 96));

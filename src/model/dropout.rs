@@ -1,8 +1,8 @@
 //! Dropout masks, drawn from the run's seed by what they are for and the step they belong to.
 //!
 //! Inverted: what is kept is divided by the probability of being kept. Variational masks (Gal and Ghahramani, 2016)
-//! are drawn once a window and lane and shared by its time steps and sublayers; the word mask is one number a lane
-//! and word *type*, so that all occurrences of a word in a lane's window share it.
+//! are drawn once a window and batch row and shared by its time steps and sublayers; the word mask is one number a row
+//! and word *type*, so that all occurrences of a word in a row's window share it.
 
 use super::config::ModelConfig;
 use super::noise::Noise;
@@ -20,7 +20,7 @@ pub struct DropoutConfig {
     /// When masks are drawn anew.
     #[serde(default)]
     pub kind: DropoutKind,
-    /// Whole word types, a lane at a time.
+    /// Whole word types, a batch row at a time.
     #[serde(default)]
     pub word: f64,
     /// The first layer's input.
@@ -44,7 +44,7 @@ pub struct DropoutConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DropoutKind {
-    /// Once a window and lane, shared by its time steps (Gal and Ghahramani, 2016).
+    /// Once a window and batch row, shared by its time steps (Gal and Ghahramani, 2016).
     #[default]
     Variational,
     /// At every time step (Zaremba et al., 2014).
@@ -84,7 +84,7 @@ pub struct NoiseSource {
 }
 
 impl NoiseSource {
-    /// For a model, its dropout rates and a seed.
+    /// A source for a model, its dropout rates and a seed.
     pub fn new(
         model: &ModelConfig,
         dropout: &DropoutConfig,
@@ -97,13 +97,20 @@ impl NoiseSource {
         let mut input_sizes = vec![hidden_size; core.layers()];
         input_sizes[0] = model.embedding_size();
         let separate_gate_masks = dropout.separate_gate_masks && core.has_separate_gate_masks();
-        let (dropout, device) = (dropout.clone(), device.clone());
-        Self { dropout, input_sizes, hidden_size, separate_gate_masks, seed, dtype, device }
+        Self {
+            dropout: dropout.clone(),
+            input_sizes,
+            hidden_size,
+            separate_gate_masks,
+            seed,
+            dtype,
+            device: device.clone(),
+        }
     }
 
     /// The masks for the window of `tokens`, `(time, batch)` of u32.
     ///
-    /// `position` names the draw that the window's time steps share (the step of training; the pass of a
+    /// `position` names the draw that the window's time steps share (the step of training; the first pass of a
     /// Monte-Carlo evaluation); `window` names the window itself, for masks drawn at every time step.
     pub fn draw(&self, tokens: &Tensor, position: u64, window: u64) -> Result<Noise> {
         let _timed = profile::within(Part::Masks);
@@ -148,14 +155,14 @@ impl NoiseSource {
         Ok(Some(masks::mask(stream, rate, shape, self.dtype, &self.device)?))
     }
 
-    /// One number a lane and word type, found by the type's id.
+    /// One number a batch row and word type, found by the type's id.
     fn word(&self, tokens: &Tensor, position: u64) -> Result<Option<Tensor>> {
         let rate = self.dropout.word;
         if rate == 0.0 {
             return Ok(None);
         }
         let (_, batch) = tokens.dims2()?;
-        let purposes: Vec<String> = (0..batch).map(|lane| format!("dropout.word.{lane}")).collect();
+        let purposes: Vec<String> = (0..batch).map(|row| format!("dropout.word.{row}")).collect();
         let streams: Vec<Stream<'_>> =
             purposes.iter().map(|purpose| Stream { seed: self.seed, purpose, position }).collect();
         Ok(Some(masks::words(&streams, rate, tokens, self.dtype, &self.device)?))

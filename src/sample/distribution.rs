@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 pub struct Filters {
     /// Logits are divided by this; 0 takes the likeliest token always.
     pub temperature: f64,
-    /// Only this many of the likeliest types; 0 keeps all.
+    /// Only this many of the likeliest tokens; 0 keeps all.
     pub top_k: usize,
-    /// Only the likeliest types that make up this probability together; 1 keeps all.
+    /// Only the likeliest tokens that make up this probability together; 1 keeps all.
     pub top_p: f64,
-    /// Only types with at least this share of the likeliest type's probability; 0 keeps all.
+    /// Only tokens with at least this share of the likeliest token's probability; 0 keeps all.
     pub min_p: f64,
-    /// Positive logits of types seen lately are divided by this, negative ones multiplied (Keskar et al., 2019).
+    /// Positive logits of tokens seen lately are divided by this, negative ones multiplied (Keskar et al., 2019).
     pub repetition_penalty: f64,
 }
 
@@ -47,7 +47,7 @@ impl Filters {
 
     /// Fills `candidates` with what may be drawn, its probabilities summing to 1: likeliest first (the lower id where
     /// two are alike) if a cut looks for the likeliest, else in the order of ids. `recent` are the tokens that the
-    /// repetition penalty holds against their types.
+    /// repetition penalty holds against them.
     pub fn apply(
         &self,
         logits: &[f64],
@@ -66,7 +66,7 @@ impl Filters {
         self.cut_min_p(candidates);
     }
 
-    /// Makes recent types less likely; each once, however often it came.
+    /// Makes recent tokens less likely; each once, however often it came.
     fn penalize(&self, candidates: &mut [Candidate], logits: &[f64], recent: impl Iterator<Item = u32>) {
         if self.repetition_penalty == 1.0 {
             return;

@@ -4,15 +4,16 @@
 //! f_w = max over positions of tanh(conv_w(characters) + b_w)      all widths side by side
 //! ```
 //!
-//! There are few characters and many positions. A filter's response is the sum, over the characters that it sees, of a character's
-//! vector times the filter's weights for it; these products are made once for each character, and a response is then a
-//! sum of `width` numbers. The maximum is taken before the tanh, which rises everywhere.
+//! There are few characters and many positions. A filter's response is the sum, over the characters that it sees, of a
+//! character's vector times the filter's weights for it; these products are made once for each character, and a response
+//! is then a sum of `width` numbers. The maximum is taken before the tanh, which rises everywhere.
 
 mod cpu;
 mod cpu_backward;
 mod filters;
 pub mod reference;
 
+use crate::backend::Backend;
 use crate::char_cnn::cpu::{Features, Forward, Layer, Words};
 use crate::char_cnn::cpu_backward::{Backward, Grads};
 pub use crate::char_cnn::filters::Filters;
@@ -25,7 +26,7 @@ use std::sync::OnceLock;
 
 /// Features of words: `(words, filters of all widths)`.
 ///
-/// - `spelling`: `(words, length)` of u32, each row padded with the blank, 0
+/// - `spelled`: `(words, length)` of u32, each row padded with the blank, 0
 /// - `characters`: `(alphabet, char size)`; the blank's row counts as zero and receives no gradient
 ///
 /// Of equal maxima the first receives the gradient. On the CPU a kernel with its own backward pass does the work;
@@ -34,23 +35,23 @@ use std::sync::OnceLock;
 /// # Errors
 /// If a character is not in the alphabet, or a filter is wider than `length`.
 pub fn features(
-    spelling: &Tensor,
+    spelled: &Tensor,
     characters: &Tensor,
     filters: &[Filters],
     precision: Precision,
 ) -> Result<Tensor> {
-    let (_, length) = spelling.dims2()?;
+    let (_, length) = spelled.dims2()?;
     if let Some(filters) = filters.iter().find(|filters| filters.width > length) {
         let width = filters.width;
         return Err(Error::setting(format!(
             "a filter of width {width} is wider than a word of {length} characters"
         )));
     }
-    if !(characters.device().is_cpu() && matches!(characters.dtype(), DType::F32 | DType::F64)) {
-        return reference::features(spelling, characters, filters);
+    if Backend::of(characters) != Backend::Cpu {
+        return reference::features(spelled, characters, filters);
     }
     let (alphabet, _) = characters.dims2()?;
-    let spelled = spelling.flatten_all()?.to_vec1::<u32>()?;
+    let spelled = spelled.flatten_all()?.to_vec1::<u32>()?;
     if let Some(character) = spelled.iter().find(|&&character| character as usize >= alphabet) {
         return Err(Error::setting(format!(
             "character {character} is not below the alphabet's size {alphabet}"

@@ -7,6 +7,7 @@
 mod cpu;
 pub mod reference;
 
+use crate::backend::Backend;
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::real;
 use crate::error::Result;
@@ -18,7 +19,7 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, 
 /// - `products`: `(rows, 2 size)` and `bias`: `(2 size)`, of H, then of T; `shift` is added to T's
 /// - `ys`: `(rows, size)`, what is carried
 pub fn highway(products: &Tensor, bias: &Tensor, ys: &Tensor, shift: f64) -> Result<Tensor> {
-    if products.device().is_cpu() && matches!(products.dtype(), DType::F32 | DType::F64) {
+    if Backend::of(products) == Backend::Cpu {
         let op = Highway { shift };
         return Ok(products.contiguous()?.apply_op3(&bias.contiguous()?, &ys.contiguous()?, op)?);
     }

@@ -4,6 +4,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 
+use crate::backend::Backend;
 use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::panels::View;
@@ -25,12 +26,12 @@ pub enum Stored {
 
 /// `xs W`: `(rows, input)` to `(rows, output)`.
 pub fn linear(xs: &Tensor, weight: &Tensor, stored: Stored, precision: Precision) -> Result<Tensor> {
-    if xs.device().is_cpu() && matches!(xs.dtype(), DType::F32 | DType::F64) {
+    if Backend::of(xs) == Backend::Cpu {
         let op = Linear { stored, bf16: precision.rounds() };
         return Ok(xs.contiguous()?.apply_op2(&weight.contiguous()?, op)?);
     }
     #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() && matches!(xs.dtype(), DType::F32 | DType::F64) {
+    if Backend::of(xs) == Backend::Cuda {
         return Ok(crate::linear::cuda::linear(xs, weight, stored, precision)?);
     }
     Ok(match stored {

@@ -8,6 +8,7 @@ mod cpu;
 mod cuda;
 pub mod reference;
 
+use crate::backend::Backend;
 use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::panels::View;
@@ -36,7 +37,7 @@ pub fn nats(
     targets: &Tensor,
     precision: Precision,
 ) -> Result<Tensor> {
-    if !(ys.device().is_cpu() && matches!(ys.dtype(), DType::F32 | DType::F64)) {
+    if Backend::of(ys) != Backend::Cpu {
         return nats_elsewhere(&linear(ys, weight, stored, precision)?, bias, targets);
     }
     let tracked = [ys, weight, bias].iter().any(|tensor| tensor.track_op());
@@ -45,7 +46,7 @@ pub fn nats(
 
 /// `−ln softmax(products + bias)[target]` of each row of products that exist; their history is not followed.
 pub fn nats_of_products(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    if !(products.device().is_cpu() && matches!(products.dtype(), DType::F32 | DType::F64)) {
+    if Backend::of(products) != Backend::Cpu {
         return nats_elsewhere(&products.detach(), bias, targets);
     }
     let (rows, vocabulary) = products.dims2()?;
@@ -70,7 +71,7 @@ pub fn nats_of_products(products: &Tensor, bias: &Tensor, targets: &Tensor) -> R
 /// Of products that nothing else uses, elsewhere than on the CPU; there a target is not checked.
 fn nats_elsewhere(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
-    if products.device().is_cuda() && matches!(products.dtype(), DType::F32 | DType::F64) {
+    if Backend::of(products) == Backend::Cuda {
         return Ok(crate::softmax::cuda::nats(products, bias, targets)?);
     }
     reference::nats(products, bias, targets)
