@@ -15,8 +15,8 @@ pub fn extract(archive: &Path, member: &str, bytes: u64) -> Result<Vec<u8>> {
     let mut zip =
         zip::ZipArchive::new(file).map_err(|error| refuse(format!("is no zip archive: {error}")))?;
     let packed = zip.by_name(member).map_err(|error| refuse(format!("holds no file {member:?}: {error}")))?;
-    let room = usize::try_from(bytes).map_err(|_| refuse(format!("{bytes} bytes fit no memory here")))?;
-    let mut content = Vec::with_capacity(room + 1);
+    let size = usize::try_from(bytes).map_err(|_| refuse(format!("{bytes} bytes fit no memory here")))?;
+    let mut content = Vec::with_capacity(size + 1);
     // One byte more than declared is enough to know that it is too large, whatever the archive says.
     let read = packed.take(bytes + 1).read_to_end(&mut content);
     read.map_err(|error| refuse(format!("{member} cannot be unpacked: {error}")))?;

@@ -1,26 +1,26 @@
-//! Batches and windows: a stream of tokens cut into contiguous lanes that are read side by side.
+//! Batches and windows: a stream of tokens cut into contiguous batch rows that are read side by side.
 
 use super::tokens::Tokens;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 
-/// How a stream is laid out: `count` lanes, of which each predicts its first `predicted` tokens after the first.
+/// How a stream is laid out: `count` batch rows, of which each predicts its first `predicted` tokens after the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batches {
-    /// Batches side by side.
+    /// Batch rows.
     pub count: usize,
-    /// Tokens that each lane predicts.
+    /// Tokens that each batch row predicts.
     pub predicted: usize,
     length: usize,
     steps: usize,
 }
 
 impl Batches {
-    /// `count` lanes of equal length, the tail dropped; whole windows of `steps`, again without the tail.
+    /// `count` batch rows of equal length, the tail dropped; whole windows of `steps`, again without the tail.
     ///
     /// # Errors
-    /// If the `tokens` of the text called `place` are too few for one window.
-    pub fn batched(place: &str, tokens: usize, count: usize, steps: usize) -> Result<Self> {
+    /// If the `tokens` of the text called `text` are too few for one window.
+    pub fn batched(text: &str, tokens: usize, count: usize, steps: usize) -> Result<Self> {
         if count == 0 || steps == 0 {
             return Err(Error::config("a batch and a window must be at least 1"));
         }
@@ -29,9 +29,9 @@ impl Batches {
         if windows == 0 {
             let wanted = count.saturating_mul(steps.saturating_add(1));
             return Err(Error::data(
-                place,
+                text,
                 format!(
-                    "{tokens} tokens are too few: {count} lanes with a window of {steps} steps need at least {wanted}; \
+                    "{tokens} tokens are too few: {count} batch rows with a window of {steps} steps need at least {wanted}; \
                      make batch_size or bptt_steps smaller"
                 ),
             ));
@@ -39,19 +39,19 @@ impl Batches {
         Ok(Self { count, length, predicted: windows * steps, steps })
     }
 
-    /// One lane over everything, in windows of at most `steps`.
+    /// One batch row over everything, in windows of at most `steps`.
     ///
     /// # Errors
     /// If there is no token after the first.
-    pub fn stream(place: &str, tokens: usize, steps: usize) -> Result<Self> {
+    pub fn stream(text: &str, tokens: usize, steps: usize) -> Result<Self> {
         if tokens < 2 {
             let what = "at least 2 are needed: the first is context, the second is predicted";
-            return Err(Error::data(place, format!("{tokens} tokens are too few; {what}")));
+            return Err(Error::data(text, format!("{tokens} tokens are too few; {what}")));
         }
         Ok(Self { count: 1, length: tokens, predicted: tokens - 1, steps })
     }
 
-    /// Where each window starts within its lane, and how many steps it has.
+    /// Where each window starts within its batch row, and how many steps it has.
     pub fn windows(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let (steps, end) = (self.steps, self.predicted);
         (0..end).step_by(steps).map(move |start| (start, steps.min(end - start)))
@@ -70,13 +70,13 @@ impl Batches {
         Ok((part(start)?, part(start + 1)?))
     }
 
-    /// `(time, batch)`: `steps` tokens of every lane from `start` on.
+    /// `(time, batch)`: `steps` tokens of every batch row from `start` on.
     fn part(&self, tokens: &Tokens, start: usize, steps: usize, device: &Device) -> Result<Tensor> {
-        let mut lane_major = vec![0u32; self.count * steps];
-        for (lane, out) in lane_major.chunks_exact_mut(steps).enumerate() {
-            tokens.copy_to(lane * self.length + start, out);
+        let mut by_row = vec![0u32; self.count * steps];
+        for (row, out) in by_row.chunks_exact_mut(steps).enumerate() {
+            tokens.copy_to(row * self.length + start, out);
         }
-        Ok(Tensor::from_vec(lane_major, (self.count, steps), device)?.t()?.contiguous()?)
+        Ok(Tensor::from_vec(by_row, (self.count, steps), device)?.t()?.contiguous()?)
     }
 }
 
@@ -85,32 +85,32 @@ mod tests {
     use super::{Batches, Tokens};
     use candle_core::Device;
 
-    fn window(lanes: Batches, tokens: &Tokens, index: usize) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
-        let (inputs, targets) = lanes.window(tokens, index, &Device::Cpu).unwrap();
+    fn window(batches: Batches, tokens: &Tokens, index: usize) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
+        let (inputs, targets) = batches.window(tokens, index, &Device::Cpu).unwrap();
         (inputs.to_vec2().unwrap(), targets.to_vec2().unwrap())
     }
 
     #[test]
-    fn lanes_are_contiguous_and_windows_follow_each_other() {
+    fn batch_rows_are_contiguous_and_windows_follow_each_other() {
         let tokens = Tokens::U8((0..23).collect());
-        let lanes = Batches::batched("test", 23, 2, 5).unwrap(); // two lanes of 11, two windows of 5
-        assert_eq!((lanes.window_count(), lanes.predicted), (2, 10));
-        let (inputs, targets) = window(lanes, &tokens, 0);
+        let batches = Batches::batched("test", 23, 2, 5).unwrap(); // two batch rows of 11, two windows of 5
+        assert_eq!((batches.window_count(), batches.predicted), (2, 10));
+        let (inputs, targets) = window(batches, &tokens, 0);
         assert_eq!(inputs, [[0, 11], [1, 12], [2, 13], [3, 14], [4, 15]]);
         assert_eq!(targets, [[1, 12], [2, 13], [3, 14], [4, 15], [5, 16]]);
-        assert_eq!(window(lanes, &tokens, 1).0[0], [5, 16]);
+        assert_eq!(window(batches, &tokens, 1).0[0], [5, 16]);
     }
 
     #[test]
     fn a_stream_predicts_every_token_but_the_first() {
         let tokens = Tokens::U8((0..8).collect());
-        let lanes = Batches::stream("test", 8, 5).unwrap();
-        assert_eq!(lanes.windows().collect::<Vec<_>>(), [(0, 5), (5, 2)]);
-        assert_eq!(window(lanes, &tokens, 1), (vec![vec![5], vec![6]], vec![vec![6], vec![7]]));
+        let batches = Batches::stream("test", 8, 5).unwrap();
+        assert_eq!(batches.windows().collect::<Vec<_>>(), [(0, 5), (5, 2)]);
+        assert_eq!(window(batches, &tokens, 1), (vec![vec![5], vec![6]], vec![vec![6], vec![7]]));
     }
 
     #[test]
-    fn a_text_too_short_for_its_lanes_is_an_error_that_says_what_is_needed() {
+    fn a_text_too_short_for_its_batch_rows_is_an_error_that_says_what_is_needed() {
         let message = Batches::batched("tiny.txt (train)", 23, 4, 5).unwrap_err().to_string();
         assert!(message.contains("tiny.txt (train)") && message.contains("at least 24"), "{message}");
         assert!(Batches::stream("tiny.txt", 1, 5).is_err());

@@ -84,7 +84,9 @@ fn known(entry: &Entry, config: &CorpusConfig, places: &Places) -> Result<[Text;
     }
     if let Some(words) = &entry.letters_of {
         let words = places.registry.get(words).ok_or_else(|| places.registry.unknown(words))?;
-        return Ok(known(words, config, places)?.map(|text| Text::new(letters(text.bytes()), &text.source)));
+        return Ok(
+            known(words, config, places)?.map(|text| Text::new(characters(text.bytes()), &text.source))
+        );
     }
     let texts = entry.files.iter().map(|file| obtain(entry, file, places)).collect::<Result<Vec<_>>>()?;
     match <[Text; 3]>::try_from(texts) {
@@ -97,13 +99,13 @@ fn known(entry: &Entry, config: &CorpusConfig, places: &Places) -> Result<[Text;
 }
 
 /// The characters of a text of words: lines without space around them, `_` for each space inside.
-fn letters(words: &[u8]) -> Vec<u8> {
-    let mut letters = Vec::with_capacity(words.len());
+fn characters(words: &[u8]) -> Vec<u8> {
+    let mut characters = Vec::with_capacity(words.len());
     for line in words.split_inclusive(|&byte| byte == b'\n') {
-        letters.extend(line.trim_ascii().iter().map(|&byte| if byte == b' ' { b'_' } else { byte }));
-        letters.push(b'\n');
+        characters.extend(line.trim_ascii().iter().map(|&byte| if byte == b' ' { b'_' } else { byte }));
+        characters.push(b'\n');
     }
-    letters
+    characters
 }
 
 /// Where a file of a corpus is on this machine.

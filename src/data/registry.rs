@@ -32,7 +32,7 @@ pub struct Entry {
     /// Bytes of training, validation and test, for one file that is always cut at the same places.
     #[serde(default)]
     pub split_bytes: Option<[usize; 3]>,
-    /// How many types its training split has, in the unit of its published results.
+    /// How many word types (or characters, …) its training split has, in the unit of its published results.
     #[serde(default)]
     pub types: Option<usize>,
     /// Tokens of training, validation and test, in that unit.
@@ -119,7 +119,7 @@ impl Registry {
 }
 
 impl Entry {
-    /// The corpus that the files belong to: itself, or the words that its letters are made from.
+    /// The corpus that the files belong to: itself, or the words that its characters are made from.
     pub fn folder(&self) -> &str {
         self.letters_of.as_deref().unwrap_or(&self.name)
     }

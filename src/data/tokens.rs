@@ -3,16 +3,16 @@
 /// Token ids, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tokens {
-    /// For at most 256 types.
+    /// For a vocabulary of at most 256.
     U8(Vec<u8>),
-    /// For at most 65,536 types.
+    /// For a vocabulary of at most 65,536.
     U16(Vec<u16>),
     /// For any vocabulary.
     U32(Vec<u32>),
 }
 
 impl Tokens {
-    /// An empty row for a vocabulary of `vocab_size` types, with room for `capacity` tokens.
+    /// An empty row for a vocabulary of `vocab_size`, with capacity for `capacity` tokens.
     pub fn with_capacity(vocab_size: usize, capacity: usize) -> Self {
         match vocab_size {
             0..=0x100 => Self::U8(Vec::with_capacity(capacity)),

@@ -2,7 +2,7 @@
 
 use super::byte_level::{display, to_bytes};
 use super::normalizer::{BYTE_ORDER_MARK, replace_pattern};
-use super::quiet::quietly;
+use super::panic_capture::capture_panic;
 use super::{Encoded, UNKNOWN};
 use crate::data::text::Text;
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ impl Bpe {
         inner.with_normalizer(mark_remover()).map_err(|error| Error::config(error.to_string()))?;
         inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
         inner.with_decoder(Some(ByteLevel::default()));
-        let trained = quietly(|| inner.train(&mut trainer, pieces(content, PIECE / 16)).map(drop));
+        let trained = capture_panic(|| inner.train(&mut trainer, pieces(content, PIECE / 16)).map(drop));
         flatten(trained).map_err(|what| Error::data(&text.source, format!("no byte pairs: {what}")))?;
         Self::new(inner).map_err(|what| Error::data(&text.source, what))
     }
@@ -101,7 +101,7 @@ impl Bpe {
     }
 
     pub(super) fn line_end(&self) -> Option<u32> {
-        let encoding = quietly(|| self.inner.encode_fast("\n", false)).ok()?.ok()?;
+        let encoding = capture_panic(|| self.inner.encode_fast("\n", false)).ok()?.ok()?;
         <[u32; 1]>::try_from(encoding.get_ids()).ok().map(|[id]| id)
     }
 
@@ -110,7 +110,7 @@ impl Bpe {
             if self.plain { (partable(text)?, PIECE) } else { (text.as_str()?, usize::MAX) };
         let mut encoded = Encoded::new(content.as_bytes(), self.words.len(), 0);
         for piece in pieces(content, size) {
-            let encoding = flatten(quietly(|| self.inner.encode(piece, false)))
+            let encoding = flatten(capture_panic(|| self.inner.encode(piece, false)))
                 .map_err(|what| Error::data(&text.source, format!("cannot be cut into tokens: {what}")))?;
             let ids = encoding.get_ids();
             if let (true, [first, ..], [(_, end), ..]) =

@@ -1,6 +1,6 @@
 //! From ids back to text, as they come, never with half a character.
 
-use super::quiet::quietly;
+use super::panic_capture::capture_panic;
 use super::{END_OF_LINE, Kind};
 use tokenizers::tokenizer::DecodeStream;
 use tokenizers::{
@@ -37,7 +37,7 @@ impl<'a> Decoder<'a> {
     /// The text that `id` completes; empty while a character is incomplete or for an id outside the vocabulary.
     pub fn push(&mut self, id: u32) -> String {
         if let Some(stream) = &mut self.stream {
-            return quietly(|| stream.step(id)).ok().and_then(Result::ok).flatten().unwrap_or_default();
+            return capture_panic(|| stream.step(id)).ok().and_then(Result::ok).flatten().unwrap_or_default();
         }
         match self.kind {
             Kind::Word(table) => match table.words().get(id as usize) {

@@ -5,7 +5,7 @@
 
 use super::byte_level::{to_byte, to_char};
 use super::normalizer::{BYTE_ORDER_MARK, replace_pattern};
-use super::quiet::quietly;
+use super::panic_capture::capture_panic;
 use super::table::{ByteTable, CharTable};
 use super::word::WordTable;
 use super::{END_OF_LINE, Kind, UNKNOWN, bpe::Bpe};
@@ -44,8 +44,9 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Kind> {
         return Ok(kind);
     }
     drop(value);
-    let loaded =
-        quietly(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| e.to_string()).and_then(Bpe::new));
+    let loaded = capture_panic(|| {
+        tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| e.to_string()).and_then(Bpe::new)
+    });
     let bpe = loaded.and_then(|result| result).map_err(|what| refuse(format!("is no tokenizer: {what}")))?;
     Ok(Kind::Bpe(Box::new(bpe)))
 }

@@ -5,7 +5,7 @@ mod byte_level;
 mod decoder;
 mod json;
 mod normalizer;
-mod quiet;
+mod panic_capture;
 mod table;
 mod word;
 

@@ -40,13 +40,13 @@ impl CharTable {
         Self::from_words(words.collect()).expect("symbols are single characters")
     }
 
-    /// The table with these types in the order of their ids; none if one is more than a character.
+    /// The table with these characters in the order of their ids; none if one is more than a character.
     pub(super) fn from_words(words: Vec<String>) -> Option<Self> {
         let mut table =
             Self { words: vec![], ascii: Box::new([ABSENT; 128]), others: HashMap::new(), unknown: None };
         for (word, id) in words.iter().zip(0..) {
-            let mut letters = word.chars();
-            match (letters.next(), letters.next()) {
+            let mut characters = word.chars();
+            match (characters.next(), characters.next()) {
                 (Some(char), None) if char.is_ascii() => table.ascii[char as usize] = id,
                 (Some(char), None) => drop(table.others.insert(char, id)),
                 _ if word == UNKNOWN => table.unknown = Some(id),

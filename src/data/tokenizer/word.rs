@@ -36,7 +36,7 @@ impl WordTable {
         Self::from_words(words.map(str::to_owned).collect())
     }
 
-    /// The table with these types in the order of their ids.
+    /// The table with these words in the order of their ids.
     pub(super) fn from_words(words: Vec<String>) -> Self {
         let ids = words.iter().zip(0..).map(|(word, id)| (word.clone(), id)).collect();
         Self { words, ids }
@@ -69,16 +69,16 @@ impl WordTable {
     }
 }
 
-/// Leaves `vocab_size` types (0: all) with `<eos>` and `<unk>` among them.
+/// Leaves `vocab_size` words (0: all) with `<eos>` and `<unk>` among them.
 fn keep_most_frequent(ranked: &mut Vec<(&str, (u64, usize))>, vocab_size: usize, add_unknown: bool) {
     if vocab_size == 0 {
         return;
     }
     let reserved = ranked.iter().filter(|(word, _)| is_reserved(word)).count() + usize::from(add_unknown);
-    let mut room = vocab_size.saturating_sub(reserved);
+    let mut left = vocab_size.saturating_sub(reserved);
     ranked.retain(|(word, _)| {
-        let keep = is_reserved(word) || room > 0;
-        room -= usize::from(keep && !is_reserved(word));
+        let keep = is_reserved(word) || left > 0;
+        left -= usize::from(keep && !is_reserved(word));
         keep
     });
 }

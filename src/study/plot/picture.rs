@@ -60,7 +60,7 @@ pub struct Dot {
 /// A line of text with a white rim.
 #[derive(Clone, Debug)]
 pub struct Text {
-    /// Where it begins, is centred or ends, on the letters' foot.
+    /// Where it begins, is centred or ends, on the baseline.
     pub at: (f64, f64),
     /// What it says.
     pub text: String,

@@ -36,8 +36,8 @@ struct Canvas {
 impl Canvas {
     fn line(&mut self, line: &Line) {
         let mut path = PathBuilder::new();
-        for (place, &(x, y)) in line.points.iter().enumerate() {
-            if place == 0 { path.move_to(x as f32, y as f32) } else { path.line_to(x as f32, y as f32) }
+        for (index, &(x, y)) in line.points.iter().enumerate() {
+            if index == 0 { path.move_to(x as f32, y as f32) } else { path.line_to(x as f32, y as f32) }
         }
         let dash = line.dash.and_then(|[on, off]| StrokeDash::new(vec![on as f32, off as f32], 0.0));
         self.stroke(path.finish(), line.color, &Stroke { dash, ..stroke(line.width) });
@@ -58,9 +58,9 @@ impl Canvas {
         let start = (text.at.0 - before * font::width(&text.text, text.size), text.at.1);
         let mut outline = Outline { path: PathBuilder::new(), start };
         font::outline(&text.text, text.size, &mut outline);
-        let letters = outline.path.finish();
-        self.stroke(letters.clone(), WHITE, &stroke(3.0));
-        self.fill(letters, text.color);
+        let glyphs = outline.path.finish();
+        self.stroke(glyphs.clone(), WHITE, &stroke(3.0));
+        self.fill(glyphs, text.color);
     }
 
     fn stroke(&mut self, path: Option<Path>, color: Color, stroke: &Stroke) {
@@ -86,7 +86,7 @@ fn paint(Color(red, green, blue): Color) -> Paint<'static> {
     paint
 }
 
-/// Letters at their place in the picture.
+/// Glyphs at their position in the picture.
 struct Outline {
     path: PathBuilder,
     start: (f64, f64),

@@ -87,7 +87,7 @@ fn number(value: f64) -> String {
 
 /// What XML may hold: signs that mean something are named, control characters become a question mark.
 fn escape(text: &str) -> String {
-    let letter = |letter: char| match letter {
+    let escaped = |character: char| match character {
         '&' => "&amp;".to_string(),
         '<' => "&lt;".to_string(),
         '>' => "&gt;".to_string(),
@@ -95,7 +95,7 @@ fn escape(text: &str) -> String {
         control if control.is_control() => "?".to_string(),
         other => other.to_string(),
     };
-    text.chars().map(letter).collect()
+    text.chars().map(escaped).collect()
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ fn with_decimals(number: f64, decimals: i32) -> String {
 fn short(number: f64) -> String {
     let units = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
     let unit = units.into_iter().find(|(size, _)| number >= *size);
-    unit.map_or_else(|| number.to_string(), |(size, letter)| format!("{}{letter}", rounded(number / size, 3)))
+    unit.map_or_else(|| number.to_string(), |(size, suffix)| format!("{}{suffix}", rounded(number / size, 3)))
 }
 
 #[cfg(test)]
