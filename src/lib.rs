@@ -8,8 +8,10 @@
 //! | [`mod@bench`] | how fast all of it is on a machine |
 //! | [`train`] | the step, the schedule, the loop, what is saved |
 //! | [`eval`], [`sample`], [`study`] | perplexity, surprisal, text; runs side by side |
-//! | [`model`], [`checkpoint`] | embedding, cells, output; directories that are whole or refused |
-//! | [`config`], [`data`], [`metrics`] | recipes; corpora, vocabularies, lanes; one JSON line an event |
+//! | [`predict`] | a trained model that reads text, window by window or token by token |
+//! | [`checkpoint`] | directories that are whole or refused, and the model in one |
+//! | [`config`], [`data`], [`metrics`] | recipes; corpora, vocabularies, batches; one JSON line an event |
+//! | [`model`] | embedding, core, output, dropout, and their settings |
 //! | [`hub`], [`error`], [`readable`] | the network, bounded; one error; numbers as people write them |
 
 pub mod bench;

@@ -115,7 +115,8 @@ impl Sampler {
         if let Some(token) = self.pending.take() {
             self.read(&[token])?;
         }
-        let (logits, recent) = (self.reader.logits(), self.recent.iter().copied());
+        let logits = self.reader.logits();
+        let recent = self.recent.iter().copied();
         self.settings.filters.apply(logits, recent, self.settings.forbidden, &mut self.candidates);
         let id = distribution::draw(&self.candidates, self.rng.uniform());
         self.pending = Some(id);

@@ -49,10 +49,13 @@ impl Rate {
     pub fn of(repeats: Vec<f64>) -> Self {
         let mut sorted = repeats.clone();
         sorted.sort_by(f64::total_cmp);
-        let (count, middle) = (sorted.len(), sorted.len() / 2);
+        let count = sorted.len();
+        let middle = count / 2;
         let median =
             if count % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) };
-        let (lowest, highest, peak_memory_mib) = (sorted[0], sorted[count - 1], memory::peak_mib());
+        let peak_memory_mib = memory::peak_mib();
+        let lowest = sorted[0];
+        let highest = sorted[count - 1];
         Self {
             tokens_per_second: median,
             lowest,

@@ -134,7 +134,8 @@ impl Steps<'_> {
 
 /// The time of an epoch's steps, and of its validation as two windows predict it.
 fn epoch_seconds(subject: &Subject, stepper: &Stepper, step_seconds: f64) -> Result<f64> {
-    let (session, config) = (&subject.session, &subject.session.recipe.train);
+    let session = &subject.session;
+    let config = &session.recipe.train;
     let valid = &session.valid.tokens;
     let batches = Batches::batched("validation", valid.len(), config.batch_size, config.bptt_steps)?;
     let start = Instant::now();

@@ -48,7 +48,9 @@ impl Checkpoint {
                 Error::checkpoint(directory.join(name), format!("is missing: {MANIFEST} does not list it"))
             })
         };
-        let (config, model, tokenizer) = (take(CONFIG)?, take(MODEL)?, take(TOKENIZER)?);
+        let config = take(CONFIG)?;
+        let model = take(MODEL)?;
+        let tokenizer = take(TOKENIZER)?;
         Ok(Self {
             directory: directory.to_path_buf(),
             config: parse_config(&config.path, &config.bytes)?,

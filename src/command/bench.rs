@@ -74,7 +74,7 @@ impl Args {
 enum Only {
     /// Training steps, and the time of the whole run
     Train,
-    /// Evaluation, one lane
+    /// Evaluation, one batch row
     Stream,
     /// Sampling, one token after another
     Sample,

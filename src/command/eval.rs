@@ -14,9 +14,9 @@ use std::io::Write;
 
 const AFTER_HELP: &str = "\
 Protocols:
-  stream   one lane, the state carried over the whole split, every token but the first
+  stream   one batch row, the state carried over the whole split, every token but the first
            predicted: the number that papers publish
-  batched  the lanes and windows of training, dropout off, the tail dropped: what training
+  batched  the batch rows and windows of training, dropout off, the tail dropped: what training
            chose its best epoch by
   --mc N   dropout stays on for N passes, each with one draw of every mask, and the tokens'
            probabilities are averaged; passes with a perplexity of 500 or more are rejected
@@ -136,7 +136,8 @@ fn evaluate(
         meter.set(done, total);
         Ok(())
     };
-    let (model, train) = (&loaded.model, &recipe.train);
+    let model = &loaded.model;
+    let train = &recipe.train;
     if let Some(passes) = args.mc {
         let settings = MonteCarloSettings { passes, seed: args.seed };
         return Ok(Report::Averaged(monte_carlo(model, &split, &train.dropout, settings, progress)?));
@@ -154,9 +155,12 @@ fn print(args: &Args, report: &Report) -> std::io::Result<()> {
         (Report::Averaged(averaged), true) => json_line(&mut out, averaged),
         (Report::Plain(evaluation), false) => table(&mut out, evaluation),
         (Report::Averaged(averaged), false) => {
-            let (passes, rejected) = (averaged.mc_passes, averaged.mc_rejected);
             table(&mut out, &averaged.evaluation)?;
-            writeln!(out, "passes           {passes}, {rejected} of them rejected")
+            writeln!(
+                out,
+                "passes           {}, {} of them rejected",
+                averaged.mc_passes, averaged.mc_rejected
+            )
         }
     }
 }

@@ -160,7 +160,8 @@ impl Inspection {
             writeln!(out, "best        epoch {}, valid perplexity {valid}", best["epoch"])?;
         }
         if let Some(result) = &self.result {
-            let (split, protocol) = (text(result, "split"), text(result, "protocol"));
+            let split = text(result, "split");
+            let protocol = text(result, "protocol");
             let found = told_perplexity(result, "nats_per_token");
             writeln!(out, "result      {split} perplexity {found} ({protocol})")?;
         }

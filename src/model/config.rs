@@ -160,7 +160,7 @@ impl Display for ModelConfig {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let ModelSpec { embedding, core, output } = &self.spec;
         let output = if output.tied { "tied" } else { "untied" };
-        let (kind, size) = (embedding.describe(), self.embedding_size());
-        write!(f, "{core}; embedding: {kind} of size {size}; output: {output}")
+        let kind = embedding.describe();
+        write!(f, "{core}; embedding: {kind} of size {}; output: {output}", self.embedding_size())
     }
 }

@@ -68,3 +68,20 @@ impl Parameters {
         Self::from_tensors(&specs(config)?, tensors, dtype, device)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::builder::{Builder, Source};
+    use candle_core::{DType, Device};
+    use std::cell::RefCell;
+
+    #[test]
+    fn a_described_weight_has_its_shape_and_takes_no_memory() {
+        let asked = RefCell::default();
+        let builder = Builder::new(&Source::Describe, DType::F32.into(), &Device::Cpu, &asked);
+        let weight = builder.under("core.0").weight("weight", (1 << 20, 1 << 20)).unwrap();
+        assert_eq!(weight.dims(), [1 << 20, 1 << 20]);
+        assert_eq!(weight.stride(), [0, 0]); // one number for all elements
+        assert!(asked.borrow().specs.contains_key("core.0.weight"));
+    }
+}

@@ -96,3 +96,36 @@ impl Steps for StackSteps {
             .try_for_each(|(layer, parts)| layer.set_state(&State(vec![parts.clone()])))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rhn_kernels::scan::HiddenMask;
+
+    /// h' = h + the window's sum over time: a cell of plain operations in a few lines.
+    struct Sum;
+
+    impl Cell for Sum {
+        fn forward(&self, xs: &Tensor, state: &[Tensor], _: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
+            Ok((xs.clone(), vec![(&state[0] + xs.sum(0)?)?]))
+        }
+
+        fn cost(&self) -> u64 {
+            7
+        }
+    }
+
+    #[test]
+    fn a_plain_cell_is_used_as_it_is_for_evaluation() {
+        let cells: Vec<Arc<dyn Cell>> = vec![Arc::new(Sum), Arc::new(Sum)];
+        let stack = Stack { cells, hidden_size: 2, dtype: DType::F32, device: Device::Cpu };
+        assert_eq!(stack.cost(), 14);
+        let frozen = stack.frozen().unwrap().unwrap();
+        assert!(frozen.steps().unwrap().is_none());
+        let xs = Tensor::ones((3, 1, 2), DType::F32, &Device::Cpu).unwrap();
+        let zero = frozen.zero_state(1).unwrap();
+        let (ys, after) = frozen.forward(&xs, &zero, &Noise::none()).unwrap();
+        assert_eq!(ys.dims(), [3, 1, 2]);
+        assert_eq!(after.0[1][0].to_vec2::<f32>().unwrap(), [[3.0, 3.0]]);
+    }
+}

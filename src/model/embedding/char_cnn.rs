@@ -77,7 +77,8 @@ impl EmbeddingSettings for CharCnnConfig {
         if around.tied {
             return Err(Error::config("a char-cnn embedding has no table that the output could be tied to"));
         }
-        let (widths, counts) = (&self.filter_widths, &self.filter_counts);
+        let widths = &self.filter_widths;
+        let counts = &self.filter_counts;
         if widths.is_empty() || widths.len() != counts.len() {
             return Err(Error::config(format!(
                 "filter_widths has {} entries and filter_counts {}: each width needs one count",

@@ -25,7 +25,8 @@ impl EmbeddingSettings for WordEmbeddingConfig {
     }
 
     fn validate(&self, around: Surroundings) -> Result<()> {
-        let (size, hidden) = (EmbeddingSettings::size(self, around), around.hidden_size);
+        let hidden = around.hidden_size;
+        let size = EmbeddingSettings::size(self, around);
         if around.tied && size != hidden {
             let what = format!("a tied output needs an embedding of the hidden size: {size} is not {hidden}");
             return Err(Error::config(what));

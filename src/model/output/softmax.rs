@@ -106,3 +106,29 @@ impl OutputRows for SoftmaxRows {
         logits.extend(products.map(|(product, bias)| f64::from(product + bias)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn log_probabilities_are_the_negative_nats_trained_or_frozen() {
+        let tensor =
+            |values: &[f64], shape: &[usize]| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
+        let weight = tensor(&[1.0, -2.0, 0.5, 0.25, 3.0, -1.0], &[2, 3]);
+        let bias = tensor(&[0.1, 0.2, -0.3], &[3]);
+        let softmax = Softmax { weight, stored: Stored::ByInput, bias, precision: Precision::F64 };
+        let ys = tensor(&[0.3, -0.7, 1.5, 0.2], &[2, 1, 2]);
+        let targets = Tensor::zeros((2, 1), DType::U32, &Device::Cpu).unwrap();
+        for layer in [&softmax as &dyn Output, &*softmax.frozen().unwrap().unwrap()] {
+            let nats = layer.nats(&ys, &targets, &Noise::none()).unwrap();
+            let log_probs = layer.log_probs(&ys).unwrap();
+            let sum = (nats + log_probs.narrow(2, 0, 1).unwrap().squeeze(2).unwrap()).unwrap();
+            let sum = sum.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            assert!(sum.iter().all(|sum| sum.abs() < 1e-12), "{sum:?}");
+            let whole = log_probs.exp().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+            assert!((whole - 2.0).abs() < 1e-12); // two time steps
+        }
+    }
+}
