@@ -25,6 +25,14 @@ pub enum Error {
         /// What was found, what was wanted, and what to do about it.
         what: String,
     },
+    /// A tensor of a checkpoint that does not fit; whoever knows the file makes it [`Error::Checkpoint`]. Exit code 4.
+    #[error("{tensor}: {what}")]
+    Stored {
+        /// The tensor's name.
+        tensor: String,
+        /// What was found, and what was wanted.
+        what: String,
+    },
     /// A checkpoint of a later version of this program. Exit code 4.
     #[error(
         "{}: has format {found}, this program reads {known}: a newer version of rhn wrote it; update rhn",
@@ -101,6 +109,11 @@ impl Error {
         Self::Checkpoint { path: path.as_ref().to_path_buf(), what: what.into() }
     }
 
+    /// A tensor of a checkpoint at fault, by its name.
+    pub fn tensor(tensor: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Stored { tensor: tensor.into(), what: what.into() }
+    }
+
     /// For `map_err`: names the file that an operating-system error is about.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
@@ -112,7 +125,7 @@ impl Error {
         match self {
             Self::Config(_) => 2,
             Self::Data { .. } => 3,
-            Self::Checkpoint { .. } | Self::Newer { .. } => 4,
+            Self::Checkpoint { .. } | Self::Stored { .. } | Self::Newer { .. } => 4,
             Self::NotFinite { .. } => 5,
             Self::Busy { .. } => 6,
             Self::Stopped { code } => *code,

@@ -6,24 +6,31 @@
 //! | --- | --- |
 //! | [`command`] | the command line: one file a command |
 //! | [`mod@bench`] | how fast all of it is on a machine |
-//! | [`train`] | the step, the schedule, the loop, what is saved |
+//! | [`run`] | a run from its settings to its result: its directory, its recorders |
+//! | [`task`] | what is trained: a recipe brought to its data, with its objective |
+//! | [`train`], [`parallel`] | the step, the update, the loop around them, what is saved; the ranks of a run |
 //! | [`eval`], [`sample`], [`study`] | perplexity, surprisal, text; runs side by side |
 //! | [`model`], [`checkpoint`] | embedding, cells, output; directories that are whole or refused |
-//! | [`config`], [`data`], [`metrics`] | recipes; corpora, vocabularies, lanes; one JSON line an event |
-//! | [`net`], [`error`], [`readable`] | the network, bounded; one error; numbers as people write them |
+//! | [`config`], [`data`], [`events`] | recipes; corpora, vocabularies, batches; one JSON line an event |
+//! | [`net`], [`error`], [`readable`], [`console`], [`signals`] | the network, bounded; one error; numbers as people write them; what is printed; who asks to stop |
 
 pub mod bench;
 pub mod checkpoint;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod data;
 pub mod error;
 pub mod eval;
-pub mod metrics;
+pub mod events;
 pub mod model;
 pub mod net;
+pub mod parallel;
 pub mod readable;
+pub mod run;
 pub mod sample;
+pub mod signals;
 pub mod study;
+pub mod task;
 pub mod train;
 mod write;

@@ -5,8 +5,9 @@ use super::subject::Subject;
 use crate::data::batch::Batches;
 use crate::error::Result;
 use crate::eval::perplexity::STREAM_STEPS;
-use crate::model::{LanguageModel, Noise, Parameters};
+use crate::model::{LanguageModel, Noise};
 use crate::sample::{SampleSettings, Sampler};
+use crate::train::task::Task;
 
 /// Tokens that are sampled between two looks at the clock.
 const SAMPLED: usize = 16;
@@ -16,9 +17,8 @@ const SAMPLED: usize = 16;
 /// # Errors
 /// If it cannot be made.
 pub fn model(subject: &Subject) -> Result<LanguageModel> {
-    let session = &subject.session;
-    let parameters: Parameters = session.first_parameters()?;
-    LanguageModel::frozen(&session.model, &parameters, session.precision, &session.device)
+    let language = &subject.language;
+    language.frozen(&language.first_parameters()?)
 }
 
 /// Evaluation by the `stream` protocol: one lane, the state carried on.
@@ -26,14 +26,15 @@ pub fn model(subject: &Subject) -> Result<LanguageModel> {
 /// # Errors
 /// If the text is too short, or a number is not finite.
 pub fn stream(subject: &Subject, model: &LanguageModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
-    let session = &subject.session;
-    let text = &session.test.as_ref().unwrap_or(&session.valid).tokens;
-    let lanes = Batches::stream(&session.corpus, text.len(), STREAM_STEPS)?;
+    let language = &subject.language;
+    let (_, valid, test) = language.splits();
+    let text = &test.unwrap_or(valid).tokens;
+    let lanes = Batches::stream(language.data().corpus, text.len(), STREAM_STEPS)?;
     let whole = (lanes.window_count() - 1).max(1); // the last one may be short
     let evaluator = model.evaluator()?;
     let (mut state, mut window) = (model.zero_state(1)?, 0);
-    Rate::measure("stream evaluation", plan, progress, &session.device, || {
-        let (inputs, targets) = lanes.window(text, window % whole, &session.device)?;
+    Rate::measure("stream evaluation", plan, progress, language.device(), || {
+        let (inputs, targets) = lanes.window(text, window % whole, language.device())?;
         let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Noise::none())?;
         nats.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?; // waits for the device
         (state, window) = (next, window + 1);

@@ -5,9 +5,8 @@
 
 use super::address::Address;
 use super::manifest::{Manifest, sha256};
-use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read};
+use super::{CONFIG, MANIFEST, METRICS, MODEL, RECIPE, RESULT, TOKENIZER, read};
 use crate::error::{Error, Result};
-use crate::metrics::METRICS;
 use crate::net::Settings;
 use crate::net::cache::{Repository, is_hash};
 use crate::net::client::{Client, Remote};

@@ -1,4 +1,6 @@
-//! How commands talk: notes and progress on the standard error, so that the standard output is the result alone.
+//! What commands print: notes and progress on the standard error, so that the standard output is the result alone.
+
+pub use crate::console::note;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -35,12 +37,6 @@ impl Drop for Meter {
     }
 }
 
-/// Tells the user something that is not the result.
-pub fn note(text: &str) {
-    // In one piece; a closed standard error is no reason to stop.
-    let _ = std::io::stderr().write_all(format!("note: {text}\n").as_bytes());
-}
-
 /// Writes `value` as one line of JSON.
 ///
 /// # Errors
@@ -50,7 +46,7 @@ pub fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io::Resul
     out.write_all(b"\n")
 }
 
-/// Says how many symbols the vocabulary lacks, if any.
+/// Notes how many symbols the vocabulary lacks, if any.
 pub fn note_unseen(unseen: u64, what: &str, replaced: bool) {
     let fate = if replaced { "read as <unk>" } else { "left out" };
     match unseen {

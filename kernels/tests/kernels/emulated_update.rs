@@ -185,8 +185,7 @@ fn a_step_that_is_not_finite_changes_nothing_and_halts_what_comes_after() {
         (1.0, 1e39, 3.0), // half of it is more than single precision holds
     ];
     for (loss, norm, reason) in cases {
-        let Some((guard, weight, state)) = steps(&[1.0, loss, 1.0, 1.0], &[1.0, norm, 1.0, 1.0], 0.0)
-        else {
+        let Some((guard, weight, state)) = steps(&[1.0, loss, 1.0, 1.0], &[1.0, norm, 1.0, 1.0], 0.0) else {
             return;
         };
         assert_eq!(reasons(&guard), [0.0, reason, 4.0, 4.0], "{loss} {norm}");
