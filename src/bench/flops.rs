@@ -10,7 +10,7 @@ use crate::config::{CoreConfig, EmbeddingConfig, ModelConfig};
 pub struct Flops {
     /// Of every token: the recurrent layers and the output.
     pub per_token: u64,
-    /// Of every different token of a window: the word vectors that are computed from letters.
+    /// Of every different token of a window: the word vectors that are computed from characters.
     pub per_distinct: u64,
 }
 
@@ -18,11 +18,11 @@ impl Flops {
     /// Those of `model`.
     pub fn of(model: &ModelConfig) -> Self {
         let multiplications = core(model) + output(model);
-        let letters = match &model.spec.embedding {
+        let characters = match &model.spec.embedding {
             EmbeddingConfig::Word(_) => 0,
             EmbeddingConfig::CharCnn(cnn) => char_cnn(cnn, model.word_length.unwrap_or(0)),
         };
-        Self { per_token: 2 * multiplications as u64, per_distinct: 2 * letters as u64 }
+        Self { per_token: 2 * multiplications as u64, per_distinct: 2 * characters as u64 }
     }
 
     /// Of a training step: each product has two in the backward pass, one for either factor's gradient.
@@ -49,7 +49,7 @@ fn output(model: &ModelConfig) -> usize {
     model.spec.core.hidden_size() * model.vocab_size
 }
 
-/// Multiplications for a word of `length` letters, padding included: every filter at every place, then the highways.
+/// Multiplications for a word of `length` characters, padding included: every filter at every position, then the highways.
 fn char_cnn(cnn: &CharCnnConfig, length: usize) -> usize {
     let size: usize = cnn.filter_counts.iter().sum();
     let filters = cnn.filter_widths.iter().zip(&cnn.filter_counts);

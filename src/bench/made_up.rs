@@ -1,7 +1,7 @@
 //! A text in place of a corpus that is not on this machine: as many types, about as often as in the real one.
 //!
 //! Words follow Zipf's law in Mandelbrot's form, set so that a window of 20 × 35 has as many different ones (360) as
-//! Penn Treebank's windows have on average; their letters are as many, and the longest as long. Characters and bytes
+//! Penn Treebank's windows have on average; they have as many different characters, and the longest word is as long. Characters and bytes
 //! are equally likely: nothing that is computed depends on them.
 
 use crate::config::{CorpusConfig, TrainConfig, Unit};
@@ -17,7 +17,7 @@ const WINDOWS: usize = 32;
 const EXPONENT: f64 = 1.1;
 const SHIFT: f64 = 1.5;
 /// What Penn Treebank's words are written in, its two marks and those of `<eos>` and `<unk>` apart.
-const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789.,'-$&#/*:";
+const CHARACTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789.,'-$&#/*:";
 /// Of Penn Treebank's longest word.
 const LONGEST: usize = 19;
 
@@ -42,12 +42,12 @@ pub(super) fn corpus(
     let symbols = symbols(config.unit, types);
     let plain = CorpusConfig { min_count: 1, vocab_size: 0, tokenizer: None, ..config.clone() };
     let tokenizer = Tokenizer::build(&plain, &Text::new(symbols.concat(), &entry.name))?;
-    let lanes = |windows: usize| train.batch_size * (windows * train.bptt_steps + 1);
+    let length = |windows: usize| train.batch_size * (windows * train.bptt_steps + 1);
     let text = |purpose: &str, tokens: usize| draw(&symbols, config.unit, purpose, tokens);
     let corpus = Corpus {
         name: entry.name.clone(),
-        train: text("train", lanes(WINDOWS)),
-        valid: text("valid", lanes(2)),
+        train: text("train", length(WINDOWS)),
+        valid: text("valid", length(2)),
         test: text("test", 4 * STREAM_STEPS + 1),
         sha256: String::new(),
     };
@@ -69,12 +69,12 @@ fn symbols(unit: Unit, types: usize) -> Vec<Vec<u8>> {
     }
 }
 
-/// The number as a word, its digits being letters; one of them is as long as the longest real one.
+/// The number as a word, its digits being characters; one of them is as long as the longest real one.
 fn spell(mut number: usize, longest: bool) -> Vec<u8> {
-    let mut word = vec![LETTERS[number % LETTERS.len()]];
-    while number >= LETTERS.len() {
-        number /= LETTERS.len();
-        word.push(LETTERS[number % LETTERS.len()]);
+    let mut word = vec![CHARACTERS[number % CHARACTERS.len()]];
+    while number >= CHARACTERS.len() {
+        number /= CHARACTERS.len();
+        word.push(CHARACTERS[number % CHARACTERS.len()]);
     }
     if longest {
         word.resize(LONGEST, b'a');

@@ -21,7 +21,7 @@ pub fn model(subject: &Subject) -> Result<LanguageModel> {
     language.frozen(&language.first_parameters()?)
 }
 
-/// Evaluation by the `stream` protocol: one lane, the state carried on.
+/// Evaluation by the `stream` protocol: one batch row, the state carried on.
 ///
 /// # Errors
 /// If the text is too short, or a number is not finite.
@@ -29,12 +29,12 @@ pub fn stream(subject: &Subject, model: &LanguageModel, plan: Plan, progress: Pr
     let language = &subject.language;
     let (_, valid, test) = language.splits();
     let text = &test.unwrap_or(valid).tokens;
-    let lanes = Batches::stream(language.data().corpus, text.len(), STREAM_STEPS)?;
-    let whole = (lanes.window_count() - 1).max(1); // the last one may be short
+    let batches = Batches::stream(language.data().corpus, text.len(), STREAM_STEPS)?;
+    let whole = (batches.window_count() - 1).max(1); // the last one may be short
     let evaluator = model.evaluator()?;
     let (mut state, mut window) = (model.zero_state(1)?, 0);
     Rate::measure("stream evaluation", plan, progress, language.device(), || {
-        let (inputs, targets) = lanes.window(text, window % whole, language.device())?;
+        let (inputs, targets) = batches.window(text, window % whole, language.device())?;
         let (nats, next) = evaluator.nats(&inputs, &targets, &state, &Noise::none())?;
         nats.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?; // waits for the device
         (state, window) = (next, window + 1);

@@ -13,7 +13,7 @@ const SLOW: Duration = Duration::from_secs(2);
 const FEWEST: usize = 3;
 const MOST: usize = 10;
 
-/// Is told what is measured, the repeats that are done and how many there are.
+/// Takes what is measured, the repeats that are done and how many there are.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, usize, usize);
 
 /// Tokens a second, of several repeats.
@@ -27,7 +27,7 @@ pub struct Rate {
     pub highest: f64,
     /// Each repeat, in the order of time.
     pub repeats: Vec<f64>,
-    /// The process's peak resident memory until then, where the system tells.
+    /// The process's peak resident memory until then, where the system reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_memory_mib: Option<u64>,
     /// The most of a GPU's memory that tensors took until then.
@@ -63,7 +63,7 @@ impl Rate {
         }
     }
 
-    /// Runs `work`, which tells how many tokens it did, until its speed is known; the clock is read when `device` has
+    /// Runs `work`, which returns how many tokens it did, until its speed is known; the clock is read when `device` has
     /// done all of a repeat.
     pub fn measure(
         what: &str,

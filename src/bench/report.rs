@@ -130,7 +130,7 @@ impl Report {
         Ok(())
     }
 
-    /// Takes the machine's peaks in, and tells training's share of them.
+    /// Takes the machine's peaks in, and works out training's share of them.
     fn compare(&mut self, machine: Machine) {
         let peak = machine.gemm_peak_gflops.get(self.precision);
         if let Some(train) = &mut self.train {

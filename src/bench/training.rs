@@ -15,7 +15,7 @@ use serde::Serialize;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-/// So many steps are taken apart, and their mean is told; of long steps one.
+/// Steps whose parts are measured, to report their mean; of long steps one.
 const STEPS_APART: u32 = 3;
 const LONG_SECONDS: f64 = 3.0;
 

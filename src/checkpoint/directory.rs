@@ -1,4 +1,4 @@
-//! How a set of files replaces another so that a kill at any moment leaves one of the two, whole.
+//! How a set of files replaces another so that a kill at any time leaves one of the two, whole.
 //!
 //! Writing the best model so far into OUT:
 //! 1. write every file, then the manifest, into `OUT/.publish.tmp/`, and sync;

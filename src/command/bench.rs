@@ -70,12 +70,12 @@ impl Args {
     }
 }
 
-/// What `--only` can say.
+/// The values of `--only`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Only {
     /// Training steps, and the time of the whole run
     Train,
-    /// Evaluation, one lane
+    /// Evaluation, one batch row
     Stream,
     /// Sampling, one token after another
     Sample,

@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     let out = args.out.as_ref().unwrap_or(&sweep.out);
     if args.dry_run {
         let table = dry_run(&sweep, out, &args.data.places()?)?;
-        runs::say(&table)?;
+        runs::print(&table)?;
         return Ok(0);
     }
     let code = train_all(args, &sweep, out)?;
@@ -183,7 +183,7 @@ fn collect(sweep: &Sweep, out: &Path) -> anyhow::Result<()> {
     let (table, json) = (comparison.markdown(), serde_json::to_vec(&comparison)?);
     write::replace(&out.join("results.md"), table.as_bytes())?;
     write::replace(&out.join("results.json"), &json)?;
-    Ok(runs::say(&format!("\n{table}"))?)
+    Ok(runs::print(&format!("\n{table}"))?)
 }
 
 /// The runs that have begun; what cannot be read is noted.

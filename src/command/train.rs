@@ -63,7 +63,7 @@ pub struct Args {
     /// At a step whose loss or gradient is not finite: stop the run, or skip the step's update, count it and go on
     #[arg(long, value_name = "stop|skip", value_parser = parse_policy)]
     on_non_finite: Option<OnNonFinite>,
-    /// Make one step, then tell the memory, the parameters and the time that the whole run will take
+    /// Make one step, then print the memory, the parameters and the time that the whole run will take
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

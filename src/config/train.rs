@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 pub struct TrainConfig {
     /// Passes over the training split.
     pub epochs: u64,
-    /// Batches that are trained side by side.
+    /// Rows of a batch, each of which reads its own part of the text.
     pub batch_size: usize,
     /// Time steps of a truncated back-propagation window, T.
     pub bptt_steps: usize,
     /// The update rule.
     pub optimizer: OptimizerKind,
-    /// The rate, of the loss summed over the window's steps and averaged over its lanes.
+    /// The rate, of the loss summed over the window's steps and averaged over its batch rows.
     pub learning_rate: f64,
     /// How the rate changes.
     #[serde(default)]
@@ -178,7 +178,7 @@ pub struct DropoutConfig {
     /// When masks are drawn anew.
     #[serde(default)]
     pub kind: DropoutKind,
-    /// Whole word types, a lane at a time.
+    /// Whole word types, drawn for each batch row.
     #[serde(default)]
     pub word: f64,
     /// The first layer's input.
@@ -202,7 +202,7 @@ pub struct DropoutConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DropoutKind {
-    /// Once a window and lane, shared by its time steps (Gal and Ghahramani, 2016).
+    /// Once a window and batch row, shared by its time steps (Gal and Ghahramani, 2016).
     #[default]
     Variational,
     /// At every time step (Zaremba et al., 2014).

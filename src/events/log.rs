@@ -1,6 +1,6 @@
 //! Writes `metrics.jsonl`, and drops from it what a resumed run will do again.
 
-use super::Event;
+use super::event::Event;
 use crate::checkpoint::METRICS;
 use crate::error::{Error, Result};
 use crate::write::{self, Growing};

@@ -1,6 +1,6 @@
 //! Reads `metrics.jsonl`, also while a run writes it.
 
-use super::Event;
+use super::event::Event;
 use crate::checkpoint::METRICS;
 use crate::error::{Error, Result};
 use serde_json::Value;

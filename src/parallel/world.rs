@@ -12,15 +12,9 @@ pub trait World {
     fn size(&self) -> usize;
 
     /// Replaces each of `values` by its sum over the ranks.
-    ///
-    /// # Errors
-    /// If the ranks cannot reach each other.
     fn sum(&self, values: &mut [Tensor]) -> Result<()>;
 
     /// Whether `flag` is set on any rank.
-    ///
-    /// # Errors
-    /// If the ranks cannot reach each other.
     fn any(&self, flag: bool) -> Result<bool>;
 }
 

@@ -19,7 +19,7 @@ use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
 
-/// Tokens of the model's own text that [`Language::sample`] draws.
+/// Tokens of the model's own text that are shown after an epoch.
 const SAMPLE_TOKENS: usize = 240;
 
 /// A recipe brought to its text: everything that a run needs before its first step.
@@ -49,9 +49,6 @@ pub struct Window {
 
 impl Language {
     /// Opens the corpus, takes its vocabulary (or goes on with `tokenizer`) and sizes the model.
-    ///
-    /// # Errors
-    /// If the corpus cannot be read, is too short, or does not fit the vocabulary.
     pub fn prepare(
         recipe: Recipe,
         places: &Places,
@@ -64,9 +61,6 @@ impl Language {
     }
 
     /// As [`Language::prepare`], with a corpus that is open.
-    ///
-    /// # Errors
-    /// If the corpus is too short or does not fit the vocabulary.
     pub fn with_corpus(
         recipe: Recipe,
         corpus: Corpus,
@@ -78,7 +72,8 @@ impl Language {
             None => Tokenizer::build(&recipe.corpus, &corpus.train)?,
             Some(tokenizer) => tokenizer,
         };
-        let (found, wanted) = (tokenizer.unit(), recipe.corpus.unit);
+        let found = tokenizer.unit();
+        let wanted = recipe.corpus.unit;
         if found != wanted {
             let what =
                 format!("the checkpoint's vocabulary cuts by {found:?}, and corpus.unit says {wanted:?}");
@@ -168,9 +163,6 @@ impl Language {
     }
 
     /// The weights of a checkpoint of the same model.
-    ///
-    /// # Errors
-    /// If it is of another model or does not hold its weights.
     pub fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
         if checkpoint.config != self.model {
             let show = |config: &ModelConfig| serde_json::to_string(config).unwrap_or_default();
@@ -296,9 +288,6 @@ impl Objective for NextToken {
 }
 
 /// The model's sizes once the vocabulary is known, and its tables of characters.
-///
-/// # Errors
-/// If they do not fit together.
 pub fn size_model(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(ModelConfig, BTreeMap<String, Tensor>)> {
     let mut model = ModelConfig::new(recipe.model.clone(), tokenizer.vocab_size());
     let mut fixed = BTreeMap::new();

@@ -6,26 +6,17 @@ use crate::events::Event;
 /// Takes what a run leaves behind. Only [`Recorder::record`] must be answered.
 pub trait Recorder {
     /// Records an event.
-    ///
-    /// # Errors
-    /// If it cannot be kept.
     fn record(&mut self, event: &Event) -> Result<()>;
 
     /// Shows how far the run is; nothing of it is kept.
     fn show(&mut self, _progress: &Progress<'_>) {}
 
     /// Keeps the files of the training state after `step` steps.
-    ///
-    /// # Errors
-    /// If they cannot be kept.
     fn save(&mut self, _step: u64, _files: &[(&str, Vec<u8>)]) -> Result<()> {
         Ok(())
     }
 
     /// Keeps the files of the best model so far in place of the ones before.
-    ///
-    /// # Errors
-    /// If they cannot be kept.
     fn publish(&mut self, _files: &[(&str, Vec<u8>)]) -> Result<()> {
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::eval::Evaluation;
 use crate::model::Parameters;
 use rhn_kernels::precision::Precision;
 
-/// Is told the tokens that are done and how many there are; its error ends the evaluation.
+/// Takes the tokens that are done and how many there are; its error ends the evaluation.
 pub type Evaluating<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
 
 /// Files by name, as they are to be written.
@@ -45,33 +45,18 @@ pub trait Task {
     fn batch_count(&self) -> usize;
 
     /// Batch number `index` of an epoch.
-    ///
-    /// # Errors
-    /// If it cannot be brought to the device.
     fn batch(&self, index: usize) -> Result<<Self::Objective as Objective>::Batch>;
 
     /// The model on the validation split, with dropout off.
-    ///
-    /// # Errors
-    /// If a number is not finite, or what `progress` says.
     fn validate(&self, parameters: &Parameters, progress: Evaluating<'_>) -> Result<Evaluation>;
 
     /// The model on the test split by the published protocol; `None` if there is no such split.
-    ///
-    /// # Errors
-    /// If a number is not finite, or what `progress` says.
     fn test(&self, parameters: &Parameters, progress: Evaluating<'_>) -> Result<Option<Evaluation>>;
 
     /// Something of what the model has learned to look at, if it can be shown.
-    ///
-    /// # Errors
-    /// If the model cannot be evaluated.
     fn sample(&self, parameters: &Parameters, seed: u64) -> Result<Option<String>>;
 
     /// The files of a checkpoint with these weights.
-    ///
-    /// # Errors
-    /// If the weights cannot be read.
     fn files(&self, parameters: &Parameters) -> Result<Files>;
 
     /// Steps of the whole run.

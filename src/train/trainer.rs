@@ -1,5 +1,6 @@
 //! The loop around the step: epochs, validation, the best model kept, the state saved so that any stop can be resumed.
 
+mod clock;
 mod epoch;
 
 use super::limits::{Limits, Outcome, Stop};
@@ -16,6 +17,7 @@ use crate::eval::Evaluation;
 use crate::events::{self, Event, Measured};
 use crate::model::Parameters;
 use crate::signals::Signals;
+use clock::Clock;
 use rhn_kernels::update::squared_norm;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -32,42 +34,6 @@ pub struct Trainer<'a, T: Task> {
     clock: Clock,
     /// Whether there is a state to go on from.
     has_state: bool,
-}
-
-/// What the run and its parts took.
-struct Clock {
-    started: Instant,
-    /// Seconds of the run in earlier processes.
-    before: f64,
-    saved: Instant,
-    /// Tokens and seconds of this process's training, for its speed.
-    tokens: u64,
-    training: f64,
-    validation: f64,
-}
-
-impl Clock {
-    fn start(before: f64) -> Self {
-        let now = Instant::now();
-        Self { started: now, before, saved: now, tokens: 0, training: 0.0, validation: 0.0 }
-    }
-
-    /// Wall-clock seconds of the run, over all its processes.
-    fn seconds(&self) -> f64 {
-        self.before + self.started.elapsed().as_secs_f64()
-    }
-
-    fn tokens_per_second(&self) -> f64 {
-        self.tokens as f64 / self.training.max(1e-9)
-    }
-
-    /// What `work` gives; its time counts as training.
-    fn train<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        let done = work();
-        self.training += start.elapsed().as_secs_f64();
-        done
-    }
 }
 
 impl<'a, T: Task> Trainer<'a, T> {

@@ -40,7 +40,7 @@ pub(super) fn from_record(step: Step, tokens: u64, record: &Record) -> Option<Re
     })
 }
 
-/// `value`, or the error that says which number of the step is not finite.
+/// `value`, or the error that names which number of the step is not finite.
 pub(super) fn finite(step: Step, what: &str, value: f64) -> Result<f64> {
     if value.is_finite() { Ok(value) } else { Err(not_finite(step, format!("{what} is {value}"))) }
 }

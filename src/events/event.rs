@@ -1,13 +1,4 @@
-//! The events of a run: one JSON object a line of `metrics.jsonl`, written and read here alone.
-//!
-//! Keys are in alphabetical order, and a number that is not finite is `null`. A field that another version of this
-//! program did not write has its default here.
-
-mod log;
-mod read;
-
-pub use log::EventLog;
-pub use read::{Events, readable};
+//! The kinds of events and their fields.
 
 use crate::eval::Evaluation;
 use rhn_kernels::precision::Precision;
