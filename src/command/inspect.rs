@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::events::{self, Event};
 use crate::model::{TensorSpec, specs};
 use crate::readable::perplexity;
-use serde::Serialize;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,10 +46,16 @@ struct Inspection {
     parameters: u64,
     config: ModelConfig,
     recipe: Option<Recipe>,
+    #[serde(serialize_with = "sorted")]
     best: Option<Event>,
     result: Option<Value>,
     files: Vec<FileRow>,
     tensors: Vec<TensorRow>,
+}
+
+/// The event with its keys in the order of `metrics.jsonl`.
+fn sorted<S: Serializer>(best: &Option<Event>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serde_json::to_value(best).map_err(S::Error::custom)?.serialize(serializer)
 }
 
 #[derive(Serialize)]

@@ -117,7 +117,7 @@ impl Language {
         self.tokenizer.unit()
     }
 
-    /// Where it computes.
+    /// Where the run computes.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -297,6 +297,6 @@ pub fn size_model(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(ModelConfig
         model.word_length = Some(spelling.word_length);
         fixed = spelling.tensors()?;
     }
-    specs(&model)?; // sizes that do not fit together are refused here
+    specs(&model)?;
     Ok((model, fixed))
 }
