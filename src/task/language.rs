@@ -3,7 +3,7 @@
 use crate::checkpoint::{CONFIG, Checkpoint, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
 use crate::config::{EmbeddingConfig, ModelConfig, Recipe, TrainConfig, Unit};
 use crate::data::batch::Batches;
-use crate::data::{Corpus, Encoded, Places, Text, Tokenizer};
+use crate::data::{Corpus, Encoded, Places, Tokenizer};
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluation, Split};
 use crate::model::spelling::Spelling;
@@ -35,7 +35,6 @@ pub struct Language {
     batches: Batches,
     precision: Precision,
     device: Device,
-    /// Tensors that are not trained: how each word is spelled.
     fixed: BTreeMap<String, Tensor>,
 }
 
@@ -79,10 +78,9 @@ impl Language {
                 format!("the checkpoint's vocabulary cuts by {found:?}, and corpus.unit says {wanted:?}");
             return Err(Error::config(what));
         }
-        let encode = |text: &Text| tokenizer.encode(text);
-        let train = encode(&corpus.train)?;
-        let valid = encode(&corpus.valid)?;
-        let test = if corpus.test.is_empty() { None } else { Some(encode(&corpus.test)?) };
+        let train = tokenizer.encode(&corpus.train)?;
+        let valid = tokenizer.encode(&corpus.valid)?;
+        let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode(&corpus.test)?) };
         let test = test.filter(|test| test.tokens.len() > 1); // the first token is only context
         let batched = |split: &str, text: &Encoded| {
             let (rows, steps) = (recipe.train.batch_size, recipe.train.bptt_steps);
