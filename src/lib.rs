@@ -1,33 +1,40 @@
 //! Recurrent highway language models: train, evaluate, score and sample.
 //!
-//! The rooms, each importing only from those below it:
+//! The modules, each importing only from those below it:
 //!
-//! | room | what happens there |
+//! | module | what it does |
 //! | --- | --- |
 //! | [`command`] | the command line: one file a command |
 //! | [`mod@bench`] | how fast all of it is on a machine |
-//! | [`train`] | the step, the schedule, the loop, what is saved |
+//! | [`run`] | a run from its settings to its result: its directory, its recorders |
+//! | [`task`] | what is trained: a recipe brought to its data, with its objective |
+//! | [`train`], [`parallel`] | the step, the update, the loop around them, what is saved; the ranks of a run |
 //! | [`eval`], [`sample`], [`study`] | perplexity, surprisal, text; runs side by side |
 //! | [`predict`] | a trained model that reads text, window by window or token by token |
 //! | [`checkpoint`] | directories that are whole or refused, and the model in one |
-//! | [`config`], [`data`], [`metrics`] | recipes; corpora, vocabularies, batches; one JSON line an event |
+//! | [`config`], [`data`], [`events`] | recipes; corpora, vocabularies, batches; one JSON line an event |
 //! | [`model`] | embedding, core, output, dropout, and their settings |
-//! | [`hub`], [`error`], [`readable`] | the network, bounded; one error; numbers as people write them |
+//! | [`hub`], [`error`], [`readable`], [`console`], [`signals`] | the network, bounded; one error; numbers as people write them; what is printed; who asks to stop |
 
 pub mod bench;
 pub mod checkpoint;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod data;
 pub mod digest;
 pub mod error;
 pub mod eval;
+pub mod events;
 pub mod hub;
-pub mod metrics;
 pub mod model;
+pub mod parallel;
 pub mod predict;
 pub mod readable;
+pub mod run;
 pub mod sample;
+pub mod signals;
 pub mod study;
+pub mod task;
 pub mod train;
 mod write;

@@ -8,7 +8,8 @@ mod shrunk;
 
 use candle_core::{DType, Device};
 use rhn::data::{Places, registry::Registry};
-use rhn::train::session::Session;
+use rhn::task::language::Language;
+use rhn::train::task::Task;
 use rhn_kernels::profile::{self, Part};
 use run::{Place, assert_fails, stderr, stdout};
 use serde_json::Value;
@@ -141,11 +142,11 @@ fn a_table_tells_rates_parts_and_time() {
 fn listening_changes_no_bit_of_a_step() {
     let places = Places::only(Path::new("."), Registry::built_in());
     let recipe = shrunk("shakespeare", 8, &["train.batch_size=2"]);
-    let session = Session::prepare(recipe, &places, None, DType::F32, &Device::Cpu).unwrap();
-    let (inputs, targets) = session.lanes.window(&session.train.tokens, 0, &Device::Cpu).unwrap();
+    let language = Language::prepare(recipe, &places, None, DType::F32, &Device::Cpu).unwrap();
+    let window = language.batch(0).unwrap();
     let run = |listens: bool| {
-        let mut stepper = session.stepper(None).unwrap();
-        let mut step = |number| stepper.step(&inputs, &targets, number, 0.1).unwrap();
+        let mut stepper = language.stepper(None).unwrap();
+        let mut step = |number| stepper.step(&window, number, 0.1).unwrap();
         match listens {
             false => [step(0), step(1)],
             true => {

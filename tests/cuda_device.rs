@@ -11,8 +11,9 @@ use rhn::config::DropoutKind;
 use rhn::data::{Places, registry::Registry};
 use rhn::error::Error;
 use rhn::model::Noise;
-use rhn::train::session::Session;
+use rhn::task::language::{Language, NextToken, Window};
 use rhn::train::step::Stepper;
+use rhn::train::task::Task;
 use rhn_kernels::precision::Precision;
 use rhn_kernels::scan::HiddenMask;
 use shrunk::shrunk;
@@ -42,19 +43,24 @@ fn gpu() -> Option<Device> {
     None
 }
 
-fn session(recipe: &str, hidden: usize, settings: &[&str], precision: Precision, device: &Device) -> Session {
+fn language(
+    recipe: &str,
+    hidden: usize,
+    settings: &[&str],
+    precision: Precision,
+    device: &Device,
+) -> Language {
     let places = Places::only(Path::new("no such directory"), Registry::built_in());
     let with = |before: &[&str]| shrunk(recipe, hidden, &[before, settings].concat());
     let recipe = match with(&[]).train.dropout.kind {
         DropoutKind::Variational => with(&["train.dropout.word=0.2"]),
         DropoutKind::PerStep => with(&[]), // words are not dropped there
     };
-    Subject::prepare(recipe, &places, precision, device).unwrap().session
+    Subject::prepare(recipe, &places, precision, device).unwrap().language
 }
 
-fn window(session: &Session, index: usize) -> (Tensor, Tensor) {
-    let index = index % session.lanes.window_count();
-    session.lanes.window(&session.train.tokens, index, &session.device).unwrap()
+fn window(language: &Language, index: usize) -> Window {
+    language.batch(index % language.batch_count()).unwrap()
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
@@ -79,9 +85,11 @@ fn assert_near(what: &str, found: &Tensor, wanted: &Tensor, tolerance: f64) {
 }
 
 /// Nats and every gradient of a window, by name.
-fn gradients(stepper: &Stepper, (inputs, targets): &(Tensor, Tensor)) -> BTreeMap<String, Tensor> {
-    let masks = stepper.masks.draw(inputs, 5, 5).unwrap();
-    let (nats, state) = stepper.model.nats(inputs, targets, &stepper.state, &masks).unwrap();
+fn gradients(stepper: &Stepper<NextToken>, window: &Window) -> BTreeMap<String, Tensor> {
+    let Window { inputs, targets } = window;
+    let objective = &stepper.objective;
+    let masks = objective.noise.draw(inputs, 5, 5).unwrap();
+    let (nats, state) = objective.model.nats(inputs, targets, &stepper.carried, &masks).unwrap();
     let mut grads = nats.sum_all().unwrap().backward().unwrap();
     let of = |(name, var): (&str, &candle_core::Var)| {
         let grad = grads.remove(var).unwrap_or_else(|| panic!("{name} receives no gradient"));
@@ -97,8 +105,8 @@ fn compare_gradients(precision: Precision, exact: Precision, tolerance: f64) {
     let Some(device) = gpu() else { return };
     for (recipe, hidden) in MODELS {
         let [there, here] = [(precision, &device), (exact, &Device::Cpu)].map(|(precision, device)| {
-            let session = session(recipe, hidden, &[], precision, device);
-            gradients(&session.stepper(None).unwrap(), &window(&session, 3))
+            let language = language(recipe, hidden, &[], precision, device);
+            gradients(&language.stepper(None).unwrap(), &window(&language, 3))
         });
         assert_eq!(there.keys().collect::<Vec<_>>(), here.keys().collect::<Vec<_>>());
         for (name, found) in &there {
@@ -139,8 +147,14 @@ fn masks_are_the_same_bits() {
     let per_step = ["kind=per-step", "word=0", "hidden=0"].map(|key| format!("train.dropout.{key}"));
     for (settings, least) in [(vec![], 4), (per_step.iter().map(String::as_str).collect(), 2)] {
         let [there, here] = [&device, &Device::Cpu].map(|device| {
-            let session = session("ptb-rhn", 130, &settings, Precision::F32, device);
-            let masks = session.stepper(None).unwrap().masks.draw(&window(&session, 1).0, 6, 9).unwrap();
+            let language = language("ptb-rhn", 130, &settings, Precision::F32, device);
+            let masks = language
+                .stepper(None)
+                .unwrap()
+                .objective
+                .noise
+                .draw(&window(&language, 1).inputs, 6, 9)
+                .unwrap();
             mask_tensors(&masks)
         });
         assert_eq!((there.len(), here.len()), (least, least));
@@ -151,18 +165,18 @@ fn masks_are_the_same_bits() {
 }
 
 /// `count` steps; each loss and norm, and all weights at the end.
-fn train(session: &Session, count: u64, rate: f64) -> (Vec<[f64; 2]>, BTreeMap<String, Tensor>) {
-    let mut stepper = session.stepper(None).unwrap();
+fn train(language: &Language, count: u64, rate: f64) -> (Vec<[f64; 2]>, BTreeMap<String, Tensor>) {
+    let mut stepper = language.stepper(None).unwrap();
     let mut told = Vec::new();
     for step in 0..count {
-        let (inputs, targets) = window(session, step as usize);
-        stepper.advance(&inputs, &targets, step, rate).unwrap();
+        stepper.advance(&window(language, step as usize), step, rate).unwrap();
         told.extend(stepper.reports(false).unwrap());
     }
     told.extend(stepper.reports(true).unwrap());
     let told: Vec<_> = told.into_iter().map(|report| report.unwrap()).collect();
     assert!(told.iter().zip(0..).all(|(report, step)| report.step == step) && told.len() == count as usize);
-    let pair = |report: &rhn::train::step::StepReport| [report.nats / report.tokens as f64, report.grad_norm];
+    let pair =
+        |report: &rhn::train::update::StepReport| [report.nats / report.tokens as f64, report.grad_norm];
     (told.iter().map(pair).collect(), stepper.parameters.tensors())
 }
 
@@ -173,7 +187,7 @@ fn updates_are_the_cpus() {
         let settings = [format!("train.optimizer={optimizer}"), "train.weight_decay=1e-3".into()];
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         let [there, here] = [&device, &Device::Cpu]
-            .map(|device| train(&session("ptb-rhn", 40, &settings, Precision::F64, device), 20, rate));
+            .map(|device| train(&language("ptb-rhn", 40, &settings, Precision::F64, device), 20, rate));
         for (name, wanted) in &here.1 {
             assert_near(&format!("{optimizer} {name}"), &there.1[name], wanted, 1e-8);
         }
@@ -186,7 +200,7 @@ fn a_short_training_is_the_cpus() {
     for (recipe, hidden) in [("shakespeare", 64), ("ptb-rhn", 40), ("ptb-char-cnn-small", 24)] {
         let settings = ["train.optimizer=adam"];
         let [there, here] = [&device, &Device::Cpu]
-            .map(|device| train(&session(recipe, hidden, &settings, Precision::F32, device), 50, 2e-3).0);
+            .map(|device| train(&language(recipe, hidden, &settings, Precision::F32, device), 50, 2e-3).0);
         assert!(here[49][0] < here[0][0], "{recipe} learned nothing");
         for (step, (found, wanted)) in there.iter().zip(&here).enumerate() {
             let near = distance(&found[..1], &wanted[..1]) < 2e-3; // rounding grows with the steps
@@ -199,7 +213,7 @@ fn a_short_training_is_the_cpus() {
 fn the_same_run_gives_the_same_bits() {
     let Some(device) = gpu() else { return };
     for precision in [Precision::F32, Precision::Bf16] {
-        let run = || train(&session("ptb-rhn", 130, &[], precision, &device), 20, 0.2);
+        let run = || train(&language("ptb-rhn", 130, &[], precision, &device), 20, 0.2);
         let [(losses, weights), (again, same)] = [run(), run()];
         assert_eq!(losses, again);
         for (name, tensor) in weights {
@@ -212,20 +226,19 @@ fn the_same_run_gives_the_same_bits() {
 fn a_step_that_is_not_finite_changes_nothing_and_is_named() {
     let Some(device) = gpu() else { return };
     let settings = ["train.optimizer=sgd", "train.max_grad_norm=0"];
-    let session = session("ptb-rhn", 40, &settings, Precision::F32, &device);
-    let mut stepper = session.stepper(None).unwrap();
+    let language = language("ptb-rhn", 40, &settings, Precision::F32, &device);
+    let mut stepper = language.stepper(None).unwrap();
     let mut all = Vec::new();
     for step in 0..20 {
-        let (inputs, targets) = window(&session, step as usize);
         let rate = if step == 5 { 1e39 } else { 0.1 }; // more than single precision holds
-        stepper.advance(&inputs, &targets, step, rate).unwrap();
+        stepper.advance(&window(&language, step as usize), step, rate).unwrap();
         all.extend(stepper.reports(false).unwrap());
     }
     all.extend(stepper.reports(true).unwrap());
     let whole = all.iter().filter(|report| report.is_ok()).count();
     assert_eq!((whole, all.len()), (5, 6));
     assert!(matches!(all[5], Err(Error::NotFinite { step: 6, .. })), "{:?}", all[5]);
-    let wanted = train(&session, 5, 0.1).1;
+    let wanted = train(&language, 5, 0.1).1;
     for (name, tensor) in stepper.parameters.tensors() {
         assert_eq!(numbers(&tensor), numbers(&wanted[&name]), "{name}");
     }

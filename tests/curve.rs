@@ -6,8 +6,9 @@ mod shrunk;
 
 use candle_core::{DType, Device};
 use rhn::data::{Places, registry::Registry};
+use rhn::task::language::Language;
 use rhn::train::schedule::Rate;
-use rhn::train::session::Session;
+use rhn::train::task::Task;
 use shrunk::shrunk;
 use std::path::Path;
 
@@ -21,12 +22,12 @@ fn losses(dtype: DType) -> Vec<f64> {
     let recipe =
         shrunk("shakespeare", 32, &["model.core.recurrence_depth=2", "train.schedule.warmup_steps=10"]);
     let places = Places::only(Path::new("."), Registry::built_in());
-    let session = Session::prepare(recipe, &places, None, dtype, &Device::Cpu).unwrap();
-    let (mut stepper, tokens) = (session.stepper(None).unwrap(), &session.train.tokens);
-    let rate = Rate::new(&session.recipe.train, session.total_steps());
+    let language = Language::prepare(recipe, &places, None, dtype, &Device::Cpu).unwrap();
+    let mut stepper = language.stepper(None).unwrap();
+    let rate = Rate::new(&language.recipe().train, language.total_steps());
     let step = |step: u64| {
-        let (inputs, targets) = session.lanes.window(tokens, step as usize, &session.device).unwrap();
-        let report = stepper.step(&inputs, &targets, step, rate.at(0, step)).unwrap();
+        let window = language.batch(step as usize).unwrap();
+        let report = stepper.step(&window, step, rate.at(0, step)).unwrap();
         report.nats / report.tokens as f64
     };
     (0..20).map(step).collect()

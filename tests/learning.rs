@@ -20,10 +20,12 @@ mod shrunk;
 
 use candle_core::{DType, Device};
 use rhn::data::{Places, registry::Registry};
-use rhn::eval;
+use rhn::eval::{self, Split};
+use rhn::task::language::{Language, NextToken};
+use rhn::train::objective::Objective;
 use rhn::train::schedule::Rate;
-use rhn::train::session::Session;
 use rhn::train::step::Stepper;
+use rhn::train::task::Task;
 use rhn_kernels::rng::Rng;
 use shrunk::shrunk;
 use std::fs;
@@ -57,27 +59,32 @@ fn learn(name: &str, line: ([&str; 4], &str), settings: &[&str]) -> (f64, f64) {
     let all: Vec<&str> = SMALL.iter().chain([&corpus.as_str()]).chain(settings).copied().collect();
     let places = Places::only(folder.path(), Registry::built_in());
     let recipe = shrunk(name, 24, &all);
-    let session = Session::prepare(recipe, &places, None, DType::F32, &Device::Cpu).unwrap();
-    let mut stepper = session.stepper(None).unwrap();
-    let (config, mut step) = (&session.recipe.train, 0);
-    let mut rate = Rate::new(config, session.total_steps());
+    let language = Language::prepare(recipe, &places, None, DType::F32, &Device::Cpu).unwrap();
+    let mut stepper = language.stepper(None).unwrap();
+    let (config, mut step) = (&language.recipe().train, 0);
+    let mut rate = Rate::new(config, language.total_steps());
     let mut losses = (f64::INFINITY, f64::INFINITY);
     for epoch in 0..config.epochs {
-        let train = train_epoch(&session, &mut stepper, &mut step, |step| rate.at(epoch, step));
-        losses = (train, valid(&session, &stepper));
-        rate.hear(epoch, losses.1.exp());
+        let train = train_epoch(&language, &mut stepper, &mut step, |step| rate.at(epoch, step));
+        losses = (train, valid(&language, &stepper));
+        rate.observe(epoch, losses.1.exp());
         if !config.carry_state {
-            stepper.state = stepper.model.zero_state(config.batch_size).unwrap();
+            stepper.carried = stepper.objective.zero_state().unwrap();
         }
     }
     losses
 }
 
-fn train_epoch(session: &Session, stepper: &mut Stepper, step: &mut u64, rate: impl Fn(u64) -> f64) -> f64 {
+fn train_epoch(
+    language: &Language,
+    stepper: &mut Stepper<NextToken>,
+    step: &mut u64,
+    rate: impl Fn(u64) -> f64,
+) -> f64 {
     let (mut nats, mut tokens) = (0.0, 0);
-    for window in 0..session.lanes.window_count() {
-        let (inputs, targets) = session.lanes.window(&session.train.tokens, window, &session.device).unwrap();
-        let report = stepper.step(&inputs, &targets, *step, rate(*step)).unwrap();
+    for window in 0..language.batch_count() {
+        let window = language.batch(window).unwrap();
+        let report = stepper.step(&window, *step, rate(*step)).unwrap();
         nats += report.nats;
         tokens += report.tokens;
         *step += 1;
@@ -85,9 +92,10 @@ fn train_epoch(session: &Session, stepper: &mut Stepper, step: &mut u64, rate: i
     nats / tokens as f64
 }
 
-fn valid(session: &Session, stepper: &Stepper) -> f64 {
-    let model = stepper.model.freeze().unwrap();
-    let split = session.split("valid", &session.valid);
+fn valid(language: &Language, stepper: &Stepper<NextToken>) -> f64 {
+    let model = language.frozen(&stepper.parameters).unwrap();
+    let (_, text, _) = language.splits();
+    let split = Split { corpus: "lines", split: "valid", unit: language.unit(), text };
     eval::batched(&model, &split, 1, 6, &mut |_, _| Ok(())).unwrap().nats_per_token
 }
 

@@ -6,7 +6,8 @@ use rhn::config::recipe::{Recipe, Resolved};
 use rhn::data::Places;
 use rhn::model::spelling::SpellingSize;
 use rhn::model::{parameter_count, specs};
-use rhn::train::session::Session;
+use rhn::task::language::Language;
+use rhn::train::task::Task;
 use std::path::{Path, PathBuf};
 
 const PTB_TYPES: usize = 10_000;
@@ -69,10 +70,10 @@ fn the_count_is_that_of_the_trained_tensors_alone() {
 fn penn_treebank_has_ten_thousand_types_and_51_letters() {
     let Some(places) = treebank() else { return };
     for (name, parameters) in [("ptb-char-cnn-small", 5_312_515), ("ptb-rhn", 23_482_400)] {
-        let session = Session::prepare(recipe(name), &places, None, DType::F32, &Device::Cpu).unwrap();
-        assert_eq!(session.tokenizer.vocab_size(), PTB_TYPES);
-        assert_eq!(session.model, model(name, PTB_TYPES));
-        assert_eq!(parameter_count(&session.model).unwrap(), parameters);
+        let language = Language::prepare(recipe(name), &places, None, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(language.tokenizer().vocab_size(), PTB_TYPES);
+        assert_eq!(language.model(), &model(name, PTB_TYPES));
+        assert_eq!(parameter_count(language.model()).unwrap(), parameters);
     }
 }
 

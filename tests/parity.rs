@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use rhn::config::{ModelConfig, TrainConfig};
 use rhn::model::{LanguageModel, Noise, Parameters, State};
-use rhn::train::optimizer::Optimizer;
+use rhn::train::objective::Sums;
+use rhn::train::update::{Step, Update};
 use rhn_kernels::scan::HiddenMask;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
@@ -97,7 +98,7 @@ fn one_window(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
 fn twenty_steps(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
     let parameters = golden.parameters(dtype);
     let model = LanguageModel::new(&golden.config, &parameters, dtype, &Device::Cpu).unwrap();
-    let mut optimizer = Optimizer::new(&golden.train, &parameters).unwrap();
+    let mut update = Update::new(&golden.train, &parameters, dtype, &Device::Cpu).unwrap();
     let windows = golden.tensor("curve.tokens");
     let (count, rows, lanes) = windows.dims3().unwrap();
     let mut state = model.zero_state(lanes).unwrap();
@@ -110,8 +111,10 @@ fn twenty_steps(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
         let masks = golden.masks(dtype, word.as_ref());
         let (nats, after) = model.nats(&tokens, &targets, &state, &masks).unwrap();
         let loss = summed(&nats);
-        norms.push(update(&parameters, &loss, &mut optimizer, &golden.train));
         losses.push(values(&loss)[0]);
+        let sums = Sums { nats: nats.detach(), tokens: targets.elem_count() as u64 };
+        let step = Step { step: i as u64, rate: golden.train.learning_rate };
+        norms.push(apply(&mut update, &parameters, &loss, &sums, step));
         state = after.detach();
     }
     report.compare("curve", &Tensor::new(losses, &Device::Cpu).unwrap());
@@ -127,15 +130,12 @@ fn summed(nats: &Tensor) -> Tensor {
 }
 
 /// One update, clipped. Returns the gradient's norm before that.
-fn update(parameters: &Parameters, loss: &Tensor, optimizer: &mut Optimizer, train: &TrainConfig) -> f64 {
+fn apply(update: &mut Update, parameters: &Parameters, loss: &Tensor, sums: &Sums, step: Step) -> f64 {
     let store = loss.backward().unwrap();
-    let named = parameters.trained();
-    let gradients =
-        named.filter_map(|(name, variable)| Some((name.to_owned(), store.get(variable)?.clone()))).collect();
-    let norm = optimizer.grad_norm(parameters, &gradients).unwrap();
-    let clip = (train.max_grad_norm / norm).min(1.0);
-    optimizer.update(parameters, &gradients, train.learning_rate, clip).unwrap();
-    norm
+    let gradients: Vec<Tensor> =
+        parameters.trained().map(|(_, variable)| store.get(variable).unwrap().clone()).collect();
+    update.step(parameters, &gradients, sums, step).unwrap();
+    update.reports(true).unwrap().pop().unwrap().unwrap().grad_norm
 }
 
 /// What PyTorch computed for one small model.

@@ -7,7 +7,8 @@ mod run;
 use rhn::config::Resolved;
 use rhn::data::Places;
 use rhn::error::Error;
-use rhn::train::session::Session;
+use rhn::task::language::{Language, NextToken};
+use rhn::train::task::Task;
 use run::{PLAY, Place, assert_fails, states, stderr, stdout, wait_until, without_clock};
 use serde_json::Value;
 use std::fs;
@@ -351,15 +352,15 @@ fn a_step_that_fails_leaves_the_weights_as_they_were() {
     ];
     let recipe = Resolved::new(place.path("tiny.toml").to_str().unwrap(), &settings).unwrap().recipe;
     let (device, dtype) = (candle_core::Device::Cpu, candle_core::DType::F32);
-    let session = Session::prepare(recipe, &Places::new(None).unwrap(), None, dtype, &device).unwrap();
-    let mut stepper = session.stepper(None).unwrap();
-    let weights = |stepper: &rhn::train::step::Stepper| {
+    let language = Language::prepare(recipe, &Places::new(None).unwrap(), None, dtype, &device).unwrap();
+    let mut stepper = language.stepper(None).unwrap();
+    let weights = |stepper: &rhn::train::step::Stepper<NextToken>| {
         rhn::checkpoint::save_tensors(&stepper.parameters.tensors()).unwrap()
     };
-    let (inputs, targets) = session.lanes.window(&session.train.tokens, 0, &device).unwrap();
+    let window = language.batch(0).unwrap();
     for step in 0..20 {
         let before = weights(&stepper);
-        match stepper.step(&inputs, &targets, step, 1e30) {
+        match stepper.step(&window, step, 1e30) {
             Ok(_) => assert!(before != weights(&stepper)),
             Err(Error::NotFinite { step: failed, .. }) => {
                 assert_eq!(failed, step + 1);

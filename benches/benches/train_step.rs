@@ -3,6 +3,8 @@
 mod support;
 
 use criterion::{Criterion, Throughput};
+use rhn::task::language::Language;
+use rhn::train::task::Task;
 use rhn_kernels::{memory, threads};
 use support::subject;
 
@@ -17,17 +19,16 @@ fn run() {
     let mut group = criterion.benchmark_group("train-step");
     group.sample_size(10);
     for name in ["shakespeare", "ptb-rhn", "ptb-char-cnn-small"] {
-        let session = subject(name).session;
-        let mut stepper = session.stepper(None).expect("a model");
-        let windows = session.lanes.window_count() as u64;
+        let language = subject(name).language;
+        let mut stepper = language.stepper(None).expect("a model");
+        let windows = language.batch_count() as u64;
         let mut step = 0;
-        group.throughput(Throughput::Elements(stepper_tokens(&session)));
+        group.throughput(Throughput::Elements(step_tokens(&language)));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let window = (step % windows) as usize;
-                let (inputs, targets) =
-                    session.lanes.window(&session.train.tokens, window, &session.device).expect("a window");
-                stepper.step(&inputs, &targets, step, 1e-9).expect("a step");
+                let window = language.batch(window).expect("a window");
+                stepper.step(&window, step, 1e-9).expect("a step");
                 step += 1;
             });
         });
@@ -36,6 +37,7 @@ fn run() {
     criterion.final_summary();
 }
 
-fn stepper_tokens(session: &rhn::train::session::Session) -> u64 {
-    (session.recipe.train.batch_size * session.recipe.train.bptt_steps) as u64
+fn step_tokens(language: &Language) -> u64 {
+    let config = &language.recipe().train;
+    (config.batch_size * config.bptt_steps) as u64
 }

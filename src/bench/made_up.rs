@@ -1,7 +1,7 @@
 //! A text in place of a corpus that is not on this machine: as large a vocabulary, its words about as often as in the real one.
 //!
 //! Words follow Zipf's law in Mandelbrot's form, set so that a window of 20 × 35 has as many different ones (360) as
-//! Penn Treebank's windows have on average; their characters are as many, and the longest as long. Characters and bytes
+//! Penn Treebank's windows have on average; they have as many different characters, and the longest word is as long. Characters and bytes
 //! are equally likely: nothing that is computed depends on them.
 
 use crate::config::{CorpusConfig, TrainConfig, Unit};
@@ -42,12 +42,12 @@ pub(super) fn corpus(
     let symbols = symbols(config.unit, types);
     let plain = CorpusConfig { min_count: 1, vocab_size: 0, tokenizer: None, ..config.clone() };
     let tokenizer = Tokenizer::build(&plain, &Text::new(symbols.concat(), &entry.name))?;
-    let lanes = |windows: usize| train.batch_size * (windows * train.bptt_steps + 1);
+    let length = |windows: usize| train.batch_size * (windows * train.bptt_steps + 1);
     let text = |purpose: &str, tokens: usize| draw(&symbols, config.unit, purpose, tokens);
     let corpus = Corpus {
         name: entry.name.clone(),
-        train: text("train", lanes(WINDOWS)),
-        valid: text("valid", lanes(2)),
+        train: text("train", length(WINDOWS)),
+        valid: text("valid", length(2)),
         test: text("test", 4 * STREAM_STEPS + 1),
         sha256: String::new(),
     };

@@ -4,9 +4,10 @@ use super::rate::{Plan, Progress, Rate};
 use super::subject::Subject;
 use crate::data::batch::Batches;
 use crate::error::Result;
-use crate::model::{FrozenModel, LanguageModel};
+use crate::model::FrozenModel;
 use crate::predict::{Reader, STREAM_STEPS, WindowReader};
 use crate::sample::{SampleSettings, Sampler};
+use crate::train::task::Task;
 
 /// Tokens that are sampled between two looks at the clock.
 const SAMPLED: usize = 16;
@@ -16,9 +17,8 @@ const SAMPLED: usize = 16;
 /// # Errors
 /// If it cannot be made.
 pub fn model(subject: &Subject) -> Result<FrozenModel> {
-    let session = &subject.session;
-    let parameters = session.first_parameters()?;
-    LanguageModel::new(&session.model, &parameters, session.precision, &session.device)?.freeze()
+    let language = &subject.language;
+    language.frozen(&language.first_parameters()?)
 }
 
 /// Evaluation by the `stream` protocol: one batch row, the state carried on.
@@ -26,14 +26,15 @@ pub fn model(subject: &Subject) -> Result<FrozenModel> {
 /// # Errors
 /// If the text is too short, or a number is not finite.
 pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
-    let session = &subject.session;
-    let text = &session.test.as_ref().unwrap_or(&session.valid).tokens;
-    let batches = Batches::stream(&session.corpus, text.len(), STREAM_STEPS)?;
+    let language = &subject.language;
+    let (_, valid, test) = language.splits();
+    let text = &test.unwrap_or(valid).tokens;
+    let batches = Batches::stream(language.data().corpus, text.len(), STREAM_STEPS)?;
     let whole = (batches.window_count() - 1).max(1); // the last one may be short
     let mut reader = WindowReader::new(model, 1)?;
     let mut window = 0;
-    Rate::measure("stream evaluation", plan, progress, &session.device, || {
-        let (inputs, targets) = batches.window(text, window % whole, &session.device)?;
+    Rate::measure("stream evaluation", plan, progress, language.device(), || {
+        let (inputs, targets) = batches.window(text, window % whole, language.device())?;
         let nats = reader.nats(&inputs, &targets)?;
         nats.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?; // waits for the device
         window += 1;

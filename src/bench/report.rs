@@ -6,6 +6,7 @@ use super::subject::Subject;
 use super::training::Training;
 use crate::error::Result;
 use crate::model::parameter_count;
+use crate::train::task::Task;
 use candle_core::{Device, DeviceLocation};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::{peak as machine, threads};
@@ -86,16 +87,16 @@ impl Report {
         repeats: Option<usize>,
         progress: Progress<'_>,
     ) -> Result<Self> {
-        let session = &subject.session;
+        let language = &subject.language;
         let mut report = Self {
             recipe: recipe.into(),
-            corpus: session.corpus.clone(),
+            corpus: language.data().corpus.into(),
             made_up: subject.made_up,
-            vocab_size: session.model.vocab_size,
-            parameters: parameter_count(&session.model)?,
-            device: name(&session.device),
-            gpu: machine::gpu(&session.device),
-            precision: session.precision.as_str(),
+            vocab_size: language.model().vocab_size,
+            parameters: parameter_count(language.model())?,
+            device: name(language.device()),
+            gpu: machine::gpu(language.device()),
+            precision: language.precision().as_str(),
             threads: threads::count(),
             train: None,
             stream: None,
@@ -109,7 +110,7 @@ impl Report {
         report.infer(subject, whats, plan(OTHERS), progress)?;
         if whats.contains(&What::Machine) {
             progress("the machine's peaks", 0, 0);
-            report.compare(Machine::measure(session.precision, &session.device)?);
+            report.compare(Machine::measure(language.precision(), language.device())?);
         }
         Ok(report)
     }

@@ -5,14 +5,15 @@ use crate::config::Recipe;
 use crate::data::batch::Batches;
 use crate::data::{Places, corpus};
 use crate::error::Result;
-use crate::train::session::Session;
+use crate::task::language::Language;
+use crate::train::task::Task;
 use candle_core::Device;
 use rhn_kernels::precision::Precision;
 
 /// A recipe brought to a text.
 pub struct Subject {
     /// The recipe, its text and the model's sizes.
-    pub session: Session,
+    pub language: Language,
     /// Whether the text is made up.
     pub made_up: bool,
     /// Tokens of the corpus's training split.
@@ -30,15 +31,15 @@ impl Subject {
         let entry = places.registry.get(&recipe.corpus.name);
         match entry.filter(|entry| !corpus::is_here(entry, places)) {
             None => {
-                let session = Session::prepare(recipe, places, None, precision, device)?;
-                let (train, valid) = (session.train.tokens.len(), session.valid.tokens.len());
-                Ok(Self { session, made_up: false, train_tokens: train, valid_tokens: valid })
+                let language = Language::prepare(recipe, places, None, precision, device)?;
+                let [train, valid, _] = language.data().tokens.map(|tokens| tokens as usize);
+                Ok(Self { language, made_up: false, train_tokens: train, valid_tokens: valid })
             }
             Some(entry) => {
                 let (corpus, tokenizer) = made_up::corpus(entry, &recipe.corpus, &recipe.train)?;
-                let session = Session::of(recipe, corpus, Some(tokenizer), precision, device)?;
+                let language = Language::with_corpus(recipe, corpus, Some(tokenizer), precision, device)?;
                 let [train, valid, _] = entry.tokens.unwrap_or_default();
-                Ok(Self { session, made_up: true, train_tokens: train, valid_tokens: valid })
+                Ok(Self { language, made_up: true, train_tokens: train, valid_tokens: valid })
             }
         }
     }
@@ -48,10 +49,9 @@ impl Subject {
     /// # Errors
     /// If the corpus is too short for a window.
     pub fn windows(&self) -> Result<[usize; 2]> {
-        let train = &self.session.recipe.train;
-        let batches = |tokens: usize| {
-            Batches::batched(&self.session.corpus, tokens, train.batch_size, train.bptt_steps)
-        };
+        let train = &self.language.recipe().train;
+        let corpus = self.language.data().corpus;
+        let batches = |tokens: usize| Batches::batched(corpus, tokens, train.batch_size, train.bptt_steps);
         Ok([batches(self.train_tokens)?.window_count(), batches(self.valid_tokens)?.window_count()])
     }
 }
@@ -62,6 +62,7 @@ mod tests {
     use crate::config::Resolved;
     use crate::data::{Places, registry::Registry};
     use crate::model::parameter_count;
+    use crate::train::task::Task;
     use candle_core::Device;
     use rhn_kernels::precision::Precision;
     use std::collections::HashSet;
@@ -77,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_made_up_text_gives_the_published_number_of_parameters() {
-        let count = |recipe: &str| parameter_count(&made_up(recipe).session.model).unwrap();
+        let count = |recipe: &str| parameter_count(made_up(recipe).language.model()).unwrap();
         assert_eq!(count("ptb-rhn"), 23_482_400);
         assert_eq!(count("ptb-char-cnn-small"), 5_312_515);
         assert_eq!(count("enwik8-rhn"), 45_994_730);
@@ -86,13 +87,12 @@ mod tests {
 
     #[test]
     fn made_up_windows_have_as_many_different_words_as_penn_treebanks() {
-        let session = made_up("ptb-rhn").session;
+        let language = made_up("ptb-rhn").language;
         let distinct = |window: usize| {
-            let (inputs, _) = session.lanes.window(&session.train.tokens, window, &Device::Cpu).unwrap();
-            let ids = inputs.flatten_all().unwrap().to_vec1::<u32>().unwrap();
+            let ids = language.batch(window).unwrap().inputs.flatten_all().unwrap().to_vec1::<u32>().unwrap();
             ids.into_iter().collect::<HashSet<_>>().len()
         };
-        let windows = session.lanes.window_count();
+        let windows = language.batch_count();
         let mean = (0..windows).map(distinct).sum::<usize>() as f64 / windows as f64;
         assert!((mean - 360.0).abs() < 10.0, "{mean}"); // 360.1 in the real training split
     }

@@ -5,16 +5,18 @@ use super::rate::{Plan, Progress, Rate};
 use super::subject::Subject;
 use crate::data::batch::Batches;
 use crate::error::Result;
+use crate::model::Parameters;
 use crate::predict::{Reader, WindowReader};
-use crate::train::session::Session;
+use crate::task::language::{Language, NextToken, Window};
 use crate::train::step::Stepper;
+use crate::train::task::Task;
 use candle_core::Device;
 use rhn_kernels::profile::{self, Part};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-/// So many steps are timed part by part, and their mean is reported; one, where steps are long.
+/// Steps whose parts are measured, to report their mean; of long steps one.
 const STEPS_APART: u32 = 3;
 const LONG_SECONDS: f64 = 3.0;
 
@@ -65,18 +67,18 @@ impl Training {
     /// # Errors
     /// If the model cannot be made, or a step fails.
     pub fn measure(subject: &Subject, plan: Plan, progress: Progress<'_>) -> Result<Self> {
-        let session = &subject.session;
-        let mut steps = Steps { session, stepper: session.stepper(None)?, done: 0, distinct: 0 };
-        let rate = Rate::measure("training", plan, progress, &session.device, || steps.next())?;
-        let config = &session.recipe.train;
+        let language = &subject.language;
+        let mut steps = Steps::new(language)?;
+        let rate = Rate::measure("training", plan, progress, language.device(), || steps.next())?;
+        let config = &language.recipe().train;
         let tokens = (config.batch_size * config.bptt_steps) as u64;
         let step_seconds = tokens as f64 / rate.tokens_per_second;
         let apart = if step_seconds > LONG_SECONDS { 1 } else { STEPS_APART };
-        let parts = if session.device.is_cpu() { steps.parts(apart)? } else { Vec::new() };
+        let parts = if language.device().is_cpu() { steps.parts(apart)? } else { Vec::new() };
         let distinct = steps.distinct as f64 / steps.done as f64;
-        let flops = Flops::of(&session.model)?.of_step(tokens, distinct);
+        let flops = Flops::of(language.model())?.of_step(tokens, distinct);
         progress("validation", 0, 0);
-        let epoch_seconds = epoch_seconds(subject, &steps.stepper, step_seconds)?;
+        let epoch_seconds = epoch_seconds(language, steps.parameters(), step_seconds, subject.windows()?)?;
         Ok(Self {
             rate,
             tokens_per_step: tokens,
@@ -93,30 +95,42 @@ impl Training {
     }
 }
 
-/// A run's steps, one after another.
-struct Steps<'a> {
-    session: &'a Session,
-    stepper: Stepper,
+/// A run's steps, one after another, at a rate so small that the weights stay where they are.
+pub(super) struct Steps<'a> {
+    language: &'a Language,
+    stepper: Stepper<NextToken>,
     done: usize,
     distinct: usize,
 }
 
-impl Steps<'_> {
+impl<'a> Steps<'a> {
+    pub(super) fn new(language: &'a Language) -> Result<Self> {
+        Ok(Self { language, stepper: language.stepper(None)?, done: 0, distinct: 0 })
+    }
+
+    /// The weights.
+    pub(super) fn parameters(&self) -> &Parameters {
+        &self.stepper.parameters
+    }
+
     /// Makes a step; its tokens.
-    fn next(&mut self) -> Result<u64> {
-        let Session { lanes, train, device, recipe, .. } = self.session;
-        let window = self.done % lanes.window_count();
-        let (inputs, targets) = lanes.window(&train.tokens, window, &Device::Cpu)?;
+    pub(super) fn next(&mut self) -> Result<u64> {
+        let device = self.language.device();
+        let Window { inputs, targets } =
+            self.language.batch_on(self.done % self.language.batch_count(), &Device::Cpu)?;
         let ids = inputs.flatten_all()?.to_vec1::<u32>()?;
         self.distinct += ids.into_iter().collect::<HashSet<_>>().len();
-        let (inputs, targets) = (inputs.to_device(device)?, targets.to_device(device)?);
-        let rate = 1e-6 * recipe.train.learning_rate;
-        self.stepper.advance(&inputs, &targets, self.done as u64, rate)?;
-        for report in self.stepper.reports(false)? {
-            report?;
-        }
+        let window = Window { inputs: inputs.to_device(device)?, targets: targets.to_device(device)? };
+        let rate = 1e-6 * self.language.recipe().train.learning_rate;
+        self.stepper.advance(&window, self.done as u64, rate)?;
+        self.check(false)?;
         self.done += 1;
         Ok(targets.elem_count() as u64)
+    }
+
+    /// Fails if a step did: of those that are known, or with `wait` of all.
+    pub(super) fn check(&mut self, wait: bool) -> Result<()> {
+        self.stepper.reports(wait)?.into_iter().try_for_each(|report| report.map(drop))
     }
 
     /// The parts of `count` more steps.
@@ -132,23 +146,29 @@ impl Steps<'_> {
     }
 }
 
-/// The time of an epoch's steps, and of its validation as two windows predict it.
-fn epoch_seconds(subject: &Subject, stepper: &Stepper, step_seconds: f64) -> Result<f64> {
-    let session = &subject.session;
-    let config = &session.recipe.train;
-    let valid = &session.valid.tokens;
-    let batches = Batches::batched("validation", valid.len(), config.batch_size, config.bptt_steps)?;
+/// The seconds of an epoch of so many windows of training and of validation, by those of a step and by two windows
+/// of validation.
+pub(super) fn epoch_seconds(
+    language: &Language,
+    parameters: &Parameters,
+    step_seconds: f64,
+    [train, valid]: [usize; 2],
+) -> Result<f64> {
+    let model = language.frozen(parameters)?;
+    let (_, text, _) = language.splits();
+    let config = &language.recipe().train;
+    let batches = Batches::batched("validation", text.tokens.len(), config.batch_size, config.bptt_steps)?;
     let start = Instant::now();
-    let mut reader = WindowReader::new(&stepper.model.freeze()?, batches.count)?;
+    let mut reader = WindowReader::new(&model, batches.count)?;
     let before = start.elapsed().as_secs_f64();
     let mut window_seconds = 0.0;
     for window in 0..2 {
         let start = Instant::now();
-        let (inputs, targets) = batches.window(valid, window % batches.window_count(), &session.device)?;
+        let (inputs, targets) =
+            batches.window(&text.tokens, window % batches.window_count(), language.device())?;
         reader.nats(&inputs, &targets)?;
-        session.device.synchronize()?;
+        language.device().synchronize()?;
         window_seconds = start.elapsed().as_secs_f64(); // the first only warms up
     }
-    let [train, valid] = subject.windows()?;
     Ok(train as f64 * step_seconds + before + valid as f64 * window_seconds)
 }

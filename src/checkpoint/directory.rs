@@ -1,4 +1,4 @@
-//! How a set of files replaces another so that a kill at any moment leaves one of the two, whole.
+//! How a set of files replaces another so that a kill at any time leaves one of the two, whole.
 //!
 //! Writing the best model so far into OUT:
 //! 1. write every file, then the manifest, into `OUT/.publish.tmp/`, and sync;
@@ -8,10 +8,10 @@
 //! A reader takes the manifest in `.pending`, if there is one, as the truth, and looks for each file first there
 //! and then in OUT. It repairs nothing; the next writer finishes an interrupted move.
 
+use super::file_set::{LoadedFile, place_set, read_listed};
 use super::manifest::Manifest;
-use super::{MANIFEST, RESULT, read, state};
+use super::{MANIFEST, METRICS, RESULT, read, state};
 use crate::error::{Error, Result};
-use crate::metrics::METRICS;
 use crate::write;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,6 @@ use std::path::{Path, PathBuf};
 const UNFINISHED: &str = ".publish.tmp";
 const PENDING: &str = ".pending";
 const ATTEMPTS: usize = 5;
-
-/// One file of a checkpoint, as it was read.
-#[derive(Clone, Debug)]
-pub(super) struct LoadedFile {
-    pub(super) path: PathBuf,
-    pub(super) bytes: Vec<u8>,
-}
 
 /// Replaces the published checkpoint in `out` by `files` (name and bytes). The caller holds the directory's lock.
 pub fn publish(out: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
@@ -43,26 +36,6 @@ pub fn recover(out: &Path) -> Result<()> {
         write::remove_aside(&out.join(name))?;
     }
     if read::exists(&out.join(PENDING))? { settle(out) } else { Ok(()) }
-}
-
-/// Writes `files` and their manifest into the new directory `aside` and renames it to `directory`; all is on the
-/// disk when this returns. A failure leaves nothing aside: a full disk has room again.
-pub(super) fn place_set(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    let placed = write_set(aside, files).and_then(|()| write::rename(aside, directory));
-    if placed.is_err() {
-        let _ = write::remove_directory(aside); // the first error is the one to tell
-    }
-    placed?;
-    write::sync_name(directory)
-}
-
-fn write_set(directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    write::make_directory(directory)?;
-    for (name, bytes) in files {
-        write::file(&directory.join(name), bytes)?;
-    }
-    write::file(&directory.join(MANIFEST), &Manifest::of(files).to_json())?;
-    write::sync_directory(directory)
 }
 
 /// Moves the files of `.pending` to their places.
@@ -120,31 +93,6 @@ fn find_manifest(out: &Path) -> Result<FoundManifest> {
 fn read_set(out: &Path, manifest: &FoundManifest) -> Result<Option<BTreeMap<String, LoadedFile>>> {
     let Some((path, bytes)) = manifest else { return Ok(None) };
     read_listed(&Manifest::parse(path, bytes)?, &[&out.join(PENDING), out]).map(Some)
-}
-
-/// Reads and verifies the files of a set that lies in one directory.
-pub(super) fn read_whole(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
-    let path = directory.join(MANIFEST);
-    let manifest = Manifest::parse(&path, &read::unverified(&path)?)?;
-    read_listed(&manifest, &[directory])
-}
-
-/// Each file from the first of `directories` that has it.
-fn read_listed(manifest: &Manifest, directories: &[&Path]) -> Result<BTreeMap<String, LoadedFile>> {
-    let read_one = |name: &str| {
-        let record = manifest.get(name).expect("the name is the manifest's own");
-        let (last, before) = directories.split_last().expect("at least one directory");
-        for directory in before {
-            let path = directory.join(name);
-            match read::verified(&path, record) {
-                Err(_) if !read::exists(&path)? => {} // not here, or moved on just now
-                bytes => return Ok((name.to_string(), LoadedFile { bytes: bytes?, path })),
-            }
-        }
-        let path = last.join(name);
-        Ok((name.to_string(), LoadedFile { bytes: read::verified(&path, record)?, path }))
-    };
-    manifest.names().map(read_one).collect()
 }
 
 /// Refuses a path that is no directory, and says how to get one.

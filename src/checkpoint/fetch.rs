@@ -4,11 +4,10 @@
 //! be checked.
 
 use super::manifest::Manifest;
-use super::{CONFIG, MANIFEST, MODEL, RECIPE, RESULT, TOKENIZER, read};
+use super::{CONFIG, MANIFEST, METRICS, MODEL, RECIPE, RESULT, TOKENIZER, read};
 use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::hub::{Address, Client, Remote, Repository, Settings, is_hash};
-use crate::metrics::METRICS;
 use crate::write::Aside;
 use hf_hub::RepoType;
 use std::io::Read;

@@ -44,7 +44,7 @@ impl Lock {
     }
 }
 
-/// What the holder signed with; one that has taken the lock just now is given a moment to sign.
+/// What the holder signed with; one that has taken the lock just now is given a little time to sign.
 fn holder(file: &mut File) -> String {
     for _ in 0..20 {
         std::thread::sleep(Duration::from_millis(10));

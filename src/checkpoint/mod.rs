@@ -3,6 +3,7 @@
 mod directory;
 #[cfg(feature = "hub")]
 pub mod fetch;
+mod file_set;
 mod lock;
 mod manifest;
 mod open;
@@ -20,6 +21,13 @@ pub use resolve::resolve;
 pub use state::{Found, Rejected, SavedState, load_newest, save};
 pub use tensors::{load_tensors, load_weights, save_tensors};
 
+/// `value` as the JSON of a checkpoint's file.
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(value).expect("string keys and finite numbers");
+    text.push(b'\n');
+    text
+}
+
 /// The model's configuration.
 pub const CONFIG: &str = "config.json";
 /// The weights.
@@ -30,9 +38,11 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub const RECIPE: &str = "recipe.toml";
 /// The final numbers of a run.
 pub const RESULT: &str = "result.json";
+/// The events of a run, one JSON object a line.
+pub const METRICS: &str = "metrics.jsonl";
 /// The optimizer's moments, in a training state.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
-/// Step, lanes and best so far, in a training state.
+/// The position of the run, in a training state.
 pub const STATE: &str = "state.json";
 /// The directory of a run's training states.
 pub const STATES: &str = "state";

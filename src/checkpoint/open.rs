@@ -1,6 +1,7 @@
 //! Reads a published checkpoint, ours or another program's; refuses what is not whole and names the file.
 
-use super::directory::{LoadedFile, check_exists, read_published};
+use super::directory::{check_exists, read_published};
+use super::file_set::LoadedFile;
 use super::{CONFIG, MANIFEST, MODEL, RECIPE, TOKENIZER, read, tensors};
 use crate::config::{ModelConfig, Recipe};
 use crate::data::Tokenizer;

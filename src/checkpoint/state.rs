@@ -1,9 +1,9 @@
 //! The training state that `--resume` continues from: the newest two are kept in `OUT/state/`.
 //!
 //! Each is written aside, synced and renamed; only then is an older one removed. Saving a step anew makes
-//! `step-0000000007.1` beside `step-0000000007`, so that no moment is without a whole state.
+//! `step-0000000007.1` beside `step-0000000007`, so that there is a whole state at any time.
 
-use super::directory::{LoadedFile, place_set, read_whole};
+use super::file_set::{LoadedFile, place_set, read_whole};
 use super::{MANIFEST, tensors};
 use crate::error::{Error, Result};
 use crate::write;
@@ -40,7 +40,7 @@ pub struct Rejected {
 pub struct Found<T> {
     /// What to continue from.
     pub state: T,
-    /// Newest first; the caller tells the user.
+    /// Newest first; the caller reports them.
     pub rejected: Vec<Rejected>,
 }
 

@@ -7,8 +7,9 @@ use crate::bench::report::{Machine, Report, What};
 use crate::bench::subject::Subject;
 use crate::bench::training::Training;
 use crate::config::Resolved;
+use crate::console::Line;
 use crate::readable::{duration, grouped};
-use crate::train::progress::Line;
+use crate::train::task::Task;
 use clap::ValueEnum;
 use std::io::Write;
 
@@ -117,7 +118,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn note_made_up(subject: &Subject) {
-    let (corpus, types) = (&subject.session.corpus, grouped(subject.session.model.vocab_size as u64));
+    let corpus = subject.language.data().corpus;
+    let types = grouped(subject.language.model().vocab_size as u64);
     note(&format!("{corpus} is not on this machine; a made-up text of {types} types stands in for it"));
 }
 

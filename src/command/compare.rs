@@ -38,5 +38,5 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         json_line(&mut std::io::stdout().lock(), &comparison)?;
         return Ok(());
     }
-    Ok(runs::say(&comparison.markdown())?)
+    Ok(runs::print(&comparison.markdown())?)
 }

@@ -5,13 +5,15 @@ use crate::checkpoint::{self, Checkpoint, Manifest};
 use crate::config::recipe::Recipe;
 use crate::config::{ModelConfig, Unit};
 use crate::error::Result;
+use crate::events::{self, Event};
 use crate::model::{TensorSpec, specs};
 use crate::readable::perplexity;
-use serde::Serialize;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
@@ -42,10 +44,16 @@ struct Inspection {
     parameters: u64,
     config: ModelConfig,
     recipe: Option<Recipe>,
-    best: Option<Value>,
+    #[serde(serialize_with = "sorted")]
+    best: Option<Event>,
     result: Option<Value>,
     files: Vec<FileRow>,
     tensors: Vec<TensorRow>,
+}
+
+/// The event with its keys in the order of `metrics.jsonl`.
+fn sorted<S: Serializer>(best: &Option<Event>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serde_json::to_value(best).map_err(S::Error::custom)?.serialize(serializer)
 }
 
 #[derive(Serialize)]
@@ -133,15 +141,13 @@ fn files(directory: &Path) -> Result<Vec<FileRow>> {
     Ok(names.into_iter().filter_map(row).collect())
 }
 
-/// The epoch of the run's metrics with the least loss on the validation split.
-fn best_epoch(directory: &Path) -> Option<Value> {
-    let metrics = BufReader::new(fs::File::open(directory.join("metrics.jsonl")).ok()?);
-    let events = metrics.lines().map_while(std::io::Result::ok);
-    let epochs = events
-        .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
-        .filter(|event| event["event"] == "epoch")
-        .filter_map(|event| Some((event["valid_nats_per_token"].as_f64()?, event)));
-    epochs.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, event)| event)
+/// The epoch of the run with the least loss on the validation split.
+fn best_epoch(directory: &Path) -> Option<Event> {
+    let measured = events::readable(directory).into_iter().filter_map(|event| match event {
+        Event::Epoch(epoch) => Some((epoch.valid_nats_per_token?, event)),
+        _ => None,
+    });
+    measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, event)| event)
 }
 
 impl Inspection {
@@ -155,14 +161,14 @@ impl Inspection {
         if let Some(recipe) = &self.recipe {
             writeln!(out, "trained     {}", describe_training(recipe))?;
         }
-        if let Some(best) = &self.best {
-            let valid = told_perplexity(best, "valid_nats_per_token");
-            writeln!(out, "best        epoch {}, valid perplexity {valid}", best["epoch"])?;
+        if let Some(Event::Epoch(best)) = &self.best {
+            let valid = show_perplexity(best.valid_nats_per_token);
+            writeln!(out, "best        epoch {}, valid perplexity {valid}", best.epoch)?;
         }
         if let Some(result) = &self.result {
             let split = text(result, "split");
             let protocol = text(result, "protocol");
-            let found = told_perplexity(result, "nats_per_token");
+            let found = show_perplexity(result["nats_per_token"].as_f64());
             writeln!(out, "result      {split} perplexity {found} ({protocol})")?;
         }
         self.print_files(out)?;
@@ -188,8 +194,8 @@ impl Inspection {
     }
 }
 
-fn told_perplexity(value: &Value, nats: &str) -> String {
-    value[nats].as_f64().map_or("unknown".into(), |nats| perplexity(nats, 4))
+fn show_perplexity(nats: Option<f64>) -> String {
+    nats.map_or("unknown".into(), |nats| perplexity(nats, 4))
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

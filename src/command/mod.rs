@@ -16,7 +16,7 @@ pub mod score;
 pub mod sweep;
 pub mod train;
 
-use crate::train::signals::Signals;
+use crate::signals::Signals;
 use args::DeviceArgs;
 use clap::{Parser, Subcommand};
 use rhn_kernels::{memory, threads};

@@ -1,4 +1,6 @@
-//! How commands talk: notes and progress on the standard error, so that the standard output is the result alone.
+//! What commands print: notes and progress on the standard error, so that the standard output is the result alone.
+
+pub use crate::console::note;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::Result;
@@ -38,12 +40,6 @@ impl Drop for Meter {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }
-}
-
-/// Prints something for the user that is not the result.
-pub fn note(text: &str) {
-    // In one piece; a closed standard error is no reason to stop.
-    let _ = std::io::stderr().write_all(format!("note: {text}\n").as_bytes());
 }
 
 /// Opens the checkpoint `argument`; notes if its files could not be verified.

@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         write::make_directory(above)?;
     }
     write::replace(&args.out, &bytes)?;
-    Ok(runs::say(&format!("{}\n", args.out.display()))?)
+    Ok(runs::print(&format!("{}\n", args.out.display()))?)
 }
 
 fn kind(out: &Path) -> Result<Kind> {

@@ -46,6 +46,6 @@ impl RunArgs {
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn say(text: &str) -> Result<()> {
+pub fn print(text: &str) -> Result<()> {
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Error::io(Path::new("standard output")))
 }

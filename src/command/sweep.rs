@@ -3,17 +3,19 @@
 use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
 use super::output::note;
 use super::{runs, train};
+use crate::checkpoint::METRICS;
 use crate::config::sweep::Planned;
 use crate::config::{CorpusConfig, Recipe, Sweep};
+use crate::console::report;
 use crate::data::{Corpus, Places, Tokenizer};
 use crate::error::{Error, Result};
-use crate::metrics::METRICS;
 use crate::model::parameter_count;
 use crate::readable::grouped;
+use crate::run::Request;
+use crate::signals::Signals;
 use crate::study::{Comparison, Measure, Run, markdown};
-use crate::train::progress::tell;
-use crate::train::session::size_model;
-use crate::train::signals::Signals;
+use crate::task::language::size_model;
+use crate::train::limits::Limits;
 use crate::write;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -78,26 +80,27 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     let out = args.out.as_ref().unwrap_or(&sweep.out);
     if args.dry_run {
         let table = dry_run(&sweep, out, &args.data.places()?)?;
-        runs::say(&table)?;
+        runs::print(&table)?;
         return Ok(0);
     }
     let code = train_all(args, &sweep, out)?;
     collect(&sweep, out)?;
     if !sweep.runs.iter().all(|planned| has_result(&out.join(&planned.name))) {
-        tell(&format!("not all runs are finished; the same command goes on, in {}", out.display()));
+        report(&format!("not all runs are finished; the same command goes on, in {}", out.display()));
     }
     Ok(code)
 }
 
 /// One run after another; the exit code of the one that stopped the sweep, or of the first that failed.
 fn train_all(args: &Args, sweep: &Sweep, out: &Path) -> anyhow::Result<u8> {
-    let (signals, begun) = (Signals::listen()?, Instant::now());
+    let signals = Signals::listen()?;
+    let begun = Instant::now();
     let mut failed = 0;
     for (planned, number) in sweep.runs.iter().zip(1..) {
         let directory = out.join(&planned.name);
         let head = format!("run {number} of {}: {}", sweep.runs.len(), planned.name);
         if is_finished(planned, &directory) {
-            tell(&format!("{head}, finished before"));
+            report(&format!("{head}, finished before"));
             continue;
         }
         let left = args.time_limit.map(|limit| limit.saturating_sub(begun.elapsed()));
@@ -107,8 +110,8 @@ fn train_all(args: &Args, sweep: &Sweep, out: &Path) -> anyhow::Result<u8> {
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(failed);
         }
-        tell(&head);
-        match train::launch(&training(args, planned, &directory, left), Some(&signals)) {
+        report(&head);
+        match launch(args, planned, &directory, left, &signals) {
             Ok(0) if has_result(&directory) => {}
             Ok(code) => return Ok(code), // by a signal or the time limit
             Err(error) => failed = passed_over(error, &planned.name, failed)?,
@@ -129,22 +132,29 @@ fn passed_over(error: anyhow::Error, name: &str, failed: u8) -> anyhow::Result<u
     }
 }
 
-fn training(args: &Args, planned: &Planned, directory: &Path, left: Option<Duration>) -> train::Args {
-    train::Args {
+/// Trains one run, from where it was left if it has begun.
+fn launch(
+    args: &Args,
+    planned: &Planned,
+    directory: &Path,
+    left: Option<Duration>,
+    signals: &Signals,
+) -> anyhow::Result<u8> {
+    let device = args.device.open()?;
+    let request = Request {
         recipe: planned.recipe.clone(),
-        corpus: None,
-        out: Some(directory.to_path_buf()),
         settings: planned.settings.clone(),
+        corpus: None,
+        on_non_finite: None,
+        out: Some(directory.to_path_buf()),
         resume: directory.exists(),
         init_from: None,
-        precision: args.precision,
-        max_steps: None,
-        time_limit: left,
-        on_non_finite: None,
-        dry_run: false,
-        device: args.device.clone(),
-        data: args.data.clone(),
-    }
+        precision: args.precision.on(&device)?,
+        device,
+        places: args.data.places()?,
+        limits: Limits { max_steps: None, time: left },
+    };
+    Ok(train::launch(&request, Some(signals))?)
 }
 
 /// Whether the run has its result, by the recipe that it would have now.
@@ -173,7 +183,7 @@ fn collect(sweep: &Sweep, out: &Path) -> anyhow::Result<()> {
     let (table, json) = (comparison.markdown(), serde_json::to_vec(&comparison)?);
     write::replace(&out.join("results.md"), table.as_bytes())?;
     write::replace(&out.join("results.json"), &json)?;
-    Ok(runs::say(&format!("\n{table}"))?)
+    Ok(runs::print(&format!("\n{table}"))?)
 }
 
 /// The runs that have begun; what cannot be read is noted.

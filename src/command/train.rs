@@ -2,21 +2,18 @@
 
 use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
 use super::output::{note, note_unseen};
-use crate::checkpoint::{self, Checkpoint, Lock};
-use crate::config::recipe::BUILT_IN;
+use crate::bench::dry_run;
 use crate::config::train::OnNonFinite;
-use crate::config::{Recipe, Resolved};
-use crate::data::Tokenizer;
-use crate::error::{Error, Result};
+use crate::console::{print, report};
+use crate::data::Encoded;
+use crate::error::Result;
+use crate::events::Outcome;
 use crate::readable::{duration, grouped, perplexity};
-use crate::train::dry_run;
-use crate::train::progress::{say, tell};
-use crate::train::saved::Resumed;
-use crate::train::session::Session;
-use crate::train::signals::Signals;
-use crate::train::step::Stepper;
-use crate::train::stop::{Limits, Outcome, Stop};
-use crate::train::trainer::Trainer;
+use crate::run::console::Console;
+use crate::run::{Ended, Request, Run};
+use crate::signals::Signals;
+use crate::train::limits::{Limits, Stop};
+use crate::train::task::Task;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,42 +34,42 @@ Examples:
 pub struct Args {
     /// A built-in recipe (`rhn recipe list`), a file that ends in .toml, or the directory of a run, to go on with its own
     #[arg(value_name = "RECIPE", default_value = "shakespeare")]
-    pub(super) recipe: String,
+    recipe: String,
     /// Train on this text instead of the recipe's: a known name, a file, a directory with train, valid and test
     /// files, or - for standard input
     #[arg(long, value_name = "NAME|PATH|-")]
-    pub(super) corpus: Option<String>,
+    corpus: Option<String>,
     /// The run's directory [default: the one named instead of a recipe, else checkpoints/RECIPE, or RECIPE-2 … beside a model that came without its training]
     #[arg(long, value_name = "DIR")]
-    pub(super) out: Option<PathBuf>,
+    out: Option<PathBuf>,
     /// Override a key of the recipe, say train.epochs=3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(super) settings: Vec<String>,
+    settings: Vec<String>,
     /// Go on with the run in the directory; it ends with the same weights as one never stopped
     #[arg(long, conflicts_with = "init_from")]
-    pub(super) resume: bool,
+    resume: bool,
     /// Start from the weights and the vocabulary of this checkpoint, a directory or hf://owner/name
     #[arg(long, value_name = "CHECKPOINT")]
-    pub(super) init_from: Option<String>,
+    init_from: Option<String>,
     /// Compute with these numbers
     #[arg(long, default_value = "f32")]
-    pub(super) precision: PrecisionChoice,
+    precision: PrecisionChoice,
     /// Stop, saved, once the run has made this many steps
     #[arg(long, value_name = "N")]
-    pub(super) max_steps: Option<u64>,
+    max_steps: Option<u64>,
     /// Stop, saved, after this long: 90s, 30m, 8h or 2d
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub(super) time_limit: Option<Duration>,
+    time_limit: Option<Duration>,
     /// At a step whose loss or gradient is not finite: stop the run, or skip the step's update, count it and go on
     #[arg(long, value_name = "stop|skip", value_parser = parse_policy)]
-    pub(super) on_non_finite: Option<OnNonFinite>,
-    /// Make one step, then tell the memory, the parameters and the time that the whole run will take
+    on_non_finite: Option<OnNonFinite>,
+    /// Make one step, then print the memory, the parameters and the time that the whole run will take
     #[arg(long)]
-    pub(super) dry_run: bool,
+    dry_run: bool,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     #[command(flatten)]
-    pub(super) data: DataArgs,
+    data: DataArgs,
 }
 
 /// Trains, and gives the process's exit code.
@@ -80,180 +77,94 @@ pub struct Args {
 /// # Errors
 /// If the recipe, the corpus or the directory cannot be used, or a number is not finite.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    launch(args, None)
-}
-
-/// As [`run`], with `signals` that someone listens for already.
-pub(super) fn launch(args: &Args, signals: Option<&Signals>) -> anyhow::Result<u8> {
-    let device = args.device.open()?;
-    let run = run_directory(&args.recipe);
-    let saved = run.as_ref().map(|run| run.join(checkpoint::RECIPE).to_string_lossy().into_owned());
-    let mut resolved = Resolved::new(saved.as_ref().unwrap_or(&args.recipe), &args.settings)?;
-    if let Some(corpus) = &args.corpus {
-        resolved.recipe.corpus.name = corpus.clone();
-    }
-    if let Some(policy) = args.on_non_finite {
-        resolved.recipe.train.on_non_finite = policy;
-    }
-    let open = |name: &String| Checkpoint::open(&checkpoint::resolve(name)?);
-    let init_from = args.init_from.as_ref().map(open).transpose()?;
-    let parse = |from: &Checkpoint| Tokenizer::parse(&from.tokenizer_path, &from.tokenizer);
-    let tokenizer = init_from.as_ref().map(parse).transpose()?;
+    let request = args.request()?;
     if args.dry_run {
-        let session = prepare(args, resolved.recipe, tokenizer, &device)?;
-        write!(std::io::stdout(), "{}", dry_run::report(&session)?)?;
+        write!(std::io::stdout(), "{}", dry_run::report(&request.language()?)?)?;
         return Ok(0);
     }
-    let out = args.out.clone().or(run);
-    let out = out.unwrap_or_else(|| default_place(Path::new("checkpoints"), &resolved.name));
-    let held = if out.exists() { Some(hold(&out, args.resume)?) } else { None };
-    let resumed = resume(args, &out, &resolved.recipe)?;
-    let tokenizer = resumed.as_ref().map(|resumed| resumed.tokenizer.clone()).or(tokenizer);
-    let session = prepare(args, resolved.recipe, tokenizer, &device)?;
-    resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_session(&session))?;
-    let stepper = session.stepper(init_from.as_ref())?;
-    // Only now, when all is known to fit, a directory is made: a failed start leaves none behind.
-    let _lock = held.map_or_else(|| hold(&out, false), Ok)?;
-    Ok(train(args, &session, stepper, &out, resumed.as_ref(), signals)?)
+    Ok(launch(&request, None)?)
 }
 
-/// The run that is named in place of a recipe, unless a built-in recipe is called so too.
-fn run_directory(name: &str) -> Option<PathBuf> {
-    let is_built_in = BUILT_IN.iter().any(|(known, _)| *known == name);
-    let directory = PathBuf::from(name);
-    (!is_built_in && directory.join(checkpoint::RECIPE).is_file()).then_some(directory)
-}
-
-/// `NAME` in `checkpoints`, or `NAME-2`, … where a model lies that came without its training state, as the one that
-/// comes with this program.
-fn default_place(checkpoints: &Path, name: &str) -> PathBuf {
-    let numbered = (2..).map(|number| checkpoints.join(format!("{name}-{number}")));
-    let mut places = std::iter::once(checkpoints.join(name)).chain(numbered);
-    let has = |place: &Path, file: &str| place.join(file).exists();
-    let is_given = |place: &PathBuf| has(place, checkpoint::MODEL) && !has(place, checkpoint::STATES);
-    places.find(|place| !is_given(place)).expect("there are numbers enough")
-}
-
-/// Locks the run's directory, which is made if need be, and finishes what a kill interrupted there.
-/// Unless it is to be resumed, no run may be there.
-fn hold(out: &Path, resume: bool) -> Result<Lock> {
-    if out.exists() && !out.is_dir() {
-        return Err(Error::config(format!("--out {}: is a file, wanted a directory", out.display())));
-    }
-    let lock = Lock::acquire(out)?;
-    checkpoint::recover(out)?;
-    if !resume {
-        check_fresh(out)?;
-    }
-    Ok(lock)
-}
-
-/// The training state to go on with, if that is asked for and there is one.
-fn resume(args: &Args, out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
-    if !args.resume {
-        return Ok(None);
-    }
-    let resumed = Resumed::find(out, note)?;
-    match &resumed {
-        Some(resumed) => resumed.check_settings(recipe)?,
-        None if out.join(checkpoint::MODEL).exists() => {
-            let what = "has a model but no training state to go on with; --init-from begins another run with its weights";
-            return Err(Error::checkpoint(out, what));
-        }
-        None => note(&format!("{}: no saved training state; beginning at the first step", out.display())),
-    }
-    Ok(resumed)
-}
-
-/// Refuses to train over a run that is there.
-fn check_fresh(out: &Path) -> Result<()> {
-    let holds = |name: &str| out.join(name).exists();
-    let names = [checkpoint::MANIFEST, checkpoint::CONFIG, checkpoint::MODEL, checkpoint::STATES, ".pending"];
-    match names.into_iter().find(|name| holds(name)) {
-        Some(name) => Err(Error::config(format!(
-            "{}: a run is there already ({name}); --resume goes on with it, --out begins another",
-            out.display()
-        ))),
-        None => Ok(()),
+impl Args {
+    fn request(&self) -> Result<Request> {
+        let device = self.device.open()?;
+        Ok(Request {
+            recipe: self.recipe.clone(),
+            settings: self.settings.clone(),
+            corpus: self.corpus.clone(),
+            on_non_finite: self.on_non_finite,
+            out: self.out.clone(),
+            resume: self.resume,
+            init_from: self.init_from.clone(),
+            precision: self.precision.on(&device)?,
+            device,
+            places: self.data.places()?,
+            limits: Limits { max_steps: self.max_steps, time: self.time_limit },
+        })
     }
 }
 
-fn prepare(
-    args: &Args,
-    recipe: Recipe,
-    tokenizer: Option<Tokenizer>,
-    device: &candle_core::Device,
-) -> Result<Session> {
-    Session::prepare(recipe, &args.data.places()?, tokenizer, args.precision.on(device)?, device)
-}
-
-fn train(
-    args: &Args,
-    session: &Session,
-    stepper: Stepper,
-    out: &Path,
-    resumed: Option<&Resumed>,
-    signals: Option<&Signals>,
-) -> Result<u8> {
+/// Trains a run and prints what it came to; the exit code. `signals` are those that the caller listens for already.
+pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8> {
+    let run = request.open()?;
     // Until here nothing is lost if the process is killed.
     let signals = signals.map_or_else(Signals::listen, |signals| Ok(signals.clone()))?;
-    introduce(session, stepper.parameters.count(), out, resumed);
-    let limits = Limits { max_steps: args.max_steps, time: args.time_limit };
-    let mut trainer = Trainer::new(session, stepper, out, resumed, signals, limits)?;
-    if let Some(result) = trainer.finished() {
-        tell("the run was finished before; more train.epochs or train.patience let it go on");
-        say(&closing(&result, out));
-        return Ok(0);
-    }
-    match trainer.run()? {
-        Outcome::Finished => match trainer.result() {
-            Ok(result) => {
-                say(&closing(&result, out));
-                Ok(0)
-            }
-            Err(Error::Stopped { code }) => {
-                say(&format!(
-                    "stopped by a signal before the test was done; saved in {}, --resume tests",
-                    out.display()
-                ));
-                Ok(code)
-            }
-            Err(error) => Err(error),
-        },
-        Outcome::Stopped(stop) => {
-            say(&format!("stopped {}; saved in {}, --resume goes on", reason(stop), out.display()));
+    introduce(&run);
+    let out = run.out.clone();
+    let screen = Box::new(Console::new(run.language.unit()));
+    match run.train(screen, signals)? {
+        Ended::Before(outcome) => {
+            report("the run was finished before; more train.epochs or train.patience let it go on");
+            print(&closing(&outcome, &out));
+            Ok(0)
+        }
+        Ended::Finished(outcome) => {
+            print(&closing(&outcome, &out));
+            Ok(0)
+        }
+        Ended::Untested(code) => {
+            print(&format!(
+                "stopped by a signal before the test was done; saved in {}, --resume tests",
+                out.display()
+            ));
+            Ok(code)
+        }
+        Ended::Stopped(stop) => {
+            print(&format!("stopped {}; saved in {}, --resume goes on", reason(stop), out.display()));
             Ok(if let Stop::Signal(code) = stop { code } else { 0 })
         }
     }
 }
 
-fn introduce(session: &Session, parameters: u64, out: &Path, resumed: Option<&Resumed>) {
-    let tokens = |text: &crate::data::Encoded| grouped(text.tokens.len() as u64);
-    tell(&format!(
+fn introduce(run: &Run) {
+    let language = &run.language;
+    let (train, valid, test) = language.splits();
+    let tokens = |text: &Encoded| grouped(text.tokens.len() as u64);
+    report(&format!(
         "{}: {} training tokens, {} for validation, {} for test, {} types",
-        session.corpus,
-        tokens(&session.train),
-        tokens(&session.valid),
-        session.test.as_ref().map_or("none".into(), tokens),
-        grouped(session.model.vocab_size as u64)
+        language.data().corpus,
+        tokens(train),
+        tokens(valid),
+        test.map_or("none".into(), tokens),
+        grouped(language.model().vocab_size as u64)
     ));
-    if session.test.is_none() {
+    if test.is_none() {
         note("the corpus has no test split; the result will be of the validation split alone");
     }
-    let replaced = session.tokenizer.unknown_id().is_some();
-    note_unseen(session.valid.unseen, "the validation split", replaced);
-    note_unseen(session.test.as_ref().map_or(0, |test| test.unseen), "the test split", replaced);
-    let windows = session.lanes.window_count() as u64;
-    tell(&format!(
+    let replaced = language.tokenizer().unknown_id().is_some();
+    note_unseen(valid.unseen, "the validation split", replaced);
+    note_unseen(test.map_or(0, |test| test.unseen), "the test split", replaced);
+    let config = &language.recipe().train;
+    report(&format!(
         "{} parameters, {} steps an epoch of {} × {} tokens, into {}",
-        grouped(parameters),
-        grouped(windows),
-        session.recipe.train.batch_size,
-        session.recipe.train.bptt_steps,
-        out.display()
+        grouped(run.parameters()),
+        grouped(language.batch_count() as u64),
+        config.batch_size,
+        config.bptt_steps,
+        run.out.display()
     ));
-    if let Some(resumed) = resumed {
-        tell(&format!("going on after step {}", grouped(resumed.position.step)));
+    if let Some(resumed) = &run.resumed {
+        report(&format!("going on after step {}", grouped(resumed.position.step)));
     }
 }
 
@@ -262,25 +173,26 @@ fn reason(stop: Stop) -> &'static str {
         Stop::Signal(_) => "by a signal",
         Stop::MaxSteps => "by --max-steps",
         Stop::TimeLimit => "by --time-limit",
+        Stop::OtherRank => "by another rank",
     }
 }
 
 /// The last line: the number that papers publish, and what to do next.
-fn closing(result: &serde_json::Value, out: &Path) -> String {
-    let number = |key: &str| result[key].as_f64().unwrap_or(f64::NAN);
-    let test = match result["nats_per_token"].as_f64() {
+fn closing(outcome: &Outcome, out: &Path) -> String {
+    let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
+    let test = match outcome.test.nats_per_token {
         None => String::new(),
         Some(nats) => format!(
             "test: {nats:.4} nats a token, perplexity {}, {:.3} bits a character, {:.3} bits a byte (stream)\n",
             perplexity(nats, 2),
-            number("bits_per_char"),
-            number("bits_per_byte")
+            number(outcome.test.bits_per_char),
+            number(outcome.test.bits_per_byte)
         ),
     };
     format!(
         "{test}best epoch {} of the validation split, {} in all; the model is in {}\ntry: rhn sample {}",
-        result["best_epoch"],
-        duration(number("seconds_total")),
+        outcome.best_epoch.map_or("null".into(), |epoch| epoch.to_string()),
+        duration(number(outcome.seconds_total)),
         out.display(),
         out.display()
     )
@@ -310,24 +222,7 @@ pub(super) fn parse_time(text: &str) -> std::result::Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{default_place, parse_time};
-    use crate::checkpoint::{MODEL, STATES};
-    use std::fs;
-
-    #[test]
-    fn a_model_that_was_given_keeps_its_place_and_a_run_is_found_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = || default_place(folder.path(), "bard").file_name().unwrap().to_owned();
-        assert_eq!(place(), "bard");
-        fs::create_dir(folder.path().join("bard")).unwrap();
-        fs::write(folder.path().join("bard").join(MODEL), "").unwrap();
-        assert_eq!(place(), "bard-2");
-        fs::create_dir_all(folder.path().join("bard-2").join(STATES)).unwrap();
-        fs::write(folder.path().join("bard-2").join(MODEL), "").unwrap();
-        assert_eq!(place(), "bard-2"); // --resume goes on with it
-        fs::create_dir(folder.path().join("bard").join(STATES)).unwrap();
-        assert_eq!(place(), "bard");
-    }
+    use super::parse_time;
 
     #[test]
     fn times_have_a_unit_and_are_not_negative() {

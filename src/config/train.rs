@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 pub struct TrainConfig {
     /// Passes over the training split.
     pub epochs: u64,
-    /// Batches that are trained side by side.
+    /// Rows of a batch, each of which reads its own part of the text.
     pub batch_size: usize,
     /// Time steps of a truncated back-propagation window, T.
     pub bptt_steps: usize,
     /// The update rule.
     pub optimizer: OptimizerKind,
-    /// The rate, of the loss summed over the window's steps and averaged over its lanes.
+    /// The rate, of the loss summed over the window's steps and averaged over its batch rows.
     pub learning_rate: f64,
     /// How the rate changes.
     #[serde(default)]

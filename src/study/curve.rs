@@ -1,7 +1,8 @@
 //! The points of a learning curve.
 
 use super::measure::Measure;
-use super::run::{Epoch, Run};
+use super::run::Run;
+use crate::events::Epoch;
 
 /// What a curve goes along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

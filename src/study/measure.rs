@@ -1,11 +1,12 @@
-//! What a loss is told in: perplexity, bits per character or nats.
+//! The unit of a loss: perplexity, bits per character or nats.
 
-use super::run::{Epoch, Outcome, Run};
+use super::run::Run;
 use crate::config::Unit;
+use crate::events::{Epoch, Outcome};
 use serde::Serialize;
 use std::f64::consts::LN_2;
 
-/// What a loss is told in.
+/// The unit of a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
@@ -30,7 +31,7 @@ impl Measure {
     }
 
     /// On the training split with dropout, if it was finite. How many characters a token of the training split has
-    /// is not told, so there bits per character are those of models of characters alone.
+    /// is not known, so there bits per character are those of models of characters alone.
     pub fn train(self, epoch: &Epoch, unit: Option<Unit>) -> Option<f64> {
         let nats = epoch.train_nats_per_token;
         self.of(nats, nats.filter(|_| unit == Some(Unit::Char)).map(|nats| nats / LN_2))
@@ -38,7 +39,7 @@ impl Measure {
 
     /// On the test split.
     pub fn test(self, result: &Outcome) -> Option<f64> {
-        self.of(result.nats_per_token, result.bits_per_char)
+        self.of(result.test.nats_per_token, result.test.bits_per_char)
     }
 
     fn of(self, nats: Option<f64>, bits_per_char: Option<f64>) -> Option<f64> {

@@ -4,7 +4,6 @@
 pub mod compare;
 pub mod curve;
 pub mod differences;
-pub mod events;
 pub mod markdown;
 pub mod measure;
 pub mod plot;

@@ -1,12 +1,10 @@
-//! A run as its `metrics.jsonl` tells it.
+//! A run as its `metrics.jsonl` has it.
 
-use super::events::Events;
 use crate::checkpoint;
 use crate::config::Unit;
 use crate::error::Result;
-use rhn_kernels::precision::Precision;
+use crate::events::{Epoch, Event, Events, Outcome, Start};
 use serde::Deserialize;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A run: live, stopped or finished.
@@ -16,7 +14,7 @@ pub struct Run {
     pub name: String,
     /// Where it lies.
     pub directory: PathBuf,
-    /// What it said when it last began or went on.
+    /// What it was when it last began or went on.
     pub start: Start,
     /// Its rows, an epoch each.
     pub epochs: Vec<Epoch>,
@@ -24,60 +22,6 @@ pub struct Run {
     pub result: Option<Outcome>,
     /// Whether the file's last line was half written, and left out.
     pub torn: bool,
-}
-
-/// A `start` or `resume` event.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Start {
-    /// What the corpus is called.
-    pub corpus: String,
-    /// Of the corpus's text.
-    pub corpus_sha256: String,
-    /// The numbers computed with; runs of earlier versions did not say, most had single precision.
-    #[serde(default = "single")]
-    pub precision: String,
-    /// How many numbers training finds.
-    pub parameters: u64,
-    /// The run as it was asked for.
-    pub recipe: Value,
-    /// Of the program.
-    pub version: String,
-}
-
-fn single() -> String {
-    Precision::F32.as_str().into()
-}
-
-/// An `epoch` event; a number that was not finite is missing.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct Epoch {
-    /// Counted from 1.
-    pub epoch: u64,
-    /// Steps of the run so far.
-    pub step: u64,
-    /// Tokens trained on so far.
-    pub tokens: u64,
-    /// Over the epoch, with dropout.
-    pub train_nats_per_token: Option<f64>,
-    /// At the epoch's end.
-    pub valid_nats_per_token: Option<f64>,
-    /// The same, in bits over the text's characters.
-    pub valid_bits_per_char: Option<f64>,
-    /// Training alone.
-    pub tokens_per_second: Option<f64>,
-    /// Wall-clock seconds of the run so far.
-    pub seconds: Option<f64>,
-}
-
-/// A `result` event; the numbers of the test split are missing where the corpus has none.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct Outcome {
-    /// On the test split.
-    pub nats_per_token: Option<f64>,
-    /// On the test split.
-    pub bits_per_char: Option<f64>,
-    /// Wall-clock seconds of the run, its test included.
-    pub seconds_total: Option<f64>,
 }
 
 impl Run {
@@ -98,9 +42,9 @@ impl Run {
             torn: events.torn,
         };
         let mut begun = false;
-        for (number, event) in &events.all {
-            begun |= matches!(event["event"].as_str(), Some("start" | "resume"));
-            run.hear(&events, *number, event)?;
+        for event in events.typed()? {
+            begun |= matches!(event, Event::Start(_) | Event::Resume(_));
+            run.observe(event);
         }
         if begun {
             Ok(run)
@@ -109,19 +53,20 @@ impl Run {
         }
     }
 
-    fn hear(&mut self, events: &Events, number: usize, event: &Value) -> Result<()> {
-        match event["event"].as_str() {
-            Some("start" | "resume") => (self.start, self.result) = (events.parse(number, event)?, None),
-            Some("epoch") => {
-                let epoch: Epoch = events.parse(number, event)?;
-                self.epochs.retain(|before| before.epoch < epoch.epoch); // what a resumed run lived through again
+    fn observe(&mut self, event: Event) {
+        match event {
+            Event::Start(start) | Event::Resume(start) => {
+                self.start = start;
+                self.result = None;
+            }
+            Event::Epoch(epoch) => {
+                self.epochs.retain(|before| before.epoch < epoch.epoch); // what a resumed run did again
                 self.epochs.push(epoch);
                 self.result = None;
             }
-            Some("result") => self.result = Some(events.parse(number, event)?),
-            _ => {}
+            Event::Result(result) => self.result = Some(result),
+            Event::Step(_) | Event::Skip(_) | Event::Stop(_) => {}
         }
-        Ok(())
     }
 
     /// What a token is, if the recipe says.
@@ -142,7 +87,7 @@ impl Run {
 
     /// Wall-clock seconds so far.
     pub fn seconds(&self) -> Option<f64> {
-        let total = self.result.and_then(|result| result.seconds_total);
+        let total = self.result.as_ref().and_then(|result| result.seconds_total);
         total.or_else(|| self.epochs.last()?.seconds)
     }
 }
@@ -176,7 +121,7 @@ pub fn tell_apart(runs: &mut [Run]) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::{Run, tell_apart};
-    use crate::metrics::METRICS;
+    use crate::checkpoint::METRICS;
     use serde_json::{Value, json};
     use std::path::Path;
 
@@ -214,7 +159,7 @@ pub(super) mod tests {
         events.push(result(4.4));
         let run = read("run", &events);
         assert_eq!((run.name.as_str(), run.best().unwrap().epoch, run.epochs_asked()), ("run", 2, Some(3)));
-        assert_eq!(run.result.unwrap().nats_per_token, Some(4.4));
+        assert_eq!(run.result.unwrap().test.nats_per_token, Some(4.4));
         let mut resume = start(1); // for more epochs
         resume["event"] = "resume".into();
         events.push(resume);

@@ -65,7 +65,7 @@ impl Group {
             seeds: finished().map(seed).collect(),
             unfinished: runs.len() - finished().count(),
             valid: Spread::of(finished().filter_map(|run| measure.valid(run.best()?))),
-            test: Spread::of(finished().filter_map(|run| measure.test(&run.result?))),
+            test: Spread::of(finished().filter_map(|run| measure.test(run.result.as_ref()?))),
         }
     }
 }

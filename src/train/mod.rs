@@ -1,13 +1,16 @@
-//! How the weights are found: the step, the rate, the loop around them, and what is kept of it.
+//! How the weights are found: the step, the learning rate, the loop around them, and what a run saves.
+//!
+//! The way of a step: [`trainer`] asks the [`task`] for the next batch, [`step`] asks the [`objective`] for its loss, and
+//! [`update`] changes the weights. The loop knows no screen and no file; whatever it leaves behind goes to a
+//! [`recorder`]. A new hyper-parameter is a field of `config/train.rs` and the line that reads it.
 
-pub mod dry_run;
-pub mod ledger;
-pub mod optimizer;
-pub mod progress;
-pub mod saved;
+pub mod limits;
+pub mod objective;
+pub mod recorder;
+pub mod resume;
 pub mod schedule;
-pub mod session;
-pub mod signals;
+pub mod state;
 pub mod step;
-pub mod stop;
+pub mod task;
 pub mod trainer;
+pub mod update;

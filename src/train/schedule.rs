@@ -30,8 +30,12 @@ impl Default for RateMemory {
 impl Rate {
     /// For a run of `total_steps`.
     pub fn new(config: &TrainConfig, total_steps: u64) -> Self {
-        let (schedule, memory) = (config.schedule.clone(), RateMemory::default());
-        Self { schedule, first: config.learning_rate, total_steps, memory }
+        Self {
+            schedule: config.schedule.clone(),
+            first: config.learning_rate,
+            total_steps,
+            memory: RateMemory::default(),
+        }
     }
 
     /// The rate of step `step` in epoch `epoch`, both counted from 0.
@@ -56,8 +60,8 @@ impl Rate {
         self.first * factor
     }
 
-    /// Hears the validation perplexity after epoch `epoch`, counted from 0.
-    pub fn hear(&mut self, epoch: u64, perplexity: f64) {
+    /// Takes in the validation perplexity after epoch `epoch`, counted from 0.
+    pub fn observe(&mut self, epoch: u64, perplexity: f64) {
         let perplexity = perplexity.min(f64::MAX); // JSON has no infinity to remember it by
         if let Schedule::HalveOnPlateau(plateau) = &self.schedule {
             let improved = self.memory.last_perplexity.map_or(f64::INFINITY, |last| last - perplexity);
@@ -109,7 +113,7 @@ mod tests {
             (4, 198.5, 0.5),
             (5, 199.0, 0.25),
         ] {
-            rate.hear(epoch, perplexity);
+            rate.observe(epoch, perplexity);
             assert_eq!(rate.at(epoch + 1, 0), wanted, "after epoch {epoch}");
         }
     }

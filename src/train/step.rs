@@ -1,89 +1,68 @@
 //! The training step, on one page.
 
-use super::ledger::{Ledger, Step};
-use super::optimizer::{Gradients, Optimizer};
+use super::objective::Objective;
+use super::update::{Step, StepReport, Update};
 use crate::error::{Error, Result};
-use crate::model::{LanguageModel, NoiseSource, Parameters, State};
+use crate::model::{Parameters, State};
+use crate::parallel::world::World;
 use candle_core::Tensor;
 
-/// Everything that a step changes.
-pub struct Stepper {
-    /// The model, on `parameters`.
-    pub model: LanguageModel,
+/// Everything that a step reads and changes.
+pub struct Stepper<O> {
+    /// What is minimized.
+    pub objective: O,
     /// The weights.
     pub parameters: Parameters,
     /// The update rule and what it remembers.
-    pub optimizer: Optimizer,
-    /// What the lanes carry from window to window.
-    pub state: State,
-    /// Draws each window's masks.
-    pub masks: NoiseSource,
-    /// Which steps may change something, and what they did.
-    pub ledger: Ledger,
+    pub update: Update,
+    /// The state that the batch rows carry from window to window.
+    pub carried: State,
+    /// The ranks that train together.
+    pub world: Box<dyn World>,
 }
 
-/// What a step did.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// Counted from 0.
-    pub step: u64,
-    /// The learning rate.
-    pub rate: f64,
-    /// The window's tokens.
-    pub tokens: u64,
-    /// −ln p summed over them.
-    pub nats: f64,
-    /// The gradient's global norm before it was clipped.
-    pub grad_norm: f64,
-}
-
-impl Stepper {
-    /// One truncated-BPTT update; the state carries over, its history does not. What it did is among
-    /// [`Stepper::reports`], then or later.
+impl<O: Objective> Stepper<O> {
+    /// One update by truncated back-propagation; the state carries over, its history does not. What the step did is
+    /// among [`Stepper::reports`], then or later.
     ///
-    /// `inputs` and `targets`: `(time, batch)` of u32. `step` counts from 0 and names the window's masks.
+    /// `step` counts from 0 and names the batch's noise.
     ///
     /// # Errors
     /// If it is known that loss, gradient's norm or update are not finite; all is then as it was.
-    pub fn advance(&mut self, inputs: &Tensor, targets: &Tensor, step: u64, rate: f64) -> Result<()> {
-        let (_, lanes) = inputs.dims2()?;
-        let asked = Step { step, rate, tokens: targets.elem_count() as u64 };
-        let masks = self.masks.draw(inputs, step, step)?;
-        let (nats, state) = self.model.nats(inputs, targets, &self.state, &masks)?;
-        self.ledger.hear(&asked, &nats)?;
-        let loss = (nats.sum_all()? / lanes as f64)?; // summed over the steps, averaged over the lanes
-        let grads = self.gradients(&loss)?;
-        let verdict = self.ledger.judge(asked, &nats, &self.optimizer, &self.parameters, &grads)?;
-        self.optimizer.update(&self.parameters, &grads, rate, verdict)?;
-        self.state = verdict.carry(&state, &self.state)?;
+    pub fn advance(&mut self, batch: &O::Batch, step: u64, rate: f64) -> Result<()> {
+        let noise = self.objective.noise(batch, step)?;
+        let loss = self.objective.loss(batch, &self.carried, &noise)?;
+        let mut gradients = gradients(&self.parameters, &loss.objective)?;
+        self.world.sum(&mut gradients)?;
+        let sums = loss.sums.over(&*self.world)?;
+        let applied = self.update.step(&self.parameters, &gradients, &sums, Step { step, rate })?;
+        self.carried = applied.choose(&loss.carried, &self.carried)?;
         Ok(())
     }
 
-    /// What steps did, in their order: of those that are known, or with `wait` of all that were not told yet.
+    /// What steps did, in their order: those that are known, or with `wait` all that were not reported yet.
     pub fn reports(&mut self, wait: bool) -> Result<Vec<Result<StepReport>>> {
-        let (reports, updates) = self.ledger.reports(wait)?;
-        if let Some(updates) = updates {
-            self.optimizer.set_updates(updates);
-        }
-        Ok(reports)
+        self.update.reports(wait)
     }
 
-    /// As [`Stepper::advance`]; waits for what it did.
+    /// As [`Stepper::advance`], and waits for what the step did.
     ///
     /// # Errors
-    /// If loss, gradient's norm or update are not finite; all is then as it was.
-    pub fn step(&mut self, inputs: &Tensor, targets: &Tensor, step: u64, rate: f64) -> Result<StepReport> {
-        self.advance(inputs, targets, step, rate)?;
+    /// If loss, gradient's norm or update are not finite; all is then as it was. After a step that halted the run,
+    /// the error is that step's.
+    pub fn step(&mut self, batch: &O::Batch, step: u64, rate: f64) -> Result<StepReport> {
+        self.advance(batch, step, rate)?;
         let last = self.reports(true)?.pop();
-        last.unwrap_or_else(|| {
-            let what = "no step is made after one that was not finite".into();
-            Err(Error::NotFinite { step: step + 1, what })
-        })
+        last.unwrap_or_else(|| Err(self.update.halted()))
     }
+}
 
-    fn gradients(&self, loss: &Tensor) -> Result<Gradients> {
-        let mut store = loss.backward()?;
-        let named = self.parameters.trained();
-        Ok(named.filter_map(|(name, var)| Some((name.to_string(), store.remove(var)?))).collect())
-    }
+/// The gradient of `objective` for each trained weight, in the order of [`Parameters::trained`].
+fn gradients(parameters: &Parameters, objective: &Tensor) -> Result<Vec<Tensor>> {
+    let mut store = objective.backward()?;
+    let mut gradient = |(name, var): (&str, &candle_core::Var)| {
+        let missing = || Error::Tensor(candle_core::Error::Msg(format!("{name} received no gradient")));
+        store.remove(var).ok_or_else(missing)
+    };
+    parameters.trained().map(&mut gradient).collect()
 }

@@ -1,118 +1,117 @@
 //! The loop around the step: epochs, validation, the best model kept, the state saved so that any stop can be resumed.
 
-mod report;
-mod skip;
-mod windows;
+mod clock;
+mod epoch;
 
-use super::progress::Line;
-use super::saved::{self, Best, EpochSums, Position};
+use super::limits::{Limits, Outcome, Stop};
+use super::objective::Objective;
+use super::recorder::{Progress, Recorder};
+use super::resume::Resumed;
 use super::schedule::Rate;
-use super::session::Session;
-use super::signals::Signals;
+use super::state::{self, Best, EpochSums, Position};
 use super::step::Stepper;
-use super::stop::{Limits, Outcome, Stop};
-use crate::checkpoint;
-use crate::config::Unit;
+use super::task::Task;
+use crate::config::TrainConfig;
 use crate::error::{Error, Result};
-use crate::eval::{self, Evaluation};
-use crate::metrics::Metrics;
-use serde_json::json;
+use crate::eval::Evaluation;
+use crate::events::{self, Event, Measured};
+use crate::model::Parameters;
+use crate::signals::Signals;
+use clock::Clock;
+use rhn_kernels::update::squared_norm;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A run under way in a directory that it has locked.
-pub struct Trainer<'a> {
-    session: &'a Session,
-    stepper: Stepper,
+/// A run under way.
+pub struct Trainer<'a, T: Task> {
+    task: &'a T,
+    stepper: Stepper<T::Objective>,
     rate: Rate,
     position: Position,
-    out: PathBuf,
-    metrics: Metrics,
+    recorder: Box<dyn Recorder + 'a>,
     signals: Signals,
     limits: Limits,
-    line: Line,
-    started: Instant,
-    seconds_before: f64,
-    saved_at: Instant,
+    clock: Clock,
+    /// Whether there is a state to go on from.
     has_state: bool,
-    trained: Trained,
-    valid_seconds: f64,
 }
 
-/// What this process trained, for its speed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Trained {
-    tokens: u64,
-    seconds: f64,
-}
-
-impl Trained {
-    fn rate(&self) -> f64 {
-        self.tokens as f64 / self.seconds.max(1e-9)
-    }
-}
-
-impl<'a> Trainer<'a> {
-    /// At the first step, or where the training state in `out` left off.
+impl<'a, T: Task> Trainer<'a, T> {
+    /// A run before its first step, or where `resumed` left off.
     ///
-    /// The caller holds the directory's lock.
+    /// # Errors
+    /// If a tensor of the state does not fit; names the file.
     pub fn new(
-        session: &'a Session,
-        stepper: Stepper,
-        out: &Path,
-        resumed: Option<&saved::Resumed>,
+        task: &'a T,
+        mut stepper: Stepper<T::Objective>,
+        recorder: Box<dyn Recorder + 'a>,
+        resumed: Option<&Resumed>,
         signals: Signals,
         limits: Limits,
     ) -> Result<Self> {
-        let mut trainer = Self {
-            rate: Rate::new(&session.recipe.train, session.total_steps()),
-            session,
-            stepper,
-            position: Position::first(session),
-            out: out.to_path_buf(),
-            metrics: Metrics::open(out)?,
-            signals,
-            limits,
-            line: Line::new(),
-            started: Instant::now(),
-            seconds_before: 0.0,
-            saved_at: Instant::now(),
-            has_state: resumed.is_some(),
-            trained: Trained::default(),
-            valid_seconds: 0.0,
+        let mut rate = Rate::new(&task.recipe().train, task.total_steps());
+        let position = match resumed {
+            None => Position::first(task),
+            Some(resumed) => {
+                resumed.restore(task, &mut stepper)?;
+                rate.load(resumed.position.rate.clone());
+                resumed.position.clone()
+            }
         };
-        match resumed {
-            Some(resumed) => trainer.restore(resumed)?,
-            None => trainer.metrics.clear()?, // of an attempt that ended before anything was saved
-        }
-        Ok(trainer)
+        let clock = Clock::start(position.seconds);
+        let has_state = resumed.is_some();
+        Ok(Self { task, stepper, rate, position, recorder, signals, limits, clock, has_state })
     }
 
-    fn restore(&mut self, resumed: &saved::Resumed) -> Result<()> {
-        self.position = resumed.position.clone();
-        resumed.restore(self.session, &mut self.stepper)?;
-        self.rate.load(self.position.rate.clone());
-        self.seconds_before = self.position.seconds;
-        self.metrics.truncate_after(self.position.step, self.position.epoch)
+    /// The position of the run.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Whether the epochs are done, or patience with the validation split is at its end.
+    pub fn is_over(&self) -> bool {
+        let config = self.config();
+        let best = self.position.best.as_ref();
+        let waited = best.map_or(0, |best| self.position.epoch - best.epoch);
+        self.position.epoch >= config.epochs || (config.patience > 0 && waited >= config.patience)
     }
 
     /// Trains to the recipe's end or a limit; the state is saved either way.
     pub fn run(&mut self) -> Result<Outcome> {
         self.announce()?;
         let outcome = self.epochs();
-        self.line.clear();
+        self.recorder.show(&Progress::Over);
         match outcome? {
             ControlFlow::Continue(()) => Ok(Outcome::Finished),
             ControlFlow::Break(stop) => {
                 self.save()?;
-                self.publish_something()?;
-                let event =
-                    json!({"event": "stop", "step": self.position.step, "reason": format!("{stop:?}")});
-                self.metrics.append(&event)?;
+                if self.position.best.is_none() {
+                    self.publish()?; // a run that stops before its first validation still leaves something to look at
+                }
+                let event = events::Stop { step: self.position.step, reason: format!("{stop:?}") };
+                self.recorder.record(&Event::Stop(event))?;
                 Ok(Outcome::Stopped(stop))
             }
         }
+    }
+
+    fn announce(&mut self) -> Result<()> {
+        let task = self.task;
+        let data = task.data();
+        let start = events::Start {
+            step: self.position.step,
+            corpus: data.corpus.into(),
+            corpus_sha256: data.sha256.into(),
+            parameters: self.stepper.parameters.count(),
+            vocab_size: task.model().vocab_size,
+            train_tokens: data.tokens[0] as usize,
+            steps_per_epoch: self.windows(),
+            recipe: serde_json::to_value(task.recipe()).expect("a recipe is a table"),
+            precision: task.precision().as_str().into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let event = if self.has_state { Event::Resume(start) } else { Event::Start(start) };
+        self.recorder.record(&event)
     }
 
     fn epochs(&mut self) -> Result<ControlFlow<Stop>> {
@@ -121,44 +120,34 @@ impl<'a> Trainer<'a> {
                 return Ok(ControlFlow::Break(stop));
             }
             let Some(valid) = self.validate()? else {
-                return Ok(ControlFlow::Break(self.stop().unwrap_or(Stop::TimeLimit)));
+                return Ok(ControlFlow::Break(self.stop()?.unwrap_or(Stop::TimeLimit)));
             };
             self.finish_epoch(&valid)?;
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Whether the epochs are done, or patience with the validation split is at its end.
-    fn is_over(&self) -> bool {
-        let (position, train) = (&self.position, &self.session.recipe.train);
-        let waited = position.best.as_ref().map_or(0, |best| position.epoch - best.epoch);
-        position.epoch >= train.epochs || (train.patience > 0 && waited >= train.patience)
-    }
-
-    /// The validation split by lanes; `None` if the run was asked to stop meanwhile.
+    /// The validation split; `None` if the run was asked to stop meanwhile.
     fn validate(&mut self) -> Result<Option<Evaluation>> {
-        let (session, config) = (self.session, &self.session.recipe.train);
-        let model = self.stepper.model.freeze()?;
-        let (line, signals) = (&mut self.line, &self.signals);
+        let Self { task, stepper, recorder, signals, .. } = self;
         let progress = &mut |done, all| {
-            line.evaluating("validating", done, all);
+            recorder.show(&Progress::Evaluating("validating", done, all));
             signals.check()
         };
-        let split = session.split("valid", &session.valid);
-        match eval::batched(&model, &split, config.batch_size, config.bptt_steps, progress) {
+        match task.validate(&stepper.parameters, progress) {
             Err(Error::Stopped { .. }) => Ok(None),
             Err(Error::NotFinite { what, .. }) => {
                 Err(Error::NotFinite { step: self.position.step, what: format!("validation: {what}") })
             }
             Err(error) => Err(error),
             Ok(valid) => {
-                self.valid_seconds = valid.seconds;
+                self.clock.validation = valid.seconds;
                 Ok(Some(valid))
             }
         }
     }
 
-    /// Keeps the model if it is the best, tells how the epoch went, and sets out for the next.
+    /// Keeps the model if it is the best, reports the epoch, and begins the next.
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
         if !self.has_state {
             self.save()?; // a model that is published belongs to a run that can be resumed
@@ -171,56 +160,104 @@ impl<'a> Trainer<'a> {
             self.publish()?;
         }
         self.report_epoch(valid, better)?;
-        self.rate.hear(self.position.epoch, valid.perplexity);
+        self.rate.observe(self.position.epoch, valid.perplexity);
         self.position.epoch = epoch;
         self.position.window = 0;
         self.position.epoch_sums = EpochSums::default();
-        let config = &self.session.recipe.train;
-        if !config.carry_state {
-            self.stepper.state = self.stepper.model.zero_state(config.batch_size)?;
+        if !self.config().carry_state {
+            self.stepper.carried = self.stepper.objective.zero_state()?;
         }
         self.save()
     }
 
-    /// Why to stop before the next step, if there is a reason.
-    fn stop(&self) -> Option<Stop> {
-        if let Some(code) = self.signals.received() {
-            return Some(Stop::Signal(code));
+    fn report_epoch(&mut self, valid: &Evaluation, best: bool) -> Result<()> {
+        let position = &self.position;
+        let sums = &position.epoch_sums;
+        let epoch = events::Epoch {
+            epoch: position.epoch + 1,
+            step: position.step,
+            tokens: position.tokens,
+            train_nats_per_token: Some(sums.nats / sums.tokens.max(1) as f64), // all may have been skipped
+            valid_nats_per_token: Some(valid.nats_per_token),
+            valid_perplexity: Some(valid.perplexity),
+            valid_bits_per_char: Some(valid.bits_per_char),
+            valid_bits_per_byte: valid.bits_per_byte,
+            learning_rate: Some(self.rate.at(position.epoch, position.step.saturating_sub(1))),
+            grad_norm: Some(sums.grad_norms / sums.steps.max(1) as f64),
+            tokens_per_second: Some(self.clock.tokens_per_second()),
+            seconds: Some(self.clock.seconds()),
+            skipped_steps: position.skipped_steps,
+            best,
+        };
+        self.recorder.record(&Event::Epoch(epoch))?;
+        if let Some(text) = self.task.sample(&self.stepper.parameters, self.position.epoch)? {
+            self.recorder.show(&Progress::Sample(&text));
         }
-        if self.limits.max_steps.is_some_and(|max| self.position.step + self.pending() >= max) {
-            return Some(Stop::MaxSteps);
-        }
-        let over = |limit: Duration| self.started.elapsed() >= limit;
-        self.limits.time.is_some_and(over).then_some(Stop::TimeLimit)
+        Ok(())
+    }
+
+    /// Measures the test split with the weights of the best epoch, and records the run's result.
+    pub fn test(&mut self, best: &Parameters) -> Result<events::Outcome> {
+        let Self { task, recorder, signals, .. } = self;
+        let progress = &mut |done, all| {
+            recorder.show(&Progress::Evaluating("testing", done, all));
+            signals.check()
+        };
+        let test = task.test(best, progress)?;
+        self.recorder.show(&Progress::Over);
+        let best = self.position.best.as_ref();
+        let outcome = events::Outcome {
+            corpus: self.task.data().corpus.into(),
+            split: test.as_ref().map(|test| test.split.clone()),
+            test: test.as_ref().map(Measured::from).unwrap_or_default(),
+            best_epoch: best.map(|best| best.epoch),
+            valid_nats_per_token: best.map(|best| best.valid_nats_per_token),
+            valid_perplexity: best.map(|best| best.valid_nats_per_token.exp()),
+            steps: self.position.step,
+            skipped_steps: self.position.skipped_steps,
+            parameters: self.stepper.parameters.count(),
+            seconds_total: Some(self.clock.seconds()),
+            step: None,
+        };
+        self.recorder.record(&Event::Result(outcome.clone()))?;
+        Ok(outcome)
+    }
+
+    /// Why to stop before the next step, if there is a reason on any rank.
+    fn stop(&self) -> Result<Option<Stop>> {
+        let over = |limit: Duration| self.clock.started.elapsed() >= limit;
+        let own = if let Some(code) = self.signals.received() {
+            Some(Stop::Signal(code))
+        } else if self.limits.max_steps.is_some_and(|max| self.position.step + self.pending() >= max) {
+            Some(Stop::MaxSteps)
+        } else {
+            self.limits.time.is_some_and(over).then_some(Stop::TimeLimit)
+        };
+        Ok(if self.stepper.world.any(own.is_some())? { Some(own.unwrap_or(Stop::OtherRank)) } else { None })
     }
 
     /// The weights now become the checkpoint that other commands load.
     fn publish(&mut self) -> Result<()> {
         self.check_weights()?;
-        let files = saved::published_files(self.session, &self.stepper.parameters)?;
-        checkpoint::publish(&self.out, &files)
+        self.recorder.publish(&self.task.files(&self.stepper.parameters)?)
     }
 
-    /// A run that stops before its first validation still leaves something to look at.
-    fn publish_something(&mut self) -> Result<()> {
-        if self.position.best.is_none() { self.publish() } else { Ok(()) }
-    }
-
-    fn save(&mut self) -> Result<()> {
+    /// Keeps the training state.
+    pub fn save(&mut self) -> Result<()> {
         self.check_weights()?;
-        self.metrics.sync()?; // a state on the disk has its events there
-        self.position.seconds = self.seconds();
+        self.position.seconds = self.clock.seconds();
         self.position.rate = self.rate.save();
-        saved::save(&self.out, self.session, &self.stepper, &mut self.position)?;
-        self.saved_at = Instant::now();
+        let files = state::files(self.task, &self.stepper, &mut self.position)?;
+        self.recorder.save(self.position.step, &files)?;
+        self.clock.saved = Instant::now();
         self.has_state = true;
         Ok(())
     }
 
-    /// A weight that is not finite never reaches the disk.
+    /// A weight that is not finite is never kept.
     fn check_weights(&self) -> Result<()> {
         for (name, var) in self.stepper.parameters.trained() {
-            if !rhn_kernels::update::squared_norm(var, var, 0.0)?.is_finite() {
+            if !squared_norm(var, var, 0.0)?.is_finite() {
                 let what = format!("weight {name} is not finite; the last saved state is kept");
                 return Err(Error::NotFinite { step: self.position.step, what });
             }
@@ -228,16 +265,11 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    fn config(&self) -> &'a TrainConfig {
+        &self.task.recipe().train
+    }
+
     fn windows(&self) -> u64 {
-        self.session.lanes.window_count() as u64
-    }
-
-    fn unit(&self) -> Unit {
-        self.session.tokenizer.unit()
-    }
-
-    /// Wall-clock seconds of the run, over all its processes.
-    fn seconds(&self) -> f64 {
-        self.seconds_before + self.started.elapsed().as_secs_f64()
+        self.task.batch_count() as u64
     }
 }

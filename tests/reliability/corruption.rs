@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use rhn::checkpoint::{self, load_tensors, save_tensors};
 use rhn::error::{Error, Result};
 use rhn::predict::Loaded;
-use rhn::train::saved::Resumed;
+use rhn::train::resume::Resumed;
 use rhn_kernels::precision::Precision;
 use rhn_kernels::rng::Rng;
 use std::cell::RefCell;

@@ -8,36 +8,40 @@ use rhn::checkpoint::{self, load_tensors, save_tensors};
 use rhn::config::Resolved;
 use rhn::data::Places;
 use rhn::error::Error;
-use rhn::train::session::Session;
+use rhn::run::RunDirectory;
+use rhn::signals::Signals;
+use rhn::task::language::{Language, NextToken};
+use rhn::train::limits::Limits;
 use rhn::train::step::Stepper;
+use rhn::train::task::Task;
+use rhn::train::trainer::Trainer;
 use std::collections::BTreeMap;
 use std::fs;
 
 const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
-fn session(place: &Place, settings: &[&str]) -> Session {
+fn language(place: &Place, settings: &[&str]) -> Language {
     let mut all = vec![format!("corpus.name={}", place.path("corpus.txt").display())];
     all.extend(settings.iter().map(ToString::to_string));
     let recipe = Resolved::new(place.path("tiny.toml").to_str().unwrap(), &all).unwrap().recipe;
-    Session::prepare(recipe, &Places::new(None).unwrap(), None, DType::F32, &Device::Cpu).unwrap()
+    Language::prepare(recipe, &Places::new(None).unwrap(), None, DType::F32, &Device::Cpu).unwrap()
 }
 
 /// Everything that a step changes, as bytes.
-fn all(stepper: &Stepper) -> [Vec<u8>; 3] {
-    [stepper.parameters.tensors(), stepper.optimizer.save().1, stepper.state.save()]
+fn all(stepper: &Stepper<NextToken>) -> [Vec<u8>; 3] {
+    [stepper.parameters.tensors(), stepper.update.save().1, stepper.carried.save()]
         .map(|tensors| save_tensors(&tensors).unwrap())
 }
 
-fn step(session: &Session, stepper: &mut Stepper, step: u64) -> Result<(), Error> {
-    let (inputs, targets) = session.lanes.window(&session.train.tokens, 0, &session.device)?;
-    stepper.step(&inputs, &targets, step, 0.01).map(drop)
+fn step(language: &Language, stepper: &mut Stepper<NextToken>, step: u64) -> Result<(), Error> {
+    stepper.step(&language.batch(0)?, step, 0.01).map(drop)
 }
 
 /// The step fails by its number for a reason of this kind, and changes nothing.
 #[track_caller]
-fn assert_stopped(session: &Session, stepper: &mut Stepper, case: &str, reason: &str) {
+fn assert_stopped(language: &Language, stepper: &mut Stepper<NextToken>, case: &str, reason: &str) {
     let before = all(stepper);
-    match step(session, stepper, 6) {
+    match step(language, stepper, 6) {
         Err(error @ Error::NotFinite { step: 7, .. }) => {
             assert!(error.to_string().contains(reason), "{case}: {error}");
             assert!(error.to_string().contains("the update was not applied"), "{case}: {error}");
@@ -74,13 +78,13 @@ fn poisoned_at(
 fn a_weight_that_is_not_finite_stops_the_step_before_its_update() {
     let place = Place::new();
     for optimizer in ["sgd", "adam"] {
-        let session = session(&place, &[&format!("train.optimizer={optimizer}")]);
-        let good = session.stepper(None).unwrap().parameters.tensors();
+        let language = language(&place, &[&format!("train.optimizer={optimizer}")]);
+        let good = language.stepper(None).unwrap().parameters.tensors();
         for name in good.keys() {
             for value in BAD {
-                let mut stepper = session.stepper(None).unwrap();
+                let mut stepper = language.stepper(None).unwrap();
                 stepper.parameters.restore(&poisoned(&good, name, value)).unwrap();
-                assert_stopped(&session, &mut stepper, &format!("{optimizer}, {name} {value}"), "");
+                assert_stopped(&language, &mut stepper, &format!("{optimizer}, {name} {value}"), "");
             }
         }
     }
@@ -89,17 +93,18 @@ fn a_weight_that_is_not_finite_stops_the_step_before_its_update() {
 #[test]
 fn a_state_of_the_lanes_that_is_not_finite_stops_the_step() {
     let place = Place::new();
-    let session = session(&place, &[]);
-    let mut stepper = session.stepper(None).unwrap();
-    stepper.state = stepper.state.load(&poisoned(&stepper.state.save(), "state.0.0", f32::NAN)).unwrap();
-    assert_stopped(&session, &mut stepper, "state", "the loss is NaN");
+    let language = language(&place, &[]);
+    let mut stepper = language.stepper(None).unwrap();
+    stepper.carried =
+        stepper.carried.load(&poisoned(&stepper.carried.save(), "state.0.0", f32::NAN)).unwrap();
+    assert_stopped(&language, &mut stepper, "state", "the loss is NaN");
 }
 
 #[test]
 fn a_gradient_that_overflows_while_the_loss_does_not_stops_the_step() {
     let place = Place::new();
-    let session = session(&place, &["train.dropout.output=0.0"]);
-    let mut stepper = session.stepper(None).unwrap();
+    let language = language(&place, &["train.dropout.output=0.0"]);
+    let mut stepper = language.stepper(None).unwrap();
     let mut weights = copies(&stepper.parameters.tensors());
     // No input, no state: the logits are the bias. What flows back through the output's weights is too large.
     for name in ["core.0.input.weight", "core.0.recurrent.weight"] {
@@ -108,25 +113,25 @@ fn a_gradient_that_overflows_while_the_loss_does_not_stops_the_step() {
     let signs: Vec<f32> = (0..18 * 8).map(|at| if at % 2 == 0 { 3e38 } else { -3e38 }).collect();
     weights.insert("output.weight".into(), Tensor::from_vec(signs, (8, 18), &Device::Cpu).unwrap());
     stepper.parameters.restore(&weights).unwrap();
-    assert_stopped(&session, &mut stepper, "gradient", "the gradient's norm is");
+    assert_stopped(&language, &mut stepper, "gradient", "the gradient's norm is");
 }
 
 #[test]
 fn a_moment_that_is_not_finite_stops_the_step_before_its_update() {
     let place = Place::new();
     for optimizer in ["adam", "adamw"] {
-        let session = session(&place, &[&format!("train.optimizer={optimizer}")]);
-        let mut good = session.stepper(None).unwrap();
-        step(&session, &mut good, 5).unwrap();
-        let (updates, moments) = good.optimizer.save();
+        let language = language(&place, &[&format!("train.optimizer={optimizer}")]);
+        let mut good = language.stepper(None).unwrap();
+        step(&language, &mut good, 5).unwrap();
+        let (updates, moments) = good.update.save();
         for (name, tensor) in &moments {
             // The first element is a first moment, the last one a second.
             for at in [0, tensor.elem_count() - 1] {
                 for value in BAD {
-                    let mut stepper = session.stepper(None).unwrap();
-                    stepper.optimizer.load(updates, &poisoned_at(&moments, name, at, value)).unwrap();
+                    let mut stepper = language.stepper(None).unwrap();
+                    stepper.update.load(updates, 0, &poisoned_at(&moments, name, at, value)).unwrap();
                     let update = format!("the update of {}", name.strip_prefix("moments.").unwrap());
-                    assert_stopped(&session, &mut stepper, &format!("{name} {at} {value}"), &update);
+                    assert_stopped(&language, &mut stepper, &format!("{name} {at} {value}"), &update);
                 }
             }
         }
@@ -136,14 +141,14 @@ fn a_moment_that_is_not_finite_stops_the_step_before_its_update() {
 #[test]
 fn a_step_that_was_refused_can_be_made_when_the_cause_is_gone() {
     let place = Place::new();
-    let session = session(&place, &[]);
-    let [mut refused, mut left_alone] = [(); 2].map(|()| session.stepper(None).unwrap());
-    let moments = copies(&refused.optimizer.save().1);
-    refused.optimizer.load(0, &poisoned(&moments, "moments.core.0.bias", f32::NAN)).unwrap();
-    assert_stopped(&session, &mut refused, "moment", "core.0.bias");
-    refused.optimizer.load(0, &moments).unwrap();
+    let language = language(&place, &[]);
+    let [mut refused, mut left_alone] = [(); 2].map(|()| language.stepper(None).unwrap());
+    let moments = copies(&refused.update.save().1);
+    refused.update.load(0, 0, &poisoned(&moments, "moments.core.0.bias", f32::NAN)).unwrap();
+    assert_stopped(&language, &mut refused, "moment", "core.0.bias");
+    refused.update.load(0, 0, &moments).unwrap();
     for stepper in [&mut refused, &mut left_alone] {
-        step(&session, stepper, 0).unwrap();
+        step(&language, stepper, 0).unwrap();
     }
     assert!(all(&refused) == all(&left_alone));
 }
@@ -151,14 +156,16 @@ fn a_step_that_was_refused_can_be_made_when_the_cause_is_gone() {
 #[test]
 fn a_moment_that_is_not_finite_never_reaches_the_disk() {
     let place = Place::new();
-    let session = session(&place, &[]);
+    let language = language(&place, &[]);
     for value in BAD {
-        let mut stepper = session.stepper(None).unwrap();
-        let moments = stepper.optimizer.save().1;
-        stepper.optimizer.load(3, &poisoned(&moments, "moments.core.0.bias", value)).unwrap();
-        let mut position = rhn::train::saved::Position::first(&session);
-        let saved = rhn::train::saved::save(&place.path("run"), &session, &stepper, &mut position);
-        let error = saved.unwrap_err();
+        let mut stepper = language.stepper(None).unwrap();
+        let moments = stepper.update.save().1;
+        stepper.update.load(3, 0, &poisoned(&moments, "moments.core.0.bias", value)).unwrap();
+        fs::create_dir_all(place.path("run")).unwrap();
+        let directory = Box::new(RunDirectory::open(&place.path("run"), None).unwrap());
+        let (signals, limits) = (Signals::listen().unwrap(), Limits::default());
+        let mut trainer = Trainer::new(&language, stepper, directory, None, signals, limits).unwrap();
+        let error = trainer.save().unwrap_err();
         assert_eq!(error.exit_code(), 5);
         assert!(error.to_string().contains("moments.core.0.bias"), "{error}");
         assert!(states(&place.path("run")).is_empty());
@@ -169,11 +176,10 @@ fn a_moment_that_is_not_finite_never_reaches_the_disk() {
 fn an_update_beyond_the_weights_type_stops_the_step() {
     let place = Place::new();
     for (optimizer, rate) in [("sgd", 1e39), ("adam", 1e39), ("adamw", 1e39)] {
-        let session = session(&place, &[&format!("train.optimizer={optimizer}")]);
-        let mut stepper = session.stepper(None).unwrap();
+        let language = language(&place, &[&format!("train.optimizer={optimizer}")]);
+        let mut stepper = language.stepper(None).unwrap();
         let before = all(&stepper);
-        let (inputs, targets) = session.lanes.window(&session.train.tokens, 0, &session.device).unwrap();
-        let error = stepper.step(&inputs, &targets, 0, rate).unwrap_err();
+        let error = stepper.step(&language.batch(0).unwrap(), 0, rate).unwrap_err();
         assert!(error.to_string().starts_with("step 1: the update of core.0.bias is not finite"), "{error}");
         assert!(before == all(&stepper));
     }

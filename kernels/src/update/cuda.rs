@@ -1,57 +1,53 @@
-//! Whether a step may change anything, decided on the GPU and obeyed there: nothing is read until somebody asks.
-//!
-//! A step whose loss, gradient or update is not finite changes nothing. So many of them may be passed over; the next
-//! one halts all that comes after it, so that weights, moments and states stay as they were before.
+//! The [`DeviceGuard`] of a CUDA GPU: the decision stays in its memory until the host asks for the records.
 
 use crate::cuda::launch::{blocks, cover, launch, room, size, tensor, with_elements};
-use crate::update::guard::{AdamRule, JudgeRule, Judged, Record};
+use crate::update::guard::{Check, DeviceAdam, DeviceGuard, Record, Status};
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr};
-use candle_core::{CudaDevice, DType, Device, Result, Tensor, Var};
+use candle_core::{CudaDevice, DType, Result, Tensor, Var};
 use std::cell::RefCell;
 
 /// Elements of a tensor that one block sums; `PIECE` of update.cu.
 const PIECE: usize = 16384;
-/// As control.cuh numbers them.
+/// As guard.cuh numbers them.
 const UPDATES: usize = 2;
 const ALLOWED: usize = 3;
 const RECORDS: usize = 7;
 
 /// What steps may change and what they did, in the GPU's memory.
-pub struct Control {
+pub(super) struct CudaGuard {
     device: CudaDevice,
     values: RefCell<CudaSlice<f64>>,
     dtype: DType,
-    /// How many steps are recorded before somebody must ask.
-    room: usize,
+    capacity: usize,
 }
 
 /// The kernels of an element type.
 trait Kernels: CudaDType + DeviceRepr {
     const SQUARES: &'static str;
-    const JUDGE: &'static str;
+    const CHECK: &'static str;
     const SGD: &'static str;
     const ADAM: &'static str;
-    const CARRY: &'static str;
+    const CHOOSE: &'static str;
     /// The largest number that is finite.
     const LIMIT: f64;
 }
 
 impl Kernels for f32 {
     const SQUARES: &'static str = "squares_f32";
-    const JUDGE: &'static str = "judge_f32";
+    const CHECK: &'static str = "check_f32";
     const SGD: &'static str = "sgd_f32";
     const ADAM: &'static str = "adam_f32";
-    const CARRY: &'static str = "carry_f32";
+    const CHOOSE: &'static str = "choose_f32";
     const LIMIT: f64 = f32::MAX as f64;
 }
 
 impl Kernels for f64 {
     const SQUARES: &'static str = "squares_f64";
-    const JUDGE: &'static str = "judge_f64";
+    const CHECK: &'static str = "check_f64";
     const SGD: &'static str = "sgd_f64";
     const ADAM: &'static str = "adam_f64";
-    const CARRY: &'static str = "carry_f64";
+    const CHOOSE: &'static str = "choose_f64";
     const LIMIT: f64 = f64::MAX;
 }
 
@@ -65,51 +61,17 @@ macro_rules! by_type {
     };
 }
 
-impl Control {
-    /// For weights of type `dtype` on `device`, with memory for `room` steps' records; `None` if it is no GPU.
-    pub fn on(device: &Device, dtype: DType, room: usize) -> Result<Option<Self>> {
-        let Device::Cuda(device) = device else { return Ok(None) };
-        let values = RefCell::new(device.alloc_zeros::<f64>(RECORDS + 3 * room)?);
-        Ok(Some(Self { device: device.clone(), values, dtype, room }))
+impl CudaGuard {
+    pub(super) fn new(device: &CudaDevice, dtype: DType, capacity: usize) -> Result<Self> {
+        let values = RefCell::new(device.alloc_zeros::<f64>(RECORDS + 3 * capacity)?);
+        Ok(Self { device: device.clone(), values, dtype, capacity })
     }
 
-    /// How many steps are recorded before somebody must ask.
-    pub fn room(&self) -> usize {
-        self.room
-    }
-
-    /// Sets how many updates were made before, and how many steps may yet be passed over.
-    pub fn set(&self, updates: u64, allowed: u64) -> Result<()> {
-        let mut values = self.device.clone_dtoh(&*self.values.borrow())?;
-        values[UPDATES] = updates as f64;
-        values[ALLOWED] = allowed as f64;
-        self.device.memcpy_htod(&values, &mut *self.values.borrow_mut())
-    }
-
-    /// The updates so far, and the first `count` records; waits for the steps that made them.
-    pub fn read(&self, count: usize) -> Result<(u64, Vec<Record>)> {
-        let values = self.device.clone_dtoh(&*self.values.borrow())?;
-        let records = values[RECORDS..].chunks_exact(3).take(count);
-        let record = |of: &[f64]| Record { nats: of[0], grad_norm: of[1], judged: Judged::of(of[2]) };
-        Ok((values[UPDATES] as u64, records.map(record).collect()))
-    }
-
-    /// Judges a step by its `nats` and the gradients beside their parameters, and enters it as record `index`.
-    pub fn judge(
+    fn check_in<T: Kernels>(
         &self,
         nats: &Tensor,
         pairs: &[(&Tensor, &Var)],
-        rule: &JudgeRule,
-        index: usize,
-    ) -> Result<()> {
-        by_type!(self, judge_in(nats, pairs, rule, index))
-    }
-
-    fn judge_in<T: Kernels>(
-        &self,
-        nats: &Tensor,
-        pairs: &[(&Tensor, &Var)],
-        rule: &JudgeRule,
+        check: &Check,
         index: usize,
     ) -> Result<()> {
         let device = &self.device;
@@ -122,7 +84,7 @@ impl Control {
                 with_elements::<T, _>(var, |parameter| {
                     let (config, count) = (blocks(of(pair), 256), size(count)?);
                     let mut sums = sums.slice_mut(done..next);
-                    let decay = &rule.decay;
+                    let decay = &check.decay;
                     launch!(device, "update", T::SQUARES, config, grad, parameter, decay, &count, &mut sums)
                 })
             })?;
@@ -130,13 +92,13 @@ impl Control {
         }
         with_elements::<T, _>(&nats.flatten_all()?.contiguous()?, |nats| {
             let (rows, pieces, index) = (size(nats.len())?, size(pieces)?, size(index)?);
-            let (mut values, adam) = (self.values.borrow_mut(), u32::from(rule.adam));
-            let JudgeRule { rate, max_norm, beta1, beta2, .. } = rule;
+            let (mut values, adam) = (self.values.borrow_mut(), u32::from(check.squares));
+            let Check { rate, max_norm, beta1, beta2, .. } = check;
             let values = &mut *values;
             launch!(
                 device,
                 "update",
-                T::JUDGE,
+                T::CHECK,
                 blocks(1, 256),
                 nats,
                 &rows,
@@ -154,11 +116,6 @@ impl Control {
         })
     }
 
-    /// θ ← θ − rate · (scale · (g + decay · θ)), if the step is applied.
-    pub fn sgd(&self, parameter: &Var, grad: &Tensor, rate: f64, decay: f64) -> Result<()> {
-        by_type!(self, sgd_in(parameter, grad, rate, decay))
-    }
-
     fn sgd_in<T: Kernels>(&self, parameter: &Var, grad: &Tensor, rate: f64, decay: f64) -> Result<()> {
         let (device, values, count) = (&self.device, self.values.borrow(), parameter.elem_count());
         with_elements::<T, _>(&grad.contiguous()?, |grad| {
@@ -169,20 +126,15 @@ impl Control {
         })
     }
 
-    /// One step of Adam or AdamW on a parameter and its moments `(2, …)`, if the step is applied.
-    pub fn adam(&self, parameter: &Var, moments: &Var, grad: &Tensor, rule: &AdamRule) -> Result<()> {
-        by_type!(self, adam_in(parameter, moments, grad, rule))
-    }
-
     fn adam_in<T: Kernels>(
         &self,
         parameter: &Var,
         moments: &Var,
         grad: &Tensor,
-        rule: &AdamRule,
+        step: &DeviceAdam,
     ) -> Result<()> {
         let (device, values, count) = (&self.device, self.values.borrow(), parameter.elem_count());
-        let AdamRule { rate, beta1, beta2, epsilon, decay, decoupled } = rule;
+        let DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled } = step;
         with_elements::<T, _>(&grad.contiguous()?, |grad| {
             with_elements::<T, _>(moments, |moments| {
                 with_elements::<T, _>(parameter, |parameter| {
@@ -209,20 +161,51 @@ impl Control {
         })
     }
 
-    /// `after` if the step was applied, else `before`; in memory of its own.
-    pub fn carry(&self, after: &Tensor, before: &Tensor) -> Result<Tensor> {
-        by_type!(self, carry_in(after, before))
-    }
-
-    fn carry_in<T: Kernels>(&self, after: &Tensor, before: &Tensor) -> Result<Tensor> {
+    fn choose_in<T: Kernels>(&self, after: &Tensor, before: &Tensor) -> Result<Tensor> {
         let (device, values, count) = (&self.device, self.values.borrow(), after.elem_count());
         let mut out = room::<T>(device, count)?;
         with_elements::<T, _>(&after.contiguous()?, |after| {
             with_elements::<T, _>(&before.contiguous()?, |before| {
                 let (values, count32) = (&*values, size(count)?);
-                launch!(device, "update", T::CARRY, cover(count), after, before, values, &count32, &mut out)
+                launch!(device, "update", T::CHOOSE, cover(count), after, before, values, &count32, &mut out)
             })
         })?;
         Ok(tensor(out, after.shape(), device))
+    }
+}
+
+impl DeviceGuard for CudaGuard {
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn begin(&self, updates: u64, may_skip: u64) -> Result<()> {
+        let mut values = self.device.clone_dtoh(&*self.values.borrow())?;
+        values[UPDATES] = updates as f64;
+        values[ALLOWED] = may_skip as f64;
+        self.device.memcpy_htod(&values, &mut *self.values.borrow_mut())
+    }
+
+    fn check(&self, nats: &Tensor, pairs: &[(&Tensor, &Var)], check: &Check, index: usize) -> Result<()> {
+        by_type!(self, check_in(nats, pairs, check, index))
+    }
+
+    fn read(&self, count: usize) -> Result<(u64, Vec<Record>)> {
+        let values = self.device.clone_dtoh(&*self.values.borrow())?;
+        let records = values[RECORDS..].chunks_exact(3).take(count);
+        let record = |of: &[f64]| Record { nats: of[0], grad_norm: of[1], status: Status::of(of[2]) };
+        Ok((values[UPDATES] as u64, records.map(record).collect()))
+    }
+
+    fn sgd(&self, parameter: &Var, grad: &Tensor, rate: f64, decay: f64) -> Result<()> {
+        by_type!(self, sgd_in(parameter, grad, rate, decay))
+    }
+
+    fn adam(&self, parameter: &Var, moments: &Var, grad: &Tensor, step: &DeviceAdam) -> Result<()> {
+        by_type!(self, adam_in(parameter, moments, grad, step))
+    }
+
+    fn choose(&self, after: &Tensor, before: &Tensor) -> Result<Tensor> {
+        by_type!(self, choose_in(after, before))
     }
 }

@@ -57,7 +57,7 @@ fn adam_on_cpu<T: Real>(
     })?)
 }
 
-/// Collects numbers and tells whether all were finite; in lanes, so that it vectorises.
+/// Collects numbers and finds whether all were finite; in SIMD lanes, so that it vectorises.
 struct Zeros<T>([T; LANES]);
 
 const LANES: usize = 16;
@@ -146,7 +146,7 @@ mod tests {
     const MOMENTS: MomentsStep = MomentsStep { scale: 1.0, beta1: 0.9, beta2: 0.999, decay: 0.0 };
     const STEP: AdamStep = AdamStep { rate: 0.1, root_scale: 1.0, epsilon: 1e-8, keep: 1.0 };
 
-    /// Whether Adam's step is finite with this in one place of parameter, first moment, second moment, gradient.
+    /// Whether Adam's step is finite with these at one position of parameter, first moment, second moment, gradient.
     fn adam_with(numbers: [f32; 4], at: usize) -> bool {
         let [p, m, v, g] = numbers.map(|number| ones(number, at));
         adam(&p, &Tensor::stack(&[m, v], 0).unwrap(), &g, MOMENTS, STEP).unwrap()
@@ -157,9 +157,9 @@ mod tests {
         for at in [0, LANES + 1, PIECE - 1, PIECE, PIECE + LANES + 2] {
             assert!(adam_with([1.0; 4], at) && sgd(&ones(1.0, at), &ones(1.0, at), 0.1, 1.0, 0.0).unwrap());
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                for place in 0..4 {
+                for which in 0..4 {
                     let mut numbers = [1.0; 4];
-                    numbers[place] = bad;
+                    numbers[which] = bad;
                     assert!(!adam_with(numbers, at), "{numbers:?} at {at}");
                 }
                 assert!(!sgd(&ones(bad, at), &ones(1.0, at), 0.1, 1.0, 0.0).unwrap());

@@ -2,12 +2,12 @@
 #pragma once
 #include "cuda/common.cuh"
 
-enum Control : unsigned {
+enum Guard : unsigned {
     APPLIED,     // 1 if this step changes something
     SCALE,       // what clipping leaves of its gradient
     UPDATES,     // steps so far that changed something
-    ALLOWED,     // steps that may yet be passed over
-    HALTED,      // 1 once a step was not finite and none may be passed over: nothing changes any more
+    ALLOWED,     // steps that may yet be skipped
+    HALTED,      // 1 once a step was not finite and none may be skipped: nothing changes any more
     CORRECTION1, // 1 - beta1 ^ UPDATES
     CORRECTION2, // 1 - beta2 ^ UPDATES
     RECORDS      // three numbers a step: nats, norm, reason

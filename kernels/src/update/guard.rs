@@ -1,49 +1,50 @@
-//! Whether a step may change anything, where that is decided by a GPU: what a verdict is made from, and what it says.
+//! Whether a step may change anything, decided and obeyed on a GPU, so that the host need not wait for every step.
 //!
-//! [`Control`] is that GPU's; a build without CUDA has none, and no value of the type.
+//! A step whose loss, gradient or update is not finite changes nothing. The guard lets a given number of such steps
+//! be skipped; the next one halts it, and no later step changes anything, so that weights, moments and states stay as
+//! they were before that step. The host reads what happened when it wants to know.
 
 #[cfg(feature = "cuda")]
-pub use crate::update::cuda::Control;
-#[cfg(not(feature = "cuda"))]
-pub use none::Control;
+use crate::update::cuda::CudaGuard;
+use candle_core::{DType, Device, Result, Tensor, Var};
 
-/// What a step's verdict and its clipping depend on.
+/// What a step's check and its clipping depend on.
 #[derive(Clone, Copy, Debug)]
-pub struct JudgeRule {
+pub struct Check {
     /// The learning rate.
     pub rate: f64,
-    /// The gradient's global norm is cut to this; 0 leaves it.
+    /// The gradient's global norm is clipped to this; 0 leaves it.
     pub max_norm: f64,
     /// The decay that is part of the loss, and so of the norm.
     pub decay: f64,
     /// Whether the update squares the gradient.
-    pub adam: bool,
-    /// Of Adam's first moment.
+    pub squares: bool,
+    /// Adam's decay of the first moment.
     pub beta1: f64,
-    /// Of Adam's second moment.
+    /// Adam's decay of the second moment.
     pub beta2: f64,
 }
 
-/// Numbers of an update by Adam or AdamW; the moments' bias is corrected by the updates that were applied.
+/// The numbers of an update by Adam or AdamW; the guard counts the updates that correct the moments' bias.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamRule {
+pub struct DeviceAdam {
     /// The learning rate.
     pub rate: f64,
-    /// Of the first moment.
+    /// The decay of the first moment.
     pub beta1: f64,
-    /// Of the second moment.
+    /// The decay of the second moment.
     pub beta2: f64,
-    /// Guard against division by zero.
+    /// The guard against division by zero.
     pub epsilon: f64,
-    /// The decay that is part of the gradient.
+    /// The weight decay that is part of the gradient.
     pub decay: f64,
-    /// The decay that is not.
+    /// The weight decay that is not.
     pub decoupled: f64,
 }
 
-/// How a step was judged.
+/// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judged {
+pub enum Status {
     /// It was applied.
     Applied,
     /// Its loss is not finite.
@@ -52,91 +53,83 @@ pub enum Judged {
     Norm,
     /// Its update is not finite.
     Update,
-    /// It came after one that halted the run.
-    After,
+    /// It came after a step that halted the run.
+    Halted,
 }
 
-impl Judged {
-    /// By its number in `control.cuh`; what is none of them counts as a loss that is not finite.
+impl Status {
+    /// The status with this number in `guard.cuh`; any other number counts as a loss that is not finite.
     pub fn of(number: f64) -> Self {
         match number as u64 {
             0 if number == 0.0 => Self::Applied,
             2 => Self::Norm,
             3 => Self::Update,
-            4 => Self::After,
+            4 => Self::Halted,
             _ => Self::Loss,
         }
     }
 }
 
-/// What is kept of a step.
+/// What the guard keeps of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     /// −ln p summed over the window's tokens.
     pub nats: f64,
-    /// The gradient's global norm before it was clipped.
+    /// The gradient's global norm before clipping.
     pub grad_norm: f64,
-    /// What became of it.
-    pub judged: Judged,
+    /// What became of the step.
+    pub status: Status,
 }
 
+/// Decides on a device which steps may change something, and applies those that may.
+pub trait DeviceGuard {
+    /// How many steps it records before they must be read.
+    fn capacity(&self) -> usize;
+
+    /// Sets how many updates were made before, and how many steps may yet be skipped.
+    fn begin(&self, updates: u64, may_skip: u64) -> Result<()>;
+
+    /// Checks a step by its `nats` and the gradients beside their parameters, and keeps it as record `index`.
+    fn check(&self, nats: &Tensor, pairs: &[(&Tensor, &Var)], check: &Check, index: usize) -> Result<()>;
+
+    /// The updates so far and the first `count` records; waits for the steps that made them.
+    fn read(&self, count: usize) -> Result<(u64, Vec<Record>)>;
+
+    /// θ ← θ − rate · (scale · (g + decay · θ)), if the step may change something.
+    fn sgd(&self, parameter: &Var, grad: &Tensor, rate: f64, decay: f64) -> Result<()>;
+
+    /// Adam or AdamW on a parameter and its moments `(2, …)`, if the step may change something.
+    fn adam(&self, parameter: &Var, moments: &Var, grad: &Tensor, step: &DeviceAdam) -> Result<()>;
+
+    /// `after` if the step was applied, else `before`, in a tensor of its own.
+    fn choose(&self, after: &Tensor, before: &Tensor) -> Result<Tensor>;
+}
+
+/// The guard of `device` for weights of type `dtype`, which records `capacity` steps; `None` on the CPU.
+#[cfg(feature = "cuda")]
+pub fn open(device: &Device, dtype: DType, capacity: usize) -> Result<Option<Box<dyn DeviceGuard>>> {
+    let Device::Cuda(device) = device else { return Ok(None) };
+    Ok(Some(Box::new(CudaGuard::new(device, dtype, capacity)?)))
+}
+
+/// The guard of a device; a build without CUDA has none.
 #[cfg(not(feature = "cuda"))]
-mod none {
-    use super::{AdamRule, JudgeRule, Record};
-    use candle_core::{DType, Device, Result, Tensor, Var};
-
-    /// There is none in this build.
-    #[derive(Debug)]
-    pub enum Control {}
-
-    #[expect(missing_docs, reason = "those of the other build; none can be called")]
-    impl Control {
-        pub fn on(_: &Device, _: DType, _: usize) -> Result<Option<Self>> {
-            Ok(None)
-        }
-
-        pub fn room(&self) -> usize {
-            match *self {}
-        }
-
-        pub fn set(&self, _: u64, _: u64) -> Result<()> {
-            match *self {}
-        }
-
-        pub fn read(&self, _: usize) -> Result<(u64, Vec<Record>)> {
-            match *self {}
-        }
-
-        pub fn judge(&self, _: &Tensor, _: &[(&Tensor, &Var)], _: &JudgeRule, _: usize) -> Result<()> {
-            match *self {}
-        }
-
-        pub fn sgd(&self, _: &Var, _: &Tensor, _: f64, _: f64) -> Result<()> {
-            match *self {}
-        }
-
-        pub fn adam(&self, _: &Var, _: &Var, _: &Tensor, _: &AdamRule) -> Result<()> {
-            match *self {}
-        }
-
-        pub fn carry(&self, _: &Tensor, _: &Tensor) -> Result<Tensor> {
-            match *self {}
-        }
-    }
+pub fn open(_: &Device, _: DType, _: usize) -> Result<Option<Box<dyn DeviceGuard>>> {
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Judged;
+    use super::Status;
 
     #[test]
     fn a_number_that_means_nothing_is_no_step_that_was_applied() {
         assert_eq!(
-            [0.0, 1.0, 2.0, 3.0, 4.0].map(Judged::of),
-            [Judged::Applied, Judged::Loss, Judged::Norm, Judged::Update, Judged::After]
+            [0.0, 1.0, 2.0, 3.0, 4.0].map(Status::of),
+            [Status::Applied, Status::Loss, Status::Norm, Status::Update, Status::Halted]
         );
         for wrong in [f64::NAN, -1.0, 0.5, 9.0] {
-            assert_ne!(Judged::of(wrong), Judged::Applied, "{wrong}");
+            assert_ne!(Status::of(wrong), Status::Applied, "{wrong}");
         }
     }
 }

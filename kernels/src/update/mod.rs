@@ -47,9 +47,9 @@ pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) ->
 pub struct MomentsStep {
     /// What the gradient is multiplied by: what clipping leaves of it.
     pub scale: f64,
-    /// Of the first moment.
+    /// The decay of the first moment.
     pub beta1: f64,
-    /// Of the second moment.
+    /// The decay of the second moment.
     pub beta2: f64,
     /// The decay that is part of the gradient.
     pub decay: f64,

@@ -26,9 +26,9 @@ __device__ __forceinline__ double reach(double norm, double rate, double scale, 
     return largest > rate ? largest : rate;
 }
 
-// One block: judges the step whose `nats` (rows) and pieces' sums of squares are given, and enters it as `record`.
+// One block: checks the step whose `nats` (rows) and pieces' sums of squares are given, and enters it as `record`.
 template <class T>
-__device__ void judge(const T *nats, unsigned rows, const double *sums, unsigned pieces, double *control,
+__device__ void check(const T *nats, unsigned rows, const double *sums, unsigned pieces, double *guard,
                       unsigned record, double rate, double max_norm, double beta1, double beta2, unsigned adam,
                       double limit) {
     __shared__ double scratch[32];
@@ -43,46 +43,46 @@ __device__ void judge(const T *nats, unsigned rows, const double *sums, unsigned
     if (!(reach(norm, rate, scale, adam != 0) <= limit)) reason = UPDATE_NOT_FINITE;
     if (!isfinite(norm)) reason = NORM_NOT_FINITE;
     if (!isfinite(total)) reason = LOSS_NOT_FINITE;
-    if (control[HALTED] != 0) reason = CAME_AFTER;
-    else if (reason != FINE && control[ALLOWED] > 0) control[ALLOWED] -= 1;
-    else if (reason != FINE) control[HALTED] = 1;
-    if (reason == FINE) control[UPDATES] += 1;
-    control[APPLIED] = reason == FINE;
-    control[SCALE] = scale;
-    control[CORRECTION1] = 1.0 - pow(beta1, control[UPDATES]);
-    control[CORRECTION2] = 1.0 - pow(beta2, control[UPDATES]);
-    double *entry = control + RECORDS + 3 * record;
+    if (guard[HALTED] != 0) reason = CAME_AFTER;
+    else if (reason != FINE && guard[ALLOWED] > 0) guard[ALLOWED] -= 1;
+    else if (reason != FINE) guard[HALTED] = 1;
+    if (reason == FINE) guard[UPDATES] += 1;
+    guard[APPLIED] = reason == FINE;
+    guard[SCALE] = scale;
+    guard[CORRECTION1] = 1.0 - pow(beta1, guard[UPDATES]);
+    guard[CORRECTION2] = 1.0 - pow(beta2, guard[UPDATES]);
+    double *entry = guard + RECORDS + 3 * record;
     entry[0] = total, entry[1] = norm, entry[2] = reason;
 }
 
 template <class T>
-__device__ void sgd(T *parameter, const T *grad, const double *control, double rate, double decay, unsigned count) {
-    if (control[APPLIED] == 0) return;
-    double scale = control[SCALE];
+__device__ void sgd(T *parameter, const T *grad, const double *guard, double rate, double decay, unsigned count) {
+    if (guard[APPLIED] == 0) return;
+    double scale = guard[SCALE];
     T keep = T(1.0 - rate * scale * decay), step = T(-rate * scale);
     for (size_t i = grid_thread(); i < count; i += grid_threads()) parameter[i] = parameter[i] * keep + grad[i] * step;
 }
 
 // `moments`: (2, count). `decay` is part of the gradient, `decoupled` is not.
 template <class T>
-__device__ void adam(T *parameter, T *moments, const T *grad, const double *control, double rate, double beta1,
+__device__ void adam(T *parameter, T *moments, const T *grad, const double *guard, double rate, double beta1,
                      double beta2, double epsilon, double decay, double decoupled, unsigned count) {
-    if (control[APPLIED] == 0) return;
-    T scale = T(control[SCALE]), old1 = T(beta1), new1 = T(1.0 - beta1), old2 = T(beta2), new2 = T(1.0 - beta2);
-    T step = T(rate / control[CORRECTION1]), root_scale = T(1.0 / sqrt(control[CORRECTION2]));
-    T keep = T(1.0 - rate * decoupled), coupled = T(decay), guard = T(epsilon);
+    if (guard[APPLIED] == 0) return;
+    T scale = T(guard[SCALE]), old1 = T(beta1), new1 = T(1.0 - beta1), old2 = T(beta2), new2 = T(1.0 - beta2);
+    T step = T(rate / guard[CORRECTION1]), root_scale = T(1.0 / sqrt(guard[CORRECTION2]));
+    T keep = T(1.0 - rate * decoupled), coupled = T(decay), floor = T(epsilon);
     for (size_t i = grid_thread(); i < count; i += grid_threads()) {
         T p = parameter[i], g = (grad[i] + coupled * p) * scale;
         T m = moments[i] * old1 + g * new1, v = moments[count + i] * old2 + g * g * new2;
         moments[i] = m, moments[count + i] = v;
-        parameter[i] = p * keep - step * m / (root_scale * root(v) + guard);
+        parameter[i] = p * keep - step * m / (root_scale * root(v) + floor);
     }
 }
 
-// What a lane carries on: `after` a step that was applied, else what it was `before`.
+// The state that a batch row carries on: `after` a step that was applied, else `before`.
 template <class T>
-__device__ void carry(const T *after, const T *before, const double *control, unsigned count, T *out) {
-    const T *from = control[APPLIED] != 0 ? after : before;
+__device__ void choose(const T *after, const T *before, const double *guard, unsigned count, T *out) {
+    const T *from = guard[APPLIED] != 0 ? after : before;
     for (size_t i = grid_thread(); i < count; i += grid_threads()) out[i] = from[i];
 }
 
@@ -92,28 +92,28 @@ __device__ void carry(const T *after, const T *before, const double *control, un
         squares(grad, parameter, T(decay), count, sums);                                                               \
     }                                                                                                                  \
     EMULATED(squares_##suffix)                                                                                         \
-    extern "C" __global__ void judge_##suffix(const T *nats, unsigned rows, const double *sums, unsigned pieces,       \
-                                              double *control, unsigned record, double rate, double max_norm,          \
+    extern "C" __global__ void check_##suffix(const T *nats, unsigned rows, const double *sums, unsigned pieces,       \
+                                              double *guard, unsigned record, double rate, double max_norm,          \
                                               double beta1, double beta2, unsigned adam, double limit) {               \
-        judge(nats, rows, sums, pieces, control, record, rate, max_norm, beta1, beta2, adam, limit);                   \
+        check(nats, rows, sums, pieces, guard, record, rate, max_norm, beta1, beta2, adam, limit);                   \
     }                                                                                                                  \
-    EMULATED(judge_##suffix)                                                                                           \
-    extern "C" __global__ void sgd_##suffix(T *parameter, const T *grad, const double *control, double rate,           \
+    EMULATED(check_##suffix)                                                                                           \
+    extern "C" __global__ void sgd_##suffix(T *parameter, const T *grad, const double *guard, double rate,           \
                                             double decay, unsigned count) {                                            \
-        sgd(parameter, grad, control, rate, decay, count);                                                             \
+        sgd(parameter, grad, guard, rate, decay, count);                                                             \
     }                                                                                                                  \
     EMULATED(sgd_##suffix)                                                                                             \
-    extern "C" __global__ void adam_##suffix(T *parameter, T *moments, const T *grad, const double *control,           \
+    extern "C" __global__ void adam_##suffix(T *parameter, T *moments, const T *grad, const double *guard,           \
                                              double rate, double beta1, double beta2, double epsilon, double decay,    \
                                              double decoupled, unsigned count) {                                       \
-        adam(parameter, moments, grad, control, rate, beta1, beta2, epsilon, decay, decoupled, count);                 \
+        adam(parameter, moments, grad, guard, rate, beta1, beta2, epsilon, decay, decoupled, count);                 \
     }                                                                                                                  \
     EMULATED(adam_##suffix)                                                                                            \
-    extern "C" __global__ void carry_##suffix(const T *after, const T *before, const double *control, unsigned count,  \
+    extern "C" __global__ void choose_##suffix(const T *after, const T *before, const double *guard, unsigned count,  \
                                               T *out) {                                                                \
-        carry(after, before, control, count, out);                                                                     \
+        choose(after, before, guard, count, out);                                                                     \
     }                                                                                                                  \
-    EMULATED(carry_##suffix)
+    EMULATED(choose_##suffix)
 
 UPDATE(float, f32)
 UPDATE(double, f64)

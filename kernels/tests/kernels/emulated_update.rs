@@ -1,11 +1,11 @@
-//! Norm, verdict and updates beside `ops::update`, and what a step that is not finite leaves.
+//! Norm, check and updates beside those of the CPU, and what a step that is not finite leaves.
 
 use crate::emulator::{Geometry, Script, emulator};
 use crate::{grids, scattered};
 use candle_core::{Device, Var};
 use rhn_kernels::update::{self, AdamStep, MomentsStep};
 
-/// As `control.cuh` numbers them.
+/// As `guard.cuh` numbers them.
 const APPLIED: usize = 0;
 const SCALE: usize = 1;
 const UPDATES: usize = 2;
@@ -13,17 +13,17 @@ const ALLOWED: usize = 3;
 const HALTED: usize = 4;
 const RECORDS: usize = 7;
 
-fn control(updates: f64, allowed: f64, records: usize) -> Vec<f64> {
-    let mut control = vec![0.0; RECORDS + 3 * records];
-    (control[UPDATES], control[ALLOWED]) = (updates, allowed);
-    control
+fn guard(updates: f64, allowed: f64, records: usize) -> Vec<f64> {
+    let mut guard = vec![0.0; RECORDS + 3 * records];
+    (guard[UPDATES], guard[ALLOWED]) = (updates, allowed);
+    guard
 }
 
-/// A verdict over `nats` and `sums`, entered as `record`.
-fn judge(script: &mut Script, rows: usize, pieces: usize, record: usize, max_norm: f64, limit: f64) {
+/// A check of `nats` and `sums`, entered as `record`.
+fn check(script: &mut Script, rows: usize, pieces: usize, record: usize, max_norm: f64, limit: f64) {
     let arguments: [&dyn std::fmt::Display; 12] =
-        [&"&nats", &rows, &"&sums", &pieces, &"&control", &record, &0.5, &max_norm, &0.9, &0.99, &0, &limit];
-    script.launch("judge_f64", Geometry::flat(1, 256), &arguments);
+        [&"&nats", &rows, &"&sums", &pieces, &"&guard", &record, &0.5, &max_norm, &0.9, &0.99, &0, &limit];
+    script.launch("check_f64", Geometry::flat(1, 256), &arguments);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn the_norm_is_that_of_gradient_and_decay_over_all_tensors() {
     let counts = [1usize, 300, 2 * 16384 + 77];
     let (mut script, mut pieces, mut wanted) = (Script::new(), 0, 0.0);
     script.load("nats", &[1.0f64, 2.0, 4.0]);
-    script.load("control", &control(0.0, 0.0, 1));
+    script.load("guard", &guard(0.0, 0.0, 1));
     script.buffer::<f64>("sums", counts.iter().map(|count| count.div_ceil(16384)).sum());
     for (i, count) in counts.into_iter().enumerate() {
         let (grad, parameter) = (scattered(count, 1.0, 1), scattered(count, 2.0, 2));
@@ -48,13 +48,13 @@ fn the_norm_is_that_of_gradient_and_decay_over_all_tensors() {
         script.launch("squares_f64", Geometry::flat(blocks, 256), &arguments);
         pieces += blocks;
     }
-    judge(&mut script, 3, pieces, 0, 10.0, f64::MAX);
-    let control = script.run(emulator, &["control"]).get::<f64>("control");
-    let [nats, norm, reason] = [0, 1, 2].map(|i| control[RECORDS + i]);
+    check(&mut script, 3, pieces, 0, 10.0, f64::MAX);
+    let guard = script.run(emulator, &["guard"]).get::<f64>("guard");
+    let [nats, norm, reason] = [0, 1, 2].map(|i| guard[RECORDS + i]);
     assert_eq!((nats, reason), (7.0, 0.0));
     assert!((norm - wanted.sqrt()).abs() <= 1e-12 * norm, "{norm} for {}", wanted.sqrt());
-    assert!((control[SCALE] - 10.0 / norm).abs() < 1e-15 && control[APPLIED] == 1.0);
-    assert_eq!(control[UPDATES], 1.0);
+    assert!((guard[SCALE] - 10.0 / norm).abs() < 1e-15 && guard[APPLIED] == 1.0);
+    assert_eq!(guard[UPDATES], 1.0);
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn sgd_is_that_of_the_cpu() {
         let mut script = Script::new();
         script.load("parameter", &parameter);
         script.load("grad", &grad);
-        script.load("control", &[1.0, 0.5]);
+        script.load("guard", &[1.0, 0.5]);
         let arguments: [&dyn std::fmt::Display; 6] =
-            [&"&parameter", &"&grad", &"&control", &0.3, &0.01, &count];
+            [&"&parameter", &"&grad", &"&guard", &0.3, &0.01, &count];
         script.launch("sgd_f64", geometry, &arguments);
         let found = script.run(emulator, &["parameter"]).get::<f64>("parameter");
         assert_eq!(found, var.to_vec1::<f64>().unwrap());
@@ -104,12 +104,12 @@ fn adam_and_adamw_are_those_of_the_cpu() {
             script.load("parameter", &parameter);
             script.load("moments", &first);
             script.load("grad", &grad);
-            script.load("control", &[1.0, scale, updates, 0.0, 0.0, correction(beta1), correction(beta2)]);
+            script.load("guard", &[1.0, scale, updates, 0.0, 0.0, correction(beta1), correction(beta2)]);
             let arguments: [&dyn std::fmt::Display; 11] = [
                 &"&parameter",
                 &"&moments",
                 &"&grad",
-                &"&control",
+                &"&guard",
                 &rate,
                 &beta1,
                 &beta2,
@@ -131,14 +131,14 @@ fn adam_and_adamw_are_those_of_the_cpu() {
     }
 }
 
-/// Steps with these losses and norms in turn: what the control holds, a weight after them, a lane's state.
+/// Steps with these losses and norms in turn: what the guard holds, a weight after them, the state of a batch row.
 fn steps(losses: &[f64], norms: &[f64], allowed: f64) -> Option<(Vec<f64>, f32, f32)> {
     let emulator = emulator()?;
     let mut script = Script::new();
     script.load("weight", &[1f32]);
     script.load("grad", &[f32::NAN]); // each step has its own gradient below
     script.load("state", &[0f32]);
-    script.load("control", &control(0.0, allowed, losses.len()));
+    script.load("guard", &guard(0.0, allowed, losses.len()));
     for (i, (loss, norm)) in losses.iter().zip(norms).enumerate() {
         let [nats, sums, grad, next] = ["nats", "sums", "grad", "next"].map(|name| format!("{name}{i}"));
         script.load(&nats, &[*loss]);
@@ -150,7 +150,7 @@ fn steps(losses: &[f64], norms: &[f64], allowed: f64) -> Option<(Vec<f64>, f32, 
             &1,
             &format!("&{sums}"),
             &1,
-            &"&control",
+            &"&guard",
             &i,
             &0.5,
             &0.0,
@@ -159,20 +159,20 @@ fn steps(losses: &[f64], norms: &[f64], allowed: f64) -> Option<(Vec<f64>, f32, 
             &0,
             &f64::from(f32::MAX),
         ];
-        script.launch("judge_f64", Geometry::flat(1, 256), &arguments);
+        script.launch("check_f64", Geometry::flat(1, 256), &arguments);
         let arguments: [&dyn std::fmt::Display; 6] =
-            [&"&weight", &format!("&{grad}"), &"&control", &0.5, &0.0, &1];
+            [&"&weight", &format!("&{grad}"), &"&guard", &0.5, &0.0, &1];
         script.launch("sgd_f32", Geometry::flat(1, 32), &arguments);
         let arguments: [&dyn std::fmt::Display; 5] =
-            [&format!("&{next}"), &"&state", &"&control", &1, &"&state"];
-        script.launch("carry_f32", Geometry::flat(1, 32), &arguments);
+            [&format!("&{next}"), &"&state", &"&guard", &1, &"&state"];
+        script.launch("choose_f32", Geometry::flat(1, 32), &arguments);
     }
-    let found = script.run(emulator, &["control", "weight", "state"]);
-    Some((found.get("control"), found.get::<f32>("weight")[0], found.get::<f32>("state")[0]))
+    let found = script.run(emulator, &["guard", "weight", "state"]);
+    Some((found.get("guard"), found.get::<f32>("weight")[0], found.get::<f32>("state")[0]))
 }
 
-fn reasons(control: &[f64]) -> Vec<f64> {
-    control[RECORDS..].chunks(3).map(|record| record[2]).collect()
+fn reasons(guard: &[f64]) -> Vec<f64> {
+    guard[RECORDS..].chunks(3).map(|record| record[2]).collect()
 }
 
 #[test]
@@ -185,21 +185,20 @@ fn a_step_that_is_not_finite_changes_nothing_and_halts_what_comes_after() {
         (1.0, 1e39, 3.0), // half of it is more than single precision holds
     ];
     for (loss, norm, reason) in cases {
-        let Some((control, weight, state)) = steps(&[1.0, loss, 1.0, 1.0], &[1.0, norm, 1.0, 1.0], 0.0)
-        else {
+        let Some((guard, weight, state)) = steps(&[1.0, loss, 1.0, 1.0], &[1.0, norm, 1.0, 1.0], 0.0) else {
             return;
         };
-        assert_eq!(reasons(&control), [0.0, reason, 4.0, 4.0], "{loss} {norm}");
+        assert_eq!(reasons(&guard), [0.0, reason, 4.0, 4.0], "{loss} {norm}");
         assert_eq!((weight, state), (1.5, 1.0));
-        assert_eq!((control[UPDATES], control[HALTED], control[APPLIED]), (1.0, 1.0, 0.0));
+        assert_eq!((guard[UPDATES], guard[HALTED], guard[APPLIED]), (1.0, 1.0, 0.0));
     }
 }
 
 #[test]
 fn as_many_steps_are_passed_over_as_are_allowed() {
     let losses = [f64::NAN, 1.0, f64::NAN, 1.0, f64::NAN, 1.0];
-    let Some((control, weight, state)) = steps(&losses, &[1.0; 6], 2.0) else { return };
-    assert_eq!(reasons(&control), [1.0, 0.0, 1.0, 0.0, 1.0, 4.0]);
+    let Some((guard, weight, state)) = steps(&losses, &[1.0; 6], 2.0) else { return };
+    assert_eq!(reasons(&guard), [1.0, 0.0, 1.0, 0.0, 1.0, 4.0]);
     assert_eq!((weight, state), (2.0, 4.0)); // two steps of a half; the state of the fourth
-    assert_eq!((control[ALLOWED], control[HALTED], control[UPDATES]), (0.0, 1.0, 2.0));
+    assert_eq!((guard[ALLOWED], guard[HALTED], guard[UPDATES]), (0.0, 1.0, 2.0));
 }

@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP: the first asks the run to save and stop, a second ends the process at once.
+//! SIGINT, SIGTERM and SIGHUP: the first asks a run to save and stop, a second ends the process at once.
 
 use crate::error::{Error, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -13,11 +13,12 @@ pub struct Signals(Arc<AtomicUsize>);
 impl Signals {
     /// From now on signals ask instead of killing.
     pub fn listen() -> Result<Self> {
-        let (asked, again) = (Self::default(), Arc::new(AtomicBool::new(false)));
+        let asked = Self::default();
+        let again = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let register = || -> std::io::Result<()> {
                 let code = exit_code(signal);
-                // In this order: a signal that comes meanwhile is heard, and the second finds `again` set by the first.
+                // In this order: a signal that comes meanwhile is noticed, and the second finds `again` set by the first.
                 signal_hook::flag::register_usize(signal, asked.0.clone(), signal as usize)?;
                 signal_hook::flag::register_conditional_shutdown(signal, code.into(), again.clone())?;
                 signal_hook::flag::register(signal, again.clone())?;

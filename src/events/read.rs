@@ -1,8 +1,8 @@
 //! Reads `metrics.jsonl`, also while a run writes it.
 
+use super::event::Event;
+use crate::checkpoint::METRICS;
 use crate::error::{Error, Result};
-use crate::metrics::METRICS;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct Events {
     path: PathBuf,
-    /// Each with the number of its line, counted from 1.
-    pub all: Vec<(usize, Value)>,
+    /// Each object with the number of its line, counted from 1.
+    all: Vec<(usize, Value)>,
     /// Whether the last line was only half there, and left out: the run writes it, or was killed while it did.
     pub torn: bool,
 }
@@ -47,12 +47,15 @@ impl Events {
         Ok(())
     }
 
-    /// The event of line `number` with its fields typed.
+    /// The events that this version knows.
     ///
     /// # Errors
     /// If a field is missing or is something else; names the line.
-    pub fn parse<T: DeserializeOwned>(&self, number: usize, event: &Value) -> Result<T> {
-        serde_path_to_error::deserialize(event).map_err(|error| self.refuse(number, &error.to_string()))
+    pub fn typed(&self) -> Result<Vec<Event>> {
+        let parse = |(number, object): &(usize, Value)| {
+            Event::parse(object).map_err(|what| self.refuse(*number, &what)).transpose()
+        };
+        self.all.iter().filter_map(parse).collect()
     }
 
     /// An error about the file.
@@ -61,11 +64,18 @@ impl Events {
     }
 }
 
+/// The events of the run in `directory` that can be read, whatever else is in the file.
+pub fn readable(directory: &Path) -> Vec<Event> {
+    let text = fs::read(directory.join(METRICS)).unwrap_or_default();
+    let objects = text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    objects.filter_map(|object| Event::parse(&object).ok().flatten()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::Events;
+    use crate::checkpoint::METRICS;
     use crate::error::Result;
-    use crate::metrics::METRICS;
 
     fn read(text: &str) -> Result<Events> {
         let run = tempfile::tempdir().unwrap();

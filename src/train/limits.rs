@@ -29,4 +29,6 @@ pub enum Stop {
     MaxSteps,
     /// `--time-limit`.
     TimeLimit,
+    /// Another rank has a reason.
+    OtherRank,
 }

@@ -1,5 +1,7 @@
-//! `metrics.jsonl`: one JSON line an event, the contract between a run and whatever looks at it.
+//! Writes `metrics.jsonl`, and drops from it what a resumed run will do again.
 
+use super::event::Event;
+use crate::checkpoint::METRICS;
 use crate::error::{Error, Result};
 use crate::write::{self, Growing};
 use serde::Serialize;
@@ -7,34 +9,35 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The file's name in a run's directory.
-pub const METRICS: &str = "metrics.jsonl";
-
 /// Appends events to a run's `metrics.jsonl`.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct EventLog {
     path: PathBuf,
     file: Growing,
 }
 
-impl Metrics {
+impl EventLog {
     /// Opens the file in `directory`, or makes it. A last line that a kill cut short is removed.
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(METRICS);
-        let mut metrics = Self { file: Growing::open(&path)?, path };
-        let text = metrics.read()?;
+        let mut log = Self { file: Growing::open(&path)?, path };
+        let text = log.read()?;
         let whole = whole_lines(&text);
         if whole.len() < text.len() {
-            metrics.mend(whole.len(), &text[whole.len()..])?;
+            log.mend(whole.len(), &text[whole.len()..])?;
         }
-        Ok(metrics)
+        Ok(log)
     }
 
-    /// Adds one event, in one write, so that a reader sees whole lines.
-    pub fn append(&mut self, event: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_vec(event).map_err(|error| Error::io(&self.path)(error.into()))?;
-        line.push(b'\n');
-        self.file.append(&line)
+    /// Adds one event.
+    pub fn append(&mut self, event: &Event) -> Result<()> {
+        self.write(event)
+    }
+
+    /// Adds an object in one write, so that a reader sees whole lines.
+    fn write(&mut self, object: &impl Serialize) -> Result<()> {
+        let sorted = serde_json::to_value(object).map_err(|error| Error::io(&self.path)(error.into()))?;
+        self.file.append(format!("{sorted}\n").as_bytes())
     }
 
     /// The events so far are on the disk when this returns.
@@ -47,7 +50,7 @@ impl Metrics {
         self.file.cut(0)
     }
 
-    /// Drops what a resumed run will live through again: the events after `step`, and the rows of epochs after
+    /// Drops what a resumed run will do again: the events after `step`, and the rows of epochs after
     /// the first `epochs`, of which the last may be of `step` itself. Events without a step stay.
     pub fn truncate_after(&mut self, step: u64, epochs: u64) -> Result<()> {
         self.retain(|event| {
@@ -56,12 +59,12 @@ impl Metrics {
         })
     }
 
-    /// Drops a result of `step` that was told before a kill and will be told again.
+    /// Drops a result of `step` that was reported before a kill and will be reported again.
     pub fn drop_result(&mut self, step: u64) -> Result<()> {
         self.retain(|event| event["event"] != "result" || event["step"] != step)
     }
 
-    /// Keeps the events that stay, and what is no event.
+    /// Keeps the events that stay, and lines that are no event.
     fn retain(&mut self, stays: impl Fn(&Value) -> bool) -> Result<()> {
         let text = self.read()?;
         let stays = |line: &&[u8]| serde_json::from_slice(line).map_or(true, |event| stays(&event));
@@ -96,7 +99,8 @@ fn whole_lines(text: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::{METRICS, Metrics};
+    use super::EventLog;
+    use crate::checkpoint::METRICS;
     use serde_json::json;
     use std::fs;
     use std::path::Path;
@@ -110,21 +114,21 @@ mod tests {
     #[test]
     fn a_reopened_file_goes_on_where_it_ended() {
         let run = tempfile::tempdir().unwrap();
-        Metrics::open(run.path()).unwrap().append(&json!({"step": 1})).unwrap();
-        Metrics::open(run.path()).unwrap().append(&json!({"step": 2})).unwrap();
+        EventLog::open(run.path()).unwrap().write(&json!({"step": 1})).unwrap();
+        EventLog::open(run.path()).unwrap().write(&json!({"step": 2})).unwrap();
         assert_eq!(lines(run.path()), [r#"{"step":1}"#, r#"{"step":2}"#]);
     }
 
     #[test]
     fn events_after_the_restored_step_are_dropped_and_its_own_stay() {
         let run = tempfile::tempdir().unwrap();
-        let mut metrics = Metrics::open(run.path()).unwrap();
-        metrics.append(&json!({"event": "start"})).unwrap();
+        let mut log = EventLog::open(run.path()).unwrap();
+        log.write(&json!({"event": "start"})).unwrap();
         for step in [1, 2, 2, 3, 4] {
-            metrics.append(&json!({"step": step})).unwrap();
+            log.write(&json!({"step": step})).unwrap();
         }
-        metrics.truncate_after(2, 9).unwrap();
-        metrics.append(&json!({"step": 3, "again": true})).unwrap();
+        log.truncate_after(2, 9).unwrap();
+        log.write(&json!({"step": 3, "again": true})).unwrap();
         let wanted = [
             r#"{"event":"start"}"#,
             r#"{"step":1}"#,
@@ -138,26 +142,26 @@ mod tests {
     #[test]
     fn an_epoch_that_is_to_be_validated_again_loses_its_row_but_not_its_steps() {
         let run = tempfile::tempdir().unwrap();
-        let mut metrics = Metrics::open(run.path()).unwrap();
-        metrics.append(&json!({"event": "epoch", "epoch": 1, "step": 3})).unwrap();
-        metrics.append(&json!({"event": "step", "epoch": 2, "step": 6})).unwrap();
+        let mut log = EventLog::open(run.path()).unwrap();
+        log.write(&json!({"event": "epoch", "epoch": 1, "step": 3})).unwrap();
+        log.write(&json!({"event": "step", "epoch": 2, "step": 6})).unwrap();
         let kept = lines(run.path());
-        metrics.append(&json!({"event": "epoch", "epoch": 2, "step": 6})).unwrap();
-        metrics.truncate_after(6, 1).unwrap();
+        log.write(&json!({"event": "epoch", "epoch": 2, "step": 6})).unwrap();
+        log.truncate_after(6, 1).unwrap();
         assert_eq!(lines(run.path()), kept);
-        metrics.clear().unwrap();
-        metrics.append(&json!({"event": "start"})).unwrap();
+        log.clear().unwrap();
+        log.write(&json!({"event": "start"})).unwrap();
         assert_eq!(lines(run.path()), [r#"{"event":"start"}"#]);
     }
 
     #[test]
-    fn a_result_that_will_be_told_again_is_dropped_and_an_earlier_one_stays() {
+    fn a_result_that_will_be_reported_again_is_dropped_and_an_earlier_one_stays() {
         let run = tempfile::tempdir().unwrap();
-        let mut metrics = Metrics::open(run.path()).unwrap();
+        let mut log = EventLog::open(run.path()).unwrap();
         for step in [3, 6] {
-            metrics.append(&json!({"event": "result", "step": step})).unwrap();
+            log.write(&json!({"event": "result", "step": step})).unwrap();
         }
-        metrics.drop_result(6).unwrap();
+        log.drop_result(6).unwrap();
         assert_eq!(lines(run.path()), [r#"{"event":"result","step":3}"#]);
     }
 
@@ -167,7 +171,7 @@ mod tests {
         for length in 0..=event.len() {
             let run = tempfile::tempdir().unwrap();
             fs::write(run.path().join(METRICS), format!("{{\"step\":1}}\n{}", &event[..length])).unwrap();
-            Metrics::open(run.path()).unwrap().append(&json!({"step": 3})).unwrap();
+            EventLog::open(run.path()).unwrap().write(&json!({"step": 3})).unwrap();
             let whole = if length == event.len() { vec![event] } else { vec![] };
             let wanted = [vec![r#"{"step":1}"#], whole, vec![r#"{"step":3}"#]].concat();
             assert_eq!(lines(run.path()), wanted, "{length} bytes of the line");

@@ -1,0 +1,45 @@
+//! What a run will take: parameters, memory and time, from a step or two of it.
+
+use super::training::{Steps, epoch_seconds};
+use crate::data::batch::Batches;
+use crate::error::Result;
+use crate::model::parameter_count;
+use crate::readable::{duration, grouped};
+use crate::task::language::Language;
+use crate::train::task::Task;
+use rhn_kernels::{memory, threads};
+use std::time::Instant;
+
+/// Makes a step to warm up and one to measure, evaluates two windows, and says what the whole run will take.
+///
+/// # Errors
+/// If the model cannot be made, or a step fails.
+pub fn report(language: &Language) -> Result<String> {
+    let mut steps = Steps::new(language)?;
+    let mut step_seconds = 0.0;
+    for _ in 0..2 {
+        let start = Instant::now();
+        steps.next()?;
+        steps.check(true)?;
+        step_seconds = start.elapsed().as_secs_f64(); // the first only warms up
+    }
+    let config = &language.recipe().train;
+    let (train, valid, _) = language.splits();
+    let batches = Batches::batched("validation", valid.tokens.len(), config.batch_size, config.bptt_steps)?;
+    let windows = language.batch_count();
+    let epoch = epoch_seconds(language, steps.parameters(), step_seconds, [windows, batches.window_count()])?;
+    let tokens = (config.batch_size * config.bptt_steps) as f64;
+    Ok(format!(
+        "parameters       {}\ntraining tokens  {}, {} steps an epoch\nspeed            {} tokens/s on {} threads\n\
+         peak memory      {}\nan epoch         {}\nthe whole run    {} for {} epochs, the test split apart\n",
+        grouped(parameter_count(language.model())?),
+        grouped(train.tokens.len() as u64),
+        grouped(windows as u64),
+        grouped((tokens / step_seconds).round() as u64),
+        threads::count(),
+        memory::peak_mib().map_or("unknown on this system".into(), |mib| format!("{} MiB", grouped(mib))),
+        duration(epoch),
+        duration(epoch * config.epochs as f64),
+        config.epochs,
+    ))
+}

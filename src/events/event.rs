@@ -1,0 +1,280 @@
+//! The kinds of events and their fields.
+
+use crate::eval::Evaluation;
+use rhn_kernels::precision::Precision;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Something that happened in a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// The run begins.
+    Start(Start),
+    /// The run goes on from a saved state.
+    Resume(Start),
+    /// Some steps were made.
+    Step(Step),
+    /// A step was skipped because a number was not finite.
+    Skip(Skip),
+    /// An epoch was trained and validated.
+    Epoch(Epoch),
+    /// The run stops before its end.
+    Stop(Stop),
+    /// The run is finished.
+    Result(Outcome),
+}
+
+/// What a run is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Steps of the run so far.
+    #[serde(default)]
+    pub step: u64,
+    /// What the corpus is called.
+    pub corpus: String,
+    /// The SHA-256 of the corpus's text.
+    pub corpus_sha256: String,
+    /// How many numbers training finds.
+    pub parameters: u64,
+    /// Word types of the vocabulary.
+    #[serde(default)]
+    pub vocab_size: usize,
+    /// Tokens of the training split.
+    #[serde(default)]
+    pub train_tokens: usize,
+    /// Steps of an epoch.
+    #[serde(default)]
+    pub steps_per_epoch: u64,
+    /// The run as it was asked for.
+    pub recipe: Value,
+    /// The numbers computed with; runs of earlier versions did not say, most had single precision.
+    #[serde(default = "single")]
+    pub precision: String,
+    /// The program's version.
+    pub version: String,
+}
+
+fn single() -> String {
+    Precision::F32.as_str().into()
+}
+
+/// A step of training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Step {
+    /// Steps of the run so far.
+    pub step: u64,
+    /// The epoch's number, counted from 1.
+    pub epoch: u64,
+    /// The step's own loss, with dropout.
+    pub train_nats_per_token: Option<f64>,
+    /// The learning rate.
+    pub learning_rate: Option<f64>,
+    /// The gradient's global norm before clipping.
+    pub grad_norm: Option<f64>,
+}
+
+/// A step that changed nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Skip {
+    /// The step's number, counted from 1.
+    pub step: u64,
+    /// The epoch's number, counted from 1.
+    pub epoch: u64,
+    /// Skipped steps of the run so far.
+    pub skipped_steps: u64,
+    /// Which number was not finite.
+    pub reason: String,
+}
+
+/// An epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// The epoch's number, counted from 1.
+    pub epoch: u64,
+    /// Steps of the run so far.
+    pub step: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// The mean over the epoch, with dropout.
+    pub train_nats_per_token: Option<f64>,
+    /// The loss on the validation split at the epoch's end.
+    pub valid_nats_per_token: Option<f64>,
+    /// The same as a perplexity.
+    pub valid_perplexity: Option<f64>,
+    /// The same in bits over the text's characters.
+    pub valid_bits_per_char: Option<f64>,
+    /// The same in bits over the text's bytes; it is shown and not written.
+    #[serde(skip)]
+    pub valid_bits_per_byte: f64,
+    /// The learning rate of the epoch's last step.
+    pub learning_rate: Option<f64>,
+    /// The mean over the epoch's steps.
+    pub grad_norm: Option<f64>,
+    /// The speed of training alone.
+    pub tokens_per_second: Option<f64>,
+    /// Wall-clock seconds of the run so far.
+    pub seconds: Option<f64>,
+    /// Skipped steps of the run so far.
+    #[serde(default)]
+    pub skipped_steps: u64,
+    /// Whether no epoch before was better.
+    #[serde(default)]
+    pub best: bool,
+}
+
+/// A stop before the run's end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stop {
+    /// Steps of the run so far.
+    pub step: u64,
+    /// Why it stops.
+    pub reason: String,
+}
+
+/// The final numbers of a run, as `result.json` has them; those of the test split are missing where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outcome {
+    /// What the corpus is called.
+    pub corpus: String,
+    /// The split that was measured.
+    pub split: Option<String>,
+    /// The evaluation of that split, its names apart.
+    #[serde(flatten)]
+    pub test: Measured,
+    /// The epoch with the least loss on the validation split, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_epoch: Option<u64>,
+    /// The loss of that epoch on the validation split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_nats_per_token: Option<f64>,
+    /// The same as a perplexity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_perplexity: Option<f64>,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Steps among them that were skipped.
+    pub skipped_steps: u64,
+    /// How many numbers training finds.
+    pub parameters: u64,
+    /// Wall-clock seconds of the run, its test included.
+    pub seconds_total: Option<f64>,
+    /// The same as `steps`, in the event alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+}
+
+/// The evaluation of the test split, absent where the corpus has none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields of `Evaluation`, whose docs say what they are")]
+#[serde(default)]
+pub struct Measured {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oov_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nats_per_token: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_token: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_char: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
+}
+
+impl From<&Evaluation> for Measured {
+    fn from(found: &Evaluation) -> Self {
+        Self {
+            protocol: Some(found.protocol.clone()),
+            tokens: Some(found.tokens),
+            bytes: Some(found.bytes),
+            oov_tokens: Some(found.oov_tokens),
+            nats_per_token: Some(found.nats_per_token),
+            perplexity: Some(found.perplexity),
+            bits_per_token: Some(found.bits_per_token),
+            bits_per_char: Some(found.bits_per_char),
+            bits_per_byte: Some(found.bits_per_byte),
+            seconds: Some(found.seconds),
+            tokens_per_second: Some(found.tokens_per_second),
+        }
+    }
+}
+
+impl Event {
+    /// The event that an object is; `None` if it is of a kind that this version does not know.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn parse(object: &Value) -> Result<Option<Self>, String> {
+        fn typed<T: DeserializeOwned>(object: &Value) -> Result<T, String> {
+            serde_path_to_error::deserialize(object).map_err(|error| error.to_string())
+        }
+        Ok(Some(match object["event"].as_str() {
+            Some("start") => Self::Start(typed(object)?),
+            Some("resume") => Self::Resume(typed(object)?),
+            Some("step") => Self::Step(typed(object)?),
+            Some("skip") => Self::Skip(typed(object)?),
+            Some("epoch") => Self::Epoch(typed(object)?),
+            Some("stop") => Self::Stop(typed(object)?),
+            Some("result") => Self::Result(typed(object)?),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_was_written_is_read_as_the_same() {
+        let recipe = serde_json::json!({"train": {"seed": 1}});
+        let start = Start { corpus: "ptb".into(), recipe, precision: "bf16".into(), ..Start::default() };
+        let measured = Measured { nats_per_token: Some(1.5), ..Measured::default() };
+        let events = [
+            Event::Start(start.clone()),
+            Event::Resume(start),
+            Event::Step(Step { step: 100, grad_norm: Some(0.1), ..Step::default() }),
+            Event::Skip(Skip { reason: "the loss is NaN".into(), ..Skip::default() }),
+            Event::Epoch(Epoch { epoch: 2, seconds: Some(0.3), best: true, ..Epoch::default() }),
+            Event::Stop(Stop { step: 7, reason: "MaxSteps".into() }),
+            Event::Result(Outcome { test: measured, best_epoch: Some(3), ..Outcome::default() }),
+        ];
+        for event in events {
+            let object = serde_json::to_value(&event).unwrap();
+            assert_eq!(Event::parse(&object), Ok(Some(event)), "{object}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_written_as_null_and_read_as_missing() {
+        let epoch = Epoch { valid_perplexity: Some(f64::INFINITY), ..Epoch::default() };
+        let object = serde_json::to_value(Event::Epoch(epoch)).unwrap();
+        assert!(object["valid_perplexity"].is_null() && object.get("valid_bits_per_byte").is_none());
+        let Ok(Some(Event::Epoch(read))) = Event::parse(&object) else { panic!("{object}") };
+        assert_eq!(read.valid_perplexity, None);
+    }
+
+    #[test]
+    fn a_kind_of_another_version_is_no_error_and_a_wrong_field_is_named() {
+        assert_eq!(Event::parse(&serde_json::json!({"event": "lunch"})), Ok(None));
+        let wrong = serde_json::json!({"event": "epoch", "epoch": "two", "step": 1, "tokens": 1});
+        assert!(Event::parse(&wrong).unwrap_err().starts_with("epoch: "));
+    }
+}

@@ -1,0 +1,12 @@
+//! The events of a run: one JSON object a line of `metrics.jsonl`, written and read here alone.
+//!
+//! Keys are in alphabetical order, and a number that is not finite is `null`. A field that another version of this
+//! program did not write has its default here.
+
+mod event;
+mod log;
+mod read;
+
+pub use event::{Epoch, Event, Measured, Outcome, Skip, Start, Step, Stop};
+pub use log::EventLog;
+pub use read::{Events, readable};

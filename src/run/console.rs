@@ -1,0 +1,126 @@
+//! What a person sees of a run: a line that moves, a row an epoch.
+
+use crate::config::Unit;
+use crate::console::Line;
+use crate::error::Result;
+use crate::events::{Epoch, Event};
+use crate::readable::{duration, grouped, perplexity};
+use crate::train::recorder::{Progress, Recorder, Training};
+use std::f64::consts::LN_2;
+
+/// The weight of the latest window in the loss that the moving line shows.
+const SMOOTHING: f64 = 0.03;
+
+/// Shows a run on standard output and standard error.
+pub struct Console {
+    unit: Unit,
+    line: Line,
+    smoothed: Option<f64>,
+}
+
+impl Console {
+    /// A screen for a model of `unit`.
+    pub fn new(unit: Unit) -> Self {
+        Self { unit, line: Line::new(), smoothed: None }
+    }
+
+    fn training(&mut self, training: &Training) {
+        let unit = self.unit;
+        let nats = self.smoothed.map_or(training.nats, |old| old + SMOOTHING * (training.nats - old));
+        self.smoothed = Some(nats);
+        let head = format!("epoch {}/{}", training.epoch, training.epochs);
+        self.line.show(&head, training.window, training.windows, || {
+            format!(
+                "{nats:.3} nats  {}  {} {}/s  {} left in epoch, {} in run",
+                quality(nats, unit),
+                grouped(training.tokens_per_second.round() as u64),
+                plural(unit),
+                duration(training.epoch_left),
+                duration(training.run_left),
+            )
+        });
+    }
+}
+
+impl Recorder for Console {
+    fn record(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Start(_) | Event::Resume(_) => self.line.print(&head(self.unit)),
+            Event::Epoch(epoch) => self.line.print(&row(epoch, self.unit)),
+            Event::Skip(skip) => {
+                let (step, skipped) = (skip.step, skip.skipped_steps);
+                self.line.report(&format!("step {step}: skipped, {skipped} so far: {}", skip.reason));
+            }
+            Event::Step(_) | Event::Stop(_) | Event::Result(_) => {}
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, progress: &Progress<'_>) {
+        match progress {
+            Progress::Training(training) => self.training(training),
+            &Progress::Evaluating(what, done, all) => {
+                let message = || format!("{} of {} tokens", grouped(done), grouped(all));
+                self.line.show(what, done, all, message);
+            }
+            Progress::Sample(text) => {
+                let indented: Vec<String> =
+                    text.trim_end().lines().map(|line| format!("      | {line}")).collect();
+                self.line.print(&indented.join("\n"));
+            }
+            Progress::Over => self.line.clear(),
+        }
+    }
+}
+
+/// The names of the columns.
+fn head(unit: Unit) -> String {
+    let quality = match unit {
+        Unit::Char => "bits/char",
+        Unit::Byte => "bits/byte",
+        Unit::Word | Unit::Bpe => "perplexity",
+    };
+    format!(
+        "{:>5}  {:>10}  {:>10}  {quality:>10}  {:>9}  {:>9}  {:>9}  {:>8}",
+        "epoch", "train nats", "valid nats", "rate", "grad norm", "tokens/s", "time"
+    )
+}
+
+/// An epoch's row; the best epoch so far has a star.
+fn row(epoch: &Epoch, unit: Unit) -> String {
+    let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
+    let valid_nats = number(epoch.valid_nats_per_token);
+    let quality = match unit {
+        Unit::Char => format!("{:.3}", number(epoch.valid_bits_per_char)),
+        Unit::Byte => format!("{:.3}", epoch.valid_bits_per_byte),
+        Unit::Word | Unit::Bpe => perplexity(valid_nats, 3),
+    };
+    format!(
+        "{:>5}  {:>10.4}  {:>10.4}  {quality:>10}  {:>9.2e}  {:>9.2}  {:>9}  {:>8}{}",
+        epoch.epoch,
+        number(epoch.train_nats_per_token),
+        valid_nats,
+        number(epoch.learning_rate),
+        number(epoch.grad_norm),
+        grouped(number(epoch.tokens_per_second).round() as u64),
+        duration(number(epoch.seconds)),
+        if epoch.best { " *" } else { "" }
+    )
+}
+
+fn quality(nats: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Char => format!("{:.3} bits/char", nats / LN_2),
+        Unit::Byte => format!("{:.3} bits/byte", nats / LN_2),
+        Unit::Word | Unit::Bpe => format!("perplexity {}", perplexity(nats, 1)),
+    }
+}
+
+fn plural(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Word => "words",
+        Unit::Char => "chars",
+        Unit::Byte => "bytes",
+        Unit::Bpe => "tokens",
+    }
+}

@@ -1,0 +1,182 @@
+//! A run from its settings to its result: where it lies, whether it begins or goes on, and who records it.
+
+pub mod console;
+pub mod directory;
+mod place;
+
+pub use directory::RunDirectory;
+
+use crate::checkpoint::{self, Checkpoint, Lock};
+use crate::config::train::OnNonFinite;
+use crate::config::{Recipe, Resolved};
+use crate::console::note;
+use crate::data::{Places, Tokenizer};
+use crate::error::{Error, Result};
+use crate::events::Outcome;
+use crate::signals::Signals;
+use crate::task::language::{Language, NextToken};
+use crate::train::limits::{self, Limits, Stop};
+use crate::train::recorder::Recorder;
+use crate::train::resume::Resumed;
+use crate::train::step::Stepper;
+use crate::train::trainer::Trainer;
+use candle_core::Device;
+use rhn_kernels::precision::Precision;
+use std::path::{Path, PathBuf};
+
+/// How a run is asked for.
+pub struct Request {
+    /// A built-in recipe, a file that ends in .toml, or the directory of a run, to go on with its own.
+    pub recipe: String,
+    /// Keys of the recipe that are set otherwise, as `key=value`.
+    pub settings: Vec<String>,
+    /// The text to train on instead of the recipe's.
+    pub corpus: Option<String>,
+    /// What to do at a step that is not finite, instead of what the recipe says.
+    pub on_non_finite: Option<OnNonFinite>,
+    /// The run's directory, if not the usual one.
+    pub out: Option<PathBuf>,
+    /// Whether to go on with the run in the directory.
+    pub resume: bool,
+    /// The checkpoint whose weights and vocabulary to begin with.
+    pub init_from: Option<String>,
+    /// The numbers to compute with.
+    pub precision: Precision,
+    /// Where to compute.
+    pub device: Device,
+    /// Where corpora are looked for.
+    pub places: Places,
+    /// When to stop before the recipe's end.
+    pub limits: Limits,
+}
+
+/// A run that is ready to train, in a directory that it holds.
+pub struct Run {
+    /// What is trained.
+    pub language: Language,
+    /// The run's directory.
+    pub out: PathBuf,
+    /// The state that it goes on from.
+    pub resumed: Option<Resumed>,
+    stepper: Stepper<NextToken>,
+    limits: Limits,
+    _lock: Lock,
+}
+
+/// How a run ended in this process.
+pub enum Ended {
+    /// It is finished, and was so before.
+    Before(Outcome),
+    /// It is finished.
+    Finished(Outcome),
+    /// It is trained, and a signal with this exit code came before its test was done.
+    Untested(u8),
+    /// It stopped before its end.
+    Stopped(Stop),
+}
+
+impl Request {
+    /// The recipe with its settings, and the run that was named in its place.
+    fn resolve(&self) -> Result<(Resolved, Option<PathBuf>)> {
+        let run = place::named(&self.recipe);
+        let saved = run.as_ref().map(|run| run.join(checkpoint::RECIPE).to_string_lossy().into_owned());
+        let mut resolved = Resolved::new(saved.as_ref().unwrap_or(&self.recipe), &self.settings)?;
+        if let Some(corpus) = &self.corpus {
+            resolved.recipe.corpus.name = corpus.clone();
+        }
+        if let Some(policy) = self.on_non_finite {
+            resolved.recipe.train.on_non_finite = policy;
+        }
+        Ok((resolved, run))
+    }
+
+    /// The checkpoint to begin with, and its vocabulary.
+    fn first(&self) -> Result<(Option<Checkpoint>, Option<Tokenizer>)> {
+        let open = |name: &String| Checkpoint::open(&checkpoint::resolve(name)?);
+        let checkpoint = self.init_from.as_ref().map(open).transpose()?;
+        let parse = |from: &Checkpoint| Tokenizer::parse(&from.tokenizer_path, &from.tokenizer);
+        let tokenizer = checkpoint.as_ref().map(parse).transpose()?;
+        Ok((checkpoint, tokenizer))
+    }
+
+    fn prepare(&self, recipe: Recipe, tokenizer: Option<Tokenizer>) -> Result<Language> {
+        Language::prepare(recipe, &self.places, tokenizer, self.precision, &self.device)
+    }
+
+    /// What would be trained, without a directory.
+    ///
+    /// # Errors
+    /// If the recipe, its corpus or the checkpoint to begin with cannot be used.
+    pub fn language(&self) -> Result<Language> {
+        let (resolved, _) = self.resolve()?;
+        let (_, tokenizer) = self.first()?;
+        self.prepare(resolved.recipe, tokenizer)
+    }
+
+    /// Opens the corpus and the run's directory, which is then held.
+    ///
+    /// # Errors
+    /// If the recipe, the corpus or the directory cannot be used; a failed start leaves no directory behind.
+    pub fn open(&self) -> Result<Run> {
+        let (resolved, run) = self.resolve()?;
+        let (init_from, tokenizer) = self.first()?;
+        let out = self.out.clone().or(run);
+        let out = out.unwrap_or_else(|| place::default(Path::new("checkpoints"), &resolved.name));
+        let held = if out.exists() { Some(place::hold(&out, self.resume)?) } else { None };
+        let resumed = if self.resume { find_state(&out, &resolved.recipe)? } else { None };
+        let tokenizer = resumed.as_ref().map(|resumed| resumed.tokenizer.clone()).or(tokenizer);
+        let language = self.prepare(resolved.recipe, tokenizer)?;
+        resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&language))?;
+        let stepper = language.stepper(init_from.as_ref())?;
+        // Only now, when all is known to fit, a directory is made.
+        let lock = held.map_or_else(|| place::hold(&out, false), Ok)?;
+        Ok(Run { language, out, resumed, stepper, limits: self.limits, _lock: lock })
+    }
+}
+
+/// The training state to go on with, if there is one.
+fn find_state(out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
+    let resumed = Resumed::find(out, note)?;
+    match &resumed {
+        Some(resumed) => resumed.check_settings(recipe)?,
+        None if out.join(checkpoint::MODEL).exists() => {
+            let what = "has a model but no training state to go on with; --init-from begins another run with its weights";
+            return Err(Error::checkpoint(out, what));
+        }
+        None => note(&format!("{}: no saved training state; beginning at the first step", out.display())),
+    }
+    Ok(resumed)
+}
+
+impl Run {
+    /// How many numbers training finds.
+    pub fn parameters(&self) -> u64 {
+        self.stepper.parameters.count()
+    }
+
+    /// Trains to the recipe's end or a limit, and measures the test split with the best weights.
+    ///
+    /// # Errors
+    /// If a number is not finite, or something cannot be written.
+    pub fn train(self, screen: Box<dyn Recorder>, signals: Signals) -> Result<Ended> {
+        let Self { language, out, resumed, stepper, limits, _lock } = self;
+        let directory = RunDirectory::open(&out, resumed.as_ref().map(|resumed| &resumed.position))?;
+        let recorders: Vec<Box<dyn Recorder>> = vec![Box::new(directory), screen];
+        let mut trainer =
+            Trainer::new(&language, stepper, Box::new(recorders), resumed.as_ref(), signals, limits)?;
+        let steps = trainer.position().step;
+        let before = directory::read_result(&out).filter(|result| result.steps == steps);
+        if let Some(outcome) = before.filter(|_| trainer.is_over()) {
+            return Ok(Ended::Before(outcome));
+        }
+        if let limits::Outcome::Stopped(stop) = trainer.run()? {
+            return Ok(Ended::Stopped(stop));
+        }
+        let best = language.parameters_of(&Checkpoint::open(&out)?)?;
+        match trainer.test(&best) {
+            Ok(outcome) => Ok(Ended::Finished(outcome)),
+            Err(Error::Stopped { code }) => Ok(Ended::Untested(code)),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Where a run lies: the directory that is named, held by one process at a time, and free of another run.
+
+use crate::checkpoint::{self, Lock, MODEL, RECIPE, STATES};
+use crate::config::recipe::BUILT_IN;
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// The run that is named in place of a recipe, unless a built-in recipe is called so too.
+pub(super) fn named(name: &str) -> Option<PathBuf> {
+    let is_built_in = BUILT_IN.iter().any(|(known, _)| *known == name);
+    let directory = PathBuf::from(name);
+    (!is_built_in && directory.join(RECIPE).is_file()).then_some(directory)
+}
+
+/// `NAME` in `checkpoints`, or `NAME-2`, … where a model lies that came without its training state, as the one that
+/// comes with this program.
+pub(super) fn default(checkpoints: &Path, name: &str) -> PathBuf {
+    let numbered = (2..).map(|number| checkpoints.join(format!("{name}-{number}")));
+    let mut directories = std::iter::once(checkpoints.join(name)).chain(numbered);
+    let has = |directory: &Path, file: &str| directory.join(file).exists();
+    let is_given = |directory: &PathBuf| has(directory, MODEL) && !has(directory, STATES);
+    directories.find(|directory| !is_given(directory)).expect("there are numbers enough")
+}
+
+/// Locks the run's directory, which is made if need be, and finishes what a kill interrupted there.
+/// Unless it is to be resumed, no run may be there.
+pub(super) fn hold(out: &Path, resume: bool) -> Result<Lock> {
+    if out.exists() && !out.is_dir() {
+        return Err(Error::config(format!("--out {}: is a file, wanted a directory", out.display())));
+    }
+    let lock = Lock::acquire(out)?;
+    checkpoint::recover(out)?;
+    if !resume {
+        check_fresh(out)?;
+    }
+    Ok(lock)
+}
+
+/// Refuses to train over a run that is there.
+fn check_fresh(out: &Path) -> Result<()> {
+    let holds = |name: &str| out.join(name).exists();
+    let names = [checkpoint::MANIFEST, checkpoint::CONFIG, MODEL, STATES, ".pending"];
+    match names.into_iter().find(|name| holds(name)) {
+        Some(name) => Err(Error::config(format!(
+            "{}: a run is there already ({name}); --resume goes on with it, --out begins another",
+            out.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::default;
+    use crate::checkpoint::{MODEL, STATES};
+    use std::fs;
+
+    #[test]
+    fn a_model_that_was_given_keeps_its_place_and_a_run_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = || default(folder.path(), "bard").file_name().unwrap().to_owned();
+        assert_eq!(place(), "bard");
+        fs::create_dir(folder.path().join("bard")).unwrap();
+        fs::write(folder.path().join("bard").join(MODEL), "").unwrap();
+        assert_eq!(place(), "bard-2");
+        fs::create_dir_all(folder.path().join("bard-2").join(STATES)).unwrap();
+        fs::write(folder.path().join("bard-2").join(MODEL), "").unwrap();
+        assert_eq!(place(), "bard-2"); // --resume goes on with it
+        fs::create_dir(folder.path().join("bard").join(STATES)).unwrap();
+        assert_eq!(place(), "bard");
+    }
+}

@@ -1,0 +1,289 @@
+//! Language modelling: the corpus as tokens, the vocabulary, the model's sizes, and the loss of the next token.
+
+use crate::checkpoint::{CONFIG, Checkpoint, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
+use crate::config::{ModelConfig, Recipe, TrainConfig, Unit};
+use crate::data::batch::Batches;
+use crate::data::{Corpus, Encoded, Places, Tokenizer};
+use crate::error::{Error, Result};
+use crate::eval::{self, Evaluation, Split};
+use crate::model::{FrozenModel, LanguageModel, Noise, NoiseSource, Parameters, State, specs};
+use crate::parallel::world::Solo;
+use crate::sample::text::{Prompt, text};
+use crate::sample::{SampleSettings, Sampler};
+use crate::train::objective::{Loss, Objective, Sums};
+use crate::train::step::Stepper;
+use crate::train::task::{Data, Evaluating, Files, Task};
+use crate::train::update::Update;
+use candle_core::{Device, Tensor};
+use rhn_kernels::precision::Precision;
+use std::collections::BTreeMap;
+
+/// Tokens of the model's own text that are shown after an epoch.
+const SAMPLE_TOKENS: usize = 240;
+
+/// A recipe brought to its text: everything that a run needs before its first step.
+pub struct Language {
+    recipe: Recipe,
+    corpus: String,
+    corpus_sha256: String,
+    tokenizer: Tokenizer,
+    train: Encoded,
+    valid: Encoded,
+    test: Option<Encoded>,
+    model: ModelConfig,
+    batches: Batches,
+    precision: Precision,
+    device: Device,
+    fixed: BTreeMap<String, Tensor>,
+}
+
+/// A window of every batch row, and what follows each of its tokens: `(time, batch)` of u32.
+pub struct Window {
+    /// The tokens that are read.
+    pub inputs: Tensor,
+    /// The tokens that are predicted.
+    pub targets: Tensor,
+}
+
+impl Language {
+    /// Opens the corpus, takes its vocabulary (or goes on with `tokenizer`) and sizes the model.
+    pub fn prepare(
+        recipe: Recipe,
+        places: &Places,
+        tokenizer: Option<Tokenizer>,
+        precision: impl Into<Precision>,
+        device: &Device,
+    ) -> Result<Self> {
+        let corpus = Corpus::open(&recipe.corpus, places)?;
+        Self::with_corpus(recipe, corpus, tokenizer, precision, device)
+    }
+
+    /// As [`Language::prepare`], with a corpus that is open.
+    pub fn with_corpus(
+        recipe: Recipe,
+        corpus: Corpus,
+        tokenizer: Option<Tokenizer>,
+        precision: impl Into<Precision>,
+        device: &Device,
+    ) -> Result<Self> {
+        let tokenizer = match tokenizer {
+            None => Tokenizer::build(&recipe.corpus, &corpus.train)?,
+            Some(tokenizer) => tokenizer,
+        };
+        let found = tokenizer.unit();
+        let wanted = recipe.corpus.unit;
+        if found != wanted {
+            let what =
+                format!("the checkpoint's vocabulary cuts by {found:?}, and corpus.unit says {wanted:?}");
+            return Err(Error::config(what));
+        }
+        let train = tokenizer.encode(&corpus.train)?;
+        let valid = tokenizer.encode(&corpus.valid)?;
+        let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode(&corpus.test)?) };
+        let test = test.filter(|test| test.tokens.len() > 1); // the first token is only context
+        let batched = |split: &str, text: &Encoded| {
+            let (rows, steps) = (recipe.train.batch_size, recipe.train.bptt_steps);
+            Batches::batched(&format!("{} ({split} split)", corpus.name), text.tokens.len(), rows, steps)
+        };
+        let batches = batched("training", &train)?;
+        batched("validation", &valid)?;
+        let (model, fixed) = size_model(&recipe, &tokenizer)?;
+        Ok(Self {
+            corpus: corpus.name,
+            corpus_sha256: corpus.sha256,
+            tokenizer,
+            train,
+            valid,
+            test,
+            model,
+            batches,
+            precision: precision.into(),
+            device: device.clone(),
+            fixed,
+            recipe,
+        })
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// What a token is.
+    pub fn unit(&self) -> Unit {
+        self.tokenizer.unit()
+    }
+
+    /// Where the run computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The splits for training, for validation and, where the corpus has one, for the test.
+    pub fn splits(&self) -> (&Encoded, &Encoded, Option<&Encoded>) {
+        (&self.train, &self.valid, self.test.as_ref())
+    }
+
+    /// Window number `index` of an epoch, on a device of the caller's choice.
+    pub(crate) fn batch_on(&self, index: usize, device: &Device) -> Result<Window> {
+        let (inputs, targets) = self.batches.window(&self.train.tokens, index, device)?;
+        Ok(Window { inputs, targets })
+    }
+
+    /// The first step's weights, drawn from the recipe's seed or taken from `init_from`, and all that changes them.
+    pub fn stepper(&self, init_from: Option<&Checkpoint>) -> Result<Stepper<NextToken>> {
+        let config = &self.recipe.train;
+        let parameters = match init_from {
+            None => self.first_parameters()?,
+            Some(checkpoint) => self.parameters_of(checkpoint)?,
+        };
+        let dtype = self.precision.dtype();
+        let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
+        Ok(Stepper {
+            carried: model.zero_state(config.batch_size)?,
+            update: Update::new(config, &parameters, dtype, &self.device)?,
+            objective: NextToken {
+                noise: NoiseSource::new(&self.model, &config.dropout, config.seed, dtype, &self.device),
+                rows: config.batch_size,
+                model,
+            },
+            parameters,
+            world: Box::new(Solo),
+        })
+    }
+
+    /// Weights drawn from the recipe's seed.
+    pub fn first_parameters(&self) -> Result<Parameters> {
+        let config = &self.recipe.train;
+        let (fixed, dtype) = (self.fixed.clone(), self.precision.dtype());
+        Parameters::draw(&self.model, fixed, config.seed, config.init_scale, dtype, &self.device)
+    }
+
+    /// The weights of a checkpoint of the same model.
+    pub fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
+        if checkpoint.config != self.model {
+            let show = |config: &ModelConfig| serde_json::to_string(config).unwrap_or_default();
+            return Err(Error::checkpoint(
+                &checkpoint.directory,
+                format!("is another model: {}, wanted {}", show(&checkpoint.config), show(&self.model)),
+            ));
+        }
+        checkpoint.parameters(self.precision.dtype(), &self.device)
+    }
+
+    /// A model on `parameters` for evaluation; it records nothing.
+    pub fn frozen(&self, parameters: &Parameters) -> Result<FrozenModel> {
+        LanguageModel::new(&self.model, parameters, self.precision, &self.device)?.freeze()
+    }
+
+    /// A split, with the names that reports give it.
+    fn split<'a>(&'a self, name: &'a str, text: &'a Encoded) -> Split<'a> {
+        Split { corpus: &self.corpus, split: name, unit: self.unit(), text }
+    }
+}
+
+impl Task for Language {
+    type Objective = NextToken;
+
+    fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    fn data(&self) -> Data<'_> {
+        let tokens = |text: &Encoded| text.tokens.len() as u64;
+        let test = self.test.as_ref().map_or(0, tokens);
+        Data {
+            corpus: &self.corpus,
+            sha256: &self.corpus_sha256,
+            tokens: [tokens(&self.train), tokens(&self.valid), test],
+        }
+    }
+
+    fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn batch_count(&self) -> usize {
+        self.batches.window_count()
+    }
+
+    fn batch(&self, index: usize) -> Result<Window> {
+        self.batch_on(index, &self.device)
+    }
+
+    /// In the batches of training.
+    fn validate(&self, parameters: &Parameters, progress: Evaluating<'_>) -> Result<Evaluation> {
+        let &TrainConfig { batch_size, bptt_steps, .. } = &self.recipe.train;
+        let split = self.split("valid", &self.valid);
+        eval::batched(&self.frozen(parameters)?, &split, batch_size, bptt_steps, progress)
+    }
+
+    fn test(&self, parameters: &Parameters, progress: Evaluating<'_>) -> Result<Option<Evaluation>> {
+        let Some(test) = &self.test else { return Ok(None) };
+        eval::stream(&self.frozen(parameters)?, &self.split("test", test), progress).map(Some)
+    }
+
+    /// A little of the model's own text, for units whose text is short enough to look at.
+    fn sample(&self, parameters: &Parameters, seed: u64) -> Result<Option<String>> {
+        if !matches!(self.unit(), Unit::Char | Unit::Byte) {
+            return Ok(None);
+        }
+        let model = self.frozen(parameters)?;
+        let prompt = Prompt::new(&self.tokenizer, "")?;
+        let settings = SampleSettings { forbidden: self.tokenizer.unknown_id(), ..SampleSettings::default() };
+        let sampler = Sampler::new(&model, settings, prompt.context(), seed)?;
+        match text(sampler, &self.tokenizer, &prompt, SAMPLE_TOKENS) {
+            Err(Error::NotFinite { .. }) => Ok(None), // a symbol that training never chose; no loss
+            text => text.map(Some),
+        }
+    }
+
+    fn files(&self, parameters: &Parameters) -> Result<Files> {
+        Ok(vec![
+            (CONFIG, to_json(&self.model)),
+            (MODEL, save_tensors(&parameters.tensors())?),
+            (TOKENIZER, self.tokenizer.to_json().into_bytes()),
+            (RECIPE, self.recipe.to_toml().into_bytes()),
+        ])
+    }
+}
+
+/// The loss of the next token, summed over a window's steps and averaged over its batch rows.
+pub struct NextToken {
+    /// The model, whose gradients are recorded.
+    pub model: LanguageModel,
+    /// Draws each window's dropout masks.
+    pub noise: NoiseSource,
+    rows: usize,
+}
+
+impl Objective for NextToken {
+    type Batch = Window;
+
+    fn zero_state(&self) -> Result<State> {
+        self.model.zero_state(self.rows)
+    }
+
+    fn noise(&self, batch: &Window, step: u64) -> Result<Noise> {
+        self.noise.draw(&batch.inputs, step, step)
+    }
+
+    fn loss(&self, batch: &Window, carried: &State, noise: &Noise) -> Result<Loss> {
+        let (_, rows) = batch.inputs.dims2()?;
+        let (nats, carried) = self.model.nats(&batch.inputs, &batch.targets, carried, noise)?;
+        let objective = (nats.sum_all()? / rows as f64)?;
+        let sums = Sums { nats: nats.detach(), tokens: batch.targets.elem_count() as u64 };
+        Ok(Loss { objective, sums, carried })
+    }
+}
+
+/// The model's sizes once the vocabulary is known, and its tables of characters.
+pub fn size_model(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(ModelConfig, BTreeMap<String, Tensor>)> {
+    let (model, fixed) = ModelConfig::for_words(recipe.model.clone(), tokenizer.words())?;
+    specs(&model)?;
+    Ok((model, fixed))
+}

@@ -1,0 +1,3 @@
+//! What is trained: a recipe brought to its data, with the objective that its training minimizes.
+
+pub mod language;

@@ -1,0 +1,51 @@
+//! What training minimizes: the seam between the step and a task.
+//!
+//! An objective takes two files: its implementation in `task/`, and the arm of the recipe that asks for it.
+
+use crate::error::Result;
+use crate::model::{Noise, State};
+use crate::parallel::world::World;
+use candle_core::Tensor;
+
+/// A loss of the trained weights on a batch.
+pub trait Objective {
+    /// What one step is trained on.
+    type Batch;
+
+    /// The state before the first batch, and at the beginning of an epoch that does not carry it over.
+    fn zero_state(&self) -> Result<State>;
+
+    /// Everything random of step `step`, counted from 0.
+    fn noise(&self, batch: &Self::Batch, step: u64) -> Result<Noise>;
+
+    /// The loss of a batch, whose rows go on from the state `carried`.
+    fn loss(&self, batch: &Self::Batch, carried: &State, noise: &Noise) -> Result<Loss>;
+}
+
+/// The loss of a batch.
+pub struct Loss {
+    /// The number whose gradient is taken, a scalar.
+    pub objective: Tensor,
+    /// What is reported of the batch.
+    pub sums: Sums,
+    /// The state after the batch.
+    pub carried: State,
+}
+
+/// What is reported of a batch.
+pub struct Sums {
+    /// −ln p of each of its tokens; their sum is left to whoever reads it, which may be a GPU.
+    pub nats: Tensor,
+    /// How many tokens were predicted.
+    pub tokens: u64,
+}
+
+impl Sums {
+    /// The sums over all ranks, whose batches have the same shape.
+    pub(super) fn over(self, world: &dyn World) -> Result<Self> {
+        let mut nats = [self.nats];
+        world.sum(&mut nats)?;
+        let [nats] = nats;
+        Ok(Self { nats, tokens: self.tokens * world.size() as u64 })
+    }
+}

@@ -1,0 +1,86 @@
+//! Where a run's events and files go: the seam between the loop and a directory, a screen or nobody.
+
+use crate::error::Result;
+use crate::events::Event;
+
+/// Takes what a run leaves behind. Only [`Recorder::record`] must be answered.
+pub trait Recorder {
+    /// Records an event.
+    fn record(&mut self, event: &Event) -> Result<()>;
+
+    /// Shows how far the run is; nothing of it is kept.
+    fn show(&mut self, _progress: &Progress<'_>) {}
+
+    /// Keeps the files of the training state after `step` steps.
+    fn save(&mut self, _step: u64, _files: &[(&str, Vec<u8>)]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Keeps the files of the best model so far in place of the ones before.
+    fn publish(&mut self, _files: &[(&str, Vec<u8>)]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// After a window of training.
+    Training(Training),
+    /// While a split is evaluated: what for, the tokens that are done, and how many there are.
+    Evaluating(&'a str, u64, u64),
+    /// The model's own text after an epoch.
+    Sample(&'a str),
+    /// Nothing more follows.
+    Over,
+}
+
+/// How far training is.
+#[derive(Clone, Copy, Debug)]
+pub struct Training {
+    /// The epoch's number, counted from 1.
+    pub epoch: u64,
+    /// Epochs in all.
+    pub epochs: u64,
+    /// Windows of this epoch that are done.
+    pub window: u64,
+    /// Windows of an epoch.
+    pub windows: u64,
+    /// Nats per token of the latest window.
+    pub nats: f64,
+    /// Tokens that this process trains in a second.
+    pub tokens_per_second: f64,
+    /// Seconds left of the epoch, its validation apart.
+    pub epoch_left: f64,
+    /// Seconds left of the run.
+    pub run_left: f64,
+}
+
+/// Keeps and shows nothing: for tests, and for every rank but the first.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody;
+
+impl Recorder for Nobody {
+    fn record(&mut self, _event: &Event) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Several recorders, asked in their order.
+impl Recorder for Vec<Box<dyn Recorder + '_>> {
+    fn record(&mut self, event: &Event) -> Result<()> {
+        self.iter_mut().try_for_each(|recorder| recorder.record(event))
+    }
+
+    fn show(&mut self, progress: &Progress<'_>) {
+        self.iter_mut().for_each(|recorder| recorder.show(progress));
+    }
+
+    fn save(&mut self, step: u64, files: &[(&str, Vec<u8>)]) -> Result<()> {
+        self.iter_mut().try_for_each(|recorder| recorder.save(step, files))
+    }
+
+    fn publish(&mut self, files: &[(&str, Vec<u8>)]) -> Result<()> {
+        self.iter_mut().try_for_each(|recorder| recorder.publish(files))
+    }
+}

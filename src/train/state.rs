@@ -1,0 +1,131 @@
+//! The training state that `--resume` goes on from.
+
+use super::schedule::RateMemory;
+use super::step::Stepper;
+use super::task::{Files, Task};
+use super::update::StepReport;
+use crate::checkpoint::{OPTIMIZER, STATE, save_tensors, to_json};
+use crate::error::{Error, Result};
+use candle_core::Tensor;
+use rhn_kernels::update::squared_norm;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The version of `state.json` that this program writes, and the newest that it reads.
+pub(super) const FORMAT: u64 = 1;
+
+/// The position of a run; with the tensors beside it, everything that outlives a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    format: u64,
+    /// Epochs that are done.
+    pub epoch: u64,
+    /// Windows of the current epoch that are done.
+    pub window: u64,
+    /// Steps of the run that are done.
+    pub step: u64,
+    /// Steps among them whose update was skipped: a number was not finite.
+    #[serde(default)]
+    pub skipped_steps: u64,
+    /// Tokens that were trained on.
+    pub tokens: u64,
+    /// Sums over the current epoch.
+    pub epoch_sums: EpochSums,
+    /// What the schedule remembers.
+    pub rate: RateMemory,
+    /// The best epoch so far.
+    pub best: Option<Best>,
+    /// Wall-clock seconds so far.
+    pub seconds: f64,
+    /// Updates that the optimizer has made.
+    pub(super) optimizer_updates: u64,
+    /// The SHA-256 of the corpus's text.
+    pub(super) corpus_sha256: String,
+    /// Tokens of training, validation and test split: one text can be split in several ways.
+    pub(super) split_tokens: [u64; 3],
+    /// The numbers that the run computes with.
+    pub(super) precision: String,
+}
+
+/// Sums over the steps of an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochSums {
+    /// −ln p over the tokens.
+    pub nats: f64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Gradient norms over the steps.
+    pub grad_norms: f64,
+    /// Steps.
+    pub steps: u64,
+}
+
+impl EpochSums {
+    /// Adds a step.
+    pub fn add(&mut self, report: &StepReport) {
+        self.nats += report.nats;
+        self.tokens += report.tokens;
+        self.grad_norms += report.grad_norm;
+        self.steps += 1;
+    }
+}
+
+/// The best epoch on the validation split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// By the `batched` protocol.
+    pub valid_nats_per_token: f64,
+}
+
+impl Position {
+    /// Before the first step of a run.
+    pub fn first(task: &impl Task) -> Self {
+        Self {
+            format: FORMAT,
+            epoch: 0,
+            window: 0,
+            step: 0,
+            skipped_steps: 0,
+            tokens: 0,
+            epoch_sums: EpochSums::default(),
+            rate: RateMemory::default(),
+            best: None,
+            seconds: 0.0,
+            optimizer_updates: 0,
+            corpus_sha256: task.data().sha256.into(),
+            split_tokens: task.data().tokens,
+            precision: task.precision().as_str().into(),
+        }
+    }
+}
+
+/// The files of the training state: all that is published, and what only a resumed run needs.
+///
+/// # Errors
+/// If something remembered is not finite: what would be refused when it is read does not replace what would not.
+pub fn files<T: Task>(task: &T, stepper: &Stepper<T::Objective>, position: &mut Position) -> Result<Files> {
+    let (updates, mut remembered) = stepper.update.save();
+    position.optimizer_updates = updates;
+    remembered.extend(stepper.carried.save().into_iter().map(|(name, tensor)| (name, tensor.detach())));
+    check_finite(Path::new(OPTIMIZER), &remembered).map_err(|error| {
+        let what = format!("{error}; the last saved state is kept");
+        Error::NotFinite { step: position.step, what }
+    })?;
+    let mut files = task.files(&stepper.parameters)?;
+    files.push((OPTIMIZER, save_tensors(&remembered)?));
+    files.push((STATE, to_json(position)));
+    Ok(files)
+}
+
+/// Refuses a tensor that is not finite; `path` is for the message.
+pub(super) fn check_finite(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    for (name, tensor) in tensors {
+        if !squared_norm(tensor, tensor, 0.0)?.is_finite() {
+            return Err(Error::checkpoint(path, format!("tensor {name:?} is not finite")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! What the loop asks of a task: its batches, how a model is measured, and the files that make a checkpoint.
+
+use super::objective::Objective;
+use crate::config::{ModelConfig, Recipe};
+use crate::error::Result;
+use crate::eval::Evaluation;
+use crate::model::Parameters;
+use rhn_kernels::precision::Precision;
+
+/// Takes the tokens that are done and how many there are; its error ends the evaluation.
+pub type Evaluating<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
+
+/// Files by name, as they are to be written.
+pub type Files = Vec<(&'static str, Vec<u8>)>;
+
+/// The data that a run learns from, for its events and to know it again.
+#[derive(Clone, Copy, Debug)]
+pub struct Data<'a> {
+    /// What it is called.
+    pub corpus: &'a str,
+    /// Its SHA-256.
+    pub sha256: &'a str,
+    /// Tokens of training, validation and test split: one text can be split in several ways.
+    pub tokens: [u64; 3],
+}
+
+/// A recipe brought to its data.
+pub trait Task {
+    /// What its training minimizes.
+    type Objective: Objective;
+
+    /// How the run was asked for.
+    fn recipe(&self) -> &Recipe;
+
+    /// What it learns from.
+    fn data(&self) -> Data<'_>;
+
+    /// What fixes the weights' shapes.
+    fn model(&self) -> &ModelConfig;
+
+    /// The numbers that it computes with.
+    fn precision(&self) -> Precision;
+
+    /// Batches of an epoch, one a step.
+    fn batch_count(&self) -> usize;
+
+    /// Batch number `index` of an epoch.
+    fn batch(&self, index: usize) -> Result<<Self::Objective as Objective>::Batch>;
+
+    /// The model on the validation split, with dropout off.
+    fn validate(&self, parameters: &Parameters, progress: Evaluating<'_>) -> Result<Evaluation>;
+
+    /// The model on the test split by the published protocol; `None` if there is no such split.
+    fn test(&self, parameters: &Parameters, progress: Evaluating<'_>) -> Result<Option<Evaluation>>;
+
+    /// Something of what the model has learned to look at, if it can be shown.
+    fn sample(&self, parameters: &Parameters, seed: u64) -> Result<Option<String>>;
+
+    /// The files of a checkpoint with these weights.
+    fn files(&self, parameters: &Parameters) -> Result<Files>;
+
+    /// Steps of the whole run.
+    fn total_steps(&self) -> u64 {
+        self.recipe().train.epochs.saturating_mul(self.batch_count() as u64)
+    }
+}

@@ -1,0 +1,39 @@
+//! What a run and its parts take.
+
+use std::time::Instant;
+
+/// What the run and its parts took.
+pub(super) struct Clock {
+    pub(super) started: Instant,
+    /// Seconds of the run in earlier processes.
+    before: f64,
+    pub(super) saved: Instant,
+    /// Tokens and seconds of this process's training, for its speed.
+    pub(super) tokens: u64,
+    training: f64,
+    pub(super) validation: f64,
+}
+
+impl Clock {
+    pub(super) fn start(before: f64) -> Self {
+        let now = Instant::now();
+        Self { started: now, before, saved: now, tokens: 0, training: 0.0, validation: 0.0 }
+    }
+
+    /// Wall-clock seconds of the run, over all its processes.
+    pub(super) fn seconds(&self) -> f64 {
+        self.before + self.started.elapsed().as_secs_f64()
+    }
+
+    pub(super) fn tokens_per_second(&self) -> f64 {
+        self.tokens as f64 / self.training.max(1e-9)
+    }
+
+    /// What `work` gives; its time counts as training.
+    pub(super) fn train<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let done = work();
+        self.training += start.elapsed().as_secs_f64();
+        done
+    }
+}

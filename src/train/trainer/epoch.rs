@@ -1,0 +1,137 @@
+//! The windows of an epoch: one step after another, and what each of them did, once it is known.
+
+use super::Trainer;
+use crate::config::train::OnNonFinite;
+use crate::error::{Error, Result};
+use crate::events::{self, Event};
+use crate::train::limits::Stop;
+use crate::train::recorder::{Progress, Training};
+use crate::train::task::Task;
+use crate::train::update::StepReport;
+use std::ops::ControlFlow;
+
+/// Steps between two `step` events.
+const STEP_EVENTS: u64 = 100;
+
+impl<T: Task> Trainer<'_, T> {
+    /// The rest of the epoch's windows.
+    pub(super) fn train_epoch(&mut self) -> Result<ControlFlow<Stop>> {
+        while self.position.window + self.pending() < self.windows() {
+            if let Some(stop) = self.stop()? {
+                self.observe(true)?;
+                return Ok(ControlFlow::Break(stop));
+            }
+            self.advance()?;
+            self.observe(false)?;
+            if self.clock.saved.elapsed().as_secs_f64() > 60.0 * self.config().save_minutes {
+                self.observe(true)?;
+                self.save()?;
+            }
+        }
+        self.observe(true)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Steps that were made and not reported: `position` lacks them.
+    pub(super) fn pending(&self) -> u64 {
+        self.stepper.update.pending() as u64
+    }
+
+    /// The next window's step.
+    fn advance(&mut self) -> Result<()> {
+        let window = self.position.window + self.pending();
+        let step = self.position.step + self.pending();
+        let rate = self.rate.at(self.position.epoch, step);
+        let Self { task, stepper, clock, .. } = self;
+        let done = clock.train(|| {
+            let batch = task.batch(window as usize)?;
+            stepper.advance(&batch, step, rate)
+        });
+        match done {
+            Err(Error::NotFinite { step, what }) => {
+                self.observe(true)?; // the steps before it come first
+                self.skip(step, what)
+            }
+            done => done,
+        }
+    }
+
+    /// Counts what steps did: those that are known, or with `wait` all.
+    fn observe(&mut self, wait: bool) -> Result<()> {
+        let Self { stepper, clock, .. } = self;
+        for report in clock.train(|| stepper.reports(wait))? {
+            match report {
+                Ok(report) => self.count(&report)?,
+                Err(Error::NotFinite { step, what }) => self.skip(step, what)?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, report: &StepReport) -> Result<()> {
+        self.clock.tokens += report.tokens;
+        let position = &mut self.position;
+        position.window += 1;
+        position.step += 1;
+        position.tokens += report.tokens;
+        position.epoch_sums.add(report);
+        let nats = report.nats / report.tokens as f64;
+        if position.step.is_multiple_of(STEP_EVENTS) {
+            self.recorder.record(&Event::Step(events::Step {
+                step: position.step,
+                epoch: position.epoch + 1,
+                train_nats_per_token: Some(nats),
+                learning_rate: Some(report.rate),
+                grad_norm: Some(report.grad_norm),
+            }))?;
+        }
+        let progress = Progress::Training(self.progress(nats));
+        self.recorder.show(&progress);
+        Ok(())
+    }
+
+    /// Counts a step that changed nothing because a number was not finite, if the recipe allows one more.
+    fn skip(&mut self, step: u64, what: String) -> Result<()> {
+        let config = self.config();
+        let skipped = self.position.skipped_steps;
+        match config.on_non_finite {
+            OnNonFinite::Stop => return Err(Error::NotFinite { step, what }),
+            OnNonFinite::Skip if skipped >= config.max_skipped_steps => {
+                let what = format!("{what}; {skipped} steps were skipped before, train.max_skipped_steps");
+                return Err(Error::NotFinite { step, what });
+            }
+            OnNonFinite::Skip => {}
+        }
+        let position = &mut self.position;
+        position.window += 1;
+        position.step += 1;
+        position.skipped_steps += 1;
+        self.recorder.record(&Event::Skip(events::Skip {
+            step,
+            epoch: position.epoch + 1,
+            skipped_steps: position.skipped_steps,
+            reason: what,
+        }))
+    }
+
+    fn progress(&self, nats: f64) -> Training {
+        let config = self.config();
+        let speed = self.clock.tokens_per_second();
+        let windows = self.windows();
+        let window_seconds = (config.batch_size * config.bptt_steps) as f64 / speed;
+        let epoch_left = (windows - self.position.window) as f64 * window_seconds;
+        let epochs_left = (config.epochs - self.position.epoch - 1) as f64;
+        let validation = self.clock.validation;
+        Training {
+            epoch: self.position.epoch + 1,
+            epochs: config.epochs,
+            window: self.position.window,
+            windows,
+            nats,
+            tokens_per_second: speed,
+            epoch_left,
+            run_left: epoch_left + validation + epochs_left * (windows as f64 * window_seconds + validation),
+        }
+    }
+}

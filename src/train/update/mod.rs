@@ -1,0 +1,255 @@
+//! The update of the weights: the gradient's norm, clipping, the check for numbers that are not finite, and the rule.
+//!
+//! On the CPU a step is checked and applied at once. A GPU decides by itself, and is read every [`DEFERRED`] steps and
+//! before anything depends on what it decided; until then a step that is not finite has changed nothing, nor has any
+//! after it, unless the recipe lets it be skipped. Nobody outside sees the difference, except that reports come later.
+//!
+//! To add an optimizer, write its [`Rule`] in a file here, with kernels or without, and give its name a variant of
+//! [`OptimizerKind`] in `config/train.rs`; the compiler then asks for its line in [`rule()`].
+
+mod adam;
+mod report;
+mod rule;
+mod sgd;
+
+pub use report::{Step, StepReport};
+
+use super::objective::Sums;
+use crate::config::TrainConfig;
+use crate::config::train::{OnNonFinite, OptimizerKind};
+use crate::error::{Error, Result};
+use crate::model::{Parameters, State};
+use candle_core::{DType, Device, Tensor, Var};
+use report::{finite, from_record, not_finite};
+use rhn_kernels::profile::{self, Part};
+use rhn_kernels::update::guard::{self, DeviceGuard};
+use rhn_kernels::update::squared_norm;
+use rule::{Numbers, Rule, Weight};
+use std::collections::BTreeMap;
+
+/// Steps that a GPU makes before the host waits for it.
+const DEFERRED: usize = 16;
+
+/// The rule that a recipe asks for.
+fn rule(config: &TrainConfig) -> Box<dyn Rule> {
+    match config.optimizer {
+        OptimizerKind::Sgd => Box::new(sgd::Sgd::new(config)),
+        OptimizerKind::Adam => Box::new(adam::Adam::new(config)),
+        OptimizerKind::AdamW => Box::new(adam::Adam::decoupled(config)),
+    }
+}
+
+/// An update rule with what it remembers, and the steps that it has not reported.
+pub struct Update {
+    rule: Box<dyn Rule>,
+    max_grad_norm: f64,
+    /// Steps of the run that may be skipped because a number is not finite.
+    may_skip: u64,
+    updates: u64,
+    memory: BTreeMap<String, Var>,
+    /// Where steps are decided if not here, and whose steps were not read yet, each with its tokens.
+    guard: Option<Box<dyn DeviceGuard>>,
+    pending: Vec<(Step, u64)>,
+    reports: Vec<Result<StepReport>>,
+    /// The last step that was refused, and why.
+    refused: Option<(u64, String)>,
+}
+
+impl Update {
+    /// The rule of `config` before its first update, for weights of type `dtype` on `device`.
+    pub fn new(config: &TrainConfig, parameters: &Parameters, dtype: DType, device: &Device) -> Result<Self> {
+        Self::guarded(config, parameters, guard::open(device, dtype, DEFERRED)?)
+    }
+
+    /// As [`Update::new`], with the guard that decides in place of the host.
+    pub fn guarded(
+        config: &TrainConfig,
+        parameters: &Parameters,
+        guard: Option<Box<dyn DeviceGuard>>,
+    ) -> Result<Self> {
+        let rule = rule(config);
+        let mut memory = BTreeMap::new();
+        for (name, var) in parameters.trained().filter(|_| rule.memory() > 0) {
+            let shape = [&[rule.memory()], var.dims()].concat();
+            memory.insert(name.to_string(), Var::zeros(shape, var.dtype(), var.device())?);
+        }
+        let may_skip = match config.on_non_finite {
+            OnNonFinite::Stop => 0,
+            OnNonFinite::Skip => config.max_skipped_steps,
+        };
+        let guard = guard.filter(|_| rule.on_device().is_some());
+        guard.iter().try_for_each(|guard| guard.begin(0, may_skip))?;
+        Ok(Self {
+            rule,
+            max_grad_norm: config.max_grad_norm,
+            may_skip,
+            updates: 0,
+            memory,
+            guard,
+            pending: Vec::new(),
+            reports: Vec::new(),
+            refused: None,
+        })
+    }
+
+    /// Updates the weights by `gradients`, which are in the order of [`Parameters::trained`].
+    ///
+    /// # Errors
+    /// If it is known that loss, gradient's norm or update are not finite; nothing has changed then.
+    pub fn step(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &[Tensor],
+        sums: &Sums,
+        step: Step,
+    ) -> Result<Applied<'_>> {
+        let _timed = profile::within(Part::Optimizer);
+        let weights = weights(parameters, gradients, &self.memory);
+        match self.guard.as_deref().zip(self.rule.on_device()) {
+            Some((guard, rule)) => {
+                let pairs: Vec<(&Tensor, &Var)> =
+                    weights.iter().map(|(_, weight)| (weight.gradient, weight.var)).collect();
+                let check = rule.check(step.rate, self.max_grad_norm);
+                guard.check(&sums.nats, &pairs, &check, self.pending.len())?;
+                self.pending.push((step, sums.tokens));
+                weights.iter().try_for_each(|(_, weight)| rule.apply(guard, weight, step.rate))?;
+            }
+            None => {
+                let report = self.apply(&weights, sums, step)?;
+                self.updates += 1;
+                self.reports.push(Ok(report));
+            }
+        }
+        Ok(Applied { guard: self.guard.as_deref() })
+    }
+
+    /// Checks the step on the host and makes the update.
+    fn apply(&self, weights: &[(&str, Weight<'_>)], sums: &Sums, step: Step) -> Result<StepReport> {
+        let nats = sums.nats.to_dtype(DType::F64)?.sum_all()?.to_scalar()?;
+        let nats = finite(step, "the loss", nats)?;
+        let decay = self.rule.coupled_decay();
+        let squares = weights.iter().map(|(_, weight)| Ok(squared_norm(weight.gradient, weight.var, decay)?));
+        let grad_norm = finite(step, "the gradient's norm", squares.sum::<Result<f64>>()?.sqrt())?;
+        let scale = clip(grad_norm, self.max_grad_norm);
+        let numbers = Numbers { rate: step.rate, scale, update: self.updates + 1 };
+        if let Some(name) = self.first_non_finite(weights, numbers)? {
+            return Err(not_finite(step, format!("the update of {name} is not finite")));
+        }
+        weights.iter().try_for_each(|(_, weight)| self.rule.apply(weight, numbers))?;
+        Ok(StepReport { step: step.step, rate: step.rate, tokens: sums.tokens, nats, grad_norm })
+    }
+
+    /// The first weight that the update would make, or remember, as something that is not finite.
+    fn first_non_finite<'a>(
+        &self,
+        weights: &[(&'a str, Weight<'_>)],
+        numbers: Numbers,
+    ) -> Result<Option<&'a str>> {
+        for (name, weight) in weights {
+            if !self.rule.is_finite(weight, numbers)? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Steps that were made and not reported.
+    pub fn pending(&self) -> usize {
+        self.pending.len() + self.reports.len()
+    }
+
+    /// What steps did, in their order: nothing until a GPU has made as many as it records, or with `wait` all.
+    pub fn reports(&mut self, wait: bool) -> Result<Vec<Result<StepReport>>> {
+        let enough = self.guard.as_ref().map_or(1, |guard| guard.capacity());
+        let pending = self.pending();
+        if pending == 0 || !(wait || pending >= enough) {
+            return Ok(Vec::new());
+        }
+        if let Some(guard) = &self.guard {
+            let (updates, records) = guard.read(self.pending.len())?;
+            self.updates = updates;
+            let steps = self.pending.drain(..).zip(&records);
+            self.reports
+                .extend(steps.filter_map(|((step, tokens), record)| from_record(step, tokens, record)));
+        }
+        let reports = std::mem::take(&mut self.reports);
+        let refused = reports.iter().rev().find_map(|report| match report {
+            Err(Error::NotFinite { step, what }) => Some((*step, what.clone())),
+            _ => None,
+        });
+        self.refused = refused.or(self.refused.take());
+        Ok(reports)
+    }
+
+    /// The error of the step that halted the run, for a step that came after it.
+    pub(super) fn halted(&self) -> Error {
+        let (step, what) =
+            self.refused.clone().expect("a step is not reported only after one that was refused");
+        Error::NotFinite { step, what }
+    }
+
+    /// What outlives a step: the number of updates, and tensors by name.
+    pub fn save(&self) -> (u64, BTreeMap<String, Tensor>) {
+        let tensors = self.memory.iter().map(|(name, var)| (memory_name(name), var.as_detached_tensor()));
+        (self.updates, tensors.collect())
+    }
+
+    /// Takes back what [`Update::save`] gave, after `skipped` steps of the run were skipped.
+    ///
+    /// # Errors
+    /// [`Error::Stored`] if a tensor is missing or of another shape.
+    pub fn load(&mut self, updates: u64, skipped: u64, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.updates = updates;
+        let may_skip = self.may_skip.saturating_sub(skipped);
+        self.guard.iter().try_for_each(|guard| guard.begin(updates, may_skip))?;
+        for (name, var) in &self.memory {
+            let name = memory_name(name);
+            let saved =
+                tensors.get(&name).ok_or_else(|| Error::tensor(&name, "not in the training state"))?;
+            if saved.dims() != var.dims() {
+                return Err(Error::tensor(&name, format!("{:?}, wanted {:?}", saved.dims(), var.dims())));
+            }
+            var.set(&saved.to_device(var.device())?.to_dtype(var.dtype())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// How far a step was applied.
+pub struct Applied<'a> {
+    /// Where that is decided, if not here.
+    guard: Option<&'a dyn DeviceGuard>,
+}
+
+impl Applied<'_> {
+    /// What is carried on: the state `after` the step if it was applied, else the state `before`.
+    pub fn choose(&self, after: &State, before: &State) -> Result<State> {
+        let Some(guard) = self.guard else { return Ok(after.detach()) };
+        let layer = |(after, before): (&Vec<Tensor>, &Vec<Tensor>)| {
+            let parts = after.iter().zip(before).map(|(after, before)| guard.choose(&after.detach(), before));
+            parts.collect::<candle_core::Result<Vec<_>>>()
+        };
+        Ok(State(after.0.iter().zip(&before.0).map(layer).collect::<candle_core::Result<_>>()?))
+    }
+}
+
+/// The trained weights by name, each with its gradient and what is remembered of it.
+fn weights<'a>(
+    parameters: &'a Parameters,
+    gradients: &'a [Tensor],
+    memory: &'a BTreeMap<String, Var>,
+) -> Vec<(&'a str, Weight<'a>)> {
+    let named = parameters.trained().zip(gradients);
+    named.map(|((name, var), gradient)| (name, Weight::new(var, gradient, memory.get(name)))).collect()
+}
+
+/// The name of a weight's memory in a training state.
+fn memory_name(name: &str) -> String {
+    format!("moments.{name}")
+}
+
+/// What clipping leaves of a gradient.
+fn clip(grad_norm: f64, max_grad_norm: f64) -> f64 {
+    let clips = max_grad_norm > 0.0 && grad_norm > max_grad_norm;
+    if clips { max_grad_norm / grad_norm } else { 1.0 }
+}
