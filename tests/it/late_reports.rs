@@ -1,0 +1,167 @@
+//! Steps may be reported late, as a GPU reports them: the run is the same, bit for bit, wherever it is stopped.
+
+use crate::support::shrunk;
+use candle_core::{DType, Device, Tensor, Var};
+use rhn::data::{Places, registry::Registry};
+use rhn::run::RunDirectory;
+use rhn::signals::Signals;
+use rhn::task::language::Language;
+use rhn::train::limits::Limits;
+use rhn::train::resume::Resumed;
+use rhn::train::task::Task;
+use rhn::train::trainer::Trainer;
+use rhn::train::update::Update;
+use rhn_kernels::update::guard::{Check, DeviceAdam, DeviceGuard, Record, Status};
+use rhn_kernels::update::{self, AdamStep, MomentsStep};
+use serde_json::Value;
+use shrunk::shrunk;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+type CandleResult<T> = candle_core::Result<T>;
+
+/// A guard on the CPU: it makes each step at once, as the host would, and keeps to itself what the step did.
+struct LateGuard {
+    capacity: usize,
+    updates: Cell<u64>,
+    scale: Cell<f64>,
+    records: RefCell<Vec<Record>>,
+}
+
+fn message(error: rhn_kernels::Error) -> candle_core::Error {
+    candle_core::Error::Msg(error.to_string())
+}
+
+impl DeviceGuard for LateGuard {
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn begin(&self, updates: u64, _may_skip: u64) -> CandleResult<()> {
+        self.updates.set(updates);
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        nats: &Tensor,
+        pairs: &[(&Tensor, &Var)],
+        check: &Check,
+        index: usize,
+    ) -> CandleResult<()> {
+        let nats = nats.to_dtype(DType::F64)?.sum_all()?.to_scalar()?;
+        let mut square = 0.0;
+        for (gradient, var) in pairs {
+            square += update::squared_norm(gradient, var, check.decay).map_err(message)?;
+        }
+        let grad_norm = square.sqrt();
+        let clips = check.max_norm > 0.0 && grad_norm > check.max_norm;
+        self.scale.set(if clips { check.max_norm / grad_norm } else { 1.0 });
+        self.updates.set(self.updates.get() + 1);
+        let mut records = self.records.borrow_mut();
+        records.truncate(index);
+        records.push(Record { nats, grad_norm, status: Status::Applied });
+        assert!(records.len() <= self.capacity && records.len() == index + 1);
+        Ok(())
+    }
+
+    fn read(&self, count: usize) -> CandleResult<(u64, Vec<Record>)> {
+        Ok((self.updates.get(), self.records.borrow()[..count].to_vec()))
+    }
+
+    fn sgd(&self, parameter: &Var, gradient: &Tensor, rate: f64, decay: f64) -> CandleResult<()> {
+        update::sgd(parameter, gradient, rate, self.scale.get(), decay).map_err(message)
+    }
+
+    fn adam(&self, parameter: &Var, moments: &Var, gradient: &Tensor, step: &DeviceAdam) -> CandleResult<()> {
+        let &DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled } = step;
+        let correction = |beta: f64| 1.0 - beta.powf(self.updates.get() as f64);
+        let first = MomentsStep { scale: self.scale.get(), beta1, beta2, decay };
+        let second = AdamStep {
+            rate: rate / correction(beta1),
+            root_scale: 1.0 / correction(beta2).sqrt(),
+            epsilon,
+            keep: 1.0 - rate * decoupled,
+        };
+        let before = parameter.as_detached_tensor();
+        update::adam_moments(moments, gradient, &before, first).map_err(message)?;
+        update::adam(parameter, moments, second).map_err(message)
+    }
+
+    fn choose(&self, after: &Tensor, _before: &Tensor) -> CandleResult<Tensor> {
+        Ok(after.clone())
+    }
+}
+
+/// A piece of Shakespeare in two epochs of 22 windows.
+fn language(place: &Path) -> Language {
+    let play = include_str!("../../data/tiny-shakespeare.txt");
+    let corpus = place.join("corpus.txt");
+    fs::write(&corpus, &play[..12_000]).unwrap();
+    let name = format!("corpus.name={}", corpus.display());
+    let sizes = ["train.batch_size=8", "train.bptt_steps=60", "train.epochs=2", "train.learning_rate=0.003"];
+    let recipe = shrunk("text", 16, &[&[name.as_str()], &sizes[..]].concat());
+    let places = Places::only(Path::new("."), Registry::built_in());
+    Language::prepare(recipe, &places, None, DType::F32, &Device::Cpu).unwrap()
+}
+
+/// Trains into `out` until `max_steps`, from where it was left; `late` steps are reported together, or each at once.
+fn train(language: &Language, out: &Path, late: Option<usize>, max_steps: Option<u64>) {
+    fs::create_dir_all(out).unwrap();
+    let resumed = Resumed::find(out, |_| ()).unwrap();
+    let mut stepper = language.stepper(None).unwrap();
+    if let Some(capacity) = late {
+        let guard =
+            LateGuard { capacity, updates: Cell::new(0), scale: Cell::new(1.0), records: RefCell::default() };
+        let config = &language.recipe().train;
+        stepper.update = Update::guarded(config, &stepper.parameters, Some(Box::new(guard))).unwrap();
+    }
+    let limits = Limits { max_steps, time: None };
+    let signals = Signals::listen().unwrap();
+    let position = resumed.as_ref().map(|resumed| &resumed.position);
+    let directory = Box::new(RunDirectory::open(out, position).unwrap());
+    let trainer = Trainer::new(language, stepper, directory, resumed.as_ref(), signals, limits);
+    trainer.unwrap().run().unwrap();
+}
+
+/// The newest state's tensors as bytes; its position and the run's events, what the clock says apart.
+fn left(out: &Path) -> (BTreeMap<&'static str, Vec<u8>>, Value, Vec<Value>) {
+    let states = fs::read_dir(out.join("state")).unwrap().map(|entry| entry.unwrap().path());
+    let newest = states.max().unwrap();
+    let files = ["model.safetensors", "optimizer.safetensors"];
+    let tensors = files.map(|name| (name, fs::read(newest.join(name)).unwrap()));
+    let timeless = |text: &str| {
+        let mut value: Value = serde_json::from_str(text).unwrap();
+        for key in ["seconds", "tokens_per_second", "time"] {
+            value.as_object_mut().unwrap().remove(key);
+        }
+        value
+    };
+    let position = timeless(&fs::read_to_string(newest.join("state.json")).unwrap());
+    let events = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let counted = |event: &Value| ["step", "epoch"].contains(&event["event"].as_str().unwrap());
+    (tensors.into(), position, events.lines().map(timeless).filter(counted).collect())
+}
+
+#[test]
+fn a_run_that_is_reported_late_is_the_same_wherever_it_stops() {
+    let place = tempfile::tempdir().unwrap();
+    let language = language(place.path());
+    let steps = language.total_steps();
+    assert!(steps > 2 * 16, "{steps} steps are reported at once");
+    let out = |name: &str| place.path().join(name);
+    train(&language, &out("at once"), None, None);
+    let wanted = left(&out("at once"));
+    assert_eq!(wanted.1["step"], steps);
+    train(&language, &out("late"), Some(16), None);
+    assert_eq!(left(&out("late")), wanted);
+    for stop in [16, steps / 2 + 5] {
+        let out = out(&format!("stopped at {stop}"));
+        train(&language, &out, Some(16), Some(stop));
+        assert_eq!(left(&out).1["step"], stop);
+        train(&language, &out, Some(16), None);
+        assert_eq!(left(&out), wanted, "stopped at {stop}");
+    }
+}

@@ -1,0 +1,23 @@
+//! Everything that needs no crate of its own: one binary to build, one to run. `cargo test --test it NAME` runs a module.
+//!
+//! Long forms are run by name: `cargo test --test it reliability -- --ignored`.
+
+mod bench;
+mod checkpoint;
+mod cli;
+mod curve;
+mod data;
+mod fuzz_corpus;
+mod gradcheck;
+mod hub;
+mod late_reports;
+mod learning;
+mod masks;
+mod parameters;
+mod parity;
+mod reliability;
+mod resume;
+mod study;
+mod supply_chain;
+mod support;
+mod train;
