@@ -3,13 +3,14 @@
 //! Each function is a fuzz target; `tests/fuzz_corpus.rs` replays the committed inputs through the same code.
 
 use candle_core::{DType, Device};
-use rhn::checkpoint::{Manifest, load_tensors, load_weights, parse_config};
+use rhn::checkpoint::parse_config;
 use rhn::config::{CorpusConfig, ModelConfig, Recipe, Resolved, Unit};
 use rhn::data::split::{Cut, by_percent};
 use rhn::data::{Text, Tokenizer};
 use rhn::error::Result;
 use rhn::model::TensorSpec;
 use rhn::sample::distribution::Filters;
+use rhn::storage::{Manifest, load_tensors, load_weights};
 use std::collections::BTreeMap;
 use std::path::Path;
 

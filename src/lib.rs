@@ -14,7 +14,8 @@
 //! | [`checkpoint`] | directories that are whole or refused, and the model in one |
 //! | [`config`], [`data`], [`events`] | recipes; corpora, vocabularies, batches; one JSON line an event |
 //! | [`model`] | embedding, core, output, dropout, and their settings |
-//! | [`hub`], [`error`], [`readable`], [`console`], [`signals`] | the network, bounded; one error; numbers as people write them; what is printed; who asks to stop |
+//! | [`storage`], [`hub`] | files that are whole or refused; the network, bounded |
+//! | [`error`], [`readable`], [`console`], [`signals`] | one error; numbers as people write them; what is printed; who asks to stop |
 
 pub mod bench;
 pub mod checkpoint;
@@ -34,7 +35,7 @@ pub mod readable;
 pub mod run;
 pub mod sample;
 pub mod signals;
+pub mod storage;
 pub mod study;
 pub mod task;
 pub mod train;
-mod write;

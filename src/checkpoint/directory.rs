@@ -8,11 +8,12 @@
 //! A reader takes the manifest in `.pending`, if there is one, as the truth, and looks for each file first there
 //! and then in OUT. It repairs nothing; the next writer finishes an interrupted move.
 
-use super::file_set::{LoadedFile, place_set, read_listed};
-use super::manifest::Manifest;
-use super::{MANIFEST, METRICS, RESULT, read, state};
+use super::state;
 use crate::error::{Error, Result};
-use crate::write;
+use crate::storage::Manifest;
+use crate::storage::disk;
+use crate::storage::file_set::{LoadedFile, place_set, read_listed};
+use crate::storage::{MANIFEST, METRICS, RESULT, read};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ const ATTEMPTS: usize = 5;
 
 /// Replaces the published checkpoint in `out` by `files` (name and bytes). The caller holds the directory's lock.
 pub fn publish(out: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    write::make_directory(out)?;
+    disk::make_directory(out)?;
     recover(out)?;
     place_set(&out.join(UNFINISHED), &out.join(PENDING), files)?;
     settle(out)
@@ -30,10 +31,10 @@ pub fn publish(out: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
 
 /// Finishes a publication that was interrupted, and removes what a kill left that never counted or no longer does.
 pub fn recover(out: &Path) -> Result<()> {
-    write::remove_directory(&out.join(UNFINISHED))?;
+    disk::remove_directory(&out.join(UNFINISHED))?;
     state::remove_unfinished(out)?;
     for name in [METRICS, RESULT] {
-        write::remove_aside(&out.join(name))?;
+        disk::remove_aside(&out.join(name))?;
     }
     if read::exists(&out.join(PENDING))? { settle(out) } else { Ok(()) }
 }
@@ -45,15 +46,15 @@ fn settle(out: &Path) -> Result<()> {
     if read::exists(&manifest)? {
         for name in Manifest::parse(&manifest, &read::unverified(&manifest)?)?.names() {
             if read::exists(&pending.join(name))? {
-                write::rename(&pending.join(name), &out.join(name))?;
+                disk::rename(&pending.join(name), &out.join(name))?;
             }
         }
-        write::sync_directory(out)?; // the files' new names before the manifest's
-        write::rename(&manifest, &out.join(MANIFEST))?;
-        write::sync_directory(out)?;
+        disk::sync_directory(out)?; // the files' new names before the manifest's
+        disk::rename(&manifest, &out.join(MANIFEST))?;
+        disk::sync_directory(out)?;
     }
-    write::remove_directory(&pending)?;
-    write::sync_directory(out)
+    disk::remove_directory(&pending)?;
+    disk::sync_directory(out)
 }
 
 /// Reads and verifies every file of the published checkpoint; `None` where there is no manifest.

@@ -3,12 +3,12 @@
 //! A small file's name in the cache is no hash of its content alone: without a manifest its length is all that can
 //! be checked.
 
-use super::manifest::Manifest;
-use super::{CONFIG, MANIFEST, METRICS, MODEL, RECIPE, RESULT, TOKENIZER, read};
 use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::hub::{Address, Client, Remote, Repository, Settings, is_hash};
-use crate::write::Aside;
+use crate::storage::Manifest;
+use crate::storage::aside::Aside;
+use crate::storage::{CONFIG, MANIFEST, METRICS, MODEL, RECIPE, RESULT, TOKENIZER, read};
 use hf_hub::RepoType;
 use std::io::Read;
 use std::path::{Path, PathBuf};

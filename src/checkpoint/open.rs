@@ -1,13 +1,13 @@
 //! Reads a published checkpoint, ours or another program's; refuses what is not whole and names the file.
 
 use super::directory::{check_exists, read_published};
-use super::file_set::LoadedFile;
-use super::{CONFIG, MANIFEST, MODEL, RECIPE, TOKENIZER, read, tensors};
 use crate::config::{ModelConfig, Recipe};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::config::MODEL_TYPE;
 use crate::model::{FrozenModel, LanguageModel, Parameters, TensorSpec, specs};
+use crate::storage::file_set::LoadedFile;
+use crate::storage::{CONFIG, MANIFEST, MODEL, RECIPE, TOKENIZER, read, tensors};
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;

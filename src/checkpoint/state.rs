@@ -3,10 +3,10 @@
 //! Each is written aside, synced and renamed; only then is an older one removed. Saving a step anew makes
 //! `step-0000000007.1` beside `step-0000000007`, so that there is a whole state at any time.
 
-use super::file_set::{LoadedFile, place_set, read_whole};
-use super::{MANIFEST, tensors};
 use crate::error::{Error, Result};
-use crate::write;
+use crate::storage::disk;
+use crate::storage::file_set::{LoadedFile, place_set, read_whole};
+use crate::storage::{MANIFEST, tensors};
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -73,10 +73,10 @@ impl SavedState {
 
 /// Saves the state after `step` steps and removes what it makes superfluous. The caller holds the lock.
 pub fn save(out: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> Result<PathBuf> {
-    let directory = out.join(super::STATES);
+    let directory = out.join(crate::storage::STATES);
     remove_unfinished(out)?;
-    write::make_directory(&directory)?;
-    write::sync_directory(out)?;
+    disk::make_directory(&directory)?;
+    disk::sync_directory(out)?;
     let version =
         list(&directory)?.iter().filter(|saved| saved.step == step).map(|saved| saved.version + 1).max();
     let saved = Saved::new(&directory, step, version.unwrap_or(0));
@@ -91,7 +91,7 @@ pub fn save(out: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> Result<PathBuf>
 /// [`Error::Checkpoint`] if there are states and none will do: starting afresh is for the user to decide.
 /// [`Error::Newer`] at once: a state of a later version of this program is not one to go back behind.
 pub fn load_newest<T>(out: &Path, understand: impl Fn(SavedState) -> Result<T>) -> Result<Option<Found<T>>> {
-    let directory = out.join(super::STATES);
+    let directory = out.join(crate::storage::STATES);
     let mut rejected = Vec::new();
     for Saved { step, path, .. } in list(&directory)?.into_iter().rev() {
         let read = read_whole(&path).map(|files| SavedState { step, path: path.clone(), files });
@@ -162,14 +162,14 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 /// Removes states that a kill left half written or half removed; if it was at the very first, then none is left and
 /// no directory for them.
 pub(super) fn remove_unfinished(out: &Path) -> Result<()> {
-    let directory = out.join(super::STATES);
+    let directory = out.join(crate::storage::STATES);
     let unfinished = |path: &PathBuf| {
         path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(ASIDE))
     };
     let (unfinished, others): (Vec<PathBuf>, Vec<PathBuf>) =
         entries(&directory)?.into_iter().partition(unfinished);
-    unfinished.iter().try_for_each(|path| write::remove_directory(path))?;
-    if others.is_empty() { write::remove_directory(&directory) } else { Ok(()) }
+    unfinished.iter().try_for_each(|path| disk::remove_directory(path))?;
+    if others.is_empty() { disk::remove_directory(&directory) } else { Ok(()) }
 }
 
 /// Keeps `newest` and the one of an earlier step before it. Later steps are of a past that a damaged state ended.
@@ -180,8 +180,8 @@ fn prune(directory: &Path, newest: &Saved) -> Result<()> {
             earlier -= 1;
             continue;
         }
-        write::rename(&saved.path, &saved.aside())?; // half a state must not look like one
-        write::remove_directory(&saved.aside())?;
+        disk::rename(&saved.path, &saved.aside())?; // half a state must not look like one
+        disk::remove_directory(&saved.aside())?;
     }
-    write::sync_directory(directory)
+    disk::sync_directory(directory)
 }

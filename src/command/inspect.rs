@@ -1,13 +1,14 @@
 //! `rhn inspect`: what a checkpoint is, how it was trained, and whether it is whole.
 
 use super::output::json_line;
-use crate::checkpoint::{self, Checkpoint, Manifest};
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::recipe::Recipe;
 use crate::config::{ModelConfig, Unit};
 use crate::error::Result;
 use crate::events::{self, Event};
 use crate::model::{TensorSpec, specs};
 use crate::readable::perplexity;
+use crate::storage;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use storage::Manifest;
 
 const AFTER_HELP: &str = "\
 Every file is read and its length and SHA-256 compared with the manifest's, every tensor's shape
@@ -97,7 +99,7 @@ fn inspect(argument: &str) -> Result<Inspection> {
         parameters: specs.values().filter(|spec| spec.trained()).map(TensorSpec::count).sum(),
         recipe: checkpoint.read_recipe()?,
         best: best_epoch(directory),
-        result: fs::read(directory.join(checkpoint::RESULT))
+        result: fs::read(directory.join(storage::RESULT))
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok()),
         files: files(directory)?,
@@ -122,18 +124,18 @@ fn tensors(checkpoint: &Checkpoint, specs: &BTreeMap<String, TensorSpec>) -> Res
 
 /// What the manifest lists; without one, what there is of the usual files.
 fn files(directory: &Path) -> Result<Vec<FileRow>> {
-    let path = directory.join(checkpoint::MANIFEST);
+    let path = directory.join(storage::MANIFEST);
     if let Ok(bytes) = fs::read(&path) {
         let manifest = Manifest::parse(&path, &bytes)?;
         let record = |name: &str| manifest.get(name).map(|record| (name.to_string(), record.clone()));
-        let row = |(name, record): (String, checkpoint::FileRecord)| FileRow {
+        let row = |(name, record): (String, storage::FileRecord)| FileRow {
             name,
             bytes: record.bytes,
             sha256: Some(record.sha256),
         };
         return Ok(manifest.names().filter_map(record).map(row).collect());
     }
-    let names = [checkpoint::CONFIG, checkpoint::MODEL, checkpoint::TOKENIZER, checkpoint::RECIPE];
+    let names = [storage::CONFIG, storage::MODEL, storage::TOKENIZER, storage::RECIPE];
     let row = |name: &str| {
         let bytes = fs::metadata(directory.join(name)).ok()?.len();
         Some(FileRow { name: name.into(), bytes, sha256: None })

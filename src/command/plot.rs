@@ -3,10 +3,10 @@
 use super::output::note;
 use super::runs::{self, RunArgs};
 use crate::error::{Error, Result};
+use crate::storage::disk;
 use crate::study::curve::{Along, Split, points};
 use crate::study::plot::{Axis, Plot, Reference, Series, draw, to_png, to_svg};
 use crate::study::{Measure, Run};
-use crate::write;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -81,9 +81,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Kind::Png => to_png(&picture, args.scale)?,
     };
     if let Some(above) = args.out.parent() {
-        write::make_directory(above)?;
+        disk::make_directory(above)?;
     }
-    write::replace(&args.out, &bytes)?;
+    disk::replace(&args.out, &bytes)?;
     Ok(runs::print(&format!("{}\n", args.out.display()))?)
 }
 

@@ -3,7 +3,6 @@
 use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
 use super::output::note;
 use super::{runs, train};
-use crate::checkpoint::METRICS;
 use crate::config::sweep::Planned;
 use crate::config::{CorpusConfig, Recipe, Sweep};
 use crate::console::report;
@@ -13,10 +12,11 @@ use crate::model::parameter_count;
 use crate::readable::grouped;
 use crate::run::Request;
 use crate::signals::Signals;
+use crate::storage::METRICS;
+use crate::storage::disk;
 use crate::study::{Comparison, Measure, Run, markdown};
 use crate::task::language::size_model;
 use crate::train::limits::Limits;
-use crate::write;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -181,8 +181,8 @@ fn collect(sweep: &Sweep, out: &Path) -> anyhow::Result<()> {
     }
     let comparison = Comparison::new(&found, Measure::usual(&found));
     let (table, json) = (comparison.markdown(), serde_json::to_vec(&comparison)?);
-    write::replace(&out.join("results.md"), table.as_bytes())?;
-    write::replace(&out.join("results.json"), &json)?;
+    disk::replace(&out.join("results.md"), table.as_bytes())?;
+    disk::replace(&out.join("results.json"), &json)?;
     Ok(runs::print(&format!("\n{table}"))?)
 }
 

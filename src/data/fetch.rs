@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::hub::download::{Wanted, store};
 use crate::hub::{self, Address, SCHEME, Timeouts};
-use crate::write::Aside;
+use crate::storage::aside::Aside;
 use indicatif::HumanBytes;
 use std::fs::File;
 use std::io::{IsTerminal, Write};

@@ -1,9 +1,9 @@
 //! Writes `metrics.jsonl`, and drops from it what a resumed run will do again.
 
 use super::event::Event;
-use crate::checkpoint::METRICS;
 use crate::error::{Error, Result};
-use crate::write::{self, Growing};
+use crate::storage::METRICS;
+use crate::storage::disk::{self, Growing};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
@@ -73,7 +73,7 @@ impl EventLog {
         if kept.len() == text.len() {
             return Ok(());
         }
-        write::replace(&self.path, &kept)?;
+        disk::replace(&self.path, &kept)?;
         self.file = Growing::open(&self.path)?;
         Ok(())
     }
@@ -100,7 +100,7 @@ fn whole_lines(text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::EventLog;
-    use crate::checkpoint::METRICS;
+    use crate::storage::METRICS;
     use serde_json::json;
     use std::fs;
     use std::path::Path;

@@ -1,8 +1,8 @@
 //! Reads `metrics.jsonl`, also while a run writes it.
 
 use super::event::Event;
-use crate::checkpoint::METRICS;
 use crate::error::{Error, Result};
+use crate::storage::METRICS;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,8 +74,8 @@ pub fn readable(directory: &Path) -> Vec<Event> {
 #[cfg(test)]
 mod tests {
     use super::Events;
-    use crate::checkpoint::METRICS;
     use crate::error::Result;
+    use crate::storage::METRICS;
 
     fn read(text: &str) -> Result<Events> {
         let run = tempfile::tempdir().unwrap();

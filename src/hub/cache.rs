@@ -5,7 +5,7 @@
 
 use super::settings::Settings;
 use crate::error::Result;
-use crate::write;
+use crate::storage::disk;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use std::path::{Path, PathBuf};
 
@@ -43,9 +43,9 @@ impl Repository {
     /// Gives the blob `etag` its name among a commit's files; `file` may have folders.
     pub(crate) fn place(&self, etag: &str, commit: &str, file: &str) -> Result<PathBuf> {
         let path = self.snapshot(commit).join(file);
-        write::make_directory(write::parent(&path))?;
+        disk::make_directory(disk::parent(&path))?;
         let up = "../".repeat(2 + file.matches('/').count());
-        write::link(&self.blob(etag), &Path::new(&up).join("blobs").join(etag), &path)?;
+        disk::link(&self.blob(etag), &Path::new(&up).join("blobs").join(etag), &path)?;
         Ok(path)
     }
 
@@ -55,13 +55,13 @@ impl Repository {
             return Ok(());
         }
         let reference = self.reference();
-        write::make_directory(write::parent(&reference))?;
-        write::replace(&reference, commit.as_bytes())
+        disk::make_directory(disk::parent(&reference))?;
+        disk::replace(&reference, commit.as_bytes())
     }
 
     fn reference(&self) -> PathBuf {
         let blobs = self.cache.blob_path("");
-        write::parent(&blobs).join("refs").join(&self.revision)
+        disk::parent(&blobs).join("refs").join(&self.revision)
     }
 }
 

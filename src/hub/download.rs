@@ -2,7 +2,7 @@
 
 use crate::digest::{hex, sha256};
 use crate::error::{Error, Result};
-use crate::write::Aside;
+use crate::storage::aside::Aside;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use std::fs;

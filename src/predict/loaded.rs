@@ -42,7 +42,7 @@ impl Loaded {
     pub fn recipe(&self) -> Result<Recipe> {
         let missing =
             "is missing: it says which corpus the model was trained on, with which batch and dropout";
-        let path = self.checkpoint.directory.join(checkpoint::RECIPE);
+        let path = self.checkpoint.directory.join(crate::storage::RECIPE);
         self.checkpoint.read_recipe()?.ok_or_else(|| Error::checkpoint(path, missing))
     }
 }

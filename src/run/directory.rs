@@ -1,11 +1,12 @@
 //! The directory of a run as its recorder: events, training states, the best model, the result.
 
-use crate::checkpoint::{self, RESULT, to_json};
+use crate::checkpoint;
 use crate::error::Result;
 use crate::events::{Event, EventLog, Outcome};
+use crate::storage::disk;
+use crate::storage::{RESULT, to_json};
 use crate::train::recorder::Recorder;
 use crate::train::state::Position;
-use crate::write;
 use std::path::{Path, PathBuf};
 
 /// A run's directory, whose lock the caller holds.
@@ -38,7 +39,7 @@ impl Recorder for RunDirectory {
         self.log.append(&Event::Result(Outcome { step: Some(outcome.steps), ..outcome.clone() }))?;
         self.log.sync()?;
         let sorted = serde_json::to_value(outcome).expect("string keys and numbers");
-        write::replace(&self.out.join(RESULT), &to_json(&sorted)) // last: it says that the run is done
+        disk::replace(&self.out.join(RESULT), &to_json(&sorted)) // last: it says that the run is done
     }
 
     fn save(&mut self, step: u64, files: &[(&str, Vec<u8>)]) -> Result<()> {

@@ -6,7 +6,7 @@ mod place;
 
 pub use directory::RunDirectory;
 
-use crate::checkpoint::{self, Checkpoint, Lock};
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::train::OnNonFinite;
 use crate::config::{Recipe, Resolved};
 use crate::console::note;
@@ -14,6 +14,7 @@ use crate::data::{Places, Tokenizer};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
 use crate::signals::Signals;
+use crate::storage::Lock;
 use crate::task::language::{Language, NextToken};
 use crate::train::limits::{self, Limits, Stop};
 use crate::train::recorder::Recorder;
@@ -79,7 +80,7 @@ impl Request {
     /// The recipe with its settings, and the run that was named in its place.
     fn resolve(&self) -> Result<(Resolved, Option<PathBuf>)> {
         let run = place::named(&self.recipe);
-        let saved = run.as_ref().map(|run| run.join(checkpoint::RECIPE).to_string_lossy().into_owned());
+        let saved = run.as_ref().map(|run| run.join(crate::storage::RECIPE).to_string_lossy().into_owned());
         let mut resolved = Resolved::new(saved.as_ref().unwrap_or(&self.recipe), &self.settings)?;
         if let Some(corpus) = &self.corpus {
             resolved.recipe.corpus.name = corpus.clone();
@@ -139,7 +140,7 @@ fn find_state(out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
     let resumed = Resumed::find(out, note)?;
     match &resumed {
         Some(resumed) => resumed.check_settings(recipe)?,
-        None if out.join(checkpoint::MODEL).exists() => {
+        None if out.join(crate::storage::MODEL).exists() => {
             let what = "has a model but no training state to go on with; --init-from begins another run with its weights";
             return Err(Error::checkpoint(out, what));
         }

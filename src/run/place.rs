@@ -1,9 +1,11 @@
 //! Where a run lies: the directory that is named, held by one process at a time, and free of another run.
 
-use crate::checkpoint::{self, Lock, MODEL, RECIPE, STATES};
+use crate::checkpoint;
 use crate::config::recipe::BUILT_IN;
 use crate::error::{Error, Result};
+use crate::storage;
 use std::path::{Path, PathBuf};
+use storage::{Lock, MODEL, RECIPE, STATES};
 
 /// The run that is named in place of a recipe, unless a built-in recipe is called so too.
 pub(super) fn named(name: &str) -> Option<PathBuf> {
@@ -39,7 +41,7 @@ pub(super) fn hold(out: &Path, resume: bool) -> Result<Lock> {
 /// Refuses to train over a run that is there.
 fn check_fresh(out: &Path) -> Result<()> {
     let holds = |name: &str| out.join(name).exists();
-    let names = [checkpoint::MANIFEST, checkpoint::CONFIG, MODEL, STATES, ".pending"];
+    let names = [storage::MANIFEST, storage::CONFIG, MODEL, STATES, ".pending"];
     match names.into_iter().find(|name| holds(name)) {
         Some(name) => Err(Error::config(format!(
             "{}: a run is there already ({name}); --resume goes on with it, --out begins another",
@@ -52,7 +54,7 @@ fn check_fresh(out: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::default;
-    use crate::checkpoint::{MODEL, STATES};
+    use crate::storage::{MODEL, STATES};
     use std::fs;
 
     #[test]

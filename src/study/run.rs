@@ -121,7 +121,7 @@ pub fn tell_apart(runs: &mut [Run]) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::{Run, tell_apart};
-    use crate::checkpoint::METRICS;
+    use crate::storage::METRICS;
     use serde_json::{Value, json};
     use std::path::Path;
 

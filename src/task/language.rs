@@ -1,6 +1,6 @@
 //! Language modelling: the corpus as tokens, the vocabulary, the model's sizes, and the loss of the next token.
 
-use crate::checkpoint::{CONFIG, Checkpoint, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
+use crate::checkpoint::Checkpoint;
 use crate::config::{ModelConfig, Recipe, TrainConfig, Unit};
 use crate::data::batch::Batches;
 use crate::data::{Corpus, Encoded, Places, Tokenizer};
@@ -10,6 +10,7 @@ use crate::model::{FrozenModel, LanguageModel, Noise, NoiseSource, Parameters, S
 use crate::parallel::world::Solo;
 use crate::sample::text::{Prompt, text};
 use crate::sample::{SampleSettings, Sampler};
+use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
 use crate::train::objective::{Loss, Objective, Sums};
 use crate::train::step::Stepper;
 use crate::train::task::{Data, Evaluating, Files, Task};

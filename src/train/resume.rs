@@ -3,14 +3,13 @@
 use super::state::{FORMAT, Position, check_finite};
 use super::step::Stepper;
 use super::task::Task;
-use crate::checkpoint::{
-    self, CONFIG, MODEL, OPTIMIZER, RECIPE, STATE, SavedState, TOKENIZER, load_weights, parse_config,
-};
+use crate::checkpoint::{self, SavedState, parse_config};
 use crate::config::train::Schedule;
 use crate::config::{ModelConfig, Recipe};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::specs;
+use crate::storage::{CONFIG, MODEL, OPTIMIZER, RECIPE, STATE, TOKENIZER, load_weights};
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::precision::Precision;
 use serde::Deserialize;
@@ -120,7 +119,7 @@ fn read_position(state: &SavedState) -> Result<Position> {
         format: u64,
     }
     let Format { format } = state.json(STATE)?;
-    checkpoint::check_format(&state.path.join(STATE), format, FORMAT)?;
+    crate::storage::check_format(&state.path.join(STATE), format, FORMAT)?;
     state.json(STATE)
 }
 

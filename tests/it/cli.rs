@@ -2,11 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use clap::CommandFactory;
-use rhn::checkpoint::{self, load_tensors, publish, save_tensors};
+use rhn::checkpoint::publish;
 use rhn::config::ModelConfig;
 use rhn::config::recipe::Resolved;
 use rhn::data::{Text, Tokenizer};
 use rhn::model::Parameters;
+use rhn::storage::{load_tensors, save_tensors};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -44,10 +45,10 @@ impl Run {
         let parameters =
             Parameters::draw(&config, BTreeMap::new(), 1, scale, DType::F32, &Device::Cpu).unwrap();
         run.publish(&[
-            (checkpoint::CONFIG, serde_json::to_vec(&config).unwrap()),
-            (checkpoint::MODEL, save_tensors(&parameters.tensors()).unwrap()),
-            (checkpoint::TOKENIZER, tokenizer.to_json().into_bytes()),
-            (checkpoint::RECIPE, recipe.to_toml().into_bytes()),
+            (rhn::storage::CONFIG, serde_json::to_vec(&config).unwrap()),
+            (rhn::storage::MODEL, save_tensors(&parameters.tensors()).unwrap()),
+            (rhn::storage::TOKENIZER, tokenizer.to_json().into_bytes()),
+            (rhn::storage::RECIPE, recipe.to_toml().into_bytes()),
         ]);
         run
     }
@@ -310,14 +311,14 @@ fn inspect_tells_what_the_checkpoint_is() {
 #[test]
 fn a_checkpoint_that_is_not_whole_is_refused_by_every_command() {
     let run = Run::new("char", 0.5);
-    let model = run.path("run").join(checkpoint::MODEL);
+    let model = run.path("run").join(rhn::storage::MODEL);
     let whole = std::fs::read(&model).unwrap();
     let mut flipped = whole.clone();
     *flipped.last_mut().unwrap() ^= 1;
     for damaged in [&flipped[..], &whole[..whole.len() - 1], &[]] {
         std::fs::write(&model, damaged).unwrap();
         for command in ["eval", "sample", "score", "inspect"] {
-            assert_fails(&run.rhn(command, &[]), 4, &[checkpoint::MODEL]);
+            assert_fails(&run.rhn(command, &[]), 4, &[storage::MODEL]);
         }
     }
     std::fs::remove_dir_all(run.path("run")).unwrap();
@@ -328,12 +329,12 @@ fn a_checkpoint_that_is_not_whole_is_refused_by_every_command() {
 fn weights_that_are_not_finite_are_refused() {
     let run = Run::new("char", 0.5);
     let file = |name: &str| std::fs::read(run.path("run").join(name)).unwrap();
-    let mut tensors = load_tensors(Path::new("model"), &file(checkpoint::MODEL), &Device::Cpu).unwrap();
+    let mut tensors = load_tensors(Path::new("model"), &file(rhn::storage::MODEL), &Device::Cpu).unwrap();
     let bias = tensors.get_mut("output.bias").unwrap();
     *bias = Tensor::full(f32::NAN, bias.dims(), &Device::Cpu).unwrap();
-    let others = [checkpoint::CONFIG, checkpoint::TOKENIZER, checkpoint::RECIPE];
+    let others = [storage::CONFIG, storage::TOKENIZER, storage::RECIPE];
     let mut files: Vec<(&str, Vec<u8>)> = others.iter().map(|name| (*name, file(name))).collect();
-    files.push((checkpoint::MODEL, save_tensors(&tensors).unwrap()));
+    files.push((rhn::storage::MODEL, save_tensors(&tensors).unwrap()));
     run.publish(&files);
     for command in ["eval", "sample", "score"] {
         assert_fails(&run.rhn(command, &[]), 4, &["output.bias"]);
@@ -386,6 +387,6 @@ fn the_model_that_comes_with_the_program_knows_its_shakespeare() {
         serde_json::from_str(&stdout(&rhn(&["score", shipped, "--per", "line", "--json"], line))).unwrap();
     let bits = score["mean"].as_f64().unwrap();
     assert!((bits - 1.719).abs() < 0.002, "{bits} bits a character"); // it was trained on the play
-    let result = std::fs::read_to_string(Path::new(shipped).join(checkpoint::RESULT)).unwrap();
+    let result = std::fs::read_to_string(Path::new(shipped).join(storage::RESULT)).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&result).unwrap()["tokens"], 55_769);
 }

@@ -2,7 +2,8 @@
 
 use crate::support::run;
 use candle_core::{Device, Tensor};
-use rhn::checkpoint::{self, load_tensors, save_tensors};
+use rhn::checkpoint;
+use rhn::storage::{load_tensors, save_tensors};
 use run::{Place, assert_fails, signal, states, stderr, stdout, wait_until};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -287,16 +288,16 @@ fn a_model_without_a_training_state_is_not_trained_over() {
 fn numbers_that_are_not_finite_in_a_state_are_refused_by_name() {
     let place = Place::new();
     for (file, tensor) in [
-        (checkpoint::MODEL, "core.0.bias"),
-        (checkpoint::OPTIMIZER, "moments.core.0.bias"),
-        (checkpoint::OPTIMIZER, "state.0.0"),
+        (storage::MODEL, "core.0.bias"),
+        (storage::OPTIMIZER, "moments.core.0.bias"),
+        (storage::OPTIMIZER, "state.0.0"),
     ] {
         let out = format!("run-{tensor}");
         place.train(&format!("--out {out} --max-steps 3"));
-        let published = fs::read(place.path(&out).join(checkpoint::MODEL)).unwrap();
+        let published = fs::read(place.path(&out).join(storage::MODEL)).unwrap();
         poison(&place.path(&out), &place.newest(&out), file, tensor);
         place.fails(&format!("train tiny.toml --out {out} --resume"), 4, &[file, tensor, "not finite"]);
-        assert_eq!(published, fs::read(place.path(&out).join(checkpoint::MODEL)).unwrap());
+        assert_eq!(published, fs::read(place.path(&out).join(storage::MODEL)).unwrap());
     }
 }
 
@@ -306,7 +307,7 @@ fn poison(out: &Path, state: &Path, file: &str, tensor: &str) {
     for entry in fs::read_dir(state).unwrap().map(|entry| entry.unwrap()) {
         files.insert(entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
     }
-    files.remove(checkpoint::MANIFEST);
+    files.remove(storage::MANIFEST);
     let mut tensors = load_tensors(Path::new(file), &files[file], &Device::Cpu).unwrap();
     let found = tensors.get_mut(tensor).unwrap();
     let mut values: Vec<f32> = found.flatten_all().unwrap().to_vec1().unwrap();

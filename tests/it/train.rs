@@ -352,7 +352,7 @@ fn a_step_that_fails_leaves_the_weights_as_they_were() {
     let language = Language::prepare(recipe, &Places::new(None).unwrap(), None, dtype, &device).unwrap();
     let mut stepper = language.stepper(None).unwrap();
     let weights = |stepper: &rhn::train::step::Stepper<NextToken>| {
-        rhn::checkpoint::save_tensors(&stepper.parameters.tensors()).unwrap()
+        rhn::storage::save_tensors(&stepper.parameters.tensors()).unwrap()
     };
     let window = language.batch(0).unwrap();
     for step in 0..20 {

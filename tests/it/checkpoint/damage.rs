@@ -2,7 +2,8 @@
 
 use super::{assert_refused, copy, listing, published, published_directory};
 use crate::support::checkpoint_files::files;
-use rhn::checkpoint::{Checkpoint, MANIFEST};
+use rhn::checkpoint::Checkpoint;
+use rhn::storage::MANIFEST;
 use rhn_kernels::rng::Rng;
 use std::fs;
 use std::path::Path;

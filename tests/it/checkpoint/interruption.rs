@@ -2,7 +2,8 @@
 
 use super::{copy, listing, published, published_directory};
 use crate::support::checkpoint_files::files;
-use rhn::checkpoint::{self, MANIFEST};
+use rhn::checkpoint;
+use rhn::storage::MANIFEST;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;

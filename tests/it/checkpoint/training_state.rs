@@ -3,7 +3,8 @@
 use super::copy;
 use crate::support::checkpoint_files::{Files, weights};
 use candle_core::Device;
-use rhn::checkpoint::{self, MANIFEST, MODEL, OPTIMIZER, STATE, save_tensors};
+use rhn::checkpoint;
+use rhn::storage::{MANIFEST, MODEL, OPTIMIZER, STATE, save_tensors};
 use std::fs;
 use std::path::Path;
 use tempfile::{TempDir, tempdir};

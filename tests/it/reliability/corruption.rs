@@ -3,9 +3,10 @@
 use super::formats::sign_again;
 use crate::support::run::{Place, states};
 use candle_core::{Device, Tensor};
-use rhn::checkpoint::{self, load_tensors, save_tensors};
+
 use rhn::error::{Error, Result};
 use rhn::predict::Loaded;
+use rhn::storage::{load_tensors, save_tensors};
 use rhn::train::resume::Resumed;
 use rhn_kernels::precision::Precision;
 use rhn_kernels::rng::Rng;
@@ -188,12 +189,12 @@ fn a_checkpoint_without_its_manifest_is_said_to_be_unverified() {
 
 /// Replaces a tensor, or leaves it out, in a file whose manifest then agrees.
 pub(crate) fn replace_tensor(directory: &Path, name: &str, tensor: Option<Tensor>) {
-    let path = directory.join(checkpoint::MODEL);
+    let path = directory.join(rhn::storage::MODEL);
     let mut tensors = load_tensors(&path, &fs::read(&path).unwrap(), &Device::Cpu).unwrap();
     tensors.remove(name);
     tensors.extend(tensor.map(|tensor| (name.to_string(), tensor)));
     fs::write(&path, save_tensors(&tensors).unwrap()).unwrap();
-    sign_again(directory, checkpoint::MODEL);
+    sign_again(directory, rhn::storage::MODEL);
 }
 
 #[test]

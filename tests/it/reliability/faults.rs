@@ -3,7 +3,8 @@
 
 use super::{SHORT, assert_same, assert_tidy, orphans};
 use crate::support::run::{Place, stderr};
-use rhn::checkpoint::{Checkpoint, MANIFEST};
+use rhn::checkpoint::Checkpoint;
+use rhn::storage::MANIFEST;
 use std::process::Output;
 
 /// Kinds of faults, and the exit code of a run that meets one.

@@ -4,12 +4,13 @@ use super::assert_same;
 use super::corruption::replace_tensor;
 use crate::support::run::{PLAY, Place, states, stderr, stdout};
 use candle_core::{DType, Device, Tensor};
-use rhn::checkpoint::{self, load_tensors, save_tensors};
+use rhn::checkpoint;
 use rhn::config::Resolved;
 use rhn::data::Places;
 use rhn::error::Error;
 use rhn::run::RunDirectory;
 use rhn::signals::Signals;
+use rhn::storage::{load_tensors, save_tensors};
 use rhn::task::language::{Language, NextToken};
 use rhn::train::limits::Limits;
 use rhn::train::step::Stepper;
@@ -221,17 +222,17 @@ fn minefield() -> Place {
     place.train(&format!("--out start {MINES} --max-steps 1"));
     let out = place.path("start");
     let read = |name: &str| fs::read(out.join(name)).unwrap();
-    let tokenizer = rhn::data::Tokenizer::load(&out.join(checkpoint::TOKENIZER)).unwrap();
+    let tokenizer = rhn::data::Tokenizer::load(&out.join(storage::TOKENIZER)).unwrap();
     let boom = tokenizer.words().iter().position(|word| word == "boom").unwrap();
-    let mut weights = load_tensors(&out, &read(checkpoint::MODEL), &Device::Cpu).unwrap();
+    let mut weights = load_tensors(&out, &read(storage::MODEL), &Device::Cpu).unwrap();
     let table = &weights["embedding.weight"];
     let (types, size) = table.dims2().unwrap();
     let mut values = table.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     values[boom * size..(boom + 1) * size].fill(3e38);
     weights.insert("embedding.weight".into(), Tensor::from_vec(values, (types, size), &Device::Cpu).unwrap());
     let mut files: Vec<(&str, Vec<u8>)> =
-        [checkpoint::CONFIG, checkpoint::TOKENIZER, checkpoint::RECIPE].map(|name| (name, read(name))).into();
-    files.push((checkpoint::MODEL, save_tensors(&weights).unwrap()));
+        [storage::CONFIG, storage::TOKENIZER, storage::RECIPE].map(|name| (name, read(name))).into();
+    files.push((storage::MODEL, save_tensors(&weights).unwrap()));
     checkpoint::publish(&place.path("poisoned-start"), &files).unwrap();
     place
 }

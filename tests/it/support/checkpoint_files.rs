@@ -1,8 +1,8 @@
 //! A tiny checkpoint to write, break and read.
 
 use candle_core::{Device, Tensor};
-use rhn::checkpoint::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors};
 use rhn::model::TensorSpec;
+use rhn::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors};
 use std::collections::BTreeMap;
 
 pub(crate) type Files = Vec<(&'static str, Vec<u8>)>;

@@ -1,12 +1,8 @@
 //! The only place that changes a run on disk: every write, sync, rename and removal goes through here.
 //!
-//! Each is a place where a test can let the disk fail or the process die (`fault`).
+//! At each of them a test can let the disk fail or the process die (`fault`).
 
-mod aside;
-mod fault;
-
-pub(crate) use aside::Aside;
-
+use super::fault;
 use crate::error::{Error, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -24,7 +20,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = aside(path);
     let replaced = file(&aside, bytes).and_then(|()| rename(&aside, path));
     if replaced.is_err() {
-        let _ = remove_file(&aside); // the first error is the one to tell
+        let _ = remove_file(&aside); // the first error is the one to report
     }
     replaced?;
     sync_name(path)
@@ -85,7 +81,7 @@ impl Growing {
     }
 
     /// Claims the file for this process until it is closed, where there are locks; the dead claim nothing.
-    fn claim(&self) {
+    pub(super) fn claim(&self) {
         let _ = self.file.try_lock();
     }
 }

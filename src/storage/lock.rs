@@ -1,7 +1,7 @@
 //! One directory, one run: a lock that the operating system gives back when its holder dies.
 
+use super::disk;
 use crate::error::{Error, Result};
-use crate::write;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -20,8 +20,8 @@ impl Lock {
     /// [`Error::Busy`] with the process that holds it.
     pub fn acquire(out: &Path) -> Result<Self> {
         if !out.is_dir() {
-            write::make_directory(out)?;
-            write::sync_name(out)?;
+            disk::make_directory(out)?;
+            disk::sync_name(out)?;
         }
         let path = out.join("lock");
         let mut file = OpenOptions::new()
@@ -39,7 +39,7 @@ impl Lock {
             Err(TryLockError::Error(error)) => return Err(Error::io(&path)(error)),
         }
         let signature = format!("process {}, started {}\n", std::process::id(), now());
-        write::sign(&mut file, &path, signature.as_bytes())?;
+        disk::sign(&mut file, &path, signature.as_bytes())?;
         Ok(Self { _file: file })
     }
 }

@@ -15,14 +15,14 @@ const FREEING: [&str; 3] = ["cut", "rename", "remove"];
 
 /// What is to happen instead of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Die,
     Eio,
     Enospc,
 }
 
 /// The fault whose turn it is, if it is one's.
-pub(super) fn next(action: &str, path: &Path) -> Option<Fault> {
+pub(crate) fn next(action: &str, path: &Path) -> Option<Fault> {
     if cfg!(not(debug_assertions)) {
         return None;
     }
@@ -50,7 +50,7 @@ fn parse(text: &str) -> Option<(Fault, u64)> {
 
 impl Fault {
     /// The error in place of the change; a death has none.
-    pub(super) fn strike(self) -> io::Error {
+    pub(crate) fn strike(self) -> io::Error {
         match self {
             Self::Die => std::process::abort(),
             Self::Eio => io::Error::from_raw_os_error(EIO),

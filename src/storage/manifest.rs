@@ -94,7 +94,7 @@ impl FileRecord {
     }
 
     /// Refuses another length.
-    pub(super) fn check_length(&self, path: &Path, found: u64) -> Result<()> {
+    pub(crate) fn check_length(&self, path: &Path, found: u64) -> Result<()> {
         if found == self.bytes {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! A file under a name of its own until it is whole; removed if it never is.
 
-use super::{Growing, make_directory, parent, remove_file, rename, sync_name};
+use super::disk::{Growing, make_directory, parent, remove_file, rename, sync_name};
 use crate::error::Result;
 use std::fs::File;
 use std::path::{Path, PathBuf};

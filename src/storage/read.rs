@@ -10,7 +10,7 @@ use std::path::Path;
 const MIB: u64 = 1 << 20;
 
 /// The most bytes that a file of this name may have.
-pub(super) fn limit(name: &str) -> u64 {
+pub(crate) fn limit(name: &str) -> u64 {
     match name {
         CONFIG | MANIFEST => MIB,
         STATE => 16 * MIB,
@@ -20,19 +20,19 @@ pub(super) fn limit(name: &str) -> u64 {
 }
 
 /// Reads a file that is listed in a manifest, and checks its length and its hash.
-pub(super) fn verified(path: &Path, record: &FileRecord) -> Result<Vec<u8>> {
+pub(crate) fn verified(path: &Path, record: &FileRecord) -> Result<Vec<u8>> {
     let bytes = read(path, Some(record))?;
     record.check(path, &bytes)?;
     Ok(bytes)
 }
 
 /// Reads a file of which nothing is known but its name.
-pub(super) fn unverified(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn unverified(path: &Path) -> Result<Vec<u8>> {
     read(path, None)
 }
 
 /// Whether there is something of this name, be it a link to nothing. A failed look is an error, not a "no".
-pub(super) fn exists(path: &Path) -> Result<bool> {
+pub(crate) fn exists(path: &Path) -> Result<bool> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         found => found.map(|_| true).map_err(Error::io(path)),

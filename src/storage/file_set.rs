@@ -1,48 +1,48 @@
 //! Files and the manifest that lists them: written into a new directory as one, read and verified as one.
 
+use super::disk;
 use super::manifest::Manifest;
 use super::{MANIFEST, read};
 use crate::error::Result;
-use crate::write;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// One file of a checkpoint, as it was read.
 #[derive(Clone, Debug)]
-pub(super) struct LoadedFile {
-    pub(super) path: PathBuf,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct LoadedFile {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Writes `files` and their manifest into the new directory `aside` and renames it to `directory`; all is on the
 /// disk when this returns. A failure leaves nothing aside, so that a full disk is not kept full.
-pub(super) fn place_set(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    let placed = write_set(aside, files).and_then(|()| write::rename(aside, directory));
+pub(crate) fn place_set(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+    let placed = write_set(aside, files).and_then(|()| disk::rename(aside, directory));
     if placed.is_err() {
-        let _ = write::remove_directory(aside); // the first error is the one to report
+        let _ = disk::remove_directory(aside); // the first error is the one to report
     }
     placed?;
-    write::sync_name(directory)
+    disk::sync_name(directory)
 }
 
 fn write_set(directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    write::make_directory(directory)?;
+    disk::make_directory(directory)?;
     for (name, bytes) in files {
-        write::file(&directory.join(name), bytes)?;
+        disk::file(&directory.join(name), bytes)?;
     }
-    write::file(&directory.join(MANIFEST), &Manifest::of(files).to_json())?;
-    write::sync_directory(directory)
+    disk::file(&directory.join(MANIFEST), &Manifest::of(files).to_json())?;
+    disk::sync_directory(directory)
 }
 
 /// Reads and verifies the files of a set that lies in one directory.
-pub(super) fn read_whole(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
+pub(crate) fn read_whole(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
     let path = directory.join(MANIFEST);
     let manifest = Manifest::parse(&path, &read::unverified(&path)?)?;
     read_listed(&manifest, &[directory])
 }
 
 /// Each file from the first of `directories` that has it.
-pub(super) fn read_listed(
+pub(crate) fn read_listed(
     manifest: &Manifest,
     directories: &[&Path],
 ) -> Result<BTreeMap<String, LoadedFile>> {
