@@ -318,7 +318,7 @@ fn a_checkpoint_that_is_not_whole_is_refused_by_every_command() {
     for damaged in [&flipped[..], &whole[..whole.len() - 1], &[]] {
         std::fs::write(&model, damaged).unwrap();
         for command in ["eval", "sample", "score", "inspect"] {
-            assert_fails(&run.rhn(command, &[]), 4, &[storage::MODEL]);
+            assert_fails(&run.rhn(command, &[]), 4, &[rhn::storage::MODEL]);
         }
     }
     std::fs::remove_dir_all(run.path("run")).unwrap();
@@ -332,7 +332,7 @@ fn weights_that_are_not_finite_are_refused() {
     let mut tensors = load_tensors(Path::new("model"), &file(rhn::storage::MODEL), &Device::Cpu).unwrap();
     let bias = tensors.get_mut("output.bias").unwrap();
     *bias = Tensor::full(f32::NAN, bias.dims(), &Device::Cpu).unwrap();
-    let others = [storage::CONFIG, storage::TOKENIZER, storage::RECIPE];
+    let others = [rhn::storage::CONFIG, rhn::storage::TOKENIZER, rhn::storage::RECIPE];
     let mut files: Vec<(&str, Vec<u8>)> = others.iter().map(|name| (*name, file(name))).collect();
     files.push((rhn::storage::MODEL, save_tensors(&tensors).unwrap()));
     run.publish(&files);
@@ -387,6 +387,6 @@ fn the_model_that_comes_with_the_program_knows_its_shakespeare() {
         serde_json::from_str(&stdout(&rhn(&["score", shipped, "--per", "line", "--json"], line))).unwrap();
     let bits = score["mean"].as_f64().unwrap();
     assert!((bits - 1.719).abs() < 0.002, "{bits} bits a character"); // it was trained on the play
-    let result = std::fs::read_to_string(Path::new(shipped).join(storage::RESULT)).unwrap();
+    let result = std::fs::read_to_string(Path::new(shipped).join(rhn::storage::RESULT)).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&result).unwrap()["tokens"], 55_769);
 }
