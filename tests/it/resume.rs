@@ -288,16 +288,16 @@ fn a_model_without_a_training_state_is_not_trained_over() {
 fn numbers_that_are_not_finite_in_a_state_are_refused_by_name() {
     let place = Place::new();
     for (file, tensor) in [
-        (storage::MODEL, "core.0.bias"),
+        (rhn::storage::MODEL, "core.0.bias"),
         (storage::OPTIMIZER, "moments.core.0.bias"),
         (storage::OPTIMIZER, "state.0.0"),
     ] {
         let out = format!("run-{tensor}");
         place.train(&format!("--out {out} --max-steps 3"));
-        let published = fs::read(place.path(&out).join(storage::MODEL)).unwrap();
+        let published = fs::read(place.path(&out).join(rhn::storage::MODEL)).unwrap();
         poison(&place.path(&out), &place.newest(&out), file, tensor);
         place.fails(&format!("train tiny.toml --out {out} --resume"), 4, &[file, tensor, "not finite"]);
-        assert_eq!(published, fs::read(place.path(&out).join(storage::MODEL)).unwrap());
+        assert_eq!(published, fs::read(place.path(&out).join(rhn::storage::MODEL)).unwrap());
     }
 }
 
@@ -307,7 +307,7 @@ fn poison(out: &Path, state: &Path, file: &str, tensor: &str) {
     for entry in fs::read_dir(state).unwrap().map(|entry| entry.unwrap()) {
         files.insert(entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
     }
-    files.remove(storage::MANIFEST);
+    files.remove(rhn::storage::MANIFEST);
     let mut tensors = load_tensors(Path::new(file), &files[file], &Device::Cpu).unwrap();
     let found = tensors.get_mut(tensor).unwrap();
     let mut values: Vec<f32> = found.flatten_all().unwrap().to_vec1().unwrap();

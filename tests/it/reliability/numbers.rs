@@ -222,17 +222,19 @@ fn minefield() -> Place {
     place.train(&format!("--out start {MINES} --max-steps 1"));
     let out = place.path("start");
     let read = |name: &str| fs::read(out.join(name)).unwrap();
-    let tokenizer = rhn::data::Tokenizer::load(&out.join(storage::TOKENIZER)).unwrap();
+    let tokenizer = rhn::data::Tokenizer::load(&out.join(rhn::storage::TOKENIZER)).unwrap();
     let boom = tokenizer.words().iter().position(|word| word == "boom").unwrap();
-    let mut weights = load_tensors(&out, &read(storage::MODEL), &Device::Cpu).unwrap();
+    let mut weights = load_tensors(&out, &read(rhn::storage::MODEL), &Device::Cpu).unwrap();
     let table = &weights["embedding.weight"];
     let (types, size) = table.dims2().unwrap();
     let mut values = table.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     values[boom * size..(boom + 1) * size].fill(3e38);
     weights.insert("embedding.weight".into(), Tensor::from_vec(values, (types, size), &Device::Cpu).unwrap());
     let mut files: Vec<(&str, Vec<u8>)> =
-        [storage::CONFIG, storage::TOKENIZER, storage::RECIPE].map(|name| (name, read(name))).into();
-    files.push((storage::MODEL, save_tensors(&weights).unwrap()));
+        [rhn::storage::CONFIG, rhn::storage::TOKENIZER, rhn::storage::RECIPE]
+            .map(|name| (name, read(name)))
+            .into();
+    files.push((rhn::storage::MODEL, save_tensors(&weights).unwrap()));
     checkpoint::publish(&place.path("poisoned-start"), &files).unwrap();
     place
 }
