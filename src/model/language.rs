@@ -8,10 +8,10 @@ use super::builder::{Asked, Builder, Source};
 use super::config::ModelConfig;
 use super::core::{self, state::State};
 use super::frozen::FrozenModel;
-use super::layers::{Core, Embedding, Output};
+use super::layers::{Core, Cost, Embedding, Output};
 use super::noise::Noise;
 use super::parameters::Parameters;
-use super::specs::Cost;
+
 use crate::error::Result;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;

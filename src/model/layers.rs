@@ -126,3 +126,12 @@ pub trait OutputRows: Send {
     /// `(hidden)` to the logits, `(vocabulary)`.
     fn logits(&mut self, ys: &[f32], logits: &mut Vec<f64>);
 }
+
+/// Multiplications in the products of a forward pass; products are all but a few per cent of the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// For every token: the recurrent layers and the output.
+    pub per_token: u64,
+    /// For every distinct token of a window: vectors that are computed from characters.
+    pub per_distinct: u64,
+}

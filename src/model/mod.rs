@@ -29,6 +29,7 @@ pub use dropout::NoiseSource;
 pub use embedding::spelling;
 pub use frozen::FrozenModel;
 pub use language::LanguageModel;
+pub use layers::Cost;
 pub use noise::Noise;
 pub use parameters::Parameters;
-pub use specs::{Cost, cost, parameter_count, specs};
+pub use specs::{cost, parameter_count, specs};

@@ -3,20 +3,12 @@
 use super::builder::{Source, TensorSpec};
 use super::config::ModelConfig;
 use super::language::LanguageModel;
+use super::layers::Cost;
 use super::parameters::Parameters;
 use crate::error::Result;
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
-
-/// Multiplications in the products of a forward pass; products are all but a few per cent of the work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cost {
-    /// For every token: the recurrent layers and the output.
-    pub per_token: u64,
-    /// For every distinct token of a window: vectors that are computed from characters.
-    pub per_distinct: u64,
-}
 
 /// All tensors of the model that `config` describes, by name; nothing is allocated.
 pub fn specs(config: &ModelConfig) -> Result<BTreeMap<String, TensorSpec>> {

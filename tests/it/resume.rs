@@ -289,8 +289,8 @@ fn numbers_that_are_not_finite_in_a_state_are_refused_by_name() {
     let place = Place::new();
     for (file, tensor) in [
         (rhn::storage::MODEL, "core.0.bias"),
-        (storage::OPTIMIZER, "moments.core.0.bias"),
-        (storage::OPTIMIZER, "state.0.0"),
+        (rhn::storage::OPTIMIZER, "moments.core.0.bias"),
+        (rhn::storage::OPTIMIZER, "state.0.0"),
     ] {
         let out = format!("run-{tensor}");
         place.train(&format!("--out {out} --max-steps 3"));

@@ -1,7 +1,7 @@
 //! A product with weights on a GPU, and its gradient.
 
 use crate::cuda::gemm::{Factor, product, product_of};
-use crate::linear::Stored;
+use crate::linear::stored::Stored;
 use crate::precision::Precision;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor};
 

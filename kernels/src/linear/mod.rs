@@ -3,6 +3,9 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod stored;
+
+pub use stored::Stored;
 
 use crate::backend::Backend;
 use crate::cpu::gemm::{Target, product};
@@ -14,15 +17,6 @@ use crate::linear::cpu::Dense;
 use crate::precision::Precision;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor};
 use std::sync::Arc;
-
-/// How a weight is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
-    /// `(input, output)`.
-    ByInput,
-    /// `(output, input)`, as an embedding that is used for the output layer too.
-    ByOutput,
-}
 
 /// `xs W`: `(rows, input)` to `(rows, output)`.
 pub fn linear(xs: &Tensor, weight: &Tensor, stored: Stored, precision: Precision) -> Result<Tensor> {

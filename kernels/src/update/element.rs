@@ -1,7 +1,34 @@
 //! What one element becomes: the equations of the update rules, shared by the pass that writes and the one that looks ahead.
 
 use crate::cpu::real::Real;
-use crate::update::{AdamStep, MomentsStep};
+
+pub(crate) const PIECE: usize = 1 << 14;
+
+/// Numbers of one step of Adam's moments.
+#[derive(Clone, Copy, Debug)]
+pub struct MomentsStep {
+    /// What the gradient is multiplied by: what clipping leaves of it.
+    pub scale: f64,
+    /// The decay of the first moment.
+    pub beta1: f64,
+    /// The decay of the second moment.
+    pub beta2: f64,
+    /// The decay that is part of the gradient.
+    pub decay: f64,
+}
+
+/// Numbers of one Adam step.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    /// The rate, the correction of the first moment's bias included.
+    pub rate: f64,
+    /// What the second moment's root is multiplied by to correct its bias.
+    pub root_scale: f64,
+    /// Guard against division by zero.
+    pub epsilon: f64,
+    /// What the parameter is multiplied by first: 1 − rate · decoupled decay.
+    pub keep: f64,
+}
 
 /// θ ← keep · θ + step · g
 pub(crate) struct Sgd {

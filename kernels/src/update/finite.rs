@@ -5,8 +5,7 @@
 
 use crate::cpu::real::{Real, with_elements};
 use crate::error::Result;
-use crate::update::element::{Adam, Moments, Sgd};
-use crate::update::{AdamStep, MomentsStep, PIECE};
+use crate::update::element::{Adam, AdamStep, Moments, MomentsStep, PIECE, Sgd};
 use candle_core::{DType, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;

@@ -4,9 +4,7 @@
 //! be skipped; the next one halts it, and no later step changes anything, so that weights, moments and states stay as
 //! they were before that step. The host reads what happened when it wants to know.
 
-#[cfg(feature = "cuda")]
-use crate::update::cuda::CudaGuard;
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var};
 
 /// What a step's check and its clipping depend on.
 #[derive(Clone, Copy, Debug)]
@@ -103,19 +101,6 @@ pub trait DeviceGuard {
 
     /// `after` if the step was applied, else `before`, in a tensor of its own.
     fn choose(&self, after: &Tensor, before: &Tensor) -> Result<Tensor>;
-}
-
-/// The guard of `device` for weights of type `dtype`, which records `capacity` steps; `None` on the CPU.
-#[cfg(feature = "cuda")]
-pub fn open(device: &Device, dtype: DType, capacity: usize) -> Result<Option<Box<dyn DeviceGuard>>> {
-    let Device::Cuda(device) = device else { return Ok(None) };
-    Ok(Some(Box::new(CudaGuard::new(device, dtype, capacity)?)))
-}
-
-/// The guard of a device; a build without CUDA has none.
-#[cfg(not(feature = "cuda"))]
-pub fn open(_: &Device, _: DType, _: usize) -> Result<Option<Box<dyn DeviceGuard>>> {
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -10,14 +10,31 @@ pub mod guard;
 
 use crate::cpu::real::{self, Real};
 use crate::error::Result;
-use crate::update::element::{Adam, Moments, Sgd};
+pub use element::{AdamStep, MomentsStep};
+
+use crate::update::element::{Adam, Moments, PIECE, Sgd};
 use candle_core::{
-    CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result as CandleResult, Storage, Tensor, Var,
+    CpuStorage, DType, Device, InplaceOp2, InplaceOp3, Layout, Result as CandleResult, Storage, Tensor, Var,
 };
 use pulp::Arch;
 use rayon::prelude::*;
 
-const PIECE: usize = 1 << 14;
+/// The guard of `device` for weights of type `dtype`, which records `capacity` steps; `None` on the CPU.
+#[cfg(feature = "cuda")]
+pub fn open_guard(
+    device: &Device,
+    dtype: DType,
+    capacity: usize,
+) -> Result<Option<Box<dyn guard::DeviceGuard>>> {
+    let Device::Cuda(device) = device else { return Ok(None) };
+    Ok(Some(Box::new(cuda::CudaGuard::new(device, dtype, capacity)?)))
+}
+
+/// The guard of a device; a build without CUDA has none.
+#[cfg(not(feature = "cuda"))]
+pub fn open_guard(_: &Device, _: DType, _: usize) -> Result<Option<Box<dyn guard::DeviceGuard>>> {
+    Ok(None)
+}
 
 /// Σ (g + decay · θ)², in f64; on a GPU, and of other types than an update knows, in plain operations.
 pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64> {
@@ -42,36 +59,10 @@ pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) ->
     Ok(parameter.inplace_op2(&grad.contiguous()?, &Sgd::new(rate, scale, decay))?)
 }
 
-/// Numbers of one step of Adam's moments.
-#[derive(Clone, Copy, Debug)]
-pub struct MomentsStep {
-    /// What the gradient is multiplied by: what clipping leaves of it.
-    pub scale: f64,
-    /// The decay of the first moment.
-    pub beta1: f64,
-    /// The decay of the second moment.
-    pub beta2: f64,
-    /// The decay that is part of the gradient.
-    pub decay: f64,
-}
-
 /// Adam's moments `(2, …)` of one tensor: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², with
 /// g = scale · (gradient + decay · θ).
 pub fn adam_moments(moments: &Var, grad: &Tensor, parameter: &Tensor, step: MomentsStep) -> Result<()> {
     Ok(moments.inplace_op3(&grad.contiguous()?, &parameter.contiguous()?, &step)?)
-}
-
-/// Numbers of one Adam step.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamStep {
-    /// The rate, the correction of the first moment's bias included.
-    pub rate: f64,
-    /// What the second moment's root is multiplied by to correct its bias.
-    pub root_scale: f64,
-    /// Guard against division by zero.
-    pub epsilon: f64,
-    /// What the parameter is multiplied by first: 1 − rate · decoupled decay.
-    pub keep: f64,
 }
 
 /// θ ← keep · θ − rate · m / (root_scale · √v + ε)

@@ -22,8 +22,8 @@ use crate::model::{Parameters, State};
 use candle_core::{DType, Device, Tensor, Var};
 use report::{finite, from_record, not_finite};
 use rhn_kernels::profile::{self, Part};
-use rhn_kernels::update::guard::{self, DeviceGuard};
-use rhn_kernels::update::squared_norm;
+use rhn_kernels::update::guard::DeviceGuard;
+use rhn_kernels::update::{open_guard, squared_norm};
 use rule::{Numbers, Rule, Weight};
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ pub struct Update {
 impl Update {
     /// The rule of `config` before its first update, for weights of type `dtype` on `device`.
     pub fn new(config: &TrainConfig, parameters: &Parameters, dtype: DType, device: &Device) -> Result<Self> {
-        Self::guarded(config, parameters, guard::open(device, dtype, DEFERRED)?)
+        Self::guarded(config, parameters, open_guard(device, dtype, DEFERRED)?)
     }
 
     /// As [`Update::new`], with the guard that decides in place of the host.
