@@ -231,7 +231,7 @@ fn settings_that_matter_may_not_change_and_the_difference_is_shown() {
     ] {
         place.fails(&format!("{resume} {setting}"), 2, &[&["--resume"], parts].concat());
     }
-    place.train("--out run --resume --max-steps 6 --set train.timeouts=2 --set train.save_minutes=1");
+    place.train("--out run --resume --max-steps 6 --set train.patience=2 --set train.save_minutes=1");
 }
 
 #[test]

@@ -33,7 +33,8 @@ fn crates() -> Vec<Value> {
         }
     }
     let mut crates = packages;
-    crates.retain(|package| package["id"] != root && reached.contains(&package["id"].to_string()));
+    // Those of this workspace have no source.
+    crates.retain(|package| !package["source"].is_null() && reached.contains(&package["id"].to_string()));
     crates
 }
 

@@ -164,10 +164,10 @@ fn a_time_limit_saves_and_stops() {
 }
 
 #[test]
-fn timeouts_ends_a_run_that_gets_no_better() {
+fn patience_ends_a_run_that_gets_no_better() {
     let place = Place::new();
     // A rate so small that single precision does not see it: the first epoch stays the best.
-    place.train("--out run --set train.epochs=50 --set train.timeouts=2 --set train.learning_rate=1e-30");
+    place.train("--out run --set train.epochs=50 --set train.patience=2 --set train.learning_rate=1e-30");
     assert_eq!(place.events("run", "epoch").len(), 3);
     assert_eq!(place.json("run/result.json")["best_epoch"], 1);
 }
