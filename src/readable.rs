@@ -13,7 +13,10 @@ pub fn duration(seconds: f64) -> String {
         return "?".into();
     }
     let all = seconds.round().max(0.0) as u64;
-    let (days, hours, minutes, rest) = (all / 86_400, all / 3600 % 24, all / 60 % 60, all % 60);
+    let days = all / 86_400;
+    let hours = all / 3600 % 24;
+    let minutes = all / 60 % 60;
+    let rest = all % 60;
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{rest}s"),
         (0, 0, _) => format!("{minutes}:{rest:02}"),

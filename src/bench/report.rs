@@ -116,7 +116,8 @@ impl Report {
     }
 
     fn infer(&mut self, subject: &Subject, whats: &[What], plan: Plan, progress: Progress<'_>) -> Result<()> {
-        let (stream, sample) = (whats.contains(&What::Stream), whats.contains(&What::Sample));
+        let stream = whats.contains(&What::Stream);
+        let sample = whats.contains(&What::Sample);
         if !(stream || sample) {
             return Ok(());
         }

@@ -152,7 +152,8 @@ mod tests {
     #[test]
     fn a_device_is_named_with_or_without_its_number() {
         let parsed = ["auto", "cpu", "cuda", "cuda:3"].map(|text| text.parse());
-        let (cuda0, cuda3) = (DeviceChoice::Cuda(0), DeviceChoice::Cuda(3));
+        let cuda0 = DeviceChoice::Cuda(0);
+        let cuda3 = DeviceChoice::Cuda(3);
         assert_eq!(parsed, [Ok(DeviceChoice::Auto), Ok(DeviceChoice::Cpu), Ok(cuda0), Ok(cuda3)]);
         for wrong in ["gpu", "cuda:", "cuda:-1", "CPU", ""] {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");

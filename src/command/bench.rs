@@ -175,10 +175,13 @@ fn print_parts(out: &mut impl Write, train: &Training) -> std::io::Result<()> {
     if train.parts.is_empty() {
         return Ok(());
     }
-    let (tokens, distinct) = (grouped(train.tokens_per_step), train.distinct_tokens_per_step.round());
+    let tokens = grouped(train.tokens_per_step);
+    let distinct = train.distinct_tokens_per_step.round();
     writeln!(out, "a step of {tokens} tokens, {distinct} different ones")?;
     for part in &train.parts {
-        let (name, milliseconds, percent) = (part.part.name(), part.seconds * 1e3, part.share * 100.0);
+        let name = part.part.name();
+        let milliseconds = part.seconds * 1e3;
+        let percent = part.share * 100.0;
         writeln!(out, "  {name:20}  {milliseconds:>9.2} ms  {percent:>5.1} %")?;
     }
     writeln!(out)
@@ -194,7 +197,8 @@ fn print_run(out: &mut impl Write, train: &Training) -> std::io::Result<()> {
         share.unwrap_or_default()
     )?;
     writeln!(out, "an epoch           {}", duration(train.epoch_seconds))?;
-    let (run, epochs) = (duration(train.run_seconds), train.epochs);
+    let run = duration(train.run_seconds);
+    let epochs = train.epochs;
     writeln!(out, "the whole run      {run} for {epochs} epochs, the test apart")
 }
 

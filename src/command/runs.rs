@@ -24,7 +24,8 @@ impl RunArgs {
     /// # Errors
     /// If one cannot be read, or there are other than as many labels as runs.
     pub fn read(&self) -> Result<Vec<Run>> {
-        let (labels, wanted) = (self.labels.len(), self.runs.len());
+        let labels = self.labels.len();
+        let wanted = self.runs.len();
         if labels > 0 && labels != wanted {
             return Err(Error::config(format!(
                 "--label was given {labels} times for {wanted} runs, wanted one a run"

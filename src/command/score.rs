@@ -188,7 +188,8 @@ impl Lines<'_> {
     }
 
     fn not_utf8(&self, valid: usize) -> Error {
-        let (byte, offset) = (self.line[valid], self.offset + valid as u64);
+        let byte = self.line[valid];
+        let offset = self.offset + valid as u64;
         let what = format!(
             "invalid UTF-8: byte 0x{byte:02x} at offset {offset}, line {}; convert it to UTF-8",
             self.number
@@ -222,7 +223,8 @@ impl<W: Write> Table<'_, W> {
     /// Rows of a part of a line that begins at position `first`.
     fn tokens(&mut self, line: u64, first: usize, ids: &[u32], nats: &[Option<f64>]) -> io::Result<()> {
         for ((position, &id), nats) in (first..).zip(ids).zip(nats) {
-            let (token, surprisal) = (self.tokenizer.token(id), nats.map(|nats| self.args.base.of(nats)));
+            let token = self.tokenizer.token(id);
+            let surprisal = nats.map(|nats| self.args.base.of(nats));
             if self.args.json {
                 json_line(&mut self.out, &TokenRow { line, position, token, id, surprisal })?;
             } else {
@@ -237,7 +239,9 @@ impl<W: Write> Table<'_, W> {
             return json_line(&mut self.out, &row);
         }
         let LineRow { line, tokens, unknown, surprisal, mean, text } = row;
-        let (surprisal, mean, text) = (cell(Some(surprisal)), cell(mean), escape(&text));
+        let surprisal = cell(Some(surprisal));
+        let mean = cell(mean);
+        let text = escape(&text);
         writeln!(self.out, "{line}\t{tokens}\t{unknown}\t{surprisal}\t{mean}\t{text}")
     }
 }

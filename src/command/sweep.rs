@@ -180,7 +180,8 @@ fn collect(sweep: &Sweep, out: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let comparison = Comparison::new(&found, Measure::usual(&found));
-    let (table, json) = (comparison.markdown(), serde_json::to_vec(&comparison)?);
+    let table = comparison.markdown();
+    let json = serde_json::to_vec(&comparison)?;
     disk::replace(&out.join("results.md"), table.as_bytes())?;
     disk::replace(&out.join("results.json"), &json)?;
     Ok(runs::print(&format!("\n{table}"))?)
@@ -203,7 +204,8 @@ fn begun(sweep: &Sweep, out: &Path) -> Vec<Run> {
 /// The runs with their parameters; a corpus is read once for all that share it.
 fn dry_run(sweep: &Sweep, out: &Path, places: &Places) -> Result<String> {
     let mut tokenizers: Vec<(CorpusConfig, Tokenizer)> = Vec::new();
-    let (mut rows, shared) = (Vec::new(), shared(&sweep.runs));
+    let mut rows = Vec::new();
+    let shared = shared(&sweep.runs);
     for planned in &sweep.runs {
         let recipe = &planned.resolved.recipe;
         if !tokenizers.iter().any(|(corpus, _)| *corpus == recipe.corpus) {

@@ -261,7 +261,8 @@ pub(super) fn walk(key: &str, value: &Value, visit: &mut dyn FnMut(&str, &Value)
 /// What a table says; an unknown key is an error that suggests the nearest.
 pub(super) fn from_table<T: DeserializeOwned>(table: Table, source: &str) -> Result<T> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-        let (place, what) = (error.path().to_string(), error.inner().to_string());
+        let place = error.path().to_string();
+        let what = error.inner().to_string();
         let what = what.trim().lines().next().unwrap_or_default(); // the next would say the place again
         let suggestion = suggestion(what).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
         let place = if place == "." { String::new() } else { format!("{place}: ") };

@@ -91,7 +91,8 @@ impl Sweep {
         if file.run.is_empty() {
             file.run.push(RunBlock::default());
         }
-        let (grid, seeds) = (grid(&file.grid).map_err(refuse)?, seeds(&file.seeds));
+        let grid = grid(&file.grid).map_err(refuse)?;
+        let seeds = seeds(&file.seeds);
         let mut runs = Vec::new();
         for seed in &seeds {
             for block in &file.run {

@@ -53,7 +53,8 @@ impl Batches {
 
     /// Where each window starts within its batch row, and how many steps it has.
     pub fn windows(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let (steps, end) = (self.steps, self.predicted);
+        let steps = self.steps;
+        let end = self.predicted;
         (0..end).step_by(steps).map(move |start| (start, steps.min(end - start)))
     }
 

@@ -43,7 +43,8 @@ fn only_one<'a>(directory: &Path, found: Vec<&'a PathBuf>) -> Result<Option<&'a 
         [] => Ok(None),
         [path] => Ok(Some(path)),
         [first, second, ..] => {
-            let (first, second) = (first.display(), second.display());
+            let first = first.display();
+            let second = second.display();
             Err(Error::data(directory, format!("both {first} and {second} could be the split; keep one")))
         }
     }

@@ -95,8 +95,10 @@ impl fmt::Display for Report {
         write!(f, "{:6}", "split")?;
         heads.iter().try_for_each(|head| write!(f, "{head:>13}"))?;
         for split in &self.splits {
-            let (tokens, types) = (split.tokens as u64, split.types as u64);
-            let (lines, longest) = (split.lines, split.longest_line);
+            let tokens = split.tokens as u64;
+            let types = split.types as u64;
+            let lines = split.lines;
+            let longest = split.longest_line;
             write!(f, "\n{:6}", split.split)?;
             let counts = [split.bytes, split.chars, tokens, types, lines, longest, split.oov_tokens];
             counts.iter().try_for_each(|&count| write!(f, "{:>13}", grouped(count)))?;

@@ -33,13 +33,15 @@ impl Places {
         let given: Vec<PathBuf> = data_dir.map(Path::to_path_buf).into_iter().chain(named).collect();
         let cache = cache_dir();
         let store = given.first().unwrap_or(&cache).clone();
-        let (usual, registry) = (vec!["data".into(), cache], Registry::built_in());
+        let usual = vec!["data".into(), cache];
+        let registry = Registry::built_in();
         Ok(Self { given, usual, store, registry, timeouts: Timeouts::default() })
     }
 
     /// Looks only in `dir` and keeps fetched files there.
     pub fn only(dir: &Path, registry: Registry) -> Self {
-        let (given, store) = (vec![dir.to_path_buf()], dir.to_path_buf());
+        let given = vec![dir.to_path_buf()];
+        let store = dir.to_path_buf();
         Self { given, usual: vec![], store, registry, timeouts: Timeouts::default() }
     }
 

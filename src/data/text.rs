@@ -44,7 +44,8 @@ impl Text {
     /// # Errors
     /// If it cannot be read.
     pub fn read_stdin() -> Result<Self> {
-        let (source, mut bytes) = (Path::new("standard input"), Vec::new());
+        let source = Path::new("standard input");
+        let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::io(source))?;
         Ok(Self::new(bytes, source))
     }

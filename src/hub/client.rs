@@ -35,7 +35,8 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(settings: &Settings) -> Self {
         let key = settings.token.as_ref().map(|token| format!("Bearer {token}"));
-        let (agent, origin) = (agent(&settings.timeouts, 0), origin(&settings.endpoint).into());
+        let agent = agent(&settings.timeouts, 0);
+        let origin = origin(&settings.endpoint).into();
         Self { agent, origin, key, timeouts: settings.timeouts }
     }
 

@@ -88,7 +88,8 @@ pub fn write(
     stops: &[String],
     mut show: impl FnMut(&str) -> io::Result<()>,
 ) -> Result<Sample> {
-    let (mut decoder, mut watch) = (prompt.decoder(tokenizer), StopStrings::new(stops));
+    let mut decoder = prompt.decoder(tokenizer);
+    let mut watch = StopStrings::new(stops);
     let mut sample = Sample::default();
     let mut pass_on = |text: String, sample: &mut Sample| {
         sample.text.push_str(&text);
@@ -127,7 +128,8 @@ mod tests {
         let prompt = Prompt::new(tokenizer, prompt).unwrap();
         let ids = tokenizer.encode(&Text::from(drawn)).unwrap().tokens.to_vec();
         let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
-        let (count, mut shown) = (ids.len(), Vec::new());
+        let count = ids.len();
+        let mut shown = Vec::new();
         let sampler = ids.into_iter().map(|id| Ok(Drawn { id, nats: 0.5 }));
         let show = |text: &str| {
             shown.extend((!text.is_empty()).then(|| text.to_string()));

@@ -67,7 +67,8 @@ impl Comparison {
 
     fn run_table(&self) -> String {
         let measure = self.measure.name();
-        let (valid, test) = (format!("valid {measure}"), format!("test {measure}"));
+        let valid = format!("valid {measure}");
+        let test = format!("test {measure}");
         let head = ["run", "parameters", "epochs", "best epoch", &valid, &test, "tokens/s", "time"];
         let rows: Vec<_> = self.runs.iter().map(|row| row.cells(self.measure)).collect();
         markdown::table(&head.map(String::from), &rows)

@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn only_the_keys_that_differ_are_told_with_each_runs_value() {
-        let (first, mut second) = (start(1), start(2));
+        let first = start(1);
+        let mut second = start(2);
         second["recipe"]["train"]["schedule"] = json!({"kind": "cosine"});
         second["precision"] = "bf16".into();
         let runs = [read("a", &[first]), read("b", &[second])];

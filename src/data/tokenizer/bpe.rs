@@ -148,7 +148,8 @@ fn partable(text: &Text) -> Result<&str> {
     let mut start = 0;
     for piece in pieces(content, 1) {
         if piece.len() > LONGEST_STRETCH {
-            let (length, offset) = (piece.len(), text.offset(&content[start..]));
+            let length = piece.len();
+            let offset = text.offset(&content[start..]);
             return Err(Error::data(
                 &text.source,
                 format!(

@@ -99,7 +99,8 @@ impl Tokenizer {
         if loaded.unit() == unit {
             return Ok(loaded);
         }
-        let (found, wanted) = (loaded.unit(), unit);
+        let found = loaded.unit();
+        let wanted = unit;
         Err(Error::config(format!("{}: cuts by {found:?}, and corpus.unit says {wanted:?}", path.display())))
     }
 

@@ -23,7 +23,8 @@ fn chars(text: &str) -> impl Iterator<Item = (usize, char)> {
 
 impl CharTable {
     pub(super) fn build(add_unknown: bool, text: &str) -> Self {
-        let (mut ascii, mut others) = ([false; 128], BTreeSet::new());
+        let mut ascii = [false; 128];
+        let mut others = BTreeSet::new();
         for (_, char) in chars(text) {
             match ascii.get_mut(char as usize) {
                 Some(seen) => *seen = true,

@@ -53,7 +53,8 @@ impl<'a> Layout<'a> {
         let points = || plot.series.iter().flat_map(|series| &series.points);
         let levels = plot.references.iter().map(|reference| reference.value);
         let title = if plot.title.is_some() { TITLE_SIZE + 8.0 } else { 0.0 };
-        let (top, bottom) = (MARGIN + title + NAME_SIZE + 14.0, f64::from(plot.height) - 52.0);
+        let top = MARGIN + title + NAME_SIZE + 14.0;
+        let bottom = f64::from(plot.height) - 52.0;
         let y = plot.y.scale(points().map(|point| point.1).chain(levels), bottom, top);
         let y_ticks = ticks::ticks(&y, Y_GAP, plot.y.whole);
         let left = MARGIN + widest(&ticks::labels(&y_ticks), TICK_SIZE) + 10.0;
@@ -68,7 +69,10 @@ impl<'a> Layout<'a> {
     }
 
     fn axes(&self, picture: &mut Picture) {
-        let (left, right, bottom, top) = (self.x.start, self.x.end, self.y.start, self.y.end);
+        let left = self.x.start;
+        let right = self.x.end;
+        let bottom = self.y.start;
+        let top = self.y.end;
         if let Some(title) = &self.plot.title {
             let title = font::fit(title, TITLE_SIZE, f64::from(self.plot.width) - 2.0 * MARGIN);
             picture.text((MARGIN, MARGIN + TITLE_SIZE - 2.0), title, TITLE_SIZE, INK, Anchor::Start);
@@ -133,14 +137,16 @@ impl<'a> Layout<'a> {
     }
 
     fn label(&self, series: &Series, end: Point, y: f64, picture: &mut Picture) {
-        let (color, right) = (palette::curve(series.color), self.x.end);
+        let color = palette::curve(series.color);
+        let right = self.x.end;
         let dash = (end.0 < right - 1.0).then_some([1.0, 4.0]);
         let faded = palette::faded(color);
         picture.line(vec![end, (right, end.1)], faded, 1.2, dash);
         picture.line(vec![(right, end.1), (right + 14.0, y)], faded, 1.2, None);
         picture.line(vec![(right + 14.0, y), (right + LEADER - 8.0, y)], color, 2.2, None);
         let (name, value) = label_texts(self.plot, series);
-        let (x, foot) = (right + LEADER, y + MIDDLE * LABEL_SIZE);
+        let x = right + LEADER;
+        let foot = y + MIDDLE * LABEL_SIZE;
         picture.text((x, foot), name, LABEL_SIZE, INK, Anchor::Start);
         let edge = f64::from(self.plot.width) - MARGIN;
         picture.text((edge, foot), value, LABEL_SIZE, FAINT_INK, Anchor::End);
@@ -162,7 +168,8 @@ fn label_texts(plot: &Plot, series: &Series) -> (String, String) {
 fn label_room(plot: &Plot) -> f64 {
     let texts = plot.series.iter().filter(|series| is_named(series)).map(|series| label_texts(plot, series));
     let (names, values): (Vec<String>, Vec<String>) = texts.unzip();
-    let (name, value) = (widest(&names, LABEL_SIZE), widest(&values, LABEL_SIZE));
+    let name = widest(&names, LABEL_SIZE);
+    let value = widest(&values, LABEL_SIZE);
     if value > 0.0 { name + 12.0 + value } else { name }
 }
 

@@ -73,7 +73,8 @@ impl<P: Pen> OutlineBuilder for Placed<'_, P> {
     }
 
     fn quad_to(&mut self, x1: f32, y1: f32, x: f32, y: f32) {
-        let ((x1, y1), (x, y)) = (self.at(x1, y1), self.at(x, y));
+        let (x1, y1) = self.at(x1, y1);
+        let (x, y) = self.at(x, y);
         self.pen.quad_to(x1, y1, x, y);
     }
 

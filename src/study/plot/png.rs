@@ -13,7 +13,8 @@ use tiny_skia::{
 /// # Errors
 /// If so many pixels cannot be had.
 pub fn to_png(picture: &Picture, scale: u32) -> Result<Vec<u8>> {
-    let (width, height) = (picture.width * scale, picture.height * scale);
+    let width = picture.width * scale;
+    let height = picture.height * scale;
     let too_large = || Error::config(format!("a picture of {width} × {height} pixels cannot be made"));
     let pixels = Pixmap::new(width, height).ok_or_else(too_large)?;
     let mut canvas = Canvas { pixels, transform: Transform::from_scale(scale as f32, scale as f32) };
@@ -110,7 +111,8 @@ impl Pen for Outline {
     }
 
     fn quad_to(&mut self, x1: f64, y1: f64, x: f64, y: f64) {
-        let ((x1, y1), (x, y)) = (self.at(x1, y1), self.at(x, y));
+        let (x1, y1) = self.at(x1, y1);
+        let (x, y) = self.at(x, y);
         self.path.quad_to(x1, y1, x, y);
     }
 

@@ -46,7 +46,8 @@ fn line(line: &Line) -> String {
 }
 
 fn dot(dot: &Dot) -> String {
-    let ((x, y), radius) = (dot.center, dot.radius);
+    let (x, y) = dot.center;
+    let radius = dot.radius;
     format!(
         "<circle cx=\"{}\" cy=\"{}\" r=\"{}\" fill=\"{}\" stroke=\"{}\" stroke-width=\"1.5\"/>",
         number(x),

@@ -43,7 +43,8 @@ fn decades(scale: &Scale, mantissas: &[f64]) -> Vec<f64> {
 /// Of `step · 10^power`.
 fn multiples(scale: &Scale, step: f64, power: i32) -> Vec<f64> {
     let width = times_power(step, power);
-    let (first, last) = ((scale.low / width).ceil() as i64, (scale.high / width).floor() as i64);
+    let first = (scale.low / width).ceil() as i64;
+    let last = (scale.high / width).floor() as i64;
     (first..=last.min(first + 1000)).map(|count| times_power(step * count as f64, power)).collect()
 }
 
