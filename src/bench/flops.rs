@@ -8,7 +8,7 @@ use crate::model;
 
 /// Floating-point operations of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flops {
+pub(crate) struct Flops {
     /// For every token: the recurrent layers and the output.
     pub per_token: u64,
     /// For every distinct token of a window: the word vectors that are computed from characters.
@@ -16,17 +16,14 @@ pub struct Flops {
 }
 
 impl Flops {
-    /// Those of the model that `config` describes.
-    ///
-    /// # Errors
-    /// If there is no such model.
-    pub fn of(config: &ModelConfig) -> Result<Self> {
+    /// Those of the model that `config` describes. Fails if there is no such model.
+    pub(crate) fn of(config: &ModelConfig) -> Result<Self> {
         let cost = model::cost(config)?;
         Ok(Self { per_token: 2 * cost.per_token, per_distinct: 2 * cost.per_distinct })
     }
 
     /// Those of a training step: each product has two in the backward pass, one for either factor's gradient.
-    pub fn of_step(self, tokens: u64, distinct: f64) -> f64 {
+    pub(crate) fn of_step(self, tokens: u64, distinct: f64) -> f64 {
         3.0 * (self.per_token as f64 * tokens as f64 + self.per_distinct as f64 * distinct)
     }
 }

@@ -21,10 +21,8 @@ const CHARACTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789.,'-$&#/*:";
 /// Of Penn Treebank's longest word.
 const LONGEST: usize = 19;
 
-/// A made-up corpus of `entry`'s types for the units that `config` wants, and its vocabulary.
-///
-/// # Errors
-/// If it is not known how many types the corpus has in these units.
+/// A made-up corpus of `entry`'s types for the units that `config` wants, and its vocabulary. Fails if it is
+/// not known how many types the corpus has in these units.
 pub(super) fn corpus(
     entry: &Entry,
     config: &CorpusConfig,

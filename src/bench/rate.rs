@@ -14,7 +14,7 @@ const FEWEST: usize = 3;
 const MOST: usize = 10;
 
 /// Receives what is measured, the repeats that are done and how many there are.
-pub type Progress<'a> = &'a mut dyn FnMut(&str, usize, usize);
+pub(crate) type Progress<'a> = &'a mut dyn FnMut(&str, usize, usize);
 
 /// Tokens a second, of several repeats.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -19,7 +19,7 @@ const OTHERS: Duration = Duration::from_secs(8);
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// Training steps, their parts and a run's time.
     Train,
     /// Evaluation by the `stream` protocol.
@@ -32,7 +32,7 @@ pub enum What {
 
 /// How fast a recipe is on this machine. What was not asked for is absent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The recipe's name.
     pub recipe: String,
     /// The corpus's name.
@@ -68,7 +68,7 @@ pub struct Report {
 
 /// What the machine can do at most, on as many threads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// 10⁹ floating-point operations a second in a large product, by the numbers' type.
     pub gemm_peak_gflops: BTreeMap<&'static str, f64>,
     /// 10⁹ bytes a second, read and written at once.
@@ -76,11 +76,8 @@ pub struct Machine {
 }
 
 impl Report {
-    /// Measures `whats` of the recipe called `recipe`.
-    ///
-    /// # Errors
-    /// If the model cannot be made or run.
-    pub fn measure(
+    /// Measures `whats` of the recipe called `recipe`. Fails if the model cannot be made or run.
+    pub(crate) fn measure(
         recipe: &str,
         subject: &Subject,
         whats: &[What],

@@ -22,7 +22,7 @@ const LONG_SECONDS: f64 = 3.0;
 
 /// How fast a recipe is trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Training {
+pub(crate) struct Training {
     /// The speed of whole steps: masks, forward, backward, clipping, update.
     #[serde(flatten)]
     pub rate: Rate,
@@ -52,7 +52,7 @@ pub struct Training {
 
 /// The time of a part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct PartTime {
+pub(crate) struct PartTime {
     /// Which part.
     pub part: Part,
     /// Its mean time in a step.
@@ -62,11 +62,9 @@ pub struct PartTime {
 }
 
 impl Training {
-    /// Trains for a few steps at a rate so small that the weights stay where they are.
-    ///
-    /// # Errors
-    /// If the model cannot be made, or a step fails.
-    pub fn measure(subject: &Subject, plan: Plan, progress: Progress<'_>) -> Result<Self> {
+    /// Trains for a few steps at a rate so small that the weights stay where they are. Fails if the model
+    /// cannot be made, or a step fails.
+    pub(crate) fn measure(subject: &Subject, plan: Plan, progress: Progress<'_>) -> Result<Self> {
         let language = &subject.language;
         let mut steps = Steps::new(language)?;
         let rate = Rate::measure("training", plan, progress, language.device(), || steps.next())?;

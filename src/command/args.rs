@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 /// Where to compute.
 #[derive(Clone, Debug, clap::Args)]
-pub struct DeviceArgs {
+pub(super) struct DeviceArgs {
     /// Compute on: auto, cpu, cuda or cuda:N. auto takes the first GPU if this build and machine have one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
@@ -46,15 +46,13 @@ impl FromStr for DeviceChoice {
 
 impl DeviceArgs {
     /// How many threads were asked for.
-    pub fn threads(&self) -> Option<usize> {
+    pub(super) fn threads(&self) -> Option<usize> {
         self.threads.map(usize::from)
     }
 
-    /// The device to compute on.
-    ///
-    /// # Errors
-    /// If a GPU was asked for by name and there is none, or this build cannot use it.
-    pub fn open(&self) -> Result<Device> {
+    /// The device to compute on. Fails if a GPU was asked for by name and there is none, or this build cannot
+    /// use it.
+    pub(super) fn open(&self) -> Result<Device> {
         match self.device {
             DeviceChoice::Cpu => Ok(Device::Cpu),
             DeviceChoice::Cuda(ordinal) => cuda(ordinal),
@@ -83,25 +81,22 @@ fn cuda(_ordinal: usize) -> Result<Device> {
 
 /// Where corpora are looked for.
 #[derive(Clone, Debug, clap::Args)]
-pub struct DataArgs {
+pub(super) struct DataArgs {
     /// Look for corpora here first [default: $RHN_DATA, else ./data, else the user's cache]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
 impl DataArgs {
-    /// The places to look for a corpus, in order.
-    ///
-    /// # Errors
-    /// If the directory that was given is none.
-    pub fn places(&self) -> Result<Places> {
+    /// The places to look for a corpus, in order. Fails if the directory that was given is none.
+    pub(super) fn places(&self) -> Result<Places> {
         Places::new(self.data_dir.as_deref())
     }
 }
 
 /// A value of `--precision`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PrecisionChoice(Precision);
+pub(super) struct PrecisionChoice(Precision);
 
 impl ValueEnum for PrecisionChoice {
     fn value_variants<'a>() -> &'a [Self] {
@@ -124,11 +119,8 @@ impl ValueEnum for PrecisionChoice {
 }
 
 impl PrecisionChoice {
-    /// What to compute with on `device`.
-    ///
-    /// # Errors
-    /// If the device has no kernels for it.
-    pub fn on(self, device: &Device) -> Result<Precision> {
+    /// What to compute with on `device`. Fails if the device has no kernels for it.
+    pub(super) fn on(self, device: &Device) -> Result<Precision> {
         let Self(precision) = self;
         match (precision, device.is_cpu()) {
             (Precision::Bf16, true) if !InstructionSet::current().multiplies_bf16() => note(

@@ -38,7 +38,7 @@ Examples:
 /// Measure the speed of training, evaluation and sampling on this machine
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// A built-in recipe (`rhn recipe list`) or a file that ends in .toml
     #[arg(value_name = "RECIPE", default_value = "shakespeare")]
     recipe: String,
@@ -94,11 +94,8 @@ impl From<Only> for What {
     }
 }
 
-/// Measures and prints.
-///
-/// # Errors
-/// If the recipe cannot be run, or the standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Measures and prints. Fails if the recipe cannot be run, or the standard output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.device.open()?;
     let resolved = Resolved::new(&args.recipe, &args.settings)?;
     let places = args.data.places()?;

@@ -22,7 +22,7 @@ Examples:
 /// List, fetch and inspect corpora
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
 }
@@ -60,11 +60,9 @@ enum Action {
     },
 }
 
-/// Runs `rhn data`.
-///
-/// # Errors
-/// If a corpus is unknown, cannot be had, or is not what it should be, or the standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Runs `rhn data`. Fails if a corpus is unknown, cannot be had, or is not what it should be, or the standard
+/// output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.action {
         Action::List { data } => list(&data.places()?),
         Action::Fetch { name, from, data } => fetch(name, from.as_deref(), &data.places()?),

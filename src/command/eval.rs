@@ -31,7 +31,7 @@ Examples:
 /// Evaluate: perplexity, bits per character and bits per byte of a split
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: String,
     /// A corpus's name, a file, a directory, or - for the standard input [default: as in training]
@@ -98,11 +98,9 @@ enum Report {
     Averaged(MonteCarlo),
 }
 
-/// Evaluates and prints.
-///
-/// # Errors
-/// If the checkpoint or the corpus is refused, or the model gives numbers that are not finite.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Evaluates and prints. Fails if the checkpoint or the corpus is refused, or the model gives numbers that
+/// are not finite.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.device.open()?;
     let loaded = load(&args.checkpoint, args.precision.on(&device)?, &device)?;
     let recipe = loaded.recipe()?;

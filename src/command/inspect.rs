@@ -29,7 +29,7 @@ Examples:
 /// Show what a checkpoint is: model, training, tensors, sizes and verified hashes
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: String,
     /// Print one line of JSON
@@ -73,11 +73,8 @@ struct TensorRow {
     trained: bool,
 }
 
-/// Inspects and prints.
-///
-/// # Errors
-/// If the checkpoint is not whole, or the standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Inspects and prints. Fails if the checkpoint is not whole, or the standard output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let found = inspect(&args.checkpoint)?;
     let mut out = io::stdout().lock();
     if args.json {

@@ -22,7 +22,7 @@ Examples:
 /// Draw learning curves of one or more runs, as SVG or PNG
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     runs: RunArgs,
     /// The picture; its ending says which kind
@@ -67,11 +67,9 @@ enum Kind {
     Png,
 }
 
-/// Draws, writes the picture and says where it is.
-///
-/// # Errors
-/// If a run cannot be read, none has a point, or the picture cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Draws, writes the picture and says where it is. Fails if a run cannot be read, none has a point, or the
+/// picture cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let kind = kind(&args.out)?;
     let runs = args.runs.read()?;
     let plot = plot(args, &runs)?;

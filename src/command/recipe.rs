@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// List the built-in recipes, or show one with every value and where it comes from
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
 }
@@ -27,11 +27,9 @@ enum Action {
     },
 }
 
-/// Prints the list or the recipe to standard output.
-///
-/// # Errors
-/// If there is no such recipe, a setting is wrong, or standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Prints the list or the recipe to standard output. Fails if there is no such recipe, a setting is wrong, or
+/// standard output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let print = match &args.action {
         Action::List => list(),

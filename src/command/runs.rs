@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The runs to look at.
 #[derive(Clone, Debug, clap::Args)]
-pub struct RunArgs {
+pub(super) struct RunArgs {
     /// Directories of runs, live, stopped or finished, or hf://owner/name[@revision]
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<String>,
@@ -19,11 +19,9 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Reads the runs and names them.
-    ///
-    /// # Errors
-    /// If one cannot be read, or there are other than as many labels as runs.
-    pub fn read(&self) -> Result<Vec<Run>> {
+    /// Reads the runs and names them. Fails if one cannot be read, or there are other than as many labels as
+    /// runs.
+    pub(super) fn read(&self) -> Result<Vec<Run>> {
         let labels = self.labels.len();
         let wanted = self.runs.len();
         if labels > 0 && labels != wanted {
@@ -43,10 +41,7 @@ impl RunArgs {
     }
 }
 
-/// Writes a result to the standard output.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn print(text: &str) -> Result<()> {
+/// Writes a result to the standard output. Fails if it cannot be written.
+pub(super) fn print(text: &str) -> Result<()> {
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Error::io(Path::new("standard output")))
 }

@@ -22,7 +22,7 @@ Examples:
 /// Sample text, streamed as it is drawn
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: String,
     /// Text to continue; without one, the sample starts a new line
@@ -108,11 +108,9 @@ struct Row<'a> {
     drawn: Sample,
 }
 
-/// Samples and prints.
-///
-/// # Errors
-/// If a setting is out of its range, the checkpoint is refused, or the standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Samples and prints. Fails if a setting is out of its range, the checkpoint is refused, or the standard
+/// output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     args.filters().validate()?; // before anything is loaded
     let device = args.device.open()?;
     let loaded = load(&args.checkpoint, args.precision.on(&device)?, &device)?;

@@ -29,7 +29,7 @@ Examples:
 /// Score a text: the surprisal of each of its tokens or lines, as tab-separated values
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: String,
     /// The text; - is the standard input
@@ -119,11 +119,9 @@ impl Sums {
     }
 }
 
-/// Scores and prints.
-///
-/// # Errors
-/// If the checkpoint or the text is refused, or the model gives numbers that are not finite.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Scores and prints. Fails if the checkpoint or the text is refused, or the model gives numbers that are not
+/// finite.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let (source, mut input) = open(&args.file)?;
     let device = args.device.open()?;
     let loaded = load(&args.checkpoint, args.precision.on(&device)?, &device)?;

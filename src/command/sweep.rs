@@ -46,7 +46,7 @@ Examples:
 /// Train several runs one after another, and compare them
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// The sweep: recipe, settings, grid, runs and seeds
     #[arg(value_name = "FILE.toml")]
     file: PathBuf,
@@ -71,11 +71,9 @@ pub struct Args {
     data: DataArgs,
 }
 
-/// Trains what is not finished, compares, and gives the process's exit code.
-///
-/// # Errors
-/// If the file or a run's recipe cannot be used, or a run fails in a way that the next would share.
-pub fn run(args: &Args) -> anyhow::Result<u8> {
+/// Trains what is not finished, compares, and gives the process's exit code. Fails if the file or a run's
+/// recipe cannot be used, or a run fails in a way that the next would share.
+pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let sweep = Sweep::read(&args.file, &args.settings)?;
     let out = args.out.as_ref().unwrap_or(&sweep.out);
     if args.dry_run {

@@ -31,7 +31,7 @@ Examples:
 /// Train a model
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// A built-in recipe (`rhn recipe list`), a file that ends in .toml, or the directory of a run, to go on with its own
     #[arg(value_name = "RECIPE", default_value = "shakespeare")]
     recipe: String,
@@ -72,11 +72,9 @@ pub struct Args {
     data: DataArgs,
 }
 
-/// Trains, and gives the process's exit code.
-///
-/// # Errors
-/// If the recipe, the corpus or the directory cannot be used, or a number is not finite.
-pub fn run(args: &Args) -> anyhow::Result<u8> {
+/// Trains, and gives the process's exit code. Fails if the recipe, the corpus or the directory cannot be
+/// used, or a number is not finite.
+pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let request = args.request()?;
     if args.dry_run {
         write!(std::io::stdout(), "{}", dry_run::report(&request.language()?)?)?;

@@ -9,11 +9,9 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-/// Fetches a file from the first of `urls` that has it, verified, to `path`.
-///
-/// # Errors
-/// If none has it: says what was wrong with each.
-pub fn fetch(urls: &[String], wanted: Wanted<'_>, path: &Path, timeouts: &Timeouts) -> Result<()> {
+/// Fetches a file from the first of `urls` that has it, verified, to `path`. Fails if none has it: says what
+/// was wrong with each.
+pub(super) fn fetch(urls: &[String], wanted: Wanted<'_>, path: &Path, timeouts: &Timeouts) -> Result<()> {
     let mut refusals = Vec::new();
     for url in urls {
         match fetch_one(url, wanted, path, timeouts) {
@@ -45,11 +43,8 @@ fn fetch_one(url: &str, wanted: Wanted<'_>, path: &Path, timeouts: &Timeouts) ->
     store(&mut body, url, wanted.bytes, Some(wanted.sha256), path)
 }
 
-/// Writes content that is already verified to `path`, aside and renamed.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn keep(content: &[u8], path: &Path) -> Result<()> {
+/// Writes content that is already verified to `path`, aside and renamed. Fails if it cannot be written.
+pub(super) fn keep(content: &[u8], path: &Path) -> Result<()> {
     let mut aside = Aside::create(path)?;
     aside.append(content)?;
     aside.commit()

@@ -8,7 +8,7 @@ mod cache;
 mod client;
 #[cfg(feature = "hub")]
 mod dataset;
-pub mod download;
+pub(crate) mod download;
 #[cfg(not(feature = "hub"))]
 mod offline;
 #[cfg(feature = "hub")]

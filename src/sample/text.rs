@@ -10,7 +10,7 @@ use std::io;
 
 /// What a sample begins with.
 #[derive(Clone, Debug)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     /// The text to show before the sample's own.
     pub text: String,
     /// Symbols that the vocabulary lacks.
@@ -21,10 +21,8 @@ pub struct Prompt {
 
 impl Prompt {
     /// Encodes `text`. The model reads a line end before it, as at the start of a text it was trained on.
-    ///
-    /// # Errors
-    /// If the tokenizer refuses the text.
-    pub fn new(tokenizer: &Tokenizer, text: &str) -> Result<Self> {
+    /// Fails if the tokenizer refuses the text.
+    pub(crate) fn new(tokenizer: &Tokenizer, text: &str) -> Result<Self> {
         let encoded = tokenizer.encode(&Text::new(text.as_bytes().to_vec(), "the prompt"))?;
         let mut ids = encoded.tokens.to_vec();
         let mut shown = text;
@@ -44,7 +42,7 @@ impl Prompt {
     }
 
     /// The tokens that the model reads before its first draw; at least one.
-    pub fn context(&self) -> &[u32] {
+    pub(crate) fn context(&self) -> &[u32] {
         &self.context
     }
 
@@ -65,7 +63,7 @@ fn first_token(tokenizer: &Tokenizer) -> u32 {
 
 /// A finished sample.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// The text after the prompt, without the stop string that ended it.
     pub text: String,
     /// Tokens that were drawn.
@@ -77,10 +75,8 @@ pub struct Sample {
 }
 
 /// Draws up to `limit` tokens, or to one of `stops`; `show` gets the text in whole characters as it comes.
-///
-/// # Errors
-/// If the model gives a number that is not finite, or `show` fails.
-pub fn write(
+/// Fails if the model gives a number that is not finite, or `show` fails.
+pub(crate) fn write(
     sampler: impl Iterator<Item = Result<Drawn>>,
     tokenizer: &Tokenizer,
     prompt: &Prompt,
@@ -114,7 +110,7 @@ pub fn write(
 ///
 /// # Errors
 /// As [`write()`].
-pub fn text(sampler: Sampler, tokenizer: &Tokenizer, prompt: &Prompt, limit: usize) -> Result<String> {
+pub(crate) fn text(sampler: Sampler, tokenizer: &Tokenizer, prompt: &Prompt, limit: usize) -> Result<String> {
     Ok(write(sampler, tokenizer, prompt, limit, &[], |_| Ok(()))?.text)
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 /// Runs side by side.
 #[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// What losses are told in.
     pub measure: Measure,
     /// One a run, in the order given.
@@ -23,7 +23,7 @@ pub struct Comparison {
 
 /// A run's numbers.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub(crate) struct Row {
     /// What the run is called.
     pub name: String,
     /// How many numbers training finds.
@@ -48,13 +48,13 @@ pub struct Row {
 
 impl Comparison {
     /// Of these runs.
-    pub fn new(runs: &[Run], measure: Measure) -> Self {
+    pub(crate) fn new(runs: &[Run], measure: Measure) -> Self {
         let rows = runs.iter().map(|run| Row::new(run, measure)).collect();
         Self { measure, runs: rows, differences: between(runs), seeds: seeds::groups(runs, measure) }
     }
 
     /// One to three tables: the runs, means over seeds, what differs.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let mut tables = vec![self.run_table()];
         if !self.seeds.is_empty() {
             tables.push(self.seed_table());

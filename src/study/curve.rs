@@ -6,7 +6,7 @@ use crate::events::Epoch;
 
 /// What a curve goes along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Along {
+pub(crate) enum Along {
     /// Passes over the training split
     Epoch,
     /// Updates of the weights
@@ -19,7 +19,7 @@ pub enum Along {
 
 /// On which text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Split {
+pub(crate) enum Split {
     /// The validation split, at each epoch's end
     Valid,
     /// The training split, with dropout, over each epoch
@@ -30,7 +30,7 @@ pub enum Split {
 
 impl Split {
     /// One split a curve.
-    pub fn each(self) -> &'static [Self] {
+    pub(crate) fn each(self) -> &'static [Self] {
         match self {
             Self::Valid => &[Self::Valid],
             Self::Train => &[Self::Train],
@@ -40,7 +40,7 @@ impl Split {
 }
 
 /// `(along, loss)` of each epoch whose numbers are there and finite; `split` is one split.
-pub fn points(run: &Run, split: Split, along: Along, measure: Measure) -> Vec<(f64, f64)> {
+pub(crate) fn points(run: &Run, split: Split, along: Along, measure: Measure) -> Vec<(f64, f64)> {
     let loss = |epoch: &Epoch| match split {
         Split::Train => measure.train(epoch, run.unit()),
         Split::Valid | Split::Both => measure.valid(epoch),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// A run: live, stopped or finished.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// What pictures and tables call it: its directory's name unless someone says otherwise.
     pub name: String,
     /// Where it lies.
@@ -25,11 +25,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reads the run in a directory or at `hf://owner/name[@revision]`.
-    ///
-    /// # Errors
-    /// If there is none, or its metrics are not what a run writes.
-    pub fn read(argument: &str) -> Result<Self> {
+    /// Reads the run in a directory or at `hf://owner/name[@revision]`. Fails if there is none, or its
+    /// metrics are not what a run writes.
+    pub(crate) fn read(argument: &str) -> Result<Self> {
         let directory = checkpoint::resolve(argument)?;
         let name = if argument.starts_with("hf://") { repository(argument) } else { name_of(&directory) };
         let events = Events::read(&directory)?;
@@ -70,23 +68,23 @@ impl Run {
     }
 
     /// What a token is, if the recipe says.
-    pub fn unit(&self) -> Option<Unit> {
+    pub(crate) fn unit(&self) -> Option<Unit> {
         Unit::deserialize(&self.start.recipe["corpus"]["unit"]).ok()
     }
 
     /// How many epochs were asked for.
-    pub fn epochs_asked(&self) -> Option<u64> {
+    pub(crate) fn epochs_asked(&self) -> Option<u64> {
         self.start.recipe["train"]["epochs"].as_u64()
     }
 
     /// The epoch with the least loss on the validation split.
-    pub fn best(&self) -> Option<&Epoch> {
+    pub(crate) fn best(&self) -> Option<&Epoch> {
         let measured = self.epochs.iter().filter_map(|epoch| Some((epoch.valid_nats_per_token?, epoch)));
         measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, epoch)| epoch)
     }
 
     /// Wall-clock seconds so far.
-    pub fn seconds(&self) -> Option<f64> {
+    pub(crate) fn seconds(&self) -> Option<f64> {
         let total = self.result.as_ref().and_then(|result| result.seconds_total);
         total.or_else(|| self.epochs.last()?.seconds)
     }
@@ -105,7 +103,7 @@ fn name_of(directory: &Path) -> String {
 }
 
 /// Gives runs whose directories have the same name longer ones: as many of their paths' parts as it takes.
-pub fn tell_apart(runs: &mut [Run]) {
+pub(crate) fn tell_apart(runs: &mut [Run]) {
     let deepest = runs.iter().map(|run| run.directory.components().count()).max().unwrap_or(0);
     for parts in 2..=deepest {
         let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();

@@ -11,7 +11,7 @@ const SEED: &str = "train.seed";
 
 /// Runs that differ in their seed alone. Unfinished ones are counted, but their numbers are not in the spreads.
 #[derive(Clone, Debug, Serialize)]
-pub struct Group {
+pub(crate) struct Group {
     /// What their names share.
     pub name: String,
     /// The seeds of the finished ones.
@@ -26,7 +26,7 @@ pub struct Group {
 
 /// Several values of one quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// The arithmetic mean.
     pub mean: f64,
     /// The least.
@@ -36,7 +36,7 @@ pub struct Spread {
 }
 
 /// The groups in the order of their first runs, if any has more than one run.
-pub fn groups(runs: &[Run], measure: Measure) -> Vec<Group> {
+pub(crate) fn groups(runs: &[Run], measure: Measure) -> Vec<Group> {
     let mut order: Vec<BTreeMap<String, Value>> = Vec::new();
     let mut members: Vec<Vec<&Run>> = Vec::new();
     for run in runs {
@@ -80,7 +80,7 @@ impl Spread {
     }
 
     /// `98.20 (97.50 – 98.90)`, or the one value.
-    pub fn show(&self, measure: Measure) -> String {
+    pub(crate) fn show(&self, measure: Measure) -> String {
         let [mean, min, max] = [self.mean, self.min, self.max].map(|value| measure.show(value));
         if self.min < self.max { format!("{mean} ({min} – {max})") } else { mean }
     }

@@ -139,10 +139,8 @@ fn flatten<T>(result: std::result::Result<tokenizers::Result<T>, String>) -> std
     result.and_then(|result| result.map_err(|error| error.to_string()))
 }
 
-/// The text, if it can be cut piece by piece.
-///
-/// # Errors
-/// If it is not UTF-8, or has a stretch that is too long; says where.
+/// The text, if it can be cut piece by piece. Fails if it is not UTF-8, or has a stretch that is too long;
+/// says where.
 fn partable(text: &Text) -> Result<&str> {
     let content = text.as_str()?;
     let mut start = 0;

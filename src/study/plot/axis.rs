@@ -2,7 +2,7 @@
 
 /// What an axis shows.
 #[derive(Clone, Debug)]
-pub struct Axis {
+pub(crate) struct Axis {
     /// Its name, with the unit.
     pub name: String,
     /// Equal ratios are equally far apart, instead of equal differences.

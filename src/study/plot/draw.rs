@@ -26,7 +26,7 @@ const Y_GAP: f64 = 36.0;
 const FEW_POINTS: usize = 12;
 
 /// The plot as shapes. Curves without a point are not drawn.
-pub fn draw(plot: &Plot) -> Picture {
+pub(crate) fn draw(plot: &Plot) -> Picture {
     let layout = Layout::of(plot);
     let about = plot.title.clone().unwrap_or_else(|| format!("{} over {}", plot.y.name, plot.x.name));
     let mut picture = Picture { width: plot.width, height: plot.height, about, shapes: Vec::new() };

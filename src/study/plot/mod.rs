@@ -13,15 +13,15 @@ mod png;
 mod svg;
 mod ticks;
 
-pub use axis::Axis;
-pub use draw::draw;
-pub use picture::{Picture, Shape};
-pub use png::to_png;
-pub use svg::to_svg;
+pub(crate) use axis::Axis;
+pub(crate) use draw::draw;
+pub(crate) use picture::{Picture, Shape};
+pub(crate) use png::to_png;
+pub(crate) use svg::to_svg;
 
 /// What is to be drawn.
 #[derive(Clone, Debug)]
-pub struct Plot {
+pub(crate) struct Plot {
     /// Above the picture.
     pub title: Option<String>,
     /// From left to right.
@@ -40,7 +40,7 @@ pub struct Plot {
 
 /// A curve.
 #[derive(Clone, Debug)]
-pub struct Series {
+pub(crate) struct Series {
     /// Its name, at its right end.
     pub label: String,
     /// Which of the palette's colours, counted from 0.
@@ -55,7 +55,7 @@ pub struct Series {
 
 /// A level to compare with, say a published result.
 #[derive(Clone, Debug)]
-pub struct Reference {
+pub(crate) struct Reference {
     /// Where, on the vertical axis.
     pub value: f64,
     /// What it is.

@@ -5,11 +5,11 @@ pub(super) type Point = (f64, f64);
 
 /// Red, green, blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Color(pub u8, pub u8, pub u8);
+pub(crate) struct Color(pub u8, pub u8, pub u8);
 
 /// Shapes on white, the later over the earlier.
 #[derive(Clone, Debug, Default)]
-pub struct Picture {
+pub(crate) struct Picture {
     /// In pixels.
     pub width: u32,
     /// In pixels.
@@ -22,7 +22,7 @@ pub struct Picture {
 
 /// A part of a picture.
 #[derive(Clone, Debug)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// Straight lines from point to point.
     Line(Line),
     /// A filled circle with a white rim.
@@ -33,7 +33,7 @@ pub enum Shape {
 
 /// Straight lines from point to point.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// From here to there.
     pub points: Vec<(f64, f64)>,
     /// Its colour.
@@ -48,7 +48,7 @@ pub struct Line {
 
 /// A filled circle with a white rim.
 #[derive(Clone, Copy, Debug)]
-pub struct Dot {
+pub(crate) struct Dot {
     /// Its middle.
     pub center: (f64, f64),
     /// Without the rim.
@@ -59,7 +59,7 @@ pub struct Dot {
 
 /// A line of text with a white rim.
 #[derive(Clone, Debug)]
-pub struct Text {
+pub(crate) struct Text {
     /// Where it begins, is centred or ends, on the baseline.
     pub at: (f64, f64),
     /// What it says.
@@ -74,7 +74,7 @@ pub struct Text {
 
 /// Which part of a text is where it was placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Anchor {
+pub(crate) enum Anchor {
     /// Its left end.
     Start,
     /// Its middle.

@@ -8,11 +8,9 @@ use tiny_skia::{
     FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Stroke, StrokeDash, Transform,
 };
 
-/// The picture as a PNG file of `scale` times its pixels in each direction.
-///
-/// # Errors
-/// If so many pixels cannot be had.
-pub fn to_png(picture: &Picture, scale: u32) -> Result<Vec<u8>> {
+/// The picture as a PNG file of `scale` times its pixels in each direction. Fails if so many pixels cannot be
+/// had.
+pub(crate) fn to_png(picture: &Picture, scale: u32) -> Result<Vec<u8>> {
     let width = picture.width * scale;
     let height = picture.height * scale;
     let too_large = || Error::config(format!("a picture of {width} × {height} pixels cannot be made"));
