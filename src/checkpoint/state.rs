@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::storage::disk;
-use crate::storage::file_set::{LoadedFile, place_set, read_whole};
+use crate::storage::file_set::{LoadedFile, commit_set, read_whole};
 use crate::storage::{MANIFEST, tensors};
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
@@ -80,7 +80,7 @@ pub fn save(out: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> Result<PathBuf>
     let version =
         list(&directory)?.iter().filter(|saved| saved.step == step).map(|saved| saved.version + 1).max();
     let saved = Saved::new(&directory, step, version.unwrap_or(0));
-    place_set(&saved.aside(), &saved.path, files)?;
+    commit_set(&saved.aside(), &saved.path, files)?;
     prune(&directory, &saved)?;
     Ok(saved.path)
 }

@@ -3,7 +3,7 @@
 use super::output::note;
 use crate::error::{Error, Result};
 use crate::study::Run;
-use crate::study::run::tell_apart;
+use crate::study::run::distinguish;
 use std::io::Write;
 use std::path::Path;
 
@@ -30,7 +30,7 @@ impl RunArgs {
             )));
         }
         let mut runs = self.runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?;
-        tell_apart(&mut runs);
+        distinguish(&mut runs);
         for (run, label) in runs.iter_mut().zip(&self.labels) {
             run.name.clone_from(label);
         }

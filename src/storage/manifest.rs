@@ -65,9 +65,7 @@ impl Manifest {
 
     /// The bytes of `manifest.json`.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json = serde_json::to_vec_pretty(self).expect("names and numbers always serialize");
-        json.push(b'\n');
-        json
+        super::to_json(self)
     }
 
     /// Names of the files, in order.

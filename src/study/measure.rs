@@ -60,7 +60,7 @@ impl Measure {
         }
     }
 
-    /// With as many digits as tell runs apart.
+    /// With as many digits as distinguish runs.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Perplexity => format!("{value:.2}"),

@@ -103,7 +103,7 @@ fn name_of(directory: &Path) -> String {
 }
 
 /// Gives runs whose directories have the same name longer ones: as many of their paths' parts as it takes.
-pub(crate) fn tell_apart(runs: &mut [Run]) {
+pub(crate) fn distinguish(runs: &mut [Run]) {
     let deepest = runs.iter().map(|run| run.directory.components().count()).max().unwrap_or(0);
     for parts in 2..=deepest {
         let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
@@ -118,7 +118,7 @@ pub(crate) fn tell_apart(runs: &mut [Run]) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{Run, tell_apart};
+    use super::{Run, distinguish};
     use crate::storage::METRICS;
     use serde_json::{Value, json};
     use std::path::Path;
@@ -184,7 +184,7 @@ pub(super) mod tests {
         let paths = ["a/run", "b/run", "c/other"].map(|name| place.path().join(name));
         paths.iter().for_each(|path| write(path, &[start(1)]));
         let mut runs = paths.map(|path| Run::read(path.to_str().unwrap()).unwrap());
-        tell_apart(&mut runs);
+        distinguish(&mut runs);
         assert_eq!(runs.each_ref().map(|run| run.name.as_str()), ["a/run", "b/run", "other"]);
     }
 }

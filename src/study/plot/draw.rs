@@ -18,7 +18,7 @@ const LABEL_GAP: f64 = 18.0;
 const LEADER: f64 = 34.0;
 /// At most this part of the width is names.
 const LABEL_PART: f64 = 0.42;
-/// Of a text's size: from its foot to where it looks centred.
+/// The share of a text's size from its foot to where it looks centred.
 const MIDDLE: f64 = 0.35;
 const X_GAP: f64 = 64.0;
 const Y_GAP: f64 = 36.0;
@@ -58,7 +58,7 @@ impl<'a> Layout<'a> {
         let y = plot.y.scale(points().map(|point| point.1).chain(levels), bottom, top);
         let y_ticks = ticks::ticks(&y, Y_GAP, plot.y.whole);
         let left = MARGIN + widest(&ticks::labels(&y_ticks), TICK_SIZE) + 10.0;
-        let right = f64::from(plot.width) - MARGIN - label_room(plot) - LEADER;
+        let right = f64::from(plot.width) - MARGIN - label_width(plot) - LEADER;
         let x = plot.x.scale(points().map(|point| point.0), left, right);
         let x_ticks = ticks::ticks(&x, X_GAP, plot.x.whole);
         Self { plot, x, y, x_ticks, y_ticks }
@@ -130,8 +130,8 @@ impl<'a> Layout<'a> {
         let end = |series: &&Series| self.at(*series.points.last().expect("a named curve has a point"));
         let ends: Vec<Point> = named.iter().map(end).collect();
         let wanted: Vec<f64> = ends.iter().map(|point| point.1).collect();
-        let places = spread(&wanted, LABEL_GAP, self.y.end, self.y.start);
-        for ((series, &end), &y) in named.iter().zip(&ends).zip(&places) {
+        let positions = spread(&wanted, LABEL_GAP, self.y.end, self.y.start);
+        for ((series, &end), &y) in named.iter().zip(&ends).zip(&positions) {
             self.label(series, end, y, picture);
         }
     }
@@ -160,12 +160,12 @@ fn is_named(series: &Series) -> bool {
 /// A curve's name, cut if it is very long, and its best value.
 fn label_texts(plot: &Plot, series: &Series) -> (String, String) {
     let value = series.best.as_ref().map(|(_, value)| value.clone()).unwrap_or_default();
-    let most = LABEL_PART * f64::from(plot.width) - font::room(&value, LABEL_SIZE);
+    let most = LABEL_PART * f64::from(plot.width) - font::reserved(&value, LABEL_SIZE);
     (font::fit(&series.label, LABEL_SIZE, most), value)
 }
 
 /// How wide the names are: in two columns, names and values.
-fn label_room(plot: &Plot) -> f64 {
+fn label_width(plot: &Plot) -> f64 {
     let texts = plot.series.iter().filter(|series| is_named(series)).map(|series| label_texts(plot, series));
     let (names, values): (Vec<String>, Vec<String>) = texts.unzip();
     let name = widest(&names, LABEL_SIZE);
@@ -174,5 +174,5 @@ fn label_room(plot: &Plot) -> f64 {
 }
 
 fn widest(texts: &[String], size: f64) -> f64 {
-    texts.iter().map(|text| font::room(text, size)).fold(0.0, f64::max)
+    texts.iter().map(|text| font::reserved(text, size)).fold(0.0, f64::max)
 }

@@ -15,7 +15,6 @@ mod ticks;
 
 pub(crate) use axis::Axis;
 pub(crate) use draw::draw;
-pub(crate) use picture::{Picture, Shape};
 pub(crate) use png::to_png;
 pub(crate) use svg::to_svg;
 

@@ -42,7 +42,7 @@ pub(crate) struct Line {
     pub width: f64,
     /// Pixels drawn and left out, if it is dashed.
     pub dash: Option<[f64; 2]>,
-    /// What it is, where a format can tell.
+    /// What it is, where a format can hold it.
     pub title: Option<String>,
 }
 

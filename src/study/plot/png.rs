@@ -1,6 +1,6 @@
 //! A picture as PNG, drawn with the program's own font: the same on every machine.
 
-use super::font::{self, Pen};
+use super::font;
 use super::palette::WHITE;
 use super::picture::{Anchor, Color, Dot, Line, Picture, Shape, Text};
 use crate::error::{Error, Result};
@@ -55,9 +55,7 @@ impl Canvas {
             Anchor::End => 1.0,
         };
         let start = (text.at.0 - before * font::width(&text.text, text.size), text.at.1);
-        let mut outline = Outline { path: PathBuilder::new(), start };
-        font::outline(&text.text, text.size, &mut outline);
-        let glyphs = outline.path.finish();
+        let glyphs = font::outline(&text.text, text.size, start);
         self.stroke(glyphs.clone(), WHITE, &stroke(3.0));
         self.fill(glyphs, text.color);
     }
@@ -83,38 +81,4 @@ fn paint(Color(red, green, blue): Color) -> Paint<'static> {
     let mut paint = Paint { anti_alias: true, ..Paint::default() };
     paint.set_color_rgba8(red, green, blue, 255);
     paint
-}
-
-/// Glyphs at their position in the picture.
-struct Outline {
-    path: PathBuilder,
-    start: (f64, f64),
-}
-
-impl Outline {
-    fn at(&self, x: f64, y: f64) -> (f32, f32) {
-        ((self.start.0 + x) as f32, (self.start.1 + y) as f32)
-    }
-}
-
-impl Pen for Outline {
-    fn move_to(&mut self, x: f64, y: f64) {
-        let (x, y) = self.at(x, y);
-        self.path.move_to(x, y);
-    }
-
-    fn line_to(&mut self, x: f64, y: f64) {
-        let (x, y) = self.at(x, y);
-        self.path.line_to(x, y);
-    }
-
-    fn quad_to(&mut self, x1: f64, y1: f64, x: f64, y: f64) {
-        let (x1, y1) = self.at(x1, y1);
-        let (x, y) = self.at(x, y);
-        self.path.quad_to(x1, y1, x, y);
-    }
-
-    fn close(&mut self) {
-        self.path.close();
-    }
 }
