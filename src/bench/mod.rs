@@ -4,7 +4,7 @@ pub(crate) mod dry_run;
 pub(crate) mod flops;
 mod made_up;
 pub mod measure;
-pub(crate) mod rate;
 pub(crate) mod report;
+pub(crate) mod speed;
 pub mod subject;
 pub(crate) mod training;

@@ -1,7 +1,7 @@
 //! Everything that `rhn bench` finds out; what it prints with `--json`.
 
 use super::measure;
-use super::rate::{Plan, Progress, Rate};
+use super::speed::{Plan, Progress, Speed};
 use super::subject::Subject;
 use super::training::Training;
 use crate::error::Result;
@@ -18,21 +18,21 @@ const TRAINING: Duration = Duration::from_secs(20);
 const OTHERS: Duration = Duration::from_secs(8);
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum What {
-    /// Training steps, their parts and a run's time.
+    /// Training steps, and the time of the whole run
     Train,
-    /// Evaluation by the `stream` protocol.
+    /// Evaluation, one batch row
     Stream,
-    /// Sampling.
+    /// Sampling, one token after another
     Sample,
-    /// The machine's peaks.
+    /// The machine's peaks: products and memory
     Machine,
 }
 
 /// How fast a recipe is on this machine. What was not asked for is absent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct BenchReport {
     /// The recipe's name.
     pub recipe: String,
     /// The corpus's name.
@@ -57,10 +57,10 @@ pub(crate) struct Report {
     pub train: Option<Training>,
     /// Evaluation at batch 1, the state carried on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stream: Option<Rate>,
+    pub stream: Option<Speed>,
     /// Sampling at batch 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sample: Option<Rate>,
+    pub sample: Option<Speed>,
     /// The machine's peaks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
@@ -75,7 +75,7 @@ pub(crate) struct Machine {
     pub memory_gb_per_second: f64,
 }
 
-impl Report {
+impl BenchReport {
     /// Measures `whats` of the recipe called `recipe`. Fails if the model cannot be made or run.
     pub(crate) fn measure(
         recipe: &str,

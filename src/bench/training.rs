@@ -1,7 +1,7 @@
 //! The speed of training: whole steps, their parts, and what of the machine's peak and of a run's time that makes.
 
-use super::flops::Flops;
-use super::rate::{Plan, Progress, Rate};
+use super::flops;
+use super::speed::{Plan, Progress, Speed};
 use super::subject::Subject;
 use crate::data::batch::Batches;
 use crate::error::Result;
@@ -25,7 +25,7 @@ const LONG_SECONDS: f64 = 3.0;
 pub(crate) struct Training {
     /// The speed of whole steps: masks, forward, backward, clipping, update.
     #[serde(flatten)]
-    pub rate: Rate,
+    pub rate: Speed,
     /// Tokens of a step.
     pub tokens_per_step: u64,
     /// Different ones among them, on average.
@@ -67,14 +67,14 @@ impl Training {
     pub(crate) fn measure(subject: &Subject, plan: Plan, progress: Progress<'_>) -> Result<Self> {
         let language = &subject.language;
         let mut steps = Steps::new(language)?;
-        let rate = Rate::measure("training", plan, progress, language.device(), || steps.next())?;
+        let rate = Speed::measure("training", plan, progress, language.device(), || steps.next())?;
         let config = &language.recipe().train;
         let tokens = (config.batch_size * config.bptt_steps) as u64;
         let step_seconds = tokens as f64 / rate.tokens_per_second;
         let apart = if step_seconds > LONG_SECONDS { 1 } else { STEPS_APART };
         let parts = if language.device().is_cpu() { steps.parts(apart)? } else { Vec::new() };
         let distinct = steps.distinct as f64 / steps.done as f64;
-        let flops = Flops::of(language.model())?.of_step(tokens, distinct);
+        let flops = flops::of_step(language.model(), tokens, distinct)?;
         progress("validation", 0, 0);
         let epoch_seconds = epoch_seconds(language, steps.parameters(), step_seconds, subject.windows()?)?;
         Ok(Self {

@@ -107,7 +107,7 @@ impl<'a> Hub<'a> {
             Some(bytes) => bytes,
             None => self.download(name, remote, commit, manifest, &blob)?,
         };
-        self.cache.place(&remote.etag, commit, name)?;
+        self.cache.link(&remote.etag, commit, name)?;
         Ok(bytes)
     }
 

@@ -11,9 +11,12 @@ use rhn_kernels::precision::Precision;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where to compute.
+/// Where to compute, and with which numbers.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct DeviceArgs {
+    /// The numbers to compute with
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionChoice,
     /// Compute on: auto, cpu, cuda or cuda:N. auto takes the first GPU if this build and machine have one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
@@ -50,28 +53,27 @@ impl DeviceArgs {
         self.threads.map(usize::from)
     }
 
-    /// The device to compute on. Fails if a GPU was asked for by name and there is none, or this build cannot
-    /// use it.
-    pub(super) fn open(&self) -> Result<Device> {
-        match self.device {
-            DeviceChoice::Cpu => Ok(Device::Cpu),
-            DeviceChoice::Cuda(ordinal) => cuda(ordinal),
-            DeviceChoice::Auto if cfg!(feature = "cuda") => Ok(cuda(0).unwrap_or_else(|error| {
-                super::output::note(&format!("computing on the CPU: {error}"));
+    /// The device and the numbers to compute with. Fails if a GPU was asked for by name and there is none, or
+    /// this build cannot use it, or the device has no kernels for the numbers.
+    pub(super) fn open(&self) -> Result<(Device, Precision)> {
+        let device = match self.device {
+            DeviceChoice::Cuda(ordinal) => cuda(ordinal)?,
+            DeviceChoice::Auto if cfg!(feature = "cuda") => cuda(0).unwrap_or_else(|error| {
+                note(&format!("computing on the CPU: {error}"));
                 Device::Cpu
-            })),
-            DeviceChoice::Auto => Ok(Device::Cpu),
-        }
+            }),
+            DeviceChoice::Cpu | DeviceChoice::Auto => Device::Cpu,
+        };
+        let precision = self.precision.on(&device)?;
+        Ok((device, precision))
     }
 }
 
-/// GPU number `ordinal`.
 #[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Device> {
     rhn_kernels::cuda::device::open(ordinal)
 }
 
-/// GPU number `ordinal`.
 #[cfg(not(feature = "cuda"))]
 fn cuda(_ordinal: usize) -> Result<Device> {
     Err(Error::config(
@@ -88,7 +90,7 @@ pub(super) struct DataArgs {
 }
 
 impl DataArgs {
-    /// The places to look for a corpus, in order. Fails if the directory that was given is none.
+    /// The directories to look for a corpus in, in order. Fails if the one that was given is none.
     pub(super) fn places(&self) -> Result<Places> {
         Places::new(self.data_dir.as_deref())
     }
@@ -96,7 +98,7 @@ impl DataArgs {
 
 /// A value of `--precision`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PrecisionChoice(Precision);
+struct PrecisionChoice(Precision);
 
 impl ValueEnum for PrecisionChoice {
     fn value_variants<'a>() -> &'a [Self] {
@@ -119,8 +121,8 @@ impl ValueEnum for PrecisionChoice {
 }
 
 impl PrecisionChoice {
-    /// What to compute with on `device`. Fails if the device has no kernels for it.
-    pub(super) fn on(self, device: &Device) -> Result<Precision> {
+    /// The precision, if `device` has kernels for it.
+    fn on(self, device: &Device) -> Result<Precision> {
         let Self(precision) = self;
         match (precision, device.is_cpu()) {
             (Precision::Bf16, true) if !InstructionSet::current().multiplies_bf16() => note(

@@ -1,9 +1,9 @@
 //! `rhn bench`: how fast this machine trains, evaluates and samples a recipe's model.
 
-use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
+use super::args::{DataArgs, DeviceArgs};
 use super::output::{json_line, note};
-use crate::bench::rate::Rate;
-use crate::bench::report::{Machine, Report, What};
+use crate::bench::report::{BenchReport, Machine, What};
+use crate::bench::speed::Speed;
 use crate::bench::subject::Subject;
 use crate::bench::training::Training;
 use crate::config::Resolved;
@@ -17,7 +17,7 @@ const AFTER_HELP: &str = "\
 Training is whole steps: masks, forward, backward, clipping, update. Stream evaluation and sampling
 have batch 1. A rate is the median of several repeats, the lowest and the highest beside it; memory
 is the process's peak until then. Where the corpus is not on this machine, a made-up text with as
-many types takes its place; nothing is fetched.
+large a vocabulary replaces it; nothing is fetched.
 
 --json has recipe, corpus, made_up, vocab_size, parameters, device, gpu (where there is one),
 precision, threads, and
@@ -27,7 +27,7 @@ precision, threads, and
   train    the same, and tokens_per_step, distinct_tokens_per_step, step_seconds, flops_per_step,
            gflops, share_of_gemm_peak, parts (part, seconds, share), epochs, epoch_seconds,
            run_seconds
-  machine  gemm_peak_gflops (by type), memory_gb_per_second
+  machine  gemm_peak_gflops (by precision), memory_gb_per_second
 
 Examples:
   rhn bench ptb-rhn                       a minute or so
@@ -45,15 +45,12 @@ pub(super) struct Args {
     /// Override a key of the recipe, say train.batch_size=64; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Measure these alone, parted by commas
+    /// Measure these alone, separated by commas
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
-    only: Vec<Only>,
+    only: Vec<What>,
     /// Repeat each measurement so often [default: 3 to 10 times, as time allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     repeats: Option<u16>,
-    /// The numbers to compute with
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: PrecisionChoice,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     #[command(flatten)]
@@ -63,50 +60,20 @@ pub(super) struct Args {
     json: bool,
 }
 
-impl Args {
-    fn whats(&self) -> Vec<What> {
-        let only = if self.only.is_empty() { Only::value_variants() } else { &self.only };
-        only.iter().map(|&only| only.into()).collect()
-    }
-}
-
-/// A value of `--only`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Only {
-    /// Training steps, and the time of the whole run
-    Train,
-    /// Evaluation, one batch row
-    Stream,
-    /// Sampling, one token after another
-    Sample,
-    /// The machine's peaks: products and memory
-    Machine,
-}
-
-impl From<Only> for What {
-    fn from(only: Only) -> Self {
-        match only {
-            Only::Train => Self::Train,
-            Only::Stream => Self::Stream,
-            Only::Sample => Self::Sample,
-            Only::Machine => Self::Machine,
-        }
-    }
-}
-
 /// Measures and prints. Fails if the recipe cannot be run, or the standard output cannot be written.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let device = args.device.open()?;
+    let (device, precision) = args.device.open()?;
     let resolved = Resolved::new(&args.recipe, &args.settings)?;
     let places = args.data.places()?;
-    let subject = Subject::prepare(resolved.recipe, &places, args.precision.on(&device)?, &device)?;
+    let subject = Subject::prepare(resolved.recipe, &places, precision, &device)?;
     if subject.made_up {
         note_made_up(&subject);
     }
     let mut line = Line::new();
     let mut progress = |what: &str, done, all| line.measuring(what, done, all);
     let repeats = args.repeats.map(usize::from);
-    let report = Report::measure(&resolved.name, &subject, &args.whats(), repeats, &mut progress);
+    let whats = if args.only.is_empty() { What::value_variants() } else { &args.only };
+    let report = BenchReport::measure(&resolved.name, &subject, whats, repeats, &mut progress);
     line.clear();
     let report = report?;
     let mut out = std::io::stdout().lock();
@@ -116,14 +83,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn note_made_up(subject: &Subject) {
     let corpus = subject.language.data().corpus;
-    let types = grouped(subject.language.model().vocab_size as u64);
-    note(&format!("{corpus} is not on this machine; a made-up text of {types} types stands in for it"));
+    let size = grouped(subject.language.model().vocab_size as u64);
+    note(&format!("{corpus} is not on this machine; a made-up text with a vocabulary of {size} replaces it"));
 }
 
-fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
     writeln!(
         out,
-        "{} on {}{}: {} parameters, {} types; {} on {}, {} threads",
+        "{} on {}{}: {} parameters, vocabulary of {}; {} on {}, {} threads",
         report.recipe,
         report.corpus,
         if report.made_up { " (made up)" } else { "" },
@@ -144,11 +111,11 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     report.machine.as_ref().map_or(Ok(()), |machine| print_machine(out, machine))
 }
 
-fn print_rates(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+fn print_rates(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
     let train = report.train.as_ref().map(|train| &train.rate);
     let others = [("stream evaluation", report.stream.as_ref()), ("sampling", report.sample.as_ref())];
     let all = [("training", train)].into_iter().chain(others);
-    let rates: Vec<(&str, &Rate)> = all.filter_map(|(name, rate)| Some((name, rate?))).collect();
+    let rates: Vec<(&str, &Speed)> = all.filter_map(|(name, rate)| Some((name, rate?))).collect();
     if !rates.is_empty() {
         let head =
             ["tokens/s", "lowest", "highest", "repeats", "peak MiB"].map(|name| format!("  {name:>9}"));

@@ -19,7 +19,7 @@ Examples:
 pub(super) struct Args {
     #[command(flatten)]
     runs: RunArgs,
-    /// What losses are told in [default: perplexity for words and byte pairs, else bits-per-char]
+    /// The unit of losses [default: perplexity for words and byte pairs, else bits-per-char]
     #[arg(long)]
     measure: Option<Measure>,
     /// Print one line of JSON

@@ -16,7 +16,7 @@ const AFTER_HELP: &str = "\
 Examples:
   rhn data list                                        which there are, and where
   rhn data fetch ptb --from ~/simple-examples/data     your own copy, verified and kept
-  rhn data inspect ptb                                 sizes, types, longest line
+  rhn data inspect ptb                                 sizes, vocabulary, longest line
   rhn data inspect my-novel.txt --unit word --json     one line of JSON";
 
 /// List, fetch and inspect corpora
@@ -34,7 +34,7 @@ enum Action {
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Fetch a corpus, or take your own copy of it; either is verified, and kept in the first of these places
+    /// Fetch a corpus, or take your own copy of it; either is verified, and kept in the first of these directories
     Fetch {
         /// A corpus known by name
         name: String,
@@ -44,7 +44,7 @@ enum Action {
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Count tokens, types, lines and symbols outside the vocabulary
+    /// Count tokens, distinct tokens, lines and symbols outside the vocabulary
     Inspect {
         /// A corpus known by name, a file, a directory, or - for the standard input
         #[arg(value_name = "NAME|PATH")]
@@ -82,20 +82,14 @@ fn whereabouts(entry: &Entry, places: &Places) -> String {
     if entry.built_in {
         return "built in".into();
     }
-    if let Some(words) = &entry.letters_of {
+    if let Some(words) = &entry.characters_of {
         return format!("made from {words}");
     }
     let held: Vec<_> = entry.files.iter().filter_map(|file| find(entry, file, places)).collect();
     match held.first() {
-        Some(first) if held.len() == entry.files.len() => format!("found: {}", path(first).display()),
+        Some(first) if held.len() == entry.files.len() => format!("found: {}", first.path().display()),
         Some(_) => format!("{} of {} files found", held.len(), entry.files.len()),
         None => format!("not here: rhn data fetch {}", entry.name),
-    }
-}
-
-fn path(held: &Held) -> &Path {
-    match held {
-        Held::Plain(path) | Held::Packed(path) => path,
     }
 }
 
@@ -106,7 +100,7 @@ fn fetch(name: &str, from: Option<&Path>, places: &Places) -> anyhow::Result<()>
         return Ok(writeln!(stdout(), "{name} is built in")?);
     }
     for file in &entry.files {
-        writeln!(stdout(), "{}", path(&fetch_one(entry, file, from, places)?).display())?;
+        writeln!(stdout(), "{}", fetch_one(entry, file, from, places)?.path().display())?;
     }
     // What was here before was not verified yet.
     Corpus::open(&settings(&entry.name, entry.unit), places)?;

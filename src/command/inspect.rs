@@ -106,7 +106,7 @@ fn inspect(argument: &str) -> Result<Inspection> {
     })
 }
 
-/// The weights' names, shapes and types, once all of them are found to fit the configuration.
+/// The weights' names, shapes and number types, once all of them are found to fit the configuration.
 fn tensors(checkpoint: &Checkpoint, specs: &BTreeMap<String, TensorSpec>) -> Result<Vec<TensorRow>> {
     let stored = checkpoint.tensors()?;
     checkpoint.weights(specs, candle_core::DType::F32, &candle_core::Device::Cpu)?;
@@ -155,7 +155,7 @@ impl Inspection {
             if self.verified { "verified: every file is what the manifest says" } else { "no manifest" };
         writeln!(out, "{} ({whole})", self.directory.display())?;
         writeln!(out, "model       {}", self.config)?;
-        writeln!(out, "vocabulary  {} types of unit {}", self.config.vocab_size, self.unit.as_str())?;
+        writeln!(out, "vocabulary  {} by {}", self.config.vocab_size, self.unit.as_str())?;
         writeln!(out, "parameters  {}", self.parameters)?;
         if let Some(recipe) = &self.recipe {
             writeln!(out, "trained     {}", describe_training(recipe))?;

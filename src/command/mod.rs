@@ -76,7 +76,7 @@ impl Cli {
 }
 
 impl Command {
-    /// Of the commands that compute: where and on how many threads.
+    /// Where and on how many threads the command computes; `None` if it does not.
     fn device(&self) -> Option<&DeviceArgs> {
         match self {
             Self::Train(args) => Some(&args.device),

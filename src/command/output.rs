@@ -2,12 +2,11 @@
 
 pub(super) use crate::console::note;
 
+use super::args::DeviceArgs;
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::Result;
 use crate::predict::Loaded;
-use candle_core::Device;
 use indicatif::{ProgressBar, ProgressStyle};
-use rhn_kernels::precision::Precision;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -42,16 +41,14 @@ impl Drop for Meter {
     }
 }
 
-/// Opens the checkpoint `argument`; notes if its files could not be verified.
-///
-/// # Errors
-/// As [`Loaded::open`].
-pub(super) fn load(argument: &str, precision: Precision, device: &Device) -> Result<Loaded> {
+/// Opens the checkpoint `argument` on `device`; notes if its files could not be verified.
+pub(super) fn load(argument: &str, device: &DeviceArgs) -> Result<Loaded> {
+    let (device, precision) = device.open()?;
     let checkpoint = Checkpoint::open(&checkpoint::resolve(argument)?)?;
     if !checkpoint.verified {
         note(&format!("{argument}: no manifest; the files could not be verified"));
     }
-    Loaded::new(checkpoint, precision, device)
+    Loaded::new(checkpoint, precision, &device)
 }
 
 /// Writes `value` as one line of JSON. Fails if `out` cannot be written.

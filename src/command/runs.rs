@@ -2,7 +2,7 @@
 
 use super::output::note;
 use crate::error::{Error, Result};
-use crate::study::Run;
+use crate::study::RunHistory;
 use crate::study::run::distinguish;
 use std::io::Write;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(super) struct RunArgs {
 impl RunArgs {
     /// Reads the runs and names them. Fails if one cannot be read, or there are other than as many labels as
     /// runs.
-    pub(super) fn read(&self) -> Result<Vec<Run>> {
+    pub(super) fn read(&self) -> Result<Vec<RunHistory>> {
         let labels = self.labels.len();
         let wanted = self.runs.len();
         if labels > 0 && labels != wanted {
@@ -29,7 +29,7 @@ impl RunArgs {
                 "--label was given {labels} times for {wanted} runs, wanted one a run"
             )));
         }
-        let mut runs = self.runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?;
+        let mut runs = self.runs.iter().map(|run| RunHistory::read(run)).collect::<Result<Vec<_>>>()?;
         distinguish(&mut runs);
         for (run, label) in runs.iter_mut().zip(&self.labels) {
             run.name.clone_from(label);

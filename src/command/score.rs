@@ -1,6 +1,6 @@
 //! `rhn score`: the surprisal of each token or line of a text, as a table.
 
-use super::args::{DeviceArgs, PrecisionChoice};
+use super::args::DeviceArgs;
 use super::output::{json_line, load, note_unseen};
 use crate::config::Unit;
 use crate::data::{Text, Tokenizer};
@@ -41,9 +41,6 @@ pub(super) struct Args {
     /// The logarithm's base: 2 gives bits, e nats
     #[arg(long, value_enum, default_value = "2")]
     base: Base,
-    /// The numbers to compute with
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: PrecisionChoice,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     /// Print a line of JSON for each row
@@ -123,8 +120,7 @@ impl Sums {
 /// finite.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let (source, mut input) = open(&args.file)?;
-    let device = args.device.open()?;
-    let loaded = load(&args.checkpoint, args.precision.on(&device)?, &device)?;
+    let loaded = load(&args.checkpoint, &args.device)?;
     let mut scorer = Scorer::new(&loaded.model, loaded.tokenizer.line_end_id())?;
     let mut table = Table { args, tokenizer: &loaded.tokenizer, out: BufWriter::new(io::stdout().lock()) };
     table.header()?;

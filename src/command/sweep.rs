@@ -1,6 +1,6 @@
 //! `rhn sweep`: the runs of one file one after another, and all of them in one table.
 
-use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
+use super::args::{DataArgs, DeviceArgs};
 use super::output::note;
 use super::{runs, train};
 use crate::config::sweep::Planned;
@@ -14,7 +14,7 @@ use crate::run::Request;
 use crate::signals::Signals;
 use crate::storage::METRICS;
 use crate::storage::disk;
-use crate::study::{Comparison, Measure, Run, markdown};
+use crate::study::{Comparison, Measure, RunHistory, markdown};
 use crate::task::language::size_model;
 use crate::train::limits::Limits;
 use serde::Deserialize;
@@ -56,9 +56,6 @@ pub(super) struct Args {
     /// Override a key of every run's recipe, say train.epochs=3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Compute with these numbers
-    #[arg(long, default_value = "f32")]
-    precision: PrecisionChoice,
     /// Stop, saved, after this long in all: 90s, 30m, 8h or 2d
     #[arg(long, value_name = "TIME", value_parser = train::parse_time)]
     time_limit: Option<Duration>,
@@ -138,7 +135,7 @@ fn launch(
     left: Option<Duration>,
     signals: &Signals,
 ) -> anyhow::Result<u8> {
-    let device = args.device.open()?;
+    let (device, precision) = args.device.open()?;
     let request = Request {
         recipe: planned.recipe.clone(),
         settings: planned.settings.clone(),
@@ -147,7 +144,7 @@ fn launch(
         out: Some(directory.to_path_buf()),
         resume: directory.exists(),
         init_from: None,
-        precision: args.precision.on(&device)?,
+        precision,
         device,
         places: args.data.places()?,
         limits: Limits { max_steps: None, time: left },
@@ -157,7 +154,7 @@ fn launch(
 
 /// Whether the run has its result, by the recipe that it would have now.
 fn is_finished(planned: &Planned, directory: &Path) -> bool {
-    let same = |run: Run| {
+    let same = |run: RunHistory| {
         Recipe::deserialize(run.start.recipe).is_ok_and(|recipe| recipe == planned.resolved.recipe)
     };
     finished_run(directory).is_some_and(same)
@@ -167,8 +164,8 @@ fn has_result(directory: &Path) -> bool {
     finished_run(directory).is_some()
 }
 
-fn finished_run(directory: &Path) -> Option<Run> {
-    Run::read(&directory.display().to_string()).ok().filter(|run| run.result.is_some())
+fn finished_run(directory: &Path) -> Option<RunHistory> {
+    RunHistory::read(&directory.display().to_string()).ok().filter(|run| run.result.is_some())
 }
 
 /// Compares what there is of the runs; the tables are printed and kept.
@@ -186,11 +183,11 @@ fn collect(sweep: &Sweep, out: &Path) -> anyhow::Result<()> {
 }
 
 /// The runs that have begun; what cannot be read is noted.
-fn begun(sweep: &Sweep, out: &Path) -> Vec<Run> {
+fn begun(sweep: &Sweep, out: &Path) -> Vec<RunHistory> {
     let mut found = Vec::new();
     for planned in &sweep.runs {
         let directory = out.join(&planned.name);
-        match Run::read(&directory.display().to_string()) {
+        match RunHistory::read(&directory.display().to_string()) {
             Ok(run) => found.push(run),
             Err(error) if directory.join(METRICS).exists() => note(&format!("left out: {error}")),
             Err(_) => {} // not begun
@@ -236,7 +233,7 @@ fn own(planned: &Planned, shared: &[String]) -> String {
 
 fn state(planned: &Planned, directory: &Path) -> String {
     let epochs = planned.resolved.recipe.train.epochs;
-    match Run::read(&directory.display().to_string()) {
+    match RunHistory::read(&directory.display().to_string()) {
         Ok(_) if is_finished(planned, directory) => "finished".into(),
         Ok(run) => format!("epoch {} of {epochs}", run.epochs.last().map_or(0, |epoch| epoch.epoch)),
         Err(_) => format!("new, {epochs} epochs"),

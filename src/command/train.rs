@@ -1,6 +1,6 @@
 //! `rhn train`: a recipe, a corpus, a directory; from the first step or where a run left off.
 
-use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
+use super::args::{DataArgs, DeviceArgs};
 use super::output::{note, note_unseen};
 use crate::bench::dry_run;
 use crate::config::train::OnNonFinite;
@@ -51,9 +51,6 @@ pub(super) struct Args {
     /// Start from the weights and the vocabulary of this checkpoint, a directory or hf://owner/name
     #[arg(long, value_name = "CHECKPOINT")]
     init_from: Option<String>,
-    /// Compute with these numbers
-    #[arg(long, default_value = "f32")]
-    precision: PrecisionChoice,
     /// Stop, saved, once the run has made this many steps
     #[arg(long, value_name = "N")]
     max_steps: Option<u64>,
@@ -85,7 +82,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
 
 impl Args {
     fn request(&self) -> Result<Request> {
-        let device = self.device.open()?;
+        let (device, precision) = self.device.open()?;
         Ok(Request {
             recipe: self.recipe.clone(),
             settings: self.settings.clone(),
@@ -94,7 +91,7 @@ impl Args {
             out: self.out.clone(),
             resume: self.resume,
             init_from: self.init_from.clone(),
-            precision: self.precision.on(&device)?,
+            precision,
             device,
             places: self.data.places()?,
             limits: Limits { max_steps: self.max_steps, time: self.time_limit },
@@ -139,7 +136,7 @@ fn introduce(run: &Run) {
     let (train, valid, test) = language.splits();
     let tokens = |text: &Encoded| grouped(text.tokens.len() as u64);
     report(&format!(
-        "{}: {} training tokens, {} for validation, {} for test, {} types",
+        "{}: {} training tokens, {} for validation, {} for test, vocabulary of {}",
         language.data().corpus,
         tokens(train),
         tokens(valid),

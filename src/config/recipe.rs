@@ -38,28 +38,11 @@ macro_rules! built_in {
     };
 }
 
-built_in![
-    "shakespeare",
-    "text",
-    "ptb-rhn",
-    "ptb-rhn-l1",
-    "ptb-rhn-l2",
-    "ptb-rhn-l3",
-    "ptb-rhn-l4",
-    "ptb-rhn-l5",
-    "ptb-rhn-l6",
-    "ptb-rhn-l7",
-    "ptb-rhn-l8",
-    "ptb-rhn-l9",
-    "ptb-rhn-untied",
-    "ptb-char-rhn",
-    "ptb-gru",
-    "enwik8-rhn",
-    "text8-rhn",
-    "ptb-char-cnn-small",
-    "ptb-char-cnn-large",
-    "ptb-char-cnn-rhn",
-];
+built_in! {
+    "shakespeare", "text", "ptb-rhn", "ptb-rhn-l1", "ptb-rhn-l2", "ptb-rhn-l3", "ptb-rhn-l4", "ptb-rhn-l5",
+    "ptb-rhn-l6", "ptb-rhn-l7", "ptb-rhn-l8", "ptb-rhn-l9", "ptb-rhn-untied", "ptb-char-rhn", "ptb-gru",
+    "enwik8-rhn", "text8-rhn", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn",
+}
 
 impl Recipe {
     /// Parses and checks the text of a saved recipe; `path` is for messages.
@@ -261,12 +244,12 @@ pub(super) fn walk(key: &str, value: &Value, visit: &mut dyn FnMut(&str, &Value)
 /// What a table says; an unknown key is an error that suggests the nearest.
 pub(super) fn from_table<T: DeserializeOwned>(table: Table, source: &str) -> Result<T> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-        let place = error.path().to_string();
+        let key = error.path().to_string();
         let what = error.inner().to_string();
-        let what = what.trim().lines().next().unwrap_or_default(); // the next would say the place again
+        let what = what.trim().lines().next().unwrap_or_default(); // the next would name the key again
         let suggestion = suggestion(what).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
-        let place = if place == "." { String::new() } else { format!("{place}: ") };
-        Error::config(format!("{source}: {place}{what}.{suggestion}"))
+        let key = if key == "." { String::new() } else { format!("{key}: ") };
+        Error::config(format!("{source}: {key}{what}.{suggestion}"))
     })
 }
 

@@ -36,7 +36,7 @@ struct SweepFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RunBlock {
-    /// Of its directory and in tables.
+    /// The name of its directory and in tables.
     name: String,
     /// Another recipe than the sweep's.
     recipe: Option<String>,
@@ -181,8 +181,8 @@ impl Variant {
 
 /// What can be part of a directory's name on every system.
 fn file_name(text: &str) -> String {
-    let kept = |letter: char| letter.is_alphanumeric() || "._-".contains(letter);
-    let parts = text.split(|letter| !kept(letter)).filter(|part| !part.is_empty());
+    let kept = |character: char| character.is_alphanumeric() || "._-".contains(character);
+    let parts = text.split(|character| !kept(character)).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join("_")
 }
 
@@ -191,7 +191,7 @@ fn check_names(runs: &[Planned]) -> std::result::Result<(), String> {
     for Planned { name, .. } in runs {
         if file_name(name) != *name || name.starts_with('.') {
             return Err(format!(
-                "run {name:?}: a run's name is its directory's: wanted letters, figures, '-', '_' and '.'"
+                "run {name:?}: a run's name is its directory's: wanted letters, digits, '-', '_' and '.'"
             ));
         }
         if !known.insert(name) {

@@ -82,7 +82,7 @@ fn known(entry: &Entry, config: &CorpusConfig, places: &Places) -> Result<[Text;
         let text = Text::new(SHAKESPEARE.to_vec(), &entry.name);
         return split::by_percent(&text, config.split, Cut::Char);
     }
-    if let Some(words) = &entry.letters_of {
+    if let Some(words) = &entry.characters_of {
         let words = places.registry.get(words).ok_or_else(|| places.registry.unknown(words))?;
         return Ok(
             known(words, config, places)?.map(|text| Text::new(characters(text.bytes()), &text.source))
@@ -117,6 +117,15 @@ pub enum Held {
     Packed(PathBuf),
 }
 
+impl Held {
+    /// The file that lies there.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Plain(path) | Self::Packed(path) => path,
+        }
+    }
+}
+
 /// Looks for a file of a corpus, then for its archive.
 pub fn find(entry: &Entry, file: &SourceFile, places: &Places) -> Option<Held> {
     let plain = places.find(&entry.name, &file.names).map(Held::Plain);
@@ -127,7 +136,7 @@ pub fn find(entry: &Entry, file: &SourceFile, places: &Places) -> Option<Held> {
 
 /// Whether all files of a corpus, or their archives, are on this machine; they are not opened.
 pub fn is_here(entry: &Entry, places: &Places) -> bool {
-    match &entry.letters_of {
+    match &entry.characters_of {
         Some(words) => places.registry.get(words).is_some_and(|words| is_here(words, places)),
         None => entry.files.iter().all(|file| find(entry, file, places).is_some()),
     }
@@ -158,20 +167,14 @@ fn read(file: &SourceFile, held: &Held) -> Result<Text> {
 /// # Errors
 /// If it cannot be had or kept.
 pub fn fetch_file(entry: &Entry, file: &SourceFile, places: &Places) -> Result<Held> {
-    match &file.archive {
-        Some(packed) => {
-            let path = places.kept(&entry.name, &packed.name);
-            let wanted = Wanted { bytes: packed.bytes, sha256: &packed.sha256 };
-            fetch(&packed.urls, wanted, &path, &places.timeouts).map_err(|error| advise(error, entry))?;
-            Ok(Held::Packed(path))
-        }
-        None => {
-            let path = places.kept(&entry.name, &file.names[0]);
-            let wanted = Wanted { bytes: file.bytes, sha256: &file.sha256 };
-            fetch(&file.urls, wanted, &path, &places.timeouts).map_err(|error| advise(error, entry))?;
-            Ok(Held::Plain(path))
-        }
-    }
+    let (name, urls, bytes, sha256) = match &file.archive {
+        Some(packed) => (&packed.name, &packed.urls, packed.bytes, &packed.sha256),
+        None => (&file.names[0], &file.urls, file.bytes, &file.sha256),
+    };
+    let path = places.kept(&entry.name, name);
+    let wanted = Wanted { bytes, sha256 };
+    fetch(urls, wanted, &path, &places.timeouts).map_err(|error| advise(error, entry))?;
+    Ok(if file.archive.is_some() { Held::Packed(path) } else { Held::Plain(path) })
 }
 
 fn advise(error: Error, entry: &Entry) -> Error {

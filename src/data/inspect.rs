@@ -1,4 +1,4 @@
-//! What a corpus holds: sizes, tokens, types, lines, symbols outside the vocabulary.
+//! What a corpus holds: sizes, tokens, vocabulary, lines, symbols outside the vocabulary.
 
 use super::corpus::Corpus;
 use super::text::Text;
@@ -16,7 +16,7 @@ pub struct Report {
     pub corpus: String,
     /// What a token is.
     pub unit: Unit,
-    /// Types in the vocabulary, which comes from the training split.
+    /// The size of the vocabulary, which comes from the training split.
     pub vocab_size: usize,
     /// The SHA-256 of the splits one after another.
     pub sha256: String,
@@ -83,24 +83,17 @@ fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<Sp
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = format!("{:?}", self.unit).to_lowercase();
-        writeln!(
-            f,
-            "{}: {} {unit} types, SHA-256 {}",
-            self.corpus,
-            grouped(self.vocab_size as u64),
-            self.sha256
-        )?;
-        let heads = ["bytes", "chars", "tokens", "types", "lines", "longest line", "OOV"];
+        let size = grouped(self.vocab_size as u64);
+        let unit = self.unit.as_str();
+        writeln!(f, "{}: a vocabulary of {size} by {unit}, SHA-256 {}", self.corpus, self.sha256)?;
+        let heads = ["bytes", "chars", "tokens", "distinct", "lines", "longest line", "OOV"];
         write!(f, "{:6}", "split")?;
         heads.iter().try_for_each(|head| write!(f, "{head:>13}"))?;
         for split in &self.splits {
-            let tokens = split.tokens as u64;
-            let types = split.types as u64;
-            let lines = split.lines;
-            let longest = split.longest_line;
-            write!(f, "\n{:6}", split.split)?;
-            let counts = [split.bytes, split.chars, tokens, types, lines, longest, split.oov_tokens];
+            let [tokens, distinct] = [split.tokens, split.types].map(|count| count as u64);
+            let Split { split, bytes, chars, lines, longest_line, oov_tokens, .. } = *split;
+            write!(f, "\n{split:6}")?;
+            let counts = [bytes, chars, tokens, distinct, lines, longest_line, oov_tokens];
             counts.iter().try_for_each(|&count| write!(f, "{:>13}", grouped(count)))?;
         }
         Ok(())

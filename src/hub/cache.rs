@@ -41,7 +41,7 @@ impl Repository {
     }
 
     /// Gives the blob `etag` its name among a commit's files; `file` may have folders.
-    pub(crate) fn place(&self, etag: &str, commit: &str, file: &str) -> Result<PathBuf> {
+    pub(crate) fn link(&self, etag: &str, commit: &str, file: &str) -> Result<PathBuf> {
         let path = self.snapshot(commit).join(file);
         disk::make_directory(disk::parent(&path))?;
         let up = "../".repeat(2 + file.matches('/').count());

@@ -79,7 +79,7 @@ impl Client {
     fn get(&self, url: &str, bytes: Option<u64>) -> std::result::Result<Response<Body>, ureq::Error> {
         let mut request = self.agent.get(url);
         if bytes.is_none() {
-            request = request.header("Range", "bytes=0-0"); // the answer then tells the whole length
+            request = request.header("Range", "bytes=0-0"); // the answer then has the whole length
         }
         if let Some(key) = self.key.as_ref().filter(|_| origin(url) == self.origin) {
             request = request.header("Authorization", key);

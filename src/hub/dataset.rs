@@ -50,7 +50,7 @@ pub fn dataset_file_from(address: &Address, settings: &Settings) -> Result<PathB
     let mut body = client.body(&url(&remote.commit), remote.bytes).map_err(explain)?;
     let content = (remote.etag.len() == 64).then_some(remote.etag.as_str());
     store(&mut body, &address.to_string(), remote.bytes, content, &cache.blob(&remote.etag))?;
-    let path = cache.place(&remote.etag, &remote.commit, file)?;
+    let path = cache.link(&remote.etag, &remote.commit, file)?;
     cache.point_to(&remote.commit)?;
     Ok(path)
 }

@@ -56,7 +56,7 @@ impl Prompt {
     }
 }
 
-/// Something to begin with where there is no line end: a space, or else the first type.
+/// Something to begin with where there is no line end: a space, or else the first token.
 fn first_token(tokenizer: &Tokenizer) -> u32 {
     (0..).zip(tokenizer.words()).find(|(_, word)| *word == " ").map_or(0, |(id, _)| id)
 }

@@ -3,7 +3,7 @@
 use super::differences::{self, Differences, between};
 use super::markdown;
 use super::measure::Measure;
-use super::run::Run;
+use super::run::RunHistory;
 use super::seeds::{self, Group, Spread};
 use crate::readable::{duration, grouped};
 use serde::Serialize;
@@ -11,10 +11,10 @@ use serde::Serialize;
 /// Runs side by side.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Comparison {
-    /// What losses are told in.
+    /// The unit of losses.
     pub measure: Measure,
     /// One a run, in the order given.
-    pub runs: Vec<Row>,
+    pub runs: Vec<RunRow>,
     /// The keys that are not the same in all runs.
     pub differences: Differences,
     /// Runs that differ in their seed alone, taken together; empty if there are none.
@@ -23,7 +23,7 @@ pub(crate) struct Comparison {
 
 /// A run's numbers.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Row {
+pub(crate) struct RunRow {
     /// What the run is called.
     pub name: String,
     /// How many numbers training finds.
@@ -47,9 +47,8 @@ pub(crate) struct Row {
 }
 
 impl Comparison {
-    /// Of these runs.
-    pub(crate) fn new(runs: &[Run], measure: Measure) -> Self {
-        let rows = runs.iter().map(|run| Row::new(run, measure)).collect();
+    pub(crate) fn new(runs: &[RunHistory], measure: Measure) -> Self {
+        let rows = runs.iter().map(|run| RunRow::new(run, measure)).collect();
         Self { measure, runs: rows, differences: between(runs), seeds: seeds::groups(runs, measure) }
     }
 
@@ -82,7 +81,7 @@ impl Comparison {
         markdown::table(&head, &rows)
     }
 
-    /// Of keys and runs, the more are the rows.
+    /// Keys are the rows if there are more keys than runs, else the columns.
     fn difference_table(&self) -> String {
         let names = || self.runs.iter().map(|row| row.name.clone());
         let shown = |values: &Vec<_>| {
@@ -96,15 +95,15 @@ impl Comparison {
             return markdown::table(&head, &rows.collect::<Vec<_>>());
         }
         let head: Vec<String> = std::iter::once("what differs".into()).chain(keys()).collect();
-        let row = |(place, name): (usize, String)| {
-            std::iter::once(name).chain(columns.iter().map(|values| values[place].clone())).collect()
+        let row = |(index, name): (usize, String)| {
+            std::iter::once(name).chain(columns.iter().map(|values| values[index].clone())).collect()
         };
         markdown::table(&head, &names().enumerate().map(row).collect::<Vec<_>>())
     }
 }
 
-impl Row {
-    fn new(run: &Run, measure: Measure) -> Self {
+impl RunRow {
+    fn new(run: &RunHistory, measure: Measure) -> Self {
         Self {
             name: run.name.clone(),
             parameters: run.start.parameters,

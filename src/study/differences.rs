@@ -1,6 +1,6 @@
 //! What differs between the recipes of runs: the keys, each with every run's value.
 
-use super::run::Run;
+use super::run::RunHistory;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ pub(crate) type Differences = BTreeMap<String, Vec<Option<Value>>>;
 
 /// What differs between these runs: their recipes' keys, the text behind the corpus's name, the numbers computed with,
 /// the program's version.
-pub(crate) fn between(runs: &[Run]) -> Differences {
+pub(crate) fn between(runs: &[RunHistory]) -> Differences {
     let settings: Vec<_> = runs.iter().map(settings).collect();
     let keys = settings.iter().flat_map(|settings| settings.keys().cloned());
     let values = |key: &String| settings.iter().map(|settings| settings.get(key).cloned()).collect();
@@ -18,7 +18,7 @@ pub(crate) fn between(runs: &[Run]) -> Differences {
 }
 
 /// All that fixes a run's numbers, by dotted key.
-pub(crate) fn settings(run: &Run) -> BTreeMap<String, Value> {
+pub(crate) fn settings(run: &RunHistory) -> BTreeMap<String, Value> {
     let start = &run.start;
     let mut settings = BTreeMap::new();
     walk("", &start.recipe, &mut settings);

@@ -1,6 +1,6 @@
 //! The unit of a loss: perplexity, bits per character or nats.
 
-use super::run::Run;
+use super::run::RunHistory;
 use crate::config::Unit;
 use crate::events::{Epoch, Outcome};
 use serde::Serialize;
@@ -20,8 +20,8 @@ pub(crate) enum Measure {
 
 impl Measure {
     /// Perplexity for words and byte pairs; bits per character for characters, bytes and a mixture.
-    pub(crate) fn usual<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Self {
-        let by_words = |run: &Run| matches!(run.unit(), Some(Unit::Word | Unit::Bpe) | None);
+    pub(crate) fn usual<'a>(runs: impl IntoIterator<Item = &'a RunHistory>) -> Self {
+        let by_words = |run: &RunHistory| matches!(run.unit(), Some(Unit::Word | Unit::Bpe) | None);
         if runs.into_iter().all(by_words) { Self::Perplexity } else { Self::BitsPerChar }
     }
 

@@ -12,4 +12,4 @@ pub(crate) mod seeds;
 
 pub(crate) use compare::Comparison;
 pub(crate) use measure::Measure;
-pub(crate) use run::Run;
+pub(crate) use run::RunHistory;

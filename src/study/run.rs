@@ -1,4 +1,4 @@
-//! A run as its `metrics.jsonl` has it.
+//! A run's history, as its `metrics.jsonl` has it.
 
 use crate::checkpoint;
 use crate::config::Unit;
@@ -7,9 +7,9 @@ use crate::events::{Epoch, Event, Events, Outcome, Start};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-/// A run: live, stopped or finished.
+/// The history of a run that is live, stopped or finished.
 #[derive(Clone, Debug)]
-pub(crate) struct Run {
+pub(crate) struct RunHistory {
     /// What pictures and tables call it: its directory's name unless someone says otherwise.
     pub name: String,
     /// Where it lies.
@@ -24,7 +24,7 @@ pub(crate) struct Run {
     pub torn: bool,
 }
 
-impl Run {
+impl RunHistory {
     /// Reads the run in a directory or at `hf://owner/name[@revision]`. Fails if there is none, or its
     /// metrics are not what a run writes.
     pub(crate) fn read(argument: &str) -> Result<Self> {
@@ -103,7 +103,7 @@ fn name_of(directory: &Path) -> String {
 }
 
 /// Gives runs whose directories have the same name longer ones: as many of their paths' parts as it takes.
-pub(crate) fn distinguish(runs: &mut [Run]) {
+pub(crate) fn distinguish(runs: &mut [RunHistory]) {
     let deepest = runs.iter().map(|run| run.directory.components().count()).max().unwrap_or(0);
     for parts in 2..=deepest {
         let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
@@ -118,7 +118,7 @@ pub(crate) fn distinguish(runs: &mut [Run]) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{Run, distinguish};
+    use super::{RunHistory, distinguish};
     use crate::storage::METRICS;
     use serde_json::{Value, json};
     use std::path::Path;
@@ -138,10 +138,10 @@ pub(super) mod tests {
         json!({"event": "result", "nats_per_token": nats, "bits_per_char": nats / 4.0, "seconds_total": 200.0})
     }
 
-    pub(in crate::study) fn read(name: &str, events: &[Value]) -> Run {
+    pub(in crate::study) fn read(name: &str, events: &[Value]) -> RunHistory {
         let place = tempfile::tempdir().unwrap();
         write(&place.path().join(name), events);
-        Run::read(place.path().join(name).to_str().unwrap()).unwrap()
+        RunHistory::read(place.path().join(name).to_str().unwrap()).unwrap()
     }
 
     fn write(directory: &Path, events: &[Value]) {
@@ -183,7 +183,7 @@ pub(super) mod tests {
         let place = tempfile::tempdir().unwrap();
         let paths = ["a/run", "b/run", "c/other"].map(|name| place.path().join(name));
         paths.iter().for_each(|path| write(path, &[start(1)]));
-        let mut runs = paths.map(|path| Run::read(path.to_str().unwrap()).unwrap());
+        let mut runs = paths.map(|path| RunHistory::read(path.to_str().unwrap()).unwrap());
         distinguish(&mut runs);
         assert_eq!(runs.each_ref().map(|run| run.name.as_str()), ["a/run", "b/run", "other"]);
     }

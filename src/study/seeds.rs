@@ -2,7 +2,7 @@
 
 use super::differences::settings;
 use super::measure::Measure;
-use super::run::Run;
+use super::run::RunHistory;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -36,30 +36,30 @@ pub(crate) struct Spread {
 }
 
 /// The groups in the order of their first runs, if any has more than one run.
-pub(crate) fn groups(runs: &[Run], measure: Measure) -> Vec<Group> {
+pub(crate) fn groups(runs: &[RunHistory], measure: Measure) -> Vec<Group> {
     let mut order: Vec<BTreeMap<String, Value>> = Vec::new();
-    let mut members: Vec<Vec<&Run>> = Vec::new();
+    let mut groups: Vec<Vec<&RunHistory>> = Vec::new();
     for run in runs {
         let mut key = settings(run);
         key.remove(SEED);
         match order.iter().position(|known| *known == key) {
-            Some(place) => members[place].push(run),
+            Some(index) => groups[index].push(run),
             None => {
                 order.push(key);
-                members.push(vec![run]);
+                groups.push(vec![run]);
             }
         }
     }
-    if members.iter().all(|runs| runs.len() < 2) {
+    if groups.iter().all(|runs| runs.len() < 2) {
         return Vec::new();
     }
-    members.iter().map(|runs| Group::of(runs, measure)).collect()
+    groups.iter().map(|runs| Group::of(runs, measure)).collect()
 }
 
 impl Group {
-    fn of(runs: &[&Run], measure: Measure) -> Self {
+    fn of(runs: &[&RunHistory], measure: Measure) -> Self {
         let finished = || runs.iter().filter(|run| run.result.is_some());
-        let seed = |run: &&Run| run.start.recipe["train"]["seed"].clone();
+        let seed = |run: &&RunHistory| run.start.recipe["train"]["seed"].clone();
         Self {
             name: shared_name(runs),
             seeds: finished().map(seed).collect(),
@@ -87,7 +87,7 @@ impl Spread {
 }
 
 /// The beginning that all names have, without `seed` and what joins it; the first name if there is none.
-fn shared_name(runs: &[&Run]) -> String {
+fn shared_name(runs: &[&RunHistory]) -> String {
     let first = &runs[0].name;
     if runs.len() == 1 {
         return first.clone();

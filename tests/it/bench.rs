@@ -109,7 +109,9 @@ fn without_the_corpus_a_made_up_text_of_its_size_is_measured_and_the_user_told()
     let output = bench(&place, "small.toml --only stream");
     let found = json(&output);
     assert_eq!((&found["made_up"], &found["vocab_size"]), (&true.into(), &50.into()));
-    assert!(stderr(&output).contains("ptb-char is not on this machine; a made-up text of 50 types"));
+    assert!(
+        stderr(&output).contains("ptb-char is not on this machine; a made-up text with a vocabulary of 50")
+    );
     assert!(!place.path("cache").exists(), "nothing is fetched");
 }
 

@@ -3,7 +3,7 @@
 use super::axis::Scale;
 use super::labels::spread;
 use super::palette::{self, AXIS, FAINT_INK, GRID, INK};
-use super::picture::{Anchor, Line, Picture, Point, Shape};
+use super::picture::{Anchor, Picture, Point, Polyline, Shape};
 use super::{Plot, Series, font, ticks};
 
 const TITLE_SIZE: f64 = 18.0;
@@ -104,7 +104,7 @@ impl<'a> Layout<'a> {
     }
 
     fn curve(&self, series: &Series, picture: &mut Picture) {
-        picture.shapes.push(Shape::Line(Line {
+        picture.shapes.push(Shape::Polyline(Polyline {
             points: series.points.iter().map(|&point| self.at(point)).collect(),
             color: palette::curve(series.color),
             width: if series.second { 1.4 } else { 2.2 },

@@ -24,16 +24,16 @@ pub(crate) struct Picture {
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {
     /// Straight lines from point to point.
-    Line(Line),
+    Polyline(Polyline),
     /// A filled circle with a white rim.
     Dot(Dot),
     /// A line of text.
-    Text(Text),
+    Caption(Caption),
 }
 
 /// Straight lines from point to point.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
+pub(crate) struct Polyline {
     /// From here to there.
     pub points: Vec<(f64, f64)>,
     /// Its colour.
@@ -59,7 +59,7 @@ pub(crate) struct Dot {
 
 /// A line of text with a white rim.
 #[derive(Clone, Debug)]
-pub(crate) struct Text {
+pub(crate) struct Caption {
     /// Where it begins, is centred or ends, on the baseline.
     pub at: (f64, f64),
     /// What it says.
@@ -85,7 +85,7 @@ pub(crate) enum Anchor {
 
 impl Picture {
     pub(super) fn line(&mut self, points: Vec<Point>, color: Color, width: f64, dash: Option<[f64; 2]>) {
-        self.shapes.push(Shape::Line(Line { points, color, width, dash, title: None }));
+        self.shapes.push(Shape::Polyline(Polyline { points, color, width, dash, title: None }));
     }
 
     pub(super) fn dot(&mut self, center: Point, radius: f64, color: Color) {
@@ -100,6 +100,6 @@ impl Picture {
         color: Color,
         anchor: Anchor,
     ) {
-        self.shapes.push(Shape::Text(Text { at, text: text.into(), size, color, anchor }));
+        self.shapes.push(Shape::Caption(Caption { at, text: text.into(), size, color, anchor }));
     }
 }

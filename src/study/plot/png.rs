@@ -2,7 +2,7 @@
 
 use super::font;
 use super::palette::WHITE;
-use super::picture::{Anchor, Color, Dot, Line, Picture, Shape, Text};
+use super::picture::{Anchor, Caption, Color, Dot, Picture, Polyline, Shape};
 use crate::error::{Error, Result};
 use tiny_skia::{
     FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Stroke, StrokeDash, Transform,
@@ -19,9 +19,9 @@ pub(crate) fn to_png(picture: &Picture, scale: u32) -> Result<Vec<u8>> {
     canvas.pixels.fill(tiny_skia::Color::WHITE);
     for shape in &picture.shapes {
         match shape {
-            Shape::Line(line) => canvas.line(line),
+            Shape::Polyline(line) => canvas.line(line),
             Shape::Dot(dot) => canvas.dot(dot),
-            Shape::Text(text) => canvas.text(text),
+            Shape::Caption(text) => canvas.text(text),
         }
     }
     canvas.pixels.encode_png().map_err(|error| Error::config(format!("the picture cannot be made: {error}")))
@@ -33,7 +33,7 @@ struct Canvas {
 }
 
 impl Canvas {
-    fn line(&mut self, line: &Line) {
+    fn line(&mut self, line: &Polyline) {
         let mut path = PathBuilder::new();
         for (index, &(x, y)) in line.points.iter().enumerate() {
             if index == 0 { path.move_to(x as f32, y as f32) } else { path.line_to(x as f32, y as f32) }
@@ -48,7 +48,7 @@ impl Canvas {
         self.stroke(circle, WHITE, &stroke(1.5));
     }
 
-    fn text(&mut self, text: &Text) {
+    fn text(&mut self, text: &Caption) {
         let before = match text.anchor {
             Anchor::Start => 0.0,
             Anchor::Middle => 0.5,

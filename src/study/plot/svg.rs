@@ -1,7 +1,7 @@
 //! A picture as SVG: text stays text, so it can be searched, and is shown in the viewer's own font.
 
 use super::palette::WHITE;
-use super::picture::{Anchor, Color, Dot, Line, Picture, Shape, Text};
+use super::picture::{Anchor, Caption, Color, Dot, Picture, Polyline, Shape};
 use std::fmt::Write;
 
 const FONTS: &str = "Roboto, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif";
@@ -24,13 +24,13 @@ pub(crate) fn to_svg(picture: &Picture) -> String {
 
 fn element(shape: &Shape) -> String {
     match shape {
-        Shape::Line(shape) => line(shape),
+        Shape::Polyline(shape) => line(shape),
         Shape::Dot(shape) => dot(shape),
-        Shape::Text(shape) => text(shape),
+        Shape::Caption(shape) => text(shape),
     }
 }
 
-fn line(line: &Line) -> String {
+fn line(line: &Polyline) -> String {
     let points: Vec<String> =
         line.points.iter().map(|(x, y)| format!("{},{}", number(*x), number(*y))).collect();
     let dash = line.dash.map(|[on, off]| format!(" stroke-dasharray=\"{on} {off}\"")).unwrap_or_default();
@@ -58,7 +58,7 @@ fn dot(dot: &Dot) -> String {
     )
 }
 
-fn text(text: &Text) -> String {
+fn text(text: &Caption) -> String {
     let anchor = match text.anchor {
         Anchor::Start => "",
         Anchor::Middle => " text-anchor=\"middle\"",
