@@ -17,7 +17,6 @@ use std::time::Duration;
 const TRAINING: Duration = Duration::from_secs(20);
 const OTHERS: Duration = Duration::from_secs(8);
 
-/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum What {
     /// Training steps, and the time of the whole run
@@ -33,35 +32,27 @@ pub(crate) enum What {
 /// How fast a recipe is on this machine. What was not asked for is absent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct BenchReport {
-    /// The recipe's name.
     pub recipe: String,
-    /// The corpus's name.
     pub corpus: String,
     /// Whether its text is made up, the corpus not being on this machine.
     pub made_up: bool,
-    /// The vocabulary's size.
     pub vocab_size: usize,
     /// Numbers that training finds.
     pub parameters: u64,
     /// `cpu` or `cuda:N`.
     pub device: String,
-    /// What the GPU is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
     /// The numbers' type, say `f32`.
     pub precision: &'static str,
-    /// Threads of the CPU.
     pub threads: usize,
-    /// Training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<Training>,
     /// Evaluation at batch 1, the state carried on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<Speed>,
-    /// Sampling at batch 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<Speed>,
-    /// The machine's peaks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
 }

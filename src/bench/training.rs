@@ -26,7 +26,6 @@ pub(crate) struct Training {
     /// The speed of whole steps: masks, forward, backward, clipping, update.
     #[serde(flatten)]
     pub rate: Speed,
-    /// Tokens of a step.
     pub tokens_per_step: u64,
     /// Different ones among them, on average.
     pub distinct_tokens_per_step: f64,
@@ -42,7 +41,6 @@ pub(crate) struct Training {
     /// Where a step spends its time; only on the CPU.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PartTime>,
-    /// Epochs of the recipe.
     pub epochs: u64,
     /// An epoch on the whole corpus, its validation included.
     pub epoch_seconds: f64,
@@ -50,14 +48,11 @@ pub(crate) struct Training {
     pub run_seconds: f64,
 }
 
-/// The time of a part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct PartTime {
-    /// Which part.
     pub part: Part,
     /// Its mean time in a step.
     pub seconds: f64,
-    /// Its share of the step's time.
     pub share: f64,
 }
 
@@ -106,7 +101,6 @@ impl<'a> Steps<'a> {
         Ok(Self { language, stepper: language.stepper(None)?, done: 0, distinct: 0 })
     }
 
-    /// The weights.
     pub(super) fn parameters(&self) -> &Parameters {
         &self.stepper.parameters
     }

@@ -78,7 +78,6 @@ pub(super) fn read_published(out: &Path) -> Result<Option<BTreeMap<String, Loade
 
 type FoundManifest = Option<(PathBuf, Vec<u8>)>;
 
-/// The manifest that counts.
 fn find_manifest(out: &Path) -> Result<FoundManifest> {
     for path in [out.join(PENDING).join(MANIFEST), out.join(MANIFEST)] {
         if read::exists(&path)? {

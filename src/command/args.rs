@@ -25,7 +25,6 @@ pub(super) struct DeviceArgs {
     threads: Option<u16>,
 }
 
-/// A value of `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DeviceChoice {
     Auto,
@@ -48,7 +47,6 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceArgs {
-    /// How many threads were asked for.
     pub(super) fn threads(&self) -> Option<usize> {
         self.threads.map(usize::from)
     }
@@ -81,7 +79,6 @@ fn cuda(_ordinal: usize) -> Result<Device> {
     ))
 }
 
-/// Where corpora are looked for.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct DataArgs {
     /// Look for corpora here first [default: $RHN_DATA, else ./data, else the user's cache]
@@ -96,7 +93,6 @@ impl DataArgs {
     }
 }
 
-/// A value of `--precision`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct PrecisionChoice(Precision);
 

@@ -15,7 +15,6 @@ use std::time::Duration;
 pub(super) struct Meter(ProgressBar);
 
 impl Meter {
-    /// A bar for `what`.
     pub(super) fn new(what: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());

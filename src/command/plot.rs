@@ -60,7 +60,6 @@ pub(super) struct Args {
     scale: u32,
 }
 
-/// What a picture is stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Svg,

@@ -7,7 +7,6 @@ use crate::study::run::distinguish;
 use std::io::Write;
 use std::path::Path;
 
-/// The runs to look at.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArgs {
     /// Directories of runs, live, stopped or finished, or hf://owner/name[@revision]

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// The file as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SweepFile {
@@ -27,7 +26,6 @@ struct SweepFile {
     /// A recipe's keys, each with the list of its values.
     #[serde(default)]
     grid: Table,
-    /// Runs by name.
     #[serde(default)]
     run: Vec<RunBlock>,
 }

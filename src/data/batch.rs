@@ -54,7 +54,6 @@ impl Batches {
         (0..end).step_by(steps).map(move |start| (start, steps.min(end - start)))
     }
 
-    /// How many windows there are.
     pub(crate) fn window_count(&self) -> usize {
         self.predicted.div_ceil(self.steps)
     }

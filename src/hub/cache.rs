@@ -9,7 +9,6 @@ use crate::storage::disk;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use std::path::{Path, PathBuf};
 
-/// A repository in the cache.
 pub(crate) struct Repository {
     cache: CacheRepo,
     revision: String,

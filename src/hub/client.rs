@@ -20,7 +20,6 @@ pub(crate) struct Remote {
     pub(crate) etag: String,
     /// The commit that the revision names now.
     pub(crate) commit: String,
-    /// Its length.
     pub(crate) bytes: u64,
 }
 

@@ -9,10 +9,8 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-/// What a file must be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
-    /// Its size.
     pub bytes: u64,
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: &'a str,

@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use serde::Serialize;
 use std::io;
 
-/// What a sample begins with.
 #[derive(Clone, Debug)]
 pub(crate) struct Prompt {
     /// The text to show before the sample's own.
@@ -61,12 +60,10 @@ fn first_token(tokenizer: &Tokenizer) -> u32 {
     (0..).zip(tokenizer.words()).find(|(_, word)| *word == " ").map_or(0, |(id, _)| id)
 }
 
-/// A finished sample.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Sample {
     /// The text after the prompt, without the stop string that ended it.
     pub text: String,
-    /// Tokens that were drawn.
     pub tokens: u64,
     /// Their −ln p under the model itself, before any filter.
     pub nats: f64,

@@ -23,7 +23,6 @@ impl Aside {
         Ok(Self { file, temporary, path: path.to_path_buf() })
     }
 
-    /// Adds bytes.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.append(bytes)
     }

@@ -8,10 +8,8 @@ use super::seeds::{self, Group, Spread};
 use crate::readable::{duration, grouped};
 use serde::Serialize;
 
-/// Runs side by side.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Comparison {
-    /// The unit of losses.
     pub measure: Measure,
     /// One a run, in the order given.
     pub runs: Vec<RunRow>,
@@ -21,18 +19,13 @@ pub(crate) struct Comparison {
     pub seeds: Vec<Group>,
 }
 
-/// A run's numbers.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RunRow {
-    /// What the run is called.
     pub name: String,
     /// How many numbers training finds.
     pub parameters: u64,
-    /// Epochs that are done.
     pub epochs: u64,
-    /// Epochs that were asked for.
     pub epochs_asked: Option<u64>,
-    /// Whether its result is there.
     pub finished: bool,
     /// The epoch with the least loss on the validation split.
     pub best_epoch: Option<u64>,

@@ -4,7 +4,6 @@ use super::measure::Measure;
 use super::run::RunHistory;
 use crate::events::Epoch;
 
-/// What a curve goes along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Along {
     /// Passes over the training split
@@ -17,7 +16,6 @@ pub(crate) enum Along {
     Time,
 }
 
-/// On which text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CurveSplit {
     /// The validation split, at each epoch's end
@@ -29,7 +27,6 @@ pub(crate) enum CurveSplit {
 }
 
 impl CurveSplit {
-    /// One split a curve.
     pub(crate) fn each(self) -> &'static [Self] {
         match self {
             Self::Valid => &[Self::Valid],

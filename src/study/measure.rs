@@ -6,7 +6,6 @@ use crate::events::{Epoch, Outcome};
 use serde::Serialize;
 use std::f64::consts::LN_2;
 
-/// The unit of a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Measure {
@@ -37,7 +36,6 @@ impl Measure {
         self.of(nats, nats.filter(|_| unit == Some(Unit::Char)).map(|nats| nats / LN_2))
     }
 
-    /// On the test split.
     pub(crate) fn test(self, result: &Outcome) -> Option<f64> {
         self.of(result.test.nats_per_token, result.test.bits_per_char)
     }
@@ -51,7 +49,6 @@ impl Measure {
         value.filter(|value| value.is_finite())
     }
 
-    /// In words.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Perplexity => "perplexity",

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 pub(crate) struct RunHistory {
     /// What pictures and tables call it: its directory's name unless someone says otherwise.
     pub name: String,
-    /// Where it lies.
     pub directory: PathBuf,
     /// What it was when it last began or went on.
     pub start: Start,
@@ -72,7 +71,6 @@ impl RunHistory {
         Unit::deserialize(&self.start.recipe["corpus"]["unit"]).ok()
     }
 
-    /// How many epochs were asked for.
     pub(crate) fn epochs_asked(&self) -> Option<u64> {
         self.start.recipe["train"]["epochs"].as_u64()
     }

@@ -16,22 +16,16 @@ pub(crate) struct Group {
     pub name: String,
     /// The seeds of the finished ones.
     pub seeds: Vec<Value>,
-    /// How many are not finished.
     pub unfinished: usize,
     /// The best epoch of the validation split.
     pub valid: Option<Spread>,
-    /// The test split.
     pub test: Option<Spread>,
 }
 
-/// Several values of one quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
-    /// The arithmetic mean.
     pub mean: f64,
-    /// The least.
     pub min: f64,
-    /// The greatest.
     pub max: f64,
 }
 

@@ -10,7 +10,6 @@ const TITLE_SIZE: f64 = 18.0;
 const NAME_SIZE: f64 = 13.0;
 const TICK_SIZE: f64 = 12.0;
 const LABEL_SIZE: f64 = 13.0;
-/// Around the picture.
 const MARGIN: f64 = 16.0;
 /// From one curve's name to the next.
 const LABEL_GAP: f64 = 18.0;
@@ -39,7 +38,6 @@ pub(crate) fn draw(plot: &Plot) -> Picture {
     picture
 }
 
-/// Where the axes are.
 struct Layout<'a> {
     plot: &'a Plot,
     x: Scale,

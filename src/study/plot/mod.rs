@@ -18,7 +18,6 @@ pub(crate) use draw::draw;
 pub(crate) use png::to_png;
 pub(crate) use svg::to_svg;
 
-/// What is to be drawn.
 #[derive(Clone, Debug)]
 pub(crate) struct Plot {
     /// Above the picture.
@@ -29,15 +28,12 @@ pub(crate) struct Plot {
     pub y: Axis,
     /// At least one has a point.
     pub series: Vec<Series>,
-    /// Levels to compare with.
     pub references: Vec<Reference>,
-    /// In pixels.
+    /// Width and height are in pixels.
     pub width: u32,
-    /// In pixels.
     pub height: u32,
 }
 
-/// A curve.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
     /// Its name, at its right end.
@@ -55,8 +51,6 @@ pub(crate) struct Series {
 /// A level to compare with, say a published result.
 #[derive(Clone, Debug)]
 pub(crate) struct Reference {
-    /// Where, on the vertical axis.
     pub value: f64,
-    /// What it is.
     pub label: String,
 }

@@ -10,9 +10,8 @@ pub(crate) struct Color(pub u8, pub u8, pub u8);
 /// Shapes on white, the later over the earlier.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Picture {
-    /// In pixels.
+    /// Width and height are in pixels.
     pub width: u32,
-    /// In pixels.
     pub height: u32,
     /// What it shows, for those who cannot see it.
     pub about: String,
@@ -20,23 +19,16 @@ pub(crate) struct Picture {
     pub shapes: Vec<Shape>,
 }
 
-/// A part of a picture.
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {
-    /// Straight lines from point to point.
     Polyline(Polyline),
-    /// A filled circle with a white rim.
     Dot(Dot),
-    /// A line of text.
     Caption(Caption),
 }
 
-/// Straight lines from point to point.
 #[derive(Clone, Debug)]
 pub(crate) struct Polyline {
-    /// From here to there.
     pub points: Vec<(f64, f64)>,
-    /// Its colour.
     pub color: Color,
     /// In pixels.
     pub width: f64,
@@ -46,14 +38,11 @@ pub(crate) struct Polyline {
     pub title: Option<String>,
 }
 
-/// A filled circle with a white rim.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dot {
-    /// Its middle.
     pub center: (f64, f64),
     /// Without the rim.
     pub radius: f64,
-    /// Its colour.
     pub color: Color,
 }
 
@@ -62,11 +51,9 @@ pub(crate) struct Dot {
 pub(crate) struct Caption {
     /// Where it begins, is centred or ends, on the baseline.
     pub at: (f64, f64),
-    /// What it says.
     pub text: String,
     /// Pixels of an em.
     pub size: f64,
-    /// Its colour.
     pub color: Color,
     /// What of it is at `at`.
     pub anchor: Anchor,
@@ -75,11 +62,8 @@ pub(crate) struct Caption {
 /// Which part of a text is where it was placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Anchor {
-    /// Its left end.
     Start,
-    /// Its middle.
     Middle,
-    /// Its right end.
     End,
 }
 

@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 const FONTS: &str = "Roboto, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif";
 
-/// The picture as an SVG file.
 pub(crate) fn to_svg(picture: &Picture) -> String {
     let Picture { width, height, .. } = picture;
     let about = escape(&picture.about);
