@@ -5,7 +5,7 @@
 
 use crate::digest::sha256;
 use crate::error::{Error, Result};
-use crate::hub::{Address, Client, Remote, Repository, Settings, is_hash};
+use crate::hub::{Address, Client, Remote, Repository, Settings};
 use crate::storage::Manifest;
 use crate::storage::aside::Aside;
 use crate::storage::{CONFIG, MANIFEST, METRICS, MODEL, RECIPE, RESULT, TOKENIZER, read};
@@ -80,16 +80,13 @@ impl<'a> Hub<'a> {
 
     /// What the hub says of a file; `None` if it has none of this name.
     fn ask(&self, name: &str, revision: &str) -> Result<Option<Remote>> {
-        let answer =
-            self.client.ask(&self.url(name, revision)).map_err(|error| self.explain(name, &error))?;
-        let Some(remote) = answer else { return Ok(None) };
-        if !is_hash(&remote.etag) || !is_hash(&remote.commit) {
-            return Err(self.refuse(format!("the hub names {name} by something that is no hash")));
+        let answer = self.client.ask(&self.url(name, revision));
+        match answer.map_err(|error| self.explain(name, &error))? {
+            Some(Remote { bytes, .. }) if bytes > read::limit(name) => {
+                Err(self.refuse(format!("{name} has {bytes} bytes, too many to read")))
+            }
+            remote => Ok(remote),
         }
-        if remote.bytes > read::limit(name) {
-            return Err(self.refuse(format!("{name} has {} bytes, too many to read", remote.bytes)));
-        }
-        Ok(Some(remote))
     }
 
     /// The file's bytes, from the cache or the hub, checked, and in the snapshot.
@@ -125,9 +122,7 @@ impl<'a> Hub<'a> {
         let read = body.and_then(|mut body| body.read_to_end(&mut bytes).map_err(|error| error.to_string()));
         read.map_err(|error| self.explain(name, &error))?;
         self.check(name, remote, manifest, &bytes)?;
-        let mut aside = Aside::create(blob)?;
-        aside.append(&bytes)?;
-        aside.commit()?;
+        Aside::write(blob, &bytes)?;
         Ok(bytes)
     }
 

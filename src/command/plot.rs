@@ -99,9 +99,8 @@ fn plot(args: &Args, runs: &[RunHistory]) -> Result<Plot> {
         runs.iter().enumerate().flat_map(|(number, run)| curves(args, run, number, measure)).collect();
     let positive = |&(x, y): &(f64, f64)| (!args.log_x || x > 0.0) && (!log_y || y > 0.0);
     if series.iter().flat_map(|series| &series.points).any(|point| !positive(point)) {
-        return Err(Error::config(
-            "a logarithmic axis cannot show 0; leave out --log-x, or give --log-y=false",
-        ));
+        let what = "a logarithmic axis cannot show 0; leave out --log-x, or give --log-y=false";
+        return Err(Error::config(what));
     }
     series.retain(|series| !series.points.is_empty());
     if series.is_empty() {

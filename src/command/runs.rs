@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::study::RunHistory;
 use crate::study::run::distinguish;
 use std::io::Write;
-use std::path::Path;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArgs {
@@ -42,5 +41,5 @@ impl RunArgs {
 
 /// Writes a result to the standard output. Fails if it cannot be written.
 pub(super) fn print(text: &str) -> Result<()> {
-    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Error::io(Path::new("standard output")))
+    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Error::io("standard output"))
 }

@@ -107,21 +107,18 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
     introduce(&run);
     let out = run.out.clone();
     let screen = Box::new(Console::new(run.language.unit()));
-    match run.train(screen, signals)? {
-        Ended::Before(outcome) => {
-            report("the run was finished before; more train.epochs or train.patience let it go on");
-            print(&closing(&outcome, &out));
-            Ok(0)
-        }
-        Ended::Finished(outcome) => {
+    let ended = run.train(screen, signals)?;
+    if let Ended::Before(_) = ended {
+        report("the run was finished before; more train.epochs or train.patience let it go on");
+    }
+    match ended {
+        Ended::Before(outcome) | Ended::Finished(outcome) => {
             print(&closing(&outcome, &out));
             Ok(0)
         }
         Ended::Untested(code) => {
-            print(&format!(
-                "stopped by a signal before the test was done; saved in {}, --resume tests",
-                out.display()
-            ));
+            let out = out.display();
+            print(&format!("stopped by a signal before the test was done; saved in {out}, --resume tests"));
             Ok(code)
         }
         Ended::Stopped(stop) => {

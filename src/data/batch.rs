@@ -26,13 +26,11 @@ impl Batches {
         let windows = length.saturating_sub(1) / steps;
         if windows == 0 {
             let wanted = count.saturating_mul(steps.saturating_add(1));
-            return Err(Error::data(
-                text,
-                format!(
-                    "{tokens} tokens are too few: {count} batch rows with a window of {steps} steps need at least {wanted}; \
-                     make batch_size or bptt_steps smaller"
-                ),
-            ));
+            let what = format!(
+                "{tokens} tokens are too few: {count} batch rows with a window of {steps} steps need at least \
+                 {wanted}; make batch_size or bptt_steps smaller"
+            );
+            return Err(Error::data(text, what));
         }
         Ok(Self { count, length, predicted: windows * steps, steps })
     }

@@ -1,6 +1,6 @@
 //! A corpus: three splits of text, from a name, a path, the standard input or the hub.
 
-use super::fetch::{fetch, keep};
+use super::fetch::fetch;
 use super::places::Places;
 use super::registry::{Entry, SourceFile};
 use super::split::{self, Cut};
@@ -11,6 +11,7 @@ use crate::digest::{hex, sha256};
 use crate::error::{Error, Result};
 use crate::hub::download::Wanted;
 use crate::hub::{Address, SCHEME, dataset_file};
+use crate::storage::aside::Aside;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -84,9 +85,8 @@ fn known(entry: &Entry, config: &CorpusConfig, places: &Places) -> Result<[Text;
     }
     if let Some(words) = &entry.characters_of {
         let words = places.registry.get(words).ok_or_else(|| places.registry.unknown(words))?;
-        return Ok(
-            known(words, config, places)?.map(|text| Text::new(characters(text.bytes()), &text.source))
-        );
+        let splits = known(words, config, places)?;
+        return Ok(splits.map(|text| Text::new(characters(text.bytes()), &text.source)));
     }
     let texts = entry.files.iter().map(|file| obtain(entry, file, places)).collect::<Result<Vec<_>>>()?;
     match <[Text; 3]>::try_from(texts) {
@@ -202,6 +202,6 @@ pub fn take_file(entry: &Entry, file: &SourceFile, from: &Path, places: &Places)
     let held = held.ok_or_else(|| Error::data(from, format!("has no {}", file.names.join(" or "))))?;
     let text = read(file, &held)?;
     let path = places.kept(&entry.name, &file.names[0]);
-    keep(text.bytes(), &path)?;
+    Aside::write(&path, text.bytes())?;
     Ok(path)
 }

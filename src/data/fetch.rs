@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::hub::download::{Wanted, store};
 use crate::hub::{self, Address, SCHEME, Timeouts};
-use crate::storage::aside::Aside;
 use indicatif::HumanBytes;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -41,11 +40,4 @@ fn fetch_one(url: &str, wanted: Wanted<'_>, path: &Path, timeouts: &Timeouts) ->
         wanted.check(url, bytes, "")?;
     }
     store(&mut body, url, wanted.bytes, Some(wanted.sha256), path)
-}
-
-/// Writes content that is already verified to `path`, aside and renamed. Fails if it cannot be written.
-pub(super) fn keep(content: &[u8], path: &Path) -> Result<()> {
-    let mut aside = Aside::create(path)?;
-    aside.append(content)?;
-    aside.commit()
 }

@@ -91,13 +91,11 @@ impl Text {
         let offset = self.range.start + valid;
         let line = 1 + self.buffer[..offset].iter().filter(|&&byte| byte == b'\n').count();
         let byte = self.buffer[offset];
-        Error::data(
-            &self.source,
-            format!(
-                "invalid UTF-8: byte 0x{byte:02x} at offset {offset}, line {line}; \
-                 convert the text to UTF-8, or use unit = \"byte\""
-            ),
-        )
+        let what = format!(
+            "invalid UTF-8: byte 0x{byte:02x} at offset {offset}, line {line}; \
+             convert the text to UTF-8, or use unit = \"byte\""
+        );
+        Error::data(&self.source, what)
     }
 }
 

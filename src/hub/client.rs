@@ -1,5 +1,6 @@
 //! The two requests to the hub: what a file is, and its bytes.
 
+use super::cache::is_hash;
 use super::settings::Settings;
 use super::timeouts::Timeouts;
 use crate::error::{Error, Result};
@@ -50,7 +51,8 @@ impl Client {
             };
             said.observe(response.headers(), origin(&url) == self.origin);
             if let Some(remote) = said.all() {
-                return Ok(Some(remote));
+                let plain = is_hash(&remote.etag) && is_hash(&remote.commit);
+                return if plain { Ok(Some(remote)) } else { Err("the hub's name for it is no hash".into()) };
             }
             url = redirected(&url, &response).ok_or("the answer lacks a length, a hash or a commit")?;
         }

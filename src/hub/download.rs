@@ -21,8 +21,7 @@ impl Wanted<'_> {
     /// wanted.
     pub(crate) fn check(&self, source: impl AsRef<Path>, bytes: u64, sha256: &str) -> Result<()> {
         if bytes != self.bytes {
-            let what =
-                format!("is {bytes} bytes, wanted {}: another file, or an incomplete copy", self.bytes);
+            let what = format!("is {bytes} bytes, wanted {}: another or an incomplete file", self.bytes);
             return Err(Error::data(source, what));
         }
         if !sha256.eq_ignore_ascii_case(self.sha256) {

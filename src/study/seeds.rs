@@ -67,8 +67,8 @@ impl Group {
 impl Spread {
     fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let values: Vec<f64> = values.collect();
-        let (min, max) =
-            values.iter().fold((f64::MAX, f64::MIN), |(min, max), &value| (min.min(value), max.max(value)));
+        let min = values.iter().copied().fold(f64::MAX, f64::min);
+        let max = values.iter().copied().fold(f64::MIN, f64::max);
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         (!values.is_empty()).then_some(Self { mean, min, max })
     }

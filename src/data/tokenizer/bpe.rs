@@ -131,13 +131,11 @@ fn partable(text: &Text) -> Result<&str> {
         if piece.len() > LONGEST_STRETCH {
             let length = piece.len();
             let offset = text.offset(&content[start..]);
-            return Err(Error::data(
-                &text.source,
-                format!(
-                    "{length} bytes from offset {offset} on without a word's end; byte pairs want one every \
-                     {LONGEST_STRETCH} bytes: divide the text by spaces or line ends, or use unit = \"byte\" or \"char\""
-                ),
-            ));
+            let what = format!(
+                "{length} bytes from offset {offset} on without a word's end; byte pairs want one every \
+                 {LONGEST_STRETCH} bytes: divide the text by spaces or line ends, or use unit = \"byte\" or \"char\""
+            );
+            return Err(Error::data(&text.source, what));
         }
         start += piece.len();
     }

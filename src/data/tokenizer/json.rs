@@ -20,12 +20,9 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// Writes a tokenizer the way the library does.
 pub(super) fn write(kind: &Kind) -> String {
-    match own(kind) {
-        Some(value) => format!("{value:#}\n"),
-        None => match kind {
-            Kind::Bpe(bpe) => serde_json::to_string_pretty(&bpe.inner).unwrap_or_default() + "\n",
-            _ => unreachable!("every other kind has a form of its own"),
-        },
+    match kind {
+        Kind::Bpe(bpe) => serde_json::to_string_pretty(&bpe.inner).unwrap_or_default() + "\n",
+        _ => format!("{:#}\n", own(kind).expect("every other kind has a form of its own")),
     }
 }
 
