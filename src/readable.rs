@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_perplexity_is_told_however_large_it_is() {
+    fn a_perplexity_is_printed_however_large_it_is() {
         for (nats, text) in [(0.0, "1.00"), (2f64.ln(), "2.00"), (20.0, "4.852e8"), (709.0, "8.218e307")] {
             assert_eq!(perplexity(nats, 2), text);
         }

@@ -22,8 +22,8 @@ const CHARACTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789.,'-$&#/*:";
 /// Characters of Penn Treebank's longest word.
 const LONGEST: usize = 19;
 
-/// A made-up corpus of `entry`'s types for the units that `config` wants, and its vocabulary. Fails if it is
-/// not known how many types the corpus has in these units.
+/// A made-up corpus with as large a vocabulary as `entry` has in the units that `config` wants, and its
+/// tokenizer. Fails if that size is not known.
 pub(super) fn corpus(
     entry: &Entry,
     config: &CorpusConfig,

@@ -43,7 +43,7 @@ pub(crate) struct BenchReport {
     pub device: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
-    /// The numbers' type, say `f32`.
+    /// The numbers that are computed with, say `f32`.
     pub precision: &'static str,
     pub threads: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +60,7 @@ pub(crate) struct BenchReport {
 /// What the machine can do at most, on as many threads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Machine {
-    /// 10⁹ floating-point operations a second in a large product, by the numbers' type.
+    /// 10⁹ floating-point operations a second in a large product, by precision.
     pub gemm_peak_gflops: BTreeMap<&'static str, f64>,
     /// 10⁹ bytes a second, read and written at once.
     pub memory_gb_per_second: f64,

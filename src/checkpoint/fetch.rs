@@ -78,7 +78,7 @@ impl<'a> Hub<'a> {
         Ok(snapshot)
     }
 
-    /// What the hub says of a file; `None` if it has none of this name.
+    /// The hub's record of a file; `None` if it has none of this name.
     fn ask(&self, name: &str, revision: &str) -> Result<Option<Remote>> {
         let answer = self.client.ask(&self.url(name, revision));
         match answer.map_err(|error| self.explain(name, &error))? {
@@ -98,35 +98,30 @@ impl<'a> Hub<'a> {
         manifest: Option<&Manifest>,
     ) -> Result<Vec<u8>> {
         let blob = self.cache.blob(&remote.etag);
-        let held =
-            std::fs::read(&blob).ok().filter(|bytes| self.check(name, remote, manifest, bytes).is_ok());
-        let bytes = match held {
+        let check = |bytes: &[u8]| self.check(name, remote, manifest, bytes);
+        let bytes = match std::fs::read(&blob).ok().filter(|bytes| check(bytes).is_ok()) {
             Some(bytes) => bytes,
-            None => self.download(name, remote, commit, manifest, &blob)?,
+            None => {
+                let bytes = self.download(name, remote, commit)?;
+                check(&bytes)?;
+                Aside::write(&blob, &bytes)?;
+                bytes
+            }
         };
         self.cache.link(&remote.etag, commit, name)?;
         Ok(bytes)
     }
 
-    fn download(
-        &self,
-        name: &str,
-        remote: &Remote,
-        commit: &str,
-        manifest: Option<&Manifest>,
-        blob: &Path,
-    ) -> Result<Vec<u8>> {
-        let url = self.url(name, commit);
+    fn download(&self, name: &str, remote: &Remote, commit: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let body = self.client.body(&url, remote.bytes);
+        let body = self.client.body(&self.url(name, commit), remote.bytes);
         let read = body.and_then(|mut body| body.read_to_end(&mut bytes).map_err(|error| error.to_string()));
         read.map_err(|error| self.explain(name, &error))?;
-        self.check(name, remote, manifest, &bytes)?;
-        Aside::write(blob, &bytes)?;
         Ok(bytes)
     }
 
-    /// The length that the hub says, the hash that it says if that is one of the content, and the manifest's.
+    /// Compares with the length that the hub reports, with its hash if that is one of the content, and with the
+    /// manifest.
     fn check(&self, name: &str, remote: &Remote, manifest: Option<&Manifest>, bytes: &[u8]) -> Result<()> {
         let found = bytes.len() as u64;
         if found != remote.bytes {

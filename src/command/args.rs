@@ -1,6 +1,6 @@
 //! Flags that several commands share: where to compute, how exactly, where corpora are.
 
-use super::output::note;
+use crate::console::note;
 use crate::data::Places;
 use crate::error::{Error, Result};
 use candle_core::Device;

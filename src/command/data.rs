@@ -5,7 +5,7 @@ use super::output::json_line;
 use crate::config::{CorpusConfig, Unit};
 use crate::data::Places;
 use crate::data::corpus::{Corpus, Held, fetch_file, find, take_file};
-use crate::data::inspect::Report;
+use crate::data::inspect::CorpusReport;
 use crate::data::registry::{Entry, SourceFile};
 use crate::error::Result;
 use clap::Subcommand;
@@ -118,7 +118,7 @@ fn fetch_one(entry: &Entry, file: &SourceFile, from: Option<&Path>, places: &Pla
 fn inspect(name: &str, unit: Option<Unit>, json: bool, places: &Places) -> anyhow::Result<()> {
     let published = places.registry.get(name).map_or(Unit::Char, |entry| entry.unit);
     let config = settings(name, unit.map_or(published, Unit::from));
-    let report = Report::new(&Corpus::open(&config, places)?, &config)?;
+    let report = CorpusReport::new(&Corpus::open(&config, places)?, &config)?;
     let written = if json { json_line(&mut stdout(), &report) } else { writeln!(stdout(), "{report}") };
     Ok(written?)
 }

@@ -124,13 +124,11 @@ fn files(directory: &Path) -> Result<Vec<FileRow>> {
     let path = directory.join(storage::MANIFEST);
     if let Ok(bytes) = fs::read(&path) {
         let manifest = Manifest::parse(&path, &bytes)?;
-        let record = |name: &str| manifest.get(name).map(|record| (name.to_string(), record.clone()));
-        let row = |(name, record): (String, storage::FileRecord)| FileRow {
-            name,
-            bytes: record.bytes,
-            sha256: Some(record.sha256),
+        let row = |name: &str| {
+            let record = manifest.get(name)?;
+            Some(FileRow { name: name.into(), bytes: record.bytes, sha256: Some(record.sha256.clone()) })
         };
-        return Ok(manifest.names().filter_map(record).map(row).collect());
+        return Ok(manifest.names().filter_map(row).collect());
     }
     let names = [storage::CONFIG, storage::MODEL, storage::TOKENIZER, storage::RECIPE];
     let row = |name: &str| {

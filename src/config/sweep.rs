@@ -3,7 +3,7 @@
 //! The runs are all combinations of a `[[run]]` (one without settings if there is none), a value for each key of
 //! `[grid]`, and a seed (the recipe's own unless there are `seeds`). `[set]` holds for all of them.
 
-use super::recipe::{Resolved, from_table, parse_table, walk};
+use super::recipe::{self, Resolved, from_table, parse_table};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -130,22 +130,19 @@ fn plan(
 
 /// `key=value` for each leaf of a table of settings; a `kind` comes before what belongs to it.
 fn leaves(table: &Table) -> Vec<String> {
-    let mut leaves = Vec::new();
-    walk("", &Value::Table(table.clone()), &mut |key, value| {
-        leaves.push((key.to_string(), format!("{key}={value}")))
-    });
+    let table = Value::Table(table.clone());
+    let mut leaves = recipe::leaves("", &table);
     let is_kind = |key: &str| key == "kind" || key.ends_with(".kind");
     leaves.sort_by_key(|(key, _)| !is_kind(key));
-    leaves.into_iter().map(|(_, setting)| setting).collect()
+    leaves.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
 }
 
 /// All combinations of the keys' values; one without settings if there is no key.
 fn grid(table: &Table) -> std::result::Result<Vec<Variant>, String> {
-    let mut keys = Vec::new();
-    walk("", &Value::Table(table.clone()), &mut |key, value| keys.push((key.to_string(), value.clone())));
+    let table = Value::Table(table.clone());
     let mut all = vec![Variant::default()];
-    for (key, values) in keys {
-        let Value::Array(values) = &values else {
+    for (key, values) in recipe::leaves("", &table) {
+        let Value::Array(values) = values else {
             return Err(format!("grid.{key} is {values}, wanted the list of its values"));
         };
         all = all.iter().flat_map(|before| values.iter().map(|value| before.with(&key, value))).collect();
@@ -177,7 +174,7 @@ impl Variant {
     }
 }
 
-/// What can be part of a directory's name on every system.
+/// The text with only characters that a directory's name can have on every system.
 fn file_name(text: &str) -> String {
     let kept = |character: char| character.is_alphanumeric() || "._-".contains(character);
     let parts = text.split(|character| !kept(character)).filter(|part| !part.is_empty());

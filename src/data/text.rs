@@ -25,7 +25,7 @@ impl Text {
         Self { buffer: Arc::new(bytes), range, source: source.as_ref().to_path_buf() }
     }
 
-    /// No text at all, in place of a split that a corpus lacks.
+    /// No text at all, for a split that a corpus lacks.
     pub fn empty(source: impl AsRef<Path>) -> Self {
         Self::new(Vec::new(), source)
     }

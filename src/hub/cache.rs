@@ -64,7 +64,7 @@ impl Repository {
     }
 }
 
-/// What may become a name in the cache.
+/// Whether the text may become a name in the cache.
 pub(crate) fn is_hash(text: &str) -> bool {
     (7..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

@@ -1,4 +1,4 @@
-//! The only place that changes a run on disk: every write, sync, rename and removal goes through here.
+//! The only code that changes a run on disk: every write, sync, rename and removal goes through here.
 //!
 //! At each of them a test can let the disk fail or the process die (`fault`).
 
@@ -50,7 +50,7 @@ pub(crate) struct Growing {
 }
 
 impl Growing {
-    /// An empty file, in place of one that may be there.
+    /// An empty file; one that is there is replaced.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         Self::new(path, |path| File::create(path))
     }

@@ -101,7 +101,7 @@ impl FileRecord {
     }
 }
 
-/// A name that stays in its directory and is none of ours for bookkeeping.
+/// Whether the name stays in its directory and is none of ours for bookkeeping.
 fn is_plain(name: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !name.is_empty()

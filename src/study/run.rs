@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The history of a run that is live, stopped or finished.
 #[derive(Clone, Debug)]
 pub(crate) struct RunHistory {
-    /// What pictures and tables call it: its directory's name unless someone says otherwise.
+    /// What pictures and tables call it: its directory's name unless it is labelled.
     pub name: String,
     pub directory: PathBuf,
     /// What it was when it last began or went on.
@@ -137,9 +137,9 @@ pub(super) mod tests {
     }
 
     pub(in crate::study) fn read(name: &str, events: &[Value]) -> RunHistory {
-        let place = tempfile::tempdir().unwrap();
-        write(&place.path().join(name), events);
-        RunHistory::read(place.path().join(name).to_str().unwrap()).unwrap()
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join(name), events);
+        RunHistory::read(folder.path().join(name).to_str().unwrap()).unwrap()
     }
 
     fn write(directory: &Path, events: &[Value]) {
@@ -177,9 +177,9 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn runs_of_the_same_name_are_told_apart_by_their_paths() {
-        let place = tempfile::tempdir().unwrap();
-        let paths = ["a/run", "b/run", "c/other"].map(|name| place.path().join(name));
+    fn runs_of_the_same_name_are_distinguished_by_their_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["a/run", "b/run", "c/other"].map(|name| folder.path().join(name));
         paths.iter().for_each(|path| write(path, &[start(1)]));
         let mut runs = paths.map(|path| RunHistory::read(path.to_str().unwrap()).unwrap());
         distinguish(&mut runs);

@@ -38,6 +38,7 @@ pub(crate) struct Polyline {
     pub title: Option<String>,
 }
 
+/// A filled circle with a white rim.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dot {
     pub center: (f64, f64),

@@ -45,15 +45,10 @@ fn line(line: &Polyline) -> String {
 }
 
 fn dot(dot: &Dot) -> String {
-    let (x, y) = dot.center;
-    let radius = dot.radius;
+    let [x, y, radius] = [dot.center.0, dot.center.1, dot.radius].map(number);
+    let [fill, rim] = [dot.color, WHITE].map(hex);
     format!(
-        "<circle cx=\"{}\" cy=\"{}\" r=\"{}\" fill=\"{}\" stroke=\"{}\" stroke-width=\"1.5\"/>",
-        number(x),
-        number(y),
-        number(radius),
-        hex(dot.color),
-        hex(WHITE)
+        "<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" fill=\"{fill}\" stroke=\"{rim}\" stroke-width=\"1.5\"/>"
     )
 }
 
@@ -63,14 +58,11 @@ fn text(text: &Caption) -> String {
         Anchor::Middle => " text-anchor=\"middle\"",
         Anchor::End => " text-anchor=\"end\"",
     };
+    let [x, y, size] = [text.at.0, text.at.1, text.size].map(number);
+    let [fill, rim] = [text.color, WHITE].map(hex);
     format!(
-        "<text x=\"{}\" y=\"{}\" font-size=\"{}\" fill=\"{}\" stroke=\"{}\" stroke-width=\"3\" \
+        "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\" fill=\"{fill}\" stroke=\"{rim}\" stroke-width=\"3\" \
          stroke-linejoin=\"round\" paint-order=\"stroke\"{anchor}>{}</text>",
-        number(text.at.0),
-        number(text.at.1),
-        number(text.size),
-        hex(text.color),
-        hex(WHITE),
         escape(&text.text)
     )
 }

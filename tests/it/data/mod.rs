@@ -5,7 +5,7 @@ mod network;
 
 use rhn::config::{CorpusConfig, Unit};
 use rhn::data::corpus::take_file;
-use rhn::data::inspect::Report;
+use rhn::data::inspect::CorpusReport;
 use rhn::data::registry::Registry;
 use rhn::data::{Corpus, Places, Text, Tokenizer};
 use rhn::digest::sha256;
@@ -82,7 +82,7 @@ fn shakespeare_is_built_in_and_cut_at_exact_bytes() {
 fn ptb_has_the_published_words() {
     let Some(places) = ptb() else { return };
     let config = config("ptb", Unit::Word);
-    let report = Report::new(&Corpus::open(&config, &places).unwrap(), &config).unwrap();
+    let report = CorpusReport::new(&Corpus::open(&config, &places).unwrap(), &config).unwrap();
     assert_eq!(report.vocab_size, 10_000);
     let tokens: Vec<usize> = report.splits.iter().map(|split| split.tokens).collect();
     assert_eq!(tokens, [929_589, 73_760, 82_430]);
@@ -96,7 +96,7 @@ fn ptb_has_the_published_words() {
 fn ptb_characters_are_made_from_the_words() {
     let Some(places) = ptb() else { return };
     let config = config("ptb-char", Unit::Char);
-    let report = Report::new(&Corpus::open(&config, &places).unwrap(), &config).unwrap();
+    let report = CorpusReport::new(&Corpus::open(&config, &places).unwrap(), &config).unwrap();
     assert_eq!(report.vocab_size, 50);
     let tokens: Vec<usize> = report.splits.iter().map(|split| split.tokens).collect();
     assert_eq!(tokens, [5_017_482, 393_042, 442_423]);
