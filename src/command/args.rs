@@ -1,7 +1,7 @@
 //! Flags that several commands share: where to compute, how exactly, where corpora are.
 
 use crate::console::note;
-use crate::data::Places;
+use crate::data::DataDirectories;
 use crate::error::{Error, Result};
 use candle_core::Device;
 use clap::ValueEnum;
@@ -88,8 +88,8 @@ pub(super) struct DataArgs {
 
 impl DataArgs {
     /// The directories to look for a corpus in, in order. Fails if the one that was given is none.
-    pub(super) fn places(&self) -> Result<Places> {
-        Places::new(self.data_dir.as_deref())
+    pub(super) fn directories(&self) -> Result<DataDirectories> {
+        DataDirectories::new(self.data_dir.as_deref())
     }
 }
 

@@ -64,8 +64,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let (device, precision) = args.device.open()?;
     let resolved = Resolved::new(&args.recipe, &args.settings)?;
-    let places = args.data.places()?;
-    let subject = Subject::prepare(resolved.recipe, &places, precision, &device)?;
+    let directories = args.data.directories()?;
+    let subject = Subject::prepare(resolved.recipe, &directories, precision, &device)?;
     if subject.made_up {
         note_made_up(&subject);
     }

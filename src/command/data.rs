@@ -3,7 +3,7 @@
 use super::args::DataArgs;
 use super::output::json_line;
 use crate::config::{CorpusConfig, Unit};
-use crate::data::Places;
+use crate::data::DataDirectories;
 use crate::data::corpus::{Corpus, Held, fetch_file, find, take_file};
 use crate::data::inspect::CorpusReport;
 use crate::data::registry::{Entry, SourceFile};
@@ -64,28 +64,28 @@ enum Action {
 /// output cannot be written.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.action {
-        Action::List { data } => list(&data.places()?),
-        Action::Fetch { name, from, data } => fetch(name, from.as_deref(), &data.places()?),
-        Action::Inspect { corpus, unit, json, data } => inspect(corpus, *unit, *json, &data.places()?),
+        Action::List { data } => list(&data.directories()?),
+        Action::Fetch { name, from, data } => fetch(name, from.as_deref(), &data.directories()?),
+        Action::Inspect { corpus, unit, json, data } => inspect(corpus, *unit, *json, &data.directories()?),
     }
 }
 
-fn list(places: &Places) -> anyhow::Result<()> {
-    for entry in places.registry.entries() {
+fn list(directories: &DataDirectories) -> anyhow::Result<()> {
+    for entry in directories.registry.entries() {
         writeln!(stdout(), "{:12} {}", entry.name, entry.about)?;
-        writeln!(stdout(), "{:12} {}; {}", "", entry.licence, whereabouts(entry, places))?;
+        writeln!(stdout(), "{:12} {}; {}", "", entry.licence, whereabouts(entry, directories))?;
     }
     Ok(())
 }
 
-fn whereabouts(entry: &Entry, places: &Places) -> String {
+fn whereabouts(entry: &Entry, directories: &DataDirectories) -> String {
     if entry.built_in {
         return "built in".into();
     }
     if let Some(words) = &entry.characters_of {
         return format!("made from {words}");
     }
-    let held: Vec<_> = entry.files.iter().filter_map(|file| find(entry, file, places)).collect();
+    let held: Vec<_> = entry.files.iter().filter_map(|file| find(entry, file, directories)).collect();
     match held.first() {
         Some(first) if held.len() == entry.files.len() => format!("found: {}", first.path().display()),
         Some(_) => format!("{} of {} files found", held.len(), entry.files.len()),
@@ -93,32 +93,37 @@ fn whereabouts(entry: &Entry, places: &Places) -> String {
     }
 }
 
-fn fetch(name: &str, from: Option<&Path>, places: &Places) -> anyhow::Result<()> {
-    let known = |name: &str| places.registry.get(name).ok_or_else(|| places.registry.unknown(name));
+fn fetch(name: &str, from: Option<&Path>, directories: &DataDirectories) -> anyhow::Result<()> {
+    let known = |name: &str| directories.registry.get(name).ok_or_else(|| directories.registry.unknown(name));
     let entry = known(known(name)?.folder())?;
     if entry.built_in {
         return Ok(writeln!(stdout(), "{name} is built in")?);
     }
     for file in &entry.files {
-        writeln!(stdout(), "{}", fetch_one(entry, file, from, places)?.path().display())?;
+        writeln!(stdout(), "{}", fetch_one(entry, file, from, directories)?.path().display())?;
     }
     // What was here before was not verified yet.
-    Corpus::open(&settings(&entry.name, entry.unit), places)?;
+    Corpus::open(&settings(&entry.name, entry.unit), directories)?;
     Ok(())
 }
 
-fn fetch_one(entry: &Entry, file: &SourceFile, from: Option<&Path>, places: &Places) -> Result<Held> {
-    match (from, find(entry, file, places)) {
-        (Some(from), _) => take_file(entry, file, from, places).map(Held::Plain),
+fn fetch_one(
+    entry: &Entry,
+    file: &SourceFile,
+    from: Option<&Path>,
+    directories: &DataDirectories,
+) -> Result<Held> {
+    match (from, find(entry, file, directories)) {
+        (Some(from), _) => take_file(entry, file, from, directories).map(Held::Plain),
         (None, Some(held)) => Ok(held),
-        (None, None) => fetch_file(entry, file, places),
+        (None, None) => fetch_file(entry, file, directories),
     }
 }
 
-fn inspect(name: &str, unit: Option<Unit>, json: bool, places: &Places) -> anyhow::Result<()> {
-    let published = places.registry.get(name).map_or(Unit::Char, |entry| entry.unit);
+fn inspect(name: &str, unit: Option<Unit>, json: bool, directories: &DataDirectories) -> anyhow::Result<()> {
+    let published = directories.registry.get(name).map_or(Unit::Char, |entry| entry.unit);
     let config = settings(name, unit.map_or(published, Unit::from));
-    let report = CorpusReport::new(&Corpus::open(&config, places)?, &config)?;
+    let report = CorpusReport::new(&Corpus::open(&config, directories)?, &config)?;
     let written = if json { json_line(&mut stdout(), &report) } else { writeln!(stdout(), "{report}") };
     Ok(written?)
 }

@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(corpus) = &args.corpus {
         config.name = corpus.clone();
     }
-    let corpus = Corpus::open(&config, &args.data.places()?)?;
+    let corpus = Corpus::open(&config, &args.data.directories()?)?;
     let (name, text) = args.split.of(&corpus);
     let text = loaded.tokenizer.encode(text)?;
     note_unseen(text.unseen, &format!("the {name} split"), loaded.tokenizer.unknown_id().is_some());

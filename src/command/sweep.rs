@@ -6,7 +6,7 @@ use super::{runs, train};
 use crate::config::sweep::Planned;
 use crate::config::{CorpusConfig, Recipe, Sweep};
 use crate::console::report;
-use crate::data::{Corpus, Places, Tokenizer};
+use crate::data::{Corpus, DataDirectories, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::parameter_count;
 use crate::readable::grouped;
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let sweep = Sweep::read(&args.file, &args.settings)?;
     let out = args.out.as_ref().unwrap_or(&sweep.out);
     if args.dry_run {
-        let table = dry_run(&sweep, out, &args.data.places()?)?;
+        let table = dry_run(&sweep, out, &args.data.directories()?)?;
         runs::print(&table)?;
         return Ok(0);
     }
@@ -146,7 +146,7 @@ fn launch(
         init_from: None,
         precision,
         device,
-        places: args.data.places()?,
+        directories: args.data.directories()?,
         limits: Limits { max_steps: None, time: left },
     };
     Ok(train::launch(&request, Some(signals))?)
@@ -197,14 +197,15 @@ fn begun(sweep: &Sweep, out: &Path) -> Vec<RunHistory> {
 }
 
 /// The runs with their parameters; a corpus is read once for all that share it.
-fn dry_run(sweep: &Sweep, out: &Path, places: &Places) -> Result<String> {
+fn dry_run(sweep: &Sweep, out: &Path, directories: &DataDirectories) -> Result<String> {
     let mut tokenizers: Vec<(CorpusConfig, Tokenizer)> = Vec::new();
     let mut rows = Vec::new();
     let shared = shared(&sweep.runs);
     for planned in &sweep.runs {
         let recipe = &planned.resolved.recipe;
         if !tokenizers.iter().any(|(corpus, _)| *corpus == recipe.corpus) {
-            let tokenizer = Tokenizer::build(&recipe.corpus, &Corpus::open(&recipe.corpus, places)?.train)?;
+            let tokenizer =
+                Tokenizer::build(&recipe.corpus, &Corpus::open(&recipe.corpus, directories)?.train)?;
             tokenizers.push((recipe.corpus.clone(), tokenizer));
         }
         let known = tokenizers.iter().find(|(corpus, _)| *corpus == recipe.corpus);

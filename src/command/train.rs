@@ -93,7 +93,7 @@ impl Args {
             init_from: self.init_from.clone(),
             precision,
             device,
-            places: self.data.places()?,
+            directories: self.data.directories()?,
             limits: Limits { max_steps: self.max_steps, time: self.time_limit },
         })
     }

@@ -3,10 +3,10 @@
 mod archive;
 pub(crate) mod batch;
 pub mod corpus;
+pub(crate) mod data_directories;
 mod directory;
 mod fetch;
 pub mod inspect;
-pub(crate) mod places;
 pub mod registry;
 pub mod split;
 pub mod text;
@@ -14,7 +14,7 @@ pub mod tokenizer;
 mod tokens;
 
 pub use corpus::Corpus;
-pub use places::Places;
+pub use data_directories::DataDirectories;
 pub use text::Text;
 pub use tokenizer::{Decoder, Encoded, Tokenizer};
 pub use tokens::Tokens;

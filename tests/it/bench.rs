@@ -2,7 +2,7 @@
 
 use crate::support::{run, shrunk};
 use candle_core::{DType, Device};
-use rhn::data::{Places, registry::Registry};
+use rhn::data::{DataDirectories, registry::Registry};
 use rhn::task::language::Language;
 use rhn::train::task::Task;
 use rhn_kernels::profile::{self, Part};
@@ -137,9 +137,9 @@ fn a_table_tells_rates_parts_and_time() {
 
 #[test]
 fn listening_changes_no_bit_of_a_step() {
-    let places = Places::only(Path::new("."), Registry::built_in());
+    let directories = DataDirectories::only(Path::new("."), Registry::built_in());
     let recipe = shrunk("shakespeare", 8, &["train.batch_size=2"]);
-    let language = Language::prepare(recipe, &places, None, DType::F32, &Device::Cpu).unwrap();
+    let language = Language::prepare(recipe, &directories, None, DType::F32, &Device::Cpu).unwrap();
     let window = language.batch(0).unwrap();
     let run = |listens: bool| {
         let mut stepper = language.stepper(None).unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Where corpora are looked for, in this order, and where fetched ones are kept.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct DataDirectories {
     /// Directories that the user named: files are taken from NAME/ and from the directory itself.
     pub given: Vec<PathBuf>,
     /// Directories that are always tried; a plain `train.txt` right in them belongs to nobody.
@@ -20,7 +20,7 @@ pub struct Places {
     pub timeouts: Timeouts,
 }
 
-impl Places {
+impl DataDirectories {
     /// The places for `--data-dir` and the environment as they are.
     ///
     /// # Errors
