@@ -21,7 +21,7 @@ pub struct DataDirectories {
 }
 
 impl DataDirectories {
-    /// The places for `--data-dir` and the environment as they are.
+    /// The directories for `--data-dir` and the environment as they are.
     ///
     /// # Errors
     /// If `data_dir` is given and is no directory.

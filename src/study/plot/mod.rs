@@ -1,7 +1,7 @@
 //! Curves in one picture, as SVG or PNG.
 //!
 //! Each curve is named at its right end, so that no legend covers another; what is drawn is first laid out as
-//! [`Shape`]s, and both formats are written from these.
+//! [`picture::Shape`]s, and both formats are written from these.
 
 mod axis;
 mod draw;
