@@ -7,7 +7,6 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::new().chain_update(bytes))
 }
 
-/// The digest in hexadecimal digits.
 pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -39,7 +39,7 @@ pub enum Error {
         path.display()
     )]
     Newer {
-        /// The file that says its format.
+        /// The file that has the format.
         path: PathBuf,
         /// The format that it has.
         found: u64,
@@ -73,7 +73,7 @@ pub enum Error {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A tensor operation failed. Exit code 1.
@@ -148,7 +148,7 @@ mod tests {
     use rhn_kernels::error::brief;
 
     #[test]
-    fn an_error_of_the_tensor_library_is_told_without_its_backtrace() {
+    fn an_error_of_the_tensor_library_is_reported_without_its_backtrace() {
         let error = candle_core::Error::Msg("shapes differ".into()).bt().context("in the loss");
         assert_eq!(brief(&error), "in the loss: shapes differ");
         assert_eq!(Error::from(error).to_string(), "tensor operation failed: in the loss: shapes differ");

@@ -13,7 +13,10 @@ pub fn duration(seconds: f64) -> String {
         return "?".into();
     }
     let all = seconds.round().max(0.0) as u64;
-    let (days, hours, minutes, rest) = (all / 86_400, all / 3600 % 24, all / 60 % 60, all % 60);
+    let days = all / 86_400;
+    let hours = all / 3600 % 24;
+    let minutes = all / 60 % 60;
+    let rest = all % 60;
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{rest}s"),
         (0, 0, _) => format!("{minutes}:{rest:02}"),
@@ -49,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_perplexity_is_told_however_large_it_is() {
+    fn a_perplexity_is_printed_however_large_it_is() {
         for (nats, text) in [(0.0, "1.00"), (2f64.ln(), "2.00"), (20.0, "4.852e8"), (709.0, "8.218e307")] {
             assert_eq!(perplexity(nats, 2), text);
         }

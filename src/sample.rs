@@ -1,8 +1,8 @@
 //! Text from a model: an iterator of tokens, each drawn from the filtered distribution and fed back.
 
 pub mod distribution;
-pub mod stop;
-pub mod text;
+pub(crate) mod stop;
+pub(crate) mod text;
 
 use crate::error::{Error, Result};
 use crate::model::FrozenModel;

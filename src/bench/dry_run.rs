@@ -10,11 +10,9 @@ use crate::train::task::Task;
 use rhn_kernels::{memory, threads};
 use std::time::Instant;
 
-/// Makes a step to warm up and one to measure, evaluates two windows, and says what the whole run will take.
-///
-/// # Errors
-/// If the model cannot be made, or a step fails.
-pub fn report(language: &Language) -> Result<String> {
+/// Makes a step to warm up and one to measure, evaluates two windows, and reports what the whole run will take.
+/// Fails if the model cannot be made, or a step fails.
+pub(crate) fn report(language: &Language) -> Result<String> {
     let mut steps = Steps::new(language)?;
     let mut step_seconds = 0.0;
     for _ in 0..2 {

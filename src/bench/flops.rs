@@ -6,35 +6,20 @@ use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::model;
 
-/// Floating-point operations of the forward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flops {
-    /// For every token: the recurrent layers and the output.
-    pub per_token: u64,
-    /// For every distinct token of a window: the word vectors that are computed from characters.
-    pub per_distinct: u64,
-}
-
-impl Flops {
-    /// Those of the model that `config` describes.
-    ///
-    /// # Errors
-    /// If there is no such model.
-    pub fn of(config: &ModelConfig) -> Result<Self> {
-        let cost = model::cost(config)?;
-        Ok(Self { per_token: 2 * cost.per_token, per_distinct: 2 * cost.per_distinct })
-    }
-
-    /// Those of a training step: each product has two in the backward pass, one for either factor's gradient.
-    pub fn of_step(self, tokens: u64, distinct: f64) -> f64 {
-        3.0 * (self.per_token as f64 * tokens as f64 + self.per_distinct as f64 * distinct)
-    }
+/// The operations of a training step on so many tokens, of which so many are distinct: each product has two in the
+/// backward pass, one for either factor's gradient. Fails if there is no such model.
+pub(crate) fn of_step(config: &ModelConfig, tokens: u64, distinct: f64) -> Result<f64> {
+    let cost = model::cost(config)?;
+    let per_token = (2 * cost.per_token) as f64;
+    let per_distinct = (2 * cost.per_distinct) as f64;
+    Ok(3.0 * (per_token * tokens as f64 + per_distinct * distinct))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Flops;
+    use super::of_step;
     use crate::config::{ModelConfig, Resolved};
+    use crate::model::cost;
     use crate::model::spelling::SpellingSize;
 
     fn model(recipe: &str, vocab_size: usize) -> ModelConfig {
@@ -43,17 +28,18 @@ mod tests {
 
     #[test]
     fn a_tied_rhn_has_its_input_its_sublayers_and_its_output() {
-        let flops = Flops::of(&model("ptb-rhn", 10_000)).unwrap();
+        let model = model("ptb-rhn", 10_000);
+        let cost = cost(&model).unwrap();
         // input 830 × 1660 = 1,377,800; ten sublayers of the same; output 830 × 10,000
-        assert_eq!(flops, Flops { per_token: 2 * (11 * 1_377_800 + 8_300_000), per_distinct: 0 });
-        assert_eq!(flops.of_step(700, 360.0), 3.0 * 700.0 * 46_911_600.0);
+        assert_eq!((cost.per_token, cost.per_distinct), (11 * 1_377_800 + 8_300_000, 0));
+        assert_eq!(of_step(&model, 700, 360.0).unwrap(), 3.0 * 700.0 * 46_911_600.0);
     }
 
     #[test]
     fn an_untied_rhn_has_an_input_of_the_vocabularys_size_where_that_is_smaller() {
-        let flops = Flops::of(&model("enwik8-rhn", 205)).unwrap();
+        let cost = cost(&model("enwik8-rhn", 205)).unwrap();
         // input 205 × 3000, ten sublayers of 1500 × 3000, output 1500 × 205
-        assert_eq!(flops.per_token, 2 * (615_000 + 45_000_000 + 307_500));
+        assert_eq!(cost.per_token, 615_000 + 45_000_000 + 307_500);
     }
 
     #[test]
@@ -63,10 +49,11 @@ mod tests {
         // filters of width w at 22 − w positions: 15 Σ w (22 − w) 25 w for w = 1 ..= 6
         let convolutions: u64 = (1..=6).map(|w| 15 * w * (22 - w) * 25 * w).sum();
         assert_eq!(convolutions, 15 * 25 * (21 + 80 + 171 + 288 + 425 + 576));
-        let flops = Flops::of(&model).unwrap();
-        assert_eq!(flops.per_distinct, 2 * (convolutions + 525 * 1050));
+        let cost = cost(&model).unwrap();
+        assert_eq!(cost.per_distinct, convolutions + 525 * 1050);
         // LSTM layers with inputs of 525 and 300, output 300 × 10,000
-        assert_eq!(flops.per_token, 2 * ((525 + 300) * 1200 + (300 + 300) * 1200 + 3_000_000));
-        assert_eq!(flops.of_step(700, 360.0), 3.0 * (700.0 * 9_420_000.0 + 360.0 * 2_273_250.0));
+        assert_eq!(cost.per_token, (525 + 300) * 1200 + (300 + 300) * 1200 + 3_000_000);
+        let step = of_step(&model, 700, 360.0).unwrap();
+        assert_eq!(step, 3.0 * (700.0 * 9_420_000.0 + 360.0 * 2_273_250.0));
     }
 }

@@ -1,8 +1,9 @@
-//! A text in place of a corpus that is not on this machine: as large a vocabulary, its words about as often as in the real one.
+//! A text in place of a corpus that is not on this machine: as large a vocabulary, its words
+//! about as often as in the real one.
 //!
 //! Words follow Zipf's law in Mandelbrot's form, set so that a window of 20 × 35 has as many different ones (360) as
-//! Penn Treebank's windows have on average; they have as many different characters, and the longest word is as long. Characters and bytes
-//! are equally likely: nothing that is computed depends on them.
+//! Penn Treebank's windows have on average; they have as many different characters, and the longest word is as
+//! long. Characters and bytes are equally likely: nothing that is computed depends on them.
 
 use crate::config::{CorpusConfig, TrainConfig, Unit};
 use crate::data::registry::Entry;
@@ -16,30 +17,28 @@ const WINDOWS: usize = 32;
 /// p(rank) ∝ 1 / (rank + SHIFT)^EXPONENT, ranks from 1.
 const EXPONENT: f64 = 1.1;
 const SHIFT: f64 = 1.5;
-/// What Penn Treebank's words are written in, its two marks and those of `<eos>` and `<unk>` apart.
+/// The characters of Penn Treebank's words, its two marks and those of `<eos>` and `<unk>` apart.
 const CHARACTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789.,'-$&#/*:";
-/// Of Penn Treebank's longest word.
+/// Characters of Penn Treebank's longest word.
 const LONGEST: usize = 19;
 
-/// A made-up corpus of `entry`'s types for the units that `config` wants, and its vocabulary.
-///
-/// # Errors
-/// If it is not known how many types the corpus has in these units.
+/// A made-up corpus with as large a vocabulary as `entry` has in the units that `config` wants, and its
+/// tokenizer. Fails if that size is not known.
 pub(super) fn corpus(
     entry: &Entry,
     config: &CorpusConfig,
     train: &TrainConfig,
 ) -> Result<(Corpus, Tokenizer)> {
-    let types = entry.types.filter(|_| config.unit == entry.unit).ok_or_else(|| {
+    let size = entry.types.filter(|_| config.unit == entry.unit).ok_or_else(|| {
         let unit = config.unit;
         Error::config(format!(
-            "{} is not on this machine, and how many types it has by {unit:?} is not known; fetch it: \
+            "{} is not on this machine, and the size of its vocabulary by {unit:?} is not known; fetch it: \
              rhn data fetch {}",
             entry.name,
             entry.folder()
         ))
     })?;
-    let symbols = symbols(config.unit, types);
+    let symbols = symbols(config.unit, size);
     let plain = CorpusConfig { min_count: 1, vocab_size: 0, tokenizer: None, ..config.clone() };
     let tokenizer = Tokenizer::build(&plain, &Text::new(symbols.concat(), &entry.name))?;
     let length = |windows: usize| train.batch_size * (windows * train.bptt_steps + 1);
@@ -55,17 +54,17 @@ pub(super) fn corpus(
 }
 
 /// What a text is put together from, the likeliest first.
-fn symbols(unit: Unit, types: usize) -> Vec<Vec<u8>> {
+fn symbols(unit: Unit, size: usize) -> Vec<Vec<u8>> {
     let word = |rank: usize| match rank {
         0 => b"\n".to_vec(),
         1 => b"<unk> ".to_vec(),
-        rank => [spell(rank - 2, rank + 1 == types).as_slice(), b" "].concat(),
+        rank => [spell(rank - 2, rank + 1 == size).as_slice(), b" "].concat(),
     };
     let char = |rank: usize| char::from_u32('!' as u32 + rank as u32).unwrap_or(' ').to_string().into_bytes();
     match unit {
-        Unit::Word | Unit::Bpe => (0..types).map(word).collect(),
-        Unit::Char => (0..types).map(char).collect(),
-        Unit::Byte => (0..types).map(|rank| vec![rank as u8]).collect(),
+        Unit::Word | Unit::Bpe => (0..size).map(word).collect(),
+        Unit::Char => (0..size).map(char).collect(),
+        Unit::Byte => (0..size).map(|rank| vec![rank as u8]).collect(),
     }
 }
 

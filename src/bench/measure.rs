@@ -1,6 +1,6 @@
 //! The speed of a model that is not trained any more: reading a long text, and writing one.
 
-use super::rate::{Plan, Progress, Rate};
+use super::speed::{Plan, Progress, Speed};
 use super::subject::Subject;
 use crate::data::batch::Batches;
 use crate::error::Result;
@@ -25,7 +25,7 @@ pub fn model(subject: &Subject) -> Result<FrozenModel> {
 ///
 /// # Errors
 /// If the text is too short, or a number is not finite.
-pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
+pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Speed> {
     let language = &subject.language;
     let (_, valid, test) = language.splits();
     let text = &test.unwrap_or(valid).tokens;
@@ -33,7 +33,7 @@ pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Prog
     let whole = (batches.window_count() - 1).max(1); // the last one may be short
     let mut reader = WindowReader::new(model, 1)?;
     let mut window = 0;
-    Rate::measure("stream evaluation", plan, progress, language.device(), || {
+    Speed::measure("stream evaluation", plan, progress, language.device(), || {
         let (inputs, targets) = batches.window(text, window % whole, language.device())?;
         let nats = reader.nats(&inputs, &targets)?;
         nats.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?; // waits for the device
@@ -46,9 +46,9 @@ pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Prog
 ///
 /// # Errors
 /// If a number is not finite.
-pub fn sample(model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Rate> {
+pub fn sample(model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Speed> {
     let mut sampler = Sampler::new(model, SampleSettings::default(), &[0], 0)?;
-    Rate::measure("sampling", plan, progress, model.device(), || {
+    Speed::measure("sampling", plan, progress, model.device(), || {
         for drawn in sampler.by_ref().take(SAMPLED) {
             drawn?;
         }

@@ -1,10 +1,10 @@
 //! How fast this machine trains, evaluates and samples a recipe, and what share of its peak that is.
 
-pub mod dry_run;
-pub mod flops;
+pub(crate) mod dry_run;
+pub(crate) mod flops;
 mod made_up;
 pub mod measure;
-pub mod rate;
-pub mod report;
+pub(crate) mod report;
+pub(crate) mod speed;
 pub mod subject;
-pub mod training;
+pub(crate) mod training;

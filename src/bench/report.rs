@@ -1,7 +1,7 @@
 //! Everything that `rhn bench` finds out; what it prints with `--json`.
 
 use super::measure;
-use super::rate::{Plan, Progress, Rate};
+use super::speed::{Plan, Progress, Speed};
 use super::subject::Subject;
 use super::training::Training;
 use crate::error::Result;
@@ -17,70 +17,58 @@ use std::time::Duration;
 const TRAINING: Duration = Duration::from_secs(20);
 const OTHERS: Duration = Duration::from_secs(8);
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// Training steps, their parts and a run's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum What {
+    /// Training steps, and the time of the whole run
     Train,
-    /// Evaluation by the `stream` protocol.
+    /// Evaluation, one batch row
     Stream,
-    /// Sampling.
+    /// Sampling, one token after another
     Sample,
-    /// The machine's peaks.
+    /// The machine's peaks: products and memory
     Machine,
 }
 
 /// How fast a recipe is on this machine. What was not asked for is absent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
-    /// The recipe's name.
+pub(crate) struct BenchReport {
     pub recipe: String,
-    /// The corpus's name.
     pub corpus: String,
     /// Whether its text is made up, the corpus not being on this machine.
     pub made_up: bool,
-    /// The vocabulary's size.
     pub vocab_size: usize,
     /// Numbers that training finds.
     pub parameters: u64,
     /// `cpu` or `cuda:N`.
     pub device: String,
-    /// What the GPU is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
-    /// The numbers' type, say `f32`.
+    /// The numbers that are computed with, say `f32`.
     pub precision: &'static str,
-    /// Threads of the CPU.
     pub threads: usize,
-    /// Training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<Training>,
     /// Evaluation at batch 1, the state carried on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stream: Option<Rate>,
-    /// Sampling at batch 1.
+    pub stream: Option<Speed>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sample: Option<Rate>,
-    /// The machine's peaks.
+    pub sample: Option<Speed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
 }
 
 /// What the machine can do at most, on as many threads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Machine {
-    /// 10⁹ floating-point operations a second in a large product, by the numbers' type.
+pub(crate) struct Machine {
+    /// 10⁹ floating-point operations a second in a large product, by precision.
     pub gemm_peak_gflops: BTreeMap<&'static str, f64>,
     /// 10⁹ bytes a second, read and written at once.
     pub memory_gb_per_second: f64,
 }
 
-impl Report {
-    /// Measures `whats` of the recipe called `recipe`.
-    ///
-    /// # Errors
-    /// If the model cannot be made or run.
-    pub fn measure(
+impl BenchReport {
+    /// Measures `whats` of the recipe called `recipe`. Fails if the model cannot be made or run.
+    pub(crate) fn measure(
         recipe: &str,
         subject: &Subject,
         whats: &[What],
@@ -116,7 +104,8 @@ impl Report {
     }
 
     fn infer(&mut self, subject: &Subject, whats: &[What], plan: Plan, progress: Progress<'_>) -> Result<()> {
-        let (stream, sample) = (whats.contains(&What::Stream), whats.contains(&What::Sample));
+        let stream = whats.contains(&What::Stream);
+        let sample = whats.contains(&What::Sample);
         if !(stream || sample) {
             return Ok(());
         }

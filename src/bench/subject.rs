@@ -3,7 +3,7 @@
 use super::made_up;
 use crate::config::Recipe;
 use crate::data::batch::Batches;
-use crate::data::{Places, corpus};
+use crate::data::{DataDirectories, corpus};
 use crate::error::Result;
 use crate::task::language::Language;
 use crate::train::task::Task;
@@ -27,11 +27,16 @@ impl Subject {
     ///
     /// # Errors
     /// If the recipe cannot be run, or the corpus is neither here nor one whose size is known.
-    pub fn prepare(recipe: Recipe, places: &Places, precision: Precision, device: &Device) -> Result<Self> {
-        let entry = places.registry.get(&recipe.corpus.name);
-        match entry.filter(|entry| !corpus::is_here(entry, places)) {
+    pub fn prepare(
+        recipe: Recipe,
+        directories: &DataDirectories,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
+        let entry = directories.registry.get(&recipe.corpus.name);
+        match entry.filter(|entry| !corpus::is_here(entry, directories)) {
             None => {
-                let language = Language::prepare(recipe, places, None, precision, device)?;
+                let language = Language::prepare(recipe, directories, None, precision, device)?;
                 let [train, valid, _] = language.data().tokens.map(|tokens| tokens as usize);
                 Ok(Self { language, made_up: false, train_tokens: train, valid_tokens: valid })
             }
@@ -60,7 +65,7 @@ impl Subject {
 mod tests {
     use super::Subject;
     use crate::config::Resolved;
-    use crate::data::{Places, registry::Registry};
+    use crate::data::{DataDirectories, registry::Registry};
     use crate::model::parameter_count;
     use crate::train::task::Task;
     use candle_core::Device;
@@ -69,9 +74,9 @@ mod tests {
     use std::path::Path;
 
     fn made_up(recipe: &str) -> Subject {
-        let places = Places::only(Path::new("no such directory"), Registry::built_in());
+        let directories = DataDirectories::only(Path::new("no such directory"), Registry::built_in());
         let recipe = Resolved::new(recipe, &[]).unwrap().recipe;
-        let subject = Subject::prepare(recipe, &places, Precision::F32, &Device::Cpu).unwrap();
+        let subject = Subject::prepare(recipe, &directories, Precision::F32, &Device::Cpu).unwrap();
         assert!(subject.made_up);
         subject
     }
@@ -105,16 +110,16 @@ mod tests {
 
     #[test]
     fn built_in_text_is_real() {
-        let places = Places::only(Path::new("no such directory"), Registry::built_in());
+        let directories = DataDirectories::only(Path::new("no such directory"), Registry::built_in());
         let recipe = Resolved::new("shakespeare", &[]).unwrap().recipe;
-        assert!(!Subject::prepare(recipe, &places, Precision::F32, &Device::Cpu).unwrap().made_up);
+        assert!(!Subject::prepare(recipe, &directories, Precision::F32, &Device::Cpu).unwrap().made_up);
     }
 
     #[test]
     fn units_whose_number_is_not_known_are_refused_with_what_to_do() {
-        let places = Places::only(Path::new("no such directory"), Registry::built_in());
+        let directories = DataDirectories::only(Path::new("no such directory"), Registry::built_in());
         let recipe = Resolved::new("ptb-rhn", &["corpus.unit=byte".into()]).unwrap().recipe;
-        let error = Subject::prepare(recipe, &places, Precision::F32, &Device::Cpu).err().unwrap();
+        let error = Subject::prepare(recipe, &directories, Precision::F32, &Device::Cpu).err().unwrap();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("rhn data fetch ptb"), "{error}");
     }

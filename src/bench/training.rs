@@ -1,7 +1,7 @@
 //! The speed of training: whole steps, their parts, and what of the machine's peak and of a run's time that makes.
 
-use super::flops::Flops;
-use super::rate::{Plan, Progress, Rate};
+use super::flops;
+use super::speed::{Plan, Progress, Speed};
 use super::subject::Subject;
 use crate::data::batch::Batches;
 use crate::error::Result;
@@ -22,11 +22,10 @@ const LONG_SECONDS: f64 = 3.0;
 
 /// How fast a recipe is trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Training {
+pub(crate) struct Training {
     /// The speed of whole steps: masks, forward, backward, clipping, update.
     #[serde(flatten)]
-    pub rate: Rate,
-    /// Tokens of a step.
+    pub rate: Speed,
     pub tokens_per_step: u64,
     /// Different ones among them, on average.
     pub distinct_tokens_per_step: f64,
@@ -42,7 +41,6 @@ pub struct Training {
     /// Where a step spends its time; only on the CPU.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PartTime>,
-    /// Epochs of the recipe.
     pub epochs: u64,
     /// An epoch on the whole corpus, its validation included.
     pub epoch_seconds: f64,
@@ -50,33 +48,28 @@ pub struct Training {
     pub run_seconds: f64,
 }
 
-/// The time of a part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct PartTime {
-    /// Which part.
+pub(crate) struct PartTime {
     pub part: Part,
     /// Its mean time in a step.
     pub seconds: f64,
-    /// Its share of the step's time.
     pub share: f64,
 }
 
 impl Training {
-    /// Trains for a few steps at a rate so small that the weights stay where they are.
-    ///
-    /// # Errors
-    /// If the model cannot be made, or a step fails.
-    pub fn measure(subject: &Subject, plan: Plan, progress: Progress<'_>) -> Result<Self> {
+    /// Trains for a few steps at a rate so small that the weights stay where they are. Fails if the model
+    /// cannot be made, or a step fails.
+    pub(crate) fn measure(subject: &Subject, plan: Plan, progress: Progress<'_>) -> Result<Self> {
         let language = &subject.language;
         let mut steps = Steps::new(language)?;
-        let rate = Rate::measure("training", plan, progress, language.device(), || steps.next())?;
+        let rate = Speed::measure("training", plan, progress, language.device(), || steps.next())?;
         let config = &language.recipe().train;
         let tokens = (config.batch_size * config.bptt_steps) as u64;
         let step_seconds = tokens as f64 / rate.tokens_per_second;
         let apart = if step_seconds > LONG_SECONDS { 1 } else { STEPS_APART };
         let parts = if language.device().is_cpu() { steps.parts(apart)? } else { Vec::new() };
         let distinct = steps.distinct as f64 / steps.done as f64;
-        let flops = Flops::of(language.model())?.of_step(tokens, distinct);
+        let flops = flops::of_step(language.model(), tokens, distinct)?;
         progress("validation", 0, 0);
         let epoch_seconds = epoch_seconds(language, steps.parameters(), step_seconds, subject.windows()?)?;
         Ok(Self {
@@ -108,7 +101,6 @@ impl<'a> Steps<'a> {
         Ok(Self { language, stepper: language.stepper(None)?, done: 0, distinct: 0 })
     }
 
-    /// The weights.
     pub(super) fn parameters(&self) -> &Parameters {
         &self.stepper.parameters
     }

@@ -12,7 +12,7 @@ use super::state;
 use crate::error::{Error, Result};
 use crate::storage::Manifest;
 use crate::storage::disk;
-use crate::storage::file_set::{LoadedFile, place_set, read_listed};
+use crate::storage::file_set::{LoadedFile, commit_set, read_listed};
 use crate::storage::{MANIFEST, METRICS, RESULT, read};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ const ATTEMPTS: usize = 5;
 pub fn publish(out: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     disk::make_directory(out)?;
     recover(out)?;
-    place_set(&out.join(UNFINISHED), &out.join(PENDING), files)?;
+    commit_set(&out.join(UNFINISHED), &out.join(PENDING), files)?;
     settle(out)
 }
 
@@ -39,7 +39,7 @@ pub fn recover(out: &Path) -> Result<()> {
     if read::exists(&out.join(PENDING))? { settle(out) } else { Ok(()) }
 }
 
-/// Moves the files of `.pending` to their places.
+/// Moves the files of `.pending` into `out`.
 fn settle(out: &Path) -> Result<()> {
     let pending = out.join(PENDING);
     let manifest = pending.join(MANIFEST);
@@ -78,12 +78,11 @@ pub(super) fn read_published(out: &Path) -> Result<Option<BTreeMap<String, Loade
 
 type FoundManifest = Option<(PathBuf, Vec<u8>)>;
 
-/// The manifest that counts.
 fn find_manifest(out: &Path) -> Result<FoundManifest> {
     for path in [out.join(PENDING).join(MANIFEST), out.join(MANIFEST)] {
         if read::exists(&path)? {
             match read::unverified(&path) {
-                Err(_) if !read::exists(&path)? => {} // moved to its place just now
+                Err(_) if !read::exists(&path)? => {} // moved into `out` just now
                 bytes => return bytes.map(|bytes| Some((path, bytes))),
             }
         }

@@ -5,7 +5,7 @@
 
 use crate::digest::sha256;
 use crate::error::{Error, Result};
-use crate::hub::{Address, Client, Remote, Repository, Settings, is_hash};
+use crate::hub::{Address, Client, Remote, Repository, Settings};
 use crate::storage::Manifest;
 use crate::storage::aside::Aside;
 use crate::storage::{CONFIG, MANIFEST, METRICS, MODEL, RECIPE, RESULT, TOKENIZER, read};
@@ -78,18 +78,15 @@ impl<'a> Hub<'a> {
         Ok(snapshot)
     }
 
-    /// What the hub says of a file; `None` if it has none of this name.
+    /// The hub's record of a file; `None` if it has none of this name.
     fn ask(&self, name: &str, revision: &str) -> Result<Option<Remote>> {
-        let answer =
-            self.client.ask(&self.url(name, revision)).map_err(|error| self.explain(name, &error))?;
-        let Some(remote) = answer else { return Ok(None) };
-        if !is_hash(&remote.etag) || !is_hash(&remote.commit) {
-            return Err(self.refuse(format!("the hub names {name} by something that is no hash")));
+        let answer = self.client.ask(&self.url(name, revision));
+        match answer.map_err(|error| self.explain(name, &error))? {
+            Some(Remote { bytes, .. }) if bytes > read::limit(name) => {
+                Err(self.refuse(format!("{name} has {bytes} bytes, too many to read")))
+            }
+            remote => Ok(remote),
         }
-        if remote.bytes > read::limit(name) {
-            return Err(self.refuse(format!("{name} has {} bytes, too many to read", remote.bytes)));
-        }
-        Ok(Some(remote))
     }
 
     /// The file's bytes, from the cache or the hub, checked, and in the snapshot.
@@ -101,37 +98,30 @@ impl<'a> Hub<'a> {
         manifest: Option<&Manifest>,
     ) -> Result<Vec<u8>> {
         let blob = self.cache.blob(&remote.etag);
-        let held =
-            std::fs::read(&blob).ok().filter(|bytes| self.check(name, remote, manifest, bytes).is_ok());
-        let bytes = match held {
+        let check = |bytes: &[u8]| self.check(name, remote, manifest, bytes);
+        let bytes = match std::fs::read(&blob).ok().filter(|bytes| check(bytes).is_ok()) {
             Some(bytes) => bytes,
-            None => self.download(name, remote, commit, manifest, &blob)?,
+            None => {
+                let bytes = self.download(name, remote, commit)?;
+                check(&bytes)?;
+                Aside::write(&blob, &bytes)?;
+                bytes
+            }
         };
-        self.cache.place(&remote.etag, commit, name)?;
+        self.cache.link(&remote.etag, commit, name)?;
         Ok(bytes)
     }
 
-    fn download(
-        &self,
-        name: &str,
-        remote: &Remote,
-        commit: &str,
-        manifest: Option<&Manifest>,
-        blob: &Path,
-    ) -> Result<Vec<u8>> {
-        let url = self.url(name, commit);
+    fn download(&self, name: &str, remote: &Remote, commit: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let body = self.client.body(&url, remote.bytes);
+        let body = self.client.body(&self.url(name, commit), remote.bytes);
         let read = body.and_then(|mut body| body.read_to_end(&mut bytes).map_err(|error| error.to_string()));
         read.map_err(|error| self.explain(name, &error))?;
-        self.check(name, remote, manifest, &bytes)?;
-        let mut aside = Aside::create(blob)?;
-        aside.append(&bytes)?;
-        aside.commit()?;
         Ok(bytes)
     }
 
-    /// The length that the hub says, the hash that it says if that is one of the content, and the manifest's.
+    /// Compares with the length that the hub reports, with its hash if that is one of the content, and with the
+    /// manifest.
     fn check(&self, name: &str, remote: &Remote, manifest: Option<&Manifest>, bytes: &[u8]) -> Result<()> {
         let found = bytes.len() as u64;
         if found != remote.bytes {

@@ -113,7 +113,7 @@ impl Checkpoint {
             return Ok(());
         }
         let what = format!(
-            "vocab_size is {}, but {} has {tokenizer_size} types: they belong to different models",
+            "vocab_size is {}, but {} has a vocabulary of {tokenizer_size}: they belong to different models",
             self.config.vocab_size,
             self.tokenizer_path.display()
         );

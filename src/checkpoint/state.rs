@@ -5,8 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::storage::disk;
-use crate::storage::file_set::{LoadedFile, place_set, read_whole};
-use crate::storage::{MANIFEST, tensors};
+use crate::storage::file_set::{LoadedFile, commit_set, read_whole};
+use crate::storage::{MANIFEST, STATES, tensors};
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -73,14 +73,14 @@ impl SavedState {
 
 /// Saves the state after `step` steps and removes what it makes superfluous. The caller holds the lock.
 pub fn save(out: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> Result<PathBuf> {
-    let directory = out.join(crate::storage::STATES);
+    let directory = out.join(STATES);
     remove_unfinished(out)?;
     disk::make_directory(&directory)?;
     disk::sync_directory(out)?;
     let version =
         list(&directory)?.iter().filter(|saved| saved.step == step).map(|saved| saved.version + 1).max();
     let saved = Saved::new(&directory, step, version.unwrap_or(0));
-    place_set(&saved.aside(), &saved.path, files)?;
+    commit_set(&saved.aside(), &saved.path, files)?;
     prune(&directory, &saved)?;
     Ok(saved.path)
 }
@@ -91,7 +91,7 @@ pub fn save(out: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> Result<PathBuf>
 /// [`Error::Checkpoint`] if there are states and none will do: starting afresh is for the user to decide.
 /// [`Error::Newer`] at once: a state of a later version of this program is not one to go back behind.
 pub fn load_newest<T>(out: &Path, understand: impl Fn(SavedState) -> Result<T>) -> Result<Option<Found<T>>> {
-    let directory = out.join(crate::storage::STATES);
+    let directory = out.join(STATES);
     let mut rejected = Vec::new();
     for Saved { step, path, .. } in list(&directory)?.into_iter().rev() {
         let read = read_whole(&path).map(|files| SavedState { step, path: path.clone(), files });
@@ -162,12 +162,10 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 /// Removes states that a kill left half written or half removed; if it was at the very first, then none is left and
 /// no directory for them.
 pub(super) fn remove_unfinished(out: &Path) -> Result<()> {
-    let directory = out.join(crate::storage::STATES);
-    let unfinished = |path: &PathBuf| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(ASIDE))
-    };
-    let (unfinished, others): (Vec<PathBuf>, Vec<PathBuf>) =
-        entries(&directory)?.into_iter().partition(unfinished);
+    let directory = out.join(STATES);
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let entries = entries(&directory)?.into_iter();
+    let (unfinished, others): (Vec<_>, Vec<_>) = entries.partition(|path| name(path).starts_with(ASIDE));
     unfinished.iter().try_for_each(|path| disk::remove_directory(path))?;
     if others.is_empty() { disk::remove_directory(&directory) } else { Ok(()) }
 }

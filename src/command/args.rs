@@ -1,7 +1,7 @@
 //! Flags that several commands share: where to compute, how exactly, where corpora are.
 
-use super::output::note;
-use crate::data::Places;
+use crate::console::note;
+use crate::data::DataDirectories;
 use crate::error::{Error, Result};
 use candle_core::Device;
 use clap::ValueEnum;
@@ -11,9 +11,12 @@ use rhn_kernels::precision::Precision;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where to compute.
+/// Where to compute, and with which numbers.
 #[derive(Clone, Debug, clap::Args)]
-pub struct DeviceArgs {
+pub(super) struct DeviceArgs {
+    /// The numbers to compute with
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionChoice,
     /// Compute on: auto, cpu, cuda or cuda:N. auto takes the first GPU if this build and machine have one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
@@ -22,7 +25,6 @@ pub struct DeviceArgs {
     threads: Option<u16>,
 }
 
-/// A value of `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DeviceChoice {
     Auto,
@@ -45,35 +47,31 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceArgs {
-    /// How many threads were asked for.
-    pub fn threads(&self) -> Option<usize> {
+    pub(super) fn threads(&self) -> Option<usize> {
         self.threads.map(usize::from)
     }
 
-    /// The device to compute on.
-    ///
-    /// # Errors
-    /// If a GPU was asked for by name and there is none, or this build cannot use it.
-    pub fn open(&self) -> Result<Device> {
-        match self.device {
-            DeviceChoice::Cpu => Ok(Device::Cpu),
-            DeviceChoice::Cuda(ordinal) => cuda(ordinal),
-            DeviceChoice::Auto if cfg!(feature = "cuda") => Ok(cuda(0).unwrap_or_else(|error| {
-                super::output::note(&format!("computing on the CPU: {error}"));
+    /// The device and the numbers to compute with. Fails if a GPU was asked for by name and there is none, or
+    /// this build cannot use it, or the device has no kernels for the numbers.
+    pub(super) fn open(&self) -> Result<(Device, Precision)> {
+        let device = match self.device {
+            DeviceChoice::Cuda(ordinal) => cuda(ordinal)?,
+            DeviceChoice::Auto if cfg!(feature = "cuda") => cuda(0).unwrap_or_else(|error| {
+                note(&format!("computing on the CPU: {error}"));
                 Device::Cpu
-            })),
-            DeviceChoice::Auto => Ok(Device::Cpu),
-        }
+            }),
+            DeviceChoice::Cpu | DeviceChoice::Auto => Device::Cpu,
+        };
+        let precision = self.precision.on(&device)?;
+        Ok((device, precision))
     }
 }
 
-/// GPU number `ordinal`.
 #[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Device> {
     rhn_kernels::cuda::device::open(ordinal)
 }
 
-/// GPU number `ordinal`.
 #[cfg(not(feature = "cuda"))]
 fn cuda(_ordinal: usize) -> Result<Device> {
     Err(Error::config(
@@ -81,27 +79,22 @@ fn cuda(_ordinal: usize) -> Result<Device> {
     ))
 }
 
-/// Where corpora are looked for.
 #[derive(Clone, Debug, clap::Args)]
-pub struct DataArgs {
+pub(super) struct DataArgs {
     /// Look for corpora here first [default: $RHN_DATA, else ./data, else the user's cache]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
 impl DataArgs {
-    /// The places to look for a corpus, in order.
-    ///
-    /// # Errors
-    /// If the directory that was given is none.
-    pub fn places(&self) -> Result<Places> {
-        Places::new(self.data_dir.as_deref())
+    /// The directories to look for a corpus in, in order. Fails if the one that was given is none.
+    pub(super) fn directories(&self) -> Result<DataDirectories> {
+        DataDirectories::new(self.data_dir.as_deref())
     }
 }
 
-/// A value of `--precision`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PrecisionChoice(Precision);
+struct PrecisionChoice(Precision);
 
 impl ValueEnum for PrecisionChoice {
     fn value_variants<'a>() -> &'a [Self] {
@@ -124,11 +117,8 @@ impl ValueEnum for PrecisionChoice {
 }
 
 impl PrecisionChoice {
-    /// What to compute with on `device`.
-    ///
-    /// # Errors
-    /// If the device has no kernels for it.
-    pub fn on(self, device: &Device) -> Result<Precision> {
+    /// The precision, if `device` has kernels for it.
+    fn on(self, device: &Device) -> Result<Precision> {
         let Self(precision) = self;
         match (precision, device.is_cpu()) {
             (Precision::Bf16, true) if !InstructionSet::current().multiplies_bf16() => note(
@@ -152,7 +142,8 @@ mod tests {
     #[test]
     fn a_device_is_named_with_or_without_its_number() {
         let parsed = ["auto", "cpu", "cuda", "cuda:3"].map(|text| text.parse());
-        let (cuda0, cuda3) = (DeviceChoice::Cuda(0), DeviceChoice::Cuda(3));
+        let cuda0 = DeviceChoice::Cuda(0);
+        let cuda3 = DeviceChoice::Cuda(3);
         assert_eq!(parsed, [Ok(DeviceChoice::Auto), Ok(DeviceChoice::Cpu), Ok(cuda0), Ok(cuda3)]);
         for wrong in ["gpu", "cuda:", "cuda:-1", "CPU", ""] {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");

@@ -1,9 +1,9 @@
 //! `rhn bench`: how fast this machine trains, evaluates and samples a recipe's model.
 
-use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
+use super::args::{DataArgs, DeviceArgs};
 use super::output::{json_line, note};
-use crate::bench::rate::Rate;
-use crate::bench::report::{Machine, Report, What};
+use crate::bench::report::{BenchReport, Machine, What};
+use crate::bench::speed::Speed;
 use crate::bench::subject::Subject;
 use crate::bench::training::Training;
 use crate::config::Resolved;
@@ -17,7 +17,7 @@ const AFTER_HELP: &str = "\
 Training is whole steps: masks, forward, backward, clipping, update. Stream evaluation and sampling
 have batch 1. A rate is the median of several repeats, the lowest and the highest beside it; memory
 is the process's peak until then. Where the corpus is not on this machine, a made-up text with as
-many types takes its place; nothing is fetched.
+large a vocabulary replaces it; nothing is fetched.
 
 --json has recipe, corpus, made_up, vocab_size, parameters, device, gpu (where there is one),
 precision, threads, and
@@ -27,7 +27,7 @@ precision, threads, and
   train    the same, and tokens_per_step, distinct_tokens_per_step, step_seconds, flops_per_step,
            gflops, share_of_gemm_peak, parts (part, seconds, share), epochs, epoch_seconds,
            run_seconds
-  machine  gemm_peak_gflops (by type), memory_gb_per_second
+  machine  gemm_peak_gflops (by precision), memory_gb_per_second
 
 Examples:
   rhn bench ptb-rhn                       a minute or so
@@ -38,22 +38,19 @@ Examples:
 /// Measure the speed of training, evaluation and sampling on this machine
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// A built-in recipe (`rhn recipe list`) or a file that ends in .toml
     #[arg(value_name = "RECIPE", default_value = "shakespeare")]
     recipe: String,
     /// Override a key of the recipe, say train.batch_size=64; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Measure these alone, parted by commas
+    /// Measure these alone, separated by commas
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
-    only: Vec<Only>,
+    only: Vec<What>,
     /// Repeat each measurement so often [default: 3 to 10 times, as time allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     repeats: Option<u16>,
-    /// The numbers to compute with
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: PrecisionChoice,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     #[command(flatten)]
@@ -63,53 +60,20 @@ pub struct Args {
     json: bool,
 }
 
-impl Args {
-    fn whats(&self) -> Vec<What> {
-        let only = if self.only.is_empty() { Only::value_variants() } else { &self.only };
-        only.iter().map(|&only| only.into()).collect()
-    }
-}
-
-/// A value of `--only`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Only {
-    /// Training steps, and the time of the whole run
-    Train,
-    /// Evaluation, one batch row
-    Stream,
-    /// Sampling, one token after another
-    Sample,
-    /// The machine's peaks: products and memory
-    Machine,
-}
-
-impl From<Only> for What {
-    fn from(only: Only) -> Self {
-        match only {
-            Only::Train => Self::Train,
-            Only::Stream => Self::Stream,
-            Only::Sample => Self::Sample,
-            Only::Machine => Self::Machine,
-        }
-    }
-}
-
-/// Measures and prints.
-///
-/// # Errors
-/// If the recipe cannot be run, or the standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
-    let device = args.device.open()?;
+/// Measures and prints. Fails if the recipe cannot be run, or the standard output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let (device, precision) = args.device.open()?;
     let resolved = Resolved::new(&args.recipe, &args.settings)?;
-    let places = args.data.places()?;
-    let subject = Subject::prepare(resolved.recipe, &places, args.precision.on(&device)?, &device)?;
+    let directories = args.data.directories()?;
+    let subject = Subject::prepare(resolved.recipe, &directories, precision, &device)?;
     if subject.made_up {
         note_made_up(&subject);
     }
     let mut line = Line::new();
     let mut progress = |what: &str, done, all| line.measuring(what, done, all);
     let repeats = args.repeats.map(usize::from);
-    let report = Report::measure(&resolved.name, &subject, &args.whats(), repeats, &mut progress);
+    let whats = if args.only.is_empty() { What::value_variants() } else { &args.only };
+    let report = BenchReport::measure(&resolved.name, &subject, whats, repeats, &mut progress);
     line.clear();
     let report = report?;
     let mut out = std::io::stdout().lock();
@@ -119,14 +83,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn note_made_up(subject: &Subject) {
     let corpus = subject.language.data().corpus;
-    let types = grouped(subject.language.model().vocab_size as u64);
-    note(&format!("{corpus} is not on this machine; a made-up text of {types} types stands in for it"));
+    let size = grouped(subject.language.model().vocab_size as u64);
+    note(&format!("{corpus} is not on this machine; a made-up text with a vocabulary of {size} replaces it"));
 }
 
-fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
     writeln!(
         out,
-        "{} on {}{}: {} parameters, {} types; {} on {}, {} threads",
+        "{} on {}{}: {} parameters, vocabulary of {}; {} on {}, {} threads",
         report.recipe,
         report.corpus,
         if report.made_up { " (made up)" } else { "" },
@@ -147,11 +111,11 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     report.machine.as_ref().map_or(Ok(()), |machine| print_machine(out, machine))
 }
 
-fn print_rates(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+fn print_rates(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
     let train = report.train.as_ref().map(|train| &train.rate);
     let others = [("stream evaluation", report.stream.as_ref()), ("sampling", report.sample.as_ref())];
     let all = [("training", train)].into_iter().chain(others);
-    let rates: Vec<(&str, &Rate)> = all.filter_map(|(name, rate)| Some((name, rate?))).collect();
+    let rates: Vec<(&str, &Speed)> = all.filter_map(|(name, rate)| Some((name, rate?))).collect();
     if !rates.is_empty() {
         let head =
             ["tokens/s", "lowest", "highest", "repeats", "peak MiB"].map(|name| format!("  {name:>9}"));
@@ -175,10 +139,13 @@ fn print_parts(out: &mut impl Write, train: &Training) -> std::io::Result<()> {
     if train.parts.is_empty() {
         return Ok(());
     }
-    let (tokens, distinct) = (grouped(train.tokens_per_step), train.distinct_tokens_per_step.round());
+    let tokens = grouped(train.tokens_per_step);
+    let distinct = train.distinct_tokens_per_step.round();
     writeln!(out, "a step of {tokens} tokens, {distinct} different ones")?;
     for part in &train.parts {
-        let (name, milliseconds, percent) = (part.part.name(), part.seconds * 1e3, part.share * 100.0);
+        let name = part.part.name();
+        let milliseconds = part.seconds * 1e3;
+        let percent = part.share * 100.0;
         writeln!(out, "  {name:20}  {milliseconds:>9.2} ms  {percent:>5.1} %")?;
     }
     writeln!(out)
@@ -194,7 +161,8 @@ fn print_run(out: &mut impl Write, train: &Training) -> std::io::Result<()> {
         share.unwrap_or_default()
     )?;
     writeln!(out, "an epoch           {}", duration(train.epoch_seconds))?;
-    let (run, epochs) = (duration(train.run_seconds), train.epochs);
+    let run = duration(train.run_seconds);
+    let epochs = train.epochs;
     writeln!(out, "the whole run      {run} for {epochs} epochs, the test apart")
 }
 

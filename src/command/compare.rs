@@ -16,10 +16,10 @@ Examples:
 /// Compare runs: sizes, results, speed, and what differs between their recipes
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     runs: RunArgs,
-    /// What losses are told in [default: perplexity for words and byte pairs, else bits-per-char]
+    /// The unit of losses [default: perplexity for words and byte pairs, else bits-per-char]
     #[arg(long)]
     measure: Option<Measure>,
     /// Print one line of JSON
@@ -27,11 +27,8 @@ pub struct Args {
     json: bool,
 }
 
-/// Compares and prints.
-///
-/// # Errors
-/// If a run cannot be read, or the standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Compares and prints. Fails if a run cannot be read, or the standard output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let runs = args.runs.read()?;
     let comparison = Comparison::new(&runs, args.measure.unwrap_or_else(|| Measure::usual(&runs)));
     if args.json {

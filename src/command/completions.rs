@@ -14,16 +14,13 @@ Examples:
 /// Print a script that completes this command line in a shell
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// The shell to complete in
     shell: Shell,
 }
 
-/// Prints the script.
-///
-/// # Errors
-/// If the standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Prints the script. Fails if the standard output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut script = Vec::new(); // in memory first: the generator panics where it cannot write
     clap_complete::generate(args.shell, &mut Cli::command(), "rhn", &mut script);
     Ok(std::io::stdout().write_all(&script)?)

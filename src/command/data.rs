@@ -3,9 +3,9 @@
 use super::args::DataArgs;
 use super::output::json_line;
 use crate::config::{CorpusConfig, Unit};
-use crate::data::Places;
+use crate::data::DataDirectories;
 use crate::data::corpus::{Corpus, Held, fetch_file, find, take_file};
-use crate::data::inspect::Report;
+use crate::data::inspect::CorpusReport;
 use crate::data::registry::{Entry, SourceFile};
 use crate::error::Result;
 use clap::Subcommand;
@@ -16,13 +16,13 @@ const AFTER_HELP: &str = "\
 Examples:
   rhn data list                                        which there are, and where
   rhn data fetch ptb --from ~/simple-examples/data     your own copy, verified and kept
-  rhn data inspect ptb                                 sizes, types, longest line
+  rhn data inspect ptb                                 sizes, vocabulary, longest line
   rhn data inspect my-novel.txt --unit word --json     one line of JSON";
 
 /// List, fetch and inspect corpora
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
 }
@@ -34,7 +34,7 @@ enum Action {
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Fetch a corpus, or take your own copy of it; either is verified, and kept in the first of these places
+    /// Fetch a corpus, or take your own copy of it; either is verified, and kept in the first of these directories
     Fetch {
         /// A corpus known by name
         name: String,
@@ -44,7 +44,7 @@ enum Action {
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Count tokens, types, lines and symbols outside the vocabulary
+    /// Count tokens, distinct tokens, lines and symbols outside the vocabulary
     Inspect {
         /// A corpus known by name, a file, a directory, or - for the standard input
         #[arg(value_name = "NAME|PATH")]
@@ -60,79 +60,77 @@ enum Action {
     },
 }
 
-/// Runs `rhn data`.
-///
-/// # Errors
-/// If a corpus is unknown, cannot be had, or is not what it should be, or the standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Runs `rhn data`. Fails if a corpus is unknown, cannot be had, or is not what it should be, or the standard
+/// output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.action {
-        Action::List { data } => list(&data.places()?),
-        Action::Fetch { name, from, data } => fetch(name, from.as_deref(), &data.places()?),
-        Action::Inspect { corpus, unit, json, data } => inspect(corpus, *unit, *json, &data.places()?),
+        Action::List { data } => list(&data.directories()?),
+        Action::Fetch { name, from, data } => fetch(name, from.as_deref(), &data.directories()?),
+        Action::Inspect { corpus, unit, json, data } => inspect(corpus, *unit, *json, &data.directories()?),
     }
 }
 
-fn list(places: &Places) -> anyhow::Result<()> {
-    for entry in places.registry.entries() {
+fn list(directories: &DataDirectories) -> anyhow::Result<()> {
+    for entry in directories.registry.entries() {
         writeln!(stdout(), "{:12} {}", entry.name, entry.about)?;
-        writeln!(stdout(), "{:12} {}; {}", "", entry.licence, whereabouts(entry, places))?;
+        writeln!(stdout(), "{:12} {}; {}", "", entry.licence, whereabouts(entry, directories))?;
     }
     Ok(())
 }
 
-fn whereabouts(entry: &Entry, places: &Places) -> String {
+fn whereabouts(entry: &Entry, directories: &DataDirectories) -> String {
     if entry.built_in {
         return "built in".into();
     }
-    if let Some(words) = &entry.letters_of {
+    if let Some(words) = &entry.characters_of {
         return format!("made from {words}");
     }
-    let held: Vec<_> = entry.files.iter().filter_map(|file| find(entry, file, places)).collect();
+    let held: Vec<_> = entry.files.iter().filter_map(|file| find(entry, file, directories)).collect();
     match held.first() {
-        Some(first) if held.len() == entry.files.len() => format!("found: {}", path(first).display()),
+        Some(first) if held.len() == entry.files.len() => format!("found: {}", first.path().display()),
         Some(_) => format!("{} of {} files found", held.len(), entry.files.len()),
         None => format!("not here: rhn data fetch {}", entry.name),
     }
 }
 
-fn path(held: &Held) -> &Path {
-    match held {
-        Held::Plain(path) | Held::Packed(path) => path,
-    }
-}
-
-fn fetch(name: &str, from: Option<&Path>, places: &Places) -> anyhow::Result<()> {
-    let known = |name: &str| places.registry.get(name).ok_or_else(|| places.registry.unknown(name));
+fn fetch(name: &str, from: Option<&Path>, directories: &DataDirectories) -> anyhow::Result<()> {
+    let known = |name: &str| directories.registry.get(name).ok_or_else(|| directories.registry.unknown(name));
     let entry = known(known(name)?.folder())?;
     if entry.built_in {
         return Ok(writeln!(stdout(), "{name} is built in")?);
     }
     for file in &entry.files {
-        writeln!(stdout(), "{}", path(&fetch_one(entry, file, from, places)?).display())?;
+        writeln!(stdout(), "{}", fetch_one(entry, file, from, directories)?.path().display())?;
     }
     // What was here before was not verified yet.
-    Corpus::open(&settings(&entry.name, entry.unit), places)?;
+    Corpus::open(&settings(&entry.name, entry.unit), directories)?;
     Ok(())
 }
 
-fn fetch_one(entry: &Entry, file: &SourceFile, from: Option<&Path>, places: &Places) -> Result<Held> {
-    match (from, find(entry, file, places)) {
-        (Some(from), _) => take_file(entry, file, from, places).map(Held::Plain),
+fn fetch_one(
+    entry: &Entry,
+    file: &SourceFile,
+    from: Option<&Path>,
+    directories: &DataDirectories,
+) -> Result<Held> {
+    match (from, find(entry, file, directories)) {
+        (Some(from), _) => take_file(entry, file, from, directories).map(Held::Plain),
         (None, Some(held)) => Ok(held),
-        (None, None) => fetch_file(entry, file, places),
+        (None, None) => fetch_file(entry, file, directories),
     }
 }
 
-fn inspect(name: &str, unit: Option<Unit>, json: bool, places: &Places) -> anyhow::Result<()> {
-    let published = places.registry.get(name).map_or(Unit::Char, |entry| entry.unit);
+fn inspect(name: &str, unit: Option<Unit>, json: bool, directories: &DataDirectories) -> anyhow::Result<()> {
+    let published = directories.registry.get(name).map_or(Unit::Char, |entry| entry.unit);
     let config = settings(name, unit.map_or(published, Unit::from));
-    let report = Report::new(&Corpus::open(&config, places)?, &config)?;
+    let report = CorpusReport::new(&Corpus::open(&config, directories)?, &config)?;
     let written = if json { json_line(&mut stdout(), &report) } else { writeln!(stdout(), "{report}") };
     Ok(written?)
 }
 
 /// No `<unk>` is added, so that the counts are those of the corpus itself.
 fn settings(name: &str, unit: Unit) -> CorpusConfig {
-    let (name, split) = (name.to_owned(), [90.0, 5.0, 5.0]);
+    let name = name.to_owned();
+    let split = [90.0, 5.0, 5.0];
     CorpusConfig { name, unit, unknown: false, min_count: 1, vocab_size: 0, tokenizer: None, split }
 }

@@ -1,16 +1,17 @@
 //! `rhn eval`: perplexity of a corpus's split under a trained model.
 
-use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
+use super::args::{DataArgs, DeviceArgs};
 use super::output::{Meter, json_line, load, note_unseen};
-use crate::config::recipe::Recipe;
-use crate::data::{Corpus, Encoded, Text};
-use crate::error::Error;
+use crate::config::TrainConfig;
+use crate::data::{Corpus, Text};
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Evaluation, Split, batched, stream};
-use crate::predict::Loaded;
+use crate::model::FrozenModel;
 use crate::readable::perplexity;
+use anyhow::Result;
 use clap::ValueEnum;
-use std::io::Write;
+use serde::Serialize;
+use std::io::{Write, stdout};
 
 const AFTER_HELP: &str = "\
 Protocols:
@@ -31,7 +32,7 @@ Examples:
 /// Evaluate: perplexity, bits per character and bits per byte of a split
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: String,
     /// A corpus's name, a file, a directory, or - for the standard input [default: as in training]
@@ -49,9 +50,6 @@ pub struct Args {
     /// What the masks of --mc are drawn from
     #[arg(long, value_name = "N", default_value_t = 1, requires = "mc")]
     seed: u64,
-    /// The numbers to compute with
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: PrecisionChoice,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -75,94 +73,61 @@ enum Protocol {
 }
 
 impl SplitName {
-    fn name(self) -> &'static str {
+    fn of(self, corpus: &Corpus) -> (&'static str, &Text) {
         match self {
-            Self::Test => "test",
-            Self::Valid => "valid",
-            Self::Train => "train",
-        }
-    }
-
-    fn of(self, corpus: &Corpus) -> &Text {
-        match self {
-            Self::Test => &corpus.test,
-            Self::Valid => &corpus.valid,
-            Self::Train => &corpus.train,
+            Self::Test => ("test", &corpus.test),
+            Self::Valid => ("valid", &corpus.valid),
+            Self::Train => ("train", &corpus.train),
         }
     }
 }
 
-/// What was measured, by either way.
-enum Report {
-    Plain(Evaluation),
-    Averaged(MonteCarlo),
-}
-
-/// Evaluates and prints.
-///
-/// # Errors
-/// If the checkpoint or the corpus is refused, or the model gives numbers that are not finite.
-pub fn run(args: &Args) -> anyhow::Result<()> {
-    let device = args.device.open()?;
-    let loaded = load(&args.checkpoint, args.precision.on(&device)?, &device)?;
+/// Evaluates and prints. Fails if the checkpoint or the corpus is refused, or the model gives numbers that
+/// are not finite.
+pub(super) fn run(args: &Args) -> Result<()> {
+    let loaded = load(&args.checkpoint, &args.device)?;
     let recipe = loaded.recipe()?;
     let mut config = recipe.corpus.clone();
     if let Some(corpus) = &args.corpus {
         config.name = corpus.clone();
     }
-    let corpus = Corpus::open(&config, &args.data.places()?)?;
-    let text = loaded.tokenizer.encode(args.split.of(&corpus))?;
-    note_unseen(
-        text.unseen,
-        &format!("the {} split", args.split.name()),
-        loaded.tokenizer.unknown_id().is_some(),
-    );
-    let report = evaluate(args, &loaded, &recipe, &corpus.name, &text)?;
-    print(args, &report)?;
-    Ok(())
+    let corpus = Corpus::open(&config, &args.data.directories()?)?;
+    let (name, text) = args.split.of(&corpus);
+    let text = loaded.tokenizer.encode(text)?;
+    note_unseen(text.unseen, &format!("the {name} split"), loaded.tokenizer.unknown_id().is_some());
+    let split = Split { corpus: &corpus.name, split: name, unit: loaded.tokenizer.unit(), text: &text };
+    evaluate(args, &loaded.model, &recipe.train, &split)
 }
 
-fn evaluate(
-    args: &Args,
-    loaded: &Loaded,
-    recipe: &Recipe,
-    corpus: &str,
-    text: &Encoded,
-) -> Result<Report, Error> {
-    let unit = loaded.tokenizer.unit();
-    let split = Split { corpus, split: args.split.name(), unit, text };
+fn evaluate(args: &Args, model: &FrozenModel, train: &TrainConfig, split: &Split) -> Result<()> {
     let meter = Meter::new("evaluating");
     let progress = &mut |done, total| {
         meter.set(done, total);
         Ok(())
     };
-    let model = &loaded.model;
-    let train = &recipe.train;
     if let Some(passes) = args.mc {
         let settings = MonteCarloSettings { passes, seed: args.seed };
-        return Ok(Report::Averaged(monte_carlo(model, &split, &train.dropout, settings, progress)?));
+        let averaged = monte_carlo(model, split, &train.dropout, settings, progress)?;
+        drop(meter);
+        print(args.json, &averaged, &averaged.evaluation)?;
+        if !args.json {
+            let MonteCarlo { mc_passes, mc_rejected, .. } = averaged;
+            writeln!(stdout(), "passes           {mc_passes}, {mc_rejected} of them rejected")?;
+        }
+        return Ok(());
     }
-    Ok(Report::Plain(match args.protocol {
-        Protocol::Stream => stream(model, &split, progress)?,
-        Protocol::Batched => batched(model, &split, train.batch_size, train.bptt_steps, progress)?,
-    }))
+    let evaluation = match args.protocol {
+        Protocol::Stream => stream(model, split, progress)?,
+        Protocol::Batched => batched(model, split, train.batch_size, train.bptt_steps, progress)?,
+    };
+    drop(meter);
+    Ok(print(args.json, &evaluation, &evaluation)?)
 }
 
-fn print(args: &Args, report: &Report) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match (report, args.json) {
-        (Report::Plain(evaluation), true) => json_line(&mut out, evaluation),
-        (Report::Averaged(averaged), true) => json_line(&mut out, averaged),
-        (Report::Plain(evaluation), false) => table(&mut out, evaluation),
-        (Report::Averaged(averaged), false) => {
-            table(&mut out, &averaged.evaluation)?;
-            writeln!(
-                out,
-                "passes           {}, {} of them rejected",
-                averaged.mc_passes, averaged.mc_rejected
-            )
-        }
-    }
+/// Prints `found` as JSON, or `evaluation`, which is in it, as a table.
+fn print(json: bool, found: &impl Serialize, evaluation: &Evaluation) -> std::io::Result<()> {
+    let mut out = stdout().lock();
+    if json { json_line(&mut out, found) } else { table(&mut out, evaluation) }
 }
 
 fn table(out: &mut impl Write, found: &Evaluation) -> std::io::Result<()> {

@@ -29,7 +29,7 @@ Examples:
 /// Show what a checkpoint is: model, training, tensors, sizes and verified hashes
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: String,
     /// Print one line of JSON
@@ -73,11 +73,8 @@ struct TensorRow {
     trained: bool,
 }
 
-/// Inspects and prints.
-///
-/// # Errors
-/// If the checkpoint is not whole, or the standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Inspects and prints. Fails if the checkpoint is not whole, or the standard output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let found = inspect(&args.checkpoint)?;
     let mut out = io::stdout().lock();
     if args.json {
@@ -109,7 +106,7 @@ fn inspect(argument: &str) -> Result<Inspection> {
     })
 }
 
-/// The weights' names, shapes and types, once all of them are found to fit the configuration.
+/// The weights' names, shapes and number types, once all of them are found to fit the configuration.
 fn tensors(checkpoint: &Checkpoint, specs: &BTreeMap<String, TensorSpec>) -> Result<Vec<TensorRow>> {
     let stored = checkpoint.tensors()?;
     checkpoint.weights(specs, candle_core::DType::F32, &candle_core::Device::Cpu)?;
@@ -127,13 +124,11 @@ fn files(directory: &Path) -> Result<Vec<FileRow>> {
     let path = directory.join(storage::MANIFEST);
     if let Ok(bytes) = fs::read(&path) {
         let manifest = Manifest::parse(&path, &bytes)?;
-        let record = |name: &str| manifest.get(name).map(|record| (name.to_string(), record.clone()));
-        let row = |(name, record): (String, storage::FileRecord)| FileRow {
-            name,
-            bytes: record.bytes,
-            sha256: Some(record.sha256),
+        let row = |name: &str| {
+            let record = manifest.get(name)?;
+            Some(FileRow { name: name.into(), bytes: record.bytes, sha256: Some(record.sha256.clone()) })
         };
-        return Ok(manifest.names().filter_map(record).map(row).collect());
+        return Ok(manifest.names().filter_map(row).collect());
     }
     let names = [storage::CONFIG, storage::MODEL, storage::TOKENIZER, storage::RECIPE];
     let row = |name: &str| {
@@ -158,7 +153,7 @@ impl Inspection {
             if self.verified { "verified: every file is what the manifest says" } else { "no manifest" };
         writeln!(out, "{} ({whole})", self.directory.display())?;
         writeln!(out, "model       {}", self.config)?;
-        writeln!(out, "vocabulary  {} types of unit {}", self.config.vocab_size, self.unit.as_str())?;
+        writeln!(out, "vocabulary  {} by {}", self.config.vocab_size, self.unit.as_str())?;
         writeln!(out, "parameters  {}", self.parameters)?;
         if let Some(recipe) = &self.recipe {
             writeln!(out, "trained     {}", describe_training(recipe))?;

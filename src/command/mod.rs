@@ -1,20 +1,20 @@
 //! The command line: one file a command, each with its `Args` and `run`.
 
-pub mod args;
-pub mod bench;
-pub mod compare;
-pub mod completions;
-pub mod data;
-pub mod eval;
-pub mod inspect;
-pub mod output;
-pub mod plot;
-pub mod recipe;
-pub mod runs;
-pub mod sample;
-pub mod score;
-pub mod sweep;
-pub mod train;
+mod args;
+mod bench;
+mod compare;
+mod completions;
+mod data;
+mod eval;
+mod inspect;
+mod output;
+mod plot;
+mod recipe;
+mod runs;
+mod sample;
+mod score;
+mod sweep;
+mod train;
 
 use crate::signals::Signals;
 use args::DeviceArgs;
@@ -76,7 +76,7 @@ impl Cli {
 }
 
 impl Command {
-    /// Of the commands that compute: where and on how many threads.
+    /// Where and on how many threads the command computes; `None` if it does not.
     fn device(&self) -> Option<&DeviceArgs> {
         match self {
             Self::Train(args) => Some(&args.device),

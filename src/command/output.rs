@@ -1,23 +1,21 @@
 //! What commands print: notes and progress on the standard error, so that the standard output is the result alone.
 
-pub use crate::console::note;
+pub(super) use crate::console::note;
 
+use super::args::DeviceArgs;
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::Result;
 use crate::predict::Loaded;
-use candle_core::Device;
 use indicatif::{ProgressBar, ProgressStyle};
-use rhn_kernels::precision::Precision;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 /// A bar on the standard error where that is a terminal, nothing elsewhere.
-pub struct Meter(ProgressBar);
+pub(super) struct Meter(ProgressBar);
 
 impl Meter {
-    /// A bar for `what`.
-    pub fn new(what: &str) -> Self {
+    pub(super) fn new(what: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
@@ -30,7 +28,7 @@ impl Meter {
     }
 
     /// Shows that `done` of `total` tokens are done.
-    pub fn set(&self, done: u64, total: u64) {
+    pub(super) fn set(&self, done: u64, total: u64) {
         self.0.set_length(total);
         self.0.set_position(done);
     }
@@ -42,29 +40,24 @@ impl Drop for Meter {
     }
 }
 
-/// Opens the checkpoint `argument`; notes if its files could not be verified.
-///
-/// # Errors
-/// As [`Loaded::open`].
-pub(super) fn load(argument: &str, precision: Precision, device: &Device) -> Result<Loaded> {
+/// Opens the checkpoint `argument` on `device`; notes if its files could not be verified.
+pub(super) fn load(argument: &str, device: &DeviceArgs) -> Result<Loaded> {
+    let (device, precision) = device.open()?;
     let checkpoint = Checkpoint::open(&checkpoint::resolve(argument)?)?;
     if !checkpoint.verified {
         note(&format!("{argument}: no manifest; the files could not be verified"));
     }
-    Loaded::new(checkpoint, precision, device)
+    Loaded::new(checkpoint, precision, &device)
 }
 
-/// Writes `value` as one line of JSON.
-///
-/// # Errors
-/// If `out` cannot be written.
-pub fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
+/// Writes `value` as one line of JSON. Fails if `out` cannot be written.
+pub(super) fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
     serde_json::to_writer(&mut *out, value)?; // an `io::Error` stays one, so that a closed pipe is recognized
     out.write_all(b"\n")
 }
 
 /// Prints how many symbols the vocabulary lacks, if any.
-pub fn note_unseen(unseen: u64, what: &str, replaced: bool) {
+pub(super) fn note_unseen(unseen: u64, what: &str, replaced: bool) {
     let fate = if replaced { "read as <unk>" } else { "left out" };
     match unseen {
         0 => {}

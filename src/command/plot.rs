@@ -4,9 +4,9 @@ use super::output::note;
 use super::runs::{self, RunArgs};
 use crate::error::{Error, Result};
 use crate::storage::disk;
-use crate::study::curve::{Along, Split, points};
+use crate::study::curve::{Along, CurveSplit, points};
 use crate::study::plot::{Axis, Plot, Reference, Series, draw, to_png, to_svg};
-use crate::study::{Measure, Run};
+use crate::study::{Measure, RunHistory};
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -22,13 +22,13 @@ Examples:
 /// Draw learning curves of one or more runs, as SVG or PNG
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     runs: RunArgs,
     /// The picture; its ending says which kind
     #[arg(long, value_name = "FILE.svg|FILE.png", default_value = "curve.svg")]
     out: PathBuf,
-    /// What the loss is told in [default: perplexity for words and byte pairs, else bits-per-char]
+    /// The unit of the loss [default: perplexity for words and byte pairs, else bits-per-char]
     #[arg(long, value_name = "MEASURE")]
     y: Option<Measure>,
     /// What the curves go along
@@ -36,7 +36,7 @@ pub struct Args {
     x: Along,
     /// Which text
     #[arg(long, default_value = "valid")]
-    split: Split,
+    split: CurveSplit,
     /// A logarithmic vertical axis, or with =false a linear one [default: logarithmic for perplexity]
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     log_y: Option<bool>,
@@ -60,18 +60,15 @@ pub struct Args {
     scale: u32,
 }
 
-/// What a picture is stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Svg,
     Png,
 }
 
-/// Draws, writes the picture and says where it is.
-///
-/// # Errors
-/// If a run cannot be read, none has a point, or the picture cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Draws, writes the picture and prints its path. Fails if a run cannot be read, none has a point, or the
+/// picture cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let kind = kind(&args.out)?;
     let runs = args.runs.read()?;
     let plot = plot(args, &runs)?;
@@ -95,30 +92,29 @@ fn kind(out: &Path) -> Result<Kind> {
     }
 }
 
-fn plot(args: &Args, runs: &[Run]) -> Result<Plot> {
+fn plot(args: &Args, runs: &[RunHistory]) -> Result<Plot> {
     let measure = args.y.unwrap_or_else(|| Measure::usual(runs));
     let log_y = args.log_y.unwrap_or(measure == Measure::Perplexity);
     let mut series: Vec<Series> =
         runs.iter().enumerate().flat_map(|(number, run)| curves(args, run, number, measure)).collect();
     let positive = |&(x, y): &(f64, f64)| (!args.log_x || x > 0.0) && (!log_y || y > 0.0);
     if series.iter().flat_map(|series| &series.points).any(|point| !positive(point)) {
-        return Err(Error::config(
-            "a logarithmic axis has no place for 0; leave out --log-x, or say --log-y=false",
-        ));
+        let what = "a logarithmic axis cannot show 0; leave out --log-x, or give --log-y=false";
+        return Err(Error::config(what));
     }
     series.retain(|series| !series.points.is_empty());
     if series.is_empty() {
         return Err(Error::config("there is nothing to draw yet: a curve begins with a run's first epoch"));
     }
-    let unit = time_unit(&series);
+    let (unit, seconds) = time_unit(&series);
     if args.x == Along::Time {
-        series.iter_mut().flat_map(|series| &mut series.points).for_each(|point| point.0 /= unit.seconds);
+        series.iter_mut().flat_map(|series| &mut series.points).for_each(|point| point.0 /= seconds);
     }
     let x_name = match args.x {
         Along::Epoch => "epoch".into(),
         Along::Step => "steps".into(),
         Along::Tokens => "tokens".into(),
-        Along::Time => format!("time ({})", unit.name),
+        Along::Time => format!("time ({unit})"),
     };
     Ok(Plot {
         title: args.title.clone(),
@@ -132,52 +128,44 @@ fn plot(args: &Args, runs: &[Run]) -> Result<Plot> {
 }
 
 /// A run's curves, one a split. What is missing is noted.
-fn curves(args: &Args, run: &Run, number: usize, measure: Measure) -> Vec<Series> {
-    let curve = |split: &Split| {
+fn curves(args: &Args, run: &RunHistory, number: usize, measure: Measure) -> Vec<Series> {
+    let curve = |split: &CurveSplit| {
         let points = points(run, *split, args.x, measure);
         if points.is_empty() {
             note(&format!("{}: {}", run.name, why_empty(run, *split, measure)));
         }
         let least = points.iter().enumerate().min_by(|a, b| a.1.1.total_cmp(&b.1.1));
-        let best = least.map(|(place, point)| (place, measure.show(point.1)));
-        let second = args.split == Split::Both && *split == Split::Train;
+        let best = least.map(|(index, point)| (index, measure.show(point.1)));
+        let second = args.split == CurveSplit::Both && *split == CurveSplit::Train;
         Series { label: run.name.clone(), color: number, second, best: best.filter(|_| !second), points }
     };
     args.split.each().iter().map(curve).collect()
 }
 
-fn why_empty(run: &Run, split: Split, measure: Measure) -> &'static str {
+fn why_empty(run: &RunHistory, split: CurveSplit, measure: Measure) -> &'static str {
     match (run.epochs.is_empty(), split, measure) {
         (true, _, _) => "no epoch is done yet; left out",
-        (false, Split::Train, Measure::BitsPerChar) => {
+        (false, CurveSplit::Train, Measure::BitsPerChar) => {
             "bits per character of the training split are not known for this unit; left out"
         }
         _ => "no epoch has a finite loss; left out",
     }
 }
 
-fn y_name(measure: Measure, split: Split) -> String {
+fn y_name(measure: Measure, split: CurveSplit) -> String {
     let name = measure.name();
     match split {
-        Split::Valid => format!("{name}, validation split"),
-        Split::Train => format!("{name}, training split with dropout"),
-        Split::Both => format!("{name}; solid: validation split, dashed: training split with dropout"),
+        CurveSplit::Valid => format!("{name}, validation split"),
+        CurveSplit::Train => format!("{name}, training split with dropout"),
+        CurveSplit::Both => format!("{name}; solid: validation split, dashed: training split with dropout"),
     }
 }
 
-/// What a time axis is marked in.
-#[derive(Clone, Copy)]
-struct TimeUnit {
-    name: &'static str,
-    seconds: f64,
-}
-
-/// The largest that gives the longest curve a few units.
-fn time_unit(series: &[Series]) -> TimeUnit {
+/// A time axis's unit and its seconds: the largest that gives the longest curve a few of it.
+fn time_unit(series: &[Series]) -> (&'static str, f64) {
     let longest = series.iter().flat_map(|series| &series.points).map(|point| point.0).fold(0.0, f64::max);
     let units = [("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0)];
-    let units = units.map(|(name, seconds)| TimeUnit { name, seconds });
-    units.into_iter().find(|unit| longest >= 3.0 * unit.seconds).unwrap_or(units[3])
+    units.into_iter().find(|(_, seconds)| longest >= 3.0 * seconds).unwrap_or(units[3])
 }
 
 fn parse_reference(text: &str) -> std::result::Result<Reference, String> {

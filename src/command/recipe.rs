@@ -1,14 +1,12 @@
 //! `rhn recipe`: which runs are built in, and the whole configuration of one.
 
+use super::runs::print;
 use crate::config::recipe::{BUILT_IN, Resolved, head};
-use crate::error::Error;
 use clap::Subcommand;
-use std::io::Write;
-use std::path::Path;
 
 /// List the built-in recipes, or show one with every value and where it comes from
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
 }
@@ -27,17 +25,14 @@ enum Action {
     },
 }
 
-/// Prints the list or the recipe to standard output.
-///
-/// # Errors
-/// If there is no such recipe, a setting is wrong, or standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let print = match &args.action {
+/// Prints the list or the recipe to standard output. Fails if there is no such recipe, a setting is wrong, or
+/// standard output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let text = match &args.action {
         Action::List => list(),
         Action::Show { recipe, settings } => show(recipe, settings)?,
     };
-    Ok(out.write_all(print.as_bytes()).map_err(Error::io(Path::new("standard output")))?)
+    Ok(print(&text)?)
 }
 
 fn list() -> String {

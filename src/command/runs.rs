@@ -2,14 +2,12 @@
 
 use super::output::note;
 use crate::error::{Error, Result};
-use crate::study::Run;
-use crate::study::run::tell_apart;
+use crate::study::RunHistory;
+use crate::study::run::distinguish;
 use std::io::Write;
-use std::path::Path;
 
-/// The runs to look at.
 #[derive(Clone, Debug, clap::Args)]
-pub struct RunArgs {
+pub(super) struct RunArgs {
     /// Directories of runs, live, stopped or finished, or hf://owner/name[@revision]
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<String>,
@@ -19,19 +17,18 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Reads the runs and names them.
-    ///
-    /// # Errors
-    /// If one cannot be read, or there are other than as many labels as runs.
-    pub fn read(&self) -> Result<Vec<Run>> {
-        let (labels, wanted) = (self.labels.len(), self.runs.len());
+    /// Reads the runs and names them. Fails if one cannot be read, or there are other than as many labels as
+    /// runs.
+    pub(super) fn read(&self) -> Result<Vec<RunHistory>> {
+        let labels = self.labels.len();
+        let wanted = self.runs.len();
         if labels > 0 && labels != wanted {
             return Err(Error::config(format!(
                 "--label was given {labels} times for {wanted} runs, wanted one a run"
             )));
         }
-        let mut runs = self.runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?;
-        tell_apart(&mut runs);
+        let mut runs = self.runs.iter().map(|run| RunHistory::read(run)).collect::<Result<Vec<_>>>()?;
+        distinguish(&mut runs);
         for (run, label) in runs.iter_mut().zip(&self.labels) {
             run.name.clone_from(label);
         }
@@ -42,10 +39,7 @@ impl RunArgs {
     }
 }
 
-/// Writes a result to the standard output.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn print(text: &str) -> Result<()> {
-    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Error::io(Path::new("standard output")))
+/// Writes a result to the standard output. Fails if it cannot be written.
+pub(super) fn print(text: &str) -> Result<()> {
+    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Error::io("standard output"))
 }

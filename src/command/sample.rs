@@ -1,6 +1,6 @@
 //! `rhn sample`: text from a trained model, shown as it comes.
 
-use super::args::{DeviceArgs, PrecisionChoice};
+use super::args::DeviceArgs;
 use super::output::{json_line, load, note_unseen};
 use crate::sample::distribution::Filters;
 use crate::sample::text::{Prompt, Sample, write};
@@ -22,7 +22,7 @@ Examples:
 /// Sample text, streamed as it is drawn
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: String,
     /// Text to continue; without one, the sample starts a new line
@@ -67,9 +67,6 @@ pub struct Args {
     /// What every draw is made from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// The numbers to compute with
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: PrecisionChoice,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     /// Print one line of JSON a sample: prompt, text, tokens, nats
@@ -100,7 +97,7 @@ impl Args {
 
 /// A sample as `--json` prints it.
 #[derive(Serialize)]
-struct Row<'a> {
+struct SampleRow<'a> {
     sample: u64,
     seed: u64,
     prompt: &'a str,
@@ -108,14 +105,11 @@ struct Row<'a> {
     drawn: Sample,
 }
 
-/// Samples and prints.
-///
-/// # Errors
-/// If a setting is out of its range, the checkpoint is refused, or the standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Samples and prints. Fails if a setting is out of its range, the checkpoint is refused, or the standard
+/// output cannot be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     args.filters().validate()?; // before anything is loaded
-    let device = args.device.open()?;
-    let loaded = load(&args.checkpoint, args.precision.on(&device)?, &device)?;
+    let loaded = load(&args.checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
     let prompt = Prompt::new(tokenizer, &args.prompt)?;
     note_unseen(prompt.unseen, "the prompt", tokenizer.unknown_id().is_some());
@@ -125,7 +119,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let sampler = first.fork(index)?;
         if args.json {
             let drawn = write(sampler, tokenizer, &prompt, args.tokens, &args.stop, |_| Ok(()))?;
-            let row = Row { sample: index + 1, seed: args.seed, prompt: &args.prompt, drawn };
+            let row = SampleRow { sample: index + 1, seed: args.seed, prompt: &args.prompt, drawn };
             json_line(&mut io::stdout().lock(), &row)?;
         } else {
             head(args, index, &prompt.text)?;

@@ -1,6 +1,6 @@
 //! `rhn score`: the surprisal of each token or line of a text, as a table.
 
-use super::args::{DeviceArgs, PrecisionChoice};
+use super::args::DeviceArgs;
 use super::output::{json_line, load, note_unseen};
 use crate::config::Unit;
 use crate::data::{Text, Tokenizer};
@@ -29,7 +29,7 @@ Examples:
 /// Score a text: the surprisal of each of its tokens or lines, as tab-separated values
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: String,
     /// The text; - is the standard input
@@ -41,9 +41,6 @@ pub struct Args {
     /// The logarithm's base: 2 gives bits, e nats
     #[arg(long, value_enum, default_value = "2")]
     base: Base,
-    /// The numbers to compute with
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: PrecisionChoice,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     /// Print a line of JSON for each row
@@ -119,14 +116,11 @@ impl Sums {
     }
 }
 
-/// Scores and prints.
-///
-/// # Errors
-/// If the checkpoint or the text is refused, or the model gives numbers that are not finite.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Scores and prints. Fails if the checkpoint or the text is refused, or the model gives numbers that are not
+/// finite.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let (source, mut input) = open(&args.file)?;
-    let device = args.device.open()?;
-    let loaded = load(&args.checkpoint, args.precision.on(&device)?, &device)?;
+    let loaded = load(&args.checkpoint, &args.device)?;
     let mut scorer = Scorer::new(&loaded.model, loaded.tokenizer.line_end_id())?;
     let mut table = Table { args, tokenizer: &loaded.tokenizer, out: BufWriter::new(io::stdout().lock()) };
     table.header()?;
@@ -188,7 +182,8 @@ impl Lines<'_> {
     }
 
     fn not_utf8(&self, valid: usize) -> Error {
-        let (byte, offset) = (self.line[valid], self.offset + valid as u64);
+        let byte = self.line[valid];
+        let offset = self.offset + valid as u64;
         let what = format!(
             "invalid UTF-8: byte 0x{byte:02x} at offset {offset}, line {}; convert it to UTF-8",
             self.number
@@ -222,7 +217,8 @@ impl<W: Write> Table<'_, W> {
     /// Rows of a part of a line that begins at position `first`.
     fn tokens(&mut self, line: u64, first: usize, ids: &[u32], nats: &[Option<f64>]) -> io::Result<()> {
         for ((position, &id), nats) in (first..).zip(ids).zip(nats) {
-            let (token, surprisal) = (self.tokenizer.token(id), nats.map(|nats| self.args.base.of(nats)));
+            let token = self.tokenizer.token(id);
+            let surprisal = nats.map(|nats| self.args.base.of(nats));
             if self.args.json {
                 json_line(&mut self.out, &TokenRow { line, position, token, id, surprisal })?;
             } else {
@@ -237,7 +233,9 @@ impl<W: Write> Table<'_, W> {
             return json_line(&mut self.out, &row);
         }
         let LineRow { line, tokens, unknown, surprisal, mean, text } = row;
-        let (surprisal, mean, text) = (cell(Some(surprisal)), cell(mean), escape(&text));
+        let surprisal = cell(Some(surprisal));
+        let mean = cell(mean);
+        let text = escape(&text);
         writeln!(self.out, "{line}\t{tokens}\t{unknown}\t{surprisal}\t{mean}\t{text}")
     }
 }

@@ -1,12 +1,12 @@
 //! `rhn sweep`: the runs of one file one after another, and all of them in one table.
 
-use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
+use super::args::{DataArgs, DeviceArgs};
 use super::output::note;
 use super::{runs, train};
 use crate::config::sweep::Planned;
 use crate::config::{CorpusConfig, Recipe, Sweep};
 use crate::console::report;
-use crate::data::{Corpus, Places, Tokenizer};
+use crate::data::{Corpus, DataDirectories, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::parameter_count;
 use crate::readable::grouped;
@@ -14,7 +14,7 @@ use crate::run::Request;
 use crate::signals::Signals;
 use crate::storage::METRICS;
 use crate::storage::disk;
-use crate::study::{Comparison, Measure, Run, markdown};
+use crate::study::{Comparison, Measure, RunHistory, markdown};
 use crate::task::language::size_model;
 use crate::train::limits::Limits;
 use serde::Deserialize;
@@ -46,7 +46,7 @@ Examples:
 /// Train several runs one after another, and compare them
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub(super) struct Args {
     /// The sweep: recipe, settings, grid, runs and seeds
     #[arg(value_name = "FILE.toml")]
     file: PathBuf,
@@ -56,9 +56,6 @@ pub struct Args {
     /// Override a key of every run's recipe, say train.epochs=3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Compute with these numbers
-    #[arg(long, default_value = "f32")]
-    precision: PrecisionChoice,
     /// Stop, saved, after this long in all: 90s, 30m, 8h or 2d
     #[arg(long, value_name = "TIME", value_parser = train::parse_time)]
     time_limit: Option<Duration>,
@@ -71,15 +68,13 @@ pub struct Args {
     data: DataArgs,
 }
 
-/// Trains what is not finished, compares, and gives the process's exit code.
-///
-/// # Errors
-/// If the file or a run's recipe cannot be used, or a run fails in a way that the next would share.
-pub fn run(args: &Args) -> anyhow::Result<u8> {
+/// Trains what is not finished, compares, and gives the process's exit code. Fails if the file or a run's
+/// recipe cannot be used, or a run fails in a way that the next would share.
+pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let sweep = Sweep::read(&args.file, &args.settings)?;
     let out = args.out.as_ref().unwrap_or(&sweep.out);
     if args.dry_run {
-        let table = dry_run(&sweep, out, &args.data.places()?)?;
+        let table = dry_run(&sweep, out, &args.data.directories()?)?;
         runs::print(&table)?;
         return Ok(0);
     }
@@ -140,7 +135,7 @@ fn launch(
     left: Option<Duration>,
     signals: &Signals,
 ) -> anyhow::Result<u8> {
-    let device = args.device.open()?;
+    let (device, precision) = args.device.open()?;
     let request = Request {
         recipe: planned.recipe.clone(),
         settings: planned.settings.clone(),
@@ -149,9 +144,9 @@ fn launch(
         out: Some(directory.to_path_buf()),
         resume: directory.exists(),
         init_from: None,
-        precision: args.precision.on(&device)?,
+        precision,
         device,
-        places: args.data.places()?,
+        directories: args.data.directories()?,
         limits: Limits { max_steps: None, time: left },
     };
     Ok(train::launch(&request, Some(signals))?)
@@ -159,7 +154,7 @@ fn launch(
 
 /// Whether the run has its result, by the recipe that it would have now.
 fn is_finished(planned: &Planned, directory: &Path) -> bool {
-    let same = |run: Run| {
+    let same = |run: RunHistory| {
         Recipe::deserialize(run.start.recipe).is_ok_and(|recipe| recipe == planned.resolved.recipe)
     };
     finished_run(directory).is_some_and(same)
@@ -169,8 +164,8 @@ fn has_result(directory: &Path) -> bool {
     finished_run(directory).is_some()
 }
 
-fn finished_run(directory: &Path) -> Option<Run> {
-    Run::read(&directory.display().to_string()).ok().filter(|run| run.result.is_some())
+fn finished_run(directory: &Path) -> Option<RunHistory> {
+    RunHistory::read(&directory.display().to_string()).ok().filter(|run| run.result.is_some())
 }
 
 /// Compares what there is of the runs; the tables are printed and kept.
@@ -180,18 +175,19 @@ fn collect(sweep: &Sweep, out: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let comparison = Comparison::new(&found, Measure::usual(&found));
-    let (table, json) = (comparison.markdown(), serde_json::to_vec(&comparison)?);
+    let table = comparison.markdown();
+    let json = serde_json::to_vec(&comparison)?;
     disk::replace(&out.join("results.md"), table.as_bytes())?;
     disk::replace(&out.join("results.json"), &json)?;
     Ok(runs::print(&format!("\n{table}"))?)
 }
 
 /// The runs that have begun; what cannot be read is noted.
-fn begun(sweep: &Sweep, out: &Path) -> Vec<Run> {
+fn begun(sweep: &Sweep, out: &Path) -> Vec<RunHistory> {
     let mut found = Vec::new();
     for planned in &sweep.runs {
         let directory = out.join(&planned.name);
-        match Run::read(&directory.display().to_string()) {
+        match RunHistory::read(&directory.display().to_string()) {
             Ok(run) => found.push(run),
             Err(error) if directory.join(METRICS).exists() => note(&format!("left out: {error}")),
             Err(_) => {} // not begun
@@ -201,13 +197,15 @@ fn begun(sweep: &Sweep, out: &Path) -> Vec<Run> {
 }
 
 /// The runs with their parameters; a corpus is read once for all that share it.
-fn dry_run(sweep: &Sweep, out: &Path, places: &Places) -> Result<String> {
+fn dry_run(sweep: &Sweep, out: &Path, directories: &DataDirectories) -> Result<String> {
     let mut tokenizers: Vec<(CorpusConfig, Tokenizer)> = Vec::new();
-    let (mut rows, shared) = (Vec::new(), shared(&sweep.runs));
+    let mut rows = Vec::new();
+    let shared = shared(&sweep.runs);
     for planned in &sweep.runs {
         let recipe = &planned.resolved.recipe;
         if !tokenizers.iter().any(|(corpus, _)| *corpus == recipe.corpus) {
-            let tokenizer = Tokenizer::build(&recipe.corpus, &Corpus::open(&recipe.corpus, places)?.train)?;
+            let tokenizer =
+                Tokenizer::build(&recipe.corpus, &Corpus::open(&recipe.corpus, directories)?.train)?;
             tokenizers.push((recipe.corpus.clone(), tokenizer));
         }
         let known = tokenizers.iter().find(|(corpus, _)| *corpus == recipe.corpus);
@@ -236,7 +234,7 @@ fn own(planned: &Planned, shared: &[String]) -> String {
 
 fn state(planned: &Planned, directory: &Path) -> String {
     let epochs = planned.resolved.recipe.train.epochs;
-    match Run::read(&directory.display().to_string()) {
+    match RunHistory::read(&directory.display().to_string()) {
         Ok(_) if is_finished(planned, directory) => "finished".into(),
         Ok(run) => format!("epoch {} of {epochs}", run.epochs.last().map_or(0, |epoch| epoch.epoch)),
         Err(_) => format!("new, {epochs} epochs"),

@@ -1,6 +1,6 @@
 //! `rhn train`: a recipe, a corpus, a directory; from the first step or where a run left off.
 
-use super::args::{DataArgs, DeviceArgs, PrecisionChoice};
+use super::args::{DataArgs, DeviceArgs};
 use super::output::{note, note_unseen};
 use crate::bench::dry_run;
 use crate::config::train::OnNonFinite;
@@ -31,7 +31,7 @@ Examples:
 /// Train a model
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// A built-in recipe (`rhn recipe list`), a file that ends in .toml, or the directory of a run, to go on with its own
     #[arg(value_name = "RECIPE", default_value = "shakespeare")]
     recipe: String,
@@ -51,9 +51,6 @@ pub struct Args {
     /// Start from the weights and the vocabulary of this checkpoint, a directory or hf://owner/name
     #[arg(long, value_name = "CHECKPOINT")]
     init_from: Option<String>,
-    /// Compute with these numbers
-    #[arg(long, default_value = "f32")]
-    precision: PrecisionChoice,
     /// Stop, saved, once the run has made this many steps
     #[arg(long, value_name = "N")]
     max_steps: Option<u64>,
@@ -72,11 +69,9 @@ pub struct Args {
     data: DataArgs,
 }
 
-/// Trains, and gives the process's exit code.
-///
-/// # Errors
-/// If the recipe, the corpus or the directory cannot be used, or a number is not finite.
-pub fn run(args: &Args) -> anyhow::Result<u8> {
+/// Trains, and gives the process's exit code. Fails if the recipe, the corpus or the directory cannot be
+/// used, or a number is not finite.
+pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let request = args.request()?;
     if args.dry_run {
         write!(std::io::stdout(), "{}", dry_run::report(&request.language()?)?)?;
@@ -87,7 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
 
 impl Args {
     fn request(&self) -> Result<Request> {
-        let device = self.device.open()?;
+        let (device, precision) = self.device.open()?;
         Ok(Request {
             recipe: self.recipe.clone(),
             settings: self.settings.clone(),
@@ -96,9 +91,9 @@ impl Args {
             out: self.out.clone(),
             resume: self.resume,
             init_from: self.init_from.clone(),
-            precision: self.precision.on(&device)?,
+            precision,
             device,
-            places: self.data.places()?,
+            directories: self.data.directories()?,
             limits: Limits { max_steps: self.max_steps, time: self.time_limit },
         })
     }
@@ -112,21 +107,18 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
     introduce(&run);
     let out = run.out.clone();
     let screen = Box::new(Console::new(run.language.unit()));
-    match run.train(screen, signals)? {
-        Ended::Before(outcome) => {
-            report("the run was finished before; more train.epochs or train.patience let it go on");
-            print(&closing(&outcome, &out));
-            Ok(0)
-        }
-        Ended::Finished(outcome) => {
+    let ended = run.train(screen, signals)?;
+    if let Ended::Before(_) = ended {
+        report("the run was finished before; more train.epochs or train.patience let it go on");
+    }
+    match ended {
+        Ended::Before(outcome) | Ended::Finished(outcome) => {
             print(&closing(&outcome, &out));
             Ok(0)
         }
         Ended::Untested(code) => {
-            print(&format!(
-                "stopped by a signal before the test was done; saved in {}, --resume tests",
-                out.display()
-            ));
+            let out = out.display();
+            print(&format!("stopped by a signal before the test was done; saved in {out}, --resume tests"));
             Ok(code)
         }
         Ended::Stopped(stop) => {
@@ -141,7 +133,7 @@ fn introduce(run: &Run) {
     let (train, valid, test) = language.splits();
     let tokens = |text: &Encoded| grouped(text.tokens.len() as u64);
     report(&format!(
-        "{}: {} training tokens, {} for validation, {} for test, {} types",
+        "{}: {} training tokens, {} for validation, {} for test, vocabulary of {}",
         language.data().corpus,
         tokens(train),
         tokens(valid),

@@ -38,13 +38,13 @@ pub struct CorpusConfig {
     pub name: String,
     /// What a token is.
     pub unit: Unit,
-    /// Keep a type `<unk>` for symbols that the training split lacks. Without it they are left out and counted.
+    /// Keep a token `<unk>` for symbols that the training split lacks. Without it they are left out and counted.
     #[serde(default = "yes")]
     pub unknown: bool,
     /// Words seen less often than this in the training split become `<unk>`.
     #[serde(default = "one")]
     pub min_count: u64,
-    /// For `bpe`: how many types to train; for `word`: how many to keep at most (0: all).
+    /// For `bpe`: the vocabulary to train (0: 4,096); for `word`: the words to keep at most (0: all).
     #[serde(default)]
     pub vocab_size: usize,
     /// For `bpe`: take this tokenizer.json instead of training one.
@@ -55,14 +55,8 @@ pub struct CorpusConfig {
     pub split: [f64; 3],
 }
 
-fn yes() -> bool {
-    true
-}
-
-fn one() -> u64 {
-    1
-}
-
-fn ninety_five_five() -> [f64; 3] {
-    [90.0, 5.0, 5.0]
+defaults! {
+    yes: bool = true;
+    one: u64 = 1;
+    ninety_five_five: [f64; 3] = [90.0, 5.0, 5.0];
 }

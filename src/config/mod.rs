@@ -1,5 +1,14 @@
 //! What a run is: a model, a corpus, a way to train. Published values live in `recipes/`, never in code.
 
+/// Functions that serde calls for keys that are absent.
+macro_rules! defaults {
+    ($($name:ident: $type:ty = $value:expr;)*) => {
+        $(fn $name() -> $type {
+            $value
+        })*
+    };
+}
+
 pub mod corpus;
 pub mod recipe;
 pub mod sweep;

@@ -38,28 +38,11 @@ macro_rules! built_in {
     };
 }
 
-built_in![
-    "shakespeare",
-    "text",
-    "ptb-rhn",
-    "ptb-rhn-l1",
-    "ptb-rhn-l2",
-    "ptb-rhn-l3",
-    "ptb-rhn-l4",
-    "ptb-rhn-l5",
-    "ptb-rhn-l6",
-    "ptb-rhn-l7",
-    "ptb-rhn-l8",
-    "ptb-rhn-l9",
-    "ptb-rhn-untied",
-    "ptb-char-rhn",
-    "ptb-gru",
-    "enwik8-rhn",
-    "text8-rhn",
-    "ptb-char-cnn-small",
-    "ptb-char-cnn-large",
-    "ptb-char-cnn-rhn",
-];
+built_in! {
+    "shakespeare", "text", "ptb-rhn", "ptb-rhn-l1", "ptb-rhn-l2", "ptb-rhn-l3", "ptb-rhn-l4", "ptb-rhn-l5",
+    "ptb-rhn-l6", "ptb-rhn-l7", "ptb-rhn-l8", "ptb-rhn-l9", "ptb-rhn-untied", "ptb-char-rhn", "ptb-gru",
+    "enwik8-rhn", "text8-rhn", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn",
+}
 
 impl Recipe {
     /// Parses and checks the text of a saved recipe; `path` is for messages.
@@ -75,11 +58,7 @@ impl Recipe {
     /// Dotted keys and their values as TOML writes them.
     pub fn leaves(&self) -> BTreeMap<String, String> {
         let table = Table::try_from(self).expect("a recipe is a table");
-        let mut leaves = BTreeMap::new();
-        walk("", &Value::Table(table), &mut |key, value| {
-            leaves.insert(key.to_string(), value.to_string());
-        });
-        leaves
+        leaves("", &Value::Table(table)).into_iter().map(|(key, value)| (key, value.to_string())).collect()
     }
 
     /// Refuses settings that cannot be trained with.
@@ -115,27 +94,18 @@ impl Resolved {
         Ok(Self { name: short, recipe, origins })
     }
 
-    /// The whole configuration as it would run, as TOML; each value says where it comes from.
+    /// The whole configuration as it would run, as TOML; each value with its origin.
     pub fn describe(&self) -> String {
         let table = Table::try_from(&self.recipe).expect("a recipe is a table");
         let mut lines = vec![format!("# {}", self.name)];
         for (section, value) in &table {
             lines.push(format!("\n[{section}]"));
-            self.describe_value(section, "", value, &mut lines);
+            for (key, value) in leaves("", value) {
+                let origin = self.origins.get(&format!("{section}.{key}")).map_or("default", String::as_str);
+                lines.push(format!("{:40} # {origin}", format!("{key} = {value}")));
+            }
         }
         lines.join("\n") + "\n"
-    }
-
-    fn describe_value(&self, section: &str, key: &str, value: &Value, lines: &mut Vec<String>) {
-        let Value::Table(table) = value else {
-            let origin = self.origins.get(&format!("{section}.{key}")).map_or("default", String::as_str);
-            lines.push(format!("{:40} # {origin}", format!("{key} = {value}")));
-            return;
-        };
-        for (name, value) in table {
-            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-            self.describe_value(section, &key, value, lines);
-        }
     }
 }
 
@@ -242,30 +212,30 @@ fn merge(base: &mut Table, top: Table) {
     }
 }
 
-/// Notes for every leaf under `key` that `origin` gave it.
+/// Records for every leaf under `key` that `origin` gave it.
 fn note(origins: &mut BTreeMap<String, String>, key: &str, value: &Value, origin: &str) {
-    walk(key, value, &mut |key, _| {
-        origins.insert(key.to_string(), origin.to_string());
-    });
+    origins.extend(leaves(key, value).into_iter().map(|(key, _)| (key, origin.to_string())));
 }
 
-/// Visits every leaf under `key` with its dotted name.
-pub(super) fn walk(key: &str, value: &Value, visit: &mut dyn FnMut(&str, &Value)) {
-    let Value::Table(table) = value else { return visit(key, value) };
-    for (name, value) in table {
-        let name = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-        walk(&name, value, visit);
-    }
+/// Every leaf under `key` with its dotted name.
+pub(super) fn leaves<'a>(key: &str, value: &'a Value) -> Vec<(String, &'a Value)> {
+    let Value::Table(table) = value else { return vec![(key.into(), value)] };
+    let below = |(name, value): (&String, &'a Value)| match key {
+        "" => leaves(name, value),
+        _ => leaves(&format!("{key}.{name}"), value),
+    };
+    table.iter().flat_map(below).collect()
 }
 
-/// What a table says; an unknown key is an error that suggests the nearest.
+/// The settings in a table; an unknown key is an error that suggests the nearest.
 pub(super) fn from_table<T: DeserializeOwned>(table: Table, source: &str) -> Result<T> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-        let (place, what) = (error.path().to_string(), error.inner().to_string());
-        let what = what.trim().lines().next().unwrap_or_default(); // the next would say the place again
+        let key = error.path().to_string();
+        let what = error.inner().to_string();
+        let what = what.trim().lines().next().unwrap_or_default(); // the next would name the key again
         let suggestion = suggestion(what).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
-        let place = if place == "." { String::new() } else { format!("{place}: ") };
-        Error::config(format!("{source}: {place}{what}.{suggestion}"))
+        let key = if key == "." { String::new() } else { format!("{key}: ") };
+        Error::config(format!("{source}: {key}{what}.{suggestion}"))
     })
 }
 

@@ -3,14 +3,13 @@
 //! The runs are all combinations of a `[[run]]` (one without settings if there is none), a value for each key of
 //! `[grid]`, and a seed (the recipe's own unless there are `seeds`). `[set]` holds for all of them.
 
-use super::recipe::{Resolved, from_table, parse_table, walk};
+use super::recipe::{self, Resolved, from_table, parse_table};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// The file as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SweepFile {
@@ -27,7 +26,6 @@ struct SweepFile {
     /// A recipe's keys, each with the list of its values.
     #[serde(default)]
     grid: Table,
-    /// Runs by name.
     #[serde(default)]
     run: Vec<RunBlock>,
 }
@@ -36,7 +34,7 @@ struct SweepFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RunBlock {
-    /// Of its directory and in tables.
+    /// The name of its directory and in tables.
     name: String,
     /// Another recipe than the sweep's.
     recipe: Option<String>,
@@ -91,7 +89,8 @@ impl Sweep {
         if file.run.is_empty() {
             file.run.push(RunBlock::default());
         }
-        let (grid, seeds) = (grid(&file.grid).map_err(refuse)?, seeds(&file.seeds));
+        let grid = grid(&file.grid).map_err(refuse)?;
+        let seeds = seeds(&file.seeds);
         let mut runs = Vec::new();
         for seed in &seeds {
             for block in &file.run {
@@ -131,22 +130,19 @@ fn plan(
 
 /// `key=value` for each leaf of a table of settings; a `kind` comes before what belongs to it.
 fn leaves(table: &Table) -> Vec<String> {
-    let mut leaves = Vec::new();
-    walk("", &Value::Table(table.clone()), &mut |key, value| {
-        leaves.push((key.to_string(), format!("{key}={value}")))
-    });
+    let table = Value::Table(table.clone());
+    let mut leaves = recipe::leaves("", &table);
     let is_kind = |key: &str| key == "kind" || key.ends_with(".kind");
     leaves.sort_by_key(|(key, _)| !is_kind(key));
-    leaves.into_iter().map(|(_, setting)| setting).collect()
+    leaves.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
 }
 
 /// All combinations of the keys' values; one without settings if there is no key.
 fn grid(table: &Table) -> std::result::Result<Vec<Variant>, String> {
-    let mut keys = Vec::new();
-    walk("", &Value::Table(table.clone()), &mut |key, value| keys.push((key.to_string(), value.clone())));
+    let table = Value::Table(table.clone());
     let mut all = vec![Variant::default()];
-    for (key, values) in keys {
-        let Value::Array(values) = &values else {
+    for (key, values) in recipe::leaves("", &table) {
+        let Value::Array(values) = values else {
             return Err(format!("grid.{key} is {values}, wanted the list of its values"));
         };
         all = all.iter().flat_map(|before| values.iter().map(|value| before.with(&key, value))).collect();
@@ -178,10 +174,10 @@ impl Variant {
     }
 }
 
-/// What can be part of a directory's name on every system.
+/// The text with only characters that a directory's name can have on every system.
 fn file_name(text: &str) -> String {
-    let kept = |letter: char| letter.is_alphanumeric() || "._-".contains(letter);
-    let parts = text.split(|letter| !kept(letter)).filter(|part| !part.is_empty());
+    let kept = |character: char| character.is_alphanumeric() || "._-".contains(character);
+    let parts = text.split(|character| !kept(character)).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join("_")
 }
 
@@ -190,7 +186,7 @@ fn check_names(runs: &[Planned]) -> std::result::Result<(), String> {
     for Planned { name, .. } in runs {
         if file_name(name) != *name || name.starts_with('.') {
             return Err(format!(
-                "run {name:?}: a run's name is its directory's: wanted letters, figures, '-', '_' and '.'"
+                "run {name:?}: a run's name is its directory's: wanted letters, digits, '-', '_' and '.'"
             ));
         }
         if !known.insert(name) {

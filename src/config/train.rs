@@ -73,28 +73,16 @@ pub enum OnNonFinite {
     Skip,
 }
 
-fn beta1() -> f64 {
-    0.9
-}
-
-fn beta2() -> f64 {
-    0.999
-}
-
-fn epsilon() -> f64 {
-    1e-8
-}
-
-fn one() -> u64 {
-    1
-}
-
-fn ten() -> f64 {
-    10.0
-}
-
-fn hundred() -> u64 {
-    100
+defaults! {
+    beta1: f64 = 0.9;
+    beta2: f64 = 0.999;
+    epsilon: f64 = 1e-8;
+    one: u64 = 1;
+    ten: f64 = 10.0;
+    hundred: u64 = 100;
+    half: f64 = 0.5;
+    full: f64 = 1.0;
+    two: u64 = 2;
 }
 
 /// The update rule.
@@ -158,18 +146,6 @@ pub struct HalveOnPlateau {
     /// The rule holds once more than this many epochs are done.
     #[serde(default = "two")]
     pub after_epochs: u64,
-}
-
-fn half() -> f64 {
-    0.5
-}
-
-fn full() -> f64 {
-    1.0
-}
-
-fn two() -> u64 {
-    2
 }
 
 /// Linear warm-up, then half a cosine.

@@ -5,11 +5,9 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-/// Unpacks `member` into memory; its size must be `bytes`.
-///
-/// # Errors
-/// If the archive is broken, lacks the member, or the member has another size.
-pub fn extract(archive: &Path, member: &str, bytes: u64) -> Result<Vec<u8>> {
+/// Unpacks `member` into memory; its size must be `bytes`. Fails if the archive is broken, lacks the member,
+/// or the member has another size.
+pub(super) fn extract(archive: &Path, member: &str, bytes: u64) -> Result<Vec<u8>> {
     let refuse = |what: String| Error::data(archive, what);
     let file = BufReader::new(File::open(archive).map_err(Error::io(archive))?);
     let mut zip =

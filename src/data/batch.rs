@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 /// How a stream is laid out: `count` batch rows, of which each predicts its first `predicted` tokens after the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batches {
+pub(crate) struct Batches {
     /// Batch rows.
     pub count: usize,
     /// Tokens that each batch row predicts.
@@ -16,11 +16,9 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// `count` batch rows of equal length, the tail dropped; whole windows of `steps`, again without the tail.
-    ///
-    /// # Errors
-    /// If the `tokens` of the text called `text` are too few for one window.
-    pub fn batched(text: &str, tokens: usize, count: usize, steps: usize) -> Result<Self> {
+    /// `count` batch rows of equal length, the tail dropped; whole windows of `steps`, again without the
+    /// tail. Fails if the `tokens` of the text called `text` are too few for one window.
+    pub(crate) fn batched(text: &str, tokens: usize, count: usize, steps: usize) -> Result<Self> {
         if count == 0 || steps == 0 {
             return Err(Error::config("a batch and a window must be at least 1"));
         }
@@ -28,22 +26,18 @@ impl Batches {
         let windows = length.saturating_sub(1) / steps;
         if windows == 0 {
             let wanted = count.saturating_mul(steps.saturating_add(1));
-            return Err(Error::data(
-                text,
-                format!(
-                    "{tokens} tokens are too few: {count} batch rows with a window of {steps} steps need at least {wanted}; \
-                     make batch_size or bptt_steps smaller"
-                ),
-            ));
+            let what = format!(
+                "{tokens} tokens are too few: {count} batch rows with a window of {steps} steps need at least \
+                 {wanted}; make batch_size or bptt_steps smaller"
+            );
+            return Err(Error::data(text, what));
         }
         Ok(Self { count, length, predicted: windows * steps, steps })
     }
 
-    /// One batch row over everything, in windows of at most `steps`.
-    ///
-    /// # Errors
-    /// If there is no token after the first.
-    pub fn stream(text: &str, tokens: usize, steps: usize) -> Result<Self> {
+    /// One batch row over everything, in windows of at most `steps`. Fails if there is no token after the
+    /// first.
+    pub(crate) fn stream(text: &str, tokens: usize, steps: usize) -> Result<Self> {
         if tokens < 2 {
             let what = "at least 2 are needed: the first is context, the second is predicted";
             return Err(Error::data(text, format!("{tokens} tokens are too few; {what}")));
@@ -52,18 +46,18 @@ impl Batches {
     }
 
     /// Where each window starts within its batch row, and how many steps it has.
-    pub fn windows(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let (steps, end) = (self.steps, self.predicted);
+    pub(crate) fn windows(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let steps = self.steps;
+        let end = self.predicted;
         (0..end).step_by(steps).map(move |start| (start, steps.min(end - start)))
     }
 
-    /// How many windows there are.
-    pub fn window_count(&self) -> usize {
+    pub(crate) fn window_count(&self) -> usize {
         self.predicted.div_ceil(self.steps)
     }
 
     /// Window number `index`: its inputs and its targets, `(time, batch)` of u32 each.
-    pub fn window(&self, tokens: &Tokens, index: usize, device: &Device) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn window(&self, tokens: &Tokens, index: usize, device: &Device) -> Result<(Tensor, Tensor)> {
         let start = index * self.steps;
         let steps = self.steps.min(self.predicted - start);
         let part = |start| self.part(tokens, start, steps, device);

@@ -1,7 +1,7 @@
 //! A corpus: three splits of text, from a name, a path, the standard input or the hub.
 
-use super::fetch::{fetch, keep};
-use super::places::Places;
+use super::data_directories::DataDirectories;
+use super::fetch::fetch;
 use super::registry::{Entry, SourceFile};
 use super::split::{self, Cut};
 use super::text::Text;
@@ -11,6 +11,7 @@ use crate::digest::{hex, sha256};
 use crate::error::{Error, Result};
 use crate::hub::download::Wanted;
 use crate::hub::{Address, SCHEME, dataset_file};
+use crate::storage::aside::Aside;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -38,15 +39,15 @@ impl Corpus {
     ///
     /// # Errors
     /// If there is no such corpus, or it is not what it should be, or has no text for a split.
-    pub fn open(config: &CorpusConfig, places: &Places) -> Result<Self> {
+    pub fn open(config: &CorpusConfig, directories: &DataDirectories) -> Result<Self> {
         let name = config.name.as_str();
-        let [train, valid, test] = match places.registry.get(name) {
-            Some(entry) => known(entry, config, places)?,
+        let [train, valid, test] = match directories.registry.get(name) {
+            Some(entry) => known(entry, config, directories)?,
             None if name == "-" => cut(Text::read_stdin()?, config)?,
             None if name.starts_with(SCHEME) => {
                 cut(Text::read(&dataset_file(&Address::dataset_file(name)?)?)?, config)?
             }
-            None => from_path(Path::new(name), config, places)?,
+            None => from_path(Path::new(name), config, directories)?,
         };
         let hash = Sha256::new().chain_update(train.bytes()).chain_update(valid.bytes());
         let sha256 = hex(hash.chain_update(test.bytes()));
@@ -59,12 +60,12 @@ impl Corpus {
     }
 }
 
-fn from_path(path: &Path, config: &CorpusConfig, places: &Places) -> Result<[Text; 3]> {
+fn from_path(path: &Path, config: &CorpusConfig, directories: &DataDirectories) -> Result<[Text; 3]> {
     if path.is_dir() {
         return directory::splits(path);
     }
     if !path.exists() {
-        return Err(places.registry.unknown(&config.name));
+        return Err(directories.registry.unknown(&config.name));
     }
     cut(Text::read(path)?, config)
 }
@@ -76,19 +77,19 @@ fn cut(text: Text, config: &CorpusConfig) -> Result<[Text; 3]> {
     split::by_percent(&text, config.split, Cut::Line)
 }
 
-fn known(entry: &Entry, config: &CorpusConfig, places: &Places) -> Result<[Text; 3]> {
+fn known(entry: &Entry, config: &CorpusConfig, directories: &DataDirectories) -> Result<[Text; 3]> {
     if entry.built_in {
         // Cut exactly where others cut it, so that numbers compare.
         let text = Text::new(SHAKESPEARE.to_vec(), &entry.name);
         return split::by_percent(&text, config.split, Cut::Char);
     }
-    if let Some(words) = &entry.letters_of {
-        let words = places.registry.get(words).ok_or_else(|| places.registry.unknown(words))?;
-        return Ok(
-            known(words, config, places)?.map(|text| Text::new(characters(text.bytes()), &text.source))
-        );
+    if let Some(words) = &entry.characters_of {
+        let words = directories.registry.get(words).ok_or_else(|| directories.registry.unknown(words))?;
+        let splits = known(words, config, directories)?;
+        return Ok(splits.map(|text| Text::new(characters(text.bytes()), &text.source)));
     }
-    let texts = entry.files.iter().map(|file| obtain(entry, file, places)).collect::<Result<Vec<_>>>()?;
+    let texts =
+        entry.files.iter().map(|file| obtain(entry, file, directories)).collect::<Result<Vec<_>>>()?;
     match <[Text; 3]>::try_from(texts) {
         Ok(splits) => Ok(splits),
         Err(one) => match entry.split_bytes {
@@ -117,26 +118,36 @@ pub enum Held {
     Packed(PathBuf),
 }
 
+impl Held {
+    /// The file that lies there.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Plain(path) | Self::Packed(path) => path,
+        }
+    }
+}
+
 /// Looks for a file of a corpus, then for its archive.
-pub fn find(entry: &Entry, file: &SourceFile, places: &Places) -> Option<Held> {
-    let plain = places.find(&entry.name, &file.names).map(Held::Plain);
-    let packed =
-        || places.find(&entry.name, std::slice::from_ref(&file.archive.as_ref()?.name)).map(Held::Packed);
+pub fn find(entry: &Entry, file: &SourceFile, directories: &DataDirectories) -> Option<Held> {
+    let plain = directories.find(&entry.name, &file.names).map(Held::Plain);
+    let packed = || {
+        directories.find(&entry.name, std::slice::from_ref(&file.archive.as_ref()?.name)).map(Held::Packed)
+    };
     plain.or_else(packed)
 }
 
 /// Whether all files of a corpus, or their archives, are on this machine; they are not opened.
-pub fn is_here(entry: &Entry, places: &Places) -> bool {
-    match &entry.letters_of {
-        Some(words) => places.registry.get(words).is_some_and(|words| is_here(words, places)),
-        None => entry.files.iter().all(|file| find(entry, file, places).is_some()),
+pub fn is_here(entry: &Entry, directories: &DataDirectories) -> bool {
+    match &entry.characters_of {
+        Some(words) => directories.registry.get(words).is_some_and(|words| is_here(words, directories)),
+        None => entry.files.iter().all(|file| find(entry, file, directories).is_some()),
     }
 }
 
-fn obtain(entry: &Entry, file: &SourceFile, places: &Places) -> Result<Text> {
-    match find(entry, file, places) {
+fn obtain(entry: &Entry, file: &SourceFile, directories: &DataDirectories) -> Result<Text> {
+    match find(entry, file, directories) {
         Some(held) => read(file, &held),
-        None => read(file, &fetch_file(entry, file, places)?),
+        None => read(file, &fetch_file(entry, file, directories)?),
     }
 }
 
@@ -157,21 +168,15 @@ fn read(file: &SourceFile, held: &Held) -> Result<Text> {
 ///
 /// # Errors
 /// If it cannot be had or kept.
-pub fn fetch_file(entry: &Entry, file: &SourceFile, places: &Places) -> Result<Held> {
-    match &file.archive {
-        Some(packed) => {
-            let path = places.kept(&entry.name, &packed.name);
-            let wanted = Wanted { bytes: packed.bytes, sha256: &packed.sha256 };
-            fetch(&packed.urls, wanted, &path, &places.timeouts).map_err(|error| advise(error, entry))?;
-            Ok(Held::Packed(path))
-        }
-        None => {
-            let path = places.kept(&entry.name, &file.names[0]);
-            let wanted = Wanted { bytes: file.bytes, sha256: &file.sha256 };
-            fetch(&file.urls, wanted, &path, &places.timeouts).map_err(|error| advise(error, entry))?;
-            Ok(Held::Plain(path))
-        }
-    }
+pub fn fetch_file(entry: &Entry, file: &SourceFile, directories: &DataDirectories) -> Result<Held> {
+    let (name, urls, bytes, sha256) = match &file.archive {
+        Some(packed) => (&packed.name, &packed.urls, packed.bytes, &packed.sha256),
+        None => (&file.names[0], &file.urls, file.bytes, &file.sha256),
+    };
+    let path = directories.kept(&entry.name, name);
+    let wanted = Wanted { bytes, sha256 };
+    fetch(urls, wanted, &path, &directories.timeouts).map_err(|error| advise(error, entry))?;
+    Ok(if file.archive.is_some() { Held::Packed(path) } else { Held::Plain(path) })
 }
 
 fn advise(error: Error, entry: &Entry) -> Error {
@@ -188,9 +193,14 @@ fn advise(error: Error, entry: &Entry) -> Error {
 ///
 /// # Errors
 /// If it is not there, or is another file.
-pub fn take_file(entry: &Entry, file: &SourceFile, from: &Path, places: &Places) -> Result<PathBuf> {
+pub fn take_file(
+    entry: &Entry,
+    file: &SourceFile,
+    from: &Path,
+    directories: &DataDirectories,
+) -> Result<PathBuf> {
     let held = if from.is_dir() {
-        let copy = Places { given: vec![from.to_path_buf()], usual: vec![], ..places.clone() };
+        let copy = DataDirectories { given: vec![from.to_path_buf()], usual: vec![], ..directories.clone() };
         find(entry, file, &copy)
     } else {
         let packed = file.archive.as_ref().is_some_and(|_| from.extension().is_some_and(|end| end == "zip"));
@@ -198,7 +208,7 @@ pub fn take_file(entry: &Entry, file: &SourceFile, from: &Path, places: &Places)
     };
     let held = held.ok_or_else(|| Error::data(from, format!("has no {}", file.names.join(" or "))))?;
     let text = read(file, &held)?;
-    let path = places.kept(&entry.name, &file.names[0]);
-    keep(text.bytes(), &path)?;
+    let path = directories.kept(&entry.name, &file.names[0]);
+    Aside::write(&path, text.bytes())?;
     Ok(path)
 }

@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 /// The names of each split's file: `train.txt`, `anything.train.txt`, also with the ending `.tokens`.
 const NAMES: [&[&str]; 3] = [&["train"], &["valid", "validation", "dev"], &["test"]];
 
-/// The splits of a directory. A missing test split is empty.
-///
-/// # Errors
-/// If training or validation are missing or empty, or one has two files.
+/// The splits of a directory. A missing test split is empty. Fails if training or validation are missing or
+/// empty, or one has two files.
 pub(super) fn splits(directory: &Path) -> Result<[Text; 3]> {
     let files = files(directory)?;
     let find =
@@ -43,7 +41,8 @@ fn only_one<'a>(directory: &Path, found: Vec<&'a PathBuf>) -> Result<Option<&'a 
         [] => Ok(None),
         [path] => Ok(Some(path)),
         [first, second, ..] => {
-            let (first, second) = (first.display(), second.display());
+            let first = first.display();
+            let second = second.display();
             Err(Error::data(directory, format!("both {first} and {second} could be the split; keep one")))
         }
     }

@@ -3,17 +3,14 @@
 use crate::error::{Error, Result};
 use crate::hub::download::{Wanted, store};
 use crate::hub::{self, Address, SCHEME, Timeouts};
-use crate::storage::aside::Aside;
 use indicatif::HumanBytes;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-/// Fetches a file from the first of `urls` that has it, verified, to `path`.
-///
-/// # Errors
-/// If none has it: says what was wrong with each.
-pub fn fetch(urls: &[String], wanted: Wanted<'_>, path: &Path, timeouts: &Timeouts) -> Result<()> {
+/// Fetches a file from the first of `urls` that has it, verified, to `path`. Fails if none has it: says what
+/// was wrong with each.
+pub(super) fn fetch(urls: &[String], wanted: Wanted<'_>, path: &Path, timeouts: &Timeouts) -> Result<()> {
     let mut refusals = Vec::new();
     for url in urls {
         match fetch_one(url, wanted, path, timeouts) {
@@ -43,14 +40,4 @@ fn fetch_one(url: &str, wanted: Wanted<'_>, path: &Path, timeouts: &Timeouts) ->
         wanted.check(url, bytes, "")?;
     }
     store(&mut body, url, wanted.bytes, Some(wanted.sha256), path)
-}
-
-/// Writes content that is already verified to `path`, aside and renamed.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn keep(content: &[u8], path: &Path) -> Result<()> {
-    let mut aside = Aside::create(path)?;
-    aside.append(content)?;
-    aside.commit()
 }

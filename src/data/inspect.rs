@@ -1,4 +1,4 @@
-//! What a corpus holds: sizes, tokens, types, lines, symbols outside the vocabulary.
+//! What a corpus holds: sizes, tokens, vocabulary, lines, symbols outside the vocabulary.
 
 use super::corpus::Corpus;
 use super::text::Text;
@@ -11,22 +11,22 @@ use std::fmt;
 
 /// What a corpus holds.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct CorpusReport {
     /// Its name or path.
     pub corpus: String,
     /// What a token is.
     pub unit: Unit,
-    /// Types in the vocabulary, which comes from the training split.
+    /// The size of the vocabulary, which comes from the training split.
     pub vocab_size: usize,
     /// The SHA-256 of the splits one after another.
     pub sha256: String,
     /// Training, validation, test.
-    pub splits: Vec<Split>,
+    pub splits: Vec<SplitCounts>,
 }
 
 /// What a split holds.
 #[derive(Clone, Debug, Serialize)]
-pub struct Split {
+pub struct SplitCounts {
     /// `train`, `valid` or `test`.
     pub split: &'static str,
     /// Bytes as read.
@@ -45,7 +45,7 @@ pub struct Split {
     pub oov_tokens: u64,
 }
 
-impl Report {
+impl CorpusReport {
     /// Cuts the whole corpus into tokens and counts.
     ///
     /// # Errors
@@ -63,13 +63,13 @@ impl Report {
     }
 }
 
-fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<Split> {
+fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<SplitCounts> {
     let encoded = tokenizer.encode(text)?;
     let mut seen = vec![false; tokenizer.vocab_size()];
     encoded.tokens.iter().for_each(|id| seen[id as usize] = true);
     let lines = || text.bytes().split_inclusive(|&byte| byte == b'\n');
     let length = |line: &[u8]| count_chars(line.strip_suffix(b"\n").unwrap_or(line));
-    Ok(Split {
+    Ok(SplitCounts {
         split,
         bytes: encoded.bytes,
         chars: encoded.chars,
@@ -81,24 +81,19 @@ fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<Sp
     })
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for CorpusReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = format!("{:?}", self.unit).to_lowercase();
-        writeln!(
-            f,
-            "{}: {} {unit} types, SHA-256 {}",
-            self.corpus,
-            grouped(self.vocab_size as u64),
-            self.sha256
-        )?;
-        let heads = ["bytes", "chars", "tokens", "types", "lines", "longest line", "OOV"];
+        let size = grouped(self.vocab_size as u64);
+        let unit = self.unit.as_str();
+        writeln!(f, "{}: a vocabulary of {size} by {unit}, SHA-256 {}", self.corpus, self.sha256)?;
+        let heads = ["bytes", "chars", "tokens", "distinct", "lines", "longest line", "OOV"];
         write!(f, "{:6}", "split")?;
         heads.iter().try_for_each(|head| write!(f, "{head:>13}"))?;
         for split in &self.splits {
-            let (tokens, types) = (split.tokens as u64, split.types as u64);
-            let (lines, longest) = (split.lines, split.longest_line);
-            write!(f, "\n{:6}", split.split)?;
-            let counts = [split.bytes, split.chars, tokens, types, lines, longest, split.oov_tokens];
+            let [tokens, distinct] = [split.tokens, split.types].map(|count| count as u64);
+            let SplitCounts { split, bytes, chars, lines, longest_line, oov_tokens, .. } = *split;
+            write!(f, "\n{split:6}")?;
+            let counts = [bytes, chars, tokens, distinct, lines, longest_line, oov_tokens];
             counts.iter().try_for_each(|&count| write!(f, "{:>13}", grouped(count)))?;
         }
         Ok(())

@@ -27,12 +27,12 @@ pub struct Entry {
     #[serde(default)]
     pub built_in: bool,
     /// The corpus of words whose characters this one is.
-    #[serde(default)]
-    pub letters_of: Option<String>,
-    /// Bytes of training, validation and test, for one file that is always cut at the same places.
+    #[serde(default, rename = "letters_of")]
+    pub characters_of: Option<String>,
+    /// Bytes of training, validation and test, for one file that is always cut at the same bytes.
     #[serde(default)]
     pub split_bytes: Option<[usize; 3]>,
-    /// How many word types (or characters, …) its training split has, in the unit of its published results.
+    /// The vocabulary of its training split: how many different words (or characters, …) it has, in the unit of its published results.
     #[serde(default)]
     pub types: Option<usize>,
     /// Tokens of training, validation and test, in that unit.
@@ -121,14 +121,14 @@ impl Registry {
 impl Entry {
     /// The corpus that the files belong to: itself, or the words that its characters are made from.
     pub fn folder(&self) -> &str {
-        self.letters_of.as_deref().unwrap_or(&self.name)
+        self.characters_of.as_deref().unwrap_or(&self.name)
     }
 
     fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::config(format!("corpus {}: {what}", self.name)));
         let files = self.files.len();
         if !matches!(
-            (files, self.built_in, &self.letters_of),
+            (files, self.built_in, &self.characters_of),
             (0, true, None) | (0, false, Some(_)) | (1 | 3, false, None)
         ) {
             return wrong(format!("has {files} files, wanted one or three, or none where it is made here"));

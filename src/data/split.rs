@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 pub enum Cut {
     /// Exactly where the percentages say, or a few bytes before, so that no character is cut.
     Char,
-    /// At the line end next to that place; if there is none near, as `Char`.
+    /// At the line end nearest to that byte; if none is near, as `Char`.
     Line,
 }
 
@@ -34,7 +34,7 @@ pub fn validate(split: [f64; 3]) -> Result<()> {
 pub fn by_percent(text: &Text, split: [f64; 3], cut: Cut) -> Result<[Text; 3]> {
     validate(split)?;
     let length = text.len();
-    let place = |percent: f64| ((length as f64 * percent / 100.0) as usize).min(length);
+    let offset = |percent: f64| ((length as f64 * percent / 100.0) as usize).min(length);
     let reach = match cut {
         Cut::Char => 0.0,
         // Half of the smallest part: no part can vanish, and none changes much.
@@ -42,7 +42,7 @@ pub fn by_percent(text: &Text, split: [f64; 3], cut: Cut) -> Result<[Text; 3]> {
     };
     let boundary = |percent: f64| match percent >= 100.0 - 1e-9 {
         true => length,
-        false => near(text.bytes(), place(percent), place(reach)),
+        false => near(text.bytes(), offset(percent), offset(reach)),
     };
     let first = boundary(split[0]);
     let second = if split[1] > 0.0 { boundary(split[0] + split[1]).max(first) } else { first };
@@ -58,8 +58,8 @@ pub fn by_bytes(text: &Text, sizes: [usize; 3], exact: bool) -> Result<[Text; 3]
     if wanted != text.len() {
         return Err(Error::data(&text.source, format!("is {} bytes, wanted {wanted}", text.len())));
     }
-    let place = |at: usize| if exact { at } else { char_boundary(text.bytes(), at) };
-    parts(text, [place(sizes[0]), place(sizes[0] + sizes[1])], sizes.map(|size| size as f64))
+    let offset = |at: usize| if exact { at } else { char_boundary(text.bytes(), at) };
+    parts(text, [offset(sizes[0]), offset(sizes[0] + sizes[1])], sizes.map(|size| size as f64))
 }
 
 fn parts(text: &Text, [first, second]: [usize; 2], wanted: [f64; 3]) -> Result<[Text; 3]> {
@@ -74,7 +74,7 @@ fn parts(text: &Text, [first, second]: [usize; 2], wanted: [f64; 3]) -> Result<[
     Ok(parts.map(|part| text.slice(part)))
 }
 
-/// The place after the line feed that is nearest to `at` and less than `reach` away, else a character's begin.
+/// The offset after the line feed that is nearest to `at` and less than `reach` away, else a character's first byte.
 fn near(bytes: &[u8], at: usize, reach: usize) -> usize {
     let window = at.saturating_sub(reach)..(at + reach).min(bytes.len());
     let ends = bytes[window.clone()].iter().zip(window.start + 1..).filter(|&(&byte, _)| byte == b'\n');
@@ -82,7 +82,7 @@ fn near(bytes: &[u8], at: usize, reach: usize) -> usize {
     nearest.unwrap_or_else(|| char_boundary(bytes, at))
 }
 
-/// The begin of the character at `at`. What is no UTF-8 is cut where it is.
+/// The first byte of the character at `at`. What is no UTF-8 is cut where it is.
 fn char_boundary(bytes: &[u8], at: usize) -> usize {
     let begins = |at: &usize| bytes.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
     (at.saturating_sub(3)..=at).rev().find(begins).unwrap_or(at)

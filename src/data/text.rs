@@ -25,7 +25,7 @@ impl Text {
         Self { buffer: Arc::new(bytes), range, source: source.as_ref().to_path_buf() }
     }
 
-    /// No text at all, in place of a split that a corpus lacks.
+    /// No text at all, for a split that a corpus lacks.
     pub fn empty(source: impl AsRef<Path>) -> Self {
         Self::new(Vec::new(), source)
     }
@@ -44,7 +44,8 @@ impl Text {
     /// # Errors
     /// If it cannot be read.
     pub fn read_stdin() -> Result<Self> {
-        let (source, mut bytes) = (Path::new("standard input"), Vec::new());
+        let source = Path::new("standard input");
+        let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::io(source))?;
         Ok(Self::new(bytes, source))
     }
@@ -90,13 +91,11 @@ impl Text {
         let offset = self.range.start + valid;
         let line = 1 + self.buffer[..offset].iter().filter(|&&byte| byte == b'\n').count();
         let byte = self.buffer[offset];
-        Error::data(
-            &self.source,
-            format!(
-                "invalid UTF-8: byte 0x{byte:02x} at offset {offset}, line {line}; \
-                 convert the text to UTF-8, or use unit = \"byte\""
-            ),
-        )
+        let what = format!(
+            "invalid UTF-8: byte 0x{byte:02x} at offset {offset}, line {line}; \
+             convert the text to UTF-8, or use unit = \"byte\""
+        );
+        Error::data(&self.source, what)
     }
 }
 

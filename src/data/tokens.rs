@@ -11,6 +11,17 @@ pub enum Tokens {
     U32(Vec<u32>),
 }
 
+/// `$body` with the ids of `$tokens`, whatever integer they are in.
+macro_rules! with_ids {
+    ($tokens:expr, $ids:ident => $body:expr) => {
+        match $tokens {
+            Tokens::U8($ids) => $body,
+            Tokens::U16($ids) => $body,
+            Tokens::U32($ids) => $body,
+        }
+    };
+}
+
 impl Tokens {
     /// An empty row for a vocabulary of `vocab_size`, with capacity for `capacity` tokens.
     pub fn with_capacity(vocab_size: usize, capacity: usize) -> Self {
@@ -24,26 +35,13 @@ impl Tokens {
     /// Appends a token; its id must be below the vocabulary's size.
     #[inline]
     pub fn push(&mut self, id: u32) {
-        match self {
-            Self::U8(ids) => {
-                debug_assert!(id <= u32::from(u8::MAX), "id {id} is outside the vocabulary");
-                ids.push(id as u8);
-            }
-            Self::U16(ids) => {
-                debug_assert!(id <= u32::from(u16::MAX), "id {id} is outside the vocabulary");
-                ids.push(id as u16);
-            }
-            Self::U32(ids) => ids.push(id),
-        }
+        with_ids!(self, ids => ids.push(id as _));
+        debug_assert_eq!(self.get(self.len() - 1), id, "the id is outside the vocabulary");
     }
 
     /// How many tokens there are.
     pub fn len(&self) -> usize {
-        match self {
-            Self::U8(ids) => ids.len(),
-            Self::U16(ids) => ids.len(),
-            Self::U32(ids) => ids.len(),
-        }
+        with_ids!(self, ids => ids.len())
     }
 
     /// Whether there is no token.
@@ -54,21 +52,13 @@ impl Tokens {
     /// The id at `index`, which must be below `len()`.
     #[inline]
     pub fn get(&self, index: usize) -> u32 {
-        match self {
-            Self::U8(ids) => ids[index].into(),
-            Self::U16(ids) => ids[index].into(),
-            Self::U32(ids) => ids[index],
-        }
+        with_ids!(self, ids => ids[index].into())
     }
 
     /// Fills `out` with the ids from `start` on; there must be enough of them.
     pub fn copy_to(&self, start: usize, out: &mut [u32]) {
         let end = start + out.len();
-        match self {
-            Self::U8(ids) => widen(&ids[start..end], out),
-            Self::U16(ids) => widen(&ids[start..end], out),
-            Self::U32(ids) => out.copy_from_slice(&ids[start..end]),
-        }
+        with_ids!(self, ids => widen(&ids[start..end], out))
     }
 
     /// The ids, in order.
@@ -79,15 +69,6 @@ impl Tokens {
     /// The ids, in order, each in 32 bits.
     pub fn to_vec(&self) -> Vec<u32> {
         self.iter().collect()
-    }
-
-    /// Memory that the ids take, in bytes.
-    pub fn memory(&self) -> usize {
-        match self {
-            Self::U8(ids) => ids.capacity(),
-            Self::U16(ids) => ids.capacity() * 2,
-            Self::U32(ids) => ids.capacity() * 4,
-        }
     }
 }
 
@@ -103,17 +84,18 @@ mod tests {
 
     #[test]
     fn the_smallest_integer_that_holds_the_vocabulary_is_taken() {
-        for (types, bytes) in [(2, 1), (256, 1), (257, 2), (65_536, 2), (65_537, 4)] {
-            let mut tokens = Tokens::with_capacity(types, 1);
-            tokens.push(types as u32 - 1);
-            assert_eq!((tokens.get(0), tokens.memory()), (types as u32 - 1, bytes), "{types} types");
+        for (size, bytes) in [(2, 1), (256, 1), (257, 2), (65_536, 2), (65_537, 4)] {
+            let mut tokens = Tokens::with_capacity(size, 1);
+            tokens.push(size as u32 - 1);
+            let memory = with_ids!(&tokens, ids => size_of_val(ids.as_slice()));
+            assert_eq!((tokens.get(0), memory), (size as u32 - 1, bytes), "a vocabulary of {size}");
         }
     }
 
     #[test]
     fn a_window_is_copied_as_it_stands() {
-        for types in [10, 1000, 100_000] {
-            let mut tokens = Tokens::with_capacity(types, 10);
+        for size in [10, 1000, 100_000] {
+            let mut tokens = Tokens::with_capacity(size, 10);
             (0..10).for_each(|id| tokens.push(id));
             let mut window = [0; 4];
             tokens.copy_to(3, &mut window);

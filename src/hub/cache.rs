@@ -9,7 +9,6 @@ use crate::storage::disk;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use std::path::{Path, PathBuf};
 
-/// A repository in the cache.
 pub(crate) struct Repository {
     cache: CacheRepo,
     revision: String,
@@ -41,7 +40,7 @@ impl Repository {
     }
 
     /// Gives the blob `etag` its name among a commit's files; `file` may have folders.
-    pub(crate) fn place(&self, etag: &str, commit: &str, file: &str) -> Result<PathBuf> {
+    pub(crate) fn link(&self, etag: &str, commit: &str, file: &str) -> Result<PathBuf> {
         let path = self.snapshot(commit).join(file);
         disk::make_directory(disk::parent(&path))?;
         let up = "../".repeat(2 + file.matches('/').count());
@@ -65,7 +64,7 @@ impl Repository {
     }
 }
 
-/// What may become a name in the cache.
+/// Whether the text may become a name in the cache.
 pub(crate) fn is_hash(text: &str) -> bool {
     (7..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

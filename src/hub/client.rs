@@ -1,5 +1,6 @@
 //! The two requests to the hub: what a file is, and its bytes.
 
+use super::cache::is_hash;
 use super::settings::Settings;
 use super::timeouts::Timeouts;
 use crate::error::{Error, Result};
@@ -13,14 +14,13 @@ const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 const MAX_REDIRECTS: usize = 5;
 
-/// What the hub says of a file.
+/// The hub's record of a file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Remote {
     /// Its name in the cache: for large files the SHA-256 of its content.
     pub(crate) etag: String,
     /// The commit that the revision names now.
     pub(crate) commit: String,
-    /// Its length.
     pub(crate) bytes: u64,
 }
 
@@ -35,22 +35,24 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(settings: &Settings) -> Self {
         let key = settings.token.as_ref().map(|token| format!("Bearer {token}"));
-        let (agent, origin) = (agent(&settings.timeouts, 0), origin(&settings.endpoint).into());
+        let agent = agent(&settings.timeouts, 0);
+        let origin = origin(&settings.endpoint).into();
         Self { agent, origin, key, timeouts: settings.timeouts }
     }
 
-    /// What the hub says of the file at `url`; `None` if there is none.
+    /// The hub's record of the file at `url`; `None` if there is none.
     pub(crate) fn ask(&self, url: &str) -> std::result::Result<Option<Remote>, String> {
         let mut url = url.to_string();
-        let mut said = Said::default();
+        let mut answers = Answers::default();
         for _ in 0..MAX_REDIRECTS {
             let response = match self.get(&url, None) {
                 Err(ureq::Error::StatusCode(404)) => return Ok(None),
                 response => response.map_err(|error| error.to_string())?,
             };
-            said.observe(response.headers(), origin(&url) == self.origin);
-            if let Some(remote) = said.all() {
-                return Ok(Some(remote));
+            answers.observe(response.headers(), origin(&url) == self.origin);
+            if let Some(remote) = answers.all() {
+                let plain = is_hash(&remote.etag) && is_hash(&remote.commit);
+                return if plain { Ok(Some(remote)) } else { Err("the hub's name for it is no hash".into()) };
             }
             url = redirected(&url, &response).ok_or("the answer lacks a length, a hash or a commit")?;
         }
@@ -74,11 +76,11 @@ impl Client {
         Err("it redirects too often".into())
     }
 
-    /// Asks for a body of so many bytes, or only for what is said of it.
+    /// Asks for a body of so many bytes, or only for its headers.
     fn get(&self, url: &str, bytes: Option<u64>) -> std::result::Result<Response<Body>, ureq::Error> {
         let mut request = self.agent.get(url);
         if bytes.is_none() {
-            request = request.header("Range", "bytes=0-0"); // the answer then tells the whole length
+            request = request.header("Range", "bytes=0-0"); // the answer then has the whole length
         }
         if let Some(key) = self.key.as_ref().filter(|_| origin(url) == self.origin) {
             request = request.header("Authorization", key);
@@ -109,16 +111,16 @@ fn agent(timeouts: &Timeouts, bytes: u64) -> Agent {
         .into()
 }
 
-/// What the answers so far said; the first redirect of a large file already says all.
+/// What the answers so far contain; the first redirect of a large file already has all.
 #[derive(Default)]
-struct Said {
+struct Answers {
     etag: Option<String>,
     commit: Option<String>,
     bytes: Option<u64>,
 }
 
-impl Said {
-    /// Takes what an answer says. Another host may say the length; what the file is called is the hub's to say.
+impl Answers {
+    /// Takes an answer's headers. Another host may report the length; only the hub names the file.
     fn observe(&mut self, headers: &HeaderMap, from_hub: bool) {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         if from_hub {

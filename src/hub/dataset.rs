@@ -1,8 +1,8 @@
 //! Single files of data sets on the hub, in its usual cache. Public data sets only: no key is sent.
 
 use super::address::{Address, Kind, SCHEME};
-use super::cache::{Repository, is_hash};
-use super::client::{Client, Remote};
+use super::cache::Repository;
+use super::client::Client;
 use super::download::store;
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -46,22 +46,13 @@ pub fn dataset_file_from(address: &Address, settings: &Settings) -> Result<PathB
     let client = Client::new(settings);
     let remote = client.ask(&url(&address.revision)).map_err(explain)?;
     let remote = remote.ok_or_else(|| refuse("is not on the hub".into()))?;
-    check(&remote).map_err(refuse)?;
+    if remote.bytes > MOST_BYTES {
+        return Err(refuse(format!("has {} bytes, at most {MOST_BYTES} are fetched", remote.bytes)));
+    }
     let mut body = client.body(&url(&remote.commit), remote.bytes).map_err(explain)?;
     let content = (remote.etag.len() == 64).then_some(remote.etag.as_str());
     store(&mut body, &address.to_string(), remote.bytes, content, &cache.blob(&remote.etag))?;
-    let path = cache.place(&remote.etag, &remote.commit, file)?;
+    let path = cache.link(&remote.etag, &remote.commit, file)?;
     cache.point_to(&remote.commit)?;
     Ok(path)
-}
-
-/// Refuses names that are no hashes, and more than a text can have.
-fn check(remote: &Remote) -> std::result::Result<(), String> {
-    if !is_hash(&remote.etag) || !is_hash(&remote.commit) {
-        return Err("is named by the hub by something that is no hash".into());
-    }
-    if remote.bytes > MOST_BYTES {
-        return Err(format!("has {} bytes, at most {MOST_BYTES} are fetched", remote.bytes));
-    }
-    Ok(())
 }

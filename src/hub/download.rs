@@ -9,24 +9,19 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-/// What a file must be.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    /// Its size.
+pub(crate) struct Wanted<'a> {
     pub bytes: u64,
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: &'a str,
 }
 
 impl Wanted<'_> {
-    /// Refuses content of another size or hash.
-    ///
-    /// # Errors
-    /// If they differ: names what was found and what was wanted.
-    pub fn check(&self, source: impl AsRef<Path>, bytes: u64, sha256: &str) -> Result<()> {
+    /// Refuses content of another size or hash. Fails if they differ: names what was found and what was
+    /// wanted.
+    pub(crate) fn check(&self, source: impl AsRef<Path>, bytes: u64, sha256: &str) -> Result<()> {
         if bytes != self.bytes {
-            let what =
-                format!("is {bytes} bytes, wanted {}: another file, or an incomplete copy", self.bytes);
+            let what = format!("is {bytes} bytes, wanted {}: another or an incomplete file", self.bytes);
             return Err(Error::data(source, what));
         }
         if !sha256.eq_ignore_ascii_case(self.sha256) {
@@ -36,11 +31,8 @@ impl Wanted<'_> {
         Ok(())
     }
 
-    /// Reads a file that must be this one.
-    ///
-    /// # Errors
-    /// If it cannot be read or is another.
-    pub fn read(&self, path: &Path) -> Result<Vec<u8>> {
+    /// Reads a file that must be this one. Fails if it cannot be read or is another.
+    pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>> {
         let bytes = fs::metadata(path).map_err(Error::io(path))?.len();
         if bytes != self.bytes {
             self.check(path, bytes, "")?; // before reading what may be huge

@@ -8,7 +8,7 @@ mod cache;
 mod client;
 #[cfg(feature = "hub")]
 mod dataset;
-pub mod download;
+pub(crate) mod download;
 #[cfg(not(feature = "hub"))]
 mod offline;
 #[cfg(feature = "hub")]
@@ -25,7 +25,7 @@ pub use settings::Settings;
 pub use timeouts::Timeouts;
 
 #[cfg(feature = "hub")]
-pub(crate) use cache::{Repository, is_hash};
+pub(crate) use cache::Repository;
 #[cfg(feature = "hub")]
 pub(crate) use client::{Client, Remote, open};
 #[cfg(not(feature = "hub"))]

@@ -1,4 +1,4 @@
-//! What takes the network's place in a build without it: one clear error each.
+//! The network in a build without it: one clear error each.
 
 use super::address::Address;
 use super::timeouts::Timeouts;

@@ -10,7 +10,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::train::OnNonFinite;
 use crate::config::{Recipe, Resolved};
 use crate::console::note;
-use crate::data::{Places, Tokenizer};
+use crate::data::{DataDirectories, Tokenizer};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
 use crate::signals::Signals;
@@ -46,7 +46,7 @@ pub struct Request {
     /// Where to compute.
     pub device: Device,
     /// Where corpora are looked for.
-    pub places: Places,
+    pub directories: DataDirectories,
     /// When to stop before the recipe's end.
     pub limits: Limits,
 }
@@ -101,7 +101,7 @@ impl Request {
     }
 
     fn prepare(&self, recipe: Recipe, tokenizer: Option<Tokenizer>) -> Result<Language> {
-        Language::prepare(recipe, &self.places, tokenizer, self.precision, &self.device)
+        Language::prepare(recipe, &self.directories, tokenizer, self.precision, &self.device)
     }
 
     /// What would be trained, without a directory.

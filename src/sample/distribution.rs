@@ -25,7 +25,7 @@ impl Default for Filters {
     }
 }
 
-/// A type that may be drawn, and its probability.
+/// A token that may be drawn, and its probability.
 pub type Candidate = (u32, f64);
 
 impl Filters {

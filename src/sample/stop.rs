@@ -2,7 +2,7 @@
 
 /// Passes text on until a stop string appears, however it is cut into pieces.
 #[derive(Clone, Debug)]
-pub struct StopStrings {
+pub(crate) struct StopStrings {
     stops: Vec<String>,
     held: String,
     found: bool,
@@ -10,18 +10,18 @@ pub struct StopStrings {
 
 impl StopStrings {
     /// Watches for any of `stops`; empty ones are ignored.
-    pub fn new(stops: &[String]) -> Self {
+    pub(crate) fn new(stops: &[String]) -> Self {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
         Self { stops, held: String::new(), found: false }
     }
 
     /// Whether a stop string has appeared; nothing is passed on after it.
-    pub fn found(&self) -> bool {
+    pub(crate) fn found(&self) -> bool {
         self.found
     }
 
     /// Takes the next piece and gives the text that can be shown now.
-    pub fn push(&mut self, piece: &str) -> String {
+    pub(crate) fn push(&mut self, piece: &str) -> String {
         if self.found {
             return String::new();
         }
@@ -36,7 +36,7 @@ impl StopStrings {
     }
 
     /// What was held back, once no more text will come.
-    pub fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 

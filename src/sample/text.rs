@@ -8,9 +8,8 @@ use crate::error::{Error, Result};
 use serde::Serialize;
 use std::io;
 
-/// What a sample begins with.
 #[derive(Clone, Debug)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     /// The text to show before the sample's own.
     pub text: String,
     /// Symbols that the vocabulary lacks.
@@ -21,10 +20,8 @@ pub struct Prompt {
 
 impl Prompt {
     /// Encodes `text`. The model reads a line end before it, as at the start of a text it was trained on.
-    ///
-    /// # Errors
-    /// If the tokenizer refuses the text.
-    pub fn new(tokenizer: &Tokenizer, text: &str) -> Result<Self> {
+    /// Fails if the tokenizer refuses the text.
+    pub(crate) fn new(tokenizer: &Tokenizer, text: &str) -> Result<Self> {
         let encoded = tokenizer.encode(&Text::new(text.as_bytes().to_vec(), "the prompt"))?;
         let mut ids = encoded.tokens.to_vec();
         let mut shown = text;
@@ -44,7 +41,7 @@ impl Prompt {
     }
 
     /// The tokens that the model reads before its first draw; at least one.
-    pub fn context(&self) -> &[u32] {
+    pub(crate) fn context(&self) -> &[u32] {
         &self.context
     }
 
@@ -58,17 +55,15 @@ impl Prompt {
     }
 }
 
-/// Something to begin with where there is no line end: a space, or else the first type.
+/// Something to begin with where there is no line end: a space, or else the first token.
 fn first_token(tokenizer: &Tokenizer) -> u32 {
     (0..).zip(tokenizer.words()).find(|(_, word)| *word == " ").map_or(0, |(id, _)| id)
 }
 
-/// A finished sample.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// The text after the prompt, without the stop string that ended it.
     pub text: String,
-    /// Tokens that were drawn.
     pub tokens: u64,
     /// Their −ln p under the model itself, before any filter.
     pub nats: f64,
@@ -77,10 +72,8 @@ pub struct Sample {
 }
 
 /// Draws up to `limit` tokens, or to one of `stops`; `show` gets the text in whole characters as it comes.
-///
-/// # Errors
-/// If the model gives a number that is not finite, or `show` fails.
-pub fn write(
+/// Fails if the model gives a number that is not finite, or `show` fails.
+pub(crate) fn write(
     sampler: impl Iterator<Item = Result<Drawn>>,
     tokenizer: &Tokenizer,
     prompt: &Prompt,
@@ -88,7 +81,8 @@ pub fn write(
     stops: &[String],
     mut show: impl FnMut(&str) -> io::Result<()>,
 ) -> Result<Sample> {
-    let (mut decoder, mut watch) = (prompt.decoder(tokenizer), StopStrings::new(stops));
+    let mut decoder = prompt.decoder(tokenizer);
+    let mut watch = StopStrings::new(stops);
     let mut sample = Sample::default();
     let mut pass_on = |text: String, sample: &mut Sample| {
         sample.text.push_str(&text);
@@ -113,7 +107,7 @@ pub fn write(
 ///
 /// # Errors
 /// As [`write()`].
-pub fn text(sampler: Sampler, tokenizer: &Tokenizer, prompt: &Prompt, limit: usize) -> Result<String> {
+pub(crate) fn text(sampler: Sampler, tokenizer: &Tokenizer, prompt: &Prompt, limit: usize) -> Result<String> {
     Ok(write(sampler, tokenizer, prompt, limit, &[], |_| Ok(()))?.text)
 }
 
@@ -127,7 +121,8 @@ mod tests {
         let prompt = Prompt::new(tokenizer, prompt).unwrap();
         let ids = tokenizer.encode(&Text::from(drawn)).unwrap().tokens.to_vec();
         let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
-        let (count, mut shown) = (ids.len(), Vec::new());
+        let count = ids.len();
+        let mut shown = Vec::new();
         let sampler = ids.into_iter().map(|id| Ok(Drawn { id, nats: 0.5 }));
         let show = |text: &str| {
             shown.extend((!text.is_empty()).then(|| text.to_string()));

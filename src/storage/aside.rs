@@ -13,6 +13,13 @@ pub(crate) struct Aside {
 }
 
 impl Aside {
+    /// Writes all of a file to `path`.
+    pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+        let mut aside = Self::create(path)?;
+        aside.append(bytes)?;
+        aside.commit()
+    }
+
     /// An empty file beside `path`; what killed processes left there is removed.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         make_directory(parent(path))?;
@@ -23,7 +30,6 @@ impl Aside {
         Ok(Self { file, temporary, path: path.to_path_buf() })
     }
 
-    /// Adds bytes.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.append(bytes)
     }

@@ -1,4 +1,4 @@
-//! The only place that changes a run on disk: every write, sync, rename and removal goes through here.
+//! The only code that changes a run on disk: every write, sync, rename and removal goes through here.
 //!
 //! At each of them a test can let the disk fail or the process die (`fault`).
 
@@ -50,7 +50,7 @@ pub(crate) struct Growing {
 }
 
 impl Growing {
-    /// An empty file, in place of one that may be there.
+    /// An empty file; one that is there is replaced.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         Self::new(path, |path| File::create(path))
     }
@@ -95,7 +95,7 @@ pub(crate) fn sign(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
 fn write_all(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(fault) = fault::next("write", path) {
         let _ = file.write_all(&bytes[..bytes.len() / 2]); // as a disk does that fills up
-        return Err(Error::io(path)(fault.strike()));
+        return Err(Error::io(path)(fault.inject()));
     }
     file.write_all(bytes).map_err(Error::io(path))
 }
@@ -103,7 +103,7 @@ fn write_all(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
 /// Does what changes the disk, or what a test wants to happen there; the error names `path`.
 fn change<T>(action: &str, path: &Path, act: impl FnOnce() -> io::Result<T>) -> Result<T> {
     match fault::next(action, path) {
-        Some(fault) => Err(Error::io(path)(fault.strike())),
+        Some(fault) => Err(Error::io(path)(fault.inject())),
         None => act().map_err(Error::io(path)),
     }
 }

@@ -16,12 +16,12 @@ pub(crate) struct LoadedFile {
 
 /// Writes `files` and their manifest into the new directory `aside` and renames it to `directory`; all is on the
 /// disk when this returns. A failure leaves nothing aside, so that a full disk is not kept full.
-pub(crate) fn place_set(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    let placed = write_set(aside, files).and_then(|()| disk::rename(aside, directory));
-    if placed.is_err() {
+pub(crate) fn commit_set(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+    let committed = write_set(aside, files).and_then(|()| disk::rename(aside, directory));
+    if committed.is_err() {
         let _ = disk::remove_directory(aside); // the first error is the one to report
     }
-    placed?;
+    committed?;
     disk::sync_name(directory)
 }
 
@@ -48,16 +48,14 @@ pub(crate) fn read_listed(
 ) -> Result<BTreeMap<String, LoadedFile>> {
     let read_one = |name: &str| {
         let record = manifest.get(name).expect("the name is the manifest's own");
-        let (last, before) = directories.split_last().expect("at least one directory");
-        for directory in before {
-            let path = directory.join(name);
+        let mut paths = directories.iter().map(|directory| directory.join(name)).peekable();
+        loop {
+            let path = paths.next().expect("at least one directory");
             match read::verified(&path, record) {
-                Err(_) if !read::exists(&path)? => {} // not here, or moved on just now
+                Err(_) if paths.peek().is_some() && !read::exists(&path)? => {} // not here, or moved on just now
                 bytes => return Ok((name.to_string(), LoadedFile { bytes: bytes?, path })),
             }
         }
-        let path = last.join(name);
-        Ok((name.to_string(), LoadedFile { bytes: read::verified(&path, record)?, path }))
     };
     manifest.names().map(read_one).collect()
 }

@@ -65,9 +65,7 @@ impl Manifest {
 
     /// The bytes of `manifest.json`.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json = serde_json::to_vec_pretty(self).expect("names and numbers always serialize");
-        json.push(b'\n');
-        json
+        super::to_json(self)
     }
 
     /// Names of the files, in order.
@@ -103,7 +101,7 @@ impl FileRecord {
     }
 }
 
-/// A name that stays in its directory and is none of ours for bookkeeping.
+/// Whether the name stays in its directory and is none of ours for bookkeeping.
 fn is_plain(name: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !name.is_empty()

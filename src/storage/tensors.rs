@@ -18,7 +18,7 @@ pub fn save_tensors(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
         .iter()
         .map(|(name, tensor)| Ok((name.as_str(), tensor.to_device(&Device::Cpu)?.contiguous()?)))
         .collect::<Result<_>>()?;
-    // Python's loaders want to be told whose layout it is.
+    // Python's loaders expect the name of the library whose layout it is.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     safetensors::serialize(on_cpu, Some(metadata))
         .map_err(|error| Error::from(candle_core::Error::from(error)))

@@ -3,36 +3,29 @@
 use super::differences::{self, Differences, between};
 use super::markdown;
 use super::measure::Measure;
-use super::run::Run;
+use super::run::RunHistory;
 use super::seeds::{self, Group, Spread};
 use crate::readable::{duration, grouped};
 use serde::Serialize;
 
-/// Runs side by side.
 #[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
-    /// What losses are told in.
+pub(crate) struct Comparison {
     pub measure: Measure,
     /// One a run, in the order given.
-    pub runs: Vec<Row>,
+    pub runs: Vec<RunRow>,
     /// The keys that are not the same in all runs.
     pub differences: Differences,
     /// Runs that differ in their seed alone, taken together; empty if there are none.
     pub seeds: Vec<Group>,
 }
 
-/// A run's numbers.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    /// What the run is called.
+pub(crate) struct RunRow {
     pub name: String,
     /// How many numbers training finds.
     pub parameters: u64,
-    /// Epochs that are done.
     pub epochs: u64,
-    /// Epochs that were asked for.
     pub epochs_asked: Option<u64>,
-    /// Whether its result is there.
     pub finished: bool,
     /// The epoch with the least loss on the validation split.
     pub best_epoch: Option<u64>,
@@ -47,14 +40,13 @@ pub struct Row {
 }
 
 impl Comparison {
-    /// Of these runs.
-    pub fn new(runs: &[Run], measure: Measure) -> Self {
-        let rows = runs.iter().map(|run| Row::new(run, measure)).collect();
+    pub(crate) fn new(runs: &[RunHistory], measure: Measure) -> Self {
+        let rows = runs.iter().map(|run| RunRow::new(run, measure)).collect();
         Self { measure, runs: rows, differences: between(runs), seeds: seeds::groups(runs, measure) }
     }
 
     /// One to three tables: the runs, means over seeds, what differs.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let mut tables = vec![self.run_table()];
         if !self.seeds.is_empty() {
             tables.push(self.seed_table());
@@ -67,7 +59,8 @@ impl Comparison {
 
     fn run_table(&self) -> String {
         let measure = self.measure.name();
-        let (valid, test) = (format!("valid {measure}"), format!("test {measure}"));
+        let valid = format!("valid {measure}");
+        let test = format!("test {measure}");
         let head = ["run", "parameters", "epochs", "best epoch", &valid, &test, "tokens/s", "time"];
         let rows: Vec<_> = self.runs.iter().map(|row| row.cells(self.measure)).collect();
         markdown::table(&head.map(String::from), &rows)
@@ -81,7 +74,7 @@ impl Comparison {
         markdown::table(&head, &rows)
     }
 
-    /// Of keys and runs, the more are the rows.
+    /// Keys are the rows if there are more keys than runs, else the columns.
     fn difference_table(&self) -> String {
         let names = || self.runs.iter().map(|row| row.name.clone());
         let shown = |values: &Vec<_>| {
@@ -95,15 +88,15 @@ impl Comparison {
             return markdown::table(&head, &rows.collect::<Vec<_>>());
         }
         let head: Vec<String> = std::iter::once("what differs".into()).chain(keys()).collect();
-        let row = |(place, name): (usize, String)| {
-            std::iter::once(name).chain(columns.iter().map(|values| values[place].clone())).collect()
+        let row = |(index, name): (usize, String)| {
+            std::iter::once(name).chain(columns.iter().map(|values| values[index].clone())).collect()
         };
         markdown::table(&head, &names().enumerate().map(row).collect::<Vec<_>>())
     }
 }
 
-impl Row {
-    fn new(run: &Run, measure: Measure) -> Self {
+impl RunRow {
+    fn new(run: &RunHistory, measure: Measure) -> Self {
         Self {
             name: run.name.clone(),
             parameters: run.start.parameters,

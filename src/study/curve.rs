@@ -1,12 +1,11 @@
 //! The points of a learning curve.
 
 use super::measure::Measure;
-use super::run::Run;
+use super::run::RunHistory;
 use crate::events::Epoch;
 
-/// What a curve goes along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Along {
+pub(crate) enum Along {
     /// Passes over the training split
     Epoch,
     /// Updates of the weights
@@ -17,9 +16,8 @@ pub enum Along {
     Time,
 }
 
-/// On which text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Split {
+pub(crate) enum CurveSplit {
     /// The validation split, at each epoch's end
     Valid,
     /// The training split, with dropout, over each epoch
@@ -28,9 +26,8 @@ pub enum Split {
     Both,
 }
 
-impl Split {
-    /// One split a curve.
-    pub fn each(self) -> &'static [Self] {
+impl CurveSplit {
+    pub(crate) fn each(self) -> &'static [Self] {
         match self {
             Self::Valid => &[Self::Valid],
             Self::Train => &[Self::Train],
@@ -40,15 +37,15 @@ impl Split {
 }
 
 /// `(along, loss)` of each epoch whose numbers are there and finite; `split` is one split.
-pub fn points(run: &Run, split: Split, along: Along, measure: Measure) -> Vec<(f64, f64)> {
+pub(crate) fn points(run: &RunHistory, split: CurveSplit, along: Along, measure: Measure) -> Vec<(f64, f64)> {
     let loss = |epoch: &Epoch| match split {
-        Split::Train => measure.train(epoch, run.unit()),
-        Split::Valid | Split::Both => measure.valid(epoch),
+        CurveSplit::Train => measure.train(epoch, run.unit()),
+        CurveSplit::Valid | CurveSplit::Both => measure.valid(epoch),
     };
-    run.epochs.iter().filter_map(|epoch| Some((place(epoch, along)?, loss(epoch)?))).collect()
+    run.epochs.iter().filter_map(|epoch| Some((position(epoch, along)?, loss(epoch)?))).collect()
 }
 
-fn place(epoch: &Epoch, along: Along) -> Option<f64> {
+fn position(epoch: &Epoch, along: Along) -> Option<f64> {
     match along {
         Along::Epoch => Some(epoch.epoch as f64),
         Along::Step => Some(epoch.step as f64),
@@ -60,23 +57,26 @@ fn place(epoch: &Epoch, along: Along) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::super::run::tests::{epoch, read, start};
-    use super::{Along, Measure, Split, points};
+    use super::{Along, CurveSplit, Measure, points};
 
     #[test]
     fn a_curve_has_a_point_an_epoch() {
         let run = read("run", &[start(1), epoch(1, 5.0), epoch(2, 4.0)]);
         let curve = |split, along, measure| points(&run, split, along, measure);
-        assert_eq!(curve(Split::Valid, Along::Epoch, Measure::Nats), [(1.0, 5.0), (2.0, 4.0)]);
-        assert_eq!(curve(Split::Train, Along::Step, Measure::Nats), [(10.0, 5.5), (20.0, 4.5)]);
-        assert_eq!(curve(Split::Valid, Along::Tokens, Measure::BitsPerChar), [(700.0, 1.25), (1400.0, 1.0)]);
+        assert_eq!(curve(CurveSplit::Valid, Along::Epoch, Measure::Nats), [(1.0, 5.0), (2.0, 4.0)]);
+        assert_eq!(curve(CurveSplit::Train, Along::Step, Measure::Nats), [(10.0, 5.5), (20.0, 4.5)]);
+        assert_eq!(
+            curve(CurveSplit::Valid, Along::Tokens, Measure::BitsPerChar),
+            [(700.0, 1.25), (1400.0, 1.0)]
+        );
         let perplexity = [(60.0, 5f64.exp()), (120.0, 4f64.exp())];
-        assert_eq!(curve(Split::Valid, Along::Time, Measure::Perplexity), perplexity);
+        assert_eq!(curve(CurveSplit::Valid, Along::Time, Measure::Perplexity), perplexity);
     }
 
     #[test]
     fn the_characters_of_a_training_word_are_not_known() {
         let run = read("run", &[start(1), epoch(1, 5.0)]);
-        assert!(points(&run, Split::Train, Along::Epoch, Measure::BitsPerChar).is_empty());
+        assert!(points(&run, CurveSplit::Train, Along::Epoch, Measure::BitsPerChar).is_empty());
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
         let mut broken = epoch(2, 4.0);
         broken["valid_nats_per_token"] = serde_json::Value::Null;
         let run = read("run", &[start(1), epoch(1, 5.0), broken, epoch(3, 1e3)]); // e^1000 is infinite
-        let points = points(&run, Split::Valid, Along::Epoch, Measure::Perplexity);
+        let points = points(&run, CurveSplit::Valid, Along::Epoch, Measure::Perplexity);
         assert_eq!(points, [(1.0, 5f64.exp())]);
     }
 }

@@ -1,15 +1,15 @@
 //! What differs between the recipes of runs: the keys, each with every run's value.
 
-use super::run::Run;
+use super::run::RunHistory;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// For each key that is not the same in all runs: its value in each, `None` where it is not set.
-pub type Differences = BTreeMap<String, Vec<Option<Value>>>;
+pub(crate) type Differences = BTreeMap<String, Vec<Option<Value>>>;
 
 /// What differs between these runs: their recipes' keys, the text behind the corpus's name, the numbers computed with,
 /// the program's version.
-pub fn between(runs: &[Run]) -> Differences {
+pub(crate) fn between(runs: &[RunHistory]) -> Differences {
     let settings: Vec<_> = runs.iter().map(settings).collect();
     let keys = settings.iter().flat_map(|settings| settings.keys().cloned());
     let values = |key: &String| settings.iter().map(|settings| settings.get(key).cloned()).collect();
@@ -18,7 +18,7 @@ pub fn between(runs: &[Run]) -> Differences {
 }
 
 /// All that fixes a run's numbers, by dotted key.
-pub fn settings(run: &Run) -> BTreeMap<String, Value> {
+pub(crate) fn settings(run: &RunHistory) -> BTreeMap<String, Value> {
     let start = &run.start;
     let mut settings = BTreeMap::new();
     walk("", &start.recipe, &mut settings);
@@ -41,7 +41,7 @@ fn walk(key: &str, value: &Value, leaves: &mut BTreeMap<String, Value>) {
 }
 
 /// A value as a table shows it.
-pub fn show(value: Option<&Value>) -> String {
+pub(crate) fn show(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "–".into(),
         Some(Value::String(text)) => text.clone(),
@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn only_the_keys_that_differ_are_told_with_each_runs_value() {
-        let (first, mut second) = (start(1), start(2));
+        let first = start(1);
+        let mut second = start(2);
         second["recipe"]["train"]["schedule"] = json!({"kind": "cosine"});
         second["precision"] = "bf16".into();
         let runs = [read("a", &[first]), read("b", &[second])];

@@ -1,7 +1,7 @@
 //! Tables in Markdown that are also easy to read as they are.
 
 /// A table under a head; the first column is left-aligned, the others are right-aligned.
-pub fn table(head: &[String], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(head: &[String], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
         std::iter::once(head).chain(rows.iter().map(Vec::as_slice)).map(escaped).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);

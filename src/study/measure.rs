@@ -1,15 +1,14 @@
 //! The unit of a loss: perplexity, bits per character or nats.
 
-use super::run::Run;
+use super::run::RunHistory;
 use crate::config::Unit;
 use crate::events::{Epoch, Outcome};
 use serde::Serialize;
 use std::f64::consts::LN_2;
 
-/// The unit of a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Measure {
+pub(crate) enum Measure {
     /// e to the nats per token
     Perplexity,
     /// Bits over the characters of the text, so that models with different units compare
@@ -20,25 +19,24 @@ pub enum Measure {
 
 impl Measure {
     /// Perplexity for words and byte pairs; bits per character for characters, bytes and a mixture.
-    pub fn usual<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Self {
-        let by_words = |run: &Run| matches!(run.unit(), Some(Unit::Word | Unit::Bpe) | None);
+    pub(crate) fn usual<'a>(runs: impl IntoIterator<Item = &'a RunHistory>) -> Self {
+        let by_words = |run: &RunHistory| matches!(run.unit(), Some(Unit::Word | Unit::Bpe) | None);
         if runs.into_iter().all(by_words) { Self::Perplexity } else { Self::BitsPerChar }
     }
 
     /// On the validation split, if it was finite.
-    pub fn valid(self, epoch: &Epoch) -> Option<f64> {
+    pub(crate) fn valid(self, epoch: &Epoch) -> Option<f64> {
         self.of(epoch.valid_nats_per_token, epoch.valid_bits_per_char)
     }
 
     /// On the training split with dropout, if it was finite. How many characters a token of the training split has
     /// is not known, so there bits per character are those of models of characters alone.
-    pub fn train(self, epoch: &Epoch, unit: Option<Unit>) -> Option<f64> {
+    pub(crate) fn train(self, epoch: &Epoch, unit: Option<Unit>) -> Option<f64> {
         let nats = epoch.train_nats_per_token;
         self.of(nats, nats.filter(|_| unit == Some(Unit::Char)).map(|nats| nats / LN_2))
     }
 
-    /// On the test split.
-    pub fn test(self, result: &Outcome) -> Option<f64> {
+    pub(crate) fn test(self, result: &Outcome) -> Option<f64> {
         self.of(result.test.nats_per_token, result.test.bits_per_char)
     }
 
@@ -51,8 +49,7 @@ impl Measure {
         value.filter(|value| value.is_finite())
     }
 
-    /// In words.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Perplexity => "perplexity",
             Self::BitsPerChar => "bits per character",
@@ -60,8 +57,8 @@ impl Measure {
         }
     }
 
-    /// With as many digits as tell runs apart.
-    pub fn show(self, value: f64) -> String {
+    /// With as many digits as distinguish runs.
+    pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Perplexity => format!("{value:.2}"),
             Self::BitsPerChar => format!("{value:.3}"),

@@ -1,15 +1,15 @@
 //! Runs side by side: learning curves, tables, what differs. A run is known by its directory and its
 //! `metrics.jsonl` alone, so live, finished and downloaded ones are treated alike.
 
-pub mod compare;
-pub mod curve;
-pub mod differences;
-pub mod markdown;
-pub mod measure;
-pub mod plot;
-pub mod run;
-pub mod seeds;
+pub(crate) mod compare;
+pub(crate) mod curve;
+pub(crate) mod differences;
+pub(crate) mod markdown;
+pub(crate) mod measure;
+pub(crate) mod plot;
+pub(crate) mod run;
+pub(crate) mod seeds;
 
-pub use compare::Comparison;
-pub use measure::Measure;
-pub use run::Run;
+pub(crate) use compare::Comparison;
+pub(crate) use measure::Measure;
+pub(crate) use run::RunHistory;

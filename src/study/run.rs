@@ -1,4 +1,4 @@
-//! A run as its `metrics.jsonl` has it.
+//! A run's history, as its `metrics.jsonl` has it.
 
 use crate::checkpoint;
 use crate::config::Unit;
@@ -7,12 +7,11 @@ use crate::events::{Epoch, Event, Events, Outcome, Start};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-/// A run: live, stopped or finished.
+/// The history of a run that is live, stopped or finished.
 #[derive(Clone, Debug)]
-pub struct Run {
-    /// What pictures and tables call it: its directory's name unless someone says otherwise.
+pub(crate) struct RunHistory {
+    /// What pictures and tables call it: its directory's name unless it is labelled.
     pub name: String,
-    /// Where it lies.
     pub directory: PathBuf,
     /// What it was when it last began or went on.
     pub start: Start,
@@ -24,12 +23,10 @@ pub struct Run {
     pub torn: bool,
 }
 
-impl Run {
-    /// Reads the run in a directory or at `hf://owner/name[@revision]`.
-    ///
-    /// # Errors
-    /// If there is none, or its metrics are not what a run writes.
-    pub fn read(argument: &str) -> Result<Self> {
+impl RunHistory {
+    /// Reads the run in a directory or at `hf://owner/name[@revision]`. Fails if there is none, or its
+    /// metrics are not what a run writes.
+    pub(crate) fn read(argument: &str) -> Result<Self> {
         let directory = checkpoint::resolve(argument)?;
         let name = if argument.starts_with("hf://") { repository(argument) } else { name_of(&directory) };
         let events = Events::read(&directory)?;
@@ -70,23 +67,22 @@ impl Run {
     }
 
     /// What a token is, if the recipe says.
-    pub fn unit(&self) -> Option<Unit> {
+    pub(crate) fn unit(&self) -> Option<Unit> {
         Unit::deserialize(&self.start.recipe["corpus"]["unit"]).ok()
     }
 
-    /// How many epochs were asked for.
-    pub fn epochs_asked(&self) -> Option<u64> {
+    pub(crate) fn epochs_asked(&self) -> Option<u64> {
         self.start.recipe["train"]["epochs"].as_u64()
     }
 
     /// The epoch with the least loss on the validation split.
-    pub fn best(&self) -> Option<&Epoch> {
+    pub(crate) fn best(&self) -> Option<&Epoch> {
         let measured = self.epochs.iter().filter_map(|epoch| Some((epoch.valid_nats_per_token?, epoch)));
         measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, epoch)| epoch)
     }
 
     /// Wall-clock seconds so far.
-    pub fn seconds(&self) -> Option<f64> {
+    pub(crate) fn seconds(&self) -> Option<f64> {
         let total = self.result.as_ref().and_then(|result| result.seconds_total);
         total.or_else(|| self.epochs.last()?.seconds)
     }
@@ -105,7 +101,7 @@ fn name_of(directory: &Path) -> String {
 }
 
 /// Gives runs whose directories have the same name longer ones: as many of their paths' parts as it takes.
-pub fn tell_apart(runs: &mut [Run]) {
+pub(crate) fn distinguish(runs: &mut [RunHistory]) {
     let deepest = runs.iter().map(|run| run.directory.components().count()).max().unwrap_or(0);
     for parts in 2..=deepest {
         let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
@@ -120,7 +116,7 @@ pub fn tell_apart(runs: &mut [Run]) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{Run, tell_apart};
+    use super::{RunHistory, distinguish};
     use crate::storage::METRICS;
     use serde_json::{Value, json};
     use std::path::Path;
@@ -140,10 +136,10 @@ pub(super) mod tests {
         json!({"event": "result", "nats_per_token": nats, "bits_per_char": nats / 4.0, "seconds_total": 200.0})
     }
 
-    pub(in crate::study) fn read(name: &str, events: &[Value]) -> Run {
-        let place = tempfile::tempdir().unwrap();
-        write(&place.path().join(name), events);
-        Run::read(place.path().join(name).to_str().unwrap()).unwrap()
+    pub(in crate::study) fn read(name: &str, events: &[Value]) -> RunHistory {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join(name), events);
+        RunHistory::read(folder.path().join(name).to_str().unwrap()).unwrap()
     }
 
     fn write(directory: &Path, events: &[Value]) {
@@ -181,12 +177,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn runs_of_the_same_name_are_told_apart_by_their_paths() {
-        let place = tempfile::tempdir().unwrap();
-        let paths = ["a/run", "b/run", "c/other"].map(|name| place.path().join(name));
+    fn runs_of_the_same_name_are_distinguished_by_their_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["a/run", "b/run", "c/other"].map(|name| folder.path().join(name));
         paths.iter().for_each(|path| write(path, &[start(1)]));
-        let mut runs = paths.map(|path| Run::read(path.to_str().unwrap()).unwrap());
-        tell_apart(&mut runs);
+        let mut runs = paths.map(|path| RunHistory::read(path.to_str().unwrap()).unwrap());
+        distinguish(&mut runs);
         assert_eq!(runs.each_ref().map(|run| run.name.as_str()), ["a/run", "b/run", "other"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::differences::settings;
 use super::measure::Measure;
-use super::run::Run;
+use super::run::RunHistory;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -11,55 +11,49 @@ const SEED: &str = "train.seed";
 
 /// Runs that differ in their seed alone. Unfinished ones are counted, but their numbers are not in the spreads.
 #[derive(Clone, Debug, Serialize)]
-pub struct Group {
+pub(crate) struct Group {
     /// What their names share.
     pub name: String,
     /// The seeds of the finished ones.
     pub seeds: Vec<Value>,
-    /// How many are not finished.
     pub unfinished: usize,
     /// The best epoch of the validation split.
     pub valid: Option<Spread>,
-    /// The test split.
     pub test: Option<Spread>,
 }
 
-/// Several values of one quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Spread {
-    /// The arithmetic mean.
+pub(crate) struct Spread {
     pub mean: f64,
-    /// The least.
     pub min: f64,
-    /// The greatest.
     pub max: f64,
 }
 
 /// The groups in the order of their first runs, if any has more than one run.
-pub fn groups(runs: &[Run], measure: Measure) -> Vec<Group> {
+pub(crate) fn groups(runs: &[RunHistory], measure: Measure) -> Vec<Group> {
     let mut order: Vec<BTreeMap<String, Value>> = Vec::new();
-    let mut members: Vec<Vec<&Run>> = Vec::new();
+    let mut groups: Vec<Vec<&RunHistory>> = Vec::new();
     for run in runs {
         let mut key = settings(run);
         key.remove(SEED);
         match order.iter().position(|known| *known == key) {
-            Some(place) => members[place].push(run),
+            Some(index) => groups[index].push(run),
             None => {
                 order.push(key);
-                members.push(vec![run]);
+                groups.push(vec![run]);
             }
         }
     }
-    if members.iter().all(|runs| runs.len() < 2) {
+    if groups.iter().all(|runs| runs.len() < 2) {
         return Vec::new();
     }
-    members.iter().map(|runs| Group::of(runs, measure)).collect()
+    groups.iter().map(|runs| Group::of(runs, measure)).collect()
 }
 
 impl Group {
-    fn of(runs: &[&Run], measure: Measure) -> Self {
+    fn of(runs: &[&RunHistory], measure: Measure) -> Self {
         let finished = || runs.iter().filter(|run| run.result.is_some());
-        let seed = |run: &&Run| run.start.recipe["train"]["seed"].clone();
+        let seed = |run: &&RunHistory| run.start.recipe["train"]["seed"].clone();
         Self {
             name: shared_name(runs),
             seeds: finished().map(seed).collect(),
@@ -73,21 +67,21 @@ impl Group {
 impl Spread {
     fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let values: Vec<f64> = values.collect();
-        let (min, max) =
-            values.iter().fold((f64::MAX, f64::MIN), |(min, max), &value| (min.min(value), max.max(value)));
+        let min = values.iter().copied().fold(f64::MAX, f64::min);
+        let max = values.iter().copied().fold(f64::MIN, f64::max);
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         (!values.is_empty()).then_some(Self { mean, min, max })
     }
 
     /// `98.20 (97.50 – 98.90)`, or the one value.
-    pub fn show(&self, measure: Measure) -> String {
+    pub(crate) fn show(&self, measure: Measure) -> String {
         let [mean, min, max] = [self.mean, self.min, self.max].map(|value| measure.show(value));
         if self.min < self.max { format!("{mean} ({min} – {max})") } else { mean }
     }
 }
 
 /// The beginning that all names have, without `seed` and what joins it; the first name if there is none.
-fn shared_name(runs: &[&Run]) -> String {
+fn shared_name(runs: &[&RunHistory]) -> String {
     let first = &runs[0].name;
     if runs.len() == 1 {
         return first.clone();

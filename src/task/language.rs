@@ -3,7 +3,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::config::{ModelConfig, Recipe, TrainConfig, Unit};
 use crate::data::batch::Batches;
-use crate::data::{Corpus, Encoded, Places, Tokenizer};
+use crate::data::{Corpus, DataDirectories, Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluation, Split};
 use crate::model::{FrozenModel, LanguageModel, Noise, NoiseSource, Parameters, State, specs};
@@ -50,12 +50,12 @@ impl Language {
     /// Opens the corpus, takes its vocabulary (or goes on with `tokenizer`) and sizes the model.
     pub fn prepare(
         recipe: Recipe,
-        places: &Places,
+        directories: &DataDirectories,
         tokenizer: Option<Tokenizer>,
         precision: impl Into<Precision>,
         device: &Device,
     ) -> Result<Self> {
-        let corpus = Corpus::open(&recipe.corpus, places)?;
+        let corpus = Corpus::open(&recipe.corpus, directories)?;
         Self::with_corpus(recipe, corpus, tokenizer, precision, device)
     }
 

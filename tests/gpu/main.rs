@@ -8,7 +8,7 @@ mod shrunk;
 use candle_core::{Device, Tensor};
 use rhn::bench::subject::Subject;
 use rhn::config::DropoutKind;
-use rhn::data::{Places, registry::Registry};
+use rhn::data::{DataDirectories, registry::Registry};
 use rhn::error::Error;
 use rhn::model::Noise;
 use rhn::task::language::{Language, NextToken, Window};
@@ -50,13 +50,13 @@ fn language(
     precision: Precision,
     device: &Device,
 ) -> Language {
-    let places = Places::only(Path::new("no such directory"), Registry::built_in());
+    let directories = DataDirectories::only(Path::new("no such directory"), Registry::built_in());
     let with = |before: &[&str]| shrunk(recipe, hidden, &[before, settings].concat());
     let recipe = match with(&[]).train.dropout.kind {
         DropoutKind::Variational => with(&["train.dropout.word=0.2"]),
         DropoutKind::PerStep => with(&[]), // words are not dropped there
     };
-    Subject::prepare(recipe, &places, precision, device).unwrap().language
+    Subject::prepare(recipe, &directories, precision, device).unwrap().language
 }
 
 fn window(language: &Language, index: usize) -> Window {

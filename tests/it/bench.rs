@@ -2,7 +2,7 @@
 
 use crate::support::{run, shrunk};
 use candle_core::{DType, Device};
-use rhn::data::{Places, registry::Registry};
+use rhn::data::{DataDirectories, registry::Registry};
 use rhn::task::language::Language;
 use rhn::train::task::Task;
 use rhn_kernels::profile::{self, Part};
@@ -109,7 +109,9 @@ fn without_the_corpus_a_made_up_text_of_its_size_is_measured_and_the_user_told()
     let output = bench(&place, "small.toml --only stream");
     let found = json(&output);
     assert_eq!((&found["made_up"], &found["vocab_size"]), (&true.into(), &50.into()));
-    assert!(stderr(&output).contains("ptb-char is not on this machine; a made-up text of 50 types"));
+    assert!(
+        stderr(&output).contains("ptb-char is not on this machine; a made-up text with a vocabulary of 50")
+    );
     assert!(!place.path("cache").exists(), "nothing is fetched");
 }
 
@@ -135,9 +137,9 @@ fn a_table_tells_rates_parts_and_time() {
 
 #[test]
 fn listening_changes_no_bit_of_a_step() {
-    let places = Places::only(Path::new("."), Registry::built_in());
+    let directories = DataDirectories::only(Path::new("."), Registry::built_in());
     let recipe = shrunk("shakespeare", 8, &["train.batch_size=2"]);
-    let language = Language::prepare(recipe, &places, None, DType::F32, &Device::Cpu).unwrap();
+    let language = Language::prepare(recipe, &directories, None, DType::F32, &Device::Cpu).unwrap();
     let window = language.batch(0).unwrap();
     let run = |listens: bool| {
         let mut stepper = language.stepper(None).unwrap();

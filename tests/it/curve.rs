@@ -3,7 +3,7 @@
 
 use crate::support::shrunk;
 use candle_core::{DType, Device};
-use rhn::data::{Places, registry::Registry};
+use rhn::data::{DataDirectories, registry::Registry};
 use rhn::task::language::Language;
 use rhn::train::schedule::Rate;
 use rhn::train::task::Task;
@@ -19,8 +19,8 @@ const LOSSES: [f64; 20] = [
 fn losses(dtype: DType) -> Vec<f64> {
     let recipe =
         shrunk("shakespeare", 32, &["model.core.recurrence_depth=2", "train.schedule.warmup_steps=10"]);
-    let places = Places::only(Path::new("."), Registry::built_in());
-    let language = Language::prepare(recipe, &places, None, dtype, &Device::Cpu).unwrap();
+    let directories = DataDirectories::only(Path::new("."), Registry::built_in());
+    let language = Language::prepare(recipe, &directories, None, dtype, &Device::Cpu).unwrap();
     let mut stepper = language.stepper(None).unwrap();
     let rate = Rate::new(&language.recipe().train, language.total_steps());
     let step = |step: u64| {

@@ -2,7 +2,7 @@
 
 use crate::support::shrunk;
 use candle_core::{DType, Device, Tensor, Var};
-use rhn::data::{Places, registry::Registry};
+use rhn::data::{DataDirectories, registry::Registry};
 use rhn::run::RunDirectory;
 use rhn::signals::Signals;
 use rhn::task::language::Language;
@@ -103,8 +103,8 @@ fn language(place: &Path) -> Language {
     let name = format!("corpus.name={}", corpus.display());
     let sizes = ["train.batch_size=8", "train.bptt_steps=60", "train.epochs=2", "train.learning_rate=0.003"];
     let recipe = shrunk("text", 16, &[&[name.as_str()], &sizes[..]].concat());
-    let places = Places::only(Path::new("."), Registry::built_in());
-    Language::prepare(recipe, &places, None, DType::F32, &Device::Cpu).unwrap()
+    let directories = DataDirectories::only(Path::new("."), Registry::built_in());
+    Language::prepare(recipe, &directories, None, DType::F32, &Device::Cpu).unwrap()
 }
 
 /// Trains into `out` until `max_steps`, from where it was left; `late` steps are reported together, or each at once.

@@ -17,7 +17,7 @@
 
 use crate::support::shrunk;
 use candle_core::{DType, Device};
-use rhn::data::{Places, registry::Registry};
+use rhn::data::{DataDirectories, registry::Registry};
 use rhn::eval::{self, Split};
 use rhn::task::language::{Language, NextToken};
 use rhn::train::objective::Objective;
@@ -55,9 +55,9 @@ fn learn(name: &str, line: ([&str; 4], &str), settings: &[&str]) -> (f64, f64) {
     fs::write(&corpus, text(line, 600)).unwrap();
     let corpus = format!("corpus.name={}", corpus.display());
     let all: Vec<&str> = SMALL.iter().chain([&corpus.as_str()]).chain(settings).copied().collect();
-    let places = Places::only(folder.path(), Registry::built_in());
+    let directories = DataDirectories::only(folder.path(), Registry::built_in());
     let recipe = shrunk(name, 24, &all);
-    let language = Language::prepare(recipe, &places, None, DType::F32, &Device::Cpu).unwrap();
+    let language = Language::prepare(recipe, &directories, None, DType::F32, &Device::Cpu).unwrap();
     let mut stepper = language.stepper(None).unwrap();
     let (config, mut step) = (&language.recipe().train, 0);
     let mut rate = Rate::new(config, language.total_steps());

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 use rhn::config::ModelConfig;
 use rhn::config::recipe::{Recipe, Resolved};
-use rhn::data::Places;
+use rhn::data::DataDirectories;
 use rhn::model::spelling::SpellingSize;
 use rhn::model::{parameter_count, specs};
 use rhn::task::language::Language;
@@ -68,9 +68,9 @@ fn the_count_is_that_of_the_trained_tensors_alone() {
 
 #[test]
 fn penn_treebank_has_ten_thousand_types_and_51_letters() {
-    let Some(places) = treebank() else { return };
+    let Some(directories) = treebank() else { return };
     for (name, parameters) in [("ptb-char-cnn-small", 5_312_515), ("ptb-rhn", 23_482_400)] {
-        let language = Language::prepare(recipe(name), &places, None, DType::F32, &Device::Cpu).unwrap();
+        let language = Language::prepare(recipe(name), &directories, None, DType::F32, &Device::Cpu).unwrap();
         assert_eq!(language.tokenizer().vocab_size(), PTB_TYPES);
         assert_eq!(language.model(), &model(name, PTB_TYPES));
         assert_eq!(parameter_count(language.model()).unwrap(), parameters);
@@ -78,11 +78,11 @@ fn penn_treebank_has_ten_thousand_types_and_51_letters() {
 }
 
 /// Where Penn Treebank is: in `$RHN_TEST_DATA/ptb` or beside the checkout.
-fn treebank() -> Option<Places> {
+fn treebank() -> Option<DataDirectories> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let data = std::env::var_os("RHN_TEST_DATA").map_or_else(beside, PathBuf::from);
     if data.join("ptb/ptb.train.txt").is_file() {
-        return Some(Places::new(Some(&data)).unwrap());
+        return Some(DataDirectories::new(Some(&data)).unwrap());
     }
     eprintln!("skipped: no {}/ptb/ptb.train.txt", data.display());
     None

@@ -2,7 +2,7 @@
 
 use crate::support::run;
 use rhn::config::Resolved;
-use rhn::data::Places;
+use rhn::data::DataDirectories;
 use rhn::error::Error;
 use rhn::task::language::{Language, NextToken};
 use rhn::train::task::Task;
@@ -349,7 +349,8 @@ fn a_step_that_fails_leaves_the_weights_as_they_were() {
     ];
     let recipe = Resolved::new(place.path("tiny.toml").to_str().unwrap(), &settings).unwrap().recipe;
     let (device, dtype) = (candle_core::Device::Cpu, candle_core::DType::F32);
-    let language = Language::prepare(recipe, &Places::new(None).unwrap(), None, dtype, &device).unwrap();
+    let language =
+        Language::prepare(recipe, &DataDirectories::new(None).unwrap(), None, dtype, &device).unwrap();
     let mut stepper = language.stepper(None).unwrap();
     let weights = |stepper: &rhn::train::step::Stepper<NextToken>| {
         rhn::storage::save_tensors(&stepper.parameters.tensors()).unwrap()

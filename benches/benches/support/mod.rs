@@ -3,12 +3,12 @@
 use candle_core::Device;
 use rhn::bench::subject::Subject;
 use rhn::config::Resolved;
-use rhn::data::Places;
+use rhn::data::DataDirectories;
 use rhn_kernels::precision::Precision;
 
 /// The built-in recipe `name`, in single precision on the CPU.
 pub(crate) fn subject(name: &str) -> Subject {
     let recipe = Resolved::new(name, &[]).expect("a built-in recipe").recipe;
-    let places = Places::new(None).expect("nothing was given");
-    Subject::prepare(recipe, &places, Precision::F32, &Device::Cpu).expect("a corpus of known size")
+    let directories = DataDirectories::new(None).expect("nothing was given");
+    Subject::prepare(recipe, &directories, Precision::F32, &Device::Cpu).expect("a corpus of known size")
 }

@@ -13,44 +13,45 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper};
 
-/// Types to train unless the recipe says how many.
-const DEFAULT_TYPES: usize = 4096;
+/// The size of a trained vocabulary unless the recipe sets it.
+const DEFAULT_SIZE: usize = 4096;
 
-/// One type a byte: no text is outside such a vocabulary.
+/// One entry a byte: no text is outside such a vocabulary.
 const BYTES: usize = 256;
 
 /// No vocabulary is larger; ids above would make tables that fit no memory.
-const MOST_TYPES: usize = 1 << 24;
+const MOST_ENTRIES: usize = 1 << 24;
 
 /// Bytes that are cut at a time: the library keeps about a hundred bytes a token.
 const PIECE: usize = 1 << 20;
 
-/// Bytes between two places where a text may be parted; more in one stretch would need gigabytes.
+/// Bytes between two positions where a text may be cut; more in one stretch would need gigabytes.
 const LONGEST_STRETCH: usize = 8 << 20;
 
 /// A tokenizer of the library, and what this program needs to know about it.
 #[derive(Clone, Debug)]
 pub(super) struct Bpe {
-    inner: tokenizers::Tokenizer,
-    words: Vec<String>,
-    /// The bytes of each type, where the vocabulary is byte-level.
-    bytes: Option<Vec<Vec<u8>>>,
-    unknown: Option<u32>,
+    /// The library's own tokenizer.
+    pub(super) inner: tokenizers::Tokenizer,
+    pub(super) words: Vec<String>,
+    /// The bytes of each entry, where the vocabulary is byte-level.
+    pub(super) bytes: Option<Vec<Vec<u8>>>,
+    pub(super) unknown: Option<u32>,
     /// Whether text may be cut before a line's end without changing its tokens.
     plain: bool,
 }
 
 impl Bpe {
-    /// Trains `vocab_size` types (0: 4,096) on the text.
+    /// Trains a vocabulary of `vocab_size` (0: 4,096) on the text.
     pub(super) fn train(vocab_size: usize, text: &Text) -> Result<Self> {
-        let types = if vocab_size == 0 { DEFAULT_TYPES } else { vocab_size };
-        if !(BYTES..=MOST_TYPES).contains(&types) {
-            let what = format!("corpus.vocab_size is {types}: byte pairs need {BYTES} to {MOST_TYPES} types");
+        let size = if vocab_size == 0 { DEFAULT_SIZE } else { vocab_size };
+        if !(BYTES..=MOST_ENTRIES).contains(&size) {
+            let what = format!("corpus.vocab_size is {size}: byte pairs need {BYTES} to {MOST_ENTRIES}");
             return Err(Error::config(what));
         }
         let content = partable(text)?;
         let alphabet = ByteLevel::alphabet().into_iter().collect();
-        let builder = BpeTrainerBuilder::new().vocab_size(types).min_frequency(2);
+        let builder = BpeTrainerBuilder::new().vocab_size(size).min_frequency(2);
         let mut trainer: TrainerWrapper =
             builder.initial_alphabet(alphabet).show_progress(false).build().into();
         let mut inner = tokenizers::Tokenizer::new(BPE::default());
@@ -67,37 +68,19 @@ impl Bpe {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| error.to_string())?;
         let vocabulary = inner.get_vocab(true);
-        let types = vocabulary.values().max().map_or(0, |&id| id as usize + 1);
-        if !(1..=MOST_TYPES).contains(&types) {
-            return Err(format!("ids reach up to {types}, wanted a vocabulary of 1 to {MOST_TYPES} types"));
+        let size = vocabulary.values().max().map_or(0, |&id| id as usize + 1);
+        if !(1..=MOST_ENTRIES).contains(&size) {
+            return Err(format!("ids reach up to {size}, wanted a vocabulary of 1 to {MOST_ENTRIES}"));
         }
-        let names = in_order(vocabulary, types)?;
-        let bytes = is_byte_level(&inner).then(|| type_bytes(&inner, &names));
+        let names = in_order(vocabulary, size)?;
+        let bytes = is_byte_level(&inner).then(|| entry_bytes(&inner, &names));
         let words = match &bytes {
             Some(bytes) => bytes.iter().map(|bytes| display(bytes)).collect(),
             None => names,
         };
-        let unknown = unknown_type(&inner).and_then(|name| inner.token_to_id(&name));
+        let unknown = unknown_name(&inner).and_then(|name| inner.token_to_id(&name));
         let plain = is_plain(&inner);
         Ok(Self { inner, words, bytes, unknown, plain })
-    }
-
-    pub(super) fn words(&self) -> &[String] {
-        &self.words
-    }
-
-    pub(super) fn unknown(&self) -> Option<u32> {
-        self.unknown
-    }
-
-    /// The library's own tokenizer.
-    pub(super) fn inner(&self) -> &tokenizers::Tokenizer {
-        &self.inner
-    }
-
-    /// The bytes of each type, where the vocabulary is byte-level.
-    pub(super) fn bytes(&self) -> Option<&[Vec<u8>]> {
-        self.bytes.as_deref()
     }
 
     pub(super) fn line_end(&self) -> Option<u32> {
@@ -139,23 +122,20 @@ fn flatten<T>(result: std::result::Result<tokenizers::Result<T>, String>) -> std
     result.and_then(|result| result.map_err(|error| error.to_string()))
 }
 
-/// The text, if it can be cut piece by piece.
-///
-/// # Errors
-/// If it is not UTF-8, or has a stretch that is too long; says where.
+/// The text, if it can be cut piece by piece. Fails if it is not UTF-8, or has a stretch that is too long;
+/// says where.
 fn partable(text: &Text) -> Result<&str> {
     let content = text.as_str()?;
     let mut start = 0;
     for piece in pieces(content, 1) {
         if piece.len() > LONGEST_STRETCH {
-            let (length, offset) = (piece.len(), text.offset(&content[start..]));
-            return Err(Error::data(
-                &text.source,
-                format!(
-                    "{length} bytes from offset {offset} on without a word's end; byte pairs want one every \
-                     {LONGEST_STRETCH} bytes: part the text by spaces or line ends, or use unit = \"byte\" or \"char\""
-                ),
-            ));
+            let length = piece.len();
+            let offset = text.offset(&content[start..]);
+            let what = format!(
+                "{length} bytes from offset {offset} on without a word's end; byte pairs want one every \
+                 {LONGEST_STRETCH} bytes: divide the text by spaces or line ends, or use unit = \"byte\" or \"char\""
+            );
+            return Err(Error::data(&text.source, what));
         }
         start += piece.len();
     }
@@ -179,13 +159,13 @@ pub(super) fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> + Se
     })
 }
 
-/// The types' names by id; ids that no type has get an empty name. Two types of one id could not be told apart, and
-/// the library loses one of them when it writes.
-fn in_order(vocabulary: HashMap<String, u32>, types: usize) -> std::result::Result<Vec<String>, String> {
-    let mut names = vec![None; types];
+/// The entries' names by id; an id without an entry gets an empty name. Two entries of one id are refused: the
+/// library loses one of them when it writes.
+fn in_order(vocabulary: HashMap<String, u32>, size: usize) -> std::result::Result<Vec<String>, String> {
+    let mut names = vec![None; size];
     for (name, id) in vocabulary {
         if let Some(other) = names[id as usize].replace(name) {
-            return Err(format!("two types have the id {id}, one of them {other:?}"));
+            return Err(format!("two entries have the id {id}, one of them {other:?}"));
         }
     }
     Ok(names.into_iter().map(Option::unwrap_or_default).collect())
@@ -195,8 +175,8 @@ fn is_byte_level(inner: &tokenizers::Tokenizer) -> bool {
     matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)))
 }
 
-/// The bytes of each type; added types are written as they are.
-fn type_bytes(inner: &tokenizers::Tokenizer, names: &[String]) -> Vec<Vec<u8>> {
+/// The bytes of each entry; added ones are written as they are.
+fn entry_bytes(inner: &tokenizers::Tokenizer, names: &[String]) -> Vec<Vec<u8>> {
     let added = inner.get_added_tokens_decoder();
     let bytes = |(name, id): (&String, u32)| match added.contains_key(&id) {
         true => name.clone().into_bytes(),
@@ -205,7 +185,7 @@ fn type_bytes(inner: &tokenizers::Tokenizer, names: &[String]) -> Vec<Vec<u8>> {
     names.iter().zip(0..).map(bytes).collect()
 }
 
-fn unknown_type(inner: &tokenizers::Tokenizer) -> Option<String> {
+fn unknown_name(inner: &tokenizers::Tokenizer) -> Option<String> {
     match inner.get_model() {
         ModelWrapper::BPE(model) => model.unk_token.clone(),
         ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),

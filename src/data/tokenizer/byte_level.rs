@@ -22,7 +22,7 @@ pub(super) fn to_byte(char: char) -> Option<u8> {
     }
 }
 
-/// The bytes that a byte-level type stands for; none if it has other characters.
+/// The bytes that a byte-level entry stands for; none if it has other characters.
 pub(super) fn to_bytes(word: &str) -> Option<Vec<u8>> {
     word.chars().map(to_byte).collect()
 }

@@ -28,7 +28,7 @@ pub struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     pub(super) fn new(kind: &'a Kind) -> Self {
         let stream = match kind {
-            Kind::Bpe(bpe) if bpe.bytes().is_none() => Some(bpe.inner().decode_stream(false)),
+            Kind::Bpe(bpe) if bpe.bytes.is_none() => Some(bpe.inner.decode_stream(false)),
             _ => None,
         };
         Self { kind, stream, pending: Vec::new(), line_started: false }
@@ -40,17 +40,17 @@ impl<'a> Decoder<'a> {
             return capture_panic(|| stream.step(id)).ok().and_then(Result::ok).flatten().unwrap_or_default();
         }
         match self.kind {
-            Kind::Word(table) => match table.words().get(id as usize) {
+            Kind::Word(table) => match table.words.get(id as usize) {
                 Some(word) => self.push_word(word),
                 None => String::new(),
             },
-            Kind::Char(table) => table.words().get(id as usize).cloned().unwrap_or_default(),
-            Kind::Byte(table) => match table.symbols().get(id as usize) {
+            Kind::Char(table) => table.words.get(id as usize).cloned().unwrap_or_default(),
+            Kind::Byte(table) => match table.symbols.get(id as usize) {
                 Some(&byte) => self.push_bytes(&[byte]),
-                None => self.push_bytes(table.words().get(id as usize).map_or(&[], |word| word.as_bytes())),
+                None => self.push_bytes(table.words.get(id as usize).map_or(&[], |word| word.as_bytes())),
             },
             Kind::Bpe(bpe) => {
-                let bytes = bpe.bytes().and_then(|bytes| bytes.get(id as usize));
+                let bytes = bpe.bytes.as_ref().and_then(|bytes| bytes.get(id as usize));
                 self.push_bytes(bytes.map_or(&[], |bytes| bytes.as_slice()))
             }
         }

@@ -20,12 +20,9 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// Writes a tokenizer the way the library does.
 pub(super) fn write(kind: &Kind) -> String {
-    match own(kind) {
-        Some(value) => format!("{value:#}\n"),
-        None => match kind {
-            Kind::Bpe(bpe) => serde_json::to_string_pretty(bpe.inner()).unwrap_or_default() + "\n",
-            _ => unreachable!("every other kind has a form of its own"),
-        },
+    match kind {
+        Kind::Bpe(bpe) => serde_json::to_string_pretty(&bpe.inner).unwrap_or_default() + "\n",
+        _ => format!("{:#}\n", own(kind).expect("every other kind has a form of its own")),
     }
 }
 
@@ -73,7 +70,7 @@ fn recognise(value: &Value) -> Option<Kind> {
     (own(&kind).as_ref() == Some(value)).then_some(kind)
 }
 
-/// The types by id, if each id from 0 on has exactly one.
+/// The entries by id, if each id from 0 on has exactly one.
 fn vocabulary(value: &Value) -> Option<Vec<String>> {
     let vocabulary = value["model"]["vocab"].as_object()?;
     let mut words = vec![None; vocabulary.len()];
@@ -110,9 +107,8 @@ fn word_json(table: &WordTable) -> Value {
         replace_pattern(BYTE_ORDER_MARK, ""),
         replace_pattern("\\n|(?<=[^\\n])\\z", &format!(" {END_OF_LINE} ")),
     ]});
-    // The library wants the name of an unknown type; without one in the vocabulary it refuses unseen words.
-    let model =
-        json!({"type": "WordLevel", "vocab": ids(table.words().iter().cloned()), "unk_token": UNKNOWN});
+    // The library wants the name of an unknown token; without one in the vocabulary it refuses unseen words.
+    let model = json!({"type": "WordLevel", "vocab": ids(table.words.iter().cloned()), "unk_token": UNKNOWN});
     tokenizer(normalizer, json!({"type": "WhitespaceSplit"}), Value::Null, model)
 }
 
@@ -121,20 +117,20 @@ fn char_json(table: &CharTable) -> Value {
         replace_pattern(BYTE_ORDER_MARK, ""),
         {"type": "Replace", "pattern": {"String": "\r\n"}, "content": "\n"},
     ]});
-    let model = symbols_model(ids(table.words().iter().cloned()), table.unknown().is_some());
+    let model = symbols_model(ids(table.words.iter().cloned()), table.unknown.is_some());
     tokenizer(normalizer, Value::Null, json!({"type": "Fuse"}), model)
 }
 
 fn byte_json(table: &ByteTable) -> Value {
-    let unknown = table.unknown().map(|_| UNKNOWN.to_owned());
-    let names = table.symbols().iter().map(|&byte| to_char(byte).to_string()).chain(unknown.clone());
+    let unknown = table.unknown.map(|_| UNKNOWN.to_owned());
+    let names = table.symbols.iter().map(|&byte| to_char(byte).to_string()).chain(unknown.clone());
     let level =
         json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     tokenizer(Value::Null, level.clone(), level, symbols_model(ids(names), unknown.is_some()))
 }
 
 /// Byte pairs without a pair: every symbol stays by itself, and one that is unseen is dropped unless there is
-/// an unknown type.
+/// an unknown token.
 fn symbols_model(vocabulary: Map<String, Value>, unknown: bool) -> Value {
     json!({
         "type": "BPE", "dropout": null, "unk_token": unknown.then_some(UNKNOWN),

@@ -17,10 +17,10 @@ use crate::data::tokens::Tokens;
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// The type that stands for symbols outside the vocabulary.
+/// The token that stands for symbols outside the vocabulary.
 pub const UNKNOWN: &str = "<unk>";
 
-/// The type that ends a line where tokens are words.
+/// The token that ends a line where tokens are words.
 pub const END_OF_LINE: &str = "<eos>";
 
 /// Cuts text into tokens. Its vocabulary comes from the training split alone, or from a `tokenizer.json`.
@@ -65,7 +65,8 @@ impl Encoded {
     }
 
     fn measure_first(&mut self, first: &[u8]) {
-        (self.first_chars, self.first_bytes) = (count_chars(first), first.len() as u64);
+        self.first_chars = count_chars(first);
+        self.first_bytes = first.len() as u64;
     }
 }
 
@@ -99,8 +100,8 @@ impl Tokenizer {
         if loaded.unit() == unit {
             return Ok(loaded);
         }
-        let (found, wanted) = (loaded.unit(), unit);
-        Err(Error::config(format!("{}: cuts by {found:?}, and corpus.unit says {wanted:?}", path.display())))
+        let found = loaded.unit();
+        Err(Error::config(format!("{}: cuts by {found:?}, and corpus.unit says {unit:?}", path.display())))
     }
 
     /// Reads a `tokenizer.json`, written here or by another program.
@@ -131,7 +132,7 @@ impl Tokenizer {
         }
     }
 
-    /// How many types there are; every id is below it.
+    /// The size of the vocabulary; every id is below it.
     pub fn vocab_size(&self) -> usize {
         self.words().len()
     }
@@ -140,9 +141,9 @@ impl Tokenizer {
     pub fn unknown_id(&self) -> Option<u32> {
         match &self.0 {
             Kind::Word(table) => table.unknown(),
-            Kind::Char(table) => table.unknown(),
-            Kind::Byte(table) => table.unknown(),
-            Kind::Bpe(bpe) => bpe.unknown(),
+            Kind::Char(table) => table.unknown,
+            Kind::Byte(table) => table.unknown,
+            Kind::Bpe(bpe) => bpe.unknown,
         }
     }
 
@@ -172,19 +173,19 @@ impl Tokenizer {
         }
     }
 
-    /// A type as people read it; bytes that are no UTF-8 by themselves look like `<0xE9>`. Empty for an id
+    /// A token as people read it; bytes that are no UTF-8 by themselves look like `<0xE9>`. Empty for an id
     /// outside the vocabulary.
     pub fn token(&self, id: u32) -> &str {
         self.words().get(id as usize).map_or("", String::as_str)
     }
 
-    /// Every type as people read it, in the order of the ids.
+    /// Every token as people read it, in the order of the ids.
     pub fn words(&self) -> &[String] {
         match &self.0 {
-            Kind::Word(table) => table.words(),
-            Kind::Char(table) => table.words(),
-            Kind::Byte(table) => table.words(),
-            Kind::Bpe(bpe) => bpe.words(),
+            Kind::Word(table) => &table.words,
+            Kind::Char(table) => &table.words,
+            Kind::Byte(table) => &table.words,
+            Kind::Bpe(bpe) => &bpe.words,
         }
     }
 

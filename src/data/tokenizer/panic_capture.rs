@@ -8,7 +8,7 @@ thread_local! {
     static CAPTURING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The result of `work`, or what it said when it panicked. Panics of other threads are shown as ever.
+/// The result of `work`, or its message when it panicked. Panics of other threads are shown as ever.
 pub(super) fn capture_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -9,10 +9,10 @@ const ABSENT: u32 = u32::MAX;
 /// A vocabulary of Unicode scalar values.
 #[derive(Clone, Debug)]
 pub(super) struct CharTable {
-    words: Vec<String>,
+    pub(super) words: Vec<String>,
     ascii: Box<[u32; 128]>,
     others: HashMap<char, u32>,
-    unknown: Option<u32>,
+    pub(super) unknown: Option<u32>,
 }
 
 /// The characters of a text, with CR LF read as LF, and where each begins.
@@ -23,7 +23,8 @@ fn chars(text: &str) -> impl Iterator<Item = (usize, char)> {
 
 impl CharTable {
     pub(super) fn build(add_unknown: bool, text: &str) -> Self {
-        let (mut ascii, mut others) = ([false; 128], BTreeSet::new());
+        let mut ascii = [false; 128];
+        let mut others = BTreeSet::new();
         for (_, char) in chars(text) {
             match ascii.get_mut(char as usize) {
                 Some(seen) => *seen = true,
@@ -57,14 +58,6 @@ impl CharTable {
         Some(table)
     }
 
-    pub(super) fn words(&self) -> &[String] {
-        &self.words
-    }
-
-    pub(super) fn unknown(&self) -> Option<u32> {
-        self.unknown
-    }
-
     #[inline]
     pub(super) fn id(&self, char: char) -> Option<u32> {
         match self.ascii.get(char as usize) {
@@ -93,10 +86,11 @@ impl CharTable {
 /// A vocabulary of bytes.
 #[derive(Clone, Debug)]
 pub(super) struct ByteTable {
-    words: Vec<String>,
-    symbols: Vec<u8>,
+    pub(super) words: Vec<String>,
+    /// The bytes in the order of their ids.
+    pub(super) symbols: Vec<u8>,
     ids: Box<[u32; 256]>,
-    unknown: Option<u32>,
+    pub(super) unknown: Option<u32>,
 }
 
 impl ByteTable {
@@ -112,19 +106,6 @@ impl ByteTable {
         symbols.iter().zip(0..).for_each(|(&byte, id)| ids[byte as usize] = id);
         let words = symbols.iter().map(|&byte| display(&[byte])).chain(add_unknown.then(|| UNKNOWN.into()));
         Self { words: words.collect(), ids, unknown: add_unknown.then_some(symbols.len() as u32), symbols }
-    }
-
-    pub(super) fn words(&self) -> &[String] {
-        &self.words
-    }
-
-    /// The bytes in the order of their ids.
-    pub(super) fn symbols(&self) -> &[u8] {
-        &self.symbols
-    }
-
-    pub(super) fn unknown(&self) -> Option<u32> {
-        self.unknown
     }
 
     #[inline]

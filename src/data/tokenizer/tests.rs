@@ -294,7 +294,7 @@ fn a_broken_tokenizer_is_an_error_that_names_the_file_never_a_panic() {
 fn two_types_of_one_id_are_refused() {
     let text = r#"{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"a":1,"b":0,"ab":1},"merges":[]}}"#;
     let message = Tokenizer::parse(Path::new("tokenizer.json"), text.as_bytes()).unwrap_err().to_string();
-    assert!(message.contains("two types have the id 1"), "{message}");
+    assert!(message.contains("two entries have the id 1"), "{message}");
 }
 
 #[test]

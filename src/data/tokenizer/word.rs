@@ -8,7 +8,7 @@ use std::collections::HashMap;
 /// first goes first; `<unk>` is last if the text lacked it.
 #[derive(Clone, Debug)]
 pub(super) struct WordTable {
-    words: Vec<String>,
+    pub(super) words: Vec<String>,
     ids: HashMap<String, u32>,
 }
 
@@ -40,10 +40,6 @@ impl WordTable {
     pub(super) fn from_words(words: Vec<String>) -> Self {
         let ids = words.iter().zip(0..).map(|(word, id)| (word.clone(), id)).collect();
         Self { words, ids }
-    }
-
-    pub(super) fn words(&self) -> &[String] {
-        &self.words
     }
 
     pub(super) fn id(&self, word: &str) -> Option<u32> {

@@ -1,8 +1,7 @@
 //! An axis: what it shows, how far it reaches, where a value lies on it.
 
-/// What an axis shows.
 #[derive(Clone, Debug)]
-pub struct Axis {
+pub(crate) struct Axis {
     /// Its name, with the unit.
     pub name: String,
     /// Equal ratios are equally far apart, instead of equal differences.
@@ -13,14 +12,10 @@ pub struct Axis {
     pub from_zero: bool,
 }
 
-/// Where a value lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
-    /// The least value.
     pub(super) low: f64,
-    /// The greatest.
     pub(super) high: f64,
-    /// As [`Axis::log`].
     pub(super) log: bool,
     /// The pixel of `low`.
     pub(super) start: f64,
@@ -60,7 +55,6 @@ impl Scale {
         self.start + part * (self.end - self.start)
     }
 
-    /// Whether a value is on it.
     pub(super) fn holds(&self, value: f64) -> bool {
         let slack = 1e-9 * (self.high - self.low);
         (self.low - slack..=self.high + slack).contains(&value)

@@ -3,14 +3,13 @@
 use super::axis::Scale;
 use super::labels::spread;
 use super::palette::{self, AXIS, FAINT_INK, GRID, INK};
-use super::picture::{Anchor, Line, Picture, Point, Shape};
+use super::picture::{Anchor, Picture, Point, Polyline, Shape};
 use super::{Plot, Series, font, ticks};
 
 const TITLE_SIZE: f64 = 18.0;
 const NAME_SIZE: f64 = 13.0;
 const TICK_SIZE: f64 = 12.0;
 const LABEL_SIZE: f64 = 13.0;
-/// Around the picture.
 const MARGIN: f64 = 16.0;
 /// From one curve's name to the next.
 const LABEL_GAP: f64 = 18.0;
@@ -18,7 +17,7 @@ const LABEL_GAP: f64 = 18.0;
 const LEADER: f64 = 34.0;
 /// At most this part of the width is names.
 const LABEL_PART: f64 = 0.42;
-/// Of a text's size: from its foot to where it looks centred.
+/// The share of a text's size from its foot to where it looks centred.
 const MIDDLE: f64 = 0.35;
 const X_GAP: f64 = 64.0;
 const Y_GAP: f64 = 36.0;
@@ -26,7 +25,7 @@ const Y_GAP: f64 = 36.0;
 const FEW_POINTS: usize = 12;
 
 /// The plot as shapes. Curves without a point are not drawn.
-pub fn draw(plot: &Plot) -> Picture {
+pub(crate) fn draw(plot: &Plot) -> Picture {
     let layout = Layout::of(plot);
     let about = plot.title.clone().unwrap_or_else(|| format!("{} over {}", plot.y.name, plot.x.name));
     let mut picture = Picture { width: plot.width, height: plot.height, about, shapes: Vec::new() };
@@ -39,7 +38,6 @@ pub fn draw(plot: &Plot) -> Picture {
     picture
 }
 
-/// Where the axes are.
 struct Layout<'a> {
     plot: &'a Plot,
     x: Scale,
@@ -53,11 +51,12 @@ impl<'a> Layout<'a> {
         let points = || plot.series.iter().flat_map(|series| &series.points);
         let levels = plot.references.iter().map(|reference| reference.value);
         let title = if plot.title.is_some() { TITLE_SIZE + 8.0 } else { 0.0 };
-        let (top, bottom) = (MARGIN + title + NAME_SIZE + 14.0, f64::from(plot.height) - 52.0);
+        let top = MARGIN + title + NAME_SIZE + 14.0;
+        let bottom = f64::from(plot.height) - 52.0;
         let y = plot.y.scale(points().map(|point| point.1).chain(levels), bottom, top);
         let y_ticks = ticks::ticks(&y, Y_GAP, plot.y.whole);
         let left = MARGIN + widest(&ticks::labels(&y_ticks), TICK_SIZE) + 10.0;
-        let right = f64::from(plot.width) - MARGIN - label_room(plot) - LEADER;
+        let right = f64::from(plot.width) - MARGIN - label_width(plot) - LEADER;
         let x = plot.x.scale(points().map(|point| point.0), left, right);
         let x_ticks = ticks::ticks(&x, X_GAP, plot.x.whole);
         Self { plot, x, y, x_ticks, y_ticks }
@@ -68,7 +67,10 @@ impl<'a> Layout<'a> {
     }
 
     fn axes(&self, picture: &mut Picture) {
-        let (left, right, bottom, top) = (self.x.start, self.x.end, self.y.start, self.y.end);
+        let left = self.x.start;
+        let right = self.x.end;
+        let bottom = self.y.start;
+        let top = self.y.end;
         if let Some(title) = &self.plot.title {
             let title = font::fit(title, TITLE_SIZE, f64::from(self.plot.width) - 2.0 * MARGIN);
             picture.text((MARGIN, MARGIN + TITLE_SIZE - 2.0), title, TITLE_SIZE, INK, Anchor::Start);
@@ -100,7 +102,7 @@ impl<'a> Layout<'a> {
     }
 
     fn curve(&self, series: &Series, picture: &mut Picture) {
-        picture.shapes.push(Shape::Line(Line {
+        picture.shapes.push(Shape::Polyline(Polyline {
             points: series.points.iter().map(|&point| self.at(point)).collect(),
             color: palette::curve(series.color),
             width: if series.second { 1.4 } else { 2.2 },
@@ -126,21 +128,23 @@ impl<'a> Layout<'a> {
         let end = |series: &&Series| self.at(*series.points.last().expect("a named curve has a point"));
         let ends: Vec<Point> = named.iter().map(end).collect();
         let wanted: Vec<f64> = ends.iter().map(|point| point.1).collect();
-        let places = spread(&wanted, LABEL_GAP, self.y.end, self.y.start);
-        for ((series, &end), &y) in named.iter().zip(&ends).zip(&places) {
+        let positions = spread(&wanted, LABEL_GAP, self.y.end, self.y.start);
+        for ((series, &end), &y) in named.iter().zip(&ends).zip(&positions) {
             self.label(series, end, y, picture);
         }
     }
 
     fn label(&self, series: &Series, end: Point, y: f64, picture: &mut Picture) {
-        let (color, right) = (palette::curve(series.color), self.x.end);
+        let color = palette::curve(series.color);
+        let right = self.x.end;
         let dash = (end.0 < right - 1.0).then_some([1.0, 4.0]);
         let faded = palette::faded(color);
         picture.line(vec![end, (right, end.1)], faded, 1.2, dash);
         picture.line(vec![(right, end.1), (right + 14.0, y)], faded, 1.2, None);
         picture.line(vec![(right + 14.0, y), (right + LEADER - 8.0, y)], color, 2.2, None);
         let (name, value) = label_texts(self.plot, series);
-        let (x, foot) = (right + LEADER, y + MIDDLE * LABEL_SIZE);
+        let x = right + LEADER;
+        let foot = y + MIDDLE * LABEL_SIZE;
         picture.text((x, foot), name, LABEL_SIZE, INK, Anchor::Start);
         let edge = f64::from(self.plot.width) - MARGIN;
         picture.text((edge, foot), value, LABEL_SIZE, FAINT_INK, Anchor::End);
@@ -154,18 +158,19 @@ fn is_named(series: &Series) -> bool {
 /// A curve's name, cut if it is very long, and its best value.
 fn label_texts(plot: &Plot, series: &Series) -> (String, String) {
     let value = series.best.as_ref().map(|(_, value)| value.clone()).unwrap_or_default();
-    let most = LABEL_PART * f64::from(plot.width) - font::room(&value, LABEL_SIZE);
+    let most = LABEL_PART * f64::from(plot.width) - font::reserved(&value, LABEL_SIZE);
     (font::fit(&series.label, LABEL_SIZE, most), value)
 }
 
 /// How wide the names are: in two columns, names and values.
-fn label_room(plot: &Plot) -> f64 {
+fn label_width(plot: &Plot) -> f64 {
     let texts = plot.series.iter().filter(|series| is_named(series)).map(|series| label_texts(plot, series));
     let (names, values): (Vec<String>, Vec<String>) = texts.unzip();
-    let (name, value) = (widest(&names, LABEL_SIZE), widest(&values, LABEL_SIZE));
+    let name = widest(&names, LABEL_SIZE);
+    let value = widest(&values, LABEL_SIZE);
     if value > 0.0 { name + 12.0 + value } else { name }
 }
 
 fn widest(texts: &[String], size: f64) -> f64 {
-    texts.iter().map(|text| font::room(text, size)).fold(0.0, f64::max)
+    texts.iter().map(|text| font::reserved(text, size)).fold(0.0, f64::max)
 }

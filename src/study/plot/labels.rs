@@ -1,6 +1,6 @@
 //! Names at the curves' right ends, moved apart where they would cover one another.
 
-/// Places as near as can be to the wanted ones and in their order, `gap` apart, within `low ..= high` if they fit.
+/// Positions as near as can be to the wanted ones and in their order, `gap` apart, within `low ..= high` if they fit.
 pub(super) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|&a, &b| wanted[a].total_cmp(&wanted[b]));
@@ -14,20 +14,20 @@ pub(super) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> 
             blocks.push(above.join(below, gap));
         }
     }
-    let mut places = vec![0.0; wanted.len()];
+    let mut positions = vec![0.0; wanted.len()];
     let offsets =
-        blocks.iter().flat_map(|block| (0..block.count).map(|place| block.top() + place as f64 * gap));
-    for (&label, place) in order.iter().zip(offsets) {
-        places[label] = place;
+        blocks.iter().flat_map(|block| (0..block.count).map(|index| block.top() + index as f64 * gap));
+    for (&label, position) in order.iter().zip(offsets) {
+        positions[label] = position;
     }
-    keep_within(&mut places, &order, gap, low, high);
-    places
+    keep_within(&mut positions, &order, gap, low, high);
+    positions
 }
 
-/// Labels that touch: each `gap` below the one before, all as near to their wanted places as can be.
+/// Labels that touch: each `gap` below the one before, all as near to their wanted positions as can be.
 #[derive(Clone, Copy)]
 struct Block {
-    /// Of the wanted places, each less its distance from the block's first.
+    /// The sum of the wanted positions, each less its distance from the block's first.
     sum: f64,
     count: usize,
 }
@@ -48,16 +48,16 @@ impl Block {
 }
 
 /// From above, then from below; where all do not fit, they go beyond `low`.
-fn keep_within(places: &mut [f64], order: &[usize], gap: f64, low: f64, high: f64) {
+fn keep_within(positions: &mut [f64], order: &[usize], gap: f64, low: f64, high: f64) {
     let mut least = low;
     for &label in order {
-        places[label] = places[label].max(least);
-        least = places[label] + gap;
+        positions[label] = positions[label].max(least);
+        least = positions[label] + gap;
     }
     let mut greatest = high;
     for &label in order.iter().rev() {
-        places[label] = places[label].min(greatest);
-        greatest = places[label] - gap;
+        positions[label] = positions[label].min(greatest);
+        greatest = positions[label] - gap;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Curves in one picture, as SVG or PNG.
 //!
 //! Each curve is named at its right end, so that no legend covers another; what is drawn is first laid out as
-//! [`Shape`]s, and both formats are written from these.
+//! [`picture::Shape`]s, and both formats are written from these.
 
 mod axis;
 mod draw;
@@ -13,15 +13,13 @@ mod png;
 mod svg;
 mod ticks;
 
-pub use axis::Axis;
-pub use draw::draw;
-pub use picture::{Picture, Shape};
-pub use png::to_png;
-pub use svg::to_svg;
+pub(crate) use axis::Axis;
+pub(crate) use draw::draw;
+pub(crate) use png::to_png;
+pub(crate) use svg::to_svg;
 
-/// What is to be drawn.
 #[derive(Clone, Debug)]
-pub struct Plot {
+pub(crate) struct Plot {
     /// Above the picture.
     pub title: Option<String>,
     /// From left to right.
@@ -30,17 +28,14 @@ pub struct Plot {
     pub y: Axis,
     /// At least one has a point.
     pub series: Vec<Series>,
-    /// Levels to compare with.
     pub references: Vec<Reference>,
-    /// In pixels.
+    /// Width and height are in pixels.
     pub width: u32,
-    /// In pixels.
     pub height: u32,
 }
 
-/// A curve.
 #[derive(Clone, Debug)]
-pub struct Series {
+pub(crate) struct Series {
     /// Its name, at its right end.
     pub label: String,
     /// Which of the palette's colours, counted from 0.
@@ -55,9 +50,7 @@ pub struct Series {
 
 /// A level to compare with, say a published result.
 #[derive(Clone, Debug)]
-pub struct Reference {
-    /// Where, on the vertical axis.
+pub(crate) struct Reference {
     pub value: f64,
-    /// What it is.
     pub label: String,
 }

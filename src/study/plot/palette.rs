@@ -1,4 +1,4 @@
-//! Colours that the colour-blind tell apart on white: Okabe and Ito's without yellow, then three of Tol's.
+//! Colours that the colour-blind can distinguish on white: Okabe and Ito's without yellow, then three of Tol's.
 
 use super::picture::Color;
 

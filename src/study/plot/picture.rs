@@ -5,14 +5,13 @@ pub(super) type Point = (f64, f64);
 
 /// Red, green, blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Color(pub u8, pub u8, pub u8);
+pub(crate) struct Color(pub u8, pub u8, pub u8);
 
 /// Shapes on white, the later over the earlier.
 #[derive(Clone, Debug, Default)]
-pub struct Picture {
-    /// In pixels.
+pub(crate) struct Picture {
+    /// Width and height are in pixels.
     pub width: u32,
-    /// In pixels.
     pub height: u32,
     /// What it shows, for those who cannot see it.
     pub about: String,
@@ -20,53 +19,42 @@ pub struct Picture {
     pub shapes: Vec<Shape>,
 }
 
-/// A part of a picture.
 #[derive(Clone, Debug)]
-pub enum Shape {
-    /// Straight lines from point to point.
-    Line(Line),
-    /// A filled circle with a white rim.
+pub(crate) enum Shape {
+    Polyline(Polyline),
     Dot(Dot),
-    /// A line of text.
-    Text(Text),
+    Caption(Caption),
 }
 
-/// Straight lines from point to point.
 #[derive(Clone, Debug)]
-pub struct Line {
-    /// From here to there.
+pub(crate) struct Polyline {
     pub points: Vec<(f64, f64)>,
-    /// Its colour.
     pub color: Color,
     /// In pixels.
     pub width: f64,
     /// Pixels drawn and left out, if it is dashed.
     pub dash: Option<[f64; 2]>,
-    /// What it is, where a format can tell.
+    /// What it is, where a format can hold it.
     pub title: Option<String>,
 }
 
 /// A filled circle with a white rim.
 #[derive(Clone, Copy, Debug)]
-pub struct Dot {
-    /// Its middle.
+pub(crate) struct Dot {
     pub center: (f64, f64),
     /// Without the rim.
     pub radius: f64,
-    /// Its colour.
     pub color: Color,
 }
 
 /// A line of text with a white rim.
 #[derive(Clone, Debug)]
-pub struct Text {
+pub(crate) struct Caption {
     /// Where it begins, is centred or ends, on the baseline.
     pub at: (f64, f64),
-    /// What it says.
     pub text: String,
     /// Pixels of an em.
     pub size: f64,
-    /// Its colour.
     pub color: Color,
     /// What of it is at `at`.
     pub anchor: Anchor,
@@ -74,18 +62,15 @@ pub struct Text {
 
 /// Which part of a text is where it was placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Anchor {
-    /// Its left end.
+pub(crate) enum Anchor {
     Start,
-    /// Its middle.
     Middle,
-    /// Its right end.
     End,
 }
 
 impl Picture {
     pub(super) fn line(&mut self, points: Vec<Point>, color: Color, width: f64, dash: Option<[f64; 2]>) {
-        self.shapes.push(Shape::Line(Line { points, color, width, dash, title: None }));
+        self.shapes.push(Shape::Polyline(Polyline { points, color, width, dash, title: None }));
     }
 
     pub(super) fn dot(&mut self, center: Point, radius: f64, color: Color) {
@@ -100,6 +85,6 @@ impl Picture {
         color: Color,
         anchor: Anchor,
     ) {
-        self.shapes.push(Shape::Text(Text { at, text: text.into(), size, color, anchor }));
+        self.shapes.push(Shape::Caption(Caption { at, text: text.into(), size, color, anchor }));
     }
 }

@@ -1,28 +1,27 @@
 //! A picture as PNG, drawn with the program's own font: the same on every machine.
 
-use super::font::{self, Pen};
+use super::font;
 use super::palette::WHITE;
-use super::picture::{Anchor, Color, Dot, Line, Picture, Shape, Text};
+use super::picture::{Anchor, Caption, Color, Dot, Picture, Polyline, Shape};
 use crate::error::{Error, Result};
 use tiny_skia::{
     FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Stroke, StrokeDash, Transform,
 };
 
-/// The picture as a PNG file of `scale` times its pixels in each direction.
-///
-/// # Errors
-/// If so many pixels cannot be had.
-pub fn to_png(picture: &Picture, scale: u32) -> Result<Vec<u8>> {
-    let (width, height) = (picture.width * scale, picture.height * scale);
+/// The picture as a PNG file of `scale` times its pixels in each direction. Fails if so many pixels cannot be
+/// had.
+pub(crate) fn to_png(picture: &Picture, scale: u32) -> Result<Vec<u8>> {
+    let width = picture.width * scale;
+    let height = picture.height * scale;
     let too_large = || Error::config(format!("a picture of {width} × {height} pixels cannot be made"));
     let pixels = Pixmap::new(width, height).ok_or_else(too_large)?;
     let mut canvas = Canvas { pixels, transform: Transform::from_scale(scale as f32, scale as f32) };
     canvas.pixels.fill(tiny_skia::Color::WHITE);
     for shape in &picture.shapes {
         match shape {
-            Shape::Line(line) => canvas.line(line),
+            Shape::Polyline(line) => canvas.line(line),
             Shape::Dot(dot) => canvas.dot(dot),
-            Shape::Text(text) => canvas.text(text),
+            Shape::Caption(text) => canvas.text(text),
         }
     }
     canvas.pixels.encode_png().map_err(|error| Error::config(format!("the picture cannot be made: {error}")))
@@ -34,7 +33,7 @@ struct Canvas {
 }
 
 impl Canvas {
-    fn line(&mut self, line: &Line) {
+    fn line(&mut self, line: &Polyline) {
         let mut path = PathBuilder::new();
         for (index, &(x, y)) in line.points.iter().enumerate() {
             if index == 0 { path.move_to(x as f32, y as f32) } else { path.line_to(x as f32, y as f32) }
@@ -49,16 +48,14 @@ impl Canvas {
         self.stroke(circle, WHITE, &stroke(1.5));
     }
 
-    fn text(&mut self, text: &Text) {
+    fn text(&mut self, text: &Caption) {
         let before = match text.anchor {
             Anchor::Start => 0.0,
             Anchor::Middle => 0.5,
             Anchor::End => 1.0,
         };
         let start = (text.at.0 - before * font::width(&text.text, text.size), text.at.1);
-        let mut outline = Outline { path: PathBuilder::new(), start };
-        font::outline(&text.text, text.size, &mut outline);
-        let glyphs = outline.path.finish();
+        let glyphs = font::outline(&text.text, text.size, start);
         self.stroke(glyphs.clone(), WHITE, &stroke(3.0));
         self.fill(glyphs, text.color);
     }
@@ -84,37 +81,4 @@ fn paint(Color(red, green, blue): Color) -> Paint<'static> {
     let mut paint = Paint { anti_alias: true, ..Paint::default() };
     paint.set_color_rgba8(red, green, blue, 255);
     paint
-}
-
-/// Glyphs at their position in the picture.
-struct Outline {
-    path: PathBuilder,
-    start: (f64, f64),
-}
-
-impl Outline {
-    fn at(&self, x: f64, y: f64) -> (f32, f32) {
-        ((self.start.0 + x) as f32, (self.start.1 + y) as f32)
-    }
-}
-
-impl Pen for Outline {
-    fn move_to(&mut self, x: f64, y: f64) {
-        let (x, y) = self.at(x, y);
-        self.path.move_to(x, y);
-    }
-
-    fn line_to(&mut self, x: f64, y: f64) {
-        let (x, y) = self.at(x, y);
-        self.path.line_to(x, y);
-    }
-
-    fn quad_to(&mut self, x1: f64, y1: f64, x: f64, y: f64) {
-        let ((x1, y1), (x, y)) = (self.at(x1, y1), self.at(x, y));
-        self.path.quad_to(x1, y1, x, y);
-    }
-
-    fn close(&mut self) {
-        self.path.close();
-    }
 }

@@ -1,13 +1,12 @@
 //! A picture as SVG: text stays text, so it can be searched, and is shown in the viewer's own font.
 
 use super::palette::WHITE;
-use super::picture::{Anchor, Color, Dot, Line, Picture, Shape, Text};
+use super::picture::{Anchor, Caption, Color, Dot, Picture, Polyline, Shape};
 use std::fmt::Write;
 
 const FONTS: &str = "Roboto, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif";
 
-/// The picture as an SVG file.
-pub fn to_svg(picture: &Picture) -> String {
+pub(crate) fn to_svg(picture: &Picture) -> String {
     let Picture { width, height, .. } = picture;
     let about = escape(&picture.about);
     let mut svg = format!(
@@ -24,13 +23,13 @@ pub fn to_svg(picture: &Picture) -> String {
 
 fn element(shape: &Shape) -> String {
     match shape {
-        Shape::Line(shape) => line(shape),
+        Shape::Polyline(shape) => line(shape),
         Shape::Dot(shape) => dot(shape),
-        Shape::Text(shape) => text(shape),
+        Shape::Caption(shape) => text(shape),
     }
 }
 
-fn line(line: &Line) -> String {
+fn line(line: &Polyline) -> String {
     let points: Vec<String> =
         line.points.iter().map(|(x, y)| format!("{},{}", number(*x), number(*y))).collect();
     let dash = line.dash.map(|[on, off]| format!(" stroke-dasharray=\"{on} {off}\"")).unwrap_or_default();
@@ -46,31 +45,24 @@ fn line(line: &Line) -> String {
 }
 
 fn dot(dot: &Dot) -> String {
-    let ((x, y), radius) = (dot.center, dot.radius);
+    let [x, y, radius] = [dot.center.0, dot.center.1, dot.radius].map(number);
+    let [fill, rim] = [dot.color, WHITE].map(hex);
     format!(
-        "<circle cx=\"{}\" cy=\"{}\" r=\"{}\" fill=\"{}\" stroke=\"{}\" stroke-width=\"1.5\"/>",
-        number(x),
-        number(y),
-        number(radius),
-        hex(dot.color),
-        hex(WHITE)
+        "<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" fill=\"{fill}\" stroke=\"{rim}\" stroke-width=\"1.5\"/>"
     )
 }
 
-fn text(text: &Text) -> String {
+fn text(text: &Caption) -> String {
     let anchor = match text.anchor {
         Anchor::Start => "",
         Anchor::Middle => " text-anchor=\"middle\"",
         Anchor::End => " text-anchor=\"end\"",
     };
+    let [x, y, size] = [text.at.0, text.at.1, text.size].map(number);
+    let [fill, rim] = [text.color, WHITE].map(hex);
     format!(
-        "<text x=\"{}\" y=\"{}\" font-size=\"{}\" fill=\"{}\" stroke=\"{}\" stroke-width=\"3\" \
+        "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\" fill=\"{fill}\" stroke=\"{rim}\" stroke-width=\"3\" \
          stroke-linejoin=\"round\" paint-order=\"stroke\"{anchor}>{}</text>",
-        number(text.at.0),
-        number(text.at.1),
-        number(text.size),
-        hex(text.color),
-        hex(WHITE),
         escape(&text.text)
     )
 }

@@ -3,7 +3,7 @@
 use super::axis::Scale;
 use crate::readable::grouped;
 
-/// Of 1 to 10: the mantissas that a logarithmic axis may show, from the densest.
+/// The mantissas from 1 to 10 that a logarithmic axis may show, from the densest.
 const MANTISSAS: [&[f64]; 7] = [
     &[1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
     &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
@@ -40,10 +40,11 @@ fn decades(scale: &Scale, mantissas: &[f64]) -> Vec<f64> {
     all.filter(|tick| scale.holds(*tick)).collect()
 }
 
-/// Of `step · 10^power`.
+/// The multiples of `step · 10^power` on the scale.
 fn multiples(scale: &Scale, step: f64, power: i32) -> Vec<f64> {
     let width = times_power(step, power);
-    let (first, last) = ((scale.low / width).ceil() as i64, (scale.high / width).floor() as i64);
+    let first = (scale.low / width).ceil() as i64;
+    let last = (scale.high / width).floor() as i64;
     (first..=last.min(first + 1000)).map(|count| times_power(step * count as f64, power)).collect()
 }
 

@@ -124,5 +124,5 @@ fn a_tokenizer_of_another_size_is_refused() {
     let checkpoint = Checkpoint::open(out.path()).unwrap();
     checkpoint.check_vocabulary(5).unwrap();
     let error = checkpoint.check_vocabulary(6).unwrap_err().to_string();
-    assert!(error.contains("vocab_size is 5") && error.contains("has 6 types"), "{error}");
+    assert!(error.contains("vocab_size is 5") && error.contains("has a vocabulary of 6"), "{error}");
 }

@@ -5,9 +5,9 @@ mod network;
 
 use rhn::config::{CorpusConfig, Unit};
 use rhn::data::corpus::take_file;
-use rhn::data::inspect::Report;
+use rhn::data::inspect::CorpusReport;
 use rhn::data::registry::Registry;
-use rhn::data::{Corpus, Places, Text, Tokenizer};
+use rhn::data::{Corpus, DataDirectories, Text, Tokenizer};
 use rhn::digest::sha256;
 use rhn::error::Error;
 use std::io::Write;
@@ -29,8 +29,8 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
     folder
 }
 
-fn nowhere() -> Places {
-    Places::only(Path::new("no such directory"), Registry::built_in())
+fn nowhere() -> DataDirectories {
+    DataDirectories::only(Path::new("no such directory"), Registry::built_in())
 }
 
 fn open(path: impl AsRef<Path>) -> Result<Corpus, Error> {
@@ -47,11 +47,11 @@ fn refused(result: Result<Corpus, Error>, parts: &[&str]) {
 }
 
 /// Penn Treebank is not ours to ship: what needs it is skipped where it is absent.
-fn ptb() -> Option<Places> {
+fn ptb() -> Option<DataDirectories> {
     let near = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data");
     let folder = std::env::var_os("RHN_TEST_DATA").map_or_else(|| near.into(), PathBuf::from);
     if folder.join("ptb/ptb.train.txt").is_file() {
-        return Some(Places::only(&folder, Registry::built_in()));
+        return Some(DataDirectories::only(&folder, Registry::built_in()));
     }
     eprintln!("skipped: no ptb/ptb.train.txt in {} (set RHN_TEST_DATA)", folder.display());
     None
@@ -80,13 +80,13 @@ fn shakespeare_is_built_in_and_cut_at_exact_bytes() {
 
 #[test]
 fn ptb_has_the_published_words() {
-    let Some(places) = ptb() else { return };
+    let Some(directories) = ptb() else { return };
     let config = config("ptb", Unit::Word);
-    let report = Report::new(&Corpus::open(&config, &places).unwrap(), &config).unwrap();
+    let report = CorpusReport::new(&Corpus::open(&config, &directories).unwrap(), &config).unwrap();
     assert_eq!(report.vocab_size, 10_000);
     let tokens: Vec<usize> = report.splits.iter().map(|split| split.tokens).collect();
     assert_eq!(tokens, [929_589, 73_760, 82_430]);
-    let entry = places.registry.get("ptb").unwrap();
+    let entry = directories.registry.get("ptb").unwrap();
     assert_eq!((entry.types, entry.tokens.map(Vec::from)), (Some(10_000), Some(tokens)));
     assert!(report.splits.iter().all(|split| split.oov_tokens == 0));
     assert_eq!(report.splits[0].lines, 42_068);
@@ -94,13 +94,13 @@ fn ptb_has_the_published_words() {
 
 #[test]
 fn ptb_characters_are_made_from_the_words() {
-    let Some(places) = ptb() else { return };
+    let Some(directories) = ptb() else { return };
     let config = config("ptb-char", Unit::Char);
-    let report = Report::new(&Corpus::open(&config, &places).unwrap(), &config).unwrap();
+    let report = CorpusReport::new(&Corpus::open(&config, &directories).unwrap(), &config).unwrap();
     assert_eq!(report.vocab_size, 50);
     let tokens: Vec<usize> = report.splits.iter().map(|split| split.tokens).collect();
     assert_eq!(tokens, [5_017_482, 393_042, 442_423]);
-    let entry = places.registry.get("ptb-char").unwrap();
+    let entry = directories.registry.get("ptb-char").unwrap();
     assert_eq!((entry.types, entry.tokens.map(Vec::from)), (Some(50), Some(tokens)));
 }
 
@@ -121,8 +121,8 @@ fn a_known_name_goes_before_a_path() {
 #[test]
 fn a_truncated_copy_is_refused_with_both_sizes() {
     let folder = folder(&[("enwik8", b"<mediawiki")]);
-    let places = Places::only(folder.path(), Registry::built_in());
-    let result = Corpus::open(&config("enwik8", Unit::Byte), &places);
+    let directories = DataDirectories::only(folder.path(), Registry::built_in());
+    let result = Corpus::open(&config("enwik8", Unit::Byte), &directories);
     refused(result, &[folder.path().to_str().unwrap(), "is 10 bytes", "wanted 100000000"]);
 }
 
@@ -145,8 +145,8 @@ fn registry(text: &[u8], archive: Option<&[u8]>, url: &str) -> Registry {
 
 const MINI: &[u8] = b"a small corpus of \xff bytes, for tests\n";
 
-fn mini(places: &Places) -> Result<Corpus, Error> {
-    Corpus::open(&config("mini", Unit::Byte), places)
+fn mini(directories: &DataDirectories) -> Result<Corpus, Error> {
+    Corpus::open(&config("mini", Unit::Byte), directories)
 }
 
 fn zipped(content: &[u8]) -> Vec<u8> {
@@ -162,7 +162,7 @@ fn a_copy_is_found_in_its_folder_or_flat_under_each_usual_name() {
     for name in ["mini/mini", "mini", "mini/text", "text", "mini/mini.zip", "mini.zip"] {
         let content = if name.ends_with("zip") { &zip } else { MINI };
         let folder = folder(&[(name, content)]);
-        let corpus = mini(&Places::only(folder.path(), registry(MINI, Some(&zip), "none"))).unwrap();
+        let corpus = mini(&DataDirectories::only(folder.path(), registry(MINI, Some(&zip), "none"))).unwrap();
         let sizes = corpus.splits().map(|(_, text)| text.len());
         assert_eq!(sizes, [MINI.len() - 10, 5, 5], "{name}");
     }
@@ -171,11 +171,14 @@ fn a_copy_is_found_in_its_folder_or_flat_under_each_usual_name() {
 #[test]
 fn a_directory_given_goes_first_and_a_plain_name_elsewhere_belongs_to_nobody() {
     let (given, usual) = (folder(&[]), folder(&[("text", b"something else"), ("mini/mini", MINI)]));
-    let usual_places = vec![usual.path().to_path_buf()];
-    let places = Places { usual: usual_places, ..Places::only(given.path(), registry(MINI, None, "none")) };
-    assert!(mini(&places).is_ok()); // usual/text is ignored, usual/mini/mini is taken
+    let usual_directories = vec![usual.path().to_path_buf()];
+    let directories = DataDirectories {
+        usual: usual_directories,
+        ..DataDirectories::only(given.path(), registry(MINI, None, "none"))
+    };
+    assert!(mini(&directories).is_ok()); // usual/text is ignored, usual/mini/mini is taken
     std::fs::write(given.path().join("text"), b"something else").unwrap();
-    refused(mini(&places), &["text", "is 14 bytes"]);
+    refused(mini(&directories), &["text", "is 14 bytes"]);
 }
 
 #[test]
@@ -183,8 +186,8 @@ fn a_copy_with_other_content_is_refused_with_both_hashes() {
     let mut other = MINI.to_vec();
     other[3] ^= 1;
     let folder = folder(&[("mini", &other)]);
-    let places = Places::only(folder.path(), registry(MINI, None, "none"));
-    refused(mini(&places), &["mini", &sha256(&other), &sha256(MINI)]);
+    let directories = DataDirectories::only(folder.path(), registry(MINI, None, "none"));
+    refused(mini(&directories), &["mini", &sha256(&other), &sha256(MINI)]);
 }
 
 #[test]
@@ -192,7 +195,7 @@ fn an_archive_that_unpacks_to_more_than_declared_is_refused() {
     let zip = zipped(&vec![b'x'; 5_000_000]);
     let folder = folder(&[("mini.zip", &zip)]);
     refused(
-        mini(&Places::only(folder.path(), registry(MINI, Some(&zip), "none"))),
+        mini(&DataDirectories::only(folder.path(), registry(MINI, Some(&zip), "none"))),
         &["mini.zip", "more than"],
     );
 }
@@ -208,8 +211,8 @@ fn of_an_archive_only_the_member_that_was_asked_for_is_looked_at() {
     zip.add_symlink("link", "/etc/passwd", options).unwrap();
     let zip = zip.finish().unwrap().into_inner();
     let parent = folder(&[("inner/mini.zip", &zip)]);
-    let places = Places::only(&parent.path().join("inner"), registry(MINI, Some(&zip), "none"));
-    assert_eq!(mini(&places).unwrap().sha256, sha256(MINI));
+    let directories = DataDirectories::only(&parent.path().join("inner"), registry(MINI, Some(&zip), "none"));
+    assert_eq!(mini(&directories).unwrap().sha256, sha256(MINI));
     let names = |path: &Path| -> Vec<_> {
         std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     };
@@ -223,8 +226,8 @@ fn an_archive_whose_member_is_a_link_is_refused() {
     zip.add_symlink("mini", "/etc/passwd", zip::write::SimpleFileOptions::default()).unwrap();
     let zip = zip.finish().unwrap().into_inner();
     let folder = folder(&[("mini.zip", &zip)]);
-    let places = Places::only(folder.path(), registry(MINI, Some(&zip), "none"));
-    refused(mini(&places), &["mini.zip", "11 of 37 bytes"]);
+    let directories = DataDirectories::only(folder.path(), registry(MINI, Some(&zip), "none"));
+    refused(mini(&directories), &["mini.zip", "11 of 37 bytes"]);
 }
 
 #[test]
@@ -234,13 +237,18 @@ fn a_copy_of_ones_own_is_taken_into_the_store() {
     let registry = registry(MINI, Some(&zip), "none");
     let entry = &registry.entries()[0];
     let take = |from: &str, store: &Path| {
-        take_file(entry, &entry.files[0], &own.path().join(from), &Places::only(store, registry.clone()))
+        take_file(
+            entry,
+            &entry.files[0],
+            &own.path().join(from),
+            &DataDirectories::only(store, registry.clone()),
+        )
     };
     for from in ["a", "a/text", "b", "b/mini.zip", "c/other.bin"] {
         let store = tempfile::tempdir().unwrap();
         let path = take(from, store.path()).unwrap();
         assert_eq!(std::fs::read(path).unwrap(), MINI, "{from}");
-        assert!(mini(&Places::only(store.path(), registry.clone())).is_ok());
+        assert!(mini(&DataDirectories::only(store.path(), registry.clone())).is_ok());
     }
     let store = tempfile::tempdir().unwrap();
     for (from, part) in [("c", "has no mini or text"), ("d", "is 5 bytes"), ("none", "has no mini")] {
@@ -361,8 +369,8 @@ fn writes_samples_for_the_python_library() {
         ("shakespeare", shakespeare.train.clone(), vec![shakespeare.valid]),
         ("odd", Text::from(odd), vec![]),
     ];
-    if let Some(places) = ptb() {
-        let ptb = Corpus::open(&config("ptb", Unit::Word), &places).unwrap();
+    if let Some(directories) = ptb() {
+        let ptb = Corpus::open(&config("ptb", Unit::Word), &directories).unwrap();
         cases.push(("ptb", ptb.train, vec![ptb.valid]));
     }
     let extra =

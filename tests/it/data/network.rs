@@ -3,7 +3,7 @@
 use super::{MINI, assert_nothing_kept, folder, mini, refused, registry, zipped};
 use crate::support::loopback;
 use loopback::{Answer, Server};
-use rhn::data::{Corpus, Places};
+use rhn::data::{Corpus, DataDirectories};
 use rhn::digest::sha256;
 use rhn::error::Error;
 use rhn::hub::Timeouts;
@@ -14,7 +14,7 @@ fn from_server(answers: Vec<(&'static str, Answer)>, path: &str) -> (Result<Corp
     let server = Server::start(answers);
     let store = tempfile::tempdir().unwrap();
     let registry = registry(MINI, None, &format!("{}{path}", server.address));
-    let result = mini(&Places::only(store.path(), registry));
+    let result = mini(&DataDirectories::only(store.path(), registry));
     (result, store, server)
 }
 
@@ -23,7 +23,7 @@ fn a_corpus_is_fetched_once_and_kept() {
     let (result, store, server) = from_server(vec![("/mini", Answer::File(MINI.to_vec()))], "/mini");
     assert_eq!(result.unwrap().sha256, sha256(MINI));
     assert_eq!(std::fs::read(store.path().join("mini/mini")).unwrap(), MINI);
-    let again = mini(&Places::only(store.path(), registry(MINI, None, &server.address)));
+    let again = mini(&DataDirectories::only(store.path(), registry(MINI, None, &server.address)));
     assert!(again.is_ok());
     assert_eq!(server.requests(), 1);
 }
@@ -34,7 +34,7 @@ fn an_archive_is_fetched_and_unpacked() {
     let server = Server::start(vec![("/mini.zip", Answer::File(zip.clone()))]);
     let store = tempfile::tempdir().unwrap();
     let registry = registry(MINI, Some(&zip), &format!("{}/mini.zip", server.address));
-    assert_eq!(mini(&Places::only(store.path(), registry)).unwrap().sha256, sha256(MINI));
+    assert_eq!(mini(&DataDirectories::only(store.path(), registry)).unwrap().sha256, sha256(MINI));
 }
 
 #[test]
@@ -88,15 +88,16 @@ fn the_next_address_is_tried_when_the_first_fails() {
     let server = Server::start(vec![("/mini", Answer::File(MINI.to_vec()))]);
     let urls = format!("{0}/gone\", \"{0}/mini", server.address);
     let store = tempfile::tempdir().unwrap();
-    assert!(mini(&Places::only(store.path(), registry(MINI, None, &urls))).is_ok());
+    assert!(mini(&DataDirectories::only(store.path(), registry(MINI, None, &urls))).is_ok());
     assert_eq!(server.requests(), 2);
 }
 
 #[test]
 fn other_kinds_of_addresses_are_refused() {
     for url in ["file:///etc/hostname", "ftp://127.0.0.1/mini", "hf://datasets/../x/y"] {
-        let places = Places::only(tempfile::tempdir().unwrap().path(), registry(MINI, None, url));
-        refused(mini(&places), &[url, "wanted"]);
+        let directories =
+            DataDirectories::only(tempfile::tempdir().unwrap().path(), registry(MINI, None, url));
+        refused(mini(&directories), &[url, "wanted"]);
     }
 }
 
@@ -112,7 +113,7 @@ fn a_server_that_is_silent_or_drips_is_given_up() {
         let [connect, answer, body] = [300; 3].map(Duration::from_millis);
         let timeouts = Timeouts { connect, answer, body };
         let start = Instant::now();
-        refused(mini(&Places { timeouts, ..Places::only(store.path(), registry) }), &parts);
+        refused(mini(&DataDirectories { timeouts, ..DataDirectories::only(store.path(), registry) }), &parts);
         assert!(start.elapsed() < Duration::from_millis(1500));
         assert_nothing_kept(&store);
     }
@@ -154,7 +155,7 @@ fn what_a_killed_transfer_left_is_removed_by_the_next() {
     let server = Server::start(vec![("/mini", Answer::File(MINI.to_vec()))]);
     let store = folder(&[("mini/.mini.4000000.part", b"half"), ("mini/.other.4000000.part", b"not ours")]);
     let registry = registry(MINI, None, &format!("{}/mini", server.address));
-    assert!(mini(&Places::only(store.path(), registry)).is_ok());
+    assert!(mini(&DataDirectories::only(store.path(), registry)).is_ok());
     let mut names: Vec<_> = std::fs::read_dir(store.path().join("mini"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

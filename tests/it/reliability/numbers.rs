@@ -6,7 +6,7 @@ use crate::support::run::{PLAY, Place, states, stderr, stdout};
 use candle_core::{DType, Device, Tensor};
 use rhn::checkpoint;
 use rhn::config::Resolved;
-use rhn::data::Places;
+use rhn::data::DataDirectories;
 use rhn::error::Error;
 use rhn::run::RunDirectory;
 use rhn::signals::Signals;
@@ -25,7 +25,7 @@ fn language(place: &Place, settings: &[&str]) -> Language {
     let mut all = vec![format!("corpus.name={}", place.path("corpus.txt").display())];
     all.extend(settings.iter().map(ToString::to_string));
     let recipe = Resolved::new(place.path("tiny.toml").to_str().unwrap(), &all).unwrap().recipe;
-    Language::prepare(recipe, &Places::new(None).unwrap(), None, DType::F32, &Device::Cpu).unwrap()
+    Language::prepare(recipe, &DataDirectories::new(None).unwrap(), None, DType::F32, &Device::Cpu).unwrap()
 }
 
 /// Everything that a step changes, as bytes.

@@ -14,11 +14,11 @@ const FEWEST: usize = 3;
 const MOST: usize = 10;
 
 /// Receives what is measured, the repeats that are done and how many there are.
-pub type Progress<'a> = &'a mut dyn FnMut(&str, usize, usize);
+pub(crate) type Progress<'a> = &'a mut dyn FnMut(&str, usize, usize);
 
 /// Tokens a second, of several repeats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Rate {
+pub struct Speed {
     /// The median of the repeats.
     pub tokens_per_second: f64,
     /// The slowest repeat.
@@ -44,7 +44,7 @@ pub struct Plan {
     pub budget: Duration,
 }
 
-impl Rate {
+impl Speed {
     /// From the repeats' rates, of which there is at least one.
     pub fn of(repeats: Vec<f64>) -> Self {
         let mut sorted = repeats.clone();
@@ -100,16 +100,16 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
-    use super::{Plan, Rate};
+    use super::{Plan, Speed};
     use candle_core::Device;
     use std::time::Duration;
 
     #[test]
     fn the_median_of_an_even_number_is_between_the_middle_ones() {
-        let rate = Rate::of(vec![4.0, 1.0, 3.0, 10.0]);
+        let rate = Speed::of(vec![4.0, 1.0, 3.0, 10.0]);
         assert_eq!((rate.tokens_per_second, rate.lowest, rate.highest), (3.5, 1.0, 10.0));
-        assert_eq!(Rate::of(vec![2.0, 9.0, 1.0]).tokens_per_second, 2.0);
-        assert_eq!(Rate::of(vec![2.0]).tokens_per_second, 2.0);
+        assert_eq!(Speed::of(vec![2.0, 9.0, 1.0]).tokens_per_second, 2.0);
+        assert_eq!(Speed::of(vec![2.0]).tokens_per_second, 2.0);
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(250));
             Ok(100)
         };
-        let rate = Rate::measure("sleep", plan, &mut |_, _, _| (), &Device::Cpu, work).unwrap();
+        let rate = Speed::measure("sleep", plan, &mut |_, _, _| (), &Device::Cpu, work).unwrap();
         assert_eq!((rate.repeats.len(), runs), (3, 5)); // 250 ms are not slow: two to warm up
         assert!(rate.highest <= 400.0, "{rate:?}");
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Where corpora are looked for, in this order, and where fetched ones are kept.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct DataDirectories {
     /// Directories that the user named: files are taken from NAME/ and from the directory itself.
     pub given: Vec<PathBuf>,
     /// Directories that are always tried; a plain `train.txt` right in them belongs to nobody.
@@ -20,8 +20,8 @@ pub struct Places {
     pub timeouts: Timeouts,
 }
 
-impl Places {
-    /// The places for `--data-dir` and the environment as they are.
+impl DataDirectories {
+    /// The directories for `--data-dir` and the environment as they are.
     ///
     /// # Errors
     /// If `data_dir` is given and is no directory.
@@ -33,13 +33,15 @@ impl Places {
         let given: Vec<PathBuf> = data_dir.map(Path::to_path_buf).into_iter().chain(named).collect();
         let cache = cache_dir();
         let store = given.first().unwrap_or(&cache).clone();
-        let (usual, registry) = (vec!["data".into(), cache], Registry::built_in());
+        let usual = vec!["data".into(), cache];
+        let registry = Registry::built_in();
         Ok(Self { given, usual, store, registry, timeouts: Timeouts::default() })
     }
 
     /// Looks only in `dir` and keeps fetched files there.
     pub fn only(dir: &Path, registry: Registry) -> Self {
-        let (given, store) = (vec![dir.to_path_buf()], dir.to_path_buf());
+        let given = vec![dir.to_path_buf()];
+        let store = dir.to_path_buf();
         Self { given, usual: vec![], store, registry, timeouts: Timeouts::default() }
     }
 
