@@ -59,8 +59,8 @@ json() {
 [ $dry = 1 ] || { mkdir -p "$out" && rm -f "$out"/*.json "$out"/*.log "$out/failed"; }
 say gpu nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader
 say build cargo build --release --features cuda || exit 1
-say parity cargo test --release --features cuda --test cuda_device -- --test-threads=1 --nocapture
-say recurrence cargo test --release --features cuda --test cuda_device_recurrence -- --test-threads=1 --nocapture
+say parity cargo test --release --features cuda --test gpu -- --test-threads=1 --nocapture
+say recurrence cargo test --release -p rhn-kernels --features cuda --test gpu -- --test-threads=1 --nocapture
 if [ $dry = 0 ] && grep -q 'skipped: ' "$out/parity.log"; then
   echo "gpu-check: no GPU was found; the rest would measure nothing" >&2; cat "$out/parity.log" >&2; exit 1
 fi
