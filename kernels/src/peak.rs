@@ -85,7 +85,9 @@ pub fn memory_bandwidth(device: &Device) -> Result<f64> {
 }
 
 fn triad_on_cpu() -> Result<f64> {
-    let (mut a, b, c) = (vec![0f32; LENGTH], vec![1f32; LENGTH], vec![2f32; LENGTH]);
+    let mut a = vec![0f32; LENGTH];
+    let b = vec![1f32; LENGTH];
+    let c = vec![2f32; LENGTH];
     let arch = Arch::new();
     fastest(|| {
         let operands = b.par_chunks(PIECE).zip(c.par_chunks(PIECE));
@@ -98,7 +100,8 @@ fn triad_on_cpu() -> Result<f64> {
 
 /// One kernel that reads two arrays and writes a third: all that a device's library offers.
 fn sum_of_tensors(device: &Device) -> Result<f64> {
-    let (b, c) = (Tensor::ones(LENGTH, DType::F32, device)?, Tensor::ones(LENGTH, DType::F32, device)?);
+    let b = Tensor::ones(LENGTH, DType::F32, device)?;
+    let c = Tensor::ones(LENGTH, DType::F32, device)?;
     fastest(|| {
         (&b + &c)?;
         Ok(device.synchronize()?)
@@ -107,7 +110,9 @@ fn sum_of_tensors(device: &Device) -> Result<f64> {
 
 /// Seconds of the fastest of several runs.
 fn fastest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    let (start, mut runs, mut best) = (Instant::now(), 0, f64::INFINITY);
+    let start = Instant::now();
+    let mut runs = 0;
+    let mut best = f64::INFINITY;
     while runs < FEWEST || start.elapsed() < LONG_ENOUGH {
         let begun = Instant::now();
         run()?;

@@ -4,9 +4,10 @@
 //! Nobody listening, a part's beginning costs a look at a variable of the thread, a few times a step.
 
 use crate::backend::Backend;
-use crate::cpu::real;
+use crate::cpu::real::{self, by_float};
 use crate::error::Result;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor, WithDType};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -141,11 +142,10 @@ impl CustomOp1 for Border {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
-        let storage = match storage {
-            CpuStorage::F64(_) => CpuStorage::F64(real::elements(storage, layout)?.to_vec()),
-            _ => CpuStorage::F32(real::elements(storage, layout)?.to_vec()),
-        };
-        Ok((storage, layout.shape().clone()))
+        let same = by_float!(storage.dtype(), T => {
+            T::to_cpu_storage_owned(real::elements(storage, layout)?.to_vec())
+        });
+        Ok((same, layout.shape().clone()))
     }
 
     fn bwd(&self, _tensor: &Tensor, _same: &Tensor, grad: &Tensor) -> CandleResult<Option<Tensor>> {

@@ -198,7 +198,8 @@ mod tests {
         let model = tiny::drawn(types, 1.0);
         let ids = text.tokens.to_vec();
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &Device::Cpu).unwrap();
-        let (inputs, targets) = (column(&ids[..ids.len() - 1]), column(&ids[1..]));
+        let inputs = column(&ids[..ids.len() - 1]);
+        let targets = column(&ids[1..]);
         let whole = WindowReader::new(&model, 1).unwrap().nats(&inputs, &targets).unwrap();
         let found = stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
         let wanted = whole.mean_all().unwrap().to_scalar::<f64>().unwrap();

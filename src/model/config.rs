@@ -137,7 +137,9 @@ impl ModelConfig {
         const LARGEST: usize = 1 << 24;
         const MOST_LAYERS: usize = 1 << 12;
         let core = &self.spec.core;
-        let (hidden, layers, depth) = (core.hidden_size(), core.layers(), core.depth());
+        let hidden = core.hidden_size();
+        let layers = core.layers();
+        let depth = core.depth();
         let (mut sizes, embedding_layers) = self.spec.embedding.settings().magnitude();
         sizes.extend([self.vocab_size, hidden, layers, depth, self.embedding_size()]);
         let weights = [8, layers, depth, hidden, hidden]

@@ -83,7 +83,8 @@ impl Language {
         let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode(&corpus.test)?) };
         let test = test.filter(|test| test.tokens.len() > 1); // the first token is only context
         let batched = |split: &str, text: &Encoded| {
-            let (rows, steps) = (recipe.train.batch_size, recipe.train.bptt_steps);
+            let rows = recipe.train.batch_size;
+            let steps = recipe.train.bptt_steps;
             Batches::batched(&format!("{} ({split} split)", corpus.name), text.tokens.len(), rows, steps)
         };
         let batches = batched("training", &train)?;
@@ -156,7 +157,8 @@ impl Language {
     /// Weights drawn from the recipe's seed.
     pub fn first_parameters(&self) -> Result<Parameters> {
         let config = &self.recipe.train;
-        let (fixed, dtype) = (self.fixed.clone(), self.precision.dtype());
+        let fixed = self.fixed.clone();
+        let dtype = self.precision.dtype();
         Parameters::draw(&self.model, fixed, config.seed, config.init_scale, dtype, &self.device)
     }
 

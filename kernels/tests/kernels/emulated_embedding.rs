@@ -10,7 +10,8 @@ fn rows_and_their_gradient_are_those_of_index_select() {
     for (rows, width, count, threads) in [(1, 1, 1, 32), (7, 5, 40, 32), (50, 130, 33, 64), (3, 33, 200, 32)]
     {
         let ids: Vec<u32> = (0..count).map(|i| (i * i * 5 % rows) as u32).collect();
-        let (table, weights) = (scattered(rows * width, 1.0, 1), scattered(count * width, 1.0, 2));
+        let table = scattered(rows * width, 1.0, 1);
+        let weights = scattered(count * width, 1.0, 2);
         let var = Var::from_slice(&table, (rows, width), &Device::Cpu).unwrap();
         let places = Tensor::new(ids.as_slice(), &Device::Cpu).unwrap();
         let taken = var.index_select(&places, 0).unwrap();

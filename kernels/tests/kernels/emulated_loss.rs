@@ -41,7 +41,8 @@ impl Case {
 
     /// The kernels' script in f64 or f32.
     fn script(&self, double: bool, threads: usize, whole: bool) -> Script {
-        let (mut script, count) = (Script::new(), self.rows * self.types);
+        let mut script = Script::new();
+        let count = self.rows * self.types;
         let mut load = |name: &str, values: &[f64]| match double {
             true => script.load(name, values),
             false => script.load(name, &values.iter().map(|&value| value as f32).collect::<Vec<_>>()),

@@ -30,12 +30,15 @@ fn check(script: &mut Script, rows: usize, pieces: usize, record: usize, max_nor
 fn the_norm_is_that_of_gradient_and_decay_over_all_tensors() {
     let Some(emulator) = emulator() else { return };
     let counts = [1usize, 300, 2 * 16384 + 77];
-    let (mut script, mut pieces, mut wanted) = (Script::new(), 0, 0.0);
+    let mut script = Script::new();
+    let mut pieces = 0;
+    let mut wanted = 0.0;
     script.load("nats", &[1.0f64, 2.0, 4.0]);
     script.load("guard", &guard(0.0, 0.0, 1));
     script.buffer::<f64>("sums", counts.iter().map(|count| count.div_ceil(16384)).sum());
     for (i, count) in counts.into_iter().enumerate() {
-        let (grad, parameter) = (scattered(count, 1.0, 1), scattered(count, 2.0, 2));
+        let grad = scattered(count, 1.0, 1);
+        let parameter = scattered(count, 2.0, 2);
         let var = |values: &[f64]| Var::new(values, &Device::Cpu).unwrap();
         wanted += update::squared_norm(&var(&grad), &var(&parameter), 0.25).unwrap();
         let [g, p] = ["g", "p"].map(|name| format!("{name}{i}"));
@@ -61,7 +64,8 @@ fn the_norm_is_that_of_gradient_and_decay_over_all_tensors() {
 fn sgd_is_that_of_the_cpu() {
     let Some(emulator) = emulator() else { return };
     let count = 1000;
-    let (parameter, grad) = (scattered(count, 1.0, 1), scattered(count, 1.0, 2));
+    let parameter = scattered(count, 1.0, 1);
+    let grad = scattered(count, 1.0, 2);
     let var = Var::new(parameter.as_slice(), &Device::Cpu).unwrap();
     update::sgd(&var, &Var::new(grad.as_slice(), &Device::Cpu).unwrap(), 0.3, 0.5, 0.01).unwrap();
     for geometry in grids(count, 64) {
@@ -81,9 +85,15 @@ fn sgd_is_that_of_the_cpu() {
 fn adam_and_adamw_are_those_of_the_cpu() {
     let Some(emulator) = emulator() else { return };
     let count = 700;
-    let (parameter, grad) = (scattered(count, 1.0, 1), scattered(count, 1.0, 2));
+    let parameter = scattered(count, 1.0, 1);
+    let grad = scattered(count, 1.0, 2);
     let first: Vec<f64> = scattered(2 * count, 0.1, 3).iter().map(|value| value.abs()).collect();
-    let (rate, beta1, beta2, epsilon, updates, scale) = (0.1, 0.9, 0.99, 1e-8, 3.0, 0.5);
+    let rate = 0.1;
+    let beta1 = 0.9;
+    let beta2 = 0.99;
+    let epsilon = 1e-8;
+    let updates = 3.0;
+    let scale = 0.5;
     for (decay, decoupled) in [(0.02, 0.0), (0.0, 0.02)] {
         let device = &Device::Cpu;
         let var = Var::new(parameter.as_slice(), device).unwrap();

@@ -160,7 +160,9 @@ pub(crate) fn product(
 ) {
     let kernel = format!("probe_product_{}", operands.name());
     let at = |matrix: &Matrix, size: usize| format!("{}+{}", matrix.buffer, matrix.first * size);
-    let (a_at, b_at, c_at) = (at(&a, operands.size()), at(&b, operands.size()), at(&c, 4));
+    let a_at = at(&a, operands.size());
+    let b_at = at(&b, operands.size());
+    let c_at = at(&c, 4);
     script.launch(
         &kernel,
         Geometry::flat(4, 32),
