@@ -37,7 +37,7 @@ pub fn peak_mib_of(device: &Device) -> Option<u64> {
     return crate::cuda::device::peak_mib(device);
     #[cfg(not(feature = "cuda"))]
     {
-        let _ = device; // the CPU's
+        let _ = device;
         None
     }
 }

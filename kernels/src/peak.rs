@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Rows and columns of the matrices whose product is timed.
 const SIDE: usize = 2048;
-/// As many as keep all of a GPU busy.
+/// The same for a GPU, large enough to keep all of it busy.
 const SIDE_ON_GPU: usize = 8192;
-/// Numbers of an array that is streamed, 128 MiB of them: more than caches hold.
+/// Elements of an array that is streamed: 128 MiB, more than caches hold.
 const LENGTH: usize = 1 << 25;
 const PIECE: usize = 1 << 16;
 const LONG_ENOUGH: Duration = Duration::from_secs(1);
@@ -66,13 +66,13 @@ fn side(device: &Device) -> usize {
     if device.is_cpu() { SIDE } else { SIDE_ON_GPU }
 }
 
-/// What the GPU behind `device` is called; `None` for the CPU.
+/// The GPU's name, compute capability, multiprocessors and memory; `None` for the CPU.
 pub fn gpu(device: &Device) -> Option<String> {
     #[cfg(feature = "cuda")]
-    return crate::cuda::device::describe(device).map(|gpu| gpu.to_string());
+    return crate::cuda::device::describe(device);
     #[cfg(not(feature = "cuda"))]
     {
-        let _ = device; // the CPU
+        let _ = device;
         None
     }
 }

@@ -81,7 +81,7 @@ enum Held {
     Persistent(Lease<Persistent>),
 }
 
-/// A tensor's memory as an operation gets it.
+/// The memory of an operand, as candle gives it.
 pub(crate) type Part<'a> = (&'a CudaStorage, &'a Layout);
 
 /// The outputs `(time, batch, hidden)`, the parts of the state but the first after the window, and what the backward

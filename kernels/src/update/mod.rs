@@ -36,7 +36,7 @@ pub fn open_guard(_: &Device, _: DType, _: usize) -> Result<Option<Box<dyn guard
     Ok(None)
 }
 
-/// Σ (g + decay · θ)², in f64; on a GPU, and of other types than an update knows, in plain operations.
+/// Σ (g + decay · θ)², in f64; on a GPU, and for other element types than f32 and f64, by plain operations.
 pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64> {
     if !parameter.device().is_cpu() || !matches!(parameter.dtype(), DType::F32 | DType::F64) {
         let total = if decay == 0.0 { grad.clone() } else { (grad + (parameter * decay)?)? };

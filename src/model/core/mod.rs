@@ -88,8 +88,8 @@ pub(super) fn forward(
     noise: &Noise,
 ) -> Result<(Tensor, State)> {
     let embedded = masked(embedded, noise.word.as_ref())?;
-    let xs = profile::border(embedded, Part::RecurrenceForward, Part::EmbeddingBackward)?;
+    let xs = profile::mark(embedded, Part::RecurrenceForward, Part::EmbeddingBackward)?;
     let (ys, state) = core.forward(&xs, state, noise)?;
-    let ys = profile::border(ys, Part::OutputForward, Part::RecurrenceBackward)?;
+    let ys = profile::mark(ys, Part::OutputForward, Part::RecurrenceBackward)?;
     Ok((masked(ys, noise.output.as_ref())?, state))
 }

@@ -45,7 +45,7 @@ impl Output for Softmax {
         let ys = ys.flatten(0, 1)?;
         let flat = targets.flatten_all()?;
         let nats = loss::nats(&ys, &self.weight, self.stored, &self.bias, &flat, self.precision)?;
-        Ok(profile::border(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
+        Ok(profile::mark(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
     }
 
     fn logits(&self, ys: &Tensor) -> Result<Tensor> {

@@ -1,15 +1,15 @@
 // CUDA C++ for a machine without a GPU: enough of it that our kernels compile as plain C++ and run, one CUDA thread a
 // fiber, with barriers, warp operations, shared memory and grids that wait for one another.
 //
-// A kernel's file includes "common.cuh", which takes this header where nvcc does not compile. It ends with one
-// `EMULATED(kernel)` for each kernel (nothing under nvcc). `tests/support/emulator.rs` compiles all of them and main.cpp
+// A kernel's file includes "cuda/common.cuh", which takes this header where nvcc does not compile. It ends with one
+// `EMULATED(kernel)` for each kernel (nothing under nvcc). `tests/kernels/emulator.rs` compiles all of them and main.cpp
 // as one unit (headers first, then each source in a namespace of its own, which is many times as fast as one by one),
 //
 //     c++ -std=c++17 -O1 -Wno-unknown-pragmas -pthread kernels.cpp
 //
 // and runs launches over buffers; see main.cpp for what it reads. What a kernel must keep to:
 //
-// - it includes nothing but headers of this directory;
+// - it includes nothing but headers below `src`;
 // - dynamic shared memory by `DYNAMIC_SHARED(float, tile);`, static by `__shared__ float tile[32];` of plain types;
 // - a loop that waits for another block calls `spin_wait()` in every round, and its launch is cooperative;
 //   `grid_barrier` of grid.cuh does;
@@ -80,11 +80,11 @@ template <class T> T __shfl_xor_sync(unsigned mask, T value, unsigned bits, int 
     return emulation::warp_exchange(mask, value, from / width == lane / width ? from : lane, "__shfl_xor_sync");
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
-    bool votes[32];
-    emulation::warp_gather(mask, predicate != 0, votes, "__ballot_sync");
+    bool predicates[32];
+    emulation::warp_gather(mask, predicate != 0, predicates, "__ballot_sync");
     unsigned all = 0;
     for (unsigned lane = 0; lane < 32; lane++)
-        if (mask & emulation::warp_now().present & 1u << lane && votes[lane]) all |= 1u << lane;
+        if (mask & emulation::warp_now().present & 1u << lane && predicates[lane]) all |= 1u << lane;
     return all;
 }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
@@ -182,7 +182,7 @@ inline void emulated_mma(float (&d)[4], const unsigned (&a)[4], const unsigned (
     }
 }
 
-// The table of kernels that main.cpp launches by name, with arguments told by their types.
+// The table of kernels that main.cpp launches by name, with arguments read as their types say.
 namespace emulation {
 using Arguments = std::vector<std::string>;
 void *pointer_argument(const std::string &text); // of a buffer, in main.cpp
