@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn a_text_scores_alike_however_it_is_cut_and_as_the_stream_does() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(STREAM_STEPS + 30));
-        let model = tiny::drawn(types, 1.0);
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(STREAM_STEPS + 30));
+        let model = tiny::drawn(vocab_size, 1.0);
         let ids = text.tokens.to_vec();
         let score = |piece: usize| -> Vec<Option<f64>> {
             let mut scorer = Scorer::new(&model, None).unwrap();

@@ -38,7 +38,7 @@ pub struct Start {
     pub corpus_sha256: String,
     /// How many numbers training finds.
     pub parameters: u64,
-    /// Word types of the vocabulary.
+    /// The size of the vocabulary.
     #[serde(default)]
     pub vocab_size: usize,
     /// Tokens of the training split.

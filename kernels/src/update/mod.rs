@@ -18,6 +18,7 @@ use candle_core::{
 pub use element::{AdamStep, MomentsStep};
 use pulp::Arch;
 use rayon::prelude::*;
+use std::any::Any;
 
 /// The guard of `device` for weights of type `dtype`, which records `capacity` steps; `None` on the CPU.
 #[cfg(feature = "cuda")]
@@ -94,30 +95,16 @@ fn pieces<T: Real>(a: &mut [T], b: &[T], work: impl Fn(&mut [T], &[T]) + Sync) {
     a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(a, b)| work(a, b));
 }
 
-/// The elements of a variable; variables start at their storage's beginning.
-fn elements_mut<'a, T: Real + Stored>(
-    storage: &'a mut CpuStorage,
-    layout: &Layout,
-) -> CandleResult<&'a mut [T]> {
-    match (layout.contiguous_offsets(), T::vec_of(storage)) {
+/// The elements of a variable.
+fn elements_mut<'a, T: Real>(storage: &'a mut CpuStorage, layout: &Layout) -> CandleResult<&'a mut [T]> {
+    let values: &mut dyn Any = match storage {
+        CpuStorage::F64(values) => values,
+        CpuStorage::F32(values) => values,
+        _ => candle_core::bail!("an update wants tensors of f32 or f64"),
+    };
+    match (layout.contiguous_offsets(), values.downcast_mut::<Vec<T>>()) {
         (Some((start, end)), Some(values)) => Ok(&mut values[start..end]),
-        _ => candle_core::bail!("an update wants contiguous tensors of one type"),
-    }
-}
-
-trait Stored: Sized {
-    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<Self>>;
-}
-
-impl Stored for f32 {
-    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<f32>> {
-        if let CpuStorage::F32(values) = storage { Some(values) } else { None }
-    }
-}
-
-impl Stored for f64 {
-    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<f64>> {
-        if let CpuStorage::F64(values) = storage { Some(values) } else { None }
+        _ => candle_core::bail!("an update wants contiguous tensors of one element type"),
     }
 }
 
