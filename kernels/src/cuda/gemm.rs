@@ -191,9 +191,6 @@ fn gemm<T, C>(
         if transposed { CUBLAS_OP_T } else { CUBLAS_OP_N }
     };
     let columns = ByColumns::new(sizes, a_transposed, b_transposed);
-    let [m, n, k, b_stride, a_stride, c_stride] =
-        [columns.m, columns.n, columns.k, columns.b_stride, columns.a_stride, columns.c_stride]
-            .map(|size| size as c_int);
     let stream = device.cuda_stream();
     let blas = device.cublas_handle();
     let (one, zero) = types.scalars();
@@ -208,20 +205,20 @@ fn gemm<T, C>(
             *blas.handle(),
             operation(columns.transpose_b),
             operation(columns.transpose_a),
-            m,
-            n,
-            k,
+            columns.m as c_int,
+            columns.n as c_int,
+            columns.k as c_int,
             one,
             b as *const c_void,
             types.factor,
-            b_stride,
+            columns.b_stride as c_int,
             a as *const c_void,
             types.factor,
-            a_stride,
+            columns.a_stride as c_int,
             zero,
             c as *mut c_void,
             types.result,
-            c_stride,
+            columns.c_stride as c_int,
             types.compute,
             sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
         )

@@ -5,7 +5,9 @@
 
 use super::cell::{Cell, MOST_STATES, MOST_VALUES, States, Values};
 use super::packed::{PackedCell, vectors_together};
-use super::window::{WindowInputs, WindowLayout, WindowOutputs, WindowRecord, WindowSizes};
+use super::window::{
+    WindowInputs, WindowLayout, WindowOutputs, WindowRecord, WindowSizes, load_vectors, store_vectors,
+};
 use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
 use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
 use crate::cpu::pool::{self, Worker};
@@ -207,11 +209,8 @@ impl<K: Kernel, C: Cell> Forward<'_, K, C> {
             projected
         });
         let entered = C::STATES * self.vector(step.index, vector, row) * K::LANES + offset;
-        let mut state = [[K::Element::default(); CHUNK]; MOST_STATES];
-        for (part, state) in state.iter_mut().enumerate().take(C::STATES) {
-            // SAFETY: this worker's units; the state was written before the barrier.
-            *state = load(unsafe { self.states.read(entered + part * K::LANES, CHUNK) }, 0, CHUNK);
-        }
+        // SAFETY: this worker's units; the state was written before the barrier.
+        let mut state = unsafe { load_vectors::<K, MOST_STATES>(self.states, entered, C::STATES) };
         let saved = if K::FUSED {
             C::forward::<_, true>(products, projected, &mut state)
         } else {
@@ -237,26 +236,21 @@ impl<K: Kernel, C: Cell> Forward<'_, K, C> {
         let WindowSizes { batch, hidden, depth, .. } = self.inputs.sizes;
         let start = vector * K::LANES + offset;
         let width = CHUNK.min(hidden - start);
-        let is_last = step.index + 1 == self.inputs.sizes.steps();
         // SAFETY: this worker's units, which no other touches.
         unsafe {
-            if let Some(record) = &self.saved {
+            if let Some(record) = self.saved {
                 let at = C::SAVED * self.vector(step.index, vector, row) * K::LANES + offset;
-                for (value, saved) in saved.iter().enumerate().take(C::SAVED) {
-                    store(record.part(at + value * K::LANES, CHUNK), saved);
-                }
+                store_vectors::<K, MOST_VALUES>(record, at, C::SAVED, saved);
             }
             if step.sublayer + 1 == depth {
                 store(self.outputs.part((step.time * batch + row) * hidden + start, width), &state[0]);
             }
-            let next = C::STATES * self.vector(step.index + 1, vector, row) * K::LANES + offset;
-            for (part, state) in state.iter().enumerate().take(C::STATES) {
-                if !is_last {
-                    store(self.states.part(next + part * K::LANES, CHUNK), state);
-                } else if part > 0 {
-                    let at = ((part - 1) * batch + row) * hidden + start;
-                    store(self.last.part(at, width), state);
-                }
+            if step.index + 1 < self.inputs.sizes.steps() {
+                let next = C::STATES * self.vector(step.index + 1, vector, row) * K::LANES + offset;
+                return store_vectors::<K, MOST_STATES>(self.states, next, C::STATES, state);
+            }
+            for (part, state) in state[1..C::STATES].iter().enumerate() {
+                store(self.last.part((part * batch + row) * hidden + start, width), state);
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use super::cell::{Cell, MOST_STATES, MOST_VALUES, States, Values};
 use super::cpu_grads::{gather, weight_grads};
-use super::window::{WindowLayout, WindowRecord, WindowSizes};
+use super::window::{WindowLayout, WindowRecord, WindowSizes, load_vectors, store_vectors};
 use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
@@ -187,22 +187,14 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
         let width = CHUNK.min(hidden - start);
         let at = row * hidden + start;
         let position = self.layout.vector(sublayer, vector, time * batch + row);
-        let state_at = |part: usize| (C::STATES * position + part) * K::LANES + offset;
-        let saved_at = |value: usize| (C::SAVED * position + value) * K::LANES + offset;
+        let state_at = C::STATES * position * K::LANES + offset;
+        let saved_at = C::SAVED * position * K::LANES + offset;
         let mask = self.mask.map(|mask| load(mask, at, width));
-        let zero = [K::Element::zero(); CHUNK];
-        let mut state = [zero; MOST_STATES];
-        let mut saved = [zero; MOST_VALUES];
         let mut grads = self.sent_back(index, at, width, sums, mask);
         // SAFETY: this worker's units, which no other touches until all have finished.
-        unsafe {
-            for (part, state) in state.iter_mut().enumerate().take(C::STATES) {
-                *state = load(self.states.part(state_at(part), CHUNK), 0, CHUNK);
-            }
-            for (value, saved) in saved.iter_mut().enumerate().take(C::SAVED) {
-                *saved = load(self.saved.part(saved_at(value), CHUNK), 0, CHUNK);
-            }
-        }
+        let state = unsafe { load_vectors::<K, MOST_STATES>(self.states, state_at, C::STATES) };
+        // SAFETY: as above.
+        let mut saved = unsafe { load_vectors::<K, MOST_VALUES>(self.saved, saved_at, C::SAVED) };
         if sublayer + 1 == depth {
             grads[0] = sum(grads[0], load(self.grad, time * batch * hidden + at, width));
         }
@@ -213,11 +205,9 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
         };
         // SAFETY: as above.
         unsafe {
-            for (value, grad) in saved.iter().enumerate().take(C::SAVED) {
-                store(self.saved.part(saved_at(value), CHUNK), grad);
-            }
+            store_vectors::<K, MOST_VALUES>(self.saved, saved_at, C::SAVED, &saved);
             if let Some(mask) = mask {
-                store(self.states.part(state_at(0), CHUNK), &multiply(state[0], mask));
+                store(self.states.part(state_at, CHUNK), &multiply(state[0], mask));
             }
         }
         self.pass_on(index, tile, row, start, &carried, &saved);

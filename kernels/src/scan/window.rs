@@ -1,7 +1,10 @@
 //! A window on the CPU: its sizes, what it reads and writes, and where the values of its steps lie.
 
 use super::cell::MOST_STATES;
+use crate::cpu::chunk::{CHUNK, Chunk, load, store};
 use crate::cpu::real::Real;
+use crate::cpu::shared::Shared;
+use crate::cpu::tile::Kernel;
 use crate::cpu::workspace::Buffer;
 
 /// Sizes of a window.
@@ -64,5 +67,41 @@ impl WindowLayout {
     #[inline(always)]
     pub(crate) fn vector(&self, sublayer: usize, vector: usize, row: usize) -> usize {
         (sublayer * self.vectors + vector) * self.rows + row
+    }
+}
+
+/// The chunks of the same units in `count` vectors that follow one another, the first of them at `start`; the others
+/// are zero.
+///
+/// # Safety
+/// As for [`Shared::read`].
+#[inline(always)]
+pub(super) unsafe fn load_vectors<K: Kernel, const N: usize>(
+    from: Shared<'_, K::Element>,
+    start: usize,
+    count: usize,
+) -> [Chunk<K::Element>; N] {
+    let mut chunks = [[K::Element::default(); CHUNK]; N];
+    for (index, chunk) in chunks.iter_mut().enumerate().take(count) {
+        // SAFETY: as the caller vouches.
+        *chunk = load(unsafe { from.read(start + index * K::LANES, CHUNK) }, 0, CHUNK);
+    }
+    chunks
+}
+
+/// Stores the first `count` chunks where [`load_vectors`] finds them.
+///
+/// # Safety
+/// As for [`Shared::part`].
+#[inline(always)]
+pub(super) unsafe fn store_vectors<K: Kernel, const N: usize>(
+    to: Shared<'_, K::Element>,
+    start: usize,
+    count: usize,
+    chunks: &[Chunk<K::Element>; N],
+) {
+    for (index, chunk) in chunks.iter().enumerate().take(count) {
+        // SAFETY: as the caller vouches.
+        store(unsafe { to.part(start + index * K::LANES, CHUNK) }, chunk);
     }
 }
