@@ -59,15 +59,15 @@ mod tests {
     #[test]
     fn a_model_that_was_given_keeps_its_place_and_a_run_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
-        let place = || default(folder.path(), "bard").file_name().unwrap().to_owned();
-        assert_eq!(place(), "bard");
+        let chosen = || default(folder.path(), "bard").file_name().unwrap().to_owned();
+        assert_eq!(chosen(), "bard");
         fs::create_dir(folder.path().join("bard")).unwrap();
         fs::write(folder.path().join("bard").join(MODEL), "").unwrap();
-        assert_eq!(place(), "bard-2");
+        assert_eq!(chosen(), "bard-2");
         fs::create_dir_all(folder.path().join("bard-2").join(STATES)).unwrap();
         fs::write(folder.path().join("bard-2").join(MODEL), "").unwrap();
-        assert_eq!(place(), "bard-2"); // --resume goes on with it
+        assert_eq!(chosen(), "bard-2"); // --resume goes on with it
         fs::create_dir(folder.path().join("bard").join(STATES)).unwrap();
-        assert_eq!(place(), "bard");
+        assert_eq!(chosen(), "bard");
     }
 }

@@ -67,7 +67,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         &self.position
     }
 
-    /// Whether the epochs are done, or patience with the validation split is at its end.
+    /// Whether the epochs are done, or as many as `train.patience` were no better on the validation split.
     pub fn is_over(&self) -> bool {
         let config = self.config();
         let best = self.position.best.as_ref();

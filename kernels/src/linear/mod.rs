@@ -84,7 +84,7 @@ impl Prepared {
         }
     }
 
-    /// The same for one row after another, where the CPU computes in single precision.
+    /// The weight for one row after another; `None` but on the CPU in single precision.
     pub fn rows(&self) -> Option<Rows> {
         match &self.packed {
             Packed::F32(dense) => Some(Rows { dense: dense.clone(), out: vec![0.0; self.output] }),

@@ -71,7 +71,7 @@ fn recurrent(device: &CudaDevice, key: &Key, tape: &Tape) -> Result<CudaSlice<f3
         let to = address(&out) + (gate * hidden * size_of::<f32>()) as Address;
         let grads = Matrix::new(from, pitch).stepping(rows * pitch);
         let target = Matrix::new(to, width).stepping(hidden * width);
-        // SAFETY: a sublayer's rows of the tape, and the gate's columns of `out`, which nobody else knows yet.
+        // SAFETY: a sublayer's rows of the tape, and the gate's columns of `out`, which nothing else refers to yet.
         unsafe { product(device, key.precision, extent, states, grads, target)? };
     }
     Ok(out)

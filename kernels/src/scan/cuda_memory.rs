@@ -132,7 +132,7 @@ pub(crate) struct Lease<M: WindowMemory> {
 
 /// What can be lent.
 pub(crate) trait WindowMemory: Sized + Send + 'static {
-    /// Those that nobody has, the longest unused first.
+    /// Those that are not lent, the longest unused first.
     fn idle() -> &'static Mutex<Vec<(Key, Box<Self>)>>;
 
     fn new(device: &CudaDevice, key: &Key) -> Result<Self>;

@@ -106,8 +106,7 @@ impl Prepared {
         Ok((outputs, state))
     }
 
-    /// The same for one step after another at batch 1, where the CPU computes in single precision; from the state
-    /// zero.
+    /// The weights for one step after another at batch 1, from the zero state; `None` but on the CPU in single precision.
     pub fn steps(&self) -> Result<Option<Steps>> {
         let Packs::F32(packed) = &self.packed else { return Ok(None) };
         let (depth, hidden, _) = self.recurrent.dims3()?;
@@ -150,7 +149,7 @@ impl Steps {
         &self.state
     }
 
-    /// The same, to be changed.
+    /// The state's parts, to be set.
     pub fn state_mut(&mut self) -> &mut [Vec<f32>] {
         &mut self.state
     }

@@ -83,7 +83,7 @@ pub(super) unsafe fn load_vectors<K: Kernel, const N: usize>(
 ) -> [Chunk<K::Element>; N] {
     let mut chunks = [[K::Element::default(); CHUNK]; N];
     for (index, chunk) in chunks.iter_mut().enumerate().take(count) {
-        // SAFETY: as the caller vouches.
+        // SAFETY: as the caller promises.
         *chunk = load(unsafe { from.read(start + index * K::LANES, CHUNK) }, 0, CHUNK);
     }
     chunks
@@ -101,7 +101,7 @@ pub(super) unsafe fn store_vectors<K: Kernel, const N: usize>(
     chunks: &[Chunk<K::Element>; N],
 ) {
     for (index, chunk) in chunks.iter().enumerate().take(count) {
-        // SAFETY: as the caller vouches.
+        // SAFETY: as the caller promises.
         store(unsafe { to.part(start + index * K::LANES, CHUNK) }, chunk);
     }
 }

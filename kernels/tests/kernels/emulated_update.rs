@@ -1,6 +1,6 @@
 //! Norm, check and updates beside those of the CPU, and what a step that is not finite leaves.
 
-use crate::emulator::{Geometry, Script, emulator};
+use crate::emulator::{LaunchShape, Script, emulator};
 use crate::{grids, scattered};
 use candle_core::{Device, Var};
 use rhn_kernels::update::{self, AdamStep, MomentsStep};
@@ -23,7 +23,7 @@ fn guard(updates: f64, allowed: f64, records: usize) -> Vec<f64> {
 fn check(script: &mut Script, rows: usize, pieces: usize, record: usize, max_norm: f64, limit: f64) {
     let arguments: [&dyn std::fmt::Display; 12] =
         [&"&nats", &rows, &"&sums", &pieces, &"&guard", &record, &0.5, &max_norm, &0.9, &0.99, &0, &limit];
-    script.launch("check_f64", Geometry::flat(1, 256), &arguments);
+    script.launch("check_f64", LaunchShape::flat(1, 256), &arguments);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn the_norm_is_that_of_gradient_and_decay_over_all_tensors() {
         let sums = format!("&sums+{}", 8 * pieces);
         let arguments: [&dyn std::fmt::Display; 5] =
             [&format!("&{g}"), &format!("&{p}"), &0.25, &count, &sums];
-        script.launch("squares_f64", Geometry::flat(blocks, 256), &arguments);
+        script.launch("squares_f64", LaunchShape::flat(blocks, 256), &arguments);
         pieces += blocks;
     }
     check(&mut script, 3, pieces, 0, 10.0, f64::MAX);
@@ -68,14 +68,14 @@ fn sgd_is_that_of_the_cpu() {
     let grad = scattered(count, 1.0, 2);
     let var = Var::new(parameter.as_slice(), &Device::Cpu).unwrap();
     update::sgd(&var, &Var::new(grad.as_slice(), &Device::Cpu).unwrap(), 0.3, 0.5, 0.01).unwrap();
-    for geometry in grids(count, 64) {
+    for shape in grids(count, 64) {
         let mut script = Script::new();
         script.load("parameter", &parameter);
         script.load("grad", &grad);
         script.load("guard", &[1.0, 0.5]);
         let arguments: [&dyn std::fmt::Display; 6] =
             [&"&parameter", &"&grad", &"&guard", &0.3, &0.01, &count];
-        script.launch("sgd_f64", geometry, &arguments);
+        script.launch("sgd_f64", shape, &arguments);
         let found = script.run(emulator, &["parameter"]).get::<f64>("parameter");
         assert_eq!(found, var.to_vec1::<f64>().unwrap());
     }
@@ -109,7 +109,7 @@ fn adam_and_adamw_are_those_of_the_cpu() {
             keep: 1.0 - rate * decoupled,
         };
         update::adam(&var, &moments, step).unwrap();
-        for geometry in grids(count, 64) {
+        for shape in grids(count, 64) {
             let mut script = Script::new();
             script.load("parameter", &parameter);
             script.load("moments", &first);
@@ -128,7 +128,7 @@ fn adam_and_adamw_are_those_of_the_cpu() {
                 &decoupled,
                 &count,
             ];
-            script.launch("adam_f64", geometry, &arguments);
+            script.launch("adam_f64", shape, &arguments);
             let found = script.run(emulator, &["parameter", "moments"]);
             let near = |found: Vec<f64>, wanted: Vec<f64>| {
                 for (found, wanted) in found.into_iter().zip(wanted) {
@@ -141,7 +141,7 @@ fn adam_and_adamw_are_those_of_the_cpu() {
     }
 }
 
-/// Steps with these losses and norms in turn: what the guard holds, a weight after them, the state of a batch row.
+/// Steps with these losses and norms, one after another: what the guard holds, a weight after them, the state of a batch row.
 fn steps(losses: &[f64], norms: &[f64], allowed: f64) -> Option<(Vec<f64>, f32, f32)> {
     let emulator = emulator()?;
     let mut script = Script::new();
@@ -169,13 +169,13 @@ fn steps(losses: &[f64], norms: &[f64], allowed: f64) -> Option<(Vec<f64>, f32, 
             &0,
             &f64::from(f32::MAX),
         ];
-        script.launch("check_f64", Geometry::flat(1, 256), &arguments);
+        script.launch("check_f64", LaunchShape::flat(1, 256), &arguments);
         let arguments: [&dyn std::fmt::Display; 6] =
             [&"&weight", &format!("&{grad}"), &"&guard", &0.5, &0.0, &1];
-        script.launch("sgd_f32", Geometry::flat(1, 32), &arguments);
+        script.launch("sgd_f32", LaunchShape::flat(1, 32), &arguments);
         let arguments: [&dyn std::fmt::Display; 5] =
             [&format!("&{next}"), &"&state", &"&guard", &1, &"&state"];
-        script.launch("choose_f32", Geometry::flat(1, 32), &arguments);
+        script.launch("choose_f32", LaunchShape::flat(1, 32), &arguments);
     }
     let found = script.run(emulator, &["guard", "weight", "state"]);
     Some((found.get("guard"), found.get::<f32>("weight")[0], found.get::<f32>("state")[0]))

@@ -61,7 +61,7 @@ impl Case {
     }
 }
 
-/// Words of 1 to 8 characters, padded; the third has as many as there is room for, and a character repeated.
+/// Words of 1 to 8 characters, padded; the third fills the padding, and repeats a character.
 fn spelled(words: usize, alphabet: usize) -> Tensor {
     const LENGTH: usize = 8;
     let mut rng = Rng::keyed(2, "spelling", words as u64);
@@ -91,9 +91,9 @@ fn check_against_the_reference(dtype: DType, precision: Precision, tolerance: f6
             let fast = set.force(|| case.run(kernel(precision)));
             for (part, (fast, exact)) in fast.iter().zip(&exact).enumerate() {
                 let distance = distance(fast, exact);
-                let place =
+                let case =
                     format!("part {part} {set:?} {precision:?} {words} words of {alphabet} characters");
-                assert!(distance <= tolerance, "{place}: {distance:e}");
+                assert!(distance <= tolerance, "{case}: {distance:e}");
             }
         }
     }

@@ -129,8 +129,8 @@ fn check_threads<C: Cell>() {
             };
             let alone = run(1);
             for threads in [2, 3, 5] {
-                let place = format!("{} {threads} threads, {precision:?}, B {batch} H {hidden}", C::NAME);
-                assert_eq!(run(threads), alone, "{place}");
+                let case = format!("{} {threads} threads, {precision:?}, B {batch} H {hidden}", C::NAME);
+                assert_eq!(run(threads), alone, "{case}");
             }
         }
     }

@@ -64,7 +64,7 @@ fn scattered(count: usize, scale: f64, seed: u64) -> Vec<f64> {
 }
 
 /// As many blocks as cover `count` elements with `threads` each, and fewer, so that threads stride.
-fn grids(count: usize, threads: usize) -> [emulator::Geometry; 2] {
+fn grids(count: usize, threads: usize) -> [emulator::LaunchShape; 2] {
     let blocks = count.div_ceil(threads).max(1);
-    [blocks, blocks.div_ceil(3)].map(|blocks| emulator::Geometry::flat(blocks, threads))
+    [blocks, blocks.div_ceil(3)].map(|blocks| emulator::LaunchShape::flat(blocks, threads))
 }

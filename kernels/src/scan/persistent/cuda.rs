@@ -91,7 +91,7 @@ impl Launch {
 /// What the device has; `None` if its blocks cannot wait for one another.
 ///
 /// # Errors
-/// If the driver does not say.
+/// If the driver does not report it.
 pub fn card(device: &CudaDevice) -> Result<Option<Card>> {
     use sys::CUdevice_attribute as Attribute;
     let stream = device.cuda_stream();

@@ -20,7 +20,7 @@ constexpr int WARP_SPANS = 2; // of a warp
 constexpr int TILE = 16;      // rows of the batch in a product's tile
 constexpr int MOST_THREADS = 512;
 
-// What a block has in shared memory, in this order; `shared_bytes` of launch_plan.rs knows it too.
+// What a block has in shared memory, in this order; as `shared_bytes` of launch_plan.rs counts it.
 struct Shared {
     uint4 *weights; // (depth - HELD, spans, 2 sections, 32 threads)
     float *sums;    // (warps, rows of a pass, results · UNITS)
