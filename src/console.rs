@@ -23,7 +23,7 @@ impl Line {
         Self { bar, last_plain: Instant::now() }
     }
 
-    /// While something is measured: of `all` repeats `done` are done; 0 of 0 before the first.
+    /// Shows that of `all` repeats of a measurement `done` are done; 0 of 0 before the first.
     pub fn measuring(&mut self, what: &str, done: usize, all: usize) {
         let message = || if all == 0 { String::new() } else { format!("{done} of {all} repeats") };
         self.show(what, done as u64, all as u64, message);
@@ -63,7 +63,7 @@ impl Line {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub struct Signals(Arc<AtomicUsize>);
 
 impl Signals {
-    /// From now on signals ask instead of killing.
+    /// Registers the handlers: from now on a first signal asks, and does not end the process.
     pub fn listen() -> Result<Self> {
         let asked = Self::default();
         let again = Arc::new(AtomicBool::new(false));
@@ -29,14 +29,14 @@ impl Signals {
         Ok(asked)
     }
 
-    /// A file that may grow no more is an error of the write to it, which names the file, and no reason to die.
+    /// Ignores SIGXFSZ, so that a file that may grow no more is an error of the write, which names the file.
     #[cfg(unix)]
     pub fn ignore_file_size_limit() -> Result<()> {
         let registered = signal_hook::flag::register(libc::SIGXFSZ, Arc::default());
         registered.map(drop).map_err(Error::io(Path::new("signal handler")))
     }
 
-    /// Elsewhere there is no such limit.
+    /// Does nothing: there is no such limit.
     #[cfg(not(unix))]
     pub fn ignore_file_size_limit() -> Result<()> {
         Ok(())

@@ -12,7 +12,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// A size or device at fault.
+    /// [`Error::Setting`] with this text.
     pub fn setting(what: impl Into<String>) -> Self {
         Self::Setting(what.into())
     }

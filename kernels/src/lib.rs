@@ -3,7 +3,7 @@
 //!
 //! | module | what it computes |
 //! | --- | --- |
-//! | [`scan`] | a recurrence over a whole window: RHN, LSTM |
+//! | [`scan`] | a recurrence over a whole window: RHN, LSTM, GRU |
 //! | [`linear`], [`softmax`] | products with weights; the output layer and its loss |
 //! | [`embedding`], [`char_cnn`], [`highway`] | tokens and characters to vectors |
 //! | [`dropout`], [`update`] | masks; gradient norms and optimizer updates |

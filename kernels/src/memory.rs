@@ -1,5 +1,4 @@
-//! The process's memory: a training step frees and takes the same large tensors, so their pages are kept; and what
-//! it took at most.
+//! The process's memory: its pages are kept, as a training step frees and takes the same large tensors; and its peak.
 
 use candle_core::Device;
 
@@ -7,8 +6,8 @@ use candle_core::Device;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HEAP: usize = 1 << 32;
 
-/// Tells glibc to keep freed pages and to use one heap, and the kernel to make that heap of large pages; elsewhere
-/// there is nothing to set. Call it once, at the start.
+/// Makes glibc keep freed pages and use one heap, and the kernel make that heap of large pages; elsewhere there is
+/// nothing to set. Call it once, at the start.
 ///
 /// Without it each step maps, zeroes and unmaps hundreds of megabytes, a tenth of a step's time on PTB's model, and
 /// the processor spends as much looking up the small pages of weights that stream by.
@@ -16,8 +15,9 @@ pub fn keep_pages() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(
         unsafe_code,
-        reason = "mallopt and madvise change tuning only; the block is the caller's own until it is freed"
+        reason = "the C library offers its tuning, and memory that is not yet an object, by such calls alone"
     )]
+    // SAFETY: mallopt and madvise change tuning only; the block is this function's own until it is freed.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
@@ -37,7 +37,7 @@ pub fn peak_mib_of(device: &Device) -> Option<u64> {
     return crate::cuda::device::peak_mib(device);
     #[cfg(not(feature = "cuda"))]
     {
-        let _ = device; // the CPU's
+        let _ = device;
         None
     }
 }

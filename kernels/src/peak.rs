@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Rows and columns of the matrices whose product is timed.
 const SIDE: usize = 2048;
-/// As many as keep all of a GPU busy.
+/// The same for a GPU, large enough to keep all of it busy.
 const SIDE_ON_GPU: usize = 8192;
-/// Numbers of an array that is streamed, 128 MiB of them: more than caches hold.
+/// Elements of an array that is streamed: 128 MiB, more than caches hold.
 const LENGTH: usize = 1 << 25;
 const PIECE: usize = 1 << 16;
 const LONG_ENOUGH: Duration = Duration::from_secs(1);
@@ -66,13 +66,13 @@ fn side(device: &Device) -> usize {
     if device.is_cpu() { SIDE } else { SIDE_ON_GPU }
 }
 
-/// What the GPU behind `device` is called; `None` for the CPU.
+/// The GPU's name, compute capability, multiprocessors and memory; `None` for the CPU.
 pub fn gpu(device: &Device) -> Option<String> {
     #[cfg(feature = "cuda")]
-    return crate::cuda::device::describe(device).map(|gpu| gpu.to_string());
+    return crate::cuda::device::describe(device);
     #[cfg(not(feature = "cuda"))]
     {
-        let _ = device; // the CPU
+        let _ = device;
         None
     }
 }
@@ -85,7 +85,9 @@ pub fn memory_bandwidth(device: &Device) -> Result<f64> {
 }
 
 fn triad_on_cpu() -> Result<f64> {
-    let (mut a, b, c) = (vec![0f32; LENGTH], vec![1f32; LENGTH], vec![2f32; LENGTH]);
+    let mut a = vec![0f32; LENGTH];
+    let b = vec![1f32; LENGTH];
+    let c = vec![2f32; LENGTH];
     let arch = Arch::new();
     fastest(|| {
         let operands = b.par_chunks(PIECE).zip(c.par_chunks(PIECE));
@@ -98,7 +100,8 @@ fn triad_on_cpu() -> Result<f64> {
 
 /// One kernel that reads two arrays and writes a third: all that a device's library offers.
 fn sum_of_tensors(device: &Device) -> Result<f64> {
-    let (b, c) = (Tensor::ones(LENGTH, DType::F32, device)?, Tensor::ones(LENGTH, DType::F32, device)?);
+    let b = Tensor::ones(LENGTH, DType::F32, device)?;
+    let c = Tensor::ones(LENGTH, DType::F32, device)?;
     fastest(|| {
         (&b + &c)?;
         Ok(device.synchronize()?)
@@ -107,7 +110,9 @@ fn sum_of_tensors(device: &Device) -> Result<f64> {
 
 /// Seconds of the fastest of several runs.
 fn fastest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    let (start, mut runs, mut best) = (Instant::now(), 0, f64::INFINITY);
+    let start = Instant::now();
+    let mut runs = 0;
+    let mut best = f64::INFINITY;
     while runs < FEWEST || start.elapsed() < LONG_ENOUGH {
         let begun = Instant::now();
         run()?;

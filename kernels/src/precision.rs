@@ -12,12 +12,12 @@ pub enum Precision {
     F64,
     /// Operands of the products rounded to bfloat16; weights, sums and everything else in single precision.
     Bf16,
-    /// Operands of the products rounded to 10 bits of mantissa by a GPU's tensor cores; everything else as [`Self::F32`].
+    /// Operands of the products rounded to 10 bits of mantissa by a GPU's tensor cores; all else as [`Self::F32`].
     Tf32,
 }
 
 impl Precision {
-    /// The tensors' type.
+    /// The element type of the tensors.
     pub fn dtype(self) -> DType {
         match self {
             Self::F32 | Self::Bf16 | Self::Tf32 => DType::F32,
@@ -25,7 +25,7 @@ impl Precision {
         }
     }
 
-    /// As `--precision` says it and a training state keeps it.
+    /// The name in `--precision` and in a training state.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -42,7 +42,7 @@ impl Precision {
 }
 
 impl From<DType> for Precision {
-    /// Full precision in this type.
+    /// Full precision in this element type.
     fn from(dtype: DType) -> Self {
         if dtype == DType::F64 { Self::F64 } else { Self::F32 }
     }

@@ -1,12 +1,13 @@
-//! Where a training step spends its time: each part of the work says when it begins, and while someone listens on
-//! this thread, the time until the next one does belongs to it.
+//! Where a training step spends its time: each part of the work marks its beginning, and during [`listen`] the time
+//! until the next mark on this thread belongs to it.
 //!
-//! Nobody listening, a part's beginning costs a look at a variable of the thread, a few times a step.
+//! At other times a mark costs a look at a variable of the thread, a few times a step.
 
 use crate::backend::Backend;
-use crate::cpu::real;
+use crate::cpu::real::{self, by_float};
 use crate::error::Result;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor, WithDType};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ pub enum Part {
     OutputBackward,
     /// The gradients of the recurrent layers.
     RecurrenceBackward,
-    /// The gradients of the vectors, and what of a tied output's is added to them.
+    /// The gradients of the vectors, to which those of a tied output are added.
     EmbeddingBackward,
     /// The gradient's norm and the update.
     Optimizer,
@@ -49,7 +50,7 @@ impl Part {
         Self::Rest,
     ];
 
-    /// How a table calls it.
+    /// The name in a table.
     pub fn name(self) -> &'static str {
         match self {
             Self::Masks => "masks",
@@ -82,7 +83,8 @@ impl Listener {
     fn enter(&mut self, part: Part) {
         let now = Instant::now();
         self.spent[self.part as usize] += now - self.since;
-        (self.part, self.since) = (part, now);
+        self.part = part;
+        self.since = now;
     }
 }
 
@@ -121,31 +123,30 @@ impl Drop for Within {
     }
 }
 
-/// `tensor` as it is, as the border between two parts: what follows it belongs to `forward`, and in the backward
-/// pass what comes behind it to `backward`.
-pub fn border(tensor: Tensor, forward: Part, backward: Part) -> Result<Tensor> {
+/// `tensor` as it is, marked as the end of one part and the beginning of another: what follows it belongs to `forward`,
+/// and in the backward pass what comes behind it to `backward`.
+pub fn mark(tensor: Tensor, forward: Part, backward: Part) -> Result<Tensor> {
     enter(forward);
     let listening = LISTENER.with_borrow(Option::is_some);
     if !(listening && Backend::of(&tensor) == Backend::Cpu && tensor.track_op()) {
         return Ok(tensor);
     }
-    Ok(tensor.contiguous()?.apply_op1(Border(backward))?)
+    Ok(tensor.contiguous()?.apply_op1(Mark(backward))?)
 }
 
 /// The identity, whose backward pass enters a part.
-struct Border(Part);
+struct Mark(Part);
 
-impl CustomOp1 for Border {
+impl CustomOp1 for Mark {
     fn name(&self) -> &'static str {
-        "border"
+        "mark"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
-        let storage = match storage {
-            CpuStorage::F64(_) => CpuStorage::F64(real::elements(storage, layout)?.to_vec()),
-            _ => CpuStorage::F32(real::elements(storage, layout)?.to_vec()),
-        };
-        Ok((storage, layout.shape().clone()))
+        let same = by_float!(storage.dtype(), T => {
+            T::to_cpu_storage_owned(real::elements(storage, layout)?.to_vec())
+        });
+        Ok((same, layout.shape().clone()))
     }
 
     fn bwd(&self, _tensor: &Tensor, _same: &Tensor, grad: &Tensor) -> CandleResult<Option<Tensor>> {
@@ -156,7 +157,7 @@ impl CustomOp1 for Border {
 
 #[cfg(test)]
 mod tests {
-    use super::{Part, border, enter, listen, within};
+    use super::{Part, enter, listen, mark, within};
     use candle_core::{Device, Var};
     use std::thread::sleep;
     use std::time::{Duration, Instant};
@@ -189,10 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn a_border_changes_neither_values_nor_gradients_and_times_what_is_behind_it() {
+    fn a_mark_changes_neither_values_nor_gradients_and_times_what_is_behind_it() {
         let x = Var::new(&[2.0f64, 3.0], &Device::Cpu).unwrap();
         let (grad, spent) = listen(|| {
-            let y = border(x.sqr().unwrap(), Part::OutputForward, Part::EmbeddingBackward).unwrap();
+            let y = mark(x.sqr().unwrap(), Part::OutputForward, Part::EmbeddingBackward).unwrap();
             assert_eq!(y.to_vec1::<f64>().unwrap(), [4.0, 9.0]);
             y.backward().unwrap().remove(&x).unwrap()
         });
@@ -202,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn a_border_that_nobody_listens_at_is_not_there() {
+    fn a_mark_that_is_not_listened_to_is_not_there() {
         let x = Var::new(&[2.0f32], &Device::Cpu).unwrap();
-        let y = border(x.as_tensor().clone(), Part::Rest, Part::Rest).unwrap();
+        let y = mark(x.as_tensor().clone(), Part::Rest, Part::Rest).unwrap();
         assert_eq!(x.id(), y.id());
     }
 }

@@ -8,10 +8,8 @@ const STACK: usize = 64 << 20;
 /// Starts the threads, `count` of them or one a core; call it once, before the first tensor operation.
 pub fn start(count: Option<usize>) -> Result<()> {
     if let Some(count) = count {
-        #[expect(
-            unsafe_code,
-            reason = "candle reads its thread count from the environment; no other thread runs yet"
-        )]
+        #[expect(unsafe_code, reason = "candle reads its thread count from the environment")]
+        // SAFETY: no other thread runs yet, as the caller promises.
         unsafe {
             std::env::set_var("RAYON_NUM_THREADS", count.to_string());
         }

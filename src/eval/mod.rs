@@ -1,7 +1,7 @@
-//! What a trained model is worth: perplexity of a split, with and without dropout, and surprisal of any text.
+//! How well a trained model predicts: perplexity of a split, with and without dropout, and surprisal of any text.
 
 pub mod monte_carlo;
 pub mod perplexity;
 pub mod score;
 
-pub use perplexity::{Evaluation, Split, batched, stream};
+pub use perplexity::{Evaluation, EvaluationProgress, Split, batched, stream};

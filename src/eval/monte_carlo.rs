@@ -4,7 +4,7 @@
 //! perplexity reaches 500 are rejected, as the authors of the recurrent highway network do. Then
 //! perplexity = exp(mean over tokens of −ln p̄), p̄ the mean of p over the passes that are left.
 
-use super::perplexity::{Evaluation, Progress, Split, read_split};
+use super::perplexity::{Evaluation, EvaluationProgress, Split, read_split};
 use crate::data::batch::Batches;
 use crate::error::{Error, Result};
 use crate::model::FrozenModel;
@@ -52,7 +52,7 @@ pub fn monte_carlo(
     split: &Split<'_>,
     dropout: &DropoutConfig,
     settings: MonteCarloSettings,
-    progress: Progress<'_>,
+    progress: EvaluationProgress<'_>,
 ) -> Result<MonteCarlo> {
     if settings.passes == 0 {
         return Err(Error::config("Monte-Carlo dropout needs at least 1 pass"));
@@ -68,7 +68,7 @@ pub fn monte_carlo(
     for first in (0..settings.passes).step_by(at_once) {
         let passes = first..settings.passes.min(first + at_once);
         let done = (first * tokens) as u64;
-        let progress: Progress<'_> = &mut |some, _| progress(done + some, total);
+        let progress: EvaluationProgress<'_> = &mut |some, _| progress(done + some, total);
         for pass in run(model, split, dropout, settings.seed, passes, progress)? {
             mean.add(&pass);
         }
@@ -90,7 +90,7 @@ fn run(
     dropout: &DropoutConfig,
     seed: u64,
     passes: Range<usize>,
-    progress: Progress<'_>,
+    progress: EvaluationProgress<'_>,
 ) -> Result<Vec<Vec<f64>>> {
     let row = Batches::stream(split.corpus, split.text.tokens.len(), STREAM_STEPS)?;
     let mut nats = vec![Vec::with_capacity(row.predicted); passes.len()];
@@ -212,8 +212,8 @@ mod tests {
 
     #[test]
     fn without_dropout_every_pass_is_the_stream() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(STREAM_STEPS + 50));
-        let model = tiny::drawn(types, 1.0);
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(STREAM_STEPS + 50));
+        let model = tiny::drawn(vocab_size, 1.0);
         let found = measure(&model, &text, &DropoutConfig::default(), 3, 1).evaluation;
         let wanted = stream(&model, &split(&text), &mut |_, _| Ok(())).unwrap();
         assert!((found.perplexity - wanted.perplexity).abs() < 1e-10);
@@ -222,8 +222,8 @@ mod tests {
 
     #[test]
     fn the_seed_decides_and_more_passes_than_fit_side_by_side_all_count() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(40));
-        let model = tiny::drawn(types, 1.0);
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(40));
+        let model = tiny::drawn(vocab_size, 1.0);
         let perplexity =
             |passes, seed| measure(&model, &text, &dropout(), passes, seed).evaluation.perplexity;
         assert_eq!(perplexity(3, 1), perplexity(3, 1));
@@ -234,8 +234,8 @@ mod tests {
     #[test]
     fn averaging_passes_is_no_worse_than_a_pass_on_its_own_is_on_average() {
         // −ln of a mean is at most the mean of −ln
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(60));
-        let model = tiny::drawn(types, 1.0);
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(60));
+        let model = tiny::drawn(vocab_size, 1.0);
         let passes = run(&model, &split(&text), &dropout(), 1, 0..8, &mut |_, _| Ok(())).unwrap();
         let alone = passes.iter().flatten().sum::<f64>() / (8.0 * 59.0);
         assert!(measure(&model, &text, &dropout(), 8, 1).evaluation.nats_per_token < alone);

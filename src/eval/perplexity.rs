@@ -28,7 +28,7 @@ pub struct Split<'a> {
 }
 
 /// Receives the tokens that are done and how many there are; its error ends the evaluation.
-pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
+pub type EvaluationProgress<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
 
 /// How well a model predicted a text; what `rhn eval --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,11 @@ pub struct Evaluation {
 }
 
 /// Perplexity at batch 1 with the state carried over the whole split, every token but the first predicted.
-pub fn stream(model: &FrozenModel, split: &Split<'_>, progress: Progress<'_>) -> Result<Evaluation> {
+pub fn stream(
+    model: &FrozenModel,
+    split: &Split<'_>,
+    progress: EvaluationProgress<'_>,
+) -> Result<Evaluation> {
     let batches = Batches::stream(&split.name(), split.text.tokens.len(), STREAM_STEPS)?;
     if split.text.bytes <= split.text.first_bytes {
         return Err(split.too_short("there is no text after the first"));
@@ -76,7 +80,7 @@ pub fn batched(
     split: &Split<'_>,
     batch: usize,
     steps: usize,
-    progress: Progress<'_>,
+    progress: EvaluationProgress<'_>,
 ) -> Result<Evaluation> {
     let batches = Batches::batched(&split.name(), split.text.tokens.len(), batch, steps)?;
     evaluate(model, split, "batched", &batches, progress)
@@ -87,7 +91,7 @@ fn evaluate(
     split: &Split<'_>,
     protocol: &str,
     batches: &Batches,
-    progress: Progress<'_>,
+    progress: EvaluationProgress<'_>,
 ) -> Result<Evaluation> {
     let start = Instant::now();
     let mut reader = WindowReader::new(model, batches.count)?;
@@ -105,7 +109,7 @@ pub(super) fn read_split(
     batches: &Batches,
     device: &Device,
     take: &mut dyn FnMut(&[f64]),
-    progress: Progress<'_>,
+    progress: EvaluationProgress<'_>,
 ) -> Result<()> {
     for (window, (start, steps)) in batches.windows().enumerate() {
         let (inputs, targets) = batches.window(&split.text.tokens, window, device)?;
@@ -185,20 +189,22 @@ mod tests {
 
     #[test]
     fn a_model_that_knows_nothing_has_the_vocabularys_size_for_perplexity() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(100));
-        let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
-        assert!((found.perplexity - types as f64).abs() < 1e-12);
-        assert!((found.bits_per_char - (types as f64).log2()).abs() < 1e-12);
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(100));
+        let found =
+            stream(&tiny::drawn(vocab_size, 0.0), &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
+        assert!((found.perplexity - vocab_size as f64).abs() < 1e-12);
+        assert!((found.bits_per_char - (vocab_size as f64).log2()).abs() < 1e-12);
         assert_eq!((found.tokens, found.bytes, found.bits_per_byte), (99, 99, found.bits_per_char));
     }
 
     #[test]
     fn stream_carries_the_state_over_its_windows() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(2 * STREAM_STEPS + 77));
-        let model = tiny::drawn(types, 1.0);
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(2 * STREAM_STEPS + 77));
+        let model = tiny::drawn(vocab_size, 1.0);
         let ids = text.tokens.to_vec();
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &Device::Cpu).unwrap();
-        let (inputs, targets) = (column(&ids[..ids.len() - 1]), column(&ids[1..]));
+        let inputs = column(&ids[..ids.len() - 1]);
+        let targets = column(&ids[1..]);
         let whole = WindowReader::new(&model, 1).unwrap().nats(&inputs, &targets).unwrap();
         let found = stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
         let wanted = whole.mean_all().unwrap().to_scalar::<f64>().unwrap();
@@ -207,8 +213,8 @@ mod tests {
 
     #[test]
     fn batched_is_the_mean_of_its_rows_without_their_tails() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(103));
-        let model = tiny::drawn(types, 1.0);
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(103));
+        let model = tiny::drawn(vocab_size, 1.0);
         let ids = text.tokens.to_vec();
         let row = |row: usize| {
             // 4 rows of 25 tokens; 24 = 4 windows of 6 are predicted in each
@@ -223,9 +229,10 @@ mod tests {
 
     #[test]
     fn word_models_are_compared_by_the_characters_they_predict() {
-        let (text, types) = tiny::encoded(Unit::Word, "über den Wolken\n"); // 4 tokens, 3 of them predicted
-        let found = stream(&tiny::drawn(types, 0.0), &split(Unit::Word, &text), &mut |_, _| Ok(())).unwrap();
-        let bits = 3.0 * (types as f64).log2();
+        let (text, vocab_size) = tiny::encoded(Unit::Word, "über den Wolken\n"); // 4 tokens, 3 of them predicted
+        let found =
+            stream(&tiny::drawn(vocab_size, 0.0), &split(Unit::Word, &text), &mut |_, _| Ok(())).unwrap();
+        let bits = 3.0 * (vocab_size as f64).log2();
         assert!((found.bits_per_char - bits / 12.0).abs() < 1e-12); // " den Wolken\n"
         assert!((found.bits_per_byte - bits / 12.0).abs() < 1e-12);
         assert_eq!((found.tokens, found.bytes), (3, 12));
@@ -233,8 +240,8 @@ mod tests {
 
     #[test]
     fn a_text_that_is_too_short_is_refused_with_what_is_needed() {
-        let (text, types) = tiny::encoded(Unit::Char, "abcab");
-        let model = tiny::drawn(types, 0.0);
+        let (text, vocab_size) = tiny::encoded(Unit::Char, "abcab");
+        let model = tiny::drawn(vocab_size, 0.0);
         let error = batched(&model, &split(Unit::Char, &text), 2, 3, &mut |_, _| Ok(())).unwrap_err();
         assert_eq!(error.exit_code(), 3);
         assert!(error.to_string().starts_with("tiny (test): 5 tokens are too few"), "{error}");
@@ -245,8 +252,8 @@ mod tests {
 
     #[test]
     fn a_number_that_is_not_finite_never_becomes_a_perplexity() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(10));
-        let model = tiny::constant(&vec![f64::NAN; types]);
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(10));
+        let model = tiny::constant(&vec![f64::NAN; vocab_size]);
         let error = stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap_err();
         assert!(matches!(error, Error::NotFinite { step: 1, .. }), "{error}");
     }

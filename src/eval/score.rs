@@ -44,7 +44,8 @@ impl Scorer {
         }
         let device = self.reader.model().device();
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), device);
-        let (inputs, targets) = (column(&inputs)?, column(targets)?);
+        let inputs = column(&inputs)?;
+        let targets = column(targets)?;
         let window = self.reader.nats(&inputs, &targets)?;
         nats.extend(finite(&window, self.read)?.into_iter().map(Some));
         self.read += targets.elem_count();
@@ -62,8 +63,9 @@ mod tests {
 
     #[test]
     fn a_text_scores_alike_however_it_is_cut_and_as_the_stream_does() {
-        let (text, types) = tiny::encoded(Unit::Char, &tiny::characters(STREAM_STEPS + 30));
-        let (model, ids) = (tiny::drawn(types, 1.0), text.tokens.to_vec());
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(STREAM_STEPS + 30));
+        let model = tiny::drawn(vocab_size, 1.0);
+        let ids = text.tokens.to_vec();
         let score = |piece: usize| -> Vec<Option<f64>> {
             let mut scorer = Scorer::new(&model, None).unwrap();
             ids.chunks(piece).flat_map(|piece| scorer.nats(piece).unwrap()).collect()

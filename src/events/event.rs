@@ -38,7 +38,7 @@ pub struct Start {
     pub corpus_sha256: String,
     /// How many numbers training finds.
     pub parameters: u64,
-    /// Word types of the vocabulary.
+    /// The size of the vocabulary.
     #[serde(default)]
     pub vocab_size: usize,
     /// Tokens of the training split.
@@ -49,7 +49,7 @@ pub struct Start {
     pub steps_per_epoch: u64,
     /// The run as it was asked for.
     pub recipe: Value,
-    /// The numbers computed with; runs of earlier versions did not say, most had single precision.
+    /// The precision; runs of earlier versions did not write it, and most had single precision.
     #[serde(default = "single")]
     pub precision: String,
     /// The program's version.

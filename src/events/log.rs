@@ -1,6 +1,5 @@
 //! Writes `metrics.jsonl`, and drops from it what a resumed run will do again.
 
-use super::event::Event;
 use crate::error::{Error, Result};
 use crate::storage::METRICS;
 use crate::storage::disk::{self, Growing};
@@ -29,13 +28,8 @@ impl EventLog {
         Ok(log)
     }
 
-    /// Adds one event.
-    pub fn append(&mut self, event: &Event) -> Result<()> {
-        self.write(event)
-    }
-
-    /// Adds an object in one write, so that a reader sees whole lines.
-    fn write(&mut self, object: &impl Serialize) -> Result<()> {
+    /// Adds an [`Event`](super::Event), or another object, in one write, so that a reader sees whole lines.
+    pub fn append(&mut self, object: &impl Serialize) -> Result<()> {
         let sorted = serde_json::to_value(object).map_err(|error| Error::io(&self.path)(error.into()))?;
         self.file.append(format!("{sorted}\n").as_bytes())
     }
@@ -50,8 +44,8 @@ impl EventLog {
         self.file.cut(0)
     }
 
-    /// Drops what a resumed run will do again: the events after `step`, and the rows of epochs after
-    /// the first `epochs`, of which the last may be of `step` itself. Events without a step stay.
+    /// Drops what a resumed run will do again: the events after `step`, and those of epochs after the first `epochs`, of
+    /// which the last may be of `step` itself. Events without a step stay.
     pub fn truncate_after(&mut self, step: u64, epochs: u64) -> Result<()> {
         self.retain(|event| {
             let at_most = |key: &str, limit: u64| event[key].as_u64().is_none_or(|found| found <= limit);
@@ -91,7 +85,7 @@ impl EventLog {
     }
 }
 
-/// Up to the last line end.
+/// The text up to its last line end.
 fn whole_lines(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
     &text[..end]
@@ -114,8 +108,8 @@ mod tests {
     #[test]
     fn a_reopened_file_goes_on_where_it_ended() {
         let run = tempfile::tempdir().unwrap();
-        EventLog::open(run.path()).unwrap().write(&json!({"step": 1})).unwrap();
-        EventLog::open(run.path()).unwrap().write(&json!({"step": 2})).unwrap();
+        EventLog::open(run.path()).unwrap().append(&json!({"step": 1})).unwrap();
+        EventLog::open(run.path()).unwrap().append(&json!({"step": 2})).unwrap();
         assert_eq!(lines(run.path()), [r#"{"step":1}"#, r#"{"step":2}"#]);
     }
 
@@ -123,12 +117,12 @@ mod tests {
     fn events_after_the_restored_step_are_dropped_and_its_own_stay() {
         let run = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(run.path()).unwrap();
-        log.write(&json!({"event": "start"})).unwrap();
+        log.append(&json!({"event": "start"})).unwrap();
         for step in [1, 2, 2, 3, 4] {
-            log.write(&json!({"step": step})).unwrap();
+            log.append(&json!({"step": step})).unwrap();
         }
         log.truncate_after(2, 9).unwrap();
-        log.write(&json!({"step": 3, "again": true})).unwrap();
+        log.append(&json!({"step": 3, "again": true})).unwrap();
         let wanted = [
             r#"{"event":"start"}"#,
             r#"{"step":1}"#,
@@ -143,14 +137,14 @@ mod tests {
     fn an_epoch_that_is_to_be_validated_again_loses_its_row_but_not_its_steps() {
         let run = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(run.path()).unwrap();
-        log.write(&json!({"event": "epoch", "epoch": 1, "step": 3})).unwrap();
-        log.write(&json!({"event": "step", "epoch": 2, "step": 6})).unwrap();
+        log.append(&json!({"event": "epoch", "epoch": 1, "step": 3})).unwrap();
+        log.append(&json!({"event": "step", "epoch": 2, "step": 6})).unwrap();
         let kept = lines(run.path());
-        log.write(&json!({"event": "epoch", "epoch": 2, "step": 6})).unwrap();
+        log.append(&json!({"event": "epoch", "epoch": 2, "step": 6})).unwrap();
         log.truncate_after(6, 1).unwrap();
         assert_eq!(lines(run.path()), kept);
         log.clear().unwrap();
-        log.write(&json!({"event": "start"})).unwrap();
+        log.append(&json!({"event": "start"})).unwrap();
         assert_eq!(lines(run.path()), [r#"{"event":"start"}"#]);
     }
 
@@ -159,7 +153,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(run.path()).unwrap();
         for step in [3, 6] {
-            log.write(&json!({"event": "result", "step": step})).unwrap();
+            log.append(&json!({"event": "result", "step": step})).unwrap();
         }
         log.drop_result(6).unwrap();
         assert_eq!(lines(run.path()), [r#"{"event":"result","step":3}"#]);
@@ -171,7 +165,7 @@ mod tests {
         for length in 0..=event.len() {
             let run = tempfile::tempdir().unwrap();
             fs::write(run.path().join(METRICS), format!("{{\"step\":1}}\n{}", &event[..length])).unwrap();
-            EventLog::open(run.path()).unwrap().write(&json!({"step": 3})).unwrap();
+            EventLog::open(run.path()).unwrap().append(&json!({"step": 3})).unwrap();
             let whole = if length == event.len() { vec![event] } else { vec![] };
             let wanted = [vec![r#"{"step":1}"#], whole, vec![r#"{"step":3}"#]].concat();
             assert_eq!(lines(run.path()), wanted, "{length} bytes of the line");

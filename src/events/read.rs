@@ -88,7 +88,8 @@ mod tests {
         let line = r#"{"event":"epoch","epoch":2}"#;
         for length in 0..=line.len() {
             let events = read(&format!("{{\"event\":\"start\"}}\n{}", &line[..length])).unwrap();
-            let (whole, torn) = (length == line.len(), length > 0 && length < line.len());
+            let whole = length == line.len();
+            let torn = length > 0 && length < line.len();
             assert_eq!((events.all.len(), events.torn), (1 + usize::from(whole), torn), "{length} bytes");
         }
     }

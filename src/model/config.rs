@@ -32,7 +32,7 @@ pub const MODEL_TYPE: &str = "rhn";
 pub struct ModelConfig {
     /// Always `rhn`: the family of models, as other tools name it.
     pub model_type: String,
-    /// Word types that the model knows.
+    /// The size of the vocabulary.
     pub vocab_size: usize,
     /// The recipe's part.
     pub spec: ModelSpec,
@@ -116,12 +116,12 @@ impl ModelConfig {
             return wrong(format!("model_type is {:?}, wanted {MODEL_TYPE:?}", self.model_type));
         }
         if self.vocab_size < 2 {
-            return wrong(format!("a vocabulary of {} types leaves nothing to predict", self.vocab_size));
+            return wrong(format!("a vocabulary of {} leaves nothing to predict", self.vocab_size));
         }
         if core.hidden_size() == 0 || core.layers() == 0 || self.embedding_size() == 0 {
             return wrong("hidden_size, layers and the embedding's size must be at least 1".into());
         }
-        core.validate()?;
+        core.settings().validate()?;
         self.spec.embedding.settings().validate(self.around_embedding())?;
         self.validate_magnitude()
     }
@@ -137,7 +137,9 @@ impl ModelConfig {
         const LARGEST: usize = 1 << 24;
         const MOST_LAYERS: usize = 1 << 12;
         let core = &self.spec.core;
-        let (hidden, layers, depth) = (core.hidden_size(), core.layers(), core.depth());
+        let hidden = core.hidden_size();
+        let layers = core.layers();
+        let depth = core.settings().depth();
         let (mut sizes, embedding_layers) = self.spec.embedding.settings().magnitude();
         sizes.extend([self.vocab_size, hidden, layers, depth, self.embedding_size()]);
         let weights = [8, layers, depth, hidden, hidden]
@@ -147,12 +149,13 @@ impl ModelConfig {
         if sizes.iter().any(|&size| size > LARGEST) || weights.is_none() {
             return Err(Error::config("these sizes make a model that fits no machine's memory"));
         }
-        match layers.max(embedding_layers) {
-            layers if layers > MOST_LAYERS => {
-                Err(Error::config(format!("{layers} layers are too many, at most {MOST_LAYERS} are built")))
-            }
-            _ => Ok(()),
+        let layers = layers.max(embedding_layers);
+        if layers > MOST_LAYERS {
+            return Err(Error::config(format!(
+                "{layers} layers are too many, at most {MOST_LAYERS} are built"
+            )));
         }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Inverted: what is kept is divided by the probability of being kept. Variational masks (Gal and Ghahramani, 2016)
 //! are drawn once a window and batch row and shared by its time steps and sublayers; the word mask is one number a row
-//! and word *type*, so that all occurrences of a word in a row's window share it.
+//! and word type, so that all occurrences of a word in a row's window share it.
 
 use super::config::ModelConfig;
 use super::noise::Noise;
@@ -96,7 +96,7 @@ impl NoiseSource {
         let hidden_size = core.hidden_size();
         let mut input_sizes = vec![hidden_size; core.layers()];
         input_sizes[0] = model.embedding_size();
-        let separate_gate_masks = dropout.separate_gate_masks && core.has_separate_gate_masks();
+        let separate_gate_masks = dropout.separate_gate_masks && core.settings().has_separate_gate_masks();
         Self {
             dropout: dropout.clone(),
             input_sizes,
@@ -141,9 +141,9 @@ impl NoiseSource {
             self.mask(&format!("dropout.hidden{gate}.{layer}"), self.dropout.hidden, shape, position)
         };
         let Some(h) = draw("")? else { return Ok(HiddenMask::None) };
-        Ok(match self.separate_gate_masks {
-            false => HiddenMask::Shared(h),
-            true => HiddenMask::Separate { h, t: draw("_transform")?.expect("the rate is not zero") },
+        Ok(match self.separate_gate_masks.then(|| draw("_transform")) {
+            None => HiddenMask::Shared(h),
+            Some(t) => HiddenMask::Separate { h, t: t?.expect("the rate is not zero") },
         })
     }
 

@@ -11,7 +11,6 @@ use super::frozen::FrozenModel;
 use super::layers::{Core, Cost, Embedding, Output};
 use super::noise::Noise;
 use super::parameters::Parameters;
-
 use crate::error::Result;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
@@ -53,7 +52,7 @@ impl LanguageModel {
         let spec = &config.spec;
         let embedding =
             spec.embedding.settings().build(config.vocab_size, config.embedding_size(), &builder)?;
-        let core = spec.core.build(config.embedding_size(), &builder)?;
+        let core = spec.core.settings().build(config.embedding_size(), &builder)?;
         let hidden_size = spec.core.hidden_size();
         let output = spec.output.build(hidden_size, config.vocab_size, embedding.tied(), &builder)?;
         let config = Arc::new(config.clone());
@@ -92,7 +91,7 @@ impl LanguageModel {
     }
 
     /// The model for evaluation, on the weights as they are now: each word's vector is computed once, and every weight
-    /// is laid out once. It is used before the weights change; on a GPU it shares their memory.
+    /// is laid out once. It must not be used after the weights change: on a GPU it shares their memory.
     pub fn freeze(&self) -> Result<FrozenModel> {
         Ok(FrozenModel {
             config: self.config.clone(),

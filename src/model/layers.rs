@@ -7,7 +7,7 @@
 use super::core::state::State;
 use super::noise::Noise;
 use crate::error::Result;
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use rhn_kernels::scan::HiddenMask;
 use std::sync::Arc;
 
@@ -99,13 +99,6 @@ pub trait Output: Send + Sync {
 
     /// Numbers whose softmax is the distribution: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
     fn logits(&self, ys: &Tensor) -> Result<Tensor>;
-
-    /// ln p of every token: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
-    fn log_probs(&self, ys: &Tensor) -> Result<Tensor> {
-        let logits = self.logits(ys)?;
-        let logits = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
-        Ok(logits.broadcast_sub(&logits.exp()?.sum_keepdim(D::Minus1)?.log()?)?)
-    }
 
     /// Multiplications a token.
     fn cost(&self) -> u64;

@@ -1,3 +1,3 @@
-//! Training on several machines or devices at once, as far as the training step knows of it.
+//! Training on several machines or devices at once, as the training step sees it.
 
 pub mod world;

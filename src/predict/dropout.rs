@@ -101,7 +101,8 @@ mod tests {
             reader.nats(&inputs, &inputs).unwrap();
             noise.word.unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
         };
-        let (first, second) = (mask(), mask());
+        let first = mask();
+        let second = mask();
         assert_eq!(first, second);
         assert_eq!(first.len(), 16);
         assert!(first.iter().all(|&scale| scale == 0.0 || scale == 1.0 / 0.75));

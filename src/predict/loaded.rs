@@ -26,10 +26,7 @@ impl Loaded {
         Self::new(Checkpoint::open(&checkpoint::resolve(argument)?)?, precision, device)
     }
 
-    /// Loads an open checkpoint.
-    ///
-    /// # Errors
-    /// As [`Loaded::open`].
+    /// Loads an open checkpoint; errors as [`Loaded::open`].
     pub fn new(checkpoint: Checkpoint, precision: Precision, device: &Device) -> Result<Self> {
         let tokenizer = checkpoint.read_tokenizer()?;
         Ok(Self { model: checkpoint.model(precision, device)?, tokenizer, checkpoint })

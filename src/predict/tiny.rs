@@ -26,7 +26,8 @@ fn weights(vocab_size: usize, scale: f64) -> BTreeMap<String, Tensor> {
 }
 
 fn model(vocab_size: usize, tensors: &BTreeMap<String, Tensor>) -> FrozenModel {
-    let (config, device) = (config(vocab_size), Device::Cpu);
+    let config = config(vocab_size);
+    let device = Device::Cpu;
     let parameters =
         Parameters::load(&config, tensors, DType::F64, &device).expect("the model's own weights");
     let model = LanguageModel::new(&config, &parameters, DType::F64, &device).expect("a valid model");

@@ -91,7 +91,8 @@ mod tests {
         let embedding = EmbeddingConfig::Word(Default::default());
         let output = OutputConfig { tied, ..Default::default() };
         let config = ModelConfig::new(ModelSpec { embedding, core, output }, VOCABULARY);
-        let (dtype, device) = (precision.dtype(), Device::Cpu);
+        let dtype = precision.dtype();
+        let device = Device::Cpu;
         let parameters = Parameters::draw(&config, BTreeMap::new(), 1, 0.5, dtype, &device).unwrap();
         LanguageModel::new(&config, &parameters, precision, &device).unwrap().freeze().unwrap()
     }

@@ -48,7 +48,8 @@ impl Recorder for Console {
             Event::Start(_) | Event::Resume(_) => self.line.print(&head(self.unit)),
             Event::Epoch(epoch) => self.line.print(&row(epoch, self.unit)),
             Event::Skip(skip) => {
-                let (step, skipped) = (skip.step, skip.skipped_steps);
+                let step = skip.step;
+                let skipped = skip.skipped_steps;
                 self.line.report(&format!("step {step}: skipped, {skipped} so far: {}", skip.reason));
             }
             Event::Step(_) | Event::Stop(_) | Event::Result(_) => {}

@@ -1,8 +1,8 @@
-//! A run from its settings to its result: where it lies, whether it begins or goes on, and who records it.
+//! A run from its settings to its result: its directory, whether it begins or goes on, and what records it.
 
 pub mod console;
 pub mod directory;
-mod place;
+mod location;
 
 pub use directory::RunDirectory;
 
@@ -16,7 +16,7 @@ use crate::events::Outcome;
 use crate::signals::Signals;
 use crate::storage::Lock;
 use crate::task::language::{Language, NextToken};
-use crate::train::limits::{self, Limits, Stop};
+use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
 use crate::train::resume::Resumed;
 use crate::train::step::Stepper;
@@ -79,7 +79,7 @@ pub enum Ended {
 impl Request {
     /// The recipe with its settings, and the run that was named in its place.
     fn resolve(&self) -> Result<(Resolved, Option<PathBuf>)> {
-        let run = place::named(&self.recipe);
+        let run = location::named(&self.recipe);
         let saved = run.as_ref().map(|run| run.join(crate::storage::RECIPE).to_string_lossy().into_owned());
         let mut resolved = Resolved::new(saved.as_ref().unwrap_or(&self.recipe), &self.settings)?;
         if let Some(corpus) = &self.corpus {
@@ -122,15 +122,15 @@ impl Request {
         let (resolved, run) = self.resolve()?;
         let (init_from, tokenizer) = self.first()?;
         let out = self.out.clone().or(run);
-        let out = out.unwrap_or_else(|| place::default(Path::new("checkpoints"), &resolved.name));
-        let held = if out.exists() { Some(place::hold(&out, self.resume)?) } else { None };
+        let out = out.unwrap_or_else(|| location::default(Path::new("checkpoints"), &resolved.name));
+        let held = if out.exists() { Some(location::hold(&out, self.resume)?) } else { None };
         let resumed = if self.resume { find_state(&out, &resolved.recipe)? } else { None };
         let tokenizer = resumed.as_ref().map(|resumed| resumed.tokenizer.clone()).or(tokenizer);
         let language = self.prepare(resolved.recipe, tokenizer)?;
         resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&language))?;
         let stepper = language.stepper(init_from.as_ref())?;
         // Only now, when all is known to fit, a directory is made.
-        let lock = held.map_or_else(|| place::hold(&out, false), Ok)?;
+        let lock = held.map_or_else(|| location::hold(&out, false), Ok)?;
         Ok(Run { language, out, resumed, stepper, limits: self.limits, _lock: lock })
     }
 }
@@ -170,7 +170,7 @@ impl Run {
         if let Some(outcome) = before.filter(|_| trainer.is_over()) {
             return Ok(Ended::Before(outcome));
         }
-        if let limits::Outcome::Stopped(stop) = trainer.run()? {
+        if let Some(stop) = trainer.run()? {
             return Ok(Ended::Stopped(stop));
         }
         let best = language.parameters_of(&Checkpoint::open(&out)?)?;

@@ -5,7 +5,7 @@ use crate::config::{ModelConfig, Recipe, TrainConfig, Unit};
 use crate::data::batch::Batches;
 use crate::data::{Corpus, DataDirectories, Encoded, Tokenizer};
 use crate::error::{Error, Result};
-use crate::eval::{self, Evaluation, Split};
+use crate::eval::{self, Evaluation, EvaluationProgress, Split};
 use crate::model::{FrozenModel, LanguageModel, Noise, NoiseSource, Parameters, State, specs};
 use crate::parallel::world::Solo;
 use crate::sample::text::{Prompt, text};
@@ -13,7 +13,7 @@ use crate::sample::{SampleSettings, Sampler};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
 use crate::train::objective::{Loss, Objective, Sums};
 use crate::train::step::Stepper;
-use crate::train::task::{Data, Evaluating, Files, Task};
+use crate::train::task::{Data, Files, Task};
 use crate::train::update::Update;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
@@ -83,7 +83,8 @@ impl Language {
         let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode(&corpus.test)?) };
         let test = test.filter(|test| test.tokens.len() > 1); // the first token is only context
         let batched = |split: &str, text: &Encoded| {
-            let (rows, steps) = (recipe.train.batch_size, recipe.train.bptt_steps);
+            let rows = recipe.train.batch_size;
+            let steps = recipe.train.bptt_steps;
             Batches::batched(&format!("{} ({split} split)", corpus.name), text.tokens.len(), rows, steps)
         };
         let batches = batched("training", &train)?;
@@ -156,7 +157,8 @@ impl Language {
     /// Weights drawn from the recipe's seed.
     pub fn first_parameters(&self) -> Result<Parameters> {
         let config = &self.recipe.train;
-        let (fixed, dtype) = (self.fixed.clone(), self.precision.dtype());
+        let fixed = self.fixed.clone();
+        let dtype = self.precision.dtype();
         Parameters::draw(&self.model, fixed, config.seed, config.init_scale, dtype, &self.device)
     }
 
@@ -217,13 +219,13 @@ impl Task for Language {
     }
 
     /// In the batches of training.
-    fn validate(&self, parameters: &Parameters, progress: Evaluating<'_>) -> Result<Evaluation> {
+    fn validate(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Evaluation> {
         let &TrainConfig { batch_size, bptt_steps, .. } = &self.recipe.train;
         let split = self.split("valid", &self.valid);
         eval::batched(&self.frozen(parameters)?, &split, batch_size, bptt_steps, progress)
     }
 
-    fn test(&self, parameters: &Parameters, progress: Evaluating<'_>) -> Result<Option<Evaluation>> {
+    fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>> {
         let Some(test) = &self.test else { return Ok(None) };
         eval::stream(&self.frozen(parameters)?, &self.split("test", test), progress).map(Some)
     }

@@ -1,4 +1,4 @@
-//! How training ends: as the recipe says, or before that at a limit or a signal.
+//! What ends training before the recipe does: a limit or a signal.
 
 use std::time::Duration;
 
@@ -11,16 +11,7 @@ pub struct Limits {
     pub time: Option<Duration>,
 }
 
-/// How training ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// As the recipe says: its epochs are done, or patience ran out.
-    Finished,
-    /// Before that; the state is saved and `--resume` goes on.
-    Stopped(Stop),
-}
-
-/// Why training stopped early.
+/// Why training stopped before the recipe's end; the state is saved, and `--resume` goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// A signal, and the exit code it asks for.

@@ -1,7 +1,7 @@
 //! How the weights are found: the step, the learning rate, the loop around them, and what a run saves.
 //!
 //! The way of a step: [`trainer`] asks the [`task`] for the next batch, [`step`] asks the [`objective`] for its loss, and
-//! [`update`] changes the weights. The loop knows no screen and no file; whatever it leaves behind goes to a
+//! [`update`] changes the weights. The loop knows no screen and no file; its events and files go to a
 //! [`recorder`]. A new hyper-parameter is a field of `config/train.rs` and the line that reads it.
 
 pub mod limits;

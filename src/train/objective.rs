@@ -34,7 +34,7 @@ pub struct Loss {
 
 /// What is reported of a batch.
 pub struct Sums {
-    /// −ln p of each of its tokens; their sum is left to whoever reads it, which may be a GPU.
+    /// −ln p of each of its tokens; they are summed where they are read, which may be on a GPU.
     pub nats: Tensor,
     /// How many tokens were predicted.
     pub tokens: u64,

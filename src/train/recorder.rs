@@ -1,9 +1,9 @@
-//! Where a run's events and files go: the seam between the loop and a directory, a screen or nobody.
+//! Where a run's events and files go: the seam between the loop and a directory or a screen.
 
 use crate::error::Result;
 use crate::events::Event;
 
-/// Takes what a run leaves behind. Only [`Recorder::record`] must be answered.
+/// Takes what a run leaves behind. Only [`Recorder::record`] has no default.
 pub trait Recorder {
     /// Records an event.
     fn record(&mut self, event: &Event) -> Result<()>;
@@ -56,17 +56,7 @@ pub struct Training {
     pub run_left: f64,
 }
 
-/// Keeps and shows nothing: for tests, and for every rank but the first.
-#[derive(Clone, Copy, Debug)]
-pub struct Nobody;
-
-impl Recorder for Nobody {
-    fn record(&mut self, _event: &Event) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// Several recorders, asked in their order.
+/// Several recorders, asked in their order; none keeps and shows nothing.
 impl Recorder for Vec<Box<dyn Recorder + '_>> {
     fn record(&mut self, event: &Event) -> Result<()> {
         self.iter_mut().try_for_each(|recorder| recorder.record(event))

@@ -136,7 +136,8 @@ const FREE: [&str; 7] = [
 
 /// What differs between two recipes, as `key was a, is b`. More epochs are free unless the rate depends on them.
 fn differences(was: &Recipe, is: &Recipe) -> Vec<String> {
-    let (was_leaves, is_leaves) = (was.leaves(), is.leaves());
+    let was_leaves = was.leaves();
+    let is_leaves = is.leaves();
     let cosine = matches!(was.train.schedule, Schedule::Cosine(_));
     let keys: BTreeSet<&String> = was_leaves.keys().chain(is_leaves.keys()).collect();
     let matters =

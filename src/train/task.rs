@@ -3,12 +3,9 @@
 use super::objective::Objective;
 use crate::config::{ModelConfig, Recipe};
 use crate::error::Result;
-use crate::eval::Evaluation;
+use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::Parameters;
 use rhn_kernels::precision::Precision;
-
-/// Takes the tokens that are done and how many there are; its error ends the evaluation.
-pub type Evaluating<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
 
 /// Files by name, as they are to be written.
 pub type Files = Vec<(&'static str, Vec<u8>)>;
@@ -48,10 +45,10 @@ pub trait Task {
     fn batch(&self, index: usize) -> Result<<Self::Objective as Objective>::Batch>;
 
     /// The model on the validation split, with dropout off.
-    fn validate(&self, parameters: &Parameters, progress: Evaluating<'_>) -> Result<Evaluation>;
+    fn validate(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Evaluation>;
 
     /// The model on the test split by the published protocol; `None` if there is no such split.
-    fn test(&self, parameters: &Parameters, progress: Evaluating<'_>) -> Result<Option<Evaluation>>;
+    fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>>;
 
     /// Something of what the model has learned to look at, if it can be shown.
     fn sample(&self, parameters: &Parameters, seed: u64) -> Result<Option<String>>;

@@ -3,7 +3,7 @@
 mod clock;
 mod epoch;
 
-use super::limits::{Limits, Outcome, Stop};
+use super::limits::{Limits, Stop};
 use super::objective::Objective;
 use super::recorder::{Progress, Recorder};
 use super::resume::Resumed;
@@ -19,7 +19,6 @@ use crate::model::Parameters;
 use crate::signals::Signals;
 use clock::Clock;
 use rhn_kernels::update::squared_norm;
-use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// A run under way.
@@ -68,7 +67,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         &self.position
     }
 
-    /// Whether the epochs are done, or patience with the validation split is at its end.
+    /// Whether the epochs are done, or as many as `train.patience` were no better on the validation split.
     pub fn is_over(&self) -> bool {
         let config = self.config();
         let best = self.position.best.as_ref();
@@ -76,26 +75,22 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.position.epoch >= config.epochs || (config.patience > 0 && waited >= config.patience)
     }
 
-    /// Trains to the recipe's end or a limit; the state is saved either way.
-    pub fn run(&mut self) -> Result<Outcome> {
-        self.announce()?;
-        let outcome = self.epochs();
+    /// Trains to the recipe's end, or to a limit, which is then returned; the state is saved either way.
+    pub fn run(&mut self) -> Result<Option<Stop>> {
+        self.record_start()?;
+        let stop = self.epochs();
         self.recorder.show(&Progress::Over);
-        match outcome? {
-            ControlFlow::Continue(()) => Ok(Outcome::Finished),
-            ControlFlow::Break(stop) => {
-                self.save()?;
-                if self.position.best.is_none() {
-                    self.publish()?; // a run that stops before its first validation still leaves something to look at
-                }
-                let event = events::Stop { step: self.position.step, reason: format!("{stop:?}") };
-                self.recorder.record(&Event::Stop(event))?;
-                Ok(Outcome::Stopped(stop))
-            }
+        let Some(stop) = stop? else { return Ok(None) };
+        self.save()?;
+        if self.position.best.is_none() {
+            self.publish()?; // a run that stops before its first validation still leaves something to look at
         }
+        let event = events::Stop { step: self.position.step, reason: format!("{stop:?}") };
+        self.recorder.record(&Event::Stop(event))?;
+        Ok(Some(stop))
     }
 
-    fn announce(&mut self) -> Result<()> {
+    fn record_start(&mut self) -> Result<()> {
         let task = self.task;
         let data = task.data();
         let start = events::Start {
@@ -114,17 +109,17 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.recorder.record(&event)
     }
 
-    fn epochs(&mut self) -> Result<ControlFlow<Stop>> {
+    fn epochs(&mut self) -> Result<Option<Stop>> {
         while !self.is_over() {
-            if let ControlFlow::Break(stop) = self.train_epoch()? {
-                return Ok(ControlFlow::Break(stop));
+            if let Some(stop) = self.train_epoch()? {
+                return Ok(Some(stop));
             }
             let Some(valid) = self.validate()? else {
-                return Ok(ControlFlow::Break(self.stop()?.unwrap_or(Stop::TimeLimit)));
+                return Ok(Some(self.stop()?.unwrap_or(Stop::TimeLimit)));
             };
             self.finish_epoch(&valid)?;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(None)
     }
 
     /// The validation split; `None` if the run was asked to stop meanwhile.

@@ -1,4 +1,5 @@
-//! Convolutions over characters by tables: for a block of filters, each character's products with the weights of each offset.
+//! Convolutions over characters by tables: for a block of filters, each character's products with the weights of each
+//! offset.
 //!
 //! A table of sixteen filters fits the nearest cache while all words pass. Threads own blocks of filters.
 
@@ -50,7 +51,7 @@ impl Words {
         &self.rows[word * self.length..][..self.length]
     }
 
-    /// Places that a filter is tried at: the first window of nothing but blanks stands for those after it.
+    /// Positions that a filter is tried at: the first window of nothing but blanks stands for those after it.
     fn positions(&self, word: usize, width: usize) -> usize {
         (self.length - width + 1).min(self.lengths[word] + 1)
     }
@@ -63,7 +64,7 @@ pub(crate) struct Layer<'a, T> {
     /// Width and count.
     pub(crate) filters: &'a [(usize, usize)],
     pub(crate) characters: &'a [T],
-    /// Of all widths, one after the other; so is the bias.
+    /// The weights of all widths, one after the other; so is the bias.
     pub(crate) weights: &'a [T],
     pub(crate) bias: &'a [T],
     pub(crate) char_size: usize,
@@ -98,14 +99,9 @@ impl<T: Real> Layer<'_, T> {
         for &(width, count) in self.filters {
             for start in (0..count).step_by(LANES) {
                 let lanes = LANES.min(count - start);
-                blocks.push(Block {
-                    width,
-                    filter: filter + start,
-                    lanes,
-                    weight: weight + start,
-                    stride: count,
-                    before,
-                });
+                let filter = filter + start;
+                let weight = weight + start;
+                blocks.push(Block { width, filter, lanes, weight, stride: count, before });
                 before += width;
             }
             filter += count;
@@ -117,13 +113,8 @@ impl<T: Real> Layer<'_, T> {
     /// Vectors of the characters that occur, as operands; the blank's is zero.
     pub(crate) fn vectors<K: Kernel<Element = T>>(&self) -> Vec<T> {
         let size = self.char_size;
-        let mut vectors: Vec<T> = self
-            .words
-            .used
-            .iter()
-            .flat_map(|&character| &self.characters[character * size..][..size])
-            .copied()
-            .collect();
+        let vector = |&character: &usize| &self.characters[character * size..][..size];
+        let mut vectors: Vec<T> = self.words.used.iter().flat_map(vector).copied().collect();
         vectors[..size].fill(T::zero());
         vectors.iter_mut().for_each(|value| *value = operand::<K>(*value));
         vectors
@@ -185,17 +176,18 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
         let mut positions = vec![0; len];
         let blocks = layer.blocks();
         let vectors = layer.vectors::<K>();
-        let shared = Shared::new(&mut values);
-        let shared_places = Shared::new(&mut positions);
+        let to_values = Shared::new(&mut values);
+        let to_positions = Shared::new(&mut positions);
         pool::run(|worker| {
             for (_, block) in own(&blocks, worker) {
+                let layer = &layer;
                 let vectors = &vectors;
                 K::vectorized(Respond::<K> {
-                    layer: &layer,
+                    layer,
                     vectors,
                     block,
-                    values: shared,
-                    positions: shared_places,
+                    values: to_values,
+                    positions: to_positions,
                 });
             }
         });

@@ -1,8 +1,8 @@
-//! Convolutions over characters backward: each word's gradient goes into a table of its block, and from there to the weights
-//! and the characters.
+//! Convolutions over characters backward: each word's gradient goes into a table of its block, and from there to the
+//! weights and the characters.
 //!
-//! Threads own blocks of filters; the characters' gradients are summed block by block in the end, so that any number of
-//! threads gives the same bits.
+//! Threads own blocks of filters; the characters' gradients are summed block by block in the end, so that any number
+//! of threads gives the same bits.
 
 use crate::char_cnn::cpu::{Block, LANES, Layer, Line, add_multiple, operand, own};
 use crate::cpu::instruction_set::WithKernel;
@@ -13,14 +13,7 @@ use crate::cpu::tile::{Kernel, Work};
 use crate::cpu::workspace;
 use num_traits::Zero;
 
-/// Gradients, each as what it belongs to.
-pub(crate) struct Grads<T> {
-    pub(crate) characters: Vec<T>,
-    pub(crate) weights: Vec<T>,
-    pub(crate) bias: Vec<T>,
-}
-
-/// The backward pass on whatever kernel is chosen.
+/// The backward pass on whatever kernel is chosen: the gradients of the characters, the weights and the bias.
 pub(crate) struct Backward<'a, T> {
     pub(crate) layer: Layer<'a, T>,
     /// The features.
@@ -30,9 +23,9 @@ pub(crate) struct Backward<'a, T> {
 }
 
 impl<T: Real> WithKernel<T> for Backward<'_, T> {
-    type Output = Grads<T>;
+    type Output = [Vec<T>; 3];
 
-    fn run<K: Kernel<Element = T>>(self) -> Grads<T> {
+    fn run<K: Kernel<Element = T>>(self) -> [Vec<T>; 3] {
         let Layer { words, characters, weights, bias, char_size, .. } = self.layer;
         let [mut characters, mut weights, mut bias] =
             [characters, weights, bias].map(|values| vec![T::zero(); values.len()]);
@@ -63,7 +56,7 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
                 }
             }
         });
-        Grads { characters, weights, bias }
+        [characters, weights, bias]
     }
 }
 

@@ -15,13 +15,13 @@ pub mod reference;
 
 use crate::backend::Backend;
 use crate::char_cnn::cpu::{Features, Forward, Layer, Words};
-use crate::char_cnn::cpu_backward::{Backward, Grads};
+use crate::char_cnn::cpu_backward::Backward;
 pub use crate::char_cnn::filters::Filters;
 use crate::cpu::instruction_set::Computed;
-use crate::cpu::real;
+use crate::cpu::operation::{self, Operation};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
+use candle_core::{Result as CandleResult, Shape, Tensor};
 use std::sync::OnceLock;
 
 /// Features of words: `(words, filters of all widths)`.
@@ -50,7 +50,7 @@ pub fn features(
     if Backend::of(characters) != Backend::Cpu {
         return reference::features(spelled, characters, filters);
     }
-    let (alphabet, _) = characters.dims2()?;
+    let (alphabet, char_size) = characters.dims2()?;
     let spelled = spelled.flatten_all()?.to_vec1::<u32>()?;
     if let Some(character) = spelled.iter().find(|&&character| character as usize >= alphabet) {
         return Err(Error::setting(format!(
@@ -61,6 +61,7 @@ pub fn features(
     let op = CharCnn {
         words: Words::new(&spelled, length, alphabet),
         filters: sizes.collect::<Result<_>>()?,
+        char_size,
         precision,
         positions: OnceLock::new(),
     };
@@ -70,106 +71,39 @@ pub fn features(
     };
     let weights = flat(|filters| &filters.weight)?;
     let bias = flat(|filters| &filters.bias)?;
-    Ok(characters.contiguous()?.apply_op3(&weights, &bias, op)?)
+    Ok(operation::apply(op, [characters, &weights, &bias])?)
 }
 
-/// The candle operation.
 struct CharCnn {
     words: Words,
     /// Width and count.
     filters: Vec<(usize, usize)>,
+    char_size: usize,
     precision: Precision,
     /// `(words, filters)`: where each filter responds most.
     positions: OnceLock<Vec<u32>>,
 }
 
 impl CharCnn {
-    fn layer<'a, T>(
-        &'a self,
-        characters: &'a [T],
-        weights: &'a [T],
-        bias: &'a [T],
-        char_size: usize,
-    ) -> Layer<'a, T> {
-        Layer { words: &self.words, filters: &self.filters, characters, weights, bias, char_size }
-    }
-
-    fn forward<T: Computed>(&self, layer: Layer<'_, T>) -> Vec<T> {
-        let Features { values, positions } = T::with_kernel(self.precision.rounds(), Forward(layer));
-        self.positions.set(positions).expect("the operation runs once");
-        values
-    }
-
-    fn backward<T: Computed>(
-        &self,
-        [characters, weights, bias, ys, grad]: [&Tensor; 5],
-    ) -> CandleResult<[Tensor; 3]> {
-        let (_, char_size) = characters.dims2()?;
-        let positions = self.positions.get().expect("the operation has run");
-        let of = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
-        let ys = of(ys)?;
-        let grad = of(grad)?;
-        let e = of(characters)?;
-        let w = of(weights)?;
-        let b = of(bias)?;
-        let layer = self.layer(&e, &w, &b, char_size);
-        let work = Backward { layer, ys: &ys, positions, grad: &grad };
-        let Grads { characters: e, weights: w, bias: b } = T::with_kernel(self.precision.rounds(), work);
-        let device = characters.device();
-        Ok([
-            Tensor::from_vec(e, characters.shape(), device)?,
-            Tensor::from_vec(w, weights.shape(), device)?,
-            Tensor::from_vec(b, bias.shape(), device)?,
-        ])
+    fn layer<'a, T>(&'a self, [characters, weights, bias]: [&'a [T]; 3]) -> Layer<'a, T> {
+        let Self { words, filters, char_size, .. } = self;
+        Layer { words, filters, characters, weights, bias, char_size: *char_size }
     }
 }
 
-impl CustomOp3 for CharCnn {
-    fn name(&self) -> &'static str {
-        "char-cnn"
+impl Operation for CharCnn {
+    const NAME: &'static str = "char-cnn";
+
+    fn forward<T: Computed>(&self, operands: [&[T]; 3], _: [&Shape; 3]) -> CandleResult<(Vec<T>, Shape)> {
+        let work = Forward(self.layer(operands));
+        let Features { values, positions } = T::with_kernel(self.precision.rounds(), work);
+        self.positions.set(positions).expect("the operation runs once");
+        Ok((values, (self.words.count(), operands[2].len()).into()))
     }
 
-    fn cpu_fwd(
-        &self,
-        characters: &CpuStorage,
-        characters_layout: &Layout,
-        weights: &CpuStorage,
-        weights_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> CandleResult<(CpuStorage, Shape)> {
-        let (_, char_size) = characters_layout.shape().dims2()?;
-        let shape = (self.words.count(), bias_layout.shape().elem_count()).into();
-        macro_rules! run {
-            ($kind:ident) => {
-                CpuStorage::$kind(self.forward(self.layer(
-                    real::elements(characters, characters_layout)?,
-                    real::elements(weights, weights_layout)?,
-                    real::elements(bias, bias_layout)?,
-                    char_size,
-                )))
-            };
-        }
-        let values = match characters {
-            CpuStorage::F64(_) => run!(F64),
-            _ => run!(F32),
-        };
-        Ok((values, shape))
-    }
-
-    fn bwd(
-        &self,
-        characters: &Tensor,
-        weights: &Tensor,
-        bias: &Tensor,
-        ys: &Tensor,
-        grad: &Tensor,
-    ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let all = [characters, weights, bias, ys, grad];
-        let [characters, weights, bias] = match characters.dtype() {
-            DType::F64 => self.backward::<f64>(all)?,
-            _ => self.backward::<f32>(all)?,
-        };
-        Ok((Some(characters), Some(weights), Some(bias)))
+    fn backward<T: Computed>(&self, operands: [&[T]; 3], ys: &[T], grad: &[T]) -> [Vec<T>; 3] {
+        let positions = self.positions.get().expect("the operation has run");
+        let work = Backward { layer: self.layer(operands), ys, positions, grad };
+        T::with_kernel(self.precision.rounds(), work)
     }
 }

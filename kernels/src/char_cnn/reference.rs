@@ -5,7 +5,7 @@ use crate::embedding::lookup;
 use crate::error::Result;
 use candle_core::{D, Tensor};
 
-/// [`super::char_cnn::features`] in plain tensor operations.
+/// [`super::features`] in plain tensor operations.
 pub fn features(spelling: &Tensor, characters: &Tensor, filters: &[Filters]) -> Result<Tensor> {
     let (words, length) = spelling.dims2()?;
     let (alphabet, char_size) = characters.dims2()?;

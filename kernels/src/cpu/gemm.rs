@@ -179,7 +179,7 @@ impl<T: Real> Part<'_, T> {
         let steps = self.steps;
         let column = self.column + panel * K::columns();
         let width = K::columns().min(self.column + self.width - column);
-        // SAFETY: packed before the barrier; nobody writes them until the next one.
+        // SAFETY: packed before the barrier, and not written until the next one.
         let columns = unsafe { blocks.panels.read(panel * steps * K::columns(), steps * K::columns()) };
         for tile in tiles {
             // SAFETY: as above.

@@ -3,6 +3,7 @@
 pub(crate) mod chunk;
 pub(crate) mod gemm;
 pub(crate) mod instruction_set;
+pub(crate) mod operation;
 pub(crate) mod packed;
 pub(crate) mod panels;
 pub(crate) mod pool;

@@ -192,7 +192,7 @@ impl<'a, K: Kernel> SharedOperands<'a, K> {
     /// # Safety
     /// There was a barrier since it was written, and there is one before it is overwritten.
     pub(crate) unsafe fn read(&self, product: usize) -> &[K::Row] {
-        // SAFETY: as the caller vouches.
+        // SAFETY: as the caller promises.
         unsafe { self.buffers[product % 2].read(0, self.tiling.rows() * self.steps) }
     }
 
@@ -201,7 +201,7 @@ impl<'a, K: Kernel> SharedOperands<'a, K> {
     /// # Safety
     /// No other worker touches the tile until the next barrier.
     pub(crate) unsafe fn tile(&self, product: usize, tile: &Range<usize>) -> &'a mut [K::Row] {
-        // SAFETY: as the caller vouches.
+        // SAFETY: as the caller promises.
         unsafe { self.buffers[product % 2].part(tile.start * self.steps, tile.len() * self.steps) }
     }
 
@@ -224,7 +224,7 @@ impl<'a, K: Kernel> SharedOperands<'a, K> {
         }
         let start = tile.start * self.steps + step * tile.len();
         let steps = K::steps(width);
-        // SAFETY: as the caller vouches.
+        // SAFETY: as the caller promises.
         let operands = unsafe { self.buffers[product % 2].part(start, steps * tile.len()) };
         let packed = pack_chunk::<K>(values, width);
         for (step, &operand) in packed[..steps].iter().enumerate() {

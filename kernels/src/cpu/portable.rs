@@ -26,7 +26,7 @@ fn multiply_add<T: Real>(a: T, b: T, c: T) -> T {
 /// As [`crate::cpu::tile::Tile`] says.
 unsafe fn tile<T: Real, const R: usize>(operands: Operands<T, T>, to: Sums<T>) {
     let Operands { rows, panel, steps, .. } = operands;
-    // SAFETY: what `Operands` and `Sums` say, which the caller vouches for.
+    // SAFETY: what `Operands` and `Sums` say, which the caller promises.
     unsafe {
         let mut sums = first_sums::<T, R>(to);
         for k in 0..steps {
@@ -46,7 +46,7 @@ unsafe fn tile<T: Real, const R: usize>(operands: Operands<T, T>, to: Sums<T>) {
 /// As [`crate::cpu::tile::Tile`] says.
 unsafe fn tile_bf16<const R: usize>(operands: Operands<u32, u32>, to: Sums<f32>) {
     let Operands { rows, panel, steps, .. } = operands;
-    // SAFETY: what `Operands` and `Sums` say, which the caller vouches for.
+    // SAFETY: what `Operands` and `Sums` say, which the caller promises.
     unsafe {
         let mut sums = first_sums::<f32, R>(to);
         for k in 0..steps {

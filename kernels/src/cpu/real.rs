@@ -1,6 +1,7 @@
 //! Element types of the CPU kernels, with a hyperbolic tangent and an exponential that vectorise.
 //!
-//! The f32 versions are branch-free polynomials, a few units in the last place from the truth. f64 takes the standard library's: it serves checks, not speed.
+//! The f32 versions are branch-free polynomials, a few units in the last place from the truth. f64 takes the standard
+//! library's: it serves checks, not speed.
 
 use candle_core::{CpuStorage, Layout, Storage, Tensor, WithDType};
 
@@ -77,17 +78,33 @@ pub(crate) fn elements<'a, T: Real>(
     Ok(&T::cpu_storage_as_slice(storage)?[start..end])
 }
 
-/// Calls `work` with the elements of a contiguous tensor on the CPU, nothing copied.
-pub(crate) fn with_elements<T: Real, R>(
-    tensor: &Tensor,
-    work: impl FnOnce(&[T]) -> candle_core::Result<R>,
+/// Calls `work` with the elements of contiguous tensors on the CPU, nothing copied.
+pub(crate) fn with_elements<T: Real, R, const N: usize>(
+    tensors: [&Tensor; N],
+    work: impl FnOnce([&[T]; N]) -> R,
 ) -> candle_core::Result<R> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => work(elements(storage, layout)?),
-        _ => candle_core::bail!("this kernel is for the CPU"),
+    let storages = tensors.map(Tensor::storage_and_layout);
+    let mut slices: [&[T]; N] = [&[]; N];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(&storages) {
+        let Storage::Cpu(storage) = &**storage else { candle_core::bail!("this kernel is for the CPU") };
+        *slice = elements(storage, layout)?;
     }
+    Ok(work(slices))
 }
+
+/// Evaluates `$work` with `$t` as f64 if `$dtype` is that, else as f32.
+macro_rules! by_float {
+    ($dtype:expr, $t:ident => $work:expr) => {
+        if $dtype == candle_core::DType::F64 {
+            type $t = f64;
+            $work
+        } else {
+            type $t = f32;
+            $work
+        }
+    };
+}
+pub(crate) use by_float;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ pub(crate) struct Shared<'a, T> {
     of: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it is a mutable slice of T; who takes a part vouches that it is not shared.
+// SAFETY: it is a mutable slice of T; whoever takes a part promises that it is not shared.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
@@ -27,7 +27,7 @@ impl<'a, T> Shared<'a, T> {
     #[inline(always)]
     pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start <= self.len && len <= self.len - start, "a part of {len} at {start} of {}", self.len);
-        // SAFETY: within the slice, and not shared, as the caller vouches.
+        // SAFETY: within the slice, and not shared, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
     }
 

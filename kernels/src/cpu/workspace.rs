@@ -4,7 +4,7 @@ use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What is not in use at the moment, each a `Vec` of some type.
+/// What is not in use, each a `Vec` of some type.
 static IDLE: Mutex<Vec<Box<dyn Any + Send>>> = Mutex::new(Vec::new());
 
 /// `len` values left over from earlier work; they go back when this is dropped.

@@ -30,7 +30,7 @@ macro_rules! tile {
         unsafe fn $name<const R: usize>(operands: Operands<$row, $column>, to: Sums<f32>) {
             const LINES: usize = 2 * $lanes * size_of::<$column>() / 64;
             let Operands { mut rows, mut panel, steps, mut ahead, advance } = operands;
-            // SAFETY: what `Operands` and `Sums` say, which the caller vouches for; a prefetch may name any address.
+            // SAFETY: what `Operands` and `Sums` say, which the caller promises; a prefetch may name any address.
             unsafe {
                 let mut sums = [[$zero(); 2]; R];
                 if to.add {

@@ -1,12 +1,11 @@
-//! A GPU as this program opens it, and what it says of itself.
+//! A GPU: how it is opened, what it is, and the memory that was used.
 
 use crate::error::{Error, Result, brief};
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
 use candle_core::{CudaDevice, Device};
 use std::ffi::c_void;
-use std::fmt;
 
-/// What the kernels' PTX is for.
+/// The major compute capability that the kernels' PTX is for.
 const LEAST_CAPABILITY: i32 = 8;
 
 /// GPU number `ordinal`, with a stream of its own.
@@ -34,7 +33,7 @@ pub fn open(ordinal: usize) -> Result<Device> {
 }
 
 /// Lets the device's pool keep what is freed: a step takes the same memory as the one before it, and a pool that gives
-/// it back whenever someone waits asks the driver for all of it again.
+/// it back at every synchronization asks the driver for all of it again.
 fn keep_memory(device: &CudaDevice) {
     let Some(pool) = pool(device) else { return };
     let mut all = u64::MAX;
@@ -53,38 +52,16 @@ fn pool(device: &CudaDevice) -> Option<sys::CUmemoryPool> {
     (status == sys::CUresult::CUDA_SUCCESS).then_some(pool)
 }
 
-/// What a GPU is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// As its maker calls it.
-    pub name: String,
-    /// Say (9, 0).
-    pub compute_capability: (i32, i32),
-    /// Of its memory.
-    pub memory_mib: u64,
-    /// Multiprocessors.
-    pub multiprocessors: i32,
-}
-
-impl fmt::Display for Description {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (major, minor) = self.compute_capability;
-        let Self { name, memory_mib, multiprocessors, .. } = self;
-        write!(f, "{name} ({major}.{minor}, {multiprocessors} multiprocessors, {memory_mib} MiB)")
-    }
-}
-
-/// What `device` is; `None` for the CPU.
-pub fn describe(device: &Device) -> Option<Description> {
+/// The GPU's name, compute capability, multiprocessors and memory; `None` for the CPU.
+pub fn describe(device: &Device) -> Option<String> {
     let stream = device.as_cuda_device().ok()?.cuda_stream();
     let context = stream.context();
+    let name = context.name().ok()?;
+    let (major, minor) = context.compute_capability().ok()?;
     let multiprocessors = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-    Some(Description {
-        name: context.name().ok()?,
-        compute_capability: context.compute_capability().ok()?,
-        memory_mib: context.total_mem().ok()? as u64 >> 20,
-        multiprocessors: context.attribute(multiprocessors).ok()?,
-    })
+    let multiprocessors = context.attribute(multiprocessors).ok()?;
+    let memory_mib = context.total_mem().ok()? >> 20;
+    Some(format!("{name} ({major}.{minor}, {multiprocessors} multiprocessors, {memory_mib} MiB)"))
 }
 
 /// The most of the GPU's memory that this process's tensors took at once, in MiB.
@@ -97,7 +74,7 @@ pub fn peak_mib(device: &Device) -> Option<u64> {
     (status == sys::CUresult::CUDA_SUCCESS).then_some(bytes >> 20)
 }
 
-/// Whether this machine's driver shows a GPU at all.
+/// Whether the driver finds a GPU.
 pub fn is_there() -> bool {
     result::init().is_ok() && result::device::get_count().is_ok_and(|count| count > 0)
 }

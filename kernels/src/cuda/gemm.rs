@@ -37,15 +37,7 @@ impl<'a> Factor<'a> {
     }
 }
 
-/// Of a product of row-major matrices: `(m, k)` times `(k, n)`.
-#[derive(Clone, Copy)]
-struct Sizes {
-    m: usize,
-    n: usize,
-    k: usize,
-}
-
-/// `a b`, of shape `(m, n)`. With [`Precision::Bf16`] both factors are rounded first.
+/// The product `a b` of row-major matrices, `(m, k)` times `(k, n)`, of shape `(m, n)`. With [`Precision::Bf16`] both factors are rounded first.
 ///
 /// # Errors
 /// If the sizes do not fit together, or a library fails.
@@ -59,7 +51,7 @@ pub(crate) fn product(
     if k != inner {
         candle_core::bail!("a product of ({m}, {k}) and ({inner}, {n})");
     }
-    let sizes = Sizes { m, n, k };
+    let sizes = [m, n, k];
     let device = a.storage.device.clone();
     let storage = match dtype(a.storage) {
         DType::F64 => multiply::<f64>(&device, a, b, sizes, Types::F64)?,
@@ -72,15 +64,15 @@ pub(crate) fn product(
 
 /// As [`product`], of contiguous tensors that are taken transposed where a flag says so; without a history.
 pub(crate) fn product_of(
-    (a, turn_a): (&Tensor, bool),
-    (b, turn_b): (&Tensor, bool),
+    (a, a_transposed): (&Tensor, bool),
+    (b, b_transposed): (&Tensor, bool),
     precision: Precision,
 ) -> Result<Tensor> {
     let (a, a_layout) = a.storage_and_layout();
     let (b, b_layout) = b.storage_and_layout();
     let (Storage::Cuda(a), Storage::Cuda(b)) = (&*a, &*b) else { candle_core::bail!("a product on a GPU") };
-    let a = Factor::new(a, a_layout).turned(turn_a);
-    let b = Factor::new(b, b_layout).turned(turn_b);
+    let a = Factor::new(a, a_layout).transposed_if(a_transposed);
+    let b = Factor::new(b, b_layout).transposed_if(b_transposed);
     let (storage, shape) = product(a, b, precision)?;
     Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
 }
@@ -89,18 +81,23 @@ fn multiply<T: CudaDType + DeviceRepr>(
     device: &CudaDevice,
     a: Factor<'_>,
     b: Factor<'_>,
-    sizes: Sizes,
+    sizes: [usize; 3],
     types: Types,
 ) -> Result<CudaStorage> {
-    let mut out = uninitialized::<T>(device, sizes.m * sizes.n)?;
+    let mut out = uninitialized::<T>(device, sizes[0] * sizes[1])?;
     let left = a.view::<T>()?;
     let right = b.view::<T>()?;
     gemm(device, (&left, a.transposed), (&right, b.transposed), &mut out, sizes, types)?;
     Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
 }
 
-fn multiply_rounded(device: &CudaDevice, a: Factor<'_>, b: Factor<'_>, sizes: Sizes) -> Result<CudaStorage> {
-    let mut out = uninitialized::<f32>(device, sizes.m * sizes.n)?;
+fn multiply_rounded(
+    device: &CudaDevice,
+    a: Factor<'_>,
+    b: Factor<'_>,
+    sizes: [usize; 3],
+) -> Result<CudaStorage> {
+    let mut out = uninitialized::<f32>(device, sizes[0] * sizes[1])?;
     let left = rounded(device, &a.view()?)?;
     let right = rounded(device, &b.view()?)?;
     let left = left.as_view();
@@ -113,7 +110,7 @@ fn multiply_rounded(device: &CudaDevice, a: Factor<'_>, b: Factor<'_>, sizes: Si
 pub(crate) fn rounded(device: &CudaDevice, values: &CudaView<'_, f32>) -> Result<CudaSlice<u16>> {
     let count = values.len();
     let mut out = uninitialized::<u16>(device, count)?;
-    launch!(device, "convert", "to_bf16", cover(count), values, &size(count)?, &mut out)?;
+    launch!(device, "convert", "to_bf16", cover(count); values, &size(count)?, &mut out)?;
     Ok(out)
 }
 
@@ -151,7 +148,8 @@ impl Types {
     }
 }
 
-/// What a BLAS, whose matrices are stored by columns, is given so that the same memory holds `cᵀ = bᵀ aᵀ`: `b` comes first.
+/// What a BLAS, whose matrices are stored by columns, is given so that the same memory holds `cᵀ = bᵀ aᵀ`: `b` comes
+/// first.
 #[derive(Clone, Copy, Debug)]
 struct ByColumns {
     transpose_b: bool,
@@ -165,7 +163,7 @@ struct ByColumns {
 }
 
 impl ByColumns {
-    fn new(Sizes { m, n, k }: Sizes, a_transposed: bool, b_transposed: bool) -> Self {
+    fn new([m, n, k]: [usize; 3], a_transposed: bool, b_transposed: bool) -> Self {
         Self {
             transpose_b: b_transposed,
             transpose_a: a_transposed,
@@ -185,7 +183,7 @@ fn gemm<T, C>(
     (a, a_transposed): (&CudaView<'_, T>, bool),
     (b, b_transposed): (&CudaView<'_, T>, bool),
     c: &mut CudaSlice<C>,
-    sizes: Sizes,
+    sizes: [usize; 3],
     types: Types,
 ) -> Result<()> {
     let operation = |transposed| {
@@ -193,9 +191,6 @@ fn gemm<T, C>(
         if transposed { CUBLAS_OP_T } else { CUBLAS_OP_N }
     };
     let columns = ByColumns::new(sizes, a_transposed, b_transposed);
-    let [m, n, k, b_stride, a_stride, c_stride] =
-        [columns.m, columns.n, columns.k, columns.b_stride, columns.a_stride, columns.c_stride]
-            .map(|size| size as c_int);
     let stream = device.cuda_stream();
     let blas = device.cublas_handle();
     let (one, zero) = types.scalars();
@@ -210,20 +205,20 @@ fn gemm<T, C>(
             *blas.handle(),
             operation(columns.transpose_b),
             operation(columns.transpose_a),
-            m,
-            n,
-            k,
+            columns.m as c_int,
+            columns.n as c_int,
+            columns.k as c_int,
             one,
             b as *const c_void,
             types.factor,
-            b_stride,
+            columns.b_stride as c_int,
             a as *const c_void,
             types.factor,
-            a_stride,
+            columns.a_stride as c_int,
             zero,
             c as *mut c_void,
             types.result,
-            c_stride,
+            columns.c_stride as c_int,
             types.compute,
             sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
         )
@@ -233,7 +228,7 @@ fn gemm<T, C>(
 
 #[cfg(test)]
 mod tests {
-    use super::{ByColumns, Sizes};
+    use super::ByColumns;
 
     /// What a BLAS does with column-major matrices, as its documentation has it.
     fn blas(columns: ByColumns, first: &[f64], second: &[f64], c: &mut [f64]) {
@@ -257,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_of_rows_is_told_to_a_library_of_columns() {
+    fn a_product_of_rows_is_one_of_columns_in_the_other_order() {
         for (m, n, k) in [(1, 1, 1), (2, 3, 4), (5, 1, 3), (3, 7, 2)] {
             let values = |count: usize, step: usize| -> Vec<f64> {
                 (0..count).map(|i| ((i * step) % 13) as f64 - 6.0).collect()
@@ -266,12 +261,12 @@ mod tests {
             let b = values(k * n, 7);
             let entry = |i: usize| (0..k).map(|x| a[i / n * k + x] * b[x * n + i % n]).sum::<f64>();
             let wanted: Vec<f64> = (0..m * n).map(entry).collect();
-            for (turn_a, turn_b) in [(false, false), (true, false), (false, true), (true, true)] {
-                let stored_a = if turn_a { transposed(&a, m, k) } else { a.clone() };
-                let stored_b = if turn_b { transposed(&b, k, n) } else { b.clone() };
+            for (transpose_a, transpose_b) in [(false, false), (true, false), (false, true), (true, true)] {
+                let stored_a = if transpose_a { transposed(&a, m, k) } else { a.clone() };
+                let stored_b = if transpose_b { transposed(&b, k, n) } else { b.clone() };
                 let mut c = vec![f64::NAN; m * n];
-                blas(ByColumns::new(Sizes { m, n, k }, turn_a, turn_b), &stored_b, &stored_a, &mut c);
-                assert_eq!(c, wanted, "{m} {n} {k} {turn_a} {turn_b}");
+                blas(ByColumns::new([m, n, k], transpose_a, transpose_b), &stored_b, &stored_a, &mut c);
+                assert_eq!(c, wanted, "{m} {n} {k} {transpose_a} {transpose_b}");
             }
         }
     }

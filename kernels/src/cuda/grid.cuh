@@ -13,7 +13,7 @@ __device__ __forceinline__ unsigned load_acquire(const unsigned *at) {
 #endif
 }
 
-// Adds one; what this thread knows of is seen by who acquires the sum.
+// Adds one; all that this thread stored or acquired is seen by a thread that acquires the sum.
 __device__ __forceinline__ void add_release(unsigned *at) {
 #ifdef __CUDACC__
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(at) : "memory");

@@ -5,16 +5,24 @@ use candle_core::cuda_backend::{CudaDType, CudaStorageSlice};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, Tensor};
 
-/// Launches kernel `$name` of `kernels/$module.cu` on the device's stream. Arguments are references: to numbers of the
-/// kernel's own types, to slices and views of device memory. The caller answers for their types, their order, and
-/// that the kernel stays inside of them. A kernel may write to memory that it is given by a shared reference: there is
-/// no Rust reference into a GPU's memory, and the one stream orders who reads and writes it.
+/// Launches kernel `$name` of `$module.cu` on the device's stream. Arguments are references: to numbers of the
+/// kernel's own types, to slices and views of device memory; `$sizes`, an array of numbers, comes before them. The
+/// caller answers for their types, their order, and that the kernel stays inside of them. A kernel may write to memory
+/// that it is given by a shared reference: there is no Rust reference into a GPU's memory, and the one stream orders
+/// who reads and writes it.
 macro_rules! launch {
-    ($device:expr, $module:literal, $name:expr, $config:expr, $($argument:expr),* $(,)?) => {{
+    ($device:expr, $module:literal, $name:expr, $config:expr; $($argument:expr),*) => {
+        $crate::cuda::launch::launch!($device, $module, $name, $config; [0u32; 0]; $($argument),*)
+    };
+    ($device:expr, $module:literal, $name:expr, $config:expr; $sizes:expr; $($argument:expr),*) => {{
+        use candle_core::cuda_backend::cudarc::driver::PushKernelArg as _;
         let function = $crate::cuda::modules::function($device, $module, $name)?;
         let stream = $device.cuda_stream();
         let mut builder = stream.launch_builder(&function);
-        use candle_core::cuda_backend::cudarc::driver::PushKernelArg as _;
+        let sizes = $sizes;
+        for size in &sizes {
+            builder.arg(size);
+        }
         // SAFETY: the arguments are those of the kernel, by the contract above, and outlive the call; memory that is
         // freed after it is freed on the same stream, behind the kernel.
         let launched = unsafe { builder$(.arg($argument))*.launch($config) };
@@ -22,6 +30,26 @@ macro_rules! launch {
     }};
 }
 pub(crate) use launch;
+
+/// Declares `Kernels`, a trait of f32 and f64 that has the names of their kernels: each name and the element type.
+macro_rules! kernels {
+    ($($constant:ident = $name:literal),*) => {
+        trait Kernels:
+            candle_core::cuda_backend::CudaDType
+            + candle_core::cuda_backend::cudarc::driver::DeviceRepr
+            + candle_core::cuda_backend::cudarc::driver::ValidAsZeroBits
+        {
+            $(const $constant: &'static str;)*
+        }
+        impl Kernels for f32 {
+            $(const $constant: &'static str = concat!($name, "_f32");)*
+        }
+        impl Kernels for f64 {
+            $(const $constant: &'static str = concat!($name, "_f64");)*
+        }
+    };
+}
+pub(crate) use kernels;
 
 /// An address in a device's memory, as kernels and libraries take it; 0 is none.
 pub(crate) type Address = u64;
@@ -72,16 +100,18 @@ pub(crate) fn elements<'a, T: CudaDType>(
     }
 }
 
-/// Calls `work` with the elements of a contiguous tensor on a GPU.
-pub(crate) fn with_elements<T: CudaDType, R>(
-    tensor: &Tensor,
-    work: impl FnOnce(&CudaView<'_, T>) -> Result<R>,
+/// Calls `work` with the elements of contiguous tensors on a GPU.
+pub(crate) fn with_elements<T: CudaDType, R, const N: usize>(
+    tensors: [&Tensor; N],
+    work: impl FnOnce([&CudaView<'_, T>; N]) -> Result<R>,
 ) -> Result<R> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cuda(storage) => work(&elements(storage, layout)?),
+    let storages = tensors.map(Tensor::storage_and_layout);
+    let views = storages.iter().map(|(storage, layout)| match &**storage {
+        Storage::Cuda(storage) => elements(storage, layout),
         _ => candle_core::bail!("this kernel is for a GPU"),
-    }
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
+    work(std::array::from_fn(|index| &views[index]))
 }
 
 /// [`with_elements`] of a tensor that may not be there.
@@ -90,7 +120,7 @@ pub(crate) fn with_optional<T: CudaDType, R>(
     work: impl FnOnce(Option<&CudaView<'_, T>>) -> Result<R>,
 ) -> Result<R> {
     match tensor {
-        Some(tensor) => with_elements(tensor, |view| work(Some(view))),
+        Some(tensor) => with_elements([tensor], |[view]| work(Some(view))),
         None => work(None),
     }
 }
@@ -106,7 +136,7 @@ pub(crate) fn tensor<T: CudaDType>(
 }
 
 /// Memory for `count` numbers, of which a kernel is about to write every one.
-pub(crate) fn room<T: DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaSlice<T>> {
+pub(crate) fn uninitialized<T: DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaSlice<T>> {
     // SAFETY: the caller's kernel writes every element before anything reads one.
     unsafe { device.alloc(count) }
 }

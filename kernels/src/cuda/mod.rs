@@ -1,8 +1,8 @@
 //! Kernels for NVIDIA GPUs, and what it takes to launch them.
 //!
-//! `kernels/<module>.cu` is compiled by `build.rs` to a module of its own, a cubin with PTX behind it; a kernel is
-//! found by its module and its name. Each is also plain C++ for the emulator in `kernels/emulation`, by which
-//! `cargo test` holds it to the reference without a GPU.
+//! Each `<module>.cu` is compiled by `build.rs` to a module of its own, a cubin with PTX behind it; a kernel is found by
+//! its module and its name. Each is also plain C++ for the emulator in `emulation/`, by which `cargo test` compares it
+//! with the reference without a GPU.
 //!
 //! All work is on one stream of one thread: candle's device is opened by [`device::open`] with a stream of its own, so
 //! that a window can be captured in a graph.

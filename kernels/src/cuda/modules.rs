@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 /// Name, cubin, PTX.
 static MODULES: &[(&str, &[u8], &str)] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
-/// What ptxas said of each kernel: registers, shared memory, spills.
+/// What ptxas reports of each kernel: registers, shared memory, spills.
 pub const PTXAS_REPORT: &str = include_str!(concat!(env!("OUT_DIR"), "/ptxas.txt"));
 
 type Functions = HashMap<(DeviceId, &'static str), HashMap<String, CudaFunction>>;

@@ -19,7 +19,7 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
-    /// One, as it is.
+    /// One matrix, not transposed.
     pub(crate) fn new(at: Address, pitch: usize) -> Self {
         Self { at, pitch, step: 0, transposed: false }
     }

@@ -10,7 +10,7 @@ template <class T> __device__ __forceinline__ T warp_sum(T value) {
     return value;
 }
 
-// The sum over a block of whole warps, in every thread. `scratch` has room for 32 values; it may be used again at once.
+// The sum over a block of whole warps, in every thread. `scratch` holds 32 values; it may be used again at once.
 template <class T> __device__ __forceinline__ T block_sum(T value, T *scratch) {
     unsigned warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     value = warp_sum(value);

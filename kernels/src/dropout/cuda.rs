@@ -1,28 +1,13 @@
 //! Dropout masks drawn on a GPU: the same bits as [`crate::dropout`] draws on the CPU.
 
-use crate::cuda::launch::{cover, launch, size, tensor, uninitialized, with_elements};
-use candle_core::cuda_backend::CudaDType;
-use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
+use crate::cpu::real::by_float;
+use crate::cuda::launch::{cover, kernels, launch, size, tensor, uninitialized, with_elements};
 use candle_core::{CudaDevice, DType, Result, Shape, Tensor};
 
 /// Numbers of a stream's block: what one thread draws.
 const OF_BLOCK: usize = 8;
 
-/// The kernels of an element type.
-trait Kernels: CudaDType + DeviceRepr {
-    const MASK: &'static str;
-    const WORDS: &'static str;
-}
-
-impl Kernels for f32 {
-    const MASK: &'static str = "dropout_f32";
-    const WORDS: &'static str = "word_dropout_f32";
-}
-
-impl Kernels for f64 {
-    const MASK: &'static str = "dropout_f64";
-    const WORDS: &'static str = "word_dropout_f64";
-}
+kernels!(MASK = "dropout", WORDS = "word_dropout");
 
 /// A mask of `shape` from the stream of `key`.
 pub(crate) fn mask(
@@ -32,10 +17,7 @@ pub(crate) fn mask(
     rate: f64,
     shape: Shape,
 ) -> Result<Tensor> {
-    match dtype {
-        DType::F64 => draw::<f64>(device, key, rate, shape),
-        _ => draw::<f32>(device, key, rate, shape),
-    }
+    by_float!(dtype, T => draw::<T>(device, key, rate, shape))
 }
 
 fn draw<T: Kernels>(device: &CudaDevice, key: [u32; 8], rate: f64, shape: Shape) -> Result<Tensor> {
@@ -44,7 +26,7 @@ fn draw<T: Kernels>(device: &CudaDevice, key: [u32; 8], rate: f64, shape: Shape)
     let mut mask = uninitialized::<T>(device, count)?;
     let config = cover(count.div_ceil(OF_BLOCK));
     let kept = 1.0 / (1.0 - rate);
-    launch!(device, "masks", T::MASK, config, &key, &rate, &kept, &size(count)?, &mut mask)?;
+    launch!(device, "masks", T::MASK, config; &key, &rate, &kept, &size(count)?, &mut mask)?;
     Ok(tensor(mask, shape, device))
 }
 
@@ -56,10 +38,7 @@ pub(crate) fn words(
     rate: f64,
     tokens: &Tensor,
 ) -> Result<Tensor> {
-    match dtype {
-        DType::F64 => draw_words::<f64>(device, keys, rate, tokens),
-        _ => draw_words::<f32>(device, keys, rate, tokens),
-    }
+    by_float!(dtype, T => draw_words::<T>(device, keys, rate, tokens))
 }
 
 fn draw_words<T: Kernels>(
@@ -72,12 +51,12 @@ fn draw_words<T: Kernels>(
     let count = time * batch;
     let keys = device.clone_htod(keys.as_flattened())?;
     let mut mask = uninitialized::<T>(device, count)?;
-    with_elements::<u32, _>(&tokens.contiguous()?, |tokens| {
+    with_elements::<u32, _, _>([&tokens.contiguous()?], |[tokens]| {
         let kept = 1.0 / (1.0 - rate);
         let batch = size(batch)?;
         let count32 = size(count)?;
         let config = cover(count);
-        launch!(device, "masks", T::WORDS, config, &keys, tokens, &rate, &kept, &batch, &count32, &mut mask)
+        launch!(device, "masks", T::WORDS, config; &keys, tokens, &rate, &kept, &batch, &count32, &mut mask)
     })?;
     Ok(tensor(mask, (time, batch, 1), device))
 }

@@ -1,4 +1,4 @@
-// Dropout masks, the same numbers as src/model/dropout.rs draws: 0 where uniform < rate, else `kept` = 1 / (1 - rate).
+// Dropout masks, the same numbers as mod.rs draws on the CPU: 0 where uniform < rate, else `kept` = 1 / (1 - rate).
 #include "dropout/chacha.cuh"
 
 __device__ __forceinline__ ChaChaKey key_of(const unsigned *words) {

@@ -12,11 +12,11 @@ use candle_core::{DType, Device, Shape, Tensor};
 /// A stream's name, as [`Rng::keyed`] takes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stream<'a> {
-    /// Of the run.
+    /// The run's seed.
     pub seed: u64,
     /// What the numbers are for.
     pub purpose: &'a str,
-    /// Where in the run.
+    /// The position in the run, say the step.
     pub position: u64,
 }
 

@@ -1,9 +1,10 @@
 //! Rows of a table by their numbers on a GPU; the table's gradient is summed in the order of the positions.
 
-use crate::cuda::launch::{cover, dtype, elements, grid, launch, size, uninitialized, with_elements};
-use candle_core::cuda_backend::CudaDType;
-use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, ValidAsZeroBits};
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use crate::cpu::real::by_float;
+use crate::cuda::launch::{
+    cover, dtype, elements, grid, kernels, launch, size, tensor, uninitialized, with_elements,
+};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// Rows of `table` `(rows, width)`: `(ids, width)`. Row `blank` receives no gradient; a number that the table lacks
 /// gives NaN.
@@ -17,21 +18,7 @@ struct Lookup {
     blank: Option<u32>,
 }
 
-/// The kernels of an element type.
-trait Kernels: CudaDType + DeviceRepr + ValidAsZeroBits {
-    const LOOKUP: &'static str;
-    const GRAD: &'static str;
-}
-
-impl Kernels for f32 {
-    const LOOKUP: &'static str = "lookup_f32";
-    const GRAD: &'static str = "lookup_grad_f32";
-}
-
-impl Kernels for f64 {
-    const LOOKUP: &'static str = "lookup_f64";
-    const GRAD: &'static str = "lookup_grad_f64";
-}
+kernels!(LOOKUP = "lookup", GRAD = "lookup_grad");
 
 impl Lookup {
     fn forward<T: Kernels>(&self, table: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
@@ -40,12 +27,12 @@ impl Lookup {
         let device = &table.device;
         let values = elements::<T>(table, layout)?;
         let mut out = uninitialized::<T>(device, count * width)?;
-        with_elements::<u32, _>(&self.ids, |ids| {
+        with_elements::<u32, _, _>([&self.ids], |[ids]| {
             let rows = size(rows)?;
             let count32 = size(count)?;
             let width32 = size(width)?;
             let config = cover(count * width);
-            launch!(device, "embedding", T::LOOKUP, config, &values, ids, &rows, &width32, &count32, &mut out)
+            launch!(device, "embedding", T::LOOKUP, config; &values, ids, &rows, &width32, &count32, &mut out)
         })?;
         Ok((CudaStorage::wrap_cuda_slice(out, device.clone()), (count, width).into()))
     }
@@ -59,27 +46,15 @@ impl Lookup {
         let threads = width.next_multiple_of(32).min(256);
         let config = grid([count, width.div_ceil(threads)], threads);
         let blank = self.blank.unwrap_or(u32::MAX);
-        with_elements::<T, _>(grad, |grads| {
-            with_elements::<u32, _>(&self.ids, |ids| {
+        with_elements::<T, _, _>([grad], |[grads]| {
+            with_elements::<u32, _, _>([&self.ids], |[ids]| {
                 let rows = size(rows)?;
                 let width = size(width)?;
                 let count = size(count)?;
-                launch!(
-                    device,
-                    "embedding",
-                    T::GRAD,
-                    config,
-                    grads,
-                    ids,
-                    &rows,
-                    &blank,
-                    &width,
-                    &count,
-                    &mut out
-                )
+                launch!(device, "embedding", T::GRAD, config; grads, ids, &rows, &blank, &width, &count, &mut out)
             })
         })?;
-        Ok(crate::cuda::launch::tensor(out, (rows, width), device))
+        Ok(tensor(out, (rows, width), device))
     }
 }
 
@@ -93,17 +68,11 @@ impl CustomOp1 for Lookup {
     }
 
     fn cuda_fwd(&self, table: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        match dtype(table) {
-            DType::F64 => self.forward::<f64>(table, layout),
-            _ => self.forward::<f32>(table, layout),
-        }
+        by_float!(dtype(table), T => self.forward::<T>(table, layout))
     }
 
     fn bwd(&self, table: &Tensor, _rows: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
-        Ok(Some(match table.dtype() {
-            DType::F64 => self.backward::<f64>(table, &grad)?,
-            _ => self.backward::<f32>(table, &grad)?,
-        }))
+        by_float!(table.dtype(), T => self.backward::<T>(table, &grad).map(Some))
     }
 }

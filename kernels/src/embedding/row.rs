@@ -1,7 +1,7 @@
 //! A row of a table on the CPU, without a tensor for it.
 
 use crate::cpu::real;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::Tensor;
 
 /// Copies row `row` of a contiguous `(rows, out.len())` of f32 on the CPU.
@@ -10,11 +10,11 @@ use candle_core::Tensor;
 /// If the tensor is not such a one, or has no such row.
 pub fn copy_row(table: &Tensor, row: usize, out: &mut [f32]) -> Result<()> {
     let size = out.len();
-    Ok(real::with_elements::<f32, _>(table, |values| match values.get(row * size..(row + 1) * size) {
+    real::with_elements([table], |[values]| match values.get(row * size..(row + 1) * size) {
         Some(values) => {
             out.copy_from_slice(values);
             Ok(())
         }
-        None => candle_core::bail!("row {row} of a table of {}", values.len() / size.max(1)),
-    })?)
+        None => Err(Error::setting(format!("row {row} of a table of {}", values.len() / size.max(1)))),
+    })?
 }

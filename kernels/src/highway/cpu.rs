@@ -15,13 +15,6 @@ pub(crate) struct Inputs<'a, T> {
     pub(crate) shift: T,
 }
 
-/// Gradients, each as what it belongs to.
-pub(crate) struct Grads<T> {
-    pub(crate) products: Vec<T>,
-    pub(crate) bias: Vec<T>,
-    pub(crate) ys: Vec<T>,
-}
-
 impl<T: Real> Inputs<'_, T> {
     fn size(&self) -> usize {
         self.bias.len() / 2
@@ -118,16 +111,16 @@ fn mix<T: Real>(out: &mut [T], ys: &[T], h: &[T], t: &[T]) {
     }
 }
 
-/// The backward pass on whatever kernel is chosen.
+/// The backward pass on whatever kernel is chosen: the gradients of the products, the bias and what is carried.
 pub(crate) struct Backward<'a, T> {
     pub(crate) inputs: Inputs<'a, T>,
     pub(crate) grad: &'a [T],
 }
 
 impl<T: Real> WithKernel<T> for Backward<'_, T> {
-    type Output = Grads<T>;
+    type Output = [Vec<T>; 3];
 
-    fn run<K: Kernel<Element = T>>(self) -> Grads<T> {
+    fn run<K: Kernel<Element = T>>(self) -> [Vec<T>; 3] {
         let Self { inputs, grad } = self;
         let [mut products, mut bias, mut ys] =
             [inputs.products, inputs.bias, inputs.ys].map(|values| vec![T::zero(); values.len()]);
@@ -153,7 +146,7 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
                 sums.iter_mut().zip(terms).for_each(|(sum, &term)| *sum += term);
             }
         });
-        Grads { products, bias, ys }
+        [products, bias, ys]
     }
 }
 

@@ -4,7 +4,7 @@ use crate::error::Result;
 use candle_core::Tensor;
 use candle_nn::ops::sigmoid;
 
-/// [`super::highway::highway`] in plain tensor operations.
+/// [`super::highway`] in plain tensor operations.
 pub fn highway(products: &Tensor, bias: &Tensor, ys: &Tensor, shift: f64) -> Result<Tensor> {
     let (_, size) = ys.dims2()?;
     let z = products.broadcast_add(bias)?;

@@ -57,7 +57,7 @@ impl<K: Kernel> Dense<K::Element> for Packed<K> {
                 pack_tile::<K>(packed, xs.rows(tile.start, tile.len()));
             }
             worker.barrier();
-            // SAFETY: after the barrier nobody writes them.
+            // SAFETY: after the barrier no thread writes them.
             let read = unsafe { operands.read(0) };
             self.weights.multiply(0, 0, read, worker, &mut sums, |panel, sums| {
                 let start = panel * K::columns();

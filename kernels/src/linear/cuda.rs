@@ -45,14 +45,12 @@ impl CustomOp2 for Linear {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let by_input = self.stored == Stored::ByInput;
-        let wanted = |tensor: &Tensor, grad: &dyn Fn() -> Result<Tensor>| {
-            if tensor.track_op() { grad().map(Some) } else { Ok(None) }
-        };
-        let xs_grad = wanted(xs, &|| product_of((&grad, false), (weight, by_input), self.precision))?;
-        let weight_grad = wanted(weight, &|| match self.stored {
-            Stored::ByInput => product_of((xs, true), (&grad, false), self.precision),
-            Stored::ByOutput => product_of((&grad, true), (xs, false), self.precision),
-        })?;
-        Ok((xs_grad, weight_grad))
+        let product = |a, b| product_of(a, b, self.precision);
+        let xs_grad = xs.track_op().then(|| product((&grad, false), (weight, by_input)));
+        let weight_grad = weight.track_op().then(|| match self.stored {
+            Stored::ByInput => product((xs, true), (&grad, false)),
+            Stored::ByOutput => product((&grad, true), (xs, false)),
+        });
+        Ok((xs_grad.transpose()?, weight_grad.transpose()?))
     }
 }

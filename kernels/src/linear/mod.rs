@@ -11,11 +11,12 @@ use crate::backend::Backend;
 use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::panels::View;
-use crate::cpu::real;
+use crate::cpu::real::{self, by_float};
 use crate::error::Result;
 use crate::linear::cpu::Dense;
 use crate::precision::Precision;
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor, WithDType};
 use std::sync::Arc;
 
 /// `xs W`: `(rows, input)` to `(rows, output)`.
@@ -57,10 +58,9 @@ impl Prepared {
         let (first, second) = weight.dims2()?;
         let output = if stored == Stored::ByInput { second } else { first };
         let weight = weight.contiguous()?.detach();
-        let pack = Pack { weight: &weight, stored, bf16: precision.rounds() };
         let packed = match (weight.device().is_cpu(), weight.dtype()) {
-            (true, DType::F32) => Packed::F32(pack.run()?),
-            (true, DType::F64) => Packed::F64(pack.run()?),
+            (true, DType::F32) => Packed::F32(pack(&weight, stored, precision.rounds())?),
+            (true, DType::F64) => Packed::F64(pack(&weight, stored, false)?),
             _ => Packed::Plain { weight, stored, precision },
         };
         Ok(Self { packed, output })
@@ -73,7 +73,7 @@ impl Prepared {
         macro_rules! run {
             ($dense:expr) => {{
                 let mut out = vec![Default::default(); rows * self.output];
-                real::with_elements(&xs, |xs| Ok($dense.multiply(xs, rows, &mut out)))?;
+                real::with_elements([&xs], |[xs]| $dense.multiply(xs, rows, &mut out))?;
                 Ok(Tensor::from_vec(out, (rows, self.output), xs.device())?)
             }};
         }
@@ -84,7 +84,7 @@ impl Prepared {
         }
     }
 
-    /// The same for one row after another, where the CPU computes in single precision.
+    /// The weight for one row after another; `None` but on the CPU in single precision.
     pub fn rows(&self) -> Option<Rows> {
         match &self.packed {
             Packed::F32(dense) => Some(Rows { dense: dense.clone(), out: vec![0.0; self.output] }),
@@ -107,21 +107,12 @@ impl Rows {
     }
 }
 
-struct Pack<'a> {
-    weight: &'a Tensor,
-    stored: Stored,
-    bf16: bool,
-}
-
-impl Pack<'_> {
-    fn run<T: Computed>(&self) -> CandleResult<Arc<dyn Dense<T>>> {
-        let (first, second) = self.weight.dims2()?;
-        real::with_elements::<T, _>(self.weight, |weight| {
-            let view = View::new(weight, first, second);
-            let view = if self.stored == Stored::ByInput { view } else { view.t() };
-            Ok(cpu::pack(view, self.bf16))
-        })
-    }
+fn pack<T: Computed>(weight: &Tensor, stored: Stored, bf16: bool) -> CandleResult<Arc<dyn Dense<T>>> {
+    let (first, second) = weight.dims2()?;
+    real::with_elements([weight], |[weight]| {
+        let view = View::new(weight, first, second);
+        cpu::pack(if stored == Stored::ByInput { view } else { view.t() }, bf16)
+    })
 }
 
 struct Linear {
@@ -152,7 +143,7 @@ impl Linear {
         let (rows, output) = grad.dims2()?;
         let input = weight.elem_count() / output.max(1);
         let mut out = vec![T::zero(); rows * input];
-        with_both::<T>(weight, grad, |weight, grad| {
+        real::with_elements([weight, grad], |[weight, grad]: [&[T]; 2]| {
             let a = View::new(grad, rows, output);
             let b = self.view(weight, input, output).t();
             product(Target::new(&mut out, rows, input), a, b, false, self.bf16);
@@ -166,7 +157,7 @@ impl Linear {
         let (_, output) = grad.dims2()?;
         let mut out = vec![T::zero(); input * output];
         let (m, n) = if self.stored == Stored::ByInput { (input, output) } else { (output, input) };
-        with_both::<T>(xs, grad, |xs, grad| {
+        real::with_elements([xs, grad], |[xs, grad]: [&[T]; 2]| {
             let xs = View::new(xs, rows, input);
             let grad = View::new(grad, rows, output);
             let (a, b) = if self.stored == Stored::ByInput { (xs.t(), grad) } else { (grad.t(), xs) };
@@ -181,21 +172,10 @@ impl Linear {
         weight: &Tensor,
         grad: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
-        let wanted = |tensor: &Tensor, grad: &dyn Fn() -> CandleResult<Tensor>| {
-            if tensor.track_op() { grad().map(Some) } else { Ok(None) }
-        };
-        let xs_grad = wanted(xs, &|| self.input_grad::<T>(weight, grad))?;
-        Ok((xs_grad, wanted(weight, &|| self.weight_grad::<T>(xs, grad))?))
+        let xs_grad = xs.track_op().then(|| self.input_grad::<T>(weight, grad));
+        let weight_grad = weight.track_op().then(|| self.weight_grad::<T>(xs, grad));
+        Ok((xs_grad.transpose()?, weight_grad.transpose()?))
     }
-}
-
-fn with_both<T: Computed>(a: &Tensor, b: &Tensor, work: impl FnOnce(&[T], &[T])) -> CandleResult<()> {
-    real::with_elements::<T, _>(a, |a| {
-        real::with_elements::<T, _>(b, |b| {
-            work(a, b);
-            Ok(())
-        })
-    })
 }
 
 impl CustomOp2 for Linear {
@@ -216,16 +196,10 @@ impl CustomOp2 for Linear {
         if wanted != input {
             candle_core::bail!("rows of {input} values do not fit a weight for {wanted}");
         }
-        let storage = match xs {
-            CpuStorage::F64(_) => {
-                let weight = real::elements(weight, weight_layout)?;
-                CpuStorage::F64(self.forward::<f64>(real::elements(xs, xs_layout)?, weight, rows, input))
-            }
-            _ => {
-                let weight = real::elements(weight, weight_layout)?;
-                CpuStorage::F32(self.forward::<f32>(real::elements(xs, xs_layout)?, weight, rows, input))
-            }
-        };
+        let storage = by_float!(xs.dtype(), T => {
+            let weight = real::elements(weight, weight_layout)?;
+            T::to_cpu_storage_owned(self.forward(real::elements(xs, xs_layout)?, weight, rows, input))
+        });
         Ok((storage, (rows, output).into()))
     }
 
@@ -237,10 +211,7 @@ impl CustomOp2 for Linear {
         grad: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        match xs.dtype() {
-            DType::F64 => self.grads::<f64>(xs, weight, &grad),
-            _ => self.grads::<f32>(xs, weight, &grad),
-        }
+        by_float!(xs.dtype(), T => self.grads::<T>(xs, weight, &grad))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a recurrence has to say of its cell; the scan does everything else.
+//! What a recurrence defines: its cell. The scan does everything else.
 //!
 //! A cell is one file: its reference, a step in plain tensor operations, and its pointwise part, what happens between
 //! the products for eight units of one batch row. On a GPU the pointwise part is `<name>.cuh`, listed in `steps.cu`.

@@ -2,10 +2,10 @@
 //! gradients of the step before it while the product's sums are in the cache; at the end one large product a sublayer
 //! for all weights of the window.
 
-use super::cell::{Cell, MOST_STATES, MOST_VALUES};
-use super::cpu::{Layout, Record, Sizes};
+use super::cell::{Cell, MOST_STATES, MOST_VALUES, States, Values};
+use super::cpu_grads::{gather, weight_grads};
+use super::window::{WindowLayout, WindowRecord, WindowSizes, load_vectors, store_vectors};
 use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
-use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
 use crate::cpu::panels::View;
@@ -26,11 +26,11 @@ pub(crate) struct Grads<T> {
 
 /// From the gradient of the outputs, `(time, batch, hidden)`; `recurrent` is `(depth, hidden, gates · hidden)`.
 pub(crate) fn backward<K: Kernel<Element: Computed>, C: Cell>(
-    mut record: Record<K::Element>,
+    mut record: WindowRecord<K::Element>,
     recurrent: &[K::Element],
     grad: &[K::Element],
 ) -> Grads<K::Element> {
-    let Sizes { time, batch, hidden, .. } = record.sizes;
+    let WindowSizes { time, batch, hidden, .. } = record.sizes;
     let bias = walk_back::<K, C>(&mut record, recurrent, grad);
     let mut projected = vec![K::Element::zero(); time * batch * C::GATES * hidden];
     gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::GATES], &record, 0, &mut projected);
@@ -41,11 +41,11 @@ pub(crate) fn backward<K: Kernel<Element: Computed>, C: Cell>(
 /// Saved values become gradients, and the states that entered sublayers what entered their products. Returns the
 /// gradient of the biases.
 fn walk_back<K: Kernel, C: Cell>(
-    record: &mut Record<K::Element>,
+    record: &mut WindowRecord<K::Element>,
     recurrent: &[K::Element],
     grad: &[K::Element],
 ) -> Vec<K::Element> {
-    let Sizes { batch, depth, hidden, .. } = record.sizes;
+    let WindowSizes { batch, depth, hidden, .. } = record.sizes;
     let width = C::GATES * hidden;
     let part = |sublayer: usize, panel: usize, gate: usize, half: usize| {
         let matrix = View::new(&recurrent[sublayer * hidden * width..][..hidden * width], hidden, width).t();
@@ -77,8 +77,8 @@ fn walk_back<K: Kernel, C: Cell>(
 
 struct Backward<'a, K: Kernel, C> {
     weights: &'a PackedWeights<K>,
-    sizes: Sizes,
-    layout: Layout,
+    sizes: WindowSizes,
+    layout: WindowLayout,
     mask: Option<&'a [K::Element]>,
     grad: &'a [K::Element],
     states: Shared<'a, K::Element>,
@@ -109,7 +109,7 @@ impl<K: Kernel, C: Cell> Work for Finish<'_, K, C> {
 
 impl<K: Kernel, C: Cell> Backward<'_, K, C> {
     fn run(&self, worker: Worker<'_>) {
-        let Sizes { batch, depth, .. } = self.sizes;
+        let WindowSizes { batch, depth, .. } = self.sizes;
         let last = self.sizes.steps() - 1;
         let mut sums = self.weights.sums(batch);
         self.last_step(last, worker);
@@ -158,7 +158,7 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
     /// Prefetches what will be read of a panel that comes later, from this vector on.
     #[inline(always)]
     fn prefetch(&self, index: usize, vector: usize) {
-        let Sizes { batch, depth, .. } = self.sizes;
+        let WindowSizes { batch, depth, .. } = self.sizes;
         for vector in (vector..self.layout.vectors).take(2) {
             let at = self.layout.vector(index % depth, vector, index / depth * batch);
             self.states.fetch(C::STATES * at * K::LANES, C::STATES * batch * K::LANES);
@@ -177,7 +177,7 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
         offset: usize,
         sums: Chunk<K::Element>,
     ) {
-        let Sizes { batch, depth, hidden, .. } = self.sizes;
+        let WindowSizes { batch, depth, hidden, .. } = self.sizes;
         let time = index / depth;
         let sublayer = index % depth;
         let start = vector * K::LANES + offset;
@@ -186,33 +186,15 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
         }
         let width = CHUNK.min(hidden - start);
         let at = row * hidden + start;
-        let carried_at = |part: usize| part * batch * hidden + at;
         let position = self.layout.vector(sublayer, vector, time * batch + row);
-        let state_at = |part: usize| (C::STATES * position + part) * K::LANES + offset;
-        let saved_at = |value: usize| (C::SAVED * position + value) * K::LANES + offset;
+        let state_at = C::STATES * position * K::LANES + offset;
+        let saved_at = C::SAVED * position * K::LANES + offset;
         let mask = self.mask.map(|mask| load(mask, at, width));
-        let carries = |part: usize| part > 0 || C::CARRIES_OUTPUT;
-        let zero = [K::Element::zero(); CHUNK];
-        let mut grads = [zero; MOST_STATES];
-        let mut state = [zero; MOST_STATES];
-        let mut saved = [zero; MOST_VALUES];
+        let mut grads = self.sent_back(index, at, width, sums, mask);
         // SAFETY: this worker's units, which no other touches until all have finished.
-        unsafe {
-            if index + 1 < self.sizes.steps() {
-                for (part, grad) in grads.iter_mut().enumerate().take(C::STATES).filter(|(p, _)| carries(*p))
-                {
-                    *grad = load(self.carried.part(carried_at(part), width), 0, width);
-                }
-                let sent = mask.map_or(sums, |mask| multiply(sums, mask));
-                grads[0] = if C::CARRIES_OUTPUT { sum(grads[0], sent) } else { sent };
-            }
-            for (part, state) in state.iter_mut().enumerate().take(C::STATES) {
-                *state = load(self.states.part(state_at(part), CHUNK), 0, CHUNK);
-            }
-            for (value, saved) in saved.iter_mut().enumerate().take(C::SAVED) {
-                *saved = load(self.saved.part(saved_at(value), CHUNK), 0, CHUNK);
-            }
-        }
+        let state = unsafe { load_vectors::<K, MOST_STATES>(self.states, state_at, C::STATES) };
+        // SAFETY: as above.
+        let mut saved = unsafe { load_vectors::<K, MOST_VALUES>(self.saved, saved_at, C::SAVED) };
         if sublayer + 1 == depth {
             grads[0] = sum(grads[0], load(self.grad, time * batch * hidden + at, width));
         }
@@ -223,90 +205,78 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
         };
         // SAFETY: as above.
         unsafe {
-            for (part, carried) in carried.iter().enumerate().take(C::STATES).filter(|(p, _)| carries(*p)) {
-                store(self.carried.part(carried_at(part), width), carried);
-            }
-            for (value, grad) in saved.iter().enumerate().take(C::SAVED) {
-                store(self.saved.part(saved_at(value), CHUNK), grad);
-            }
+            store_vectors::<K, MOST_VALUES>(self.saved, saved_at, C::SAVED, &saved);
             if let Some(mask) = mask {
-                store(self.states.part(state_at(0), CHUNK), &multiply(state[0], mask));
+                store(self.states.part(state_at, CHUNK), &multiply(state[0], mask));
             }
-            for (gate, grad) in saved.iter().enumerate().take(C::GATES) {
-                let bias = self.bias.part((C::GATES * sublayer + gate) * hidden + start, width);
+        }
+        self.pass_on(index, tile, row, start, &carried, &saved);
+    }
+
+    /// The gradient of the state after sublayer step `index`, but for that of the outputs: what was carried back unit
+    /// by unit, and `sums` of the product after the step.
+    #[inline(always)]
+    fn sent_back(
+        &self,
+        index: usize,
+        at: usize,
+        width: usize,
+        sums: Chunk<K::Element>,
+        mask: Option<Chunk<K::Element>>,
+    ) -> States<K::Element> {
+        let mut grads = [[K::Element::zero(); CHUNK]; MOST_STATES];
+        if index + 1 < self.sizes.steps() {
+            for (part, grad) in grads.iter_mut().enumerate().take(C::STATES).filter(|(p, _)| carries::<C>(*p))
+            {
+                // SAFETY: this worker's units, which no other touches until all have finished.
+                *grad = load(unsafe { self.carried.part(self.carried_at(part, at), width) }, 0, width);
+            }
+            let sent = mask.map_or(sums, |mask| multiply(sums, mask));
+            grads[0] = if C::CARRIES_OUTPUT { sum(grads[0], sent) } else { sent };
+        }
+        grads
+    }
+
+    /// What a step's units give to the step before: the gradient carried back unit by unit, the operands of the next
+    /// product, and their share of the biases' gradient.
+    #[inline(always)]
+    fn pass_on(
+        &self,
+        index: usize,
+        tile: &Range<usize>,
+        row: usize,
+        start: usize,
+        carried: &States<K::Element>,
+        grads: &Values<K::Element>,
+    ) {
+        let WindowSizes { depth, hidden, .. } = self.sizes;
+        let width = CHUNK.min(hidden - start);
+        let at = row * hidden + start;
+        // SAFETY: this worker's units, which no other touches until all have finished.
+        unsafe {
+            for (part, carried) in
+                carried.iter().enumerate().take(C::STATES).filter(|(p, _)| carries::<C>(*p))
+            {
+                store(self.carried.part(self.carried_at(part, at), width), carried);
+            }
+            for (gate, grad) in grads.iter().enumerate().take(C::GATES) {
+                let bias = self.bias.part((C::GATES * (index % depth) + gate) * hidden + start, width);
                 store(bias, &sum(load(bias, 0, width), *grad));
                 let step = gate * K::steps(hidden) + start / K::DEPTH;
                 self.operands.write(index, tile, row, step, grad, width);
             }
         }
     }
-}
 
-/// One product a sublayer for all steps; `projected` holds the gradients of the first sublayer's projected input.
-fn weight_grads<K: Kernel<Element: Computed>, C: Cell>(
-    record: &Record<K::Element>,
-    projected: &[K::Element],
-) -> Vec<K::Element> {
-    let Sizes { time, batch, depth, hidden } = record.sizes;
-    let rows = time * batch;
-    let width = C::GATES * hidden;
-    let gates: Vec<usize> = (0..C::GATES).collect();
-    let same_as_projected = C::PROJECTED[..C::GATES] == gates[..];
-    let mut recurrent = vec![K::Element::zero(); depth * hidden * width];
-    let mut states = workspace::take(rows * hidden);
-    let mut grads = workspace::take(if depth > 1 || !same_as_projected { rows * width } else { 0 });
-    for sublayer in 0..depth {
-        gather::<K>(&record.states, C::STATES, &[0], record, sublayer, &mut states);
-        let grads = if sublayer == 0 && same_as_projected {
-            projected
-        } else {
-            gather::<K>(&record.saved, C::SAVED, &gates, record, sublayer, &mut grads);
-            &grads[..]
-        };
-        product(
-            Target::new(&mut recurrent[sublayer * hidden * width..][..hidden * width], hidden, width),
-            View::new(&states, rows, hidden).t(),
-            View::new(grads, rows, width),
-            false,
-            K::DEPTH == 2,
-        );
+    /// The position of element `at` of `(batch, hidden)` in a part of `carried`.
+    #[inline(always)]
+    fn carried_at(&self, part: usize, at: usize) -> usize {
+        part * self.sizes.batch * self.sizes.hidden + at
     }
-    recurrent
 }
 
-/// Some of a sublayer's `count` values of each unit as rows of `parts.len() · hidden`.
-fn gather<K: Kernel>(
-    values: &[K::Element],
-    count: usize,
-    parts: &[usize],
-    record: &Record<K::Element>,
-    sublayer: usize,
-    out: &mut [K::Element],
-) {
-    const ROWS: usize = 32; // their lines stay in the cache while the vectors pass
-    let layout: Layout = record.layout;
-    let hidden = record.sizes.hidden;
-    let out = Shared::new(out);
-    pool::run(|worker| {
-        let own = worker.share(layout.rows);
-        for start in own.clone().step_by(ROWS) {
-            for vector in 0..layout.vectors {
-                let width = K::LANES.min(hidden - vector * K::LANES);
-                for row in start..own.end.min(start + ROWS) {
-                    for (index, part) in parts.iter().enumerate() {
-                        let from = (count * layout.vector(sublayer, vector, row) + part) * K::LANES;
-                        let from = &values[from..][..K::LANES];
-                        let to = (row * parts.len() + index) * hidden + vector * K::LANES;
-                        // SAFETY: workers' rows are disjoint.
-                        let to = unsafe { out.part(to, width) };
-                        if width == K::LANES {
-                            to[..K::LANES].copy_from_slice(from); // of a known length: no call
-                        } else {
-                            to.copy_from_slice(&from[..width]);
-                        }
-                    }
-                }
-            }
-        }
-    });
+/// Whether a part of the state reaches the next step unit by unit.
+#[inline(always)]
+fn carries<C: Cell>(part: usize) -> bool {
+    part > 0 || C::CARRIES_OUTPUT
 }

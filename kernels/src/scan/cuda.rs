@@ -1,12 +1,12 @@
 //! A recurrence on a GPU, forward and backward: which way it is computed, and what is kept between both passes.
 
 use super::cell::Cell as Recurrent;
-use super::cpu::Sizes as WindowSizes;
 use super::cuda_grads;
-use super::cuda_memory::{Key, Lease, Sizes};
-use super::cuda_steps::{self, Inputs, Steps};
+use super::cuda_memory::{DeviceSizes, Key, Lease};
+use super::cuda_steps::{self, DeviceInputs, LaunchedSteps};
 use super::persistent::cuda::{self as persistent, Persistent};
 use super::rhn::Rhn;
+use super::window::WindowSizes;
 use crate::cuda::launch::{elements, tensor, uninitialized, with_elements, with_optional};
 use crate::precision::Precision;
 use candle_core::cuda_backend::cudarc::driver::CudaView;
@@ -53,7 +53,7 @@ impl Path {
         }
     }
 
-    fn choose<C: Recurrent>(device: &CudaDevice, sizes: Sizes, precision: Precision) -> Result<Self> {
+    fn choose<C: Recurrent>(device: &CudaDevice, sizes: DeviceSizes, precision: Precision) -> Result<Self> {
         if TypeId::of::<C>() != TypeId::of::<Rhn>() {
             return Ok(Self::Steps);
         }
@@ -77,11 +77,11 @@ pub(crate) struct Kept {
 }
 
 enum Held {
-    Steps(Lease<Steps>),
+    Steps(Lease<LaunchedSteps>),
     Persistent(Lease<Persistent>),
 }
 
-/// A tensor's memory as an operation gets it.
+/// The memory of an operand, as candle gives it.
 pub(crate) type Part<'a> = (&'a CudaStorage, &'a Layout);
 
 /// The outputs `(time, batch, hidden)`, the parts of the state but the first after the window, and what the backward
@@ -96,7 +96,8 @@ pub(crate) fn forward<C: Recurrent>(
     let device = projected.0.device.clone();
     let [projected, recurrent, bias] =
         [projected, recurrent, bias].map(|(storage, layout)| elements::<f32>(storage, layout));
-    let sizes = Sizes { time, batch, depth, hidden, gates: C::GATES, saved: C::SAVED, parts: C::STATES };
+    let sizes =
+        DeviceSizes { time, batch, depth, hidden, gates: C::GATES, saved: C::SAVED, parts: C::STATES };
     let persistent = Path::choose::<C>(&device, sizes, precision)? == Path::Persistent;
     let key =
         Key { device: device.id(), cell: C::NAME, sizes, masked: mask.is_some(), precision, persistent };
@@ -105,7 +106,8 @@ pub(crate) fn forward<C: Recurrent>(
     let mut last = (1..C::STATES).map(new_part).collect::<Result<Vec<_>>>()?;
     let held = with_parts(state, |state| {
         with_optional(mask, |mask| {
-            let inputs = Inputs { projected: &projected?, recurrent: &recurrent?, bias: &bias?, state, mask };
+            let inputs =
+                DeviceInputs { projected: &projected?, recurrent: &recurrent?, bias: &bias?, state, mask };
             if persistent {
                 let mut lease = Lease::take(&device, key)?;
                 persistent::forward(&device, &mut lease, &inputs, &mut outputs)?;
@@ -140,9 +142,9 @@ pub(crate) fn backward(
     grads: &Tensor,
 ) -> Result<[Tensor; 3]> {
     let device = grads.device().as_cuda_device()?;
-    with_elements(grads, |grads| match &mut held {
+    with_elements([grads], |[grads]| match &mut held {
         Held::Steps(lease) => cuda_steps::backward(device, lease, grads),
-        Held::Persistent(lease) => with_elements(recurrent, |recurrent| {
+        Held::Persistent(lease) => with_elements([recurrent], |[recurrent]| {
             with_optional(mask, |mask| persistent::backward(device, lease, recurrent, mask, grads))
         }),
     })?;

@@ -11,9 +11,9 @@ use std::sync::{Mutex, PoisonError};
 /// Batch rows times units, at most: a thread each of one launch.
 const MOST_UNITS: usize = 1 << 22;
 
-/// Sizes of a window.
+/// Sizes of a window and its cell, from which those of a GPU's padded buffers follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sizes {
+pub(crate) struct DeviceSizes {
     pub(crate) time: usize,
     pub(crate) batch: usize,
     pub(crate) depth: usize,
@@ -26,7 +26,7 @@ pub(crate) struct Sizes {
     pub(crate) parts: usize,
 }
 
-impl Sizes {
+impl DeviceSizes {
     /// Sublayer steps.
     pub(crate) fn steps(&self) -> usize {
         self.time * self.depth
@@ -83,7 +83,7 @@ pub(crate) struct Key {
     pub(crate) device: DeviceId,
     /// The cell's name.
     pub(crate) cell: &'static str,
-    pub(crate) sizes: Sizes,
+    pub(crate) sizes: DeviceSizes,
     pub(crate) masked: bool,
     pub(crate) precision: Precision,
     pub(crate) persistent: bool,
@@ -119,7 +119,7 @@ impl Tape {
     }
 }
 
-/// Of a product's operand, in bytes.
+/// The size of a product's operand in bytes.
 pub(crate) fn operand_size(precision: Precision) -> usize {
     if precision.rounds() { 2 } else { 4 }
 }
@@ -132,7 +132,7 @@ pub(crate) struct Lease<M: WindowMemory> {
 
 /// What can be lent.
 pub(crate) trait WindowMemory: Sized + Send + 'static {
-    /// Those that nobody has, the longest unused first.
+    /// Those that are not lent, the longest unused first.
     fn idle() -> &'static Mutex<Vec<(Key, Box<Self>)>>;
 
     fn new(device: &CudaDevice, key: &Key) -> Result<Self>;
@@ -175,11 +175,11 @@ impl<M: WindowMemory> Drop for Lease<M> {
 
 #[cfg(test)]
 mod tests {
-    use super::Sizes;
+    use super::DeviceSizes;
 
     #[test]
     fn a_sublayers_rows_lie_together_in_the_order_of_time() {
-        let sizes = Sizes { time: 3, batch: 4, depth: 2, hidden: 5, gates: 2, saved: 2, parts: 1 };
+        let sizes = DeviceSizes { time: 3, batch: 4, depth: 2, hidden: 5, gates: 2, saved: 2, parts: 1 };
         let rows: Vec<_> = (0..sizes.steps()).map(|index| sizes.row(index)).collect();
         assert_eq!(rows, [0, 12, 4, 16, 8, 20]);
         assert_eq!(sizes.rows(), 24);
@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_window_whose_positions_do_not_fit_the_kernels_is_refused() {
-        let window = |time| Sizes { time, batch: 128, depth: 10, hidden: 1500, gates: 2, saved: 2, parts: 1 };
+        let window =
+            |time| DeviceSizes { time, batch: 128, depth: 10, hidden: 1500, gates: 2, saved: 2, parts: 1 };
         assert_eq!(window(50).arguments().unwrap(), [50, 128, 10, 1500, 1504]);
         assert!(window(1 << 22).arguments().is_err());
     }

@@ -1,15 +1,15 @@
 //! A recurrence on any GPU: a product by cuBLAS and a kernel a sublayer step, all of a window in a graph.
 
-use super::cuda_memory::{Key, Lease, Sizes, Tape, WindowMemory, operand_size};
+use super::cuda_memory::{DeviceSizes, Key, Lease, Tape, WindowMemory, operand_size};
 use crate::cuda::graph::Graph;
 use crate::cuda::launch::{Address, address, cover, launch};
 use crate::cuda::padded_product::{Extent, Matrix, product};
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, LaunchConfig};
 use candle_core::{CudaDevice, Result};
 use std::sync::Mutex;
 
 /// What a window reads; shapes as in [`super::scan`].
-pub(crate) struct Inputs<'a> {
+pub(crate) struct DeviceInputs<'a> {
     pub(crate) projected: &'a CudaView<'a, f32>,
     pub(crate) recurrent: &'a CudaView<'a, f32>,
     pub(crate) bias: &'a CudaView<'a, f32>,
@@ -19,7 +19,7 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// A window's memory: copies of what it reads and writes too, as a graph's launches cannot change their addresses.
-pub(crate) struct Steps {
+pub(crate) struct LaunchedSteps {
     forward: Graph,
     backward: Graph,
     pub(crate) buffers: Buffers,
@@ -47,11 +47,11 @@ pub(crate) struct Buffers {
 
 // SAFETY: the graphs' handles are what keeps this from being `Send`. The driver lets any thread use them, one at a
 // time; whoever holds the lease is the only one, and the pool of idle memory is behind a lock.
-unsafe impl Send for Steps {}
+unsafe impl Send for LaunchedSteps {}
 
-static IDLE: Mutex<Vec<(Key, Box<Steps>)>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<(Key, Box<LaunchedSteps>)>> = Mutex::new(Vec::new());
 
-impl WindowMemory for Steps {
+impl WindowMemory for LaunchedSteps {
     fn idle() -> &'static Mutex<Vec<(Key, Box<Self>)>> {
         &IDLE
     }
@@ -81,14 +81,14 @@ impl WindowMemory for Steps {
 /// The outputs `(time, batch, hidden)`, and the parts of the state but the first that leave the window.
 pub(crate) fn forward(
     device: &CudaDevice,
-    lease: &mut Lease<Steps>,
-    inputs: &Inputs<'_>,
+    lease: &mut Lease<LaunchedSteps>,
+    inputs: &DeviceInputs<'_>,
     outputs: &mut CudaSlice<f32>,
     last: &mut [CudaSlice<f32>],
 ) -> Result<()> {
     let key = *lease.key();
     let units = key.sizes.batch * key.sizes.hidden;
-    let Steps { forward, buffers, .. } = lease.memory();
+    let LaunchedSteps { forward, buffers, .. } = lease.memory();
     device.memcpy_dtod(inputs.projected, &mut buffers.projected)?;
     device.memcpy_dtod(inputs.bias, &mut buffers.bias)?;
     for (part, from) in inputs.state.iter().enumerate() {
@@ -108,11 +108,11 @@ pub(crate) fn forward(
 /// The gradients of the products and the projected input, on the tape.
 pub(crate) fn backward(
     device: &CudaDevice,
-    lease: &mut Lease<Steps>,
+    lease: &mut Lease<LaunchedSteps>,
     grads: &CudaView<'_, f32>,
 ) -> Result<()> {
     let key = *lease.key();
-    let Steps { backward, buffers, .. } = lease.memory();
+    let LaunchedSteps { backward, buffers, .. } = lease.memory();
     device.memcpy_dtod(grads, &mut buffers.grads)?;
     backward.run(device, || Pass::new(device, &key, buffers)?.backward())
 }
@@ -124,17 +124,16 @@ fn kernel(key: &Key, what: &str) -> String {
 }
 
 fn pack(device: &CudaDevice, key: &Key, recurrent: &CudaView<'_, f32>, packed: &CudaSlice<u8>) -> Result<()> {
-    let [time, batch, depth, hidden, stride] = key.sizes.arguments()?;
     let config = cover(key.sizes.depth * key.sizes.hidden * key.sizes.gates * key.sizes.hidden);
     let kernel = kernel(key, "pack");
-    launch!(device, "steps", &kernel, config, &time, &batch, &depth, &hidden, &stride, recurrent, packed)
+    launch!(device, "steps", &kernel, config; key.sizes.arguments()?; recurrent, packed)
 }
 
 /// A pass over a window: its launches, nothing else.
 struct Pass<'a> {
     device: &'a CudaDevice,
     key: &'a Key,
-    sizes: Sizes,
+    sizes: DeviceSizes,
     arguments: [i32; 5],
     buffers: &'a Buffers,
     mask: Address,
@@ -166,75 +165,30 @@ impl<'a> Pass<'a> {
     }
 
     fn first_state(&self) -> Result<()> {
-        let [time, batch, depth, hidden, stride] = self.arguments;
         let Buffers { tape, state, .. } = self.buffers;
-        launch!(
-            self.device,
-            "steps",
-            &kernel(self.key, "first_state"),
-            cover(self.sizes.batch * self.sizes.hidden),
-            &time,
-            &batch,
-            &depth,
-            &hidden,
-            &stride,
-            state,
-            &self.mask,
-            &tape.states,
-            &tape.operands,
-        )
+        launch!(self.device, "steps", &kernel(self.key, "first_state"), self.units();
+            self.arguments; state, &self.mask, &tape.states, &tape.operands)
     }
 
     /// The cell's step between two products.
     fn step(&self, index: usize) -> Result<()> {
-        let [time, batch, depth, hidden, stride] = self.arguments;
         let Buffers { tape, sums, projected, bias, outputs, last, .. } = self.buffers;
-        launch!(
-            self.device,
-            "steps",
-            &kernel(self.key, "forward_step"),
-            cover(self.sizes.batch * self.sizes.hidden),
-            &time,
-            &batch,
-            &depth,
-            &hidden,
-            &stride,
-            &(index as i32),
-            sums,
-            projected,
-            bias,
-            &self.mask,
-            &tape.states,
-            &tape.saved,
-            &tape.operands,
-            outputs,
-            last,
-        )
+        let Tape { states, saved, operands, .. } = tape;
+        launch!(self.device, "steps", &kernel(self.key, "forward_step"), self.units();
+            self.arguments; &(index as i32), sums, projected, bias, &self.mask, states, saved, operands, outputs, last)
     }
 
     /// The gradients of a step. `sums` is what the product after it sent back, 0 for the last step.
     fn step_back(&self, index: usize, sums: Address) -> Result<()> {
-        let [time, batch, depth, hidden, stride] = self.arguments;
         let Buffers { tape, grads, carried, .. } = self.buffers;
-        launch!(
-            self.device,
-            "steps",
-            &kernel(self.key, "backward_step"),
-            cover(self.sizes.batch * self.sizes.hidden),
-            &time,
-            &batch,
-            &depth,
-            &hidden,
-            &stride,
-            &(index as i32),
-            &sums,
-            grads,
-            &self.mask,
-            &tape.states,
-            carried,
-            &tape.saved,
-            &tape.gate_operands(),
-        )
+        let Tape { states, saved, .. } = tape;
+        launch!(self.device, "steps", &kernel(self.key, "backward_step"), self.units();
+            self.arguments; &(index as i32), &sums, grads, &self.mask, states, carried, saved, &tape.gate_operands())
+    }
+
+    /// A thread for each batch row and unit.
+    fn units(&self) -> LaunchConfig {
+        cover(self.sizes.batch * self.sizes.hidden)
     }
 
     /// The weights of a step's sublayer.
@@ -252,7 +206,7 @@ impl<'a> Pass<'a> {
         let extent = Extent { m: self.sizes.batch, n: self.sizes.gate_stride(), k: stride, count: 1 };
         let sums = Matrix::new(address(&self.buffers.sums), self.sizes.gate_stride());
         let precision = self.key.precision;
-        // SAFETY: `Sizes::row` and the sublayer stay within the tape and the weights, which are this pass's alone.
+        // SAFETY: `DeviceSizes::row` and the sublayer stay within the tape and the weights, which are this pass's alone.
         unsafe { product(self.device, precision, extent, states, self.weights(index), sums) }
     }
 

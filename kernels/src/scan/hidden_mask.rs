@@ -20,6 +20,11 @@ pub enum HiddenMask {
 }
 
 impl HiddenMask {
+    /// Whether each gate has a mask of its own, which only the reference takes.
+    pub(crate) fn is_separate(&self) -> bool {
+        matches!(self, Self::Separate { .. })
+    }
+
     /// The mask of all products, or of H's where each gate has its own.
     pub(crate) fn shared(&self) -> Option<&Tensor> {
         match self {

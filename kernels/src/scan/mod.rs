@@ -7,6 +7,7 @@
 mod cell;
 mod cpu;
 mod cpu_backward;
+mod cpu_grads;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 #[cfg(feature = "cuda")]
@@ -19,11 +20,13 @@ mod gru;
 mod hidden_mask;
 mod lstm;
 mod op;
+mod packed;
 pub mod persistent;
 mod prepared;
 pub mod reference;
 mod rhn;
-mod tape;
+mod saved;
+mod window;
 
 pub use cell::{Cell, MOST_STATES, MOST_VALUES, Pointwise, States, Values};
 pub use gru::Gru;

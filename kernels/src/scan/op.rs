@@ -1,20 +1,23 @@
 //! A recurrence over a whole window as one operation of candle, with a backward pass of its own.
 
 use super::cell::{Cell, MOST_STATES};
-use super::cpu::{Inputs, Outputs, Packed, Record, Sizes, forward};
+use super::cpu::forward;
 use super::cpu_backward::{Grads, backward};
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::hidden_mask::HiddenMask;
+use super::packed::PackedCell;
 use super::reference;
-use super::tape::{Tape, has_kernel};
+use super::saved::{SavedForBackward, has_kernel};
+use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes};
 use crate::cpu::instruction_set::{Computed, WithKernel};
-use crate::cpu::real::{self, Real};
+use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
 use crate::error::Result;
 use crate::precision::Precision;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result as CandleResult, Shape, Tensor};
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
@@ -39,8 +42,7 @@ pub fn scan<C: Cell>(
     mask: &HiddenMask,
     precision: Precision,
 ) -> Result<(Tensor, Vec<Tensor>)> {
-    let separate = matches!(mask, HiddenMask::Separate { .. });
-    if separate || !has_kernel(projected) {
+    if mask.is_separate() || !has_kernel(projected) {
         return reference::scan::<C>(projected, recurrent, bias, state, mask);
     }
     let last = Arc::new(OnceLock::new());
@@ -50,7 +52,7 @@ pub fn scan<C: Cell>(
         records: projected.track_op() || recurrent.track_op() || bias.track_op(),
         precision,
         last: last.clone(),
-        tape: Tape::default(),
+        saved: SavedForBackward::default(),
         cell: PhantomData,
     };
     let outputs = projected.contiguous()?.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?;
@@ -67,32 +69,32 @@ struct Scan<C> {
     precision: Precision,
     /// The state's parts but the first after the last step: an operation returns one tensor.
     last: Arc<OnceLock<Vec<Tensor>>>,
-    tape: Tape,
+    saved: SavedForBackward,
     cell: PhantomData<C>,
 }
 
 /// The forward pass on whatever kernel is chosen.
 struct Forward<'a, T, C> {
     recurrent: &'a [T],
-    inputs: Inputs<'a, T>,
+    inputs: WindowInputs<'a, T>,
     records: bool,
-    outputs: Outputs<'a, T>,
+    outputs: WindowOutputs<'a, T>,
     cell: PhantomData<C>,
 }
 
 impl<T: Real, C: Cell> WithKernel<T> for Forward<'_, T, C> {
-    type Output = Option<Record<T>>;
+    type Output = Option<WindowRecord<T>>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        let Sizes { depth, hidden, .. } = self.inputs.sizes;
-        let weights = Packed::<K, C>::new(self.recurrent, depth, hidden);
+        let WindowSizes { depth, hidden, .. } = self.inputs.sizes;
+        let weights = PackedCell::<K, C>::new(self.recurrent, depth, hidden);
         forward(&weights, &self.inputs, self.records, self.outputs)
     }
 }
 
 /// The backward pass on whatever kernel is chosen.
 struct Backward<'a, T: Real, C> {
-    record: Record<T>,
+    record: WindowRecord<T>,
     recurrent: &'a [T],
     grad: &'a [T],
     cell: PhantomData<C>,
@@ -112,41 +114,39 @@ impl<C: Cell> Scan<C> {
         projected: &[T],
         recurrent: &[T],
         bias: &[T],
-        sizes: Sizes,
+        sizes: WindowSizes,
     ) -> CandleResult<CpuStorage> {
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
         let parts = self.state.iter().map(values).collect::<CandleResult<Vec<_>>>()?;
         let mut state: [&[T]; MOST_STATES] = [&[]; MOST_STATES];
         state.iter_mut().zip(&parts).for_each(|(state, part)| *state = part);
         let mask = self.mask.as_ref().map(values).transpose()?;
-        let inputs = Inputs { projected, bias, state, mask: mask.as_deref(), sizes };
-        let Sizes { time, batch, hidden, .. } = sizes;
+        let inputs = WindowInputs { projected, bias, state, mask: mask.as_deref(), sizes };
+        let WindowSizes { time, batch, hidden, .. } = sizes;
         let mut outputs = vec![T::zero(); time * batch * hidden];
         let mut last = vec![T::zero(); (C::STATES - 1) * batch * hidden];
         let work = Forward {
             recurrent,
             inputs,
             records: self.records,
-            outputs: Outputs { hidden: &mut outputs, last: &mut last },
+            outputs: WindowOutputs { hidden: &mut outputs, last: &mut last },
             cell: PhantomData::<C>,
         };
         let record = T::with_kernel(self.precision.rounds(), work);
         let last = last.chunks_exact((batch * hidden).max(1));
         let last = last.map(|part| Tensor::from_slice(part, (batch, hidden), &Device::Cpu));
         self.last.set(last.collect::<CandleResult<_>>()?).expect("the operation runs once");
-        self.tape.keep(record);
+        self.saved.keep(record);
         Ok(T::to_cpu_storage_owned(outputs))
     }
 
     fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
-        let record = self.tape.take::<Record<T>>()?;
+        let record = self.saved.take::<WindowRecord<T>>()?;
         let (depth, hidden, width) = recurrent.dims3()?;
         let (time, batch, _) = grad.dims3()?;
-        let grads = real::with_elements::<T, _>(recurrent, |recurrent| {
-            real::with_elements::<T, _>(grad, |grad| {
-                let work = Backward { record, recurrent, grad, cell: PhantomData::<C> };
-                Ok(T::with_kernel(self.precision.rounds(), work))
-            })
+        let grads = real::with_elements([recurrent, grad], |[recurrent, grad]| {
+            let work = Backward { record, recurrent, grad, cell: PhantomData::<C> };
+            T::with_kernel(self.precision.rounds(), work)
         })?;
         let device = grad.device();
         Ok([
@@ -161,7 +161,11 @@ impl<C: Cell> Scan<C> {
 ///
 /// # Errors
 /// If the tensors' shapes do not fit together.
-pub(super) fn sizes<C: Cell>(projected: &Shape, recurrent: &Shape, bias: &Shape) -> CandleResult<Sizes> {
+pub(super) fn sizes<C: Cell>(
+    projected: &Shape,
+    recurrent: &Shape,
+    bias: &Shape,
+) -> CandleResult<WindowSizes> {
     let (time, batch, width) = projected.dims3()?;
     let (depth, hidden, columns) = recurrent.dims3()?;
     if width != C::GATES * hidden || columns != width || bias.dims2()? != (depth, width) || time == 0 {
@@ -170,7 +174,7 @@ pub(super) fn sizes<C: Cell>(projected: &Shape, recurrent: &Shape, bias: &Shape)
             C::NAME
         );
     }
-    Ok(Sizes { time, batch, depth, hidden })
+    Ok(WindowSizes { time, batch, depth, hidden })
 }
 
 impl<C: Cell> CustomOp3 for Scan<C> {
@@ -188,20 +192,11 @@ impl<C: Cell> CustomOp3 for Scan<C> {
         bias_layout: &Layout,
     ) -> CandleResult<(CpuStorage, Shape)> {
         let sizes = sizes::<C>(projected_layout.shape(), recurrent_layout.shape(), bias_layout.shape())?;
-        macro_rules! run {
-            ($t:ty) => {
-                self.forward::<$t>(
-                    real::elements(projected, projected_layout)?,
-                    real::elements(recurrent, recurrent_layout)?,
-                    real::elements(bias, bias_layout)?,
-                    sizes,
-                )?
-            };
-        }
-        let outputs = match projected {
-            CpuStorage::F64(_) => run!(f64),
-            _ => run!(f32),
-        };
+        let outputs = by_float!(projected.dtype(), T => {
+            let recurrent = real::elements(recurrent, recurrent_layout)?;
+            let bias = real::elements(bias, bias_layout)?;
+            self.forward::<T>(real::elements(projected, projected_layout)?, recurrent, bias, sizes)?
+        });
         Ok((outputs, (sizes.time, sizes.batch, sizes.hidden).into()))
     }
 
@@ -217,10 +212,10 @@ impl<C: Cell> CustomOp3 for Scan<C> {
     ) -> CandleResult<(CudaStorage, Shape)> {
         let sizes = sizes::<C>(projected_layout.shape(), recurrent_layout.shape(), bias_layout.shape())?;
         let parts = [(projected, projected_layout), (recurrent, recurrent_layout), (bias, bias_layout)];
-        let (outputs, last, tape) =
+        let (outputs, last, kept) =
             cuda::forward::<C>(parts, &self.state, self.mask.as_ref(), sizes, self.precision)?;
         self.last.set(last).expect("the operation runs once");
-        self.tape.keep(self.records.then_some(tape));
+        self.saved.keep(self.records.then_some(kept));
         Ok((outputs, (sizes.time, sizes.batch, sizes.hidden).into()))
     }
 
@@ -236,7 +231,7 @@ impl<C: Cell> CustomOp3 for Scan<C> {
         let grads = match projected.dtype() {
             #[cfg(feature = "cuda")]
             DType::F32 if grad.device().is_cuda() => {
-                cuda::backward(self.tape.take()?, recurrent, self.mask.as_ref(), &grad)?
+                cuda::backward(self.saved.take()?, recurrent, self.mask.as_ref(), &grad)?
             }
             DType::F64 => self.backward::<f64>(recurrent, &grad)?,
             _ => self.backward::<f32>(recurrent, &grad)?,

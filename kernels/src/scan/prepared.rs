@@ -1,9 +1,11 @@
 //! A recurrence whose weights are packed once: for evaluation.
 
 use super::cell::{Cell, MOST_STATES};
-use super::cpu::{Inputs, Outputs, Packed, Sizes, forward};
+use super::cpu::forward;
 use super::hidden_mask::HiddenMask;
 use super::op::scan;
+use super::packed::PackedCell;
+use super::window::{WindowInputs, WindowOutputs, WindowSizes};
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real};
 use crate::cpu::tile::Kernel;
@@ -42,9 +44,9 @@ impl Prepared {
         let bias = bias.contiguous()?.detach();
         macro_rules! pack {
             ($kind:ident, $t:ty) => {
-                Packs::$kind(real::with_elements::<$t, _>(&recurrent, |recurrent| {
+                Packs::$kind(real::with_elements([&recurrent], |[recurrent]| {
                     let work = Pack { recurrent, depth, hidden, cell: PhantomData::<C> };
-                    Ok(<$t>::with_kernel(precision.rounds(), work))
+                    <$t>::with_kernel(precision.rounds(), work)
                 })?)
             };
         }
@@ -64,12 +66,8 @@ impl Prepared {
         mask: &HiddenMask,
     ) -> Result<(Tensor, Vec<Tensor>)> {
         match &self.packed {
-            Packs::F32(packed) if !matches!(mask, HiddenMask::Separate { .. }) => {
-                self.run(&**packed, projected, state, mask)
-            }
-            Packs::F64(packed) if !matches!(mask, HiddenMask::Separate { .. }) => {
-                self.run(&**packed, projected, state, mask)
-            }
+            Packs::F32(packed) if !mask.is_separate() => self.run(&**packed, projected, state, mask),
+            Packs::F64(packed) if !mask.is_separate() => self.run(&**packed, projected, state, mask),
             _ => {
                 let Self { recurrent, bias, precision, .. } = self;
                 (self.plain)(&projected.detach(), recurrent, bias, state, mask, *precision)
@@ -86,7 +84,7 @@ impl Prepared {
     ) -> Result<(Tensor, Vec<Tensor>)> {
         let (time, batch, _) = projected.dims3()?;
         let (depth, hidden, _) = self.recurrent.dims3()?;
-        let sizes = Sizes { time, batch, depth, hidden };
+        let sizes = WindowSizes { time, batch, depth, hidden };
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
         let entering = state.iter().map(values).collect::<candle_core::Result<Vec<_>>>()?;
         let mut state: [&[T]; MOST_STATES] = [&[]; MOST_STATES];
@@ -95,12 +93,9 @@ impl Prepared {
         let projected = projected.contiguous()?;
         let mut outputs = vec![T::zero(); time * batch * hidden];
         let mut last = vec![T::zero(); (self.parts - 1) * batch * hidden];
-        real::with_elements::<T, _>(&projected, |projected| {
-            real::with_elements::<T, _>(&self.bias, |bias| {
-                let inputs = Inputs { projected, bias, state, mask: mask.as_deref(), sizes };
-                packed.run(&inputs, Outputs { hidden: &mut outputs, last: &mut last });
-                Ok(())
-            })
+        real::with_elements([&projected, &self.bias], |[projected, bias]| {
+            let inputs = WindowInputs { projected, bias, state, mask: mask.as_deref(), sizes };
+            packed.run(&inputs, WindowOutputs { hidden: &mut outputs, last: &mut last });
         })?;
         let device = projected.device();
         let outputs = Tensor::from_vec(outputs, (time, batch, hidden), device)?;
@@ -111,14 +106,13 @@ impl Prepared {
         Ok((outputs, state))
     }
 
-    /// The same for one step after another at batch 1, where the CPU computes in single precision; from the state
-    /// zero.
+    /// The weights for one step after another at batch 1, from the zero state; `None` but on the CPU in single precision.
     pub fn steps(&self) -> Result<Option<Steps>> {
         let Packs::F32(packed) = &self.packed else { return Ok(None) };
         let (depth, hidden, _) = self.recurrent.dims3()?;
         Ok(Some(Steps {
             packed: packed.clone(),
-            sizes: Sizes { time: 1, batch: 1, depth, hidden },
+            sizes: WindowSizes { time: 1, batch: 1, depth, hidden },
             bias: self.bias.flatten_all()?.to_vec1()?,
             state: vec![vec![0.0; hidden]; self.parts],
             output: vec![0.0; hidden],
@@ -130,7 +124,7 @@ impl Prepared {
 /// One step after another at batch 1, on buffers that are kept: nothing is allocated for a step.
 pub struct Steps {
     packed: Arc<dyn Recurrence<f32>>,
-    sizes: Sizes,
+    sizes: WindowSizes,
     bias: Vec<f32>,
     state: Vec<Vec<f32>>,
     output: Vec<f32>,
@@ -142,8 +136,8 @@ impl Steps {
     pub fn step(&mut self, projected: &[f32]) {
         let mut state: [&[f32]; MOST_STATES] = [&[]; MOST_STATES];
         state.iter_mut().zip(&self.state).for_each(|(state, part)| *state = part);
-        let inputs = Inputs { projected, bias: &self.bias, state, mask: None, sizes: self.sizes };
-        self.packed.run(&inputs, Outputs { hidden: &mut self.output, last: &mut self.last });
+        let inputs = WindowInputs { projected, bias: &self.bias, state, mask: None, sizes: self.sizes };
+        self.packed.run(&inputs, WindowOutputs { hidden: &mut self.output, last: &mut self.last });
         std::mem::swap(&mut self.state[0], &mut self.output);
         for (state, last) in self.state[1..].iter_mut().zip(self.last.chunks_exact(self.sizes.hidden)) {
             state.copy_from_slice(last);
@@ -155,7 +149,7 @@ impl Steps {
         &self.state
     }
 
-    /// The same, to be changed.
+    /// The state's parts, to be set.
     pub fn state_mut(&mut self) -> &mut [Vec<f32>] {
         &mut self.state
     }
@@ -163,11 +157,11 @@ impl Steps {
 
 /// Packed weights of some kernel and cell.
 trait Recurrence<T: Real>: Send + Sync {
-    fn run(&self, inputs: &Inputs<'_, T>, outputs: Outputs<'_, T>);
+    fn run(&self, inputs: &WindowInputs<'_, T>, outputs: WindowOutputs<'_, T>);
 }
 
-impl<K: Kernel, C: Cell> Recurrence<K::Element> for Packed<K, C> {
-    fn run(&self, inputs: &Inputs<'_, K::Element>, outputs: Outputs<'_, K::Element>) {
+impl<K: Kernel, C: Cell> Recurrence<K::Element> for PackedCell<K, C> {
+    fn run(&self, inputs: &WindowInputs<'_, K::Element>, outputs: WindowOutputs<'_, K::Element>) {
         forward(self, inputs, false, outputs);
     }
 }
@@ -183,6 +177,6 @@ impl<T: Real, C: Cell> WithKernel<T> for Pack<'_, T, C> {
     type Output = Arc<dyn Recurrence<T>>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        Arc::new(Packed::<K, C>::new(self.recurrent, self.depth, self.hidden))
+        Arc::new(PackedCell::<K, C>::new(self.recurrent, self.depth, self.hidden))
     }
 }

@@ -88,9 +88,9 @@ __device__ __forceinline__ void backward_step(const Window &w, Step step, const 
     Cell::backward(values, state, grad);
     for (int part = Cell::CARRIES_OUTPUT ? 0 : 1; part < Cell::STATES; part++) carried[at.in(w, part)] = grad[part];
     for (int value = 0; value < Cell::SAVED; value++) {
-        size_t place = (row * Cell::SAVED + value) * w.stride + at.unit;
-        saved[place] = values[value];
-        store_operand(gate_operands + place, values[value]); // f32: the same address once more
+        size_t index = (row * Cell::SAVED + value) * w.stride + at.unit;
+        saved[index] = values[value];
+        store_operand(gate_operands + index, values[value]); // f32: the same address once more
     }
 }
 

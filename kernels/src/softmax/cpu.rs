@@ -98,7 +98,7 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
             }
             worker.barrier();
             let columns = worker.share(vocabulary);
-            // SAFETY: workers' columns are disjoint, and nobody writes logits since they met.
+            // SAFETY: workers' columns are disjoint, and after the barrier no worker writes logits.
             let sums = unsafe { sums.part(columns.start, columns.len()) };
             for row in 0..targets.len() {
                 // SAFETY: as above.

@@ -1,11 +1,10 @@
 //! Softmax cross-entropy of products on a GPU; in the backward pass the products become their own gradient.
 
+use crate::cpu::real::by_float;
 use crate::cuda::launch::{
-    blocks, cover, dtype, elements, launch, size, tensor, uninitialized, with_elements,
+    blocks, cover, dtype, elements, kernels, launch, size, tensor, uninitialized, with_elements,
 };
-use candle_core::cuda_backend::CudaDType;
-use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
-use candle_core::{CpuStorage, CudaStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use std::sync::{Mutex, PoisonError};
 
 /// Threads of a block that reads a row.
@@ -25,24 +24,7 @@ struct Nats {
     lse: Mutex<Option<Tensor>>,
 }
 
-/// The kernels of an element type.
-trait Kernels: CudaDType + DeviceRepr {
-    const NATS: &'static str;
-    const GRAD: &'static str;
-    const SUM_ROWS: &'static str;
-}
-
-impl Kernels for f32 {
-    const NATS: &'static str = "nats_f32";
-    const GRAD: &'static str = "nats_grad_f32";
-    const SUM_ROWS: &'static str = "sum_rows_f32";
-}
-
-impl Kernels for f64 {
-    const NATS: &'static str = "nats_f64";
-    const GRAD: &'static str = "nats_grad_f64";
-    const SUM_ROWS: &'static str = "sum_rows_f64";
-}
+kernels!(NATS = "nats", GRAD = "nats_grad", SUM_ROWS = "sum_rows");
 
 impl Nats {
     fn forward<T: Kernels>(
@@ -50,19 +32,22 @@ impl Nats {
         (products, layout): (&CudaStorage, &Layout),
         (bias, bias_layout): (&CudaStorage, &Layout),
     ) -> Result<CudaStorage> {
-        let (rows, types) = layout.shape().dims2()?;
-        if bias_layout.shape().dims1()? != types || self.targets.dims1()? != rows {
-            candle_core::bail!("{rows} rows of {types} types do not fit their bias or their targets");
+        let (rows, vocabulary) = layout.shape().dims2()?;
+        if bias_layout.shape().dims1()? != vocabulary || self.targets.dims1()? != rows {
+            candle_core::bail!(
+                "{rows} rows and a vocabulary of {vocabulary} do not fit their bias or their targets"
+            );
         }
         let device = &products.device;
         let mut nats = uninitialized::<T>(device, rows)?;
         let mut lse = uninitialized::<T>(device, rows)?;
         let products = elements::<T>(products, layout)?;
         let bias = elements::<T>(bias, bias_layout)?;
-        with_elements::<u32, _>(&self.targets, |targets| {
+        with_elements::<u32, _, _>([&self.targets], |[targets]| {
             let config = blocks(rows, ROW);
-            let types = size(types)?;
-            launch!(device, "loss", T::NATS, config, &products, &bias, targets, &types, &mut nats, &mut lse)
+            let vocabulary = size(vocabulary)?;
+            launch!(device, "loss", T::NATS, config;
+                &products, &bias, targets, &vocabulary, &mut nats, &mut lse)
         })?;
         *self.lse.lock().unwrap_or_else(PoisonError::into_inner) = Some(tensor(lse, rows, device));
         Ok(CudaStorage::wrap_cuda_slice(nats, device.clone()))
@@ -76,32 +61,16 @@ impl Nats {
         lse: &Tensor,
         grad: &Tensor,
     ) -> Result<Tensor> {
-        let (rows, types) = products.dims2()?;
+        let (rows, vocabulary) = products.dims2()?;
         let device = products.device().as_cuda_device()?;
-        let config = cover(rows * types);
-        let count = size(rows * types)?;
-        let types = size(types)?;
-        with_elements::<T, _>(products, |products| {
-            with_elements::<T, _>(bias, |bias| {
-                with_elements::<T, _>(lse, |lse| {
-                    with_elements::<T, _>(&grad.contiguous()?, |grad| {
-                        with_elements::<u32, _>(&self.targets, |targets| {
-                            launch!(
-                                device,
-                                "loss",
-                                T::GRAD,
-                                config,
-                                products,
-                                bias,
-                                targets,
-                                lse,
-                                grad,
-                                &types,
-                                &count
-                            )
-                        })
-                    })
-                })
+        let config = cover(rows * vocabulary);
+        let count = size(rows * vocabulary)?;
+        let vocabulary = size(vocabulary)?;
+        let tensors = [products, bias, lse, &grad.contiguous()?];
+        with_elements::<T, _, _>(tensors, |[products, bias, lse, grad]| {
+            with_elements::<u32, _, _>([&self.targets], |[targets]| {
+                launch!(device, "loss", T::GRAD, config;
+                    products, bias, targets, lse, grad, &vocabulary, &count)
             })
         })?;
         sum_rows::<T>(products)
@@ -125,10 +94,8 @@ impl CustomOp2 for Nats {
         bias_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
         let (rows, _) = layout.shape().dims2()?;
-        let nats = match dtype(products) {
-            DType::F64 => self.forward::<f64>((products, layout), (bias, bias_layout))?,
-            _ => self.forward::<f32>((products, layout), (bias, bias_layout))?,
-        };
+        let nats =
+            by_float!(dtype(products), T => self.forward::<T>((products, layout), (bias, bias_layout))?);
         Ok((nats, rows.into()))
     }
 
@@ -143,10 +110,7 @@ impl CustomOp2 for Nats {
         let lse =
             lse.ok_or_else(|| candle_core::Error::Msg("the products were overwritten before".into()))?;
         let logits = products.detach();
-        let bias_grad = match logits.dtype() {
-            DType::F64 => self.backward::<f64>(&logits, bias, &lse, grad)?,
-            _ => self.backward::<f32>(&logits, bias, &lse, grad)?,
-        };
+        let bias_grad = by_float!(logits.dtype(), T => self.backward::<T>(&logits, bias, &lse, grad)?);
         Ok((Some(logits), Some(bias_grad)))
     }
 }
@@ -156,11 +120,11 @@ fn sum_rows<T: Kernels>(values: &Tensor) -> Result<Tensor> {
     let (rows, columns) = values.dims2()?;
     let device = values.device().as_cuda_device()?;
     let mut sums = uninitialized::<T>(device, columns)?;
-    with_elements::<T, _>(values, |values| {
+    with_elements::<T, _, _>([values], |[values]| {
         let config = blocks(columns.div_ceil(32), 256);
         let rows = size(rows)?;
         let columns = size(columns)?;
-        launch!(device, "loss", T::SUM_ROWS, config, values, &rows, &columns, &mut sums)
+        launch!(device, "loss", T::SUM_ROWS, config; values, &rows, &columns, &mut sums)
     })?;
     Ok(tensor(sums, columns, device))
 }

@@ -10,32 +10,32 @@ __device__ __forceinline__ double exponential(double x) { return exp(x); }
 __device__ __forceinline__ float logarithm(float x) { return logf(x); }
 __device__ __forceinline__ double logarithm(double x) { return log(x); }
 
-// A block for a row. `products`: (rows, types); `nats` and `lse`: (rows).
+// A block for a row. `products`: (rows, vocabulary); `nats` and `lse`: (rows).
 template <class T>
-__device__ void forward(const T *products, const T *bias, const unsigned *targets, unsigned types, T *nats, T *lse) {
+__device__ void forward(const T *products, const T *bias, const unsigned *targets, unsigned vocabulary, T *nats, T *lse) {
     __shared__ T scratch[32];
-    const T *row = products + size_t(blockIdx.x) * types;
+    const T *row = products + size_t(blockIdx.x) * vocabulary;
     T highest = T(-INFINITY);
-    for (unsigned j = threadIdx.x; j < types; j += blockDim.x) highest = nan_max(highest, row[j] + bias[j]);
+    for (unsigned j = threadIdx.x; j < vocabulary; j += blockDim.x) highest = nan_max(highest, row[j] + bias[j]);
     highest = block_max(highest, scratch);
     T sum = 0;
-    for (unsigned j = threadIdx.x; j < types; j += blockDim.x) sum += exponential(row[j] + bias[j] - highest);
+    for (unsigned j = threadIdx.x; j < vocabulary; j += blockDim.x) sum += exponential(row[j] + bias[j] - highest);
     sum = block_sum(sum, scratch);
     if (threadIdx.x > 0) return; // no barrier follows
     unsigned target = targets[blockIdx.x];
     T of_all = highest + logarithm(sum);
     lse[blockIdx.x] = of_all;
-    nats[blockIdx.x] = target < types ? of_all - (row[target] + bias[target]) : T(NAN);
+    nats[blockIdx.x] = target < vocabulary ? of_all - (row[target] + bias[target]) : T(NAN);
 }
 
-// The products become their own gradient. `grad`: of the nats, (rows); `count`: rows times types.
+// The products become their own gradient. `grad`: of the nats, (rows); `count`: rows times vocabulary.
 template <class T>
 __device__ void backward(T *products, const T *bias, const unsigned *targets, const T *lse, const T *grad,
-                         unsigned types, unsigned count) {
+                         unsigned vocabulary, unsigned count) {
     for (size_t i = grid_thread(); i < count; i += grid_threads()) {
-        unsigned row = unsigned(i / types), type = unsigned(i % types);
-        T probability = exponential(products[i] + bias[type] - lse[row]);
-        products[i] = (probability - (type == targets[row] ? T(1) : T(0))) * grad[row];
+        unsigned row = unsigned(i / vocabulary), column = unsigned(i % vocabulary);
+        T probability = exponential(products[i] + bias[column] - lse[row]);
+        products[i] = (probability - (column == targets[row] ? T(1) : T(0))) * grad[row];
     }
 }
 
@@ -55,13 +55,13 @@ template <class T> __device__ void sum_rows(const T *values, unsigned rows, unsi
 
 #define LOSS(T, suffix)                                                                                                \
     extern "C" __global__ void nats_##suffix(const T *products, const T *bias, const unsigned *targets,                \
-                                             unsigned types, T *nats, T *lse) {                                        \
-        forward(products, bias, targets, types, nats, lse);                                                            \
+                                             unsigned vocabulary, T *nats, T *lse) {                                   \
+        forward(products, bias, targets, vocabulary, nats, lse);                                                       \
     }                                                                                                                  \
     EMULATED(nats_##suffix)                                                                                            \
     extern "C" __global__ void nats_grad_##suffix(T *products, const T *bias, const unsigned *targets, const T *lse,   \
-                                                  const T *grad, unsigned types, unsigned count) {                     \
-        backward(products, bias, targets, lse, grad, types, count);                                                    \
+                                                  const T *grad, unsigned vocabulary, unsigned count) {                \
+        backward(products, bias, targets, lse, grad, vocabulary, count);                                               \
     }                                                                                                                  \
     EMULATED(nats_grad_##suffix)                                                                                       \
     extern "C" __global__ void sum_rows_##suffix(const T *values, unsigned rows, unsigned columns, T *sums) {          \

@@ -11,14 +11,15 @@ pub mod reference;
 use crate::backend::Backend;
 use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
+use crate::cpu::operation::{self, Operation};
 use crate::cpu::panels::View;
-use crate::cpu::real;
+use crate::cpu::real::{self, by_float};
 use crate::cpu::workspace::{self, Buffer};
 use crate::error::Result;
 use crate::linear::{Stored, linear};
 use crate::precision::Precision;
 use crate::softmax::cpu::{Backward, Forward};
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
+use candle_core::{Result as CandleResult, Shape, Tensor};
 use std::any::Any;
 use std::sync::{Mutex, PoisonError};
 
@@ -52,23 +53,16 @@ pub fn nats_of_products(products: &Tensor, bias: &Tensor, targets: &Tensor) -> R
     let (rows, vocabulary) = products.dims2()?;
     let targets = targets.to_vec1::<u32>()?;
     check_targets(&targets, rows, vocabulary)?;
-    macro_rules! run {
-        ($t:ty) => {{
-            let mut nats = vec![0.0 as $t; rows];
-            real::with_elements::<$t, _>(products, |logits| {
-                real::with_elements::<$t, _>(bias, |bias| {
-                    let work = Forward { logits, bias, targets: &targets, nats: &mut nats };
-                    <$t>::with_kernel(false, work);
-                    Ok(())
-                })
-            })?;
-            Ok(Tensor::from_vec(nats, rows, products.device())?)
-        }};
-    }
-    if products.dtype() == DType::F64 { run!(f64) } else { run!(f32) }
+    by_float!(products.dtype(), T => {
+        let mut nats = vec![T::default(); rows];
+        real::with_elements([products, bias], |[logits, bias]| {
+            T::with_kernel(false, Forward { logits, bias, targets: &targets, nats: &mut nats });
+        })?;
+        Ok(Tensor::from_vec(nats, rows, products.device())?)
+    })
 }
 
-/// Of products that nothing else uses, elsewhere than on the CPU; there a target is not checked.
+/// [`nats`] of products that nothing else uses, elsewhere than on the CPU; there a target is not checked.
 fn nats_elsewhere(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if Backend::of(products) == Backend::Cuda {
@@ -100,7 +94,7 @@ fn nats_in_parts(
 ) -> Result<Tensor> {
     let targets = targets.to_vec1::<u32>()?;
     let op = Nats { targets, stored, bf16: precision.rounds(), most_logits, tracked, kept: Mutex::new(None) };
-    Ok(ys.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
+    Ok(operation::apply(op, [ys, weight, bias])?)
 }
 
 struct Nats {
@@ -152,73 +146,9 @@ impl Nats {
         (self.most_logits / vocabulary.max(1)).max(1)
     }
 
-    fn forward<T: Computed>(&self, ys: &[T], layer: &Layer<'_, T>) -> Vec<T> {
-        let mut nats = vec![T::zero(); self.targets.len()];
-        let at_once = self.rows_at_once(layer.vocabulary());
-        let parts = ys.chunks(at_once * layer.hidden).zip(self.targets.chunks(at_once));
-        for ((ys, targets), nats) in parts.zip(nats.chunks_mut(at_once)) {
-            let logits = layer.products(ys);
-            T::with_kernel(false, Forward { logits: &logits, bias: layer.bias, targets, nats });
-            if self.tracked && self.targets.len() <= at_once {
-                *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(logits));
-            }
-        }
-        nats
-    }
-
-    fn backward<T: Computed>(&self, ys: &[T], layer: &Layer<'_, T>, nats: &[T], grad: &[T]) -> Grads<T> {
-        let hidden = layer.hidden;
-        let vocabulary = layer.vocabulary();
-        let zeros = |len: usize| vec![T::zero(); len];
-        let mut grads =
-            Grads { ys: zeros(ys.len()), weight: zeros(hidden * vocabulary), bias: zeros(vocabulary) };
-        let at_once = self.rows_at_once(vocabulary);
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut kept = kept.and_then(|kept| kept.downcast::<Buffer<T>>().ok());
-        for start in (0..self.targets.len()).step_by(at_once) {
-            let rows = start..self.targets.len().min(start + at_once);
-            let part = &ys[rows.start * hidden..rows.end * hidden];
-            let mut logits = kept.take().map_or_else(|| layer.products(part), |kept| *kept);
-            let targets = &self.targets[rows.clone()];
-            let nats = &nats[rows.clone()];
-            let grad = &grad[rows.clone()];
-            let work = Backward {
-                logits: &mut logits,
-                bias: layer.bias,
-                targets,
-                nats,
-                grad,
-                sums: &mut grads.bias,
-            };
-            T::with_kernel(false, work);
-            grads.add_products(layer, part, &logits, rows.start);
-        }
-        grads
-    }
-
-    fn grads<T: Computed>(
-        &self,
-        [ys, weight, bias]: [&Tensor; 3],
-        nats: &Tensor,
-        grad: &Tensor,
-    ) -> CandleResult<[Tensor; 3]> {
-        let nats = nats.to_vec1::<T>()?;
-        let grad = grad.to_vec1::<T>()?;
-        let grads = real::with_elements::<T, _>(ys, |values| {
-            real::with_elements::<T, _>(weight, |weight| {
-                real::with_elements::<T, _>(bias, |bias| {
-                    let (_, hidden) = ys.dims2()?;
-                    let layer = Layer { weight, bias, stored: self.stored, hidden, bf16: self.bf16 };
-                    Ok(self.backward(values, &layer, &nats, &grad))
-                })
-            })
-        })?;
-        let device = ys.device();
-        Ok([
-            Tensor::from_vec(grads.ys, ys.shape(), device)?,
-            Tensor::from_vec(grads.weight, weight.shape(), device)?,
-            Tensor::from_vec(grads.bias, bias.shape(), device)?,
-        ])
+    fn layer<'a, T>(&self, weight: &'a [T], bias: &'a [T]) -> Layer<'a, T> {
+        let hidden = weight.len() / bias.len().max(1);
+        Layer { weight, bias, stored: self.stored, hidden, bf16: self.bf16 }
     }
 }
 
@@ -247,59 +177,59 @@ impl<T: Computed> Grads<T> {
     }
 }
 
-impl CustomOp3 for Nats {
-    fn name(&self) -> &'static str {
-        "softmax-cross-entropy"
-    }
+impl Operation for Nats {
+    const NAME: &'static str = "softmax-cross-entropy";
 
-    fn cpu_fwd(
+    fn forward<T: Computed>(
         &self,
-        ys: &CpuStorage,
-        ys_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> CandleResult<(CpuStorage, Shape)> {
-        let (rows, hidden) = ys_layout.shape().dims2()?;
-        let vocabulary = bias_layout.shape().dims1()?;
+        [ys, weight, bias]: [&[T]; 3],
+        shapes: [&Shape; 3],
+    ) -> CandleResult<(Vec<T>, Shape)> {
+        let (rows, hidden) = shapes[0].dims2()?;
+        let vocabulary = shapes[2].dims1()?;
         check_targets(&self.targets, rows, vocabulary)?;
-        if weight_layout.shape().elem_count() != hidden * vocabulary {
-            candle_core::bail!(
-                "a weight of {:?} for {hidden} units and {vocabulary} types",
-                weight_layout.dims()
-            );
+        if weight.len() != hidden * vocabulary {
+            let shape = shapes[1].dims();
+            candle_core::bail!("a weight of {shape:?} for {hidden} units and a vocabulary of {vocabulary}");
         }
-        macro_rules! run {
-            ($kind:ident) => {{
-                let weight = real::elements(weight, weight_layout)?;
-                let bias = real::elements(bias, bias_layout)?;
-                let layer = Layer { weight, bias, stored: self.stored, hidden, bf16: self.bf16 };
-                CpuStorage::$kind(self.forward(real::elements(ys, ys_layout)?, &layer))
-            }};
+        let layer = self.layer(weight, bias);
+        let mut nats = vec![T::zero(); rows];
+        let at_once = self.rows_at_once(vocabulary);
+        let parts = ys.chunks(at_once * hidden).zip(self.targets.chunks(at_once));
+        for ((ys, targets), nats) in parts.zip(nats.chunks_mut(at_once)) {
+            let logits = layer.products(ys);
+            T::with_kernel(false, Forward { logits: &logits, bias, targets, nats });
+            if self.tracked && rows <= at_once {
+                *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(logits));
+            }
         }
-        let storage = match ys {
-            CpuStorage::F64(_) => run!(F64),
-            _ => run!(F32),
-        };
-        Ok((storage, rows.into()))
+        Ok((nats, rows.into()))
     }
 
-    fn bwd(
-        &self,
-        ys: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        nats: &Tensor,
-        grad: &Tensor,
-    ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let operands = [ys, weight, bias];
-        let grads = match ys.dtype() {
-            DType::F64 => self.grads::<f64>(operands, nats, grad)?,
-            _ => self.grads::<f32>(operands, nats, grad)?,
-        };
-        let [ys, weight, bias] = grads.map(Some);
-        Ok((ys, weight, bias))
+    fn backward<T: Computed>(&self, [ys, weight, bias]: [&[T]; 3], nats: &[T], grad: &[T]) -> [Vec<T>; 3] {
+        let layer = self.layer(weight, bias);
+        let hidden = layer.hidden;
+        let zeros = |len: usize| vec![T::zero(); len];
+        let mut grads = Grads { ys: zeros(ys.len()), weight: zeros(weight.len()), bias: zeros(bias.len()) };
+        let at_once = self.rows_at_once(bias.len());
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut kept = kept.and_then(|kept| kept.downcast::<Buffer<T>>().ok());
+        for start in (0..self.targets.len()).step_by(at_once) {
+            let rows = start..self.targets.len().min(start + at_once);
+            let part = &ys[rows.start * hidden..rows.end * hidden];
+            let mut logits = kept.take().map_or_else(|| layer.products(part), |kept| *kept);
+            let work = Backward {
+                logits: &mut logits,
+                bias,
+                targets: &self.targets[rows.clone()],
+                nats: &nats[rows.clone()],
+                grad: &grad[rows.clone()],
+                sums: &mut grads.bias,
+            };
+            T::with_kernel(false, work);
+            grads.add_products(&layer, part, &logits, rows.start);
+        }
+        [grads.ys, grads.weight, grads.bias]
     }
 }
 
@@ -307,7 +237,7 @@ impl CustomOp3 for Nats {
 mod tests {
     use super::*;
     use crate::rng::Rng;
-    use candle_core::{Device, Var};
+    use candle_core::{DType, Device, Var};
 
     fn random(shape: &[usize], scale: f64) -> Var {
         let mut rng = Rng::keyed(5, "loss", shape.iter().sum::<usize>() as u64);

@@ -1,15 +1,14 @@
 //! The [`DeviceGuard`] of a CUDA GPU: the decision stays in its memory until the host asks for the records.
 
-use crate::cuda::launch::{blocks, cover, launch, room, size, tensor, with_elements};
+use crate::cpu::real::by_float;
+use crate::cuda::launch::{blocks, cover, kernels, launch, size, tensor, uninitialized, with_elements};
+use crate::update::element::PIECE;
 use crate::update::guard::{Check, DeviceAdam, DeviceGuard, Record, Status};
-use candle_core::cuda_backend::CudaDType;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr};
+use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{CudaDevice, DType, Result, Tensor, Var};
 use std::cell::RefCell;
 
-/// Elements of a tensor that one block sums; `PIECE` of update.cu.
-const PIECE: usize = 16384;
-/// As guard.cuh numbers them.
+/// Where `guard.cuh` keeps the updates so far, the steps that may be skipped, and the first record.
 const UPDATES: usize = 2;
 const ALLOWED: usize = 3;
 const RECORDS: usize = 7;
@@ -22,44 +21,7 @@ pub(super) struct CudaGuard {
     capacity: usize,
 }
 
-/// The kernels of an element type.
-trait Kernels: CudaDType + DeviceRepr {
-    const SQUARES: &'static str;
-    const CHECK: &'static str;
-    const SGD: &'static str;
-    const ADAM: &'static str;
-    const CHOOSE: &'static str;
-    /// The largest number that is finite.
-    const LIMIT: f64;
-}
-
-impl Kernels for f32 {
-    const SQUARES: &'static str = "squares_f32";
-    const CHECK: &'static str = "check_f32";
-    const SGD: &'static str = "sgd_f32";
-    const ADAM: &'static str = "adam_f32";
-    const CHOOSE: &'static str = "choose_f32";
-    const LIMIT: f64 = f32::MAX as f64;
-}
-
-impl Kernels for f64 {
-    const SQUARES: &'static str = "squares_f64";
-    const CHECK: &'static str = "check_f64";
-    const SGD: &'static str = "sgd_f64";
-    const ADAM: &'static str = "adam_f64";
-    const CHOOSE: &'static str = "choose_f64";
-    const LIMIT: f64 = f64::MAX;
-}
-
-/// Calls a method for the element type.
-macro_rules! by_type {
-    ($self:expr, $method:ident($($argument:expr),*)) => {
-        match $self.dtype {
-            DType::F64 => $self.$method::<f64>($($argument),*),
-            _ => $self.$method::<f32>($($argument),*),
-        }
-    };
-}
+kernels!(SQUARES = "squares", CHECK = "check", SGD = "sgd", ADAM = "adam", CHOOSE = "choose");
 
 impl CudaGuard {
     pub(super) fn new(device: &CudaDevice, dtype: DType, capacity: usize) -> Result<Self> {
@@ -77,52 +39,43 @@ impl CudaGuard {
         let device = &self.device;
         let of = |(_, var): &(&Tensor, &Var)| var.elem_count().div_ceil(PIECE);
         let pieces: usize = pairs.iter().map(of).sum();
-        let (mut sums, mut done) = (room::<f64>(device, pieces)?, 0);
+        let mut sums = uninitialized::<f64>(device, pieces)?;
+        let mut done = 0;
         for pair @ (grad, var) in pairs {
-            let (count, next) = (var.elem_count(), done + of(pair));
-            with_elements::<T, _>(&grad.contiguous()?, |grad| {
-                with_elements::<T, _>(var, |parameter| {
-                    let (config, count) = (blocks(of(pair), 256), size(count)?);
-                    let mut sums = sums.slice_mut(done..next);
-                    let decay = &check.decay;
-                    launch!(device, "update", T::SQUARES, config, grad, parameter, decay, &count, &mut sums)
-                })
+            let count = var.elem_count();
+            let next = done + of(pair);
+            with_elements::<T, _, _>([&grad.contiguous()?, var], |[grad, parameter]| {
+                let config = blocks(of(pair), 256);
+                let count = size(count)?;
+                let mut sums = sums.slice_mut(done..next);
+                let decay = &check.decay;
+                launch!(device, "update", T::SQUARES, config; grad, parameter, decay, &count, &mut sums)
             })?;
             done = next;
         }
-        with_elements::<T, _>(&nats.flatten_all()?.contiguous()?, |nats| {
-            let (rows, pieces, index) = (size(nats.len())?, size(pieces)?, size(index)?);
-            let (mut values, adam) = (self.values.borrow_mut(), u32::from(check.squares));
-            let Check { rate, max_norm, beta1, beta2, .. } = check;
+        let limit = if self.dtype == DType::F64 { f64::MAX } else { f32::MAX.into() };
+        with_elements::<T, _, _>([&nats.flatten_all()?.contiguous()?], |[nats]| {
+            let rows = size(nats.len())?;
+            let pieces = size(pieces)?;
+            let index = size(index)?;
+            let mut values = self.values.borrow_mut();
             let values = &mut *values;
-            launch!(
-                device,
-                "update",
-                T::CHECK,
-                blocks(1, 256),
-                nats,
-                &rows,
-                &sums,
-                &pieces,
-                values,
-                &index,
-                rate,
-                max_norm,
-                beta1,
-                beta2,
-                &adam,
-                &T::LIMIT
-            )
+            let adam = u32::from(check.squares);
+            let Check { rate, max_norm, beta1, beta2, .. } = check;
+            launch!(device, "update", T::CHECK, blocks(1, 256);
+                nats, &rows, &sums, &pieces, values, &index, rate, max_norm, beta1, beta2, &adam, &limit)
         })
     }
 
     fn sgd_in<T: Kernels>(&self, parameter: &Var, grad: &Tensor, rate: f64, decay: f64) -> Result<()> {
-        let (device, values, count) = (&self.device, self.values.borrow(), parameter.elem_count());
-        with_elements::<T, _>(&grad.contiguous()?, |grad| {
-            with_elements::<T, _>(parameter, |parameter| {
-                let (config, values, count) = (cover(count), &*values, size(count)?);
-                launch!(device, "update", T::SGD, config, parameter, grad, values, &rate, &decay, &count)
-            })
+        let device = &self.device;
+        let values = self.values.borrow();
+        let count = parameter.elem_count();
+        with_elements::<T, _, _>([parameter, &grad.contiguous()?], |[parameter, grad]| {
+            let values = &*values;
+            let count32 = size(count)?;
+            launch!(device, "update", T::SGD, cover(count);
+                parameter, grad, values, &rate, &decay, &count32)
         })
     }
 
@@ -133,42 +86,27 @@ impl CudaGuard {
         grad: &Tensor,
         step: &DeviceAdam,
     ) -> Result<()> {
-        let (device, values, count) = (&self.device, self.values.borrow(), parameter.elem_count());
+        let device = &self.device;
+        let values = self.values.borrow();
+        let count = parameter.elem_count();
         let DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled } = step;
-        with_elements::<T, _>(&grad.contiguous()?, |grad| {
-            with_elements::<T, _>(moments, |moments| {
-                with_elements::<T, _>(parameter, |parameter| {
-                    let (config, values, count) = (cover(count), &*values, size(count)?);
-                    launch!(
-                        device,
-                        "update",
-                        T::ADAM,
-                        config,
-                        parameter,
-                        moments,
-                        grad,
-                        values,
-                        rate,
-                        beta1,
-                        beta2,
-                        epsilon,
-                        decay,
-                        decoupled,
-                        &count
-                    )
-                })
-            })
+        with_elements::<T, _, _>([parameter, moments, &grad.contiguous()?], |[parameter, moments, grad]| {
+            let values = &*values;
+            let count32 = size(count)?;
+            launch!(device, "update", T::ADAM, cover(count);
+                parameter, moments, grad, values, rate, beta1, beta2, epsilon, decay, decoupled, &count32)
         })
     }
 
     fn choose_in<T: Kernels>(&self, after: &Tensor, before: &Tensor) -> Result<Tensor> {
-        let (device, values, count) = (&self.device, self.values.borrow(), after.elem_count());
-        let mut out = room::<T>(device, count)?;
-        with_elements::<T, _>(&after.contiguous()?, |after| {
-            with_elements::<T, _>(&before.contiguous()?, |before| {
-                let (values, count32) = (&*values, size(count)?);
-                launch!(device, "update", T::CHOOSE, cover(count), after, before, values, &count32, &mut out)
-            })
+        let device = &self.device;
+        let values = self.values.borrow();
+        let count = after.elem_count();
+        let mut out = uninitialized::<T>(device, count)?;
+        with_elements::<T, _, _>([&after.contiguous()?, &before.contiguous()?], |[after, before]| {
+            let values = &*values;
+            let count32 = size(count)?;
+            launch!(device, "update", T::CHOOSE, cover(count); after, before, values, &count32, &mut out)
         })?;
         Ok(tensor(out, after.shape(), device))
     }
@@ -187,7 +125,7 @@ impl DeviceGuard for CudaGuard {
     }
 
     fn check(&self, nats: &Tensor, pairs: &[(&Tensor, &Var)], check: &Check, index: usize) -> Result<()> {
-        by_type!(self, check_in(nats, pairs, check, index))
+        by_float!(self.dtype, T => self.check_in::<T>(nats, pairs, check, index))
     }
 
     fn read(&self, count: usize) -> Result<(u64, Vec<Record>)> {
@@ -198,14 +136,14 @@ impl DeviceGuard for CudaGuard {
     }
 
     fn sgd(&self, parameter: &Var, grad: &Tensor, rate: f64, decay: f64) -> Result<()> {
-        by_type!(self, sgd_in(parameter, grad, rate, decay))
+        by_float!(self.dtype, T => self.sgd_in::<T>(parameter, grad, rate, decay))
     }
 
     fn adam(&self, parameter: &Var, moments: &Var, grad: &Tensor, step: &DeviceAdam) -> Result<()> {
-        by_type!(self, adam_in(parameter, moments, grad, step))
+        by_float!(self.dtype, T => self.adam_in::<T>(parameter, moments, grad, step))
     }
 
     fn choose(&self, after: &Tensor, before: &Tensor) -> Result<Tensor> {
-        by_type!(self, choose_in(after, before))
+        by_float!(self.dtype, T => self.choose_in::<T>(after, before))
     }
 }

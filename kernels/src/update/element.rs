@@ -1,7 +1,8 @@
-//! What one element becomes: the equations of the update rules, shared by the pass that writes and the one that looks ahead.
+//! What one element becomes: the equations of the update rules, shared by the pass that writes and the one that checks.
 
 use crate::cpu::real::Real;
 
+/// Elements of a tensor that are summed or updated together; `PIECE` of `update.cu`.
 pub(crate) const PIECE: usize = 1 << 14;
 
 /// Numbers of one step of Adam's moments.
@@ -61,7 +62,8 @@ pub(crate) struct Moments<T> {
 impl<T: Real> Moments<T> {
     pub(crate) fn new(step: &MomentsStep) -> Self {
         let shares = |beta: f64| (T::from_f64(beta), T::from_f64(1.0 - beta));
-        let (scale, decay) = (T::from_f64(step.scale), T::from_f64(step.decay));
+        let scale = T::from_f64(step.scale);
+        let decay = T::from_f64(step.decay);
         Self { scale, decay, first: shares(step.beta1), second: shares(step.beta2) }
     }
 

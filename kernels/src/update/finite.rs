@@ -3,21 +3,18 @@
 //! It only reads, so that a step that is refused leaves parameters and moments as they were, whichever number of
 //! whichever tensor is at fault.
 
-use crate::cpu::real::{Real, with_elements};
+use crate::cpu::real::{Real, by_float, with_elements};
 use crate::error::Result;
 use crate::update::element::{Adam, AdamStep, Moments, MomentsStep, PIECE, Sgd};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use pulp::Arch;
 use rayon::prelude::*;
 
 /// Whether [`crate::update::sgd`] would write finite numbers alone.
 pub fn sgd(parameter: &Tensor, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<bool> {
     let op = Sgd::new(rate, scale, decay);
-    if parameter.dtype() == DType::F64 {
-        sgd_on_cpu::<f64>(parameter, grad, &op)
-    } else {
-        sgd_on_cpu::<f32>(parameter, grad, &op)
-    }
+    let tensors = [&parameter.contiguous()?, &grad.contiguous()?];
+    Ok(by_float!(parameter.dtype(), T => with_elements(tensors, |[p, g]| sgd_pass::<T>(&op, p, g))?))
 }
 
 /// Whether [`crate::update::adam_moments`] and then [`crate::update::adam`] would write finite numbers alone.
@@ -28,32 +25,12 @@ pub fn adam(
     moments_step: MomentsStep,
     step: AdamStep,
 ) -> Result<bool> {
-    if parameter.dtype() == DType::F64 {
-        adam_on_cpu::<f64>(parameter, moments, grad, moments_step, step)
-    } else {
-        adam_on_cpu::<f32>(parameter, moments, grad, moments_step, step)
-    }
-}
-
-fn sgd_on_cpu<T: Real>(parameter: &Tensor, grad: &Tensor, op: &Sgd) -> Result<bool> {
-    let (parameter, grad) = (parameter.contiguous()?, grad.contiguous()?);
-    Ok(with_elements(&parameter, |p: &[T]| with_elements(&grad, |g| Ok(sgd_pass(op, p, g))))?)
-}
-
-fn adam_on_cpu<T: Real>(
-    parameter: &Tensor,
-    moments: &Tensor,
-    grad: &Tensor,
-    moments_step: MomentsStep,
-    step: AdamStep,
-) -> Result<bool> {
-    let (parameter, grad) = (parameter.contiguous()?, grad.contiguous()?);
-    let (moments_step, step) = (Moments::new(&moments_step), Adam::new(&step));
-    Ok(with_elements(&parameter, |p: &[T]| {
-        with_elements(moments, |both| {
-            with_elements(&grad, |g| Ok(adam_pass(&moments_step, &step, p, both, g)))
-        })
-    })?)
+    let tensors = [&parameter.contiguous()?, moments, &grad.contiguous()?];
+    Ok(by_float!(parameter.dtype(), T => {
+        let moments_step = Moments::<T>::new(&moments_step);
+        let step = Adam::new(&step);
+        with_elements(tensors, |[p, both, g]| adam_pass(&moments_step, &step, p, both, g))?
+    }))
 }
 
 /// Collects numbers and finds whether all were finite; in SIMD lanes, so that it vectorises.
@@ -80,11 +57,13 @@ impl<T: Real> Zeros<T> {
 }
 
 fn sgd_pass<T: Real>(op: &Sgd, parameter: &[T], grad: &[T]) -> bool {
-    let (arch, (keep, step)) = (Arch::new(), op.numbers::<T>());
+    let arch = Arch::new();
+    let (keep, step) = op.numbers::<T>();
     parameter.par_chunks(PIECE).zip(grad.par_chunks(PIECE)).all(|(parameter, grad)| {
         arch.dispatch(|| {
             let mut zeros = Zeros::new();
-            let ((ps, p_rest), (gs, g_rest)) = (parameter.as_chunks(), grad.as_chunks());
+            let (ps, p_rest) = parameter.as_chunks();
+            let (gs, g_rest) = grad.as_chunks();
             let add = |zeros: &mut Zeros<T>, p: &[T; LANES], g: &[T; LANES]| {
                 zeros.add(std::array::from_fn(|lane| p[lane] * keep + g[lane] * step));
             };

@@ -1,4 +1,4 @@
-// What steps may change, kept on the device: numbers of double precision that src/update/cuda.rs reads and writes.
+// What steps may change, kept on the device: numbers of double precision that cuda.rs reads and writes.
 #pragma once
 #include "cuda/common.cuh"
 

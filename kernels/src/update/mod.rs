@@ -1,4 +1,4 @@
-//! What an optimizer does to a tensor on the CPU, in one pass and without temporaries; a GPU's is in [`crate::update::guard`].
+//! What an optimizer does to a tensor on the CPU, in one pass and without temporaries; [`guard`] is for a GPU.
 //!
 //! Sums run over pieces of a fixed length and are added in order, so that every number of threads gives the same bits.
 
@@ -8,16 +8,17 @@ mod element;
 pub mod finite;
 pub mod guard;
 
-use crate::cpu::real::{self, Real};
+use crate::cpu::real::{self, Real, by_float};
 use crate::error::Result;
-pub use element::{AdamStep, MomentsStep};
-
 use crate::update::element::{Adam, Moments, PIECE, Sgd};
+use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, DType, Device, InplaceOp2, InplaceOp3, Layout, Result as CandleResult, Storage, Tensor, Var,
+    CpuStorage, DType, Device, InplaceOp2, InplaceOp3, Layout, Result as CandleResult, Tensor, Var,
 };
+pub use element::{AdamStep, MomentsStep};
 use pulp::Arch;
 use rayon::prelude::*;
+use std::any::Any;
 
 /// The guard of `device` for weights of type `dtype`, which records `capacity` steps; `None` on the CPU.
 #[cfg(feature = "cuda")]
@@ -36,22 +37,18 @@ pub fn open_guard(_: &Device, _: DType, _: usize) -> Result<Option<Box<dyn guard
     Ok(None)
 }
 
-/// Σ (g + decay · θ)², in f64; on a GPU, and of other types than an update knows, in plain operations.
+/// Σ (g + decay · θ)², in f64; on a GPU, and for other element types than f32 and f64, by plain operations.
 pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64> {
     if !parameter.device().is_cpu() || !matches!(parameter.dtype(), DType::F32 | DType::F64) {
         let total = if decay == 0.0 { grad.clone() } else { (grad + (parameter * decay)?)? };
         return Ok(total.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?);
     }
-    let (grad, parameter) = (grad.contiguous()?, parameter.contiguous()?);
-    let (g, g_layout) = grad.storage_and_layout();
-    let (p, p_layout) = parameter.storage_and_layout();
-    let (Storage::Cpu(g), Storage::Cpu(p)) = (&*g, &*p) else { unreachable!("asked above") };
-    Ok(match p {
-        CpuStorage::F64(_) => {
-            sum_of_squares::<f64>(real::elements(g, g_layout)?, real::elements(p, p_layout)?, decay)
-        }
-        _ => sum_of_squares::<f32>(real::elements(g, g_layout)?, real::elements(p, p_layout)?, decay),
-    })
+    let grad = grad.contiguous()?;
+    let parameter = parameter.contiguous()?;
+    let tensors = [&grad, &parameter];
+    Ok(by_float!(parameter.dtype(), T => {
+        real::with_elements(tensors, |[grad, parameter]| sum_of_squares::<T>(grad, parameter, decay))?
+    }))
 }
 
 /// θ ← θ − rate · (scale · (g + decay · θ))
@@ -71,7 +68,8 @@ pub fn adam(parameter: &Var, moments: &Tensor, step: AdamStep) -> Result<()> {
 }
 
 fn sum_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: f64) -> f64 {
-    let (arch, decay) = (Arch::new(), T::from_f64(decay));
+    let arch = Arch::new();
+    let decay = T::from_f64(decay);
     let piece = |(g, p): (&[T], &[T])| arch.dispatch(|| piece_of_squares(g, p, decay));
     let pieces: Vec<f64> = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE)).map(piece).collect();
     pieces.into_iter().sum()
@@ -81,7 +79,8 @@ fn sum_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: f64) -> f64 {
 fn piece_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: T) -> f64 {
     const LANES: usize = 16;
     let mut sums = [0f64; LANES];
-    let (grads, parameters) = (grad.chunks(LANES), parameter.chunks(LANES));
+    let grads = grad.chunks(LANES);
+    let parameters = parameter.chunks(LANES);
     for (g, p) in grads.zip(parameters) {
         for (sum, (&g, &p)) in sums.iter_mut().zip(g.iter().zip(p)) {
             let total = (g + decay * p).to_f64();
@@ -96,30 +95,16 @@ fn pieces<T: Real>(a: &mut [T], b: &[T], work: impl Fn(&mut [T], &[T]) + Sync) {
     a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(a, b)| work(a, b));
 }
 
-/// The elements of a variable; variables start at their storage's beginning.
-fn elements_mut<'a, T: Real + Stored>(
-    storage: &'a mut CpuStorage,
-    layout: &Layout,
-) -> CandleResult<&'a mut [T]> {
-    match (layout.contiguous_offsets(), T::vec_of(storage)) {
+/// The elements of a variable.
+fn elements_mut<'a, T: Real>(storage: &'a mut CpuStorage, layout: &Layout) -> CandleResult<&'a mut [T]> {
+    let values: &mut dyn Any = match storage {
+        CpuStorage::F64(values) => values,
+        CpuStorage::F32(values) => values,
+        _ => candle_core::bail!("an update wants tensors of f32 or f64"),
+    };
+    match (layout.contiguous_offsets(), values.downcast_mut::<Vec<T>>()) {
         (Some((start, end)), Some(values)) => Ok(&mut values[start..end]),
-        _ => candle_core::bail!("an update wants contiguous tensors of one type"),
-    }
-}
-
-trait Stored: Sized {
-    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<Self>>;
-}
-
-impl Stored for f32 {
-    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<f32>> {
-        if let CpuStorage::F32(values) = storage { Some(values) } else { None }
-    }
-}
-
-impl Stored for f64 {
-    fn vec_of(storage: &mut CpuStorage) -> Option<&mut Vec<f64>> {
-        if let CpuStorage::F64(values) = storage { Some(values) } else { None }
+        _ => candle_core::bail!("an update wants contiguous tensors of one element type"),
     }
 }
 
@@ -137,10 +122,9 @@ macro_rules! in_place {
             }
 
             fn cpu_fwd(&self, target: &mut CpuStorage, layout: &Layout, operand: &CpuStorage, operand_layout: &Layout) -> CandleResult<()> {
-                match operand {
-                    CpuStorage::F64(_) => self.run::<f64>(elements_mut(target, layout)?, real::elements(operand, operand_layout)?),
-                    _ => self.run::<f32>(elements_mut(target, layout)?, real::elements(operand, operand_layout)?),
-                }
+                by_float!(operand.dtype(), T => {
+                    self.run::<T>(elements_mut(target, layout)?, real::elements(operand, operand_layout)?);
+                });
                 Ok(())
             }
         }
@@ -163,19 +147,11 @@ impl InplaceOp3 for MomentsStep {
         parameter: &CpuStorage,
         parameter_layout: &Layout,
     ) -> CandleResult<()> {
-        macro_rules! run {
-            ($t:ty) => {
-                self.run::<$t>(
-                    elements_mut(moments, layout)?,
-                    real::elements(grad, grad_layout)?,
-                    real::elements(parameter, parameter_layout)?,
-                )
-            };
-        }
-        match grad {
-            CpuStorage::F64(_) => run!(f64),
-            _ => run!(f32),
-        }
+        by_float!(grad.dtype(), T => {
+            let grad = real::elements(grad, grad_layout)?;
+            let parameter = real::elements(parameter, parameter_layout)?;
+            self.run::<T>(elements_mut(moments, layout)?, grad, parameter);
+        });
         Ok(())
     }
 }
@@ -184,7 +160,8 @@ impl Kernel for Sgd {
     const NAME: &'static str = "sgd";
 
     fn run<T: Real>(&self, parameter: &mut [T], grad: &[T]) {
-        let (arch, (keep, step)) = (Arch::new(), self.numbers::<T>());
+        let arch = Arch::new();
+        let (keep, step) = self.numbers::<T>();
         pieces(parameter, grad, |parameter, grad| {
             arch.dispatch(|| parameter.iter_mut().zip(grad).for_each(|(p, &g)| *p = *p * keep + g * step));
         });
@@ -243,7 +220,8 @@ mod tests {
 
     #[test]
     fn the_norm_is_that_of_gradient_and_decay_together() {
-        let (grad, parameter) = (var(&[3.0, 0.0]), var(&[0.0, 8.0]));
+        let grad = var(&[3.0, 0.0]);
+        let parameter = var(&[0.0, 8.0]);
         assert_eq!(squared_norm(&grad, &parameter, 0.5).unwrap(), 9.0 + 16.0);
     }
 
@@ -262,7 +240,8 @@ mod tests {
 
     #[test]
     fn adam_follows_its_equations() {
-        let (parameter, moments) = (var(&[1.0]), Var::zeros((2, 1), DType::F64, &Device::Cpu).unwrap());
+        let parameter = var(&[1.0]);
+        let moments = Var::zeros((2, 1), DType::F64, &Device::Cpu).unwrap();
         let step = MomentsStep { scale: 0.5, beta1: 0.9, beta2: 0.99, decay: 3.0 };
         adam_moments(&moments, &var(&[1.0]), &parameter, step).unwrap(); // g = 0.5 · (1 + 3 · 1)
         close(&moments, &[0.1 * 2.0, 0.01 * 4.0]);

@@ -93,25 +93,25 @@ __device__ void choose(const T *after, const T *before, const double *guard, uns
     }                                                                                                                  \
     EMULATED(squares_##suffix)                                                                                         \
     extern "C" __global__ void check_##suffix(const T *nats, unsigned rows, const double *sums, unsigned pieces,       \
-                                              double *guard, unsigned record, double rate, double max_norm,          \
+                                              double *guard, unsigned record, double rate, double max_norm,            \
                                               double beta1, double beta2, unsigned adam, double limit) {               \
-        check(nats, rows, sums, pieces, guard, record, rate, max_norm, beta1, beta2, adam, limit);                   \
+        check(nats, rows, sums, pieces, guard, record, rate, max_norm, beta1, beta2, adam, limit);                     \
     }                                                                                                                  \
     EMULATED(check_##suffix)                                                                                           \
-    extern "C" __global__ void sgd_##suffix(T *parameter, const T *grad, const double *guard, double rate,           \
+    extern "C" __global__ void sgd_##suffix(T *parameter, const T *grad, const double *guard, double rate,             \
                                             double decay, unsigned count) {                                            \
-        sgd(parameter, grad, guard, rate, decay, count);                                                             \
+        sgd(parameter, grad, guard, rate, decay, count);                                                               \
     }                                                                                                                  \
     EMULATED(sgd_##suffix)                                                                                             \
-    extern "C" __global__ void adam_##suffix(T *parameter, T *moments, const T *grad, const double *guard,           \
+    extern "C" __global__ void adam_##suffix(T *parameter, T *moments, const T *grad, const double *guard,             \
                                              double rate, double beta1, double beta2, double epsilon, double decay,    \
                                              double decoupled, unsigned count) {                                       \
-        adam(parameter, moments, grad, guard, rate, beta1, beta2, epsilon, decay, decoupled, count);                 \
+        adam(parameter, moments, grad, guard, rate, beta1, beta2, epsilon, decay, decoupled, count);                   \
     }                                                                                                                  \
     EMULATED(adam_##suffix)                                                                                            \
-    extern "C" __global__ void choose_##suffix(const T *after, const T *before, const double *guard, unsigned count,  \
+    extern "C" __global__ void choose_##suffix(const T *after, const T *before, const double *guard, unsigned count,   \
                                               T *out) {                                                                \
-        choose(after, before, guard, count, out);                                                                     \
+        choose(after, before, guard, count, out);                                                                      \
     }                                                                                                                  \
     EMULATED(choose_##suffix)
 

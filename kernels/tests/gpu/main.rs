@@ -10,7 +10,7 @@ use rhn_kernels::scan::persistent::launch_plan::{Card, Direction, Persistent, Sh
 use rhn_kernels::scan::{Cell, Gru, HiddenMask, Lstm, Rhn, reference, scan};
 use std::marker::PhantomData;
 
-/// The GPU; `None`, said aloud, where there is none.
+/// The GPU; `None`, with a note, where there is none.
 fn gpu() -> Option<Device> {
     if !device::is_there() {
         eprintln!("skipped: no CUDA device was found");
@@ -79,15 +79,15 @@ impl<C: Cell> Case<C> {
 
     /// Three times, as the second is captured in a graph and the third replays it: the same bits each time.
     fn check(&self, device: &Device, precision: Precision, tolerance: f64) {
-        let place = format!("{} {:?}, mask {}, {precision:?}", C::NAME, self.sizes, self.masked);
+        let case = format!("{} {:?}, mask {}, {precision:?}", C::NAME, self.sizes, self.masked);
         let exact = self.run(&Device::Cpu, DType::F64, None);
         let first = self.run(device, DType::F32, Some(precision));
         for (i, (found, wanted)) in first.iter().zip(&exact).enumerate() {
             let distance = distance(found, wanted);
-            assert!(distance <= tolerance, "part {i} of {place}: {distance:e}");
+            assert!(distance <= tolerance, "part {i} of {case}: {distance:e}");
         }
         for _ in 0..2 {
-            assert_eq!(self.run(device, DType::F32, Some(precision)), first, "{place}: not the same again");
+            assert_eq!(self.run(device, DType::F32, Some(precision)), first, "{case}: not the same again");
         }
     }
 }

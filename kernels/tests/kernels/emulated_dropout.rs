@@ -23,12 +23,12 @@ fn masks_of_states_and_inputs_are_the_same_bits() {
         let stream = Stream { seed: SEED, purpose, position };
         let wanted = bits(&mask(stream, rate, Shape::from(count), DType::F32, &Device::Cpu).unwrap());
         assert!(wanted.contains(&0) && wanted.iter().any(|&bits| bits != 0), "{purpose}");
-        for geometry in grids(count.div_ceil(8), 64) {
+        for shape in grids(count.div_ceil(8), 64) {
             let mut script = Script::new();
             script.load("key", &key_words(SEED, purpose, position));
             script.buffer::<f32>("mask", count);
             let kept = 1.0 / (1.0 - rate);
-            script.launch("dropout_f32", geometry, &[&"&key", &rate, &kept, &count, &"&mask"]);
+            script.launch("dropout_f32", shape, &[&"&key", &rate, &kept, &count, &"&mask"]);
             assert_eq!(script.run(emulator, &["mask"]).get::<u32>("mask"), wanted, "{purpose}");
         }
     }
@@ -46,7 +46,7 @@ fn masks_of_words_are_the_same_bits() {
         purposes.iter().map(|purpose| Stream { seed: SEED, purpose, position: 4 }).collect();
     let wanted = bits(&words(&streams, 0.3, &tokens, DType::F32, &Device::Cpu).unwrap());
     let keys: Vec<u32> = purposes.iter().flat_map(|purpose| key_words(SEED, purpose, 4)).collect();
-    for geometry in grids(ids.len(), 32) {
+    for shape in grids(ids.len(), 32) {
         let mut script = Script::new();
         script.load("keys", &keys);
         script.load("tokens", &ids);
@@ -55,7 +55,7 @@ fn masks_of_words_are_the_same_bits() {
         let kept = 1.0 / (1.0 - rate);
         let arguments: [&dyn std::fmt::Display; 7] =
             [&"&keys", &"&tokens", &rate, &kept, &batch, &ids.len(), &"&mask"];
-        script.launch("word_dropout_f32", geometry, &arguments);
+        script.launch("word_dropout_f32", shape, &arguments);
         assert_eq!(script.run(emulator, &["mask"]).get::<u32>("mask"), wanted);
     }
 }

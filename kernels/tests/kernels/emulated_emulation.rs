@@ -1,11 +1,11 @@
 //! The emulator finds the mistakes that a GPU would hide.
 
-use crate::emulator::{Geometry, Script, emulator};
+use crate::emulator::{LaunchShape, Script, emulator};
 
 fn mistake(number: u32) -> Option<Result<Vec<f32>, String>> {
     let mut script = Script::new();
     script.buffer::<f32>("values", 32);
-    script.launch("probe_mistake", Geometry::flat(1, 32), &[&"&values", &32, &number]);
+    script.launch("probe_mistake", LaunchShape::flat(1, 32), &[&"&values", &32, &number]);
     let found = script.run_in_order(emulator()?, &["values"], 0);
     Some(found.map(|found| found.get::<f32>("values")))
 }
@@ -49,7 +49,7 @@ fn sums_of_a_block_are_whole() {
         let mut script = Script::new();
         script.load("values", &values);
         script.buffer::<f32>("sum", 1);
-        script.launch("probe_sum", Geometry::flat(1, threads), &[&"&values", &count, &"&sum"]);
+        script.launch("probe_sum", LaunchShape::flat(1, threads), &[&"&values", &count, &"&sum"]);
         let sum = script.run(emulator, &["sum"]).get::<f32>("sum")[0];
         let wanted = (count * (count - 1) / 2) as f32;
         assert!((sum - wanted).abs() <= 1e-6 * wanted, "{sum} for {wanted}");
@@ -63,8 +63,8 @@ fn a_forgotten_barrier_shows_in_another_order() {
         let mut script = Script::new();
         script.load("in", &(0..128u32).collect::<Vec<_>>());
         script.buffer::<u32>("out", 128);
-        let geometry = Geometry { shared: 4 * 64, ..Geometry::flat(2, 64) };
-        script.launch("probe_reverse", geometry, &[&"&in", &"&out", &barrier]);
+        let shape = LaunchShape { shared: 4 * 64, ..LaunchShape::flat(2, 64) };
+        script.launch("probe_reverse", shape, &[&"&in", &"&out", &barrier]);
         script.run_in_order(emulator, &["out"], order).unwrap().get::<u32>("out")
     };
     let wanted: Vec<u32> = (0..64).rev().chain((64..128).rev()).collect();
@@ -78,8 +78,8 @@ fn blocks_wait_for_one_another() {
     let mut script = Script::new();
     script.load("arrived", &[0u32]);
     script.load("counts", &[0u32; 7]);
-    let geometry = Geometry { cooperative: true, ..Geometry::flat(7, 40) };
-    script.launch("probe_grid", geometry, &[&"&arrived", &"&counts", &5]);
+    let shape = LaunchShape { cooperative: true, ..LaunchShape::flat(7, 40) };
+    script.launch("probe_grid", shape, &[&"&arrived", &"&counts", &5]);
     assert_eq!(script.run(emulator, &["counts"]).get::<u32>("counts"), [5; 7]);
 }
 
@@ -92,7 +92,7 @@ fn a_warps_product_is_that_of_its_matrices() {
     script.load("a", &a);
     script.load("b", &b);
     script.buffer::<f32>("d", 16 * 8);
-    script.launch("probe_mma", Geometry::flat(1, 32), &[&"&a", &"&b", &"&d"]);
+    script.launch("probe_mma", LaunchShape::flat(1, 32), &[&"&a", &"&b", &"&d"]);
     let found = script.run(emulator, &["d"]).get::<f32>("d");
     let product = |i: usize| (0..16).map(|k| a[i / 8 * 16 + k] * b[k * 8 + i % 8]).sum::<f32>();
     assert_eq!(found, (0..16 * 8).map(product).collect::<Vec<_>>());

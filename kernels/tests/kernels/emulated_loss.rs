@@ -1,13 +1,13 @@
 //! Softmax cross-entropy and its gradient beside the reference's.
 
-use crate::emulator::{Geometry, Script, emulator};
+use crate::emulator::{LaunchShape, Script, emulator};
 use crate::{grids, scattered};
 use candle_core::{Device, Tensor, Var};
 use rhn_kernels::softmax::reference;
 
 struct Case {
     rows: usize,
-    types: usize,
+    vocabulary: usize,
     products: Vec<f64>,
     bias: Vec<f64>,
     targets: Vec<u32>,
@@ -15,13 +15,13 @@ struct Case {
 }
 
 impl Case {
-    fn new(rows: usize, types: usize) -> Self {
+    fn new(rows: usize, vocabulary: usize) -> Self {
         Self {
             rows,
-            types,
-            products: scattered(rows * types, 8.0, 1),
-            bias: scattered(types, 3.0, 2),
-            targets: (0..rows).map(|row| (row * 7 % types) as u32).collect(),
+            vocabulary,
+            products: scattered(rows * vocabulary, 8.0, 1),
+            bias: scattered(vocabulary, 3.0, 2),
+            targets: (0..rows).map(|row| (row * 7 % vocabulary) as u32).collect(),
             upstream: scattered(rows, 1.0, 3),
         }
     }
@@ -29,8 +29,8 @@ impl Case {
     /// Nats, and the gradients of products and bias.
     fn wanted(&self) -> [Vec<f64>; 3] {
         let device = &Device::Cpu;
-        let products = Var::from_slice(&self.products, (self.rows, self.types), device).unwrap();
-        let bias = Var::from_slice(&self.bias, self.types, device).unwrap();
+        let products = Var::from_slice(&self.products, (self.rows, self.vocabulary), device).unwrap();
+        let bias = Var::from_slice(&self.bias, self.vocabulary, device).unwrap();
         let targets = Tensor::new(self.targets.as_slice(), device).unwrap();
         let upstream = Tensor::new(self.upstream.as_slice(), device).unwrap();
         let nats = reference::nats(&products, &bias, &targets).unwrap();
@@ -41,7 +41,8 @@ impl Case {
 
     /// The kernels' script in f64 or f32.
     fn script(&self, double: bool, threads: usize, whole: bool) -> Script {
-        let (mut script, count) = (Script::new(), self.rows * self.types);
+        let mut script = Script::new();
+        let count = self.rows * self.vocabulary;
         let mut load = |name: &str, values: &[f64]| match double {
             true => script.load(name, values),
             false => script.load(name, &values.iter().map(|&value| value as f32).collect::<Vec<_>>()),
@@ -50,20 +51,20 @@ impl Case {
         load("bias", &self.bias);
         load("upstream", &self.upstream);
         script.load("targets", &self.targets);
-        for (name, count) in [("nats", self.rows), ("lse", self.rows), ("bias_grad", self.types)] {
+        for (name, count) in [("nats", self.rows), ("lse", self.rows), ("bias_grad", self.vocabulary)] {
             if double { script.buffer::<f64>(name, count) } else { script.buffer::<f32>(name, count) }
         }
         let suffix = if double { "f64" } else { "f32" };
         let name = |kernel: &str| format!("{kernel}_{suffix}");
-        let types = self.types;
+        let vocabulary = self.vocabulary;
         let arguments: [&dyn std::fmt::Display; 6] =
-            [&"&products", &"&bias", &"&targets", &types, &"&nats", &"&lse"];
-        script.launch(&name("nats"), Geometry::flat(self.rows, threads), &arguments);
+            [&"&products", &"&bias", &"&targets", &vocabulary, &"&nats", &"&lse"];
+        script.launch(&name("nats"), LaunchShape::flat(self.rows, threads), &arguments);
         let arguments: [&dyn std::fmt::Display; 7] =
-            [&"&products", &"&bias", &"&targets", &"&lse", &"&upstream", &types, &count];
+            [&"&products", &"&bias", &"&targets", &"&lse", &"&upstream", &vocabulary, &count];
         script.launch(&name("nats_grad"), grids(count, 64)[usize::from(!whole)], &arguments);
-        let arguments: [&dyn std::fmt::Display; 4] = [&"&products", &self.rows, &types, &"&bias_grad"];
-        script.launch(&name("sum_rows"), Geometry::flat(types.div_ceil(32), 256), &arguments);
+        let arguments: [&dyn std::fmt::Display; 4] = [&"&products", &self.rows, &vocabulary, &"&bias_grad"];
+        script.launch(&name("sum_rows"), LaunchShape::flat(vocabulary.div_ceil(32), 256), &arguments);
         script
     }
 }
@@ -75,8 +76,8 @@ const SHAPES: [(usize, usize, usize); 5] =
 #[test]
 fn nats_and_gradients_are_the_references() {
     let Some(emulator) = emulator() else { return };
-    for (rows, types, threads) in SHAPES {
-        let case = Case::new(rows, types);
+    for (rows, vocabulary, threads) in SHAPES {
+        let case = Case::new(rows, vocabulary);
         for whole in [true, false] {
             let found = case.script(true, threads, whole).run(emulator, &NAMES);
             for (name, wanted) in NAMES.iter().zip(case.wanted()) {
@@ -94,8 +95,8 @@ fn nats_and_gradients_are_the_references() {
 #[test]
 fn single_precision_is_near() {
     let Some(emulator) = emulator() else { return };
-    for (rows, types, threads) in SHAPES {
-        let case = Case::new(rows, types);
+    for (rows, vocabulary, threads) in SHAPES {
+        let case = Case::new(rows, vocabulary);
         let found = case.script(false, threads, true).run(emulator, &NAMES);
         for (name, wanted) in NAMES.iter().zip(case.wanted()) {
             for (found, wanted) in found.get::<f32>(name).into_iter().zip(wanted) {
@@ -109,8 +110,8 @@ fn single_precision_is_near() {
 #[test]
 fn what_is_not_finite_does_not_pass_as_a_number() {
     let Some(emulator) = emulator() else { return };
-    let spoilt = [f64::INFINITY, f64::NAN, f64::NEG_INFINITY];
-    for (at, value) in spoilt.into_iter().enumerate() {
+    let non_finite = [f64::INFINITY, f64::NAN, f64::NEG_INFINITY];
+    for (at, value) in non_finite.into_iter().enumerate() {
         let mut case = Case::new(2, 40);
         case.products[3] = value;
         let nats = case.script(true, 32, true).run(emulator, &["nats"]).get::<f64>("nats");

@@ -2,14 +2,14 @@
 
 use crate::emulated_case::Case;
 use crate::emulated_window::{Operands, Window};
-use crate::emulator::{Geometry, emulator};
+use crate::emulator::{LaunchShape, emulator};
 use rhn_kernels::scan::persistent::launch_plan::{Direction, Persistent, Shape};
 
-fn geometry(case: &Case, direction: Direction) -> (usize, Geometry) {
+fn launch_shape(case: &Case, direction: Direction) -> (usize, LaunchShape) {
     let shape = Shape { batch: case.batch, depth: case.depth, hidden: case.hidden };
     let plan = Persistent::wanted(shape, direction);
-    let flat = Geometry::flat(plan.blocks, plan.threads);
-    (plan.tiles, Geometry { shared: plan.shared_bytes, cooperative: true, ..flat })
+    let flat = LaunchShape::flat(plan.blocks, plan.threads);
+    (plan.tiles, LaunchShape { shared: plan.shared_bytes, cooperative: true, ..flat })
 }
 
 /// As the operation orders its launches.
@@ -17,7 +17,7 @@ fn script(case: &Case) -> Window<'_> {
     let mut window = Window::new(case, Operands::Bf16);
     let mask = window.mask();
     window.script.load("arrived", &[0u32]);
-    let (tiles, forward) = geometry(case, Direction::Forward);
+    let (tiles, forward) = launch_shape(case, Direction::Forward);
     window.launch(
         &format!("rhn_persistent_forward_{tiles}"),
         forward,
@@ -35,7 +35,7 @@ fn script(case: &Case) -> Window<'_> {
         ],
     );
     window.script.load("arrived_back", &[0u32]);
-    let (tiles, backward) = geometry(case, Direction::Backward);
+    let (tiles, backward) = launch_shape(case, Direction::Backward);
     window.launch(
         &format!("rhn_persistent_backward_{tiles}"),
         backward,

@@ -2,7 +2,7 @@
 
 use crate::emulated_case::Case;
 use crate::emulated_window::{Matrix, Operands, Window};
-use crate::emulator::{Geometry, emulator};
+use crate::emulator::{LaunchShape, emulator};
 use rhn_kernels::scan::{Cell, Gru, Lstm, Rhn};
 
 /// As the operation orders its launches.
@@ -11,14 +11,14 @@ fn script<'a>(case: &'a Case, operands: Operands) -> Window<'a> {
     let Case { batch, depth, hidden, gates, saved, parts, cell, .. } = *case;
     let stride = window.stride;
     let steps = case.time * depth;
-    let units = Geometry::flat((batch * hidden).div_ceil(64), 64);
+    let units = LaunchShape::flat((batch * hidden).div_ceil(64), 64);
     operands.zeros(&mut window.script, "packed", depth * stride * gates * stride);
     window.script.buffer::<f32>("sums", batch * gates * stride);
     window.script.buffer::<f32>("carried", parts * batch * hidden);
     let mask = window.mask();
     let gate_operands = operands.of_gates();
     let kernel = |what: &str| format!("{cell}_{what}_{}", operands.name());
-    window.launch(&kernel("pack"), Geometry::flat(2, 64), &[&"&recurrent", &"&packed"]);
+    window.launch(&kernel("pack"), LaunchShape::flat(2, 64), &[&"&recurrent", &"&packed"]);
     window.launch(&kernel("first_state"), units, &[&"&state", &mask, &"&states", &"&operands"]);
     let row = |index: usize| (index % depth * case.time + index / depth) * batch;
     let weights = |index: usize| index % depth * stride * gates * stride;

@@ -1,6 +1,6 @@
 //! Norm, check and updates beside those of the CPU, and what a step that is not finite leaves.
 
-use crate::emulator::{Geometry, Script, emulator};
+use crate::emulator::{LaunchShape, Script, emulator};
 use crate::{grids, scattered};
 use candle_core::{Device, Var};
 use rhn_kernels::update::{self, AdamStep, MomentsStep};
@@ -23,19 +23,22 @@ fn guard(updates: f64, allowed: f64, records: usize) -> Vec<f64> {
 fn check(script: &mut Script, rows: usize, pieces: usize, record: usize, max_norm: f64, limit: f64) {
     let arguments: [&dyn std::fmt::Display; 12] =
         [&"&nats", &rows, &"&sums", &pieces, &"&guard", &record, &0.5, &max_norm, &0.9, &0.99, &0, &limit];
-    script.launch("check_f64", Geometry::flat(1, 256), &arguments);
+    script.launch("check_f64", LaunchShape::flat(1, 256), &arguments);
 }
 
 #[test]
 fn the_norm_is_that_of_gradient_and_decay_over_all_tensors() {
     let Some(emulator) = emulator() else { return };
     let counts = [1usize, 300, 2 * 16384 + 77];
-    let (mut script, mut pieces, mut wanted) = (Script::new(), 0, 0.0);
+    let mut script = Script::new();
+    let mut pieces = 0;
+    let mut wanted = 0.0;
     script.load("nats", &[1.0f64, 2.0, 4.0]);
     script.load("guard", &guard(0.0, 0.0, 1));
     script.buffer::<f64>("sums", counts.iter().map(|count| count.div_ceil(16384)).sum());
     for (i, count) in counts.into_iter().enumerate() {
-        let (grad, parameter) = (scattered(count, 1.0, 1), scattered(count, 2.0, 2));
+        let grad = scattered(count, 1.0, 1);
+        let parameter = scattered(count, 2.0, 2);
         let var = |values: &[f64]| Var::new(values, &Device::Cpu).unwrap();
         wanted += update::squared_norm(&var(&grad), &var(&parameter), 0.25).unwrap();
         let [g, p] = ["g", "p"].map(|name| format!("{name}{i}"));
@@ -45,7 +48,7 @@ fn the_norm_is_that_of_gradient_and_decay_over_all_tensors() {
         let sums = format!("&sums+{}", 8 * pieces);
         let arguments: [&dyn std::fmt::Display; 5] =
             [&format!("&{g}"), &format!("&{p}"), &0.25, &count, &sums];
-        script.launch("squares_f64", Geometry::flat(blocks, 256), &arguments);
+        script.launch("squares_f64", LaunchShape::flat(blocks, 256), &arguments);
         pieces += blocks;
     }
     check(&mut script, 3, pieces, 0, 10.0, f64::MAX);
@@ -61,17 +64,18 @@ fn the_norm_is_that_of_gradient_and_decay_over_all_tensors() {
 fn sgd_is_that_of_the_cpu() {
     let Some(emulator) = emulator() else { return };
     let count = 1000;
-    let (parameter, grad) = (scattered(count, 1.0, 1), scattered(count, 1.0, 2));
+    let parameter = scattered(count, 1.0, 1);
+    let grad = scattered(count, 1.0, 2);
     let var = Var::new(parameter.as_slice(), &Device::Cpu).unwrap();
     update::sgd(&var, &Var::new(grad.as_slice(), &Device::Cpu).unwrap(), 0.3, 0.5, 0.01).unwrap();
-    for geometry in grids(count, 64) {
+    for shape in grids(count, 64) {
         let mut script = Script::new();
         script.load("parameter", &parameter);
         script.load("grad", &grad);
         script.load("guard", &[1.0, 0.5]);
         let arguments: [&dyn std::fmt::Display; 6] =
             [&"&parameter", &"&grad", &"&guard", &0.3, &0.01, &count];
-        script.launch("sgd_f64", geometry, &arguments);
+        script.launch("sgd_f64", shape, &arguments);
         let found = script.run(emulator, &["parameter"]).get::<f64>("parameter");
         assert_eq!(found, var.to_vec1::<f64>().unwrap());
     }
@@ -81,9 +85,15 @@ fn sgd_is_that_of_the_cpu() {
 fn adam_and_adamw_are_those_of_the_cpu() {
     let Some(emulator) = emulator() else { return };
     let count = 700;
-    let (parameter, grad) = (scattered(count, 1.0, 1), scattered(count, 1.0, 2));
+    let parameter = scattered(count, 1.0, 1);
+    let grad = scattered(count, 1.0, 2);
     let first: Vec<f64> = scattered(2 * count, 0.1, 3).iter().map(|value| value.abs()).collect();
-    let (rate, beta1, beta2, epsilon, updates, scale) = (0.1, 0.9, 0.99, 1e-8, 3.0, 0.5);
+    let rate = 0.1;
+    let beta1 = 0.9;
+    let beta2 = 0.99;
+    let epsilon = 1e-8;
+    let updates = 3.0;
+    let scale = 0.5;
     for (decay, decoupled) in [(0.02, 0.0), (0.0, 0.02)] {
         let device = &Device::Cpu;
         let var = Var::new(parameter.as_slice(), device).unwrap();
@@ -99,7 +109,7 @@ fn adam_and_adamw_are_those_of_the_cpu() {
             keep: 1.0 - rate * decoupled,
         };
         update::adam(&var, &moments, step).unwrap();
-        for geometry in grids(count, 64) {
+        for shape in grids(count, 64) {
             let mut script = Script::new();
             script.load("parameter", &parameter);
             script.load("moments", &first);
@@ -118,7 +128,7 @@ fn adam_and_adamw_are_those_of_the_cpu() {
                 &decoupled,
                 &count,
             ];
-            script.launch("adam_f64", geometry, &arguments);
+            script.launch("adam_f64", shape, &arguments);
             let found = script.run(emulator, &["parameter", "moments"]);
             let near = |found: Vec<f64>, wanted: Vec<f64>| {
                 for (found, wanted) in found.into_iter().zip(wanted) {
@@ -131,7 +141,7 @@ fn adam_and_adamw_are_those_of_the_cpu() {
     }
 }
 
-/// Steps with these losses and norms in turn: what the guard holds, a weight after them, the state of a batch row.
+/// Steps with these losses and norms, one after another: what the guard holds, a weight after them, the state of a batch row.
 fn steps(losses: &[f64], norms: &[f64], allowed: f64) -> Option<(Vec<f64>, f32, f32)> {
     let emulator = emulator()?;
     let mut script = Script::new();
@@ -159,13 +169,13 @@ fn steps(losses: &[f64], norms: &[f64], allowed: f64) -> Option<(Vec<f64>, f32, 
             &0,
             &f64::from(f32::MAX),
         ];
-        script.launch("check_f64", Geometry::flat(1, 256), &arguments);
+        script.launch("check_f64", LaunchShape::flat(1, 256), &arguments);
         let arguments: [&dyn std::fmt::Display; 6] =
             [&"&weight", &format!("&{grad}"), &"&guard", &0.5, &0.0, &1];
-        script.launch("sgd_f32", Geometry::flat(1, 32), &arguments);
+        script.launch("sgd_f32", LaunchShape::flat(1, 32), &arguments);
         let arguments: [&dyn std::fmt::Display; 5] =
             [&format!("&{next}"), &"&state", &"&guard", &1, &"&state"];
-        script.launch("choose_f32", Geometry::flat(1, 32), &arguments);
+        script.launch("choose_f32", LaunchShape::flat(1, 32), &arguments);
     }
     let found = script.run(emulator, &["guard", "weight", "state"]);
     Some((found.get("guard"), found.get::<f32>("weight")[0], found.get::<f32>("state")[0]))

@@ -1,7 +1,7 @@
 //! The buffers of a window, as the kernels of either path take them, and the products that a library makes.
 
 use crate::emulated_case::{Case, PARTS};
-use crate::emulator::{Emulator, Geometry, Script};
+use crate::emulator::{Emulator, LaunchShape, Script};
 use rhn_kernels::scan::persistent::launch_plan::stride;
 use std::fmt::Display;
 
@@ -54,7 +54,7 @@ pub(crate) struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// Inputs, and buffers that nobody has written; only the operands' padding is promised to be zero.
+    /// Inputs, and buffers that were not written; only the operands' padding is promised to be zero.
     pub(crate) fn new(case: &'a Case, operands: Operands) -> Self {
         let mut script = Script::new();
         let stride = stride(case.hidden);
@@ -90,10 +90,10 @@ impl<'a> Window<'a> {
     }
 
     /// A launch whose first arguments are the window's sizes.
-    pub(crate) fn launch(&mut self, kernel: &str, geometry: Geometry, arguments: &[&dyn Display]) {
+    pub(crate) fn launch(&mut self, kernel: &str, launch_shape: LaunchShape, arguments: &[&dyn Display]) {
         let Case { time, batch, depth, hidden, .. } = self.case;
         let sizes: [&dyn Display; 5] = [time, batch, depth, hidden, &self.stride];
-        self.script.launch(kernel, geometry, &[&sizes, arguments].concat());
+        self.script.launch(kernel, launch_shape, &[&sizes, arguments].concat());
     }
 
     /// [`product`] of this window's operands.
@@ -124,7 +124,7 @@ impl<'a> Window<'a> {
             );
         }
         let grid = [gates * stride / 32, depth, 1];
-        let sums = Geometry { grid, block: [32, 8, 1], ..Geometry::default() };
+        let sums = LaunchShape { grid, block: [32, 8, 1], ..LaunchShape::default() };
         self.script.launch(
             "window_bias_grad",
             sums,
@@ -133,7 +133,7 @@ impl<'a> Window<'a> {
         let positions = self.case.positions.iter().rev().fold(0, |bits, position| bits << 4 | position);
         self.script.launch(
             "window_projected_grad",
-            Geometry::flat(3, 64),
+            LaunchShape::flat(3, 64),
             &[&rows, &hidden, &stride, &gates, &saved, &positions, &"&saved", &"&projected_grad"],
         );
     }
@@ -160,10 +160,12 @@ pub(crate) fn product(
 ) {
     let kernel = format!("probe_product_{}", operands.name());
     let at = |matrix: &Matrix, size: usize| format!("{}+{}", matrix.buffer, matrix.first * size);
-    let (a_at, b_at, c_at) = (at(&a, operands.size()), at(&b, operands.size()), at(&c, 4));
+    let a_at = at(&a, operands.size());
+    let b_at = at(&b, operands.size());
+    let c_at = at(&c, 4);
     script.launch(
         &kernel,
-        Geometry::flat(4, 32),
+        LaunchShape::flat(4, 32),
         &[&m, &n, &inner, &a_at, &a.row, &a.column, &b_at, &b.row, &b.column, &c_at, &c.row],
     );
 }

@@ -1,5 +1,5 @@
 //! Runs our CUDA kernels on the CPU: compiles them with the system's C++ compiler against the emulation, and launches
-//! them over buffers. What the emulation finds is told in `src/cuda/emulation/cuda.h`.
+//! them over buffers. What the emulation finds is listed in `src/cuda/emulation/cuda.h`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ pub(crate) struct Emulator {
     directory: tempfile::TempDir,
 }
 
-/// All kernels; `None`, said aloud, where there is no C++ compiler.
+/// All kernels; `None`, with a note, where there is no C++ compiler.
 pub(crate) fn emulator() -> Option<&'static Emulator> {
     static COMPILED: OnceLock<Option<Emulator>> = OnceLock::new();
     COMPILED.get_or_init(Emulator::compile).as_ref()
@@ -77,7 +77,7 @@ fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
 
 /// How a kernel is launched.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Geometry {
+pub(crate) struct LaunchShape {
     /// Blocks.
     pub(crate) grid: [usize; 3],
     /// Threads of a block.
@@ -88,7 +88,7 @@ pub(crate) struct Geometry {
     pub(crate) cooperative: bool,
 }
 
-impl Geometry {
+impl LaunchShape {
     /// `blocks` of `threads`.
     pub(crate) fn flat(blocks: usize, threads: usize) -> Self {
         Self { grid: [blocks, 1, 1], block: [threads, 1, 1], ..Self::default() }
@@ -142,8 +142,8 @@ impl Script {
     }
 
     /// A launch; an argument is a number, or a buffer as [`Script::load`] says, or `0` for no buffer.
-    pub(crate) fn launch(&mut self, kernel: &str, geometry: Geometry, arguments: &[&dyn std::fmt::Display]) {
-        let Geometry { grid, block, shared, cooperative } = geometry;
+    pub(crate) fn launch(&mut self, kernel: &str, shape: LaunchShape, arguments: &[&dyn std::fmt::Display]) {
+        let LaunchShape { grid, block, shared, cooperative } = shape;
         let _ = write!(self.text, "launch {kernel}");
         for size in grid.iter().chain(&block) {
             let _ = write!(self.text, " {size}");

@@ -61,7 +61,7 @@ impl Case {
     }
 }
 
-/// Words of 1 to 8 characters, padded; the third has as many as there is room for, and a character repeated.
+/// Words of 1 to 8 characters, padded; the third fills the padding, and repeats a character.
 fn spelled(words: usize, alphabet: usize) -> Tensor {
     const LENGTH: usize = 8;
     let mut rng = Rng::keyed(2, "spelling", words as u64);
@@ -91,9 +91,9 @@ fn check_against_the_reference(dtype: DType, precision: Precision, tolerance: f6
             let fast = set.force(|| case.run(kernel(precision)));
             for (part, (fast, exact)) in fast.iter().zip(&exact).enumerate() {
                 let distance = distance(fast, exact);
-                let place =
+                let case =
                     format!("part {part} {set:?} {precision:?} {words} words of {alphabet} characters");
-                assert!(distance <= tolerance, "{place}: {distance:e}");
+                assert!(distance <= tolerance, "{case}: {distance:e}");
             }
         }
     }
@@ -228,7 +228,8 @@ fn the_highway_kernel_has_the_gradient_of_central_differences_with_any_number_of
 fn a_shut_gate_carries_and_an_open_one_rectifies() {
     let tensor = |values: &[f64]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu).unwrap();
     let bias = Tensor::zeros(4, DType::F64, &Device::Cpu).unwrap();
-    let (ys, h) = ([0.3, -0.7], [2.0, -3.0]);
+    let ys = [0.3, -0.7];
+    let h = [2.0, -3.0];
     for (z, wanted) in [(-1e3, ys), (1e3, [2.0, 0.0])] {
         let out = highway::highway(&tensor(&[h[0], h[1], z, z]), &bias, &tensor(&ys), -2.0).unwrap();
         assert_eq!(values(&out), wanted);

@@ -129,8 +129,8 @@ fn check_threads<C: Cell>() {
             };
             let alone = run(1);
             for threads in [2, 3, 5] {
-                let place = format!("{} {threads} threads, {precision:?}, B {batch} H {hidden}", C::NAME);
-                assert_eq!(run(threads), alone, "{place}");
+                let case = format!("{} {threads} threads, {precision:?}, B {batch} H {hidden}", C::NAME);
+                assert_eq!(run(threads), alone, "{case}");
             }
         }
     }
@@ -222,7 +222,9 @@ fn each_sublayer_halves_the_state_when_weights_are_zero() {
 #[test]
 fn half_the_cell_is_forgotten_at_each_step_when_weights_are_zero() {
     let state = [ones(&[1, 2]), ones(&[1, 2])];
-    let (projected, recurrent, bias) = (zeros(&[3, 1, 8]), zeros(&[1, 2, 8]), zeros(&[1, 8]));
+    let projected = zeros(&[3, 1, 8]);
+    let recurrent = zeros(&[1, 2, 8]);
+    let bias = zeros(&[1, 8]);
     let (outputs, state) =
         kernel::<Lstm>(F64)(&projected, &recurrent, &bias, &state, &HiddenMask::None).unwrap();
     assert_eq!(values(&state[1]), [0.125; 2]); // f = 1/2, g = 0

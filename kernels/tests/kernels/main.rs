@@ -32,7 +32,8 @@ pub(crate) fn values(tensor: &Tensor) -> Vec<f64> {
 /// Largest difference, relative to the largest wanted magnitude; NaN counts as infinite.
 pub(crate) fn distance(found: &Tensor, wanted: &Tensor) -> f64 {
     assert_eq!(found.dims(), wanted.dims());
-    let (found, wanted) = (values(found), values(wanted));
+    let found = values(found);
+    let wanted = values(wanted);
     let size = wanted.iter().fold(1e-30, |a: f64, b| a.max(b.abs()));
     let worst = found.iter().zip(&wanted).map(|(f, w)| (f - w).abs() / size);
     worst.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) })
@@ -41,7 +42,8 @@ pub(crate) fn distance(found: &Tensor, wanted: &Tensor) -> f64 {
 /// Every element of `var` moved by ± 1e-5: the loss must follow `grad`.
 pub(crate) fn check_by_differences(name: &str, var: &Var, grad: &[f64], loss: impl Fn() -> f64) {
     const STEP: f64 = 1e-5;
-    let (shape, first) = (var.dims().to_vec(), values(var));
+    let shape = var.dims().to_vec();
+    let first = values(var);
     let at = |values: Vec<f64>| {
         var.set(&Tensor::from_vec(values, shape.as_slice(), &Device::Cpu).unwrap()).unwrap();
         loss()
@@ -62,7 +64,7 @@ fn scattered(count: usize, scale: f64, seed: u64) -> Vec<f64> {
 }
 
 /// As many blocks as cover `count` elements with `threads` each, and fewer, so that threads stride.
-fn grids(count: usize, threads: usize) -> [emulator::Geometry; 2] {
+fn grids(count: usize, threads: usize) -> [emulator::LaunchShape; 2] {
     let blocks = count.div_ceil(threads).max(1);
-    [blocks, blocks.div_ceil(3)].map(|blocks| emulator::Geometry::flat(blocks, threads))
+    [blocks, blocks.div_ceil(3)].map(|blocks| emulator::LaunchShape::flat(blocks, threads))
 }

@@ -47,7 +47,7 @@ extern "C" __global__ void probe_mma(const float *a, const float *b, float *d) {
 EMULATED(probe_mma)
 
 // Mistakes: 0 none, 1 reads behind the end, 2 writes before the start, 3 leaves others at a barrier, 4 waits at
-// different barriers, 5 spins for ever, 6 uses shared memory that nobody wrote, 7 leaves others at a warp operation.
+// different barriers, 5 spins for ever, 6 uses shared memory that was not written, 7 leaves others at a warp operation.
 extern "C" __global__ void probe_mistake(float *values, unsigned n, unsigned mistake) {
     __shared__ float tile[32];
     unsigned i = threadIdx.x;

@@ -23,14 +23,10 @@ use std::sync::Arc;
 #[serde(deny_unknown_fields)]
 pub struct GruConfig {
     /// Stacked layers.
-    #[serde(default = "one")]
+    #[serde(default = "super::settings::one_layer")]
     pub layers: usize,
     /// Units of the state.
     pub hidden_size: usize,
-}
-
-fn one() -> usize {
-    1
 }
 
 impl CoreSettings for GruConfig {

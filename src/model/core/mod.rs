@@ -13,7 +13,6 @@ pub use gru::GruConfig;
 pub use lstm::LstmConfig;
 pub use rhn::RhnConfig;
 
-use super::builder::Builder;
 use super::layers::Core;
 use super::noise::{Noise, masked};
 use crate::error::Result;
@@ -23,7 +22,6 @@ use serde::{Deserialize, Serialize};
 use settings::CoreSettings;
 use state::State;
 use std::fmt::{self, Display, Formatter};
-use std::sync::Arc;
 
 /// What carries the state from token to token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +36,7 @@ pub enum CoreConfig {
 }
 
 impl CoreConfig {
-    fn settings(&self) -> &dyn CoreSettings {
+    pub(super) fn settings(&self) -> &dyn CoreSettings {
         match self {
             Self::Rhn(core) => core,
             Self::Lstm(core) => core,
@@ -55,23 +53,6 @@ impl CoreConfig {
     pub fn layers(&self) -> usize {
         self.settings().layers()
     }
-
-    /// Sublayers a time step.
-    pub(super) fn depth(&self) -> usize {
-        self.settings().depth()
-    }
-
-    pub(super) fn has_separate_gate_masks(&self) -> bool {
-        self.settings().has_separate_gate_masks()
-    }
-
-    pub(super) fn validate(&self) -> Result<()> {
-        self.settings().validate()
-    }
-
-    pub(super) fn build(&self, input_size: usize, builder: &Builder<'_>) -> Result<Arc<dyn Core>> {
-        self.settings().build(input_size, builder)
-    }
 }
 
 impl Display for CoreConfig {
@@ -80,7 +61,8 @@ impl Display for CoreConfig {
     }
 }
 
-/// What the output layer sees, `(time, batch, hidden)`, of embedded tokens: the core between the masks around it.
+/// The core between the masks around it: from embedded tokens, `(time, batch, size)`, to the input of the output layer,
+/// `(time, batch, hidden)`.
 pub(super) fn forward(
     core: &dyn Core,
     embedded: Tensor,
@@ -88,8 +70,8 @@ pub(super) fn forward(
     noise: &Noise,
 ) -> Result<(Tensor, State)> {
     let embedded = masked(embedded, noise.word.as_ref())?;
-    let xs = profile::border(embedded, Part::RecurrenceForward, Part::EmbeddingBackward)?;
+    let xs = profile::mark(embedded, Part::RecurrenceForward, Part::EmbeddingBackward)?;
     let (ys, state) = core.forward(&xs, state, noise)?;
-    let ys = profile::border(ys, Part::OutputForward, Part::RecurrenceBackward)?;
+    let ys = profile::mark(ys, Part::OutputForward, Part::RecurrenceBackward)?;
     Ok((masked(ys, noise.output.as_ref())?, state))
 }

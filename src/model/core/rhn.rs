@@ -24,7 +24,7 @@ use std::sync::Arc;
 #[serde(deny_unknown_fields)]
 pub struct RhnConfig {
     /// Stacked layers.
-    #[serde(default = "one")]
+    #[serde(default = "super::settings::one_layer")]
     pub layers: usize,
     /// Units of the state.
     pub hidden_size: usize,
@@ -33,10 +33,6 @@ pub struct RhnConfig {
     /// The transform gates' first bias.
     #[serde(default = "minus_two")]
     pub transform_bias: f64,
-}
-
-fn one() -> usize {
-    1
 }
 
 fn minus_two() -> f64 {

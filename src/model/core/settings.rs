@@ -5,6 +5,11 @@ use crate::model::builder::Builder;
 use crate::model::layers::Core;
 use std::sync::Arc;
 
+/// How many layers there are unless the settings say more.
+pub(super) fn one_layer() -> usize {
+    1
+}
+
 /// The settings of a kind of core.
 pub(in crate::model) trait CoreSettings {
     /// Stacked layers.

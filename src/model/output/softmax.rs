@@ -45,7 +45,7 @@ impl Output for Softmax {
         let ys = ys.flatten(0, 1)?;
         let flat = targets.flatten_all()?;
         let nats = loss::nats(&ys, &self.weight, self.stored, &self.bias, &flat, self.precision)?;
-        Ok(profile::border(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
+        Ok(profile::mark(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
     }
 
     fn logits(&self, ys: &Tensor) -> Result<Tensor> {
@@ -110,7 +110,7 @@ impl OutputRows for SoftmaxRows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use candle_core::{D, DType, Device};
 
     #[test]
     fn log_probabilities_are_the_negative_nats_trained_or_frozen() {
@@ -123,7 +123,9 @@ mod tests {
         let targets = Tensor::zeros((2, 1), DType::U32, &Device::Cpu).unwrap();
         for layer in [&softmax as &dyn Output, &*softmax.frozen().unwrap().unwrap()] {
             let nats = layer.nats(&ys, &targets, &Noise::none()).unwrap();
-            let log_probs = layer.log_probs(&ys).unwrap();
+            let logits = layer.logits(&ys).unwrap();
+            let sums = logits.exp().unwrap().sum_keepdim(D::Minus1).unwrap();
+            let log_probs = logits.broadcast_sub(&sums.log().unwrap()).unwrap();
             let sum = (nats + log_probs.narrow(2, 0, 1).unwrap().squeeze(2).unwrap()).unwrap();
             let sum = sum.flatten_all().unwrap().to_vec1::<f64>().unwrap();
             assert!(sum.iter().all(|sum| sum.abs() < 1e-12), "{sum:?}");

@@ -8,18 +8,17 @@ use crate::train::limits::Stop;
 use crate::train::recorder::{Progress, Training};
 use crate::train::task::Task;
 use crate::train::update::StepReport;
-use std::ops::ControlFlow;
 
 /// Steps between two `step` events.
 const STEP_EVENTS: u64 = 100;
 
 impl<T: Task> Trainer<'_, T> {
-    /// The rest of the epoch's windows.
-    pub(super) fn train_epoch(&mut self) -> Result<ControlFlow<Stop>> {
+    /// The rest of the epoch's windows, or the reason to stop among them.
+    pub(super) fn train_epoch(&mut self) -> Result<Option<Stop>> {
         while self.position.window + self.pending() < self.windows() {
             if let Some(stop) = self.stop()? {
                 self.observe(true)?;
-                return Ok(ControlFlow::Break(stop));
+                return Ok(Some(stop));
             }
             self.advance()?;
             self.observe(false)?;
@@ -29,7 +28,7 @@ impl<T: Task> Trainer<'_, T> {
             }
         }
         self.observe(true)?;
-        Ok(ControlFlow::Continue(()))
+        Ok(None)
     }
 
     /// Steps that were made and not reported: `position` lacks them.

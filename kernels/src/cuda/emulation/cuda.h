@@ -1,15 +1,15 @@
 // CUDA C++ for a machine without a GPU: enough of it that our kernels compile as plain C++ and run, one CUDA thread a
 // fiber, with barriers, warp operations, shared memory and grids that wait for one another.
 //
-// A kernel's file includes "common.cuh", which takes this header where nvcc does not compile. It ends with one
-// `EMULATED(kernel)` for each kernel (nothing under nvcc). `tests/support/emulator.rs` compiles all of them and main.cpp
+// A kernel's file includes "cuda/common.cuh", which takes this header where nvcc does not compile. It ends with one
+// `EMULATED(kernel)` for each kernel (nothing under nvcc). `tests/kernels/emulator.rs` compiles all of them and main.cpp
 // as one unit (headers first, then each source in a namespace of its own, which is many times as fast as one by one),
 //
 //     c++ -std=c++17 -O1 -Wno-unknown-pragmas -pthread kernels.cpp
 //
 // and runs launches over buffers; see main.cpp for what it reads. What a kernel must keep to:
 //
-// - it includes nothing but headers of this directory;
+// - it includes nothing but headers below `src`;
 // - dynamic shared memory by `DYNAMIC_SHARED(float, tile);`, static by `__shared__ float tile[32];` of plain types;
 // - a loop that waits for another block calls `spin_wait()` in every round, and its launch is cooperative;
 //   `grid_barrier` of grid.cuh does;
@@ -30,12 +30,8 @@
 
 #define __global__
 #define __device__
-#define __host__
 #define __forceinline__ inline __attribute__((always_inline))
-#define __noinline__ __attribute__((noinline))
-#define __restrict__ __restrict
 #define __launch_bounds__(...)
-#define __constant__ static const
 #define __shared__ static thread_local
 #define __align__(n) alignas(n)
 #define DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(emulation::block_now->shared)
@@ -44,74 +40,34 @@
 #define blockIdx (emulation::block_now->index)
 #define blockDim (emulation::launch_now->block)
 #define gridDim (emulation::launch_now->grid)
-#define warpSize 32
 #define __syncthreads() emulation::block_barrier(__FILE__, __LINE__)
-inline void __syncwarp(unsigned mask = 0xffffffffu) { emulation::warp_barrier(mask, "__syncwarp"); }
 inline void spin_wait() { emulation::spin(); }
-inline void __nanosleep(unsigned) { emulation::spin(); }
 inline void __threadfence() {}
-inline void __threadfence_block() {}
 
-using uint = unsigned;
-struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
-inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 // Warp operations. A lane outside of the segment gives the caller's own value, as on a GPU.
-template <class T> T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
-    int base = int(emulation::lane_now()) / width * width;
-    return emulation::warp_exchange(mask, value, unsigned(base + (source & (width - 1))), "__shfl_sync");
-}
-template <class T> T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-    unsigned lane = emulation::lane_now(), from = lane + delta;
-    return emulation::warp_exchange(mask, value, lane % width + delta >= unsigned(width) ? lane : from, "__shfl_down_sync");
-}
-template <class T> T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-    unsigned lane = emulation::lane_now();
-    return emulation::warp_exchange(mask, value, lane % width < delta ? lane : lane - delta, "__shfl_up_sync");
-}
 template <class T> T __shfl_xor_sync(unsigned mask, T value, unsigned bits, int width = 32) {
     unsigned lane = emulation::lane_now(), from = lane ^ bits;
     return emulation::warp_exchange(mask, value, from / width == lane / width ? from : lane, "__shfl_xor_sync");
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
-    bool votes[32];
-    emulation::warp_gather(mask, predicate != 0, votes, "__ballot_sync");
+    bool predicates[32];
+    emulation::warp_gather(mask, predicate != 0, predicates, "__ballot_sync");
     unsigned all = 0;
     for (unsigned lane = 0; lane < 32; lane++)
-        if (mask & emulation::warp_now().present & 1u << lane && votes[lane]) all |= 1u << lane;
+        if (mask & emulation::warp_now().present & 1u << lane && predicates[lane]) all |= 1u << lane;
     return all;
-}
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
-inline int __all_sync(unsigned mask, int predicate) {
-    return __ballot_sync(mask, predicate) == (mask & emulation::warp_now().present);
 }
 
 // Atomics: only one thread runs at a time. There is none on floats: sums must not depend on an order.
 template <class T> using Integral = std::enable_if_t<std::is_integral<T>::value, T>;
 template <class T, class U> Integral<T> atomicAdd(T *p, U v) { T old = *p; *p = T(old + v); return old; }
-template <class T, class U> Integral<T> atomicSub(T *p, U v) { T old = *p; *p = T(old - v); return old; }
-template <class T, class U> Integral<T> atomicMax(T *p, U v) { T old = *p; *p = std::max(old, T(v)); return old; }
-template <class T, class U> Integral<T> atomicMin(T *p, U v) { T old = *p; *p = std::min(old, T(v)); return old; }
-template <class T, class U> Integral<T> atomicOr(T *p, U v) { T old = *p; *p = T(old | v); return old; }
-template <class T, class U> Integral<T> atomicAnd(T *p, U v) { T old = *p; *p = T(old & v); return old; }
-template <class T, class U> Integral<T> atomicExch(T *p, U v) { T old = *p; *p = T(v); return old; }
-template <class T, class U, class V> Integral<T> atomicCAS(T *p, U compare, V v) {
-    T old = *p;
-    if (old == T(compare)) *p = T(v);
-    return old;
-}
 
-template <class T> T __ldg(const T *p) { return *p; }
 template <class T> T __ldcg(const T *p) { return *p; }
-template <class T> T __ldcs(const T *p) { return *p; }
-template <class T> void __stcg(T *p, T v) { *p = v; }
-template <class T> void __stcs(T *p, T v) { *p = v; }
 
 template <class To, class From> To emulated_bits(From from) {
     static_assert(sizeof(To) == sizeof(From), "as many bits");
@@ -120,45 +76,21 @@ template <class To, class From> To emulated_bits(From from) {
     return to;
 }
 inline unsigned __float_as_uint(float x) { return emulated_bits<unsigned>(x); }
-inline int __float_as_int(float x) { return emulated_bits<int>(x); }
 inline float __uint_as_float(unsigned x) { return emulated_bits<float>(x); }
-inline float __int_as_float(int x) { return emulated_bits<float>(x); }
-inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
-inline int __clz(int x) { return x ? __builtin_clz(unsigned(x)) : 32; }
-inline float __expf(float x) { return std::exp(x); }
-inline float __logf(float x) { return std::log(x); }
-inline float __fdividef(float a, float b) { return a / b; }
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline float __saturatef(float x) { return std::min(1.0f, std::max(0.0f, x)); }
 using std::max;
 using std::min;
 using std::isfinite;
-using std::isnan;
 
 // bfloat16, rounded to the nearest, ties to even.
 struct __nv_bfloat16 { uint16_t bits; };
-struct alignas(4) __nv_bfloat162 { __nv_bfloat16 x, y; };
-using nv_bfloat16 = __nv_bfloat16;
 inline float __bfloat162float(__nv_bfloat16 x) { return __uint_as_float(unsigned(x.bits) << 16); }
 inline __nv_bfloat16 __float2bfloat16_rn(float x) {
     unsigned bits = __float_as_uint(x);
     if (std::isnan(x)) return {0x7fff};
     return {uint16_t((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
 }
-inline __nv_bfloat16 __float2bfloat16(float x) { return __float2bfloat16_rn(x); }
-inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) { return {__float2bfloat16_rn(x), __float2bfloat16_rn(y)}; }
-inline float2 __bfloat1622float2(__nv_bfloat162 x) { return {__bfloat162float(x.x), __bfloat162float(x.y)}; }
-inline float __low2float(__nv_bfloat162 x) { return __bfloat162float(x.x); }
-inline float __high2float(__nv_bfloat162 x) { return __bfloat162float(x.y); }
 inline uint16_t __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
-inline __nv_bfloat16 __ushort_as_bfloat16(uint16_t x) { return {x}; }
 
 // d += a b of a warp: mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32, fragments laid out as PTX says.
 // Lane l holds, with g = l / 4 and t = l % 4, two values a register (low half first):
@@ -182,7 +114,7 @@ inline void emulated_mma(float (&d)[4], const unsigned (&a)[4], const unsigned (
     }
 }
 
-// The table of kernels that main.cpp launches by name, with arguments told by their types.
+// The table of kernels that main.cpp launches by name, with arguments read as their types say.
 namespace emulation {
 using Arguments = std::vector<std::string>;
 void *pointer_argument(const std::string &text); // of a buffer, in main.cpp

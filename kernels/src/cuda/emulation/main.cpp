@@ -23,11 +23,11 @@ struct Buffer {
     unsigned char *start, *map;
     size_t bytes, mapped;
     explicit Buffer(size_t bytes) : bytes(bytes) {
-        size_t room = (bytes + ALIGN - 1) / ALIGN * ALIGN, pages = (room + PAGE - 1) / PAGE * PAGE;
+        size_t padded = (bytes + ALIGN - 1) / ALIGN * ALIGN, pages = (padded + PAGE - 1) / PAGE * PAGE;
         mapped = pages + 2 * PAGE;
         map = static_cast<unsigned char *>(mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
         if (map == MAP_FAILED || (pages && mprotect(map + PAGE, pages, PROT_READ | PROT_WRITE))) fail("no memory");
-        start = map + PAGE + pages - room;
+        start = map + PAGE + pages - padded;
         std::memset(map + PAGE, 0xff, pages);
     }
     Buffer(const Buffer &) = delete;
@@ -101,7 +101,7 @@ static void run_launch(std::istringstream &line) {
     for (auto &shared : shared_buffers) shared->check("(shared memory)");
 }
 
-static void obey(const std::string &text) {
+static void execute(const std::string &text) {
     std::istringstream line(text);
     std::string verb, name, path;
     line >> verb;
@@ -136,7 +136,7 @@ int main() {
     sigaction(SIGSEGV, &action, nullptr);
     sigaction(SIGBUS, &action, nullptr);
     if (const char *order = std::getenv("EMULATION_ORDER")) emulation::order_seed = unsigned(std::atoi(order));
-    for (std::string line; std::getline(std::cin, line);) emulation::obey(line);
+    for (std::string line; std::getline(std::cin, line);) emulation::execute(line);
     std::cout.flush();
     _exit(0); // block threads are joined; nothing is left to tear down
 }

@@ -5,125 +5,21 @@
 // barriers, at warp operations and at `spin_wait()` alone: a run is repeated exactly by its order. What goes wrong
 // ends the process with a message that names kernel, block and thread.
 #pragma once
+#include "cuda/emulation/fibers.h"
 #include <algorithm>
 #include <condition_variable>
-#include <csetjmp>
-#include <cstdarg>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <functional>
 #include <mutex>
 #include <numeric>
 #include <random>
 #include <thread>
-#include <vector>
 #ifdef __linux__
 #include <link.h>
 #endif
-#include <sys/mman.h>
-#include <ucontext.h>
-#include <unistd.h>
 
 namespace emulation {
 
-struct Dim {
-    unsigned x = 1, y = 1, z = 1;
-    unsigned count() const { return x * y * z; }
-};
-
-inline Dim unflatten(unsigned i, Dim of) { return {i % of.x, i / of.x % of.y, i / (of.x * of.y)}; }
-
-enum class Wait { Nothing, Block, Warp, Spin, Done };
-
-struct Fiber {
-    ucontext_t context; // where it starts
-    jmp_buf place_in_code;
-    bool started = false;
-    Dim index;
-    unsigned flat = 0;
-    Wait wait = Wait::Nothing;
-    const char *place = ""; // the barrier or warp operation that it waits at
-    int line = 0;
-    unsigned mask = 0; // the lanes that it waits for
-};
-
-struct Warp {
-    unsigned present = 0;          // lanes that exist
-    unsigned char slots[32][64];   // what the lanes show one another
-};
-
-struct Block {
-    Dim index;
-    std::vector<Fiber> fibers;
-    std::vector<Warp> warps;
-    unsigned char *shared = nullptr;
-    jmp_buf scheduler;
-    bool finished = false;
-};
-
-struct Launch {
-    const char *kernel = "";
-    Dim grid, block;
-    size_t shared_bytes = 0;
-    bool cooperative = false;
-    std::function<void()> body;
-};
-
-inline const Launch *launch_now = nullptr; // one launch at a time, one runner at a time
-inline Block *block_now = nullptr;
-inline Fiber *fiber_now = nullptr;
-inline long idle_rounds = 0; // passes over all blocks in which everyone only spun
-inline unsigned order_seed = 0; // 0: threads and blocks in order; 1: backwards; else shuffled
-
-[[noreturn]] inline void fail(const char *format, ...) {
-    std::fprintf(stderr, "emulation: ");
-    if (launch_now) std::fprintf(stderr, "kernel %s: ", launch_now->kernel);
-    if (block_now) std::fprintf(stderr, "block (%u, %u, %u): ", block_now->index.x, block_now->index.y, block_now->index.z);
-    if (fiber_now) std::fprintf(stderr, "thread (%u, %u, %u): ", fiber_now->index.x, fiber_now->index.y, fiber_now->index.z);
-    va_list args;
-    va_start(args, format);
-    std::vfprintf(stderr, format, args);
-    va_end(args);
-    std::fprintf(stderr, "\n");
-    std::fflush(stderr);
-    _exit(70);
-}
-
-constexpr size_t STACK = 128 << 10;
-
-// Stacks are kept for the next launch.
-struct Stacks {
-    std::vector<void *> free;
-    void *take() {
-        if (!free.empty()) {
-            void *stack = free.back();
-            free.pop_back();
-            return stack;
-        }
-        void *stack = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (stack == MAP_FAILED) fail("no memory for a thread's stack");
-        return stack;
-    }
-};
-inline Stacks stacks;
-
-// The running fiber gives the processor back to its block's loop. By _setjmp, which makes no system call.
-__attribute__((noinline)) inline void leave() {
-    if (_setjmp(fiber_now->place_in_code) == 0) _longjmp(block_now->scheduler, 1);
-}
-
-// Lets a fiber run until it leaves.
-__attribute__((noinline)) inline void resume(Fiber &fiber) {
-    if (_setjmp(block_now->scheduler) != 0) return;
-    if (fiber.started) _longjmp(fiber.place_in_code, 1);
-    fiber.started = true;
-    setcontext(&fiber.context);
-}
-
 inline void block_barrier(const char *file, int line) {
-    fiber_now->wait = Wait::Block, fiber_now->place = file, fiber_now->line = line;
+    fiber_now->wait = Wait::Block, fiber_now->waits_at = file, fiber_now->line = line;
     leave();
 }
 
@@ -134,22 +30,22 @@ inline Warp &warp_now() { return block_now->warps[fiber_now->flat / 32]; }
 inline void warp_barrier(unsigned mask, const char *what) {
     if (!(mask >> lane_now() & 1)) fail("%s with a mask %08x that lacks the caller's lane", what, mask);
     Fiber *self = fiber_now;
-    self->wait = Wait::Warp, self->place = what, self->mask = mask;
+    self->wait = Wait::Warp, self->waits_at = what, self->mask = mask;
     unsigned first = self->flat / 32 * 32, wanted = mask & warp_now().present;
     for (unsigned lane = 0; lane < 32; lane++) {
         if (!(wanted >> lane & 1)) continue;
         Fiber &other = block_now->fibers[first + lane];
         if (other.wait == Wait::Done) fail("%s waits for lane %u, which has left the kernel", what, lane);
         if (other.wait != Wait::Warp) return leave(); // the last one to come lets all go on
-        if (other.mask != mask || std::strcmp(other.place, what) != 0)
-            fail("%s (mask %08x), while lane %u is at %s (mask %08x)", what, mask, lane, other.place, other.mask);
+        if (other.mask != mask || std::strcmp(other.waits_at, what) != 0)
+            fail("%s (mask %08x), while lane %u is at %s (mask %08x)", what, mask, lane, other.waits_at, other.mask);
     }
     for (unsigned lane = 0; lane < 32; lane++)
         if (wanted >> lane & 1) block_now->fibers[first + lane].wait = Wait::Nothing;
     // The others go on from their own stacks; this one is already running.
 }
 
-// Every lane of `mask` shows `value`; the result is what lane `source` shows, or all bits set if it shows nothing.
+// Every lane of `mask` gives `value`; the result is that of lane `source`, or all bits set if it gives none.
 template <class T> T warp_exchange(unsigned mask, const T &value, unsigned source, const char *what) {
     static_assert(sizeof(T) <= sizeof(Warp::slots[0]), "a slot is smaller than that");
     Warp &warp = warp_now();
@@ -158,11 +54,11 @@ template <class T> T warp_exchange(unsigned mask, const T &value, unsigned sourc
     T result;
     std::memset(static_cast<void *>(&result), 0xff, sizeof(T));
     if (source < 32 && (mask & warp.present) >> source & 1) std::memcpy(&result, warp.slots[source], sizeof(T));
-    warp_barrier(mask, what); // nobody overwrites what another has yet to read
+    warp_barrier(mask, what); // no lane overwrites what another has yet to read
     return result;
 }
 
-// What all lanes of `mask` show, at once; of lanes that are not there, anything.
+// What all lanes of `mask` give, at once; of lanes that are not there, anything.
 template <class T> void warp_gather(unsigned mask, const T &value, T (&all)[32], const char *what) {
     Warp &warp = warp_now();
     std::memcpy(warp.slots[lane_now()], &value, sizeof(T));
@@ -233,14 +129,14 @@ inline void open_barrier(Block &block) {
         if (fiber.wait == Wait::Done) done++;
         if (fiber.wait != Wait::Block) continue;
         waiting++;
-        if (at && (std::strcmp(at->place, fiber.place) != 0 || at->line != fiber.line)) {
+        if (at && (std::strcmp(at->waits_at, fiber.waits_at) != 0 || at->line != fiber.line)) {
             fiber_now = &fiber;
-            fail("waits at %s:%d while another thread is at %s:%d", fiber.place, fiber.line, at->place, at->line);
+            fail("waits at %s:%d while another thread is at %s:%d", fiber.waits_at, fiber.line, at->waits_at, at->line);
         }
         at = &fiber;
     }
     if (waiting == 0) return;
-    if (done > 0) fail("%u threads wait at %s:%d for %u that have left the kernel", waiting, at->place, at->line, done);
+    if (done > 0) fail("%u threads wait at %s:%d for %u that have left the kernel", waiting, at->waits_at, at->line, done);
     if (waiting < block.fibers.size()) return;
     for (Fiber &fiber : block.fibers) fiber.wait = Wait::Nothing;
 }
@@ -273,14 +169,14 @@ inline void run(Block &block, const std::vector<unsigned> &order) {
         for (Fiber &fiber : block.fibers)
             if (fiber.wait != Wait::Done) {
                 fiber_now = &fiber;
-                fail("waits for ever at %s:%d", fiber.place, fiber.line);
+                fail("waits for ever at %s:%d", fiber.waits_at, fiber.line);
             }
     for (Fiber &fiber : block.fibers)
         if (fiber.wait == Wait::Spin) fiber.wait = Wait::Nothing;
     block.finished = done;
 }
 
-constexpr long PATIENCE = 10000; // rounds of spinning after which nobody will come any more
+constexpr long MOST_IDLE_ROUNDS = 10000; // rounds of spinning after which no other block will arrive
 
 // Runs `launch` to its end.
 inline void launch(const Launch &launch, unsigned char *(*shared_memory)(size_t)) {
@@ -288,38 +184,38 @@ inline void launch(const Launch &launch, unsigned char *(*shared_memory)(size_t)
     unsigned count = launch.grid.count();
     std::mutex mutex;
     std::condition_variable changed;
-    auto turns = order(count, 1);
-    unsigned turn = 0, left = count;
+    auto block_order = order(count, 1);
+    unsigned current = 0, left = count;
     std::vector<Block> blocks(count);
-    auto live = [&](unsigned place) {
+    auto live = [&](unsigned position) {
         std::unique_lock<std::mutex> lock(mutex);
-        Block &block = blocks[turns[place]];
-        changed.wait(lock, [&] { return turn == place; });
+        Block &block = blocks[block_order[position]];
+        changed.wait(lock, [&] { return current == position; });
         block_now = &block;
-        block.index = unflatten(turns[place], launch.grid);
+        block.index = unflatten(block_order[position], launch.grid);
         if (launch.shared_bytes) block.shared = shared_memory(launch.shared_bytes);
         prepare(block, launch);
         poison_shared();
-        auto threads = order(launch.block.count(), 2 + turns[place]);
+        auto threads = order(launch.block.count(), 2 + block_order[position]);
         for (;;) {
             run(block, threads);
             if (block.finished) left--;
             else if (!launch.cooperative) fail("waits for another block in a launch that is not cooperative");
-            else if (++idle_rounds > PATIENCE * long(count)) fail("spins for ever");
+            else if (++idle_rounds > MOST_IDLE_ROUNDS * long(count)) fail("spins for ever");
             for (Fiber &fiber : block.fibers)
                 if (block.finished) stacks.free.push_back(fiber.context.uc_stack.ss_sp);
             block_now = nullptr;
             if (left > 0)
-                do turn = (turn + 1) % count;
-                while (blocks[turns[turn]].finished);
+                do current = (current + 1) % count;
+                while (blocks[block_order[current]].finished);
             changed.notify_all();
             if (block.finished) return;
-            changed.wait(lock, [&] { return turn == place; });
+            changed.wait(lock, [&] { return current == position; });
         }
     };
     std::vector<std::thread> threads;
-    for (unsigned place = 0; place < count; place++) {
-        threads.emplace_back(live, place);
+    for (unsigned position = 0; position < count; position++) {
+        threads.emplace_back(live, position);
         if (!launch.cooperative) threads.back().join(); // one block after another
     }
     if (launch.cooperative)

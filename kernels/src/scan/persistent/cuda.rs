@@ -1,8 +1,8 @@
 //! The RHN recurrence in one cooperative launch a window, for cards whose chip holds the weights; in bf16.
 
 use crate::cuda::modules;
-use crate::scan::cuda_memory::{Key, Lease, Sizes, Tape, WindowMemory};
-use crate::scan::cuda_steps::Inputs;
+use crate::scan::cuda_memory::{DeviceSizes, Key, Lease, Tape, WindowMemory};
+use crate::scan::cuda_steps::DeviceInputs;
 use crate::scan::persistent::launch_plan::{Card, Direction, Persistent as Plan, Shape};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{
@@ -44,7 +44,7 @@ impl WindowMemory for Persistent {
 }
 
 /// Whether a window of these sizes can be run.
-pub(crate) fn fits(device: &CudaDevice, sizes: Sizes) -> Result<bool> {
+pub(crate) fn fits(device: &CudaDevice, sizes: DeviceSizes) -> Result<bool> {
     for direction in [Direction::Forward, Direction::Backward] {
         if Launch::plan(device, sizes, direction)?.is_none() {
             return Ok(false);
@@ -61,7 +61,7 @@ struct Launch {
 
 impl Launch {
     /// `None` if the card lacks the memory, or would not run all blocks at once.
-    fn plan(device: &CudaDevice, sizes: Sizes, direction: Direction) -> Result<Option<Self>> {
+    fn plan(device: &CudaDevice, sizes: DeviceSizes, direction: Direction) -> Result<Option<Self>> {
         let shape = Shape { batch: sizes.batch, depth: sizes.depth, hidden: sizes.hidden };
         let Some(card) = card(device)? else { return Ok(None) };
         let Some(plan) = Plan::plan(shape, direction, card) else { return Ok(None) };
@@ -91,7 +91,7 @@ impl Launch {
 /// What the device has; `None` if its blocks cannot wait for one another.
 ///
 /// # Errors
-/// If the driver does not say.
+/// If the driver does not report it.
 pub fn card(device: &CudaDevice) -> Result<Option<Card>> {
     use sys::CUdevice_attribute as Attribute;
     let stream = device.cuda_stream();
@@ -110,7 +110,7 @@ pub fn card(device: &CudaDevice) -> Result<Option<Card>> {
 pub(crate) fn forward(
     device: &CudaDevice,
     lease: &mut Lease<Persistent>,
-    inputs: &Inputs<'_>,
+    inputs: &DeviceInputs<'_>,
     outputs: &mut CudaSlice<f32>,
 ) -> Result<()> {
     let [time, batch, depth, hidden, stride] = lease.key().sizes.arguments()?;

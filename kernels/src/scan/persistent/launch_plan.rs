@@ -64,7 +64,7 @@ impl Direction {
     }
 }
 
-/// Sizes of a window that decide.
+/// The sizes of a window on which a launch depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Batch rows.
@@ -78,9 +78,9 @@ pub struct Shape {
 /// A cooperative launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persistent {
-    /// One a multiprocessor, all at once.
+    /// Blocks, one a multiprocessor and all at once.
     pub blocks: usize,
-    /// Of a block.
+    /// Threads of a block.
     pub threads: usize,
     /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: usize,
@@ -112,7 +112,7 @@ impl Persistent {
     }
 }
 
-/// What `shared_parts` of the kernels' header lays out.
+/// The size of what `shared_parts` of the kernels' header lays out.
 fn shared_bytes(shape: Shape, direction: Direction, warps: usize, tiles: usize) -> usize {
     let Shape { batch, depth, hidden } = shape;
     let weights = depth.saturating_sub(direction.held()) * stride(hidden) * 2 * UNITS * 2; // bf16

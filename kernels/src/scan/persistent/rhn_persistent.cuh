@@ -2,8 +2,8 @@
 //
 // A block owns 8 units of all sublayers. The inputs of its products are cut into spans of 32; a warp owns two spans and
 // keeps their weights for the block's units, of the first HELD sublayers in registers, of the others in shared memory.
-// A product has rows of the batch as rows and units as columns; the warps' partial sums are added in shared memory and are
-// added in the warps' order. The order of inputs within a product is free as long as both operands have the same one:
+// A product has rows of the batch as rows and units as columns; the warps' partial sums go to shared memory and
+// are added in the warps' order. The order of inputs within a product is free as long as both operands have the same one:
 // a thread takes 8 inputs that lie together, so that each of its loads brings 16 bytes.
 //
 // Both directions hold two sections of weights, of H and of T:
@@ -20,7 +20,7 @@ constexpr int WARP_SPANS = 2; // of a warp
 constexpr int TILE = 16;      // rows of the batch in a product's tile
 constexpr int MOST_THREADS = 512;
 
-// What a block has in shared memory, in this order; `shared_bytes` of launch_plan.rs knows it too.
+// What a block has in shared memory, in this order; as `shared_bytes` of launch_plan.rs counts it.
 struct Shared {
     uint4 *weights; // (depth - HELD, spans, 2 sections, 32 threads)
     float *sums;    // (warps, rows of a pass, results · UNITS)
@@ -39,10 +39,10 @@ __device__ __forceinline__ Shared shared_parts(unsigned char *start, const Windo
     return s;
 }
 
-// A thread's place.
-struct Place {
+// The units, inputs and rows of a thread.
+struct Position {
     int first_unit, warp, thread, row, quad, first_span, spans;
-    __device__ __forceinline__ explicit Place(const Window &w)
+    __device__ __forceinline__ explicit Position(const Window &w)
         : first_unit(blockIdx.x * UNITS), warp(threadIdx.x / 32), thread(threadIdx.x % 32), row(thread / 4),
           quad(thread % 4), first_span(warp * WARP_SPANS), spans(w.stride / SPAN) {}
 };
@@ -54,7 +54,7 @@ __device__ __forceinline__ float weight_at(const float *recurrent, int hidden, b
 }
 
 // A thread's eight weights of a span and section: unit `p.row` of the block, its own inputs.
-__device__ __forceinline__ uint4 load_weights(const float *recurrent, const Window &w, const Place &p, bool backward,
+__device__ __forceinline__ uint4 load_weights(const float *recurrent, const Window &w, const Position &p, bool backward,
                                               int sublayer, int span, int section) {
     const float *matrix = recurrent + size_t(sublayer) * w.hidden * 2 * w.hidden;
     float x[8];
@@ -69,7 +69,7 @@ template <int HELD> struct Weights {
     uint4 held[HELD > 0 ? HELD : 1][WARP_SPANS][2];
     const uint4 *rest;
 
-    __device__ __forceinline__ void load(const float *recurrent, const Window &w, const Place &p, bool backward,
+    __device__ __forceinline__ void load(const float *recurrent, const Window &w, const Position &p, bool backward,
                                          uint4 *shared) {
         rest = shared;
 #pragma unroll
@@ -92,7 +92,7 @@ template <int HELD> struct Weights {
 
     // The weights of a sublayer that is in shared memory. A span behind the last is multiplied with zeros: its weights
     // may be any.
-    __device__ __forceinline__ uint4 shared_at(const Place &p, int sublayer, int span, int section) const {
+    __device__ __forceinline__ uint4 shared_at(const Position &p, int sublayer, int span, int section) const {
         int known = min(span, p.spans - 1);
         return rest[(((sublayer - HELD) * p.spans + known) * 2 + section) * 32 + p.thread];
     }
@@ -102,7 +102,7 @@ template <int HELD> struct Weights {
 struct Inputs {
     uint4 upper, lower;
 };
-__device__ __forceinline__ uint4 load_inputs(const __nv_bfloat16 *operands, int pitch, const Window &w, const Place &p,
+__device__ __forceinline__ uint4 load_inputs(const __nv_bfloat16 *operands, int pitch, const Window &w, const Position &p,
                                              int row, int span) {
     if (row >= w.batch || span >= p.spans) return make_uint4(0, 0, 0, 0);
     // Not by the first-level cache: another block has just written it.
@@ -115,8 +115,8 @@ __device__ __forceinline__ void multiply_span(float (&sums)[4], const Inputs &x,
     mma_m16n8k16(sums, {x.upper.z, x.lower.z, x.upper.w, x.lower.w}, {weights.z, weights.w});
 }
 
-// Shows a warp's partial sums of a tile and result to the block: `rows` rows of `width` values a warp.
-__device__ __forceinline__ void show_sums(float *shared, const Place &p, int rows, int width, int tile, int result,
+// Writes a warp's partial sums of a tile and result for the block: `rows` rows of `width` values a warp.
+__device__ __forceinline__ void write_sums(float *shared, const Position &p, int rows, int width, int tile, int result,
                                           const float (&sums)[4]) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -127,17 +127,17 @@ __device__ __forceinline__ void show_sums(float *shared, const Place &p, int row
     }
 }
 
-// The sum of the warps' values at `place`, an index into a warp's `size` values.
-__device__ __forceinline__ float add_warps(const float *shared, int size, int place) {
+// The sum of the warps' values at `index`, an index into a warp's `size` values.
+__device__ __forceinline__ float add_warps(const float *shared, int size, int index) {
     int warps = blockDim.x / 32;
     float sum = 0.0f;
 #pragma unroll 4
-    for (int warp = 0; warp < warps; warp++) sum += shared[warp * size + place];
+    for (int warp = 0; warp < warps; warp++) sum += shared[warp * size + index];
     return sum;
 }
 
 // The mask of the block's units, 1 where there is none.
-__device__ __forceinline__ void load_mask(float *shared, const Window &w, const Place &p, const float *mask) {
+__device__ __forceinline__ void load_mask(float *shared, const Window &w, const Position &p, const float *mask) {
     for (int i = threadIdx.x; i < w.batch * UNITS; i += blockDim.x) {
         int row = i / UNITS, unit = p.first_unit + i % UNITS;
         shared[i] = mask && unit < w.hidden ? mask[size_t(row) * w.hidden + unit] : 1.0f;

@@ -16,7 +16,7 @@ struct Recorded {
 // An item of a pass: a row and a unit of the block.
 struct Item {
     int row, column, unit;
-    __device__ __forceinline__ Item(const Place &p, int first, int i)
+    __device__ __forceinline__ Item(const Position &p, int first, int i)
         : row(first + i / UNITS), column(i % UNITS), unit(p.first_unit + column) {}
     __device__ __forceinline__ bool exists(const Window &w) const { return row < w.batch && unit < w.hidden; }
 };
@@ -43,7 +43,7 @@ __device__ __forceinline__ void leave(const Window &w, const Backward &b, const 
 
 // The partial sums of a warp for TILES tiles of rows from `first` on.
 template <int TILES, int HELD>
-__device__ __forceinline__ void multiply(const Window &w, const Backward &b, const Shared &s, const Place &p,
+__device__ __forceinline__ void multiply(const Window &w, const Backward &b, const Shared &s, const Position &p,
                                          const Weights<HELD> &weights, Step step, int first, int rows) {
     const __nv_bfloat16 *operands = b.gate_operands + w.row(step, 0) * 2 * w.stride;
     float sums[TILES][4] = {};
@@ -72,18 +72,18 @@ __device__ __forceinline__ void multiply(const Window &w, const Backward &b, con
         }
     }
 #pragma unroll
-    for (int tile = 0; tile < TILES; tile++) show_sums(s.sums, p, rows, UNITS, tile, 0, sums[tile]);
+    for (int tile = 0; tile < TILES; tile++) write_sums(s.sums, p, rows, UNITS, tile, 0, sums[tile]);
 }
 
 // The gradients of a pass's rows, from the sums of the product after their step. `early` is the first item's.
-__device__ __forceinline__ void finish(const Window &w, const Backward &b, const Shared &s, const Place &p, Step step,
+__device__ __forceinline__ void finish(const Window &w, const Backward &b, const Shared &s, const Position &p, Step step,
                                        int first, int rows, int pass_rows, const Recorded &early) {
     for (int i = threadIdx.x; i < rows * UNITS; i += blockDim.x) {
         Item at(p, first, i);
         if (!at.exists(w)) continue;
         Recorded known = first == 0 && i == int(threadIdx.x) ? early : fetch(w, b, step, at);
-        int place = at.row * UNITS + at.column;
-        float sent = s.carried[place] + s.mask[place] * add_warps(s.sums, pass_rows * UNITS, i);
+        int index = at.row * UNITS + at.column;
+        float sent = s.carried[index] + s.mask[index] * add_warps(s.sums, pass_rows * UNITS, i);
         leave(w, b, s, step, at, known, sent);
     }
 }
@@ -94,7 +94,7 @@ __device__ __forceinline__ void run(const Window &w, const Backward &b, const fl
     DYNAMIC_SHARED(unsigned char, memory);
     int pass_rows = min(w.batch, TILES * TILE); // rows of a pass
     Shared s = shared_parts(memory, w, max(w.depth - HELD, 0), int(blockDim.x) / 32 * pass_rows * UNITS);
-    Place p(w);
+    Position p(w);
     Weights<HELD> weights;
     weights.load(recurrent, w, p, true, s.weights);
     load_mask(s.mask, w, p, b.mask);

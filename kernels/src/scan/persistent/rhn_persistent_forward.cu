@@ -11,13 +11,13 @@ struct Forward {
 // The state that enters a sublayer step, of a block's unit.
 __device__ __forceinline__ void enter(const Window &w, const Forward &f, const Shared &s, Step step, int row, int column,
                                       int unit, float state) {
-    size_t place = w.row(step, row) * w.stride + unit;
-    f.states[place] = state;
-    f.operands[place] = __float2bfloat16_rn(state * s.mask[row * UNITS + column]);
+    size_t index = w.row(step, row) * w.stride + unit;
+    f.states[index] = state;
+    f.operands[index] = __float2bfloat16_rn(state * s.mask[row * UNITS + column]);
 }
 
 // The first state, the biases and the mask.
-__device__ __forceinline__ void start(const Window &w, const Forward &f, const Shared &s, const Place &p,
+__device__ __forceinline__ void start(const Window &w, const Forward &f, const Shared &s, const Position &p,
                                       const float *state) {
     load_mask(s.mask, w, p, f.mask);
     for (int i = threadIdx.x; i < w.depth * 2 * UNITS; i += blockDim.x) {
@@ -35,7 +35,7 @@ __device__ __forceinline__ void start(const Window &w, const Forward &f, const S
 
 // The partial sums of a warp for TILES tiles of rows from `first` on.
 template <int TILES, int HELD>
-__device__ __forceinline__ void multiply(const Window &w, const Forward &f, const Shared &s, const Place &p,
+__device__ __forceinline__ void multiply(const Window &w, const Forward &f, const Shared &s, const Position &p,
                                          const Weights<HELD> &weights, Step step, int first, int rows) {
     const __nv_bfloat16 *operands = f.operands + w.row(step, 0) * w.stride;
     Inputs x[WARP_SPANS][TILES];
@@ -65,11 +65,11 @@ __device__ __forceinline__ void multiply(const Window &w, const Forward &f, cons
     for (int tile = 0; tile < TILES; tile++)
 #pragma unroll
         for (int section = 0; section < 2; section++)
-            show_sums(s.sums, p, rows, 2 * UNITS, tile, section, sums[tile][section]);
+            write_sums(s.sums, p, rows, 2 * UNITS, tile, section, sums[tile][section]);
 }
 
 // Gates and next states of a pass's rows. H and T of a unit are neighbours 8 apart in a warp.
-__device__ __forceinline__ void finish(const Window &w, const Forward &f, const Shared &s, const Place &p, Step step,
+__device__ __forceinline__ void finish(const Window &w, const Forward &f, const Shared &s, const Position &p, Step step,
                                        int first, int rows, int pass_rows) {
     int items = rows * 2 * UNITS;
     for (int i = threadIdx.x; i < (items + 31) / 32 * 32; i += blockDim.x) {
@@ -99,7 +99,7 @@ __device__ __forceinline__ void run(const Window &w, const Forward &f, const flo
     DYNAMIC_SHARED(unsigned char, memory);
     int pass_rows = min(w.batch, TILES * TILE); // rows of a pass
     Shared s = shared_parts(memory, w, max(w.depth - HELD, 0), int(blockDim.x) / 32 * pass_rows * 2 * UNITS);
-    Place p(w);
+    Position p(w);
     Weights<HELD> weights;
     weights.load(recurrent, w, p, false, s.weights);
     start(w, f, s, p, state);

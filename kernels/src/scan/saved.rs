@@ -1,5 +1,4 @@
-//! What the recurrences over a window share: where an operation of ours computes them, and what it keeps for its
-//! backward pass.
+//! What the recurrences' operation keeps for its backward pass, and where there is such an operation.
 
 use candle_core::{DType, Error, Result, Tensor};
 use std::any::Any;
@@ -16,9 +15,9 @@ pub(crate) fn has_kernel(projected: &Tensor) -> bool {
 
 /// What a forward pass keeps, to be taken once: a record of the element type, or what a GPU keeps.
 #[derive(Default)]
-pub(crate) struct Tape(Mutex<Option<Box<dyn Any + Send>>>);
+pub(crate) struct SavedForBackward(Mutex<Option<Box<dyn Any + Send>>>);
 
-impl Tape {
+impl SavedForBackward {
     pub(crate) fn keep<R: Send + 'static>(&self, record: Option<R>) {
         let kept = record.map(|record| Box::new(record) as Box<dyn Any + Send>);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = kept;
@@ -29,6 +28,8 @@ impl Tape {
     pub(crate) fn take<R: 'static>(&self) -> Result<R> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let record = kept.and_then(|kept| kept.downcast::<R>().ok());
-        record.map(|record| *record).ok_or_else(|| Error::Msg("the recurrence's tape was used before".into()))
+        record
+            .map(|record| *record)
+            .ok_or_else(|| Error::Msg("the recurrence's backward pass ran before".into()))
     }
 }

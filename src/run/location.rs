@@ -1,11 +1,10 @@
-//! Where a run lies: the directory that is named, held by one process at a time, and free of another run.
+//! The directory of a run: the one that is named, locked by one process at a time, and free of another run.
 
 use crate::checkpoint;
 use crate::config::recipe::BUILT_IN;
 use crate::error::{Error, Result};
-use crate::storage;
+use crate::storage::{self, Lock, MODEL, RECIPE, STATES};
 use std::path::{Path, PathBuf};
-use storage::{Lock, MODEL, RECIPE, STATES};
 
 /// The run that is named in place of a recipe, unless a built-in recipe is called so too.
 pub(super) fn named(name: &str) -> Option<PathBuf> {
@@ -14,8 +13,8 @@ pub(super) fn named(name: &str) -> Option<PathBuf> {
     (!is_built_in && directory.join(RECIPE).is_file()).then_some(directory)
 }
 
-/// `NAME` in `checkpoints`, or `NAME-2`, … where a model lies that came without its training state, as the one that
-/// comes with this program.
+/// `NAME` in `checkpoints`, or `NAME-2`, … if there is a model without a training state, as the one that comes with
+/// this program.
 pub(super) fn default(checkpoints: &Path, name: &str) -> PathBuf {
     let numbered = (2..).map(|number| checkpoints.join(format!("{name}-{number}")));
     let mut directories = std::iter::once(checkpoints.join(name)).chain(numbered);
@@ -60,15 +59,15 @@ mod tests {
     #[test]
     fn a_model_that_was_given_keeps_its_place_and_a_run_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
-        let place = || default(folder.path(), "bard").file_name().unwrap().to_owned();
-        assert_eq!(place(), "bard");
+        let chosen = || default(folder.path(), "bard").file_name().unwrap().to_owned();
+        assert_eq!(chosen(), "bard");
         fs::create_dir(folder.path().join("bard")).unwrap();
         fs::write(folder.path().join("bard").join(MODEL), "").unwrap();
-        assert_eq!(place(), "bard-2");
+        assert_eq!(chosen(), "bard-2");
         fs::create_dir_all(folder.path().join("bard-2").join(STATES)).unwrap();
         fs::write(folder.path().join("bard-2").join(MODEL), "").unwrap();
-        assert_eq!(place(), "bard-2"); // --resume goes on with it
+        assert_eq!(chosen(), "bard-2"); // --resume goes on with it
         fs::create_dir(folder.path().join("bard").join(STATES)).unwrap();
-        assert_eq!(place(), "bard");
+        assert_eq!(chosen(), "bard");
     }
 }

@@ -1,0 +1,81 @@
+//! The gradients of a recurrence's weights on the CPU, once those of all steps are in the record.
+
+use super::cell::Cell;
+use super::window::{WindowRecord, WindowSizes};
+use crate::cpu::gemm::{Target, product};
+use crate::cpu::instruction_set::Computed;
+use crate::cpu::panels::View;
+use crate::cpu::pool;
+use crate::cpu::shared::Shared;
+use crate::cpu::tile::Kernel;
+use crate::cpu::workspace;
+use num_traits::Zero;
+
+/// One product a sublayer for all steps; `projected` holds the gradients of the first sublayer's projected input.
+pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Cell>(
+    record: &WindowRecord<K::Element>,
+    projected: &[K::Element],
+) -> Vec<K::Element> {
+    let WindowSizes { time, batch, depth, hidden } = record.sizes;
+    let rows = time * batch;
+    let width = C::GATES * hidden;
+    let gates: Vec<usize> = (0..C::GATES).collect();
+    let same_as_projected = C::PROJECTED[..C::GATES] == gates[..];
+    let mut recurrent = vec![K::Element::zero(); depth * hidden * width];
+    let mut states = workspace::take(rows * hidden);
+    let mut grads = workspace::take(if depth > 1 || !same_as_projected { rows * width } else { 0 });
+    for sublayer in 0..depth {
+        gather::<K>(&record.states, C::STATES, &[0], record, sublayer, &mut states);
+        let grads = if sublayer == 0 && same_as_projected {
+            projected
+        } else {
+            gather::<K>(&record.saved, C::SAVED, &gates, record, sublayer, &mut grads);
+            &grads[..]
+        };
+        product(
+            Target::new(&mut recurrent[sublayer * hidden * width..][..hidden * width], hidden, width),
+            View::new(&states, rows, hidden).t(),
+            View::new(grads, rows, width),
+            false,
+            K::DEPTH == 2,
+        );
+    }
+    recurrent
+}
+
+/// Some of a sublayer's `count` values of each unit as rows of `parts.len() · hidden`.
+pub(super) fn gather<K: Kernel>(
+    values: &[K::Element],
+    count: usize,
+    parts: &[usize],
+    record: &WindowRecord<K::Element>,
+    sublayer: usize,
+    out: &mut [K::Element],
+) {
+    const ROWS: usize = 32; // their lines stay in the cache while the vectors pass
+    let layout = record.layout;
+    let hidden = record.sizes.hidden;
+    let out = Shared::new(out);
+    pool::run(|worker| {
+        let own = worker.share(layout.rows);
+        for start in own.clone().step_by(ROWS) {
+            for vector in 0..layout.vectors {
+                let width = K::LANES.min(hidden - vector * K::LANES);
+                for row in start..own.end.min(start + ROWS) {
+                    for (index, part) in parts.iter().enumerate() {
+                        let from = (count * layout.vector(sublayer, vector, row) + part) * K::LANES;
+                        let from = &values[from..][..K::LANES];
+                        let to = (row * parts.len() + index) * hidden + vector * K::LANES;
+                        // SAFETY: workers' rows are disjoint.
+                        let to = unsafe { out.part(to, width) };
+                        if width == K::LANES {
+                            to[..K::LANES].copy_from_slice(from); // of a known length: no call
+                        } else {
+                            to.copy_from_slice(&from[..width]);
+                        }
+                    }
+                }
+            }
+        }
+    });
+}

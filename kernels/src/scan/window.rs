@@ -1,0 +1,107 @@
+//! A window on the CPU: its sizes, what it reads and writes, and where the values of its steps lie.
+
+use super::cell::MOST_STATES;
+use crate::cpu::chunk::{CHUNK, Chunk, load, store};
+use crate::cpu::real::Real;
+use crate::cpu::shared::Shared;
+use crate::cpu::tile::Kernel;
+use crate::cpu::workspace::Buffer;
+
+/// Sizes of a window.
+#[derive(Clone, Copy)]
+pub(crate) struct WindowSizes {
+    pub(crate) time: usize,
+    pub(crate) batch: usize,
+    pub(crate) depth: usize,
+    pub(crate) hidden: usize,
+}
+
+impl WindowSizes {
+    /// Sublayer steps.
+    pub(crate) fn steps(&self) -> usize {
+        self.time * self.depth
+    }
+}
+
+/// What a window reads, row-major; shapes as in [`super::scan`].
+pub(crate) struct WindowInputs<'a, T> {
+    pub(crate) projected: &'a [T],
+    pub(crate) bias: &'a [T],
+    /// The state's parts.
+    pub(crate) state: [&'a [T]; MOST_STATES],
+    pub(crate) mask: Option<&'a [T]>,
+    pub(crate) sizes: WindowSizes,
+}
+
+/// Where a window's results go.
+pub(crate) struct WindowOutputs<'a, T> {
+    /// `(time, batch, hidden)`: the state's first part after each time step.
+    pub(crate) hidden: &'a mut [T],
+    /// `(parts − 1, batch, hidden)`: its other parts after the last one.
+    pub(crate) last: &'a mut [T],
+}
+
+/// Values of every sublayer step, for the backward pass, laid out as [`WindowLayout`] says.
+pub(crate) struct WindowRecord<T: Real> {
+    pub(crate) sizes: WindowSizes,
+    pub(crate) mask: Option<Vec<T>>,
+    pub(crate) layout: WindowLayout,
+    /// The state that enters each sublayer step: a vector of units for each part.
+    pub(crate) states: Buffer<T>,
+    /// What the cell saved: a vector for each value.
+    pub(crate) saved: Buffer<T>,
+}
+
+/// Where values of units are kept: a vector of units together, for these the batch rows of all steps in order, then
+/// the next units, then the next sublayer. So a panel's values of a step lie side by side, whatever the sizes are.
+#[derive(Clone, Copy)]
+pub(crate) struct WindowLayout {
+    /// Vectors that cover the units.
+    pub(crate) vectors: usize,
+    /// Batch rows of all steps.
+    pub(crate) rows: usize,
+}
+
+impl WindowLayout {
+    /// The position of a vector, in vectors.
+    #[inline(always)]
+    pub(crate) fn vector(&self, sublayer: usize, vector: usize, row: usize) -> usize {
+        (sublayer * self.vectors + vector) * self.rows + row
+    }
+}
+
+/// The chunks of the same units in `count` vectors that follow one another, the first of them at `start`; the others
+/// are zero.
+///
+/// # Safety
+/// As for [`Shared::read`].
+#[inline(always)]
+pub(super) unsafe fn load_vectors<K: Kernel, const N: usize>(
+    from: Shared<'_, K::Element>,
+    start: usize,
+    count: usize,
+) -> [Chunk<K::Element>; N] {
+    let mut chunks = [[K::Element::default(); CHUNK]; N];
+    for (index, chunk) in chunks.iter_mut().enumerate().take(count) {
+        // SAFETY: as the caller promises.
+        *chunk = load(unsafe { from.read(start + index * K::LANES, CHUNK) }, 0, CHUNK);
+    }
+    chunks
+}
+
+/// Stores the first `count` chunks where [`load_vectors`] finds them.
+///
+/// # Safety
+/// As for [`Shared::part`].
+#[inline(always)]
+pub(super) unsafe fn store_vectors<K: Kernel, const N: usize>(
+    to: Shared<'_, K::Element>,
+    start: usize,
+    count: usize,
+    chunks: &[Chunk<K::Element>; N],
+) {
+    for (index, chunk) in chunks.iter().enumerate().take(count) {
+        // SAFETY: as the caller promises.
+        store(unsafe { to.part(start + index * K::LANES, CHUNK) }, chunk);
+    }
+}
