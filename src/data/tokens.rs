@@ -52,7 +52,7 @@ impl Tokens {
     /// The id at `index`, which must be below `len()`.
     #[inline]
     pub fn get(&self, index: usize) -> u32 {
-        with_ids!(self, ids => ids[index].into())
+        with_ids!(self, ids => wide(ids[index]))
     }
 
     /// Fills `out` with the ids from `start` on; there must be enough of them.
@@ -70,6 +70,10 @@ impl Tokens {
     pub fn to_vec(&self) -> Vec<u32> {
         self.iter().collect()
     }
+}
+
+fn wide(id: impl Into<u32>) -> u32 {
+    id.into()
 }
 
 fn widen<T: Copy + Into<u32>>(from: &[T], to: &mut [u32]) {

@@ -39,7 +39,7 @@ impl Address {
             |what: &str| Error::checkpoint(text, format!("{what}; wanted hf://owner/name[@revision]"));
         let rest = text.strip_prefix(SCHEME).ok_or_else(|| wrong("is no address on the hub"))?;
         let (repository, revision) = rest.split_once('@').unwrap_or((rest, "main"));
-        Self::new(Kind::Model, repository, revision).map_err(|what| wrong(what))
+        Self::new(Kind::Model, repository, revision).map_err(wrong)
     }
 
     /// Reads the address of a file of a data set.

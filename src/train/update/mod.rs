@@ -1,11 +1,11 @@
 //! The update of the weights: the gradient's norm, clipping, the check for numbers that are not finite, and the rule.
 //!
-//! On the CPU a step is checked and applied at once. A GPU decides by itself, and is read every [`DEFERRED`] steps and
+//! On the CPU a step is checked and applied at once. A GPU decides by itself, and is read every `DEFERRED` steps and
 //! before anything depends on what it decided; until then a step that is not finite has changed nothing, nor has any
 //! after it, unless the recipe lets it be skipped. Outside this module only the time of the reports differs.
 //!
-//! To add an optimizer, write its [`Rule`] in a file here, with kernels or without, and give its name a variant of
-//! [`OptimizerKind`] in `config/train.rs`; the compiler then asks for its line in [`rule()`].
+//! To add an optimizer, write its `Rule` in a file here, with kernels or without, and give its name a variant of
+//! [`OptimizerKind`] in `config/train.rs`; the compiler then asks for its line in `rule()`.
 
 mod adam;
 mod report;
