@@ -12,7 +12,7 @@
 //!   byte pairs at 0.348, all eight fail (the LSTM families have no such mask);
 //! - no gradient for the cores' input weights and biases: 0.327 to 0.570, seven fail; both LSTMs and the tied
 //!   words do without;
-//! - no gradient for the recurrent weights: 0.331 to 0.569 in four (words tied and untied, letters into an RHN,
+//! - no gradient for the recurrent weights: 0.331 to 0.569 in four (words tied and untied, characters into an RHN,
 //!   square embedding); the others live on the recurrence that was drawn. Gradients are for `gradcheck`.
 
 use crate::support::shrunk;
@@ -33,7 +33,7 @@ const BOUND: f64 = 0.32;
 /// Lines of whole words.
 const WORDS: ([&str; 4], &str) = (["anna ", "bert ", "carla ", "dora "], "saw the ");
 /// The same with a character a token.
-const LETTERS: ([&str; 4], &str) = (["a", "b", "c", "d"], "xy");
+const CHARACTERS: ([&str; 4], &str) = (["a", "b", "c", "d"], "xy");
 
 fn text((names, fixed): ([&str; 4], &str), lines: u64) -> String {
     let mut rng = Rng::keyed(4, "text", 0);
@@ -131,19 +131,19 @@ macro_rules! learns {
 learns! {
     tied_words_are_learned: "ptb-rhn", WORDS, 36, [SGD, SMALL_WEIGHTS, VARIATIONAL];
     untied_words_are_learned: "ptb-rhn-untied", WORDS, 24, [SGD, SMALL_WEIGHTS, VARIATIONAL];
-    characters_are_learned: "ptb-char-rhn", LETTERS, 20, [ADAM, WARM_UP, OPEN, WITHOUT_WORDS];
-    bytes_with_a_square_embedding_are_learned: "enwik8-rhn", LETTERS, 25, [SGD, OPEN, SMALL_WEIGHTS, VARIATIONAL];
-    bytes_through_stacked_layers_are_learned: "text8-rhn", LETTERS, 36, [
+    characters_are_learned: "ptb-char-rhn", CHARACTERS, 20, [ADAM, WARM_UP, OPEN, WITHOUT_WORDS];
+    bytes_with_a_square_embedding_are_learned: "enwik8-rhn", CHARACTERS, 25, [SGD, OPEN, SMALL_WEIGHTS, VARIATIONAL];
+    bytes_through_stacked_layers_are_learned: "text8-rhn", CHARACTERS, 36, [
         "train.learning_rate=0.3", OPEN, VARIATIONAL, "model.core.layers=2"
     ];
-    words_by_letters_and_a_small_lstm_are_learned: "ptb-char-cnn-small", WORDS, 14, [ANY_GAIN, PER_STEP];
-    words_by_letters_and_a_large_lstm_are_learned: "ptb-char-cnn-large", WORDS, 26, [
+    words_by_characters_and_a_small_lstm_are_learned: "ptb-char-cnn-small", WORDS, 14, [ANY_GAIN, PER_STEP];
+    words_by_characters_and_a_large_lstm_are_learned: "ptb-char-cnn-large", WORDS, 26, [
         ANY_GAIN, "train.schedule.after_epochs=26", PER_STEP
     ];
-    words_by_letters_and_an_rhn_are_learned: "ptb-char-cnn-rhn", WORDS, 18, [
+    words_by_characters_and_an_rhn_are_learned: "ptb-char-cnn-rhn", WORDS, 18, [
         DESCENT[0], DESCENT[1], DESCENT[2], SGD, SMALL_WEIGHTS, WITHOUT_WORDS
     ];
-    plays_are_learned: "shakespeare", LETTERS, 20, [ADAM, WARM_UP, "train.dropout={hidden=0.15,output=0.02}"];
+    plays_are_learned: "shakespeare", CHARACTERS, 20, [ADAM, WARM_UP, "train.dropout={hidden=0.15,output=0.02}"];
     byte_pairs_are_learned: "text", WORDS, 45, [
         "train.learning_rate=0.02", WARM_UP, "train.dropout={hidden=0.02,output=0.02}",
         "model.core.transform_bias=-1.0", "corpus.unit=bpe", "corpus.vocab_size=300"

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const TIME: usize = 6;
-const LANES: usize = 4;
-const TYPES: usize = 9;
+const ROWS: usize = 4;
+const WORDS: usize = 9;
 const HIDDEN: usize = 20;
 
 fn rhn(transform_bias: f64) -> Value {
@@ -24,7 +24,7 @@ fn lstm() -> Value {
 
 fn model(core: Value) -> ModelConfig {
     let embedding = json!({"kind": "word", "size": 12});
-    let config = json!({"model_type": "rhn", "vocab_size": TYPES, "embedding": embedding, "core": core});
+    let config = json!({"model_type": "rhn", "vocab_size": WORDS, "embedding": embedding, "core": core});
     serde_json::from_value(config).unwrap()
 }
 
@@ -42,10 +42,10 @@ fn source(core: Value, dropout: Value, seed: u64, dtype: DType) -> NoiseSource {
     NoiseSource::new(&model(core), &dropout, seed, dtype, &Device::Cpu)
 }
 
-/// Three types, each several times in every lane.
+/// Three words, each several times in every batch row.
 fn tokens() -> Tensor {
-    let token = |i: usize| (i / LANES * 4 % TYPES + i % LANES / 2) as u32 % 3;
-    Tensor::from_vec((0..TIME * LANES).map(token).collect::<Vec<_>>(), (TIME, LANES), &Device::Cpu).unwrap()
+    let token = |i: usize| (i / ROWS * 4 % WORDS + i % ROWS / 2) as u32 % 3;
+    Tensor::from_vec((0..TIME * ROWS).map(token).collect::<Vec<_>>(), (TIME, ROWS), &Device::Cpu).unwrap()
 }
 
 fn drawn(core: Value, dropout: Value, step: u64) -> Noise {
@@ -110,7 +110,7 @@ fn the_mean_of_a_mask_is_one() {
         for step in 0..400 {
             for (name, mut mask) in all(&source.draw(&tokens(), step, step).unwrap()) {
                 if name == "word" {
-                    mask.truncate(1); // the others repeat its draws where a lane repeats its words
+                    mask.truncate(1); // the others repeat its draws where a batch row repeats its words
                 }
                 let (sum, count) = sums.entry(name).or_default();
                 *sum += mask.iter().sum::<f64>();
@@ -126,33 +126,33 @@ fn the_mean_of_a_mask_is_one() {
 }
 
 #[test]
-fn occurrences_of_a_word_in_a_lane_share_its_mask_and_lanes_differ() {
-    let (tokens, mut lanes_differ) = (tokens().to_vec2::<u32>().unwrap(), false);
+fn occurrences_of_a_word_in_a_row_share_its_mask_and_rows_differ() {
+    let (tokens, mut rows_differ) = (tokens().to_vec2::<u32>().unwrap(), false);
     for step in 0..20 {
         let word =
             drawn(rhn(-2.0), rates(), step).word.unwrap().squeeze(2).unwrap().to_vec2::<f64>().unwrap();
-        let mut by_lane_and_type = BTreeMap::new();
+        let mut by_row_and_word = BTreeMap::new();
         for (ids, mask) in tokens.iter().zip(&word) {
-            for (lane, (&id, &value)) in ids.iter().zip(mask).enumerate() {
-                assert_eq!(*by_lane_and_type.entry((id, lane)).or_insert(value), value, "{id} in {lane}");
+            for (row, (&id, &value)) in ids.iter().zip(mask).enumerate() {
+                assert_eq!(*by_row_and_word.entry((id, row)).or_insert(value), value, "{id} in {row}");
             }
         }
-        lanes_differ |= by_lane_and_type.iter().any(|(&(id, lane), value)| {
-            by_lane_and_type.get(&(id, lane + 1)).is_some_and(|other| other != value)
+        rows_differ |= by_row_and_word.iter().any(|(&(id, row), value)| {
+            by_row_and_word.get(&(id, row + 1)).is_some_and(|other| other != value)
         });
     }
-    assert!(lanes_differ);
+    assert!(rows_differ);
 }
 
 #[test]
 fn variational_masks_have_no_time_and_per_step_masks_differ_at_every_step() {
     let dims = |masks: &Noise| named(masks).into_iter().map(|(n, m)| (n, m.dims().to_vec())).collect();
     let shared: BTreeMap<String, Vec<usize>> = dims(&drawn(rhn(-2.0), rates(), 0));
-    assert_eq!((&shared["input.0"][..], &shared["output"][..]), (&[LANES, 12][..], &[LANES, HIDDEN][..]));
-    assert_eq!((&shared["word"][..], &shared["hidden.1"][..]), (&[TIME, LANES, 1][..], &[LANES, HIDDEN][..]));
+    assert_eq!((&shared["input.0"][..], &shared["output"][..]), (&[ROWS, 12][..], &[ROWS, HIDDEN][..]));
+    assert_eq!((&shared["word"][..], &shared["hidden.1"][..]), (&[TIME, ROWS, 1][..], &[ROWS, HIDDEN][..]));
     for (name, mask) in named(&drawn(lstm(), per_step(), 0)) {
         let size = if name == "input.0" { 12 } else { HIDDEN };
-        assert_eq!(mask.dims(), [TIME, LANES, size], "{name}");
+        assert_eq!(mask.dims(), [TIME, ROWS, size], "{name}");
         let steps: Vec<_> = (0..TIME).map(|step| values(&mask.i(step).unwrap())).collect();
         assert!((1..TIME).all(|step| steps[..step].iter().all(|s| *s != steps[step])), "{name}");
     }
@@ -183,14 +183,14 @@ fn a_position_names_what_is_shared_and_a_window_what_is_drawn_at_every_step() {
 }
 
 #[test]
-fn layers_lanes_and_purposes_have_masks_of_their_own() {
+fn layers_rows_and_purposes_have_masks_of_their_own() {
     let half = json!({"input": 0.5, "hidden": 0.5, "output": 0.5, "separate_gate_masks": true});
     let masks = named(&drawn(rhn(-2.0), half, 0));
-    let wide = masks.iter().filter(|(_, mask)| mask.dims() == [LANES, HIDDEN]);
+    let wide = masks.iter().filter(|(_, mask)| mask.dims() == [ROWS, HIDDEN]);
     let mut rows: Vec<Vec<f64>> = wide
         .flat_map(|(_, mask)| values(mask).chunks(HIDDEN).map(<[f64]>::to_vec).collect::<Vec<_>>())
         .collect();
-    assert_eq!(rows.len(), 6 * LANES); // input.1, output, and H and T of two layers
+    assert_eq!(rows.len(), 6 * ROWS); // input.1, output, and H and T of two layers
     rows.sort_by(|a, b| a.partial_cmp(b).unwrap());
     assert!(rows.windows(2).all(|pair| pair[0] != pair[1]));
 }
@@ -223,12 +223,12 @@ fn run(core: &Value, masks: &Noise, change: impl Fn(&mut BTreeMap<String, Tensor
 }
 
 fn filled(model: &LanguageModel, value: f64) -> State {
-    let zero = model.zero_state(LANES).unwrap().0;
+    let zero = model.zero_state(ROWS).unwrap().0;
     State(zero.iter().map(|layer| layer.iter().map(|part| (part + value).unwrap()).collect()).collect())
 }
 
-fn lane(logits: &Tensor, lane: usize) -> Vec<f64> {
-    values(&logits.narrow(1, lane, 1).unwrap())
+fn row_of(logits: &Tensor, row: usize) -> Vec<f64> {
+    values(&logits.narrow(1, row, 1).unwrap())
 }
 
 #[test]
@@ -239,10 +239,10 @@ fn the_carry_uses_the_state_without_the_mask() {
 }
 
 #[test]
-fn a_dropped_unit_is_dropped_at_every_step_and_sublayer_and_in_its_lane_alone() {
-    let mut keep = vec![1.0; LANES * HIDDEN];
-    keep[7] = 0.0; // unit 7 in lane 0
-    let mask = Tensor::from_vec(keep, (LANES, HIDDEN), &Device::Cpu).unwrap();
+fn a_dropped_unit_is_dropped_at_every_step_and_sublayer_and_in_its_row_alone() {
+    let mut keep = vec![1.0; ROWS * HIDDEN];
+    keep[7] = 0.0; // unit 7 in batch row 0
+    let mask = Tensor::from_vec(keep, (ROWS, HIDDEN), &Device::Cpu).unwrap();
     let hidden = vec![HiddenMask::Shared(mask.clone()), HiddenMask::None];
     let masks = Noise { hidden, ..Noise::none() };
     let louder = |name: &'static str, axis: usize| {
@@ -258,13 +258,13 @@ fn a_dropped_unit_is_dropped_at_every_step_and_sublayer_and_in_its_lane_alone() 
     for (core, axis) in [(rhn(-1.0), 1), (lstm(), 0)] {
         let (plain, _) = run(&core, &masks, |_| {});
         let (changed, _) = run(&core, &masks, louder("core.0.recurrent.weight", axis));
-        assert_eq!(lane(&plain, 0), lane(&changed, 0)); // its row of every sublayer's weights is never used
-        assert!((1..LANES).all(|other| lane(&plain, other) != lane(&changed, other)));
+        assert_eq!(row_of(&plain, 0), row_of(&changed, 0)); // its row of every sublayer's weights is never used
+        assert!((1..ROWS).all(|other| row_of(&plain, other) != row_of(&changed, other)));
         let output = Noise { output: Some(mask.clone()), ..Noise::none() };
         let (plain, _) = run(&core, &output, |_| {});
         let (changed, _) = run(&core, &output, louder("output.weight", 0));
-        assert_eq!(lane(&plain, 0), lane(&changed, 0));
-        assert!((1..LANES).all(|other| lane(&plain, other) != lane(&changed, other)));
+        assert_eq!(row_of(&plain, 0), row_of(&changed, 0));
+        assert!((1..ROWS).all(|other| row_of(&plain, other) != row_of(&changed, other)));
     }
 }
 
@@ -273,8 +273,8 @@ fn a_variational_mask_acts_as_the_same_mask_at_every_step() {
     for core in [rhn(-1.0), lstm()] {
         let masks = drawn(core.clone(), rates(), 0);
         let repeat = |mask: &Tensor| {
-            let (lanes, size) = mask.dims2().unwrap();
-            mask.broadcast_as((TIME, lanes, size)).unwrap().contiguous().unwrap()
+            let (rows, size) = mask.dims2().unwrap();
+            mask.broadcast_as((TIME, rows, size)).unwrap().contiguous().unwrap()
         };
         let repeated = Noise {
             input: masks.input.iter().map(|mask| mask.as_ref().map(repeat)).collect(),

@@ -67,7 +67,7 @@ fn the_count_is_that_of_the_trained_tensors_alone() {
 }
 
 #[test]
-fn penn_treebank_has_ten_thousand_types_and_51_letters() {
+fn penn_treebank_has_ten_thousand_words_and_51_characters() {
     let Some(directories) = treebank() else { return };
     for (name, parameters) in [("ptb-char-cnn-small", 5_312_515), ("ptb-rhn", 23_482_400)] {
         let language = Language::prepare(recipe(name), &directories, None, DType::F32, &Device::Cpu).unwrap();

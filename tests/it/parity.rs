@@ -100,8 +100,8 @@ fn twenty_steps(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
     let model = LanguageModel::new(&golden.config, &parameters, dtype, &Device::Cpu).unwrap();
     let mut update = Update::new(&golden.train, &parameters, dtype, &Device::Cpu).unwrap();
     let windows = golden.tensor("curve.tokens");
-    let (count, rows, lanes) = windows.dims3().unwrap();
-    let mut state = model.zero_state(lanes).unwrap();
+    let (count, rows, batch) = windows.dims3().unwrap();
+    let mut state = model.zero_state(batch).unwrap();
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for i in 0..count {
         let window = windows.get(i).unwrap();
@@ -124,7 +124,7 @@ fn twenty_steps(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
     }
 }
 
-/// Summed over the window's steps, averaged over its lanes.
+/// Summed over the window's steps, averaged over its batch rows.
 fn summed(nats: &Tensor) -> Tensor {
     nats.mean(1).unwrap().sum_all().unwrap()
 }
@@ -178,8 +178,8 @@ impl Golden {
 
     /// The state that enters the window.
     fn state(&self, model: &LanguageModel) -> State {
-        let (_, lanes) = self.tensor("tokens").dims2().unwrap();
-        model.zero_state(lanes).unwrap().load(&self.tensors).unwrap()
+        let (_, batch) = self.tensor("tokens").dims2().unwrap();
+        model.zero_state(batch).unwrap().load(&self.tensors).unwrap()
     }
 
     /// The masks, with `word` (time, batch) for the tokens at hand.

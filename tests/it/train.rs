@@ -125,7 +125,7 @@ fn the_standard_input_is_a_corpus() {
 fn a_run_can_begin_with_the_weights_and_words_of_another() {
     let place = Place::new();
     place.train("--out first");
-    // The same letters and one that the first never saw.
+    // The same characters and one that the first never saw.
     place.write("other.txt", format!("{}Zoë\n", PLAY.repeat(12)));
     place.train("--out second --init-from first --corpus other.txt --max-steps 0");
     for name in ["model.safetensors", "tokenizer.json"] {

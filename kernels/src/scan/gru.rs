@@ -8,7 +8,7 @@
 //! Gates: r, z, n. State: h. A fourth value is saved, `(h ⊙ m) R_n + b_n`, in whose place the backward pass leaves the
 //! gradient of x_n: the product's is r times that.
 
-use super::cell::{Cell, Pointwise, States, Values};
+use super::cell::{Cell, Pointwise, States, Values, compiled_here};
 use crate::cpu::chunk::CHUNK;
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -18,6 +18,8 @@ use candle_core::Tensor;
 pub struct Gru;
 
 impl Cell for Gru {
+    compiled_here!();
+
     fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
         let zeros = products.zeros_like()?;
         let [x_r, x_z, x_n] = super::reference::gates(projected.unwrap_or(&zeros))?;

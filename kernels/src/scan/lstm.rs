@@ -7,7 +7,7 @@
 //!
 //! Gates: i, o, f, g. State: h, c.
 
-use super::cell::{Cell, Pointwise, States, Values};
+use super::cell::{Cell, Pointwise, States, Values, compiled_here};
 use crate::cpu::chunk::{CHUNK, sum};
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -17,6 +17,8 @@ use candle_core::Tensor;
 pub struct Lstm;
 
 impl Cell for Lstm {
+    compiled_here!();
+
     fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
         let z = projected.map_or(Ok(products.clone()), |x| products + x)?;
         let [i, o, f, g] = super::reference::gates(&z)?;

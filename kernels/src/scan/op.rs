@@ -42,6 +42,16 @@ pub fn scan<C: Cell>(
     mask: &HiddenMask,
     precision: Precision,
 ) -> Result<(Tensor, Vec<Tensor>)> {
+    C::operate([projected, recurrent, bias], state, mask, precision)
+}
+
+/// [`scan`], from the projected input, the recurrent weights and the bias.
+pub(super) fn operate<C: Cell>(
+    [projected, recurrent, bias]: [&Tensor; 3],
+    state: &[Tensor],
+    mask: &HiddenMask,
+    precision: Precision,
+) -> Result<(Tensor, Vec<Tensor>)> {
     if mask.is_separate() || !has_kernel(projected) {
         return reference::scan::<C>(projected, recurrent, bias, state, mask);
     }

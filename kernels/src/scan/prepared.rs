@@ -3,7 +3,6 @@
 use super::cell::{Cell, MOST_STATES};
 use super::cpu::forward;
 use super::hidden_mask::HiddenMask;
-use super::op::scan;
 use super::packed::PackedCell;
 use super::window::{WindowInputs, WindowOutputs, WindowSizes};
 use crate::cpu::instruction_set::{Computed, WithKernel};
@@ -22,43 +21,32 @@ pub struct Prepared {
     bias: Tensor,
     parts: usize,
     precision: Precision,
-    /// [`scan`] of the cell, where packed weights do not help.
+    /// [`super::scan`] of the cell, where packed weights do not help.
     plain: Plain,
 }
 
-type Plain =
-    fn(&Tensor, &Tensor, &Tensor, &[Tensor], &HiddenMask, Precision) -> Result<(Tensor, Vec<Tensor>)>;
+type Plain = fn([&Tensor; 3], &[Tensor], &HiddenMask, Precision) -> Result<(Tensor, Vec<Tensor>)>;
 
-enum Packs {
+/// Packed weights by the type of their elements.
+pub enum Packs {
+    /// In single precision.
     F32(Arc<dyn Recurrence<f32>>),
+    /// In double precision.
     F64(Arc<dyn Recurrence<f64>>),
     /// Elsewhere than on the CPU.
     None,
 }
 
 impl Prepared {
-    /// Packs the weights; shapes as in [`scan`].
+    /// Packs the weights; shapes as in [`super::scan`].
     pub fn new<C: Cell>(recurrent: &Tensor, bias: &Tensor, precision: Precision) -> Result<Self> {
-        let (depth, hidden, _) = recurrent.dims3()?;
         let recurrent = recurrent.contiguous()?.detach();
         let bias = bias.contiguous()?.detach();
-        macro_rules! pack {
-            ($kind:ident, $t:ty) => {
-                Packs::$kind(real::with_elements([&recurrent], |[recurrent]| {
-                    let work = Pack { recurrent, depth, hidden, cell: PhantomData::<C> };
-                    <$t>::with_kernel(precision.rounds(), work)
-                })?)
-            };
-        }
-        let packed = match (recurrent.device().is_cpu(), recurrent.dtype()) {
-            (true, DType::F32) => pack!(F32, f32),
-            (true, DType::F64) => pack!(F64, f64),
-            _ => Packs::None,
-        };
-        Ok(Self { packed, recurrent, bias, parts: C::STATES, precision, plain: scan::<C> })
+        let packed = C::pack(&recurrent, precision)?;
+        Ok(Self { packed, recurrent, bias, parts: C::STATES, precision, plain: C::operate })
     }
 
-    /// As [`scan`]; the history is not followed.
+    /// As [`super::scan`]; the history is not followed.
     pub fn forward(
         &self,
         projected: &Tensor,
@@ -70,7 +58,7 @@ impl Prepared {
             Packs::F64(packed) if !mask.is_separate() => self.run(&**packed, projected, state, mask),
             _ => {
                 let Self { recurrent, bias, precision, .. } = self;
-                (self.plain)(&projected.detach(), recurrent, bias, state, mask, *precision)
+                (self.plain)([&projected.detach(), recurrent, bias], state, mask, *precision)
             }
         }
     }
@@ -155,8 +143,28 @@ impl Steps {
     }
 }
 
+impl Packs {
+    /// Packs the contiguous weights of cell `C`.
+    pub(super) fn new<C: Cell>(recurrent: &Tensor, precision: Precision) -> Result<Self> {
+        let (depth, hidden, _) = recurrent.dims3()?;
+        macro_rules! pack {
+            ($kind:ident, $t:ty) => {
+                Self::$kind(real::with_elements([recurrent], |[recurrent]| {
+                    let work = Pack { recurrent, depth, hidden, cell: PhantomData::<C> };
+                    <$t>::with_kernel(precision.rounds(), work)
+                })?)
+            };
+        }
+        Ok(match (recurrent.device().is_cpu(), recurrent.dtype()) {
+            (true, DType::F32) => pack!(F32, f32),
+            (true, DType::F64) => pack!(F64, f64),
+            _ => Self::None,
+        })
+    }
+}
+
 /// Packed weights of some kernel and cell.
-trait Recurrence<T: Real>: Send + Sync {
+pub trait Recurrence<T: Real>: Send + Sync {
     fn run(&self, inputs: &WindowInputs<'_, T>, outputs: WindowOutputs<'_, T>);
 }
 

@@ -9,7 +9,7 @@
 //!
 //! Gates: h, t. State: s.
 
-use super::cell::{Cell, Pointwise, States, Values};
+use super::cell::{Cell, Pointwise, States, Values, compiled_here};
 use crate::cpu::chunk::{CHUNK, sum};
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -19,6 +19,8 @@ use candle_core::Tensor;
 pub struct Rhn;
 
 impl Cell for Rhn {
+    compiled_here!();
+
     fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
         let z = projected.map_or(Ok(products.clone()), |x| products + x)?;
         let [h, t] = super::reference::gates(&z)?;

@@ -358,7 +358,7 @@ fn a_list_with_a_path_for_a_name_is_refused() {
     assert!(Registry::parse(toml).unwrap_err().to_string().contains("../x"));
 }
 
-/// For `tests/reference/tokenizers_check.py`: `RHN_SAMPLES=DIR cargo test --test data -- --ignored writes_samples`.
+/// For `tests/reference/tokenizers_check.py`: `RHN_SAMPLES=DIR cargo test --test it -- --ignored writes_samples`.
 #[test]
 #[ignore = "run by hand, then tests/reference/tokenizers_check.py"]
 fn writes_samples_for_the_python_library() {

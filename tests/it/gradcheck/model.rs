@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 const TIME: usize = 4;
 const LANES: usize = 3;
 
-/// Short and long, so that padding is seen; with repeated letters, so that several places share the maximum.
+/// Short and long, so that padding is seen; with repeated characters, so that several positions share the maximum.
 const WORDS: [&str; 7] = ["a", "aaa", "abab", "<eos>", "<unk>", "bcdba", "dd"];
 
 /// Noise on everything that the kind of dropout has, with separate ones for H and T.
@@ -32,7 +32,7 @@ fn lstm(layers: usize) -> Value {
     json!({"kind": "lstm", "layers": layers, "hidden_size": 5})
 }
 
-fn letters(highway_layers: usize, word_size: Option<usize>) -> Value {
+fn char_cnn(highway_layers: usize, word_size: Option<usize>) -> Value {
     json!({"kind": "char-cnn", "char_size": 3, "filter_widths": [1, 2, 4], "filter_counts": [2, 3, 2],
            "highway_layers": highway_layers, "word_size": word_size})
 }
@@ -122,11 +122,11 @@ fn an_lstm_has_the_gradient_of_central_differences() {
 }
 
 #[test]
-fn letters_and_highway_layers_have_the_gradient_of_central_differences() {
+fn char_cnn_and_highway_layers_have_the_gradient_of_central_differences() {
     for (highway_layers, word_size) in [(0, None), (1, Some(4)), (2, None)] {
-        Window::new(letters(highway_layers, word_size), rhn(1), false, shared_masks()).check();
+        Window::new(char_cnn(highway_layers, word_size), rhn(1), false, shared_masks()).check();
     }
-    Window::new(letters(1, None), lstm(2), false, shared_masks()).check();
+    Window::new(char_cnn(1, None), lstm(2), false, shared_masks()).check();
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn gradients(recipe: &Recipe, masked: bool) -> BTreeMap<String, Vec<Vec<f64>>> {
     let (train, dtype, device) = (&recipe.train, DType::F64, Device::Cpu);
     let parameters = Parameters::draw(&config, fixed, train.seed, train.init_scale, dtype, &device).unwrap();
     let model = LanguageModel::new(&config, &parameters, dtype, &device).unwrap();
-    let token = |i: usize| ((i + i / 7) % config.vocab_size) as u32; // every type, in a changing order
+    let token = |i: usize| ((i + i / 7) % config.vocab_size) as u32; // every word of the vocabulary, in a changing order
     let ids: Vec<u32> = (0..TIME * LANES).map(token).collect();
     let tokens = Tensor::from_vec(ids, (TIME, LANES), &device).unwrap();
     let masks = match masked {

@@ -1,6 +1,6 @@
 //! Nothing lost, nothing wrong in silence: faults of the disk, kills, damage, signals, numbers, odd texts.
 //!
-//! Each test has a quick form; the long one is run by hand: `cargo test --test reliability -- --ignored`.
+//! Each test has a quick form; the long one is run by hand: `cargo test --test it reliability -- --ignored`.
 
 mod corruption;
 #[cfg(debug_assertions)] // a build for release has no faults

@@ -16,8 +16,7 @@ fn grows_by_at_most_two_percent(steps: u64) {
     drop(child.stdout.take()); // rows and samples would fill the pipe
     drop(child.stderr.take());
     let after = |steps: u64| {
-        let done = || place.events("run", "step").last().map_or(0, |event| event["step"].as_u64().unwrap());
-        wait_until(&format!("{steps} steps are done"), || done() >= steps);
+        wait_until(&format!("{steps} steps are done"), || place.last_step("run") >= steps);
         resident(child.id())
     };
     let (early, late) = (after(500), after(steps));

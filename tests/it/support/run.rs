@@ -123,6 +123,14 @@ impl Place {
         events.filter(|event: &Value| kind.is_empty() || event["event"] == kind).collect()
     }
 
+    /// The step of the last step event, read without parsing what came before it; 0 without one.
+    pub(crate) fn last_step(&self, out: &str) -> u64 {
+        let text = fs::read_to_string(self.path(out).join("metrics.jsonl")).unwrap_or_default();
+        let mut whole = text.split_inclusive('\n').rev().filter(|line| line.ends_with('\n'));
+        let last = whole.find(|line| line.contains(r#""event":"step""#));
+        last.map_or(0, |line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap())
+    }
+
     /// The newest training state.
     pub(crate) fn newest(&self, out: &str) -> PathBuf {
         states(&self.path(out)).pop().expect("a training state")
@@ -138,7 +146,7 @@ impl Place {
         let mut all = vec![
             ("published weights", sha256(&self.path(out).join("model.safetensors"))),
             ("last weights", sha256(&state.join("model.safetensors"))),
-            ("last moments and lanes", sha256(&state.join("optimizer.safetensors"))),
+            ("last moments and carried state", sha256(&state.join("optimizer.safetensors"))),
             ("position", position.to_string()),
             ("epochs", serde_json::to_string(&epochs).unwrap()),
         ];
