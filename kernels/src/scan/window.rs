@@ -24,7 +24,7 @@ impl WindowSizes {
 }
 
 /// What a window reads, row-major; shapes as in [`super::scan`].
-pub(crate) struct WindowInputs<'a, T> {
+pub struct WindowInputs<'a, T> {
     pub(crate) projected: &'a [T],
     pub(crate) bias: &'a [T],
     /// The state's parts.
@@ -34,7 +34,7 @@ pub(crate) struct WindowInputs<'a, T> {
 }
 
 /// Where a window's results go.
-pub(crate) struct WindowOutputs<'a, T> {
+pub struct WindowOutputs<'a, T> {
     /// `(time, batch, hidden)`: the state's first part after each time step.
     pub(crate) hidden: &'a mut [T],
     /// `(parts − 1, batch, hidden)`: its other parts after the last one.
