@@ -69,7 +69,7 @@ impl DeviceArgs {
 
 #[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Device> {
-    rhn_kernels::cuda::device::open(ordinal)
+    Ok(rhn_kernels::cuda::device::open(ordinal)?)
 }
 
 #[cfg(not(feature = "cuda"))]
