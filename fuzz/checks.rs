@@ -81,9 +81,11 @@ pub(crate) fn tokenizer(bytes: &[u8]) {
         tokenizer.unknown_id().into_iter().chain(tokenizer.line_end_id()).all(|id| (id as usize) < types)
     );
     for text in ["", "to be\nor not to be\r\n", "é 東京🎭\0\u{301} <unk> <eos>", "\u{feff}x"] {
-        let Some(encoded) = accepted(tokenizer.encode(&Text::from(text)), 3) else { continue };
+        let Some(encoded) = accepted(tokenizer.encode_measured(&Text::from(text)), 3) else { continue };
         assert!(encoded.tokens.iter().all(|id| (id as usize) < types));
-        assert!(encoded.first_bytes <= encoded.bytes && encoded.first_chars <= encoded.chars);
+        assert_eq!(encoded.extents.len(), encoded.tokens.len());
+        let bytes: u64 = (0..encoded.extents.len()).map(|at| u64::from(encoded.extents.get(at).bytes)).sum();
+        assert!(bytes <= text.len() as u64);
     }
     let mut decoder = tokenizer.decoder();
     (0..types.min(300) as u32).chain([u32::MAX]).for_each(|id| drop(decoder.push(id)));
@@ -96,13 +98,11 @@ pub(crate) fn corpus(bytes: &[u8]) {
     let Some((&first, bytes)) = bytes.split_first() else { return };
     let unit = [Unit::Word, Unit::Char, Unit::Byte, Unit::Bpe][usize::from(first % 4)];
     let config = CorpusConfig {
-        name: "fuzzed".into(),
-        unit,
         unknown: first & 4 == 0,
         min_count: u64::from(first >> 6),
         vocab_size: if unit == Unit::Bpe { 300 } else { usize::from(first >> 3 & 7) },
-        tokenizer: None,
         split: [80.0, 10.0, 10.0],
+        ..CorpusConfig::new("fuzzed", unit)
     };
     let whole = Text::new(bytes.to_vec(), "fuzzed.txt");
     let Some([train, valid, test]) = accepted(by_percent(&whole, config.split, Cut::Line), 3) else { return };

@@ -34,9 +34,14 @@ pub fn perplexity(nats_per_token: f64, digits: usize) -> String {
     }
 }
 
+/// A number with this many digits; a dash where there is none.
+pub fn or_dash(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "–".into(), |value| format!("{value:.digits$}"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{duration, grouped, perplexity};
+    use super::{duration, grouped, or_dash, perplexity};
 
     #[test]
     fn numbers_and_times_read_as_people_write_them() {
@@ -49,6 +54,11 @@ mod tests {
         for (seconds, text) in times {
             assert_eq!(duration(seconds), text);
         }
+    }
+
+    #[test]
+    fn a_number_that_is_missing_is_a_dash() {
+        assert_eq!([Some(1.25), None].map(|value| or_dash(value, 2)), ["1.25", "–"]);
     }
 
     #[test]

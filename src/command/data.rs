@@ -130,7 +130,5 @@ fn inspect(name: &str, unit: Option<Unit>, json: bool, directories: &DataDirecto
 
 /// No `<unk>` is added, so that the counts are those of the corpus itself.
 fn settings(name: &str, unit: Unit) -> CorpusConfig {
-    let name = name.to_owned();
-    let split = [90.0, 5.0, 5.0];
-    CorpusConfig { name, unit, unknown: false, min_count: 1, vocab_size: 0, tokenizer: None, split }
+    CorpusConfig { unknown: false, ..CorpusConfig::new(name, unit) }
 }

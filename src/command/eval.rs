@@ -1,17 +1,18 @@
 //! `rhn eval`: perplexity of a corpus's split under a trained model.
 
 use super::args::{DataArgs, DeviceArgs};
-use super::output::{Meter, json_line, load, note_unseen};
-use crate::config::TrainConfig;
-use crate::data::{Corpus, Text};
+use super::output::{Meter, json_line, load, note_crlf, note_unseen};
+use crate::config::{TrainConfig, Unit};
+use crate::data::{Chosen, SplitName, Tokenizer, TrainedOn};
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Evaluation, Split, batched, stream};
 use crate::model::FrozenModel;
-use crate::readable::perplexity;
+use crate::readable::{or_dash, perplexity};
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io::{Write, stdout};
+use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Protocols:
@@ -22,11 +23,17 @@ Protocols:
   --mc N   dropout stays on for N passes, each with one draw of every mask, and the tokens'
            probabilities are averaged; passes with a perplexity of 500 or more are rejected
 
+Bits per character and byte and the perplexity over words are over exactly the text whose
+probability was computed: what is left out of it does not count. Where letters hide behind <unk>,
+which nobody predicted, there is a dash, and the JSON says why.
+
 Examples:
   rhn eval checkpoints/shakespeare                    the test split of its own corpus
   rhn eval checkpoints/ptb-rhn --split valid --json   one line of JSON
   rhn eval checkpoints/ptb-rhn --mc 100               Monte-Carlo dropout
-  rhn eval checkpoints/shakespeare --corpus my-text/  another text
+  rhn eval checkpoints/shakespeare --file my.txt      another text, the whole of it
+  rhn eval checkpoints/shakespeare --file a.txt --file b.txt --per document
+  rhn eval checkpoints/shakespeare --corpus my-text/  the test split of another corpus
   rhn eval hf://owner/name --corpus ptb --data-dir ~/corpora";
 
 /// Evaluate: perplexity, bits per character and bits per byte of a split
@@ -35,12 +42,18 @@ Examples:
 pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: String,
-    /// A corpus's name, a file, a directory, or - for the standard input [default: as in training]
+    /// A corpus's name, a directory with splits, a file, or - for the standard input [default: as in training]
     #[arg(long, value_name = "NAME|PATH|-")]
     corpus: Option<String>,
-    /// The part of the corpus to evaluate
-    #[arg(long, value_enum, default_value = "test")]
-    split: SplitName,
+    /// A text to read whole, - for the standard input; may be given several times, each is read by itself
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "split"])]
+    file: Vec<PathBuf>,
+    /// The part of the corpus to evaluate [default: test; all of a file that the run was not trained on]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "test|valid|train|all")]
+    split: Option<SplitName>,
+    /// Print also each --file's own figures
+    #[arg(long, value_enum, requires = "file")]
+    per: Option<Per>,
     /// How the split is read
     #[arg(long, value_enum, default_value = "stream")]
     protocol: Protocol,
@@ -60,10 +73,9 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum SplitName {
-    Test,
-    Valid,
-    Train,
+enum Per {
+    /// A file
+    Document,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -72,34 +84,88 @@ enum Protocol {
     Batched,
 }
 
-impl SplitName {
-    fn of(self, corpus: &Corpus) -> (&'static str, &Text) {
-        match self {
-            Self::Test => ("test", &corpus.test),
-            Self::Valid => ("valid", &corpus.valid),
-            Self::Train => ("train", &corpus.train),
-        }
-    }
-}
-
 /// Evaluates and prints. Fails if the checkpoint or the corpus is refused, or the model gives numbers that
 /// are not finite.
 pub(super) fn run(args: &Args) -> Result<()> {
     let loaded = load(&args.checkpoint, &args.device)?;
     let recipe = loaded.recipe()?;
-    let mut config = recipe.corpus.clone();
-    if let Some(corpus) = &args.corpus {
-        config.name = corpus.clone();
+    let sha256 = loaded.corpus_sha256();
+    let run = TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: loaded.directory() };
+    let directories = args.data.directories()?;
+    if args.file.is_empty() {
+        let chosen = match &args.corpus {
+            Some(name) => Chosen::named(name, run, args.split, &directories)?,
+            None => Chosen::of_run(run, args.split, &directories)?,
+        };
+        let found = evaluate(args, &loaded.model, &loaded.tokenizer, &recipe.train, chosen)?;
+        return Ok(print(args.json, &found)?);
     }
-    let corpus = Corpus::open(&config, &args.data.directories()?)?;
-    let (name, text) = args.split.of(&corpus);
-    let text = loaded.tokenizer.encode(text)?;
-    note_unseen(text.unseen, &format!("the {name} split"), loaded.tokenizer.unknown_id().is_some());
-    let split = Split { corpus: &corpus.name, split: name, unit: loaded.tokenizer.unit(), text: &text };
-    evaluate(args, &loaded.model, &recipe.train, &split)
+    let mut all = Vec::new();
+    for file in &args.file {
+        let found = evaluate(args, &loaded.model, &loaded.tokenizer, &recipe.train, Chosen::file(file)?)?;
+        if args.per.is_some() {
+            print(args.json, &found)?;
+        }
+        all.push(found);
+    }
+    let total = match &all[..] {
+        [one] => one.clone(),
+        _ => Found::total(&all, loaded.tokenizer.unit()),
+    };
+    if args.per.is_none() || all.len() > 1 {
+        print(args.json, &total)?;
+    }
+    Ok(())
 }
 
-fn evaluate(args: &Args, model: &FrozenModel, train: &TrainConfig, split: &Split) -> Result<()> {
+/// What an evaluation found, by Monte-Carlo dropout or without.
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+enum Found {
+    Plain(Evaluation),
+    MonteCarlo(MonteCarlo),
+}
+
+impl Found {
+    fn evaluation(&self) -> &Evaluation {
+        match self {
+            Self::Plain(evaluation) => evaluation,
+            Self::MonteCarlo(averaged) => &averaged.evaluation,
+        }
+    }
+
+    /// Several texts as one. Passes that were rejected are counted over all.
+    fn total(all: &[Self], unit: Unit) -> Self {
+        let evaluations: Vec<_> = all.iter().map(|found| found.evaluation().clone()).collect();
+        let evaluation = Evaluation::total(&format!("{} files", all.len()), unit, &evaluations);
+        let averaged = all.iter().filter_map(|found| match found {
+            Self::MonteCarlo(averaged) => Some(averaged),
+            Self::Plain(_) => None,
+        });
+        let mc_rejected = averaged.clone().map(|averaged| averaged.mc_rejected).sum();
+        match averaged.last() {
+            Some(last) => Self::MonteCarlo(MonteCarlo { evaluation, mc_rejected, ..last.clone() }),
+            None => Self::Plain(evaluation),
+        }
+    }
+}
+
+fn evaluate(
+    args: &Args,
+    model: &FrozenModel,
+    tokenizer: &Tokenizer,
+    train: &TrainConfig,
+    chosen: Chosen,
+) -> Result<Found> {
+    let Chosen { corpus, split: part, text } = chosen;
+    let name = match part {
+        SplitName::All => corpus.clone(),
+        _ => format!("the {} split", part.as_str()),
+    };
+    let encoded = tokenizer.encode_measured(&text)?;
+    note_unseen(encoded.unseen, &name, tokenizer.unknown_id().is_some());
+    note_crlf(text.bytes().windows(2).filter(|pair| pair == b"\r\n").count(), &name, tokenizer);
+    let split = &Split { corpus: &corpus, split: part.as_str(), unit: tokenizer.unit(), text: &encoded };
     let meter = Meter::new("evaluating");
     let progress = &mut |done, total| {
         meter.set(done, total);
@@ -107,37 +173,49 @@ fn evaluate(args: &Args, model: &FrozenModel, train: &TrainConfig, split: &Split
     };
     if let Some(passes) = args.mc {
         let settings = MonteCarloSettings { passes, seed: args.seed };
-        let averaged = monte_carlo(model, split, &train.dropout, settings, progress)?;
-        drop(meter);
-        print(args.json, &averaged, &averaged.evaluation)?;
-        if !args.json {
-            let MonteCarlo { mc_passes, mc_rejected, .. } = averaged;
-            writeln!(stdout(), "passes           {mc_passes}, {mc_rejected} of them rejected")?;
-        }
-        return Ok(());
+        return Ok(Found::MonteCarlo(monte_carlo(model, split, &train.dropout, settings, progress)?));
     }
-    let evaluation = match args.protocol {
+    Ok(Found::Plain(match args.protocol {
         Protocol::Stream => stream(model, split, progress)?,
         Protocol::Batched => batched(model, split, train.batch_size, train.bptt_steps, progress)?,
-    };
-    drop(meter);
-    Ok(print(args.json, &evaluation, &evaluation)?)
+    }))
 }
 
-/// Prints `found` as JSON, or `evaluation`, which is in it, as a table.
-fn print(json: bool, found: &impl Serialize, evaluation: &Evaluation) -> std::io::Result<()> {
+/// Prints as one line of JSON or as a table.
+fn print(json: bool, found: &Found) -> std::io::Result<()> {
     let mut out = stdout().lock();
-    if json { json_line(&mut out, found) } else { table(&mut out, evaluation) }
+    if json {
+        return json_line(&mut out, found);
+    }
+    table(&mut out, found.evaluation())?;
+    if let Found::MonteCarlo(MonteCarlo { mc_passes, mc_rejected, .. }) = found {
+        writeln!(out, "passes           {mc_passes}, {mc_rejected} of them rejected")?;
+    }
+    Ok(())
 }
 
 fn table(out: &mut impl Write, found: &Evaluation) -> std::io::Result<()> {
-    writeln!(out, "{}, {} split, {} protocol", found.corpus, found.split, found.protocol)?;
+    let part = if found.split == "all" { "the whole text".into() } else { format!("{} split", found.split) };
+    writeln!(out, "{}, {part}, {} protocol", found.corpus, found.protocol)?;
     writeln!(out, "perplexity       {}", perplexity(found.nats_per_token, 4))?;
+    if let Some(known) = found.perplexity_known {
+        writeln!(out, "  without <unk>  {}", perplexity(known.ln(), 4))?;
+    }
     writeln!(out, "nats per token   {:.5}", found.nats_per_token)?;
     writeln!(out, "bits per token   {:.5}", found.bits_per_token)?;
-    writeln!(out, "bits per char    {:.5}", found.bits_per_char)?;
-    writeln!(out, "bits per byte    {:.5}", found.bits_per_byte)?;
-    writeln!(out, "tokens           {} ({} bytes)", found.tokens, found.bytes)?;
+    writeln!(out, "bits per char    {}", or_dash(found.bits_per_char, 5))?;
+    writeln!(out, "bits per byte    {}", or_dash(found.bits_per_byte, 5))?;
+    let words = found.perplexity_words.map_or_else(|| "–".into(), |value| perplexity(value.ln(), 4));
+    writeln!(out, "text over words  {words} (exp of all nats over {} words)", found.words)?;
+    writeln!(out, "tokens           {} ({} characters, {} bytes)", found.tokens, found.chars, found.bytes)?;
     writeln!(out, "not in vocab     {}", found.oov_tokens)?;
+    let reasons = [&found.bits_per_char_absent, &found.bits_per_byte_absent, &found.perplexity_words_absent];
+    let mut said = Vec::new();
+    for reason in reasons.into_iter().flatten() {
+        if !said.contains(&reason) {
+            writeln!(out, "no figure where there is a dash: {reason}")?;
+            said.push(reason);
+        }
+    }
     writeln!(out, "time             {:.1} s, {:.0} tokens/s", found.seconds, found.tokens_per_second)
 }

@@ -4,6 +4,8 @@ pub(super) use crate::console::note;
 
 use super::args::DeviceArgs;
 use crate::checkpoint::{self, Checkpoint};
+use crate::config::Unit;
+use crate::data::Tokenizer;
 use crate::error::Result;
 use crate::predict::Loaded;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -63,5 +65,16 @@ pub(super) fn note_unseen(unseen: u64, what: &str, replaced: bool) {
         0 => {}
         1 => note(&format!("1 symbol of {what} is not in the vocabulary; {fate}")),
         _ => note(&format!("{unseen} symbols of {what} are not in the vocabulary; {fate}")),
+    }
+}
+
+/// Says that line ends of CR LF are other tokens than LF, where the vocabulary makes that difference.
+pub(super) fn note_crlf(count: usize, what: &str, tokenizer: &Tokenizer) {
+    if count > 0 && !tokenizer.reads_crlf_as_lf() {
+        let reader =
+            if tokenizer.unit() == Unit::Byte { "bytes are read" } else { "this vocabulary reads them" };
+        note(&format!(
+            "{count} line ends of {what} are CR LF; {reader} as they are, so the text is not that of LF"
+        ));
     }
 }

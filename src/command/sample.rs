@@ -2,11 +2,15 @@
 
 use super::args::DeviceArgs;
 use super::output::{json_line, load, note_unseen};
+use crate::data::Text;
+use crate::error::Result;
 use crate::sample::distribution::Filters;
 use crate::sample::text::{Prompt, Sample, write};
 use crate::sample::{SampleSettings, Sampler};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
 The filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p.
@@ -17,7 +21,8 @@ Examples:
   rhn sample checkpoints/shakespeare --prompt 'ROMEO:' --tokens 300 --temperature 0.8
   rhn sample checkpoints/shakespeare --prompt 'JULIET:' --stop $'\\n\\n' --samples 3   one speech each
   rhn sample checkpoints/ptb-rhn --prompt 'the company said' --top-p 0.9
-  rhn sample checkpoints/shakespeare --samples 100 --json > samples.jsonl";
+  rhn sample checkpoints/shakespeare --samples 100 --json > samples.jsonl
+  rhn sample checkpoints/latin1 --prompt-file begin.txt --raw > continued.txt   bytes as they are";
 
 /// Sample text, streamed as it is drawn
 #[derive(Debug, clap::Args)]
@@ -34,17 +39,23 @@ pub(super) struct Args {
         allow_hyphen_values = true
     )]
     prompt: String,
+    /// A file with the text to continue, of any length; - is the standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    prompt_file: Option<PathBuf>,
+    /// Write the bytes as they are, also those that are no UTF-8, and nothing after the sample's end
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
     /// Tokens to draw for each sample
-    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[arg(long, value_name = "N", default_value_t = 500, allow_negative_numbers = true)]
     tokens: usize,
     /// Samples to draw, each with its own random numbers
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     samples: u64,
     /// Below 1 bolder choices get rarer, above 1 commoner; 0 always takes the likeliest token
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw from the N likeliest tokens only; 0 from all
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     top_k: usize,
     /// Draw from the likeliest tokens that together have probability X
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
@@ -56,7 +67,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f64,
     /// How many of the latest tokens the repetition penalty looks at
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true)]
     repetition_window: usize,
     /// End the sample before TEXT; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -65,7 +76,7 @@ pub(super) struct Args {
     #[arg(long)]
     unknown: bool,
     /// What every draw is made from
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     seed: u64,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
@@ -75,6 +86,15 @@ pub(super) struct Args {
 }
 
 impl Args {
+    /// The prompt's bytes. Fails if its file cannot be read.
+    fn given_prompt(&self) -> Result<Vec<u8>> {
+        match &self.prompt_file {
+            None => Ok(self.prompt.clone().into_bytes()),
+            Some(file) if file == Path::new("-") => Ok(Text::read_stdin()?.bytes().to_vec()),
+            Some(file) => Ok(Text::read(file)?.bytes().to_vec()),
+        }
+    }
+
     fn filters(&self) -> Filters {
         Filters {
             temperature: self.temperature,
@@ -100,7 +120,7 @@ impl Args {
 struct SampleRow<'a> {
     sample: u64,
     seed: u64,
-    prompt: &'a str,
+    prompt: Cow<'a, str>,
     #[serde(flatten)]
     drawn: Sample,
 }
@@ -111,35 +131,42 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     args.filters().validate()?; // before anything is loaded
     let loaded = load(&args.checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
-    let prompt = Prompt::new(tokenizer, &args.prompt)?;
+    let given = args.given_prompt()?;
+    let prompt = Prompt::new(tokenizer, &given)?;
     note_unseen(prompt.unseen, "the prompt", tokenizer.unknown_id().is_some());
     let settings = args.settings(tokenizer.unknown_id());
     let first = Sampler::new(&loaded.model, settings, prompt.context(), 0)?;
     for index in 0..args.samples {
         let sampler = first.fork(index)?;
         if args.json {
-            let drawn = write(sampler, tokenizer, &prompt, args.tokens, &args.stop, |_| Ok(()))?;
-            let row = SampleRow { sample: index + 1, seed: args.seed, prompt: &args.prompt, drawn };
-            json_line(&mut io::stdout().lock(), &row)?;
+            let drawn = write(sampler, tokenizer, &prompt, args.tokens, &args.stop, false, |_| Ok(()))?;
+            let prompt = String::from_utf8_lossy(&given);
+            json_line(
+                &mut io::stdout().lock(),
+                &SampleRow { sample: index + 1, seed: args.seed, prompt, drawn },
+            )?;
         } else {
             head(args, index, &prompt.text)?;
-            let drawn = write(sampler, tokenizer, &prompt, args.tokens, &args.stop, show)?;
-            show(if drawn.text.ends_with('\n') { "" } else { "\n" })?;
+            let drawn = write(sampler, tokenizer, &prompt, args.tokens, &args.stop, args.raw, show)?;
+            show(if args.raw || drawn.text.ends_with('\n') { b"" } else { b"\n" })?;
         }
     }
     Ok(())
 }
 
 /// What stands before a sample: its number if there are several, and the prompt.
-fn head(args: &Args, index: u64, prompt: &str) -> io::Result<()> {
-    if args.samples > 1 {
-        show(&format!("--- sample {} ---\n", index + 1))?;
+fn head(args: &Args, index: u64, prompt: &[u8]) -> io::Result<()> {
+    if args.samples > 1 && !args.raw {
+        show(format!("--- sample {} ---\n", index + 1).as_bytes())?;
     }
-    show(prompt)
+    match args.raw {
+        true => show(prompt),
+        false => show(String::from_utf8_lossy(prompt).as_bytes()),
+    }
 }
 
-fn show(text: &str) -> io::Result<()> {
+fn show(text: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(text)?;
     out.flush()
 }

@@ -8,7 +8,7 @@ use crate::console::{print, report};
 use crate::data::Encoded;
 use crate::error::Result;
 use crate::events::Outcome;
-use crate::readable::{duration, grouped, perplexity};
+use crate::readable::{duration, grouped, or_dash, perplexity};
 use crate::run::console::Console;
 use crate::run::{Ended, Request, Run};
 use crate::signals::Signals;
@@ -175,10 +175,10 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
     let test = match outcome.test.nats_per_token {
         None => String::new(),
         Some(nats) => format!(
-            "test: {nats:.4} nats a token, perplexity {}, {:.3} bits a character, {:.3} bits a byte (stream)\n",
+            "test: {nats:.4} nats a token, perplexity {}, {} bits a character, {} bits a byte (stream)\n",
             perplexity(nats, 2),
-            number(outcome.test.bits_per_char),
-            number(outcome.test.bits_per_byte)
+            or_dash(outcome.test.bits_per_char, 3),
+            or_dash(outcome.test.bits_per_byte, 3)
         ),
     };
     format!(

@@ -53,6 +53,37 @@ pub struct CorpusConfig {
     /// For a text in one file: percentages of its bytes that go to training, validation and test, in order.
     #[serde(default = "ninety_five_five")]
     pub split: [f64; 3],
+    /// For a folder of texts: what comes between two documents.
+    #[serde(default = "line_end", skip_serializing_if = "is_line_end")]
+    pub boundary: String,
+    /// For a folder of texts: shuffle the documents, drawn from this seed. Without it they go by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shuffle: Option<u64>,
+}
+
+fn line_end() -> String {
+    "\n".into()
+}
+
+fn is_line_end(text: &str) -> bool {
+    text == "\n"
+}
+
+impl CorpusConfig {
+    /// The corpus `name` with each setting as it is if a recipe does not say.
+    pub fn new(name: impl Into<String>, unit: Unit) -> Self {
+        Self {
+            name: name.into(),
+            unit,
+            unknown: yes(),
+            min_count: one(),
+            vocab_size: 0,
+            tokenizer: None,
+            split: ninety_five_five(),
+            boundary: line_end(),
+            shuffle: None,
+        }
+    }
 }
 
 defaults! {

@@ -56,6 +56,18 @@ impl Batches {
         self.predicted.div_ceil(self.steps)
     }
 
+    /// Where in the stream the token is that batch row `row` predicts at `step`.
+    pub(crate) fn target(&self, row: usize, step: usize) -> usize {
+        row * self.length + step + 1
+    }
+
+    /// The places of all tokens that are predicted.
+    pub(crate) fn predicted_positions(&self) -> impl Iterator<Item = usize> + use<> {
+        let batches = *self;
+        let row = move |row| (0..batches.predicted).map(move |step| batches.target(row, step));
+        (0..self.count).flat_map(row)
+    }
+
     /// Window number `index`: its inputs and its targets, `(time, batch)` of u32 each.
     pub(crate) fn window(&self, tokens: &Tokens, index: usize, device: &Device) -> Result<(Tensor, Tensor)> {
         let start = index * self.steps;

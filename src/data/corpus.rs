@@ -6,7 +6,7 @@ use super::registry::{Entry, SourceFile};
 use super::split::{self, Cut};
 use super::text::Text;
 use super::{archive, directory};
-use crate::config::{CorpusConfig, Unit};
+use crate::config::CorpusConfig;
 use crate::digest::{hex, sha256};
 use crate::error::{Error, Result};
 use crate::hub::download::Wanted;
@@ -43,11 +43,10 @@ impl Corpus {
         let name = config.name.as_str();
         let [train, valid, test] = match directories.registry.get(name) {
             Some(entry) => known(entry, config, directories)?,
-            None if name == "-" => cut(Text::read_stdin()?, config)?,
-            None if name.starts_with(SCHEME) => {
-                cut(Text::read(&dataset_file(&Address::dataset_file(name)?)?)?, config)?
-            }
-            None => from_path(Path::new(name), config, directories)?,
+            None => match one_text(name, directories)? {
+                Some(text) => cut(text, config)?,
+                None => directory::splits(Path::new(name), config)?,
+            },
         };
         let hash = Sha256::new().chain_update(train.bytes()).chain_update(valid.bytes());
         let sha256 = hex(hash.chain_update(test.bytes()));
@@ -60,28 +59,44 @@ impl Corpus {
     }
 }
 
-fn from_path(path: &Path, config: &CorpusConfig, directories: &DataDirectories) -> Result<[Text; 3]> {
-    if path.is_dir() {
-        return directory::splits(path);
+/// The text that `name` is if it is one text: the standard input, a file on the hub or here. None for a name that the
+/// registry knows and for a directory, which have splits of their own.
+///
+/// # Errors
+/// If there is nothing of this name, or it cannot be read.
+pub(super) fn one_text(name: &str, directories: &DataDirectories) -> Result<Option<Text>> {
+    let path = Path::new(name);
+    if directories.registry.get(name).is_some() || path.is_dir() {
+        return Ok(None);
+    }
+    if name == "-" {
+        return Text::read_stdin().map(Some);
+    }
+    if name.starts_with(SCHEME) {
+        return Text::read(&dataset_file(&Address::dataset_file(name)?)?).map(Some);
     }
     if !path.exists() {
-        return Err(directories.registry.unknown(&config.name));
+        return Err(directories.registry.unknown(name));
     }
-    cut(Text::read(path)?, config)
+    Text::read(path).map(Some)
 }
 
-fn cut(text: Text, config: &CorpusConfig) -> Result<[Text; 3]> {
+/// Cuts one text into splits as `config` says.
+///
+/// # Errors
+/// If it is empty or too short.
+pub(super) fn cut(text: Text, config: &CorpusConfig) -> Result<[Text; 3]> {
     if text.is_empty() {
         return Err(Error::data(&text.source, "is empty; wanted text to train on"));
     }
-    split::by_percent(&text, config.split, Cut::Line)
+    split::by_percent(&text, config.split, Cut::for_unit(config.unit, Cut::Line))
 }
 
 fn known(entry: &Entry, config: &CorpusConfig, directories: &DataDirectories) -> Result<[Text; 3]> {
     if entry.built_in {
         // Cut exactly where others cut it, so that numbers compare.
         let text = Text::new(SHAKESPEARE.to_vec(), &entry.name);
-        return split::by_percent(&text, config.split, Cut::Char);
+        return split::by_percent(&text, config.split, Cut::for_unit(config.unit, Cut::Char));
     }
     if let Some(words) = &entry.characters_of {
         let words = directories.registry.get(words).ok_or_else(|| directories.registry.unknown(words))?;
@@ -93,8 +108,8 @@ fn known(entry: &Entry, config: &CorpusConfig, directories: &DataDirectories) ->
     match <[Text; 3]>::try_from(texts) {
         Ok(splits) => Ok(splits),
         Err(one) => match entry.split_bytes {
-            Some(sizes) => split::by_bytes(&one[0], sizes, config.unit == Unit::Byte),
-            None => split::by_percent(&one[0], config.split, Cut::Char),
+            Some(sizes) => split::by_bytes(&one[0], sizes, config.unit),
+            None => split::by_percent(&one[0], config.split, Cut::for_unit(config.unit, Cut::Char)),
         },
     }
 }

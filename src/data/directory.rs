@@ -1,39 +1,93 @@
 //! A directory as a corpus: its files named for training, validation and test.
 
 use super::text::Text;
+use super::{documents, packed};
+use crate::config::CorpusConfig;
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// The names of each split's file: `train.txt`, `anything.train.txt`, also with the ending `.tokens`.
-const NAMES: [&[&str]; 3] = [&["train"], &["valid", "validation", "dev"], &["test"]];
+/// The names of each split's file: `train.txt`, `anything.train.txt`.
+const NAMES: [&[&str]; 3] = [&["train"], &["valid", "validation", "val", "dev"], &["test"]];
 
-/// The splits of a directory. A missing test split is empty. Fails if training or validation are missing or
-/// empty, or one has two files.
-pub(super) fn splits(directory: &Path) -> Result<[Text; 3]> {
+/// The endings of texts; after each there may be one of [`packed::ENDINGS`].
+const TEXTS: [&str; 3] = ["txt", "tokens", "raw"];
+
+/// The splits of a directory, of its own files for each or, if none is named so, of all its texts together. A missing test
+/// split is empty. Fails if training or validation are missing or empty, or one has two files.
+pub(super) fn splits(directory: &Path, config: &CorpusConfig) -> Result<[Text; 3]> {
     let files = files(directory)?;
-    let find =
-        |names: &[&str]| only_one(directory, files.iter().filter(|path| is_split(path, names)).collect());
-    let [train, valid, test] = NAMES.map(find);
+    let documents = documents(&files);
+    if !documents.is_empty() {
+        return documents::splits(directory, &documents, config);
+    }
+    let [train, valid, test] = NAMES.map(|names| find(directory, &files, names));
     let missing = |split: &str, names: &str| Error::data(directory, describe(split, names, &files));
     let train = train?.ok_or_else(|| missing("training", "train.txt"))?;
-    let valid = valid?.ok_or_else(|| missing("validation", "valid.txt, validation.txt or dev.txt"))?;
+    let valid =
+        valid?.ok_or_else(|| missing("validation", "valid.txt, validation.txt, val.txt or dev.txt"))?;
     let test = test?.map_or_else(|| Ok(Text::empty(directory.join("test.txt"))), |path| Text::read(path))?;
     Ok([read(train)?, read(valid)?, test])
+}
+
+/// The splits that a directory has, for reading alone: a missing one is empty. None if its texts are documents. Fails if
+/// it has no text at all.
+pub(super) fn splits_there(directory: &Path) -> Result<Option<[Text; 3]>> {
+    let files = files(directory)?;
+    if !documents(&files).is_empty() {
+        return Ok(None);
+    }
+    let found = NAMES.map(|names| find(directory, &files, names));
+    let texts = found.map(|path| path?.map_or_else(|| Ok(Text::empty(directory)), |path| Text::read(path)));
+    let [train, valid, test] = texts;
+    let splits = [train?, valid?, test?];
+    if splits.iter().all(Text::is_empty) {
+        return Err(Error::data(directory, describe("test", "train.txt, valid.txt or test.txt", &files)));
+    }
+    Ok(Some(splits))
+}
+
+/// All texts of a directory that has documents; none if it has not.
+///
+/// # Errors
+/// If one cannot be read.
+pub(super) fn whole(directory: &Path, config: &CorpusConfig) -> Result<Text> {
+    Ok(documents::join(directory, &documents(&files(directory)?), config)?.0)
+}
+
+/// The texts of a directory, if none of them is named for a split.
+fn documents(files: &[PathBuf]) -> Vec<PathBuf> {
+    let split = |path: &PathBuf| NAMES.iter().any(|names| is_split(path, names));
+    let texts = files.iter().filter(|path| stem(path).is_some());
+    if files.iter().any(split) { vec![] } else { texts.cloned().collect() }
+}
+
+fn find<'a>(directory: &Path, files: &'a [PathBuf], names: &[&str]) -> Result<Option<&'a PathBuf>> {
+    only_one(directory, files.iter().filter(|path| is_split(path, names)).collect())
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(directory).map_err(Error::io(directory))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
     let mut paths = paths.map_err(Error::io(directory))?;
-    paths.retain(|path| path.is_file());
+    // A link to nothing is kept: that it cannot be read must be said.
+    paths.retain(|path| path.is_file() || !path.exists());
     paths.sort();
     Ok(paths)
 }
 
 fn is_split(path: &Path, names: &[&str]) -> bool {
+    stem(path).is_some_and(|stem| stem.rsplit('.').next().is_some_and(|last| names.contains(&last)))
+}
+
+/// The name of a text's file without its ending; none if the file is no text, or is hidden.
+fn stem(path: &Path) -> Option<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.strip_suffix(".txt").or_else(|| name.strip_suffix(".tokens"));
-    stem.and_then(|stem| stem.rsplit('.').next()).is_some_and(|last| names.contains(&last))
+    let without = |name: &str, endings: &[&str]| {
+        let (stem, ending) = name.rsplit_once('.')?;
+        endings.contains(&ending).then(|| stem.to_owned())
+    };
+    let unpacked = without(&name, &packed::ENDINGS).unwrap_or_else(|| name.clone().into_owned());
+    without(&unpacked, &TEXTS).filter(|_| !name.starts_with('.'))
 }
 
 fn only_one<'a>(directory: &Path, found: Vec<&'a PathBuf>) -> Result<Option<&'a PathBuf>> {

@@ -2,19 +2,26 @@
 
 mod archive;
 pub(crate) mod batch;
+pub mod chosen;
 pub mod corpus;
 pub(crate) mod data_directories;
 mod directory;
+mod documents;
 mod fetch;
 pub mod inspect;
+pub mod packed;
 pub mod registry;
 pub mod split;
+mod stream;
 pub mod text;
 pub mod tokenizer;
 mod tokens;
 
+pub use chosen::{Chosen, SplitName, TrainedOn};
 pub use corpus::Corpus;
 pub use data_directories::DataDirectories;
+pub use stream::TextStream;
 pub use text::Text;
-pub use tokenizer::{Decoder, Encoded, Tokenizer};
+pub(crate) use tokenizer::{Characters, spelled};
+pub use tokenizer::{Decoder, Encoded, Extent, Extents, Piece, Tokenizer};
 pub use tokens::Tokens;

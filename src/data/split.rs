@@ -1,6 +1,7 @@
 //! Cuts one text into training, validation and test parts, in order.
 
 use super::text::Text;
+use crate::config::Unit;
 use crate::error::{Error, Result};
 
 /// Where a boundary may fall.
@@ -10,6 +11,15 @@ pub enum Cut {
     Char,
     /// At the line end nearest to that byte; if none is near, as `Char`.
     Line,
+    /// As `Line`, but if no line end is near, at the next white space: no word is cut.
+    Word,
+}
+
+impl Cut {
+    /// For a text that is cut into `unit`s, where words must stay whole and `otherwise` nothing need.
+    pub(super) fn for_unit(unit: Unit, otherwise: Self) -> Self {
+        if unit == Unit::Word { Self::Word } else { otherwise }
+    }
 }
 
 /// Refuses percentages that no text can be cut by.
@@ -38,27 +48,32 @@ pub fn by_percent(text: &Text, split: [f64; 3], cut: Cut) -> Result<[Text; 3]> {
     let reach = match cut {
         Cut::Char => 0.0,
         // Half of the smallest part: no part can vanish, and none changes much.
-        Cut::Line => split.into_iter().filter(|&part| part > 0.0).fold(100.0, f64::min) / 2.0,
+        Cut::Line | Cut::Word => split.into_iter().filter(|&part| part > 0.0).fold(100.0, f64::min) / 2.0,
     };
     let boundary = |percent: f64| match percent >= 100.0 - 1e-9 {
         true => length,
-        false => near(text.bytes(), offset(percent), offset(reach)),
+        false => near(text.bytes(), offset(percent), offset(reach), cut),
     };
     let first = boundary(split[0]);
     let second = if split[1] > 0.0 { boundary(split[0] + split[1]).max(first) } else { first };
     parts(text, [first, second], split)
 }
 
-/// Cuts into parts of so many bytes, which must be the whole text; `exact` even inside a character.
+/// Cuts into parts of so many bytes, which must be the whole text: for bytes exactly there, for words at the next white
+/// space, else no more than inside a character.
 ///
 /// # Errors
 /// If the sizes are not those of the text.
-pub fn by_bytes(text: &Text, sizes: [usize; 3], exact: bool) -> Result<[Text; 3]> {
+pub fn by_bytes(text: &Text, sizes: [usize; 3], unit: Unit) -> Result<[Text; 3]> {
     let wanted: usize = sizes.iter().sum();
     if wanted != text.len() {
         return Err(Error::data(&text.source, format!("is {} bytes, wanted {wanted}", text.len())));
     }
-    let offset = |at: usize| if exact { at } else { char_boundary(text.bytes(), at) };
+    let offset = |at: usize| match unit {
+        Unit::Byte => at,
+        Unit::Word => next_blank(text.bytes(), at),
+        Unit::Char | Unit::Bpe => char_boundary(text.bytes(), at),
+    };
     parts(text, [offset(sizes[0]), offset(sizes[0] + sizes[1])], sizes.map(|size| size as f64))
 }
 
@@ -75,11 +90,20 @@ fn parts(text: &Text, [first, second]: [usize; 2], wanted: [f64; 3]) -> Result<[
 }
 
 /// The offset after the line feed that is nearest to `at` and less than `reach` away, else a character's first byte.
-fn near(bytes: &[u8], at: usize, reach: usize) -> usize {
+fn near(bytes: &[u8], at: usize, reach: usize, cut: Cut) -> usize {
     let window = at.saturating_sub(reach)..(at + reach).min(bytes.len());
     let ends = bytes[window.clone()].iter().zip(window.start + 1..).filter(|&(&byte, _)| byte == b'\n');
     let nearest = ends.map(|(_, end)| end).min_by_key(|end| end.abs_diff(at));
-    nearest.unwrap_or_else(|| char_boundary(bytes, at))
+    nearest.unwrap_or_else(|| match cut {
+        Cut::Word => next_blank(bytes, at),
+        Cut::Char | Cut::Line => char_boundary(bytes, at),
+    })
+}
+
+/// The white space of ASCII at `at` or after it. Where there is none as far as the text goes, a character's first byte.
+fn next_blank(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes[at..].iter().position(u8::is_ascii_whitespace);
+    rest.map_or_else(|| char_boundary(bytes, at), |blank| at + blank)
 }
 
 /// The first byte of the character at `at`. What is no UTF-8 is cut where it is.
@@ -91,6 +115,7 @@ fn char_boundary(bytes: &[u8], at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{Cut, by_bytes, by_percent};
+    use crate::config::Unit;
     use crate::data::text::Text;
 
     fn lengths(parts: [Text; 3]) -> [usize; 3] {
@@ -130,9 +155,18 @@ mod tests {
     #[test]
     fn fixed_sizes_are_exact_for_bytes_and_kind_to_characters() {
         let text = Text::from("aé");
-        assert_eq!(lengths(by_bytes(&text, [2, 1, 0], true).unwrap()), [2, 1, 0]);
-        assert_eq!(lengths(by_bytes(&text, [2, 1, 0], false).unwrap()), [1, 2, 0]);
-        assert!(by_bytes(&text, [2, 2, 0], true).is_err());
+        assert_eq!(lengths(by_bytes(&text, [2, 1, 0], Unit::Byte).unwrap()), [2, 1, 0]);
+        assert_eq!(lengths(by_bytes(&text, [2, 1, 0], Unit::Char).unwrap()), [1, 2, 0]);
+        assert!(by_bytes(&text, [2, 2, 0], Unit::Byte).is_err());
+    }
+
+    #[test]
+    fn no_word_is_cut_where_tokens_are_words() {
+        let text = Text::from("mill river ".repeat(100).as_str()); // 1,100 bytes; 990 and 1,045 are within words
+        assert_eq!(lengths(by_percent(&text, [90.1, 4.9, 5.0], Cut::Word).unwrap()), [994, 51, 55]);
+        assert_eq!(lengths(by_bytes(&text, [2, 1000, 98], Unit::Word).unwrap()), [4, 1000, 96]);
+        let lines = Text::from("ab cd\n".repeat(100).as_str());
+        assert_eq!(lengths(by_percent(&lines, [90.0, 5.0, 5.0], Cut::Word).unwrap()), [540, 30, 30]);
     }
 
     #[test]

@@ -3,5 +3,7 @@
 pub mod monte_carlo;
 pub mod perplexity;
 pub mod score;
+mod tally;
+pub mod words;
 
 pub use perplexity::{Evaluation, EvaluationProgress, Split, batched, stream};

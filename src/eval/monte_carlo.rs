@@ -5,6 +5,7 @@
 //! perplexity = exp(mean over tokens of −ln p̄), p̄ the mean of p over the passes that are left.
 
 use super::perplexity::{Evaluation, EvaluationProgress, Split, read_split};
+use super::tally::Tally;
 use crate::data::batch::Batches;
 use crate::error::{Error, Result};
 use crate::model::FrozenModel;
@@ -74,9 +75,11 @@ pub fn monte_carlo(
         }
     }
     let nats = mean.nats()?;
-    let seconds = start.elapsed().as_secs_f64();
+    let row = Batches::stream(split.corpus, split.text.tokens.len(), STREAM_STEPS)?;
+    let mut tally = Tally::of_text(split.text, &row);
+    tally.add(split.text, &row, 0, &nats);
     Ok(MonteCarlo {
-        evaluation: Evaluation::new(split, "mc", nats, tokens as u64, seconds),
+        evaluation: Evaluation::new(split, "mc", tally, start.elapsed().as_secs_f64()),
         mc_passes: settings.passes,
         mc_rejected: mean.rejected,
         mc_seed: settings.seed,
@@ -95,7 +98,7 @@ fn run(
     let row = Batches::stream(split.corpus, split.text.tokens.len(), STREAM_STEPS)?;
     let mut nats = vec![Vec::with_capacity(row.predicted); passes.len()];
     let mut reader = DropoutReader::new(model, dropout, seed, passes)?;
-    let mut add = |window: &[f64]| {
+    let mut add = |_: usize, window: &[f64]| {
         let rows = window.chunks(nats.len());
         rows.for_each(|row| nats.iter_mut().zip(row).for_each(|(pass, &value)| pass.push(value)));
     };
@@ -132,8 +135,8 @@ impl MeanProbability {
         self.logs.iter_mut().zip(nats).for_each(|(log, value)| *log = ln_of_sum(*log, -value));
     }
 
-    /// The sum over tokens of −ln p̄.
-    fn nats(&self) -> Result<f64> {
+    /// −ln p̄ of each token.
+    fn nats(&self) -> Result<Vec<f64>> {
         if self.kept == 0 {
             return Err(Error::config(format!(
                 "each of the {} passes had a perplexity of {REJECTED_PERPLEXITY} or more and was rejected: \
@@ -142,7 +145,7 @@ impl MeanProbability {
             )));
         }
         let kept = (self.kept as f64).ln();
-        Ok(self.logs.iter().map(|log| kept - log).sum())
+        Ok(self.logs.iter().map(|log| kept - log).collect())
     }
 }
 
@@ -179,7 +182,7 @@ mod tests {
         mean.add(&[-(0.5f64.ln()), -(0.2f64.ln())]);
         mean.add(&[-(0.1f64.ln()), -(0.4f64.ln())]);
         let expected = -(0.3f64.ln()) - 0.3f64.ln(); // (0.5 + 0.1) / 2 and (0.2 + 0.4) / 2
-        assert!((mean.nats().expect("two passes were kept") - expected).abs() < 1e-12);
+        assert!((mean.nats().expect("two passes were kept").iter().sum::<f64>() - expected).abs() < 1e-12);
     }
 
     #[test]
@@ -191,7 +194,7 @@ mod tests {
             mean.add(&nats);
         }
         let wanted = 299.0 + 800.0 - ((1.0 + (-1f64).exp()) / 2.0).ln();
-        assert!((mean.nats().unwrap() - wanted).abs() < 1e-9);
+        assert!((mean.nats().unwrap().iter().sum::<f64>() - wanted).abs() < 1e-9);
     }
 
     #[test]
@@ -200,7 +203,7 @@ mod tests {
         mean.add(&[501f64.ln()]);
         mean.add(&[2f64.ln()]);
         assert_eq!((mean.kept, mean.rejected), (1, 1));
-        assert!((mean.nats().expect("one pass was kept") - 2f64.ln()).abs() < 1e-12);
+        assert!((mean.nats().expect("one pass was kept")[0] - 2f64.ln()).abs() < 1e-12);
     }
 
     #[test]

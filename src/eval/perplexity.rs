@@ -3,6 +3,7 @@
 //! `stream` is one batch row over the whole split, every token but the first predicted: the number that papers publish.
 //! `batched` is the rows and windows of training with dropout off, the tail dropped: quick, for choosing a model.
 
+use super::tally::Tally;
 use crate::config::Unit;
 use crate::data::Encoded;
 use crate::data::batch::Batches;
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::FrozenModel;
 use crate::predict::{Reader, STREAM_STEPS, WindowReader};
 use candle_core::{DType, Device, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::f64::consts::LN_2;
 use std::time::Instant;
 
@@ -31,34 +32,61 @@ pub struct Split<'a> {
 pub type EvaluationProgress<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
 
 /// How well a model predicted a text; what `rhn eval --json` prints.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+///
+/// A figure over characters, bytes or words is over exactly the text whose probability was computed. Where there is no
+/// such figure, as when letters hide behind `<unk>`, it is absent and the field after it says why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Evaluation {
     /// The corpus's name.
     pub corpus: String,
-    /// `train`, `valid` or `test`.
+    /// `train`, `valid`, `test` or `all`.
     pub split: String,
     /// `stream`, `batched` or `mc`.
     pub protocol: String,
     /// Tokens that were predicted.
     pub tokens: u64,
-    /// UTF-8 bytes of the text that was predicted.
+    /// Bytes of the text that was predicted: of what became a token, the letters behind `<unk>` apart.
     pub bytes: u64,
+    /// Characters of the same.
+    pub chars: u64,
+    /// Words, which white space separates, that end in it.
+    pub words: u64,
     /// Symbols of the split that the vocabulary lacks.
     pub oov_tokens: u64,
     /// Mean −ln p of a token.
     pub nats_per_token: f64,
     /// exp of the nats per token; infinite, and null in JSON, if a double does not hold it.
     pub perplexity: f64,
+    /// exp of the nats per token over the tokens that are not `<unk>`; absent from a vocabulary without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_known: Option<f64>,
+    /// exp of all nats over the text's words: comparable between units, and no perplexity of tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_words: Option<f64>,
+    /// Why there is no perplexity over words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_words_absent: Option<String>,
     /// The same in bits.
     pub bits_per_token: f64,
     /// Bits over the characters that were predicted; for character units, the bits per token.
-    pub bits_per_char: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_char: Option<f64>,
+    /// Why there are no bits per character.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_char_absent: Option<String>,
     /// Bits over the bytes that were predicted; for byte units, the bits per token.
-    pub bits_per_byte: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte: Option<f64>,
+    /// Why there are no bits per byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte_absent: Option<String>,
     /// Wall-clock time.
     pub seconds: f64,
     /// Tokens predicted in a second of it.
     pub tokens_per_second: f64,
+    /// The sums that all this was divided from.
+    #[serde(skip)]
+    pub(super) tally: Tally,
 }
 
 /// Perplexity at batch 1 with the state carried over the whole split, every token but the first predicted.
@@ -68,9 +96,6 @@ pub fn stream(
     progress: EvaluationProgress<'_>,
 ) -> Result<Evaluation> {
     let batches = Batches::stream(&split.name(), split.text.tokens.len(), STREAM_STEPS)?;
-    if split.text.bytes <= split.text.first_bytes {
-        return Err(split.too_short("there is no text after the first"));
-    }
     evaluate(model, split, "stream", &batches, progress)
 }
 
@@ -95,27 +120,27 @@ fn evaluate(
 ) -> Result<Evaluation> {
     let start = Instant::now();
     let mut reader = WindowReader::new(model, batches.count)?;
-    let mut nats = 0.0;
-    let mut add = |window: &[f64]| nats += window.iter().sum::<f64>();
+    let mut tally = Tally::of_text(split.text, batches);
+    let mut add = |start: usize, window: &[f64]| tally.add(split.text, batches, start, window);
     read_split(&mut reader, split, batches, model.device(), &mut add, progress)?;
-    let tokens = (batches.count * batches.predicted) as u64;
-    Ok(Evaluation::new(split, protocol, nats, tokens, start.elapsed().as_secs_f64()))
+    Ok(Evaluation::new(split, protocol, tally, start.elapsed().as_secs_f64()))
 }
 
-/// Reads a split window by window; `take` gets the nats of each window's tokens, `(time, batch)` in row order.
+/// Reads a split window by window; `take` gets each window's first step and the nats of its tokens, `(time, batch)` in row
+/// order.
 pub(super) fn read_split(
     reader: &mut dyn Reader,
     split: &Split<'_>,
     batches: &Batches,
     device: &Device,
-    take: &mut dyn FnMut(&[f64]),
+    take: &mut dyn FnMut(usize, &[f64]),
     progress: EvaluationProgress<'_>,
 ) -> Result<()> {
     for (window, (start, steps)) in batches.windows().enumerate() {
         let (inputs, targets) = batches.window(&split.text.tokens, window, device)?;
         let nats = reader.nats(&inputs, &targets)?;
         let (_, rows) = nats.dims2()?;
-        take(&finite(&nats, start)?);
+        take(start, &finite(&nats, start)?);
         progress((rows * (start + steps)) as u64, (rows * batches.predicted) as u64)?;
     }
     Ok(())
@@ -150,28 +175,55 @@ impl Split<'_> {
 }
 
 impl Evaluation {
-    /// Divides the sums, once. `nats` is the total over `tokens` predicted tokens.
-    pub fn new(split: &Split<'_>, protocol: &str, nats: f64, tokens: u64, seconds: f64) -> Self {
-        let text = split.text;
-        let share = tokens as f64 / (text.tokens.len() as f64 - 1.0);
-        let chars = (text.chars - text.first_chars) as f64 * share;
-        let bytes = (text.bytes - text.first_bytes) as f64 * share;
-        let bits = nats / LN_2;
-        let per_token = bits / tokens as f64;
-        Self {
+    /// Divides the sums, once.
+    pub(super) fn new(split: &Split<'_>, protocol: &str, tally: Tally, seconds: f64) -> Self {
+        let named = Self {
             corpus: split.corpus.into(),
             split: split.split.into(),
             protocol: protocol.into(),
-            tokens,
-            bytes: bytes.round() as u64,
-            oov_tokens: text.unseen,
-            nats_per_token: nats / tokens as f64,
-            perplexity: (nats / tokens as f64).exp(),
+            ..Self::default()
+        };
+        named.divide(split.unit, tally, seconds)
+    }
+
+    /// Several texts' evaluations, by one model and one protocol, as one.
+    pub fn total(corpus: &str, unit: Unit, parts: &[Self]) -> Self {
+        let mut tally = Tally::default();
+        parts.iter().for_each(|part| tally.join(&part.tally));
+        let seconds = parts.iter().map(|part| part.seconds).sum();
+        let first = parts.first().cloned().unwrap_or_default();
+        Self { corpus: corpus.into(), ..first }.divide(unit, tally, seconds)
+    }
+
+    fn divide(self, unit: Unit, tally: Tally, seconds: f64) -> Self {
+        let tokens = tally.tokens as f64;
+        let bits = tally.nats / LN_2;
+        let per_token = bits / tokens;
+        let (bits_per_char, bits_per_char_absent) = tally.over_chars(bits, per_token, unit);
+        let (bits_per_byte, bits_per_byte_absent) = tally.over_bytes(bits, per_token, unit);
+        let (nats_per_word, perplexity_words_absent) = tally.over_words();
+        let known = tally.tokens - tally.unknown.unwrap_or(0);
+        Self {
+            tokens: tally.tokens,
+            bytes: tally.bytes,
+            chars: tally.chars,
+            words: tally.words,
+            oov_tokens: tally.unseen,
+            nats_per_token: tally.nats / tokens,
+            perplexity: (tally.nats / tokens).exp(),
+            perplexity_known: (tally.unknown.is_some() && known > 0)
+                .then(|| ((tally.nats - tally.unknown_nats) / known as f64).exp()),
+            perplexity_words: nats_per_word.map(f64::exp),
+            perplexity_words_absent,
             bits_per_token: per_token,
-            bits_per_char: if split.unit == Unit::Char { per_token } else { bits / chars },
-            bits_per_byte: if split.unit == Unit::Byte { per_token } else { bits / bytes },
+            bits_per_char,
+            bits_per_char_absent,
+            bits_per_byte,
+            bits_per_byte_absent,
             seconds,
-            tokens_per_second: tokens as f64 / seconds.max(1e-9),
+            tokens_per_second: tokens / seconds.max(1e-9),
+            tally,
+            ..self
         }
     }
 }
@@ -179,7 +231,7 @@ impl Evaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Tokens;
+    use crate::data::{Text, Tokens};
     use crate::predict::tiny;
     use candle_core::Device;
 
@@ -193,7 +245,7 @@ mod tests {
         let found =
             stream(&tiny::drawn(vocab_size, 0.0), &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
         assert!((found.perplexity - vocab_size as f64).abs() < 1e-12);
-        assert!((found.bits_per_char - (vocab_size as f64).log2()).abs() < 1e-12);
+        assert!((found.bits_per_char.unwrap() - (vocab_size as f64).log2()).abs() < 1e-12);
         assert_eq!((found.tokens, found.bytes, found.bits_per_byte), (99, 99, found.bits_per_char));
     }
 
@@ -213,12 +265,14 @@ mod tests {
 
     #[test]
     fn batched_is_the_mean_of_its_rows_without_their_tails() {
-        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(103));
-        let model = tiny::drawn(vocab_size, 1.0);
-        let ids = text.tokens.to_vec();
+        let characters = tiny::characters(103);
+        let tokenizer = tiny::tokenizer(Unit::Char, &characters);
+        let encode = |part: &str| tokenizer.encode_measured(&Text::from(part)).unwrap();
+        let text = encode(&characters);
+        let model = tiny::drawn(tokenizer.vocab_size(), 1.0);
         let row = |row: usize| {
             // 4 rows of 25 tokens; 24 = 4 windows of 6 are predicted in each
-            let text = Encoded { tokens: Tokens::U32(ids[25 * row..25 * row + 25].to_vec()), ..text.clone() };
+            let text = encode(&characters[25 * row..25 * row + 25]);
             stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap().nats_per_token
         };
         let wanted = (0..4).map(row).sum::<f64>() / 4.0;
@@ -233,9 +287,57 @@ mod tests {
         let found =
             stream(&tiny::drawn(vocab_size, 0.0), &split(Unit::Word, &text), &mut |_, _| Ok(())).unwrap();
         let bits = 3.0 * (vocab_size as f64).log2();
-        assert!((found.bits_per_char - bits / 12.0).abs() < 1e-12); // " den Wolken\n"
-        assert!((found.bits_per_byte - bits / 12.0).abs() < 1e-12);
+        assert!((found.perplexity_words.unwrap() - (bits / 2.0).exp2()).abs() < 1e-9); // den, Wolken
+        assert!((found.bits_per_char.unwrap() - bits / 12.0).abs() < 1e-12); // " den Wolken\n"
+        assert!((found.bits_per_byte.unwrap() - bits / 12.0).abs() < 1e-12);
         assert_eq!((found.tokens, found.bytes), (3, 12));
+    }
+
+    #[test]
+    fn what_hides_behind_unk_has_a_perplexity_and_no_bits_for_a_letter() {
+        let tokenizer = tiny::tokenizer(Unit::Word, "a b\n");
+        let text = tokenizer.encode_measured(&Text::from("a secret b\n")).unwrap();
+        let found =
+            stream(&tiny::constant(&[0.5, 0.2, 0.2, 0.1]), &split(Unit::Word, &text), &mut |_, _| Ok(()));
+        let found = found.unwrap();
+        assert_eq!((found.tokens, found.oov_tokens, found.bytes), (3, 1, 3)); // of " b\n"
+        assert_eq!((found.bits_per_char, found.bits_per_byte, found.perplexity_words), (None, None, None));
+        assert!(found.bits_per_char_absent.unwrap().contains("1 predicted token is <unk>"));
+        let unknown = tokenizer.unknown_id().unwrap();
+        let known: f64 = text
+            .tokens
+            .iter()
+            .skip(1)
+            .filter(|&id| id != unknown)
+            .map(|id| [0.5f64, 0.2, 0.2, 0.1][id as usize].ln())
+            .sum();
+        assert!((found.perplexity_known.unwrap() - (-known / 2.0).exp()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_divided_by() {
+        let config = crate::config::CorpusConfig { unknown: false, ..tiny::corpus(Unit::Char) };
+        let tokenizer = crate::data::Tokenizer::build(&config, &Text::from("ab")).unwrap();
+        let text = tokenizer.encode_measured(&Text::from("axxxxxb")).unwrap();
+        let found = stream(&tiny::drawn(2, 0.0), &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
+        assert_eq!((found.tokens, found.chars, found.bytes, found.oov_tokens), (1, 1, 1, 5));
+        assert!((found.bits_per_byte.unwrap() - 1.0).abs() < 1e-12);
+        assert!(found.perplexity_words_absent.unwrap().contains("left out"));
+    }
+
+    #[test]
+    fn texts_together_are_their_sums_divided_once() {
+        let tokenizer = tiny::tokenizer(Unit::Char, "ab \n");
+        let model = tiny::drawn(tokenizer.vocab_size(), 1.0);
+        let parts = ["ab ba a\n", "b\nba ab ab\n"].map(|part| {
+            let text = tokenizer.encode_measured(&Text::from(part)).unwrap();
+            stream(&model, &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap()
+        });
+        let total = Evaluation::total("both", Unit::Char, &parts);
+        let nats = parts.iter().map(|part| part.nats_per_token * part.tokens as f64).sum::<f64>();
+        assert_eq!((total.tokens, total.words), (7 + 11, 3 + 3)); // the words a b alone is the first token
+        assert!((total.nats_per_token - nats / 18.0).abs() < 1e-12);
+        assert!((total.perplexity_words.unwrap() - (nats / 6.0).exp()).abs() < 1e-9);
     }
 
     #[test]

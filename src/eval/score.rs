@@ -2,38 +2,70 @@
 
 use super::perplexity::finite;
 use crate::error::Result;
-use crate::model::FrozenModel;
+use crate::model::{FrozenModel, Noise, State};
 use crate::predict::{Reader, STREAM_STEPS, WindowReader};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 /// Reads a text piece by piece, the state carried from one to the next.
 pub struct Scorer {
     reader: WindowReader,
     previous: Option<u32>,
+    /// Where [`Scorer::restart`] goes back to.
+    start: (State, Option<u32>),
     read: usize,
+}
+
+/// What a token cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// −ln of its probability.
+    pub nats: f64,
+    /// −ln of the probability that any token of a given set came here; 0 without a set.
+    pub set_nats: f64,
 }
 
 impl Scorer {
     /// A reader at the start of a text. `context`, the line end, comes before the first token; where a
     /// vocabulary has none, the first token has no surprisal.
     pub fn new(model: &FrozenModel, context: Option<u32>) -> Result<Self> {
-        Ok(Self { reader: WindowReader::new(model, 1)?, previous: context, read: 0 })
+        let reader = WindowReader::new(model, 1)?;
+        let start = (reader.state().clone(), context);
+        Ok(Self { reader, previous: context, start, read: 0 })
+    }
+
+    /// Reads `tokens` after the line end without a score; texts begin after them from now on.
+    pub fn set_context(&mut self, tokens: &[u32]) -> Result<()> {
+        self.nats(tokens)?;
+        self.start = (self.reader.state().clone(), self.previous);
+        Ok(())
+    }
+
+    /// Goes back to the start of a text.
+    pub fn restart(&mut self) {
+        self.reader.set_state(self.start.0.clone());
+        self.previous = self.start.1;
     }
 
     /// Nats of each of the next tokens.
     pub fn nats(&mut self, tokens: &[u32]) -> Result<Vec<Option<f64>>> {
-        let mut nats = Vec::with_capacity(tokens.len());
-        for window in tokens.chunks(STREAM_STEPS) {
-            self.window(window, &mut nats)?;
-        }
-        Ok(nats)
+        let costs = self.costs(tokens, None)?;
+        Ok(costs.into_iter().map(|cost| cost.map(|cost| cost.nats)).collect())
     }
 
-    fn window(&mut self, tokens: &[u32], nats: &mut Vec<Option<f64>>) -> Result<()> {
+    /// The cost of each of the next tokens. `set`, if given, says of each entry of the vocabulary whether it is in.
+    pub fn costs(&mut self, tokens: &[u32], set: Option<&[bool]>) -> Result<Vec<Option<Cost>>> {
+        let mut costs = Vec::with_capacity(tokens.len());
+        for window in tokens.chunks(STREAM_STEPS) {
+            self.window(window, set, &mut costs)?;
+        }
+        Ok(costs)
+    }
+
+    fn window(&mut self, tokens: &[u32], set: Option<&[bool]>, costs: &mut Vec<Option<Cost>>) -> Result<()> {
         let (Some(&first), Some(&last)) = (tokens.first(), tokens.last()) else { return Ok(()) };
         let targets = if self.previous.is_some() { tokens } else { &tokens[1..] };
         if self.previous.is_none() {
-            nats.push(None);
+            costs.push(None);
         }
         let mut inputs = vec![self.previous.unwrap_or(first)];
         inputs.extend_from_slice(targets);
@@ -45,11 +77,36 @@ impl Scorer {
         let device = self.reader.model().device();
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), device);
         let inputs = column(&inputs)?;
-        let targets = column(targets)?;
-        let window = self.reader.nats(&inputs, &targets)?;
-        nats.extend(finite(&window, self.read)?.into_iter().map(Some));
-        self.read += targets.elem_count();
+        let set_nats = match set {
+            None => vec![0.0; targets.len()],
+            Some(set) => self.set_nats(&inputs, set)?,
+        };
+        let window = self.reader.nats(&inputs, &column(targets)?)?;
+        let nats = finite(&window, self.read)?;
+        costs.extend(nats.into_iter().zip(set_nats).map(|(nats, set_nats)| Some(Cost { nats, set_nats })));
+        self.read += targets.len();
         Ok(())
+    }
+
+    /// −ln of what the members of `set` share after each of `inputs`; the reader's state stays as it is.
+    fn set_nats(&self, inputs: &Tensor, set: &[bool]) -> Result<Vec<f64>> {
+        let (logits, _) = self.reader.model().logits(inputs, self.reader.state(), &Noise::none())?;
+        let rows = logits.squeeze(1)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        let of = |row: &Vec<f64>| {
+            let members = row.iter().zip(set).filter(|&(_, &member)| member).map(|(&logit, _)| logit);
+            ln_of_sum(row.iter().copied()) - ln_of_sum(members)
+        };
+        Ok(rows.iter().map(of).collect())
+    }
+}
+
+/// ln Σ e^x, without overflow.
+fn ln_of_sum(logits: impl Iterator<Item = f64> + Clone) -> f64 {
+    let most = logits.clone().fold(f64::NEG_INFINITY, f64::max);
+    if most == f64::NEG_INFINITY {
+        most
+    } else {
+        most + logits.map(|logit| (logit - most).exp()).sum::<f64>().ln()
     }
 }
 
@@ -86,6 +143,29 @@ mod tests {
         let nats = Scorer::new(&model, Some(2)).unwrap().nats(&[0, 1]).unwrap();
         let wanted = [2f64.ln(), 4f64.ln()];
         assert!(nats.iter().zip(wanted).all(|(found, wanted)| (found.unwrap() - wanted).abs() < 1e-12));
+    }
+
+    #[test]
+    fn a_set_costs_what_its_members_share() {
+        let model = tiny::constant(&[0.5, 0.3, 0.2]);
+        let costs = Scorer::new(&model, Some(2)).unwrap().costs(&[0, 1], Some(&[false, true, true])).unwrap();
+        for cost in costs {
+            assert!((cost.unwrap().set_nats - 2f64.ln()).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_restart_forgets_the_text_and_keeps_the_context() {
+        let model = tiny::drawn(3, 1.0);
+        let mut whole = Scorer::new(&model, Some(0)).unwrap();
+        let wanted = whole.nats(&[1, 2, 2, 1]).unwrap()[2..].to_vec();
+        let mut scorer = Scorer::new(&model, Some(0)).unwrap();
+        scorer.set_context(&[1, 2]).unwrap();
+        for _ in 0..2 {
+            let found = scorer.nats(&[2, 1]).unwrap();
+            assert!(found.iter().zip(&wanted).all(|(a, b)| (a.unwrap() - b.unwrap()).abs() < 1e-12));
+            scorer.restart();
+        }
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub struct Epoch {
     pub valid_bits_per_char: Option<f64>,
     /// The same in bits over the text's bytes; it is shown and not written.
     #[serde(skip)]
-    pub valid_bits_per_byte: f64,
+    pub valid_bits_per_byte: Option<f64>,
     /// The learning rate of the epoch's last step.
     pub learning_rate: Option<f64>,
     /// The mean over the epoch's steps.
@@ -181,17 +181,31 @@ pub struct Measured {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub chars: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub oov_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nats_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_known: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_words: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_words_absent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_char: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_char_absent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_byte: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte_absent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -204,12 +218,19 @@ impl From<&Evaluation> for Measured {
             protocol: Some(found.protocol.clone()),
             tokens: Some(found.tokens),
             bytes: Some(found.bytes),
+            chars: Some(found.chars),
+            words: Some(found.words),
             oov_tokens: Some(found.oov_tokens),
             nats_per_token: Some(found.nats_per_token),
             perplexity: Some(found.perplexity),
+            perplexity_known: found.perplexity_known,
+            perplexity_words: found.perplexity_words,
+            perplexity_words_absent: found.perplexity_words_absent.clone(),
             bits_per_token: Some(found.bits_per_token),
-            bits_per_char: Some(found.bits_per_char),
-            bits_per_byte: Some(found.bits_per_byte),
+            bits_per_char: found.bits_per_char,
+            bits_per_char_absent: found.bits_per_char_absent.clone(),
+            bits_per_byte: found.bits_per_byte,
+            bits_per_byte_absent: found.bits_per_byte_absent.clone(),
             seconds: Some(found.seconds),
             tokens_per_second: Some(found.tokens_per_second),
         }

@@ -4,9 +4,11 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::recipe::Recipe;
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
+use crate::events::{self, Event};
 use crate::model::FrozenModel;
 use candle_core::Device;
 use rhn_kernels::precision::Precision;
+use std::path::Path;
 
 /// A model with its tokenizer; the checkpoint that they come from is kept for its recipe.
 pub struct Loaded {
@@ -30,6 +32,19 @@ impl Loaded {
     pub fn new(checkpoint: Checkpoint, precision: Precision, device: &Device) -> Result<Self> {
         let tokenizer = checkpoint.read_tokenizer()?;
         Ok(Self { model: checkpoint.model(precision, device)?, tokenizer, checkpoint })
+    }
+
+    /// The run's directory.
+    pub fn directory(&self) -> &Path {
+        &self.checkpoint.directory
+    }
+
+    /// The SHA-256 of the text that the run was trained on, if its events say so.
+    pub fn corpus_sha256(&self) -> Option<String> {
+        events::readable(self.directory()).into_iter().rev().find_map(|event| match event {
+            Event::Start(start) | Event::Resume(start) => Some(start.corpus_sha256),
+            _ => None,
+        })
     }
 
     /// The run as it was asked for.

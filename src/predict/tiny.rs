@@ -1,6 +1,6 @@
 //! For tests: models small enough that a reader can derive what they do.
 
-use crate::config::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec, Unit};
+use crate::config::{CoreConfig, CorpusConfig, EmbeddingConfig, ModelConfig, ModelSpec, Unit};
 use crate::data::{Encoded, Text, Tokenizer};
 use crate::model::core::RhnConfig;
 use crate::model::output::OutputConfig;
@@ -48,19 +48,20 @@ pub(crate) fn constant(probabilities: &[f64]) -> FrozenModel {
     model(probabilities.len(), &tensors)
 }
 
+/// A corpus that is cut by `unit`.
+pub(crate) fn corpus(unit: Unit) -> CorpusConfig {
+    CorpusConfig::new("tiny", unit)
+}
+
 /// A vocabulary of the text's own units.
 pub(crate) fn tokenizer(unit: Unit, text: &str) -> Tokenizer {
-    let name = toml::Value::String("tiny".into());
-    let unit = toml::Value::try_from(unit).expect("a unit has a name");
-    let table = toml::Table::from_iter([("name".into(), name), ("unit".into(), unit)]);
-    let config = toml::Value::Table(table).try_into().expect("a corpus needs no more");
-    Tokenizer::build(&config, &Text::from(text)).expect("a vocabulary")
+    Tokenizer::build(&corpus(unit), &Text::from(text)).expect("a vocabulary")
 }
 
 /// `text` in its own vocabulary, and the vocabulary's size.
 pub(crate) fn encoded(unit: Unit, text: &str) -> (Encoded, usize) {
     let tokenizer = tokenizer(unit, text);
-    (tokenizer.encode(&Text::from(text)).expect("text of the vocabulary"), tokenizer.vocab_size())
+    (tokenizer.encode_measured(&Text::from(text)).expect("text of the vocabulary"), tokenizer.vocab_size())
 }
 
 /// A text of `length` characters a, b, c in no simple order.

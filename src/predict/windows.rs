@@ -25,6 +25,16 @@ impl WindowReader {
         &self.model
     }
 
+    /// What it remembers.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Goes on from another memory.
+    pub(crate) fn set_state(&mut self, state: State) {
+        self.state = state;
+    }
+
     /// As [`Reader::nats`], with the masks of `noise`.
     pub fn nats_with(&mut self, inputs: &Tensor, targets: &Tensor, noise: &Noise) -> Result<Tensor> {
         let (nats, state) = self.model.nats(inputs, targets, &self.state, noise)?;

@@ -4,7 +4,7 @@ use crate::config::Unit;
 use crate::console::Line;
 use crate::error::Result;
 use crate::events::{Epoch, Event};
-use crate::readable::{duration, grouped, perplexity};
+use crate::readable::{duration, grouped, or_dash, perplexity};
 use crate::train::recorder::{Progress, Recorder, Training};
 use std::f64::consts::LN_2;
 
@@ -92,8 +92,8 @@ fn row(epoch: &Epoch, unit: Unit) -> String {
     let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
     let valid_nats = number(epoch.valid_nats_per_token);
     let quality = match unit {
-        Unit::Char => format!("{:.3}", number(epoch.valid_bits_per_char)),
-        Unit::Byte => format!("{:.3}", epoch.valid_bits_per_byte),
+        Unit::Char => or_dash(epoch.valid_bits_per_char, 3),
+        Unit::Byte => or_dash(epoch.valid_bits_per_byte, 3),
         Unit::Word | Unit::Bpe => perplexity(valid_nats, 3),
     };
     format!(

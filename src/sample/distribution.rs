@@ -45,8 +45,8 @@ impl Filters {
         }
     }
 
-    /// Fills `candidates` with what may be drawn, its probabilities summing to 1: likeliest first (the lower id where
-    /// two are alike) if a cut looks for the likeliest, else in the order of ids. `recent` are the tokens that the
+    /// Fills `candidates` with what may be drawn, its probabilities summing to 1, in the order of ids: a cut that takes
+    /// nothing away changes no draw. Of two that are alike a cut keeps the lower id. `recent` are the tokens that the
     /// repetition penalty holds against them.
     pub fn apply(
         &self,
@@ -64,6 +64,9 @@ impl Filters {
         softmax(candidates, if greedy { 1.0 } else { self.temperature });
         self.cut_top_p(candidates);
         self.cut_min_p(candidates);
+        if !candidates.is_sorted_by_key(|&(id, _)| id) {
+            candidates.sort_unstable_by_key(|&(id, _)| id);
+        }
     }
 
     /// Makes recent tokens less likely; each once, however often it came.
@@ -82,14 +85,14 @@ impl Filters {
         }
     }
 
-    /// The `count` likeliest, or all if it is 0; in order if there will be a cut.
+    /// The `count` likeliest, or all if it is 0; likeliest first if the next cut wants them so.
     fn keep_likeliest(&self, count: usize, candidates: &mut Vec<Candidate>) {
         let likelier = |a: &Candidate, b: &Candidate| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if count > 0 && count < candidates.len() {
             candidates.select_nth_unstable_by(count - 1, likelier);
             candidates.truncate(count);
         }
-        if count > 0 || self.top_p < 1.0 {
+        if self.top_p < 1.0 {
             candidates.sort_unstable_by(likelier);
         }
     }
@@ -105,9 +108,11 @@ impl Filters {
             sum += probability;
             short
         });
-        let kept = missing.count();
-        candidates.truncate(kept.max(1));
-        normalize(candidates);
+        let kept = missing.count().max(1);
+        if kept < candidates.len() {
+            candidates.truncate(kept);
+            normalize(candidates);
+        }
     }
 
     fn cut_min_p(&self, candidates: &mut Vec<Candidate>) {

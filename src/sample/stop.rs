@@ -1,18 +1,19 @@
-//! Stop strings over streamed text: ends before the first one, holds back no more than might become one.
+//! Stop strings over streamed bytes: ends before the first one, holds back no more than might become one.
 
 /// Passes text on until a stop string appears, however it is cut into pieces.
 #[derive(Clone, Debug)]
 pub(crate) struct StopStrings {
-    stops: Vec<String>,
-    held: String,
+    stops: Vec<Vec<u8>>,
+    held: Vec<u8>,
     found: bool,
 }
 
 impl StopStrings {
     /// Watches for any of `stops`; empty ones are ignored.
     pub(crate) fn new(stops: &[String]) -> Self {
-        let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        Self { stops, held: String::new(), found: false }
+        let stops =
+            stops.iter().filter(|stop| !stop.is_empty()).map(|stop| stop.clone().into_bytes()).collect();
+        Self { stops, held: Vec::new(), found: false }
     }
 
     /// Whether a stop string has appeared; nothing is passed on after it.
@@ -20,13 +21,13 @@ impl StopStrings {
         self.found
     }
 
-    /// Takes the next piece and gives the text that can be shown now.
-    pub(crate) fn push(&mut self, piece: &str) -> String {
+    /// Takes the next piece and gives the bytes that can be shown now.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<u8> {
         if self.found {
-            return String::new();
+            return Vec::new();
         }
-        self.held.push_str(piece);
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop)).min() {
+        self.held.extend_from_slice(piece);
+        if let Some(at) = self.stops.iter().filter_map(|stop| find(&self.held, stop)).min() {
             self.found = true;
             self.held.truncate(at);
             return std::mem::take(&mut self.held);
@@ -36,24 +37,40 @@ impl StopStrings {
     }
 
     /// What was held back, once no more text will come.
-    pub(crate) fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }
 
     /// Bytes before the longest tail that begins a stop string.
     fn safe_length(&self) -> usize {
-        let begins = |tail: &str| self.stops.iter().any(|stop| stop.starts_with(tail));
-        let mut starts = self.held.char_indices().map(|(at, _)| at);
-        starts.find(|&at| begins(&self.held[at..])).unwrap_or(self.held.len())
+        let begins = |tail: &[u8]| self.stops.iter().any(|stop| stop.starts_with(tail));
+        (0..self.held.len()).find(|&at| begins(&self.held[at..])).unwrap_or(self.held.len())
     }
+}
+
+fn find(text: &[u8], stop: &[u8]) -> Option<usize> {
+    text.windows(stop.len()).position(|window| window == stop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::StopStrings;
 
-    fn stops(list: &[&str]) -> StopStrings {
-        StopStrings::new(&list.iter().map(|stop| stop.to_string()).collect::<Vec<_>>())
+    /// Stop strings over text, as text.
+    struct Watch(StopStrings);
+
+    impl Watch {
+        fn push(&mut self, piece: &str) -> String {
+            String::from_utf8(self.0.push(piece.as_bytes())).unwrap()
+        }
+
+        fn finish(&mut self) -> String {
+            String::from_utf8(self.0.finish()).unwrap()
+        }
+    }
+
+    fn stops(list: &[&str]) -> Watch {
+        Watch(StopStrings::new(&list.iter().map(|stop| stop.to_string()).collect::<Vec<_>>()))
     }
 
     #[test]
@@ -62,7 +79,7 @@ mod tests {
         let shown: Vec<String> =
             ["end.", "\n", "\nRO", "ME", "O: more"].map(|piece| watch.push(piece)).into();
         assert_eq!(shown, ["end.", "", "", "", ""]);
-        assert!(watch.found());
+        assert!(watch.0.found());
         assert_eq!(watch.push("anything") + &watch.finish(), "");
     }
 
@@ -73,7 +90,7 @@ mod tests {
         assert_eq!(watch.push("a"), "");
         assert_eq!(watch.push("a"), "a"); // the last two may still become "aab"
         assert_eq!(watch.push("c"), "aac");
-        assert!(!watch.found());
+        assert!(!watch.0.found());
     }
 
     #[test]

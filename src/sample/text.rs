@@ -3,7 +3,7 @@
 use super::stop::StopStrings;
 use super::{Drawn, Sampler};
 use crate::config::Unit;
-use crate::data::{Decoder, Text, Tokenizer};
+use crate::data::{Characters, Decoder, Text, Tokenizer};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::io;
@@ -11,7 +11,7 @@ use std::io;
 #[derive(Clone, Debug)]
 pub(crate) struct Prompt {
     /// The text to show before the sample's own.
-    pub text: String,
+    pub text: Vec<u8>,
     /// Symbols that the vocabulary lacks.
     pub unseen: u64,
     context: Vec<u32>,
@@ -19,14 +19,17 @@ pub(crate) struct Prompt {
 }
 
 impl Prompt {
-    /// Encodes `text`. The model reads a line end before it, as at the start of a text it was trained on.
-    /// Fails if the tokenizer refuses the text.
-    pub(crate) fn new(tokenizer: &Tokenizer, text: &str) -> Result<Self> {
-        let encoded = tokenizer.encode(&Text::new(text.as_bytes().to_vec(), "the prompt"))?;
+    /// Encodes `text`, which is UTF-8 unless the units are bytes. The model reads a line end before it, as at the start of a
+    /// text it was trained on. Fails if the tokenizer refuses the text.
+    pub(crate) fn new(tokenizer: &Tokenizer, text: &[u8]) -> Result<Self> {
+        let encoded = tokenizer.encode(&Text::new(text.to_vec(), "the prompt"))?;
         let mut ids = encoded.tokens.to_vec();
         let mut shown = text;
-        if tokenizer.unit() == Unit::Word && !text.ends_with('\n') {
-            shown = text.trim_end(); // the sample's first word brings its own space
+        if tokenizer.unit() == Unit::Word && !text.ends_with(b"\n") {
+            // The sample's first word brings its own space; a line end is none.
+            let last_line = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+            let content = String::from_utf8_lossy(&text[last_line..]).trim_end().len();
+            shown = &text[..last_line + content];
             if ids.last().is_some_and(|&id| Some(id) == tokenizer.line_end_id()) {
                 ids.pop(); // the prompt's last line is to be continued
             }
@@ -37,7 +40,7 @@ impl Prompt {
         }
         let start = context.len();
         context.extend(ids);
-        Ok(Self { text: shown.to_string(), unseen: encoded.unseen, context, start })
+        Ok(Self { text: shown.to_vec(), unseen: encoded.unseen, context, start })
     }
 
     /// The tokens that the model reads before its first draw; at least one.
@@ -49,7 +52,7 @@ impl Prompt {
     fn decoder<'a>(&self, tokenizer: &'a Tokenizer) -> Decoder<'a> {
         let mut decoder = tokenizer.decoder();
         for &id in &self.context[self.start..] {
-            decoder.push(id);
+            decoder.push_raw(id);
         }
         decoder
     }
@@ -64,6 +67,9 @@ fn first_token(tokenizer: &Tokenizer) -> u32 {
 pub(crate) struct Sample {
     /// The text after the prompt, without the stop string that ended it.
     pub text: String,
+    /// The same as two hexadecimal digits a byte, where it is not UTF-8, so that `text` is not all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hex: Option<String>,
     pub tokens: u64,
     /// Their −ln p under the model itself, before any filter.
     pub nats: f64,
@@ -71,34 +77,44 @@ pub(crate) struct Sample {
     pub stopped: bool,
 }
 
-/// Draws up to `limit` tokens, or to one of `stops`; `show` gets the text in whole characters as it comes.
-/// Fails if the model gives a number that is not finite, or `show` fails.
+/// Draws up to `limit` tokens, or to one of `stops`; `show` gets the text as it comes, in whole characters or, if `raw`, in
+/// its own bytes. Fails if the model gives a number that is not finite, or `show` fails.
 pub(crate) fn write(
     sampler: impl Iterator<Item = Result<Drawn>>,
     tokenizer: &Tokenizer,
     prompt: &Prompt,
     limit: usize,
     stops: &[String],
-    mut show: impl FnMut(&str) -> io::Result<()>,
+    raw: bool,
+    mut show: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<Sample> {
     let mut decoder = prompt.decoder(tokenizer);
     let mut watch = StopStrings::new(stops);
     let mut sample = Sample::default();
-    let mut pass_on = |text: String, sample: &mut Sample| {
-        sample.text.push_str(&text);
-        show(&text).map_err(Error::io("standard output"))
+    let mut bytes = Vec::new();
+    let mut characters = Characters::default();
+    let mut pass_on = |given: Vec<u8>| {
+        let shown = if raw { given.clone() } else { characters.push(&given).into_bytes() };
+        bytes.extend(given);
+        show(&shown).map_err(Error::io("standard output"))
     };
     for drawn in sampler.take(limit) {
         let drawn = drawn?;
         sample.tokens += 1;
         sample.nats += drawn.nats;
-        pass_on(watch.push(&decoder.push(drawn.id)), &mut sample)?;
+        pass_on(watch.push(&decoder.push_raw(drawn.id)))?;
         if watch.found() {
             break;
         }
     }
-    let rest = watch.push(&decoder.finish()) + &watch.finish();
-    pass_on(rest, &mut sample)?;
+    pass_on(watch.finish())?;
+    let rest = characters.finish();
+    if !raw {
+        show(rest.as_bytes()).map_err(Error::io("standard output"))?;
+    }
+    sample.text = String::from_utf8_lossy(&bytes).into_owned();
+    let in_hex = || bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    sample.hex = std::str::from_utf8(&bytes).is_err().then(in_hex);
     sample.stopped = watch.found();
     Ok(sample)
 }
@@ -108,7 +124,7 @@ pub(crate) fn write(
 /// # Errors
 /// As [`write()`].
 pub(crate) fn text(sampler: Sampler, tokenizer: &Tokenizer, prompt: &Prompt, limit: usize) -> Result<String> {
-    Ok(write(sampler, tokenizer, prompt, limit, &[], |_| Ok(()))?.text)
+    Ok(write(sampler, tokenizer, prompt, limit, &[], false, |_| Ok(()))?.text)
 }
 
 #[cfg(test)]
@@ -118,17 +134,17 @@ mod tests {
 
     /// What `show` gets when the model draws `pieces`' tokens, and the sample.
     fn written(tokenizer: &Tokenizer, prompt: &str, drawn: &str, stops: &[&str]) -> (Vec<String>, Sample) {
-        let prompt = Prompt::new(tokenizer, prompt).unwrap();
+        let prompt = Prompt::new(tokenizer, prompt.as_bytes()).unwrap();
         let ids = tokenizer.encode(&Text::from(drawn)).unwrap().tokens.to_vec();
         let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
         let count = ids.len();
         let mut shown = Vec::new();
         let sampler = ids.into_iter().map(|id| Ok(Drawn { id, nats: 0.5 }));
-        let show = |text: &str| {
-            shown.extend((!text.is_empty()).then(|| text.to_string()));
+        let show = |text: &[u8]| {
+            shown.extend((!text.is_empty()).then(|| String::from_utf8(text.to_vec()).unwrap()));
             Ok(())
         };
-        let sample = write(sampler, tokenizer, &prompt, count, &stops, show).unwrap();
+        let sample = write(sampler, tokenizer, &prompt, count, &stops, false, show).unwrap();
         (shown, sample)
     }
 
@@ -136,7 +152,13 @@ mod tests {
     fn words_join_on_to_the_prompt_with_spaces_and_line_ends() {
         let tokenizer = tiny::tokenizer(Unit::Word, "to be or not\nto be\n");
         let (shown, sample) = written(&tokenizer, "to be ", "or not\nto", &[]);
-        assert_eq!(Prompt::new(&tokenizer, "to be ").unwrap().text, "to be");
+        let shown_of = |prompt: &str| {
+            String::from_utf8(Prompt::new(&tokenizer, prompt.as_bytes()).unwrap().text).unwrap()
+        };
+        assert_eq!(
+            ["to be ", "to be\n ", "to be\n\n", "to\n  be\t"].map(shown_of),
+            ["to be", "to be\n", "to be\n\n", "to\n  be"]
+        );
         assert_eq!(shown, [" or", " not", "\n", "to", "\n"]);
         assert_eq!((sample.tokens, sample.nats, sample.stopped), (5, 2.5, false));
     }
@@ -150,10 +172,19 @@ mod tests {
     #[test]
     fn a_sample_that_ends_within_a_character_says_so() {
         let tokenizer = tiny::tokenizer(Unit::Byte, "é\n");
-        let prompt = Prompt::new(&tokenizer, "").unwrap();
+        let prompt = Prompt::new(&tokenizer, b"").unwrap();
         let first = tokenizer.encode(&Text::from("é")).unwrap().tokens.get(0);
-        let sampler = std::iter::once(Ok(Drawn { id: first, nats: 0.0 }));
-        assert_eq!(write(sampler, &tokenizer, &prompt, 1, &[], |_| Ok(())).unwrap().text, "\u{fffd}");
+        for (raw, wanted) in [(false, "\u{fffd}".as_bytes()), (true, &[0xc3])] {
+            let sampler = std::iter::once(Ok(Drawn { id: first, nats: 0.0 }));
+            let mut shown = Vec::new();
+            let show = |bytes: &[u8]| {
+                shown.extend_from_slice(bytes);
+                Ok(())
+            };
+            let sample = write(sampler, &tokenizer, &prompt, 1, &[], raw, show).unwrap();
+            assert_eq!((sample.text.as_str(), sample.hex.as_deref()), ("\u{fffd}", Some("c3")));
+            assert_eq!(shown, wanted);
+        }
     }
 
     #[test]
@@ -166,16 +197,16 @@ mod tests {
     #[test]
     fn a_prompt_is_read_after_a_line_end_and_its_unseen_symbols_are_counted() {
         let tokenizer = tiny::tokenizer(Unit::Char, "ab\n");
-        let prompt = Prompt::new(&tokenizer, "aXb").unwrap();
+        let prompt = Prompt::new(&tokenizer, b"aXb").unwrap();
         let word = |id: &u32| tokenizer.token(*id).to_string();
         let read: Vec<String> = prompt.context().iter().map(word).collect();
         assert_eq!((read.join("|").as_str(), prompt.unseen), ("\n|a|<unk>|b", 1));
-        assert_eq!(Prompt::new(&tokenizer, "").unwrap().context().len(), 1);
+        assert_eq!(Prompt::new(&tokenizer, b"").unwrap().context().len(), 1);
     }
 
     #[test]
     fn without_line_ends_an_empty_prompt_begins_after_a_space() {
         let tokenizer = tiny::tokenizer(Unit::Char, "ab ab");
-        assert_eq!(tokenizer.token(Prompt::new(&tokenizer, "").unwrap().context()[0]), " ");
+        assert_eq!(tokenizer.token(Prompt::new(&tokenizer, b"").unwrap().context()[0]), " ");
     }
 }

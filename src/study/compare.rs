@@ -33,6 +33,9 @@ pub(crate) struct RunRow {
     pub best_valid: Option<f64>,
     /// The best epoch's weights on the test split.
     pub test: Option<f64>,
+    /// Why there are no bits per character, where they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absent: Option<String>,
     /// Training alone, in the last epoch's process.
     pub tokens_per_second: Option<f64>,
     /// Wall-clock time so far.
@@ -63,7 +66,9 @@ impl Comparison {
         let test = format!("test {measure}");
         let head = ["run", "parameters", "epochs", "best epoch", &valid, &test, "tokens/s", "time"];
         let rows: Vec<_> = self.runs.iter().map(|row| row.cells(self.measure)).collect();
-        markdown::table(&head.map(String::from), &rows)
+        let reason = |row: &RunRow| Some(format!("\n{}: no {measure}, {}\n", row.name, row.absent.as_ref()?));
+        let reasons: String = self.runs.iter().filter_map(reason).collect();
+        markdown::table(&head.map(String::from), &rows) + &reasons
     }
 
     fn seed_table(&self) -> String {
@@ -106,6 +111,7 @@ impl RunRow {
             best_epoch: run.best().map(|epoch| epoch.epoch),
             best_valid: run.best().and_then(|epoch| measure.valid(epoch)),
             test: run.result.as_ref().and_then(|result| measure.test(result)),
+            absent: run.result.as_ref().and_then(|result| measure.absent(result)),
             tokens_per_second: run.epochs.last().and_then(|epoch| epoch.tokens_per_second),
             seconds: run.seconds(),
         }

@@ -30,10 +30,17 @@ impl Measure {
     }
 
     /// On the training split with dropout, if it was finite. How many characters a token of the training split has
-    /// is not known, so there bits per character are those of models of characters alone.
+    /// is not known, so there bits per character are those of models of characters alone, and only where the vocabulary
+    /// had all of the validation split.
     pub(crate) fn train(self, epoch: &Epoch, unit: Option<Unit>) -> Option<f64> {
         let nats = epoch.train_nats_per_token;
-        self.of(nats, nats.filter(|_| unit == Some(Unit::Char)).map(|nats| nats / LN_2))
+        let by_chars = unit == Some(Unit::Char) && epoch.valid_bits_per_char.is_some();
+        self.of(nats, nats.filter(|_| by_chars).map(|nats| nats / LN_2))
+    }
+
+    /// Why the test split has no such figure, if that is known.
+    pub(crate) fn absent(self, result: &Outcome) -> Option<String> {
+        result.test.bits_per_char_absent.clone().filter(|_| self == Self::BitsPerChar)
     }
 
     pub(crate) fn test(self, result: &Outcome) -> Option<f64> {

@@ -43,10 +43,25 @@ impl RunHistory {
             begun |= matches!(event, Event::Start(_) | Event::Resume(_));
             run.observe(event);
         }
-        if begun {
-            Ok(run)
-        } else {
-            Err(events.refuse(1, "wanted the event `start`; the run has not begun yet"))
+        if !begun {
+            return Err(events.refuse(1, "wanted the event `start`; the run has not begun yet"));
+        }
+        run.forget_dishonest_figures();
+        Ok(run)
+    }
+
+    /// Takes back what earlier versions divided by text that was not predicted: where the vocabulary lacked symbols, they
+    /// wrote no count of characters beside the bits for each.
+    fn forget_dishonest_figures(&mut self) {
+        let Some(result) = &mut self.result else { return };
+        let test = &mut result.test;
+        if test.chars.is_none() && test.oov_tokens.is_some_and(|unseen| unseen > 0) {
+            let reason =
+                "written by an earlier version, over text that was not predicted; rhn eval says it anew";
+            test.bits_per_char = None;
+            test.bits_per_byte = None;
+            test.bits_per_char_absent = Some(reason.into());
+            self.epochs.iter_mut().for_each(|epoch| epoch.valid_bits_per_char = None);
         }
     }
 
@@ -160,6 +175,18 @@ pub(super) mod tests {
         resume["event"] = "resume".into();
         events.push(resume);
         assert!(read("run", &events).result.is_none());
+    }
+
+    #[test]
+    fn bits_over_text_that_was_not_predicted_are_forgotten() {
+        let mut old = result(4.4);
+        old["oov_tokens"] = 3.into();
+        let run = read("run", &[start(1), epoch(1, 5.0), old.clone()]);
+        let test = run.result.unwrap().test;
+        assert_eq!((test.bits_per_char, run.epochs[0].valid_bits_per_char), (None, None));
+        assert!(test.bits_per_char_absent.is_some());
+        old["chars"] = 40.into(); // an honest one
+        assert!(read("run", &[start(1), epoch(1, 5.0), old]).result.unwrap().test.bits_per_char.is_some());
     }
 
     #[test]

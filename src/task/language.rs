@@ -79,8 +79,8 @@ impl Language {
             return Err(Error::config(what));
         }
         let train = tokenizer.encode(&corpus.train)?;
-        let valid = tokenizer.encode(&corpus.valid)?;
-        let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode(&corpus.test)?) };
+        let valid = tokenizer.encode_measured(&corpus.valid)?;
+        let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode_measured(&corpus.test)?) };
         let test = test.filter(|test| test.tokens.len() > 1); // the first token is only context
         let batched = |split: &str, text: &Encoded| {
             let rows = recipe.train.batch_size;
@@ -236,7 +236,7 @@ impl Task for Language {
             return Ok(None);
         }
         let model = self.frozen(parameters)?;
-        let prompt = Prompt::new(&self.tokenizer, "")?;
+        let prompt = Prompt::new(&self.tokenizer, b"")?;
         let settings = SampleSettings { forbidden: self.tokenizer.unknown_id(), ..SampleSettings::default() };
         let sampler = Sampler::new(&model, settings, prompt.context(), seed)?;
         match text(sampler, &self.tokenizer, &prompt, SAMPLE_TOKENS) {

@@ -175,7 +175,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             train_nats_per_token: Some(sums.nats / sums.tokens.max(1) as f64), // all may have been skipped
             valid_nats_per_token: Some(valid.nats_per_token),
             valid_perplexity: Some(valid.perplexity),
-            valid_bits_per_char: Some(valid.bits_per_char),
+            valid_bits_per_char: valid.bits_per_char,
             valid_bits_per_byte: valid.bits_per_byte,
             learning_rate: Some(self.rate.at(position.epoch, position.step.saturating_sub(1))),
             grad_norm: Some(sums.grad_norms / sums.steps.max(1) as f64),

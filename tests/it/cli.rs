@@ -146,15 +146,19 @@ fn eval_prints_the_fields_that_scripts_rely_on() {
         "bits_per_char",
         "bits_per_token",
         "bytes",
+        "chars",
         "corpus",
         "nats_per_token",
         "oov_tokens",
         "perplexity",
+        "perplexity_known",
+        "perplexity_words",
         "protocol",
         "seconds",
         "split",
         "tokens",
         "tokens_per_second",
+        "words",
     ];
     let names: Vec<&str> = found.as_object().unwrap().keys().map(String::as_str).collect();
     let mut sorted = names.clone();
@@ -267,9 +271,9 @@ fn a_score_of_the_standard_input_can_be_in_any_base() {
         let output = rhn(&["score", &checkpoint, "-", "--base", base, "--json"], "to\n");
         let rows: Vec<Value> =
             stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!((rows.len(), &rows[2]["token"]), (3, &"\n".into()));
+        assert_eq!((rows.len(), &rows[2]["token"], &rows[3]["event"]), (4, &"\n".into(), &"total".into()));
         assert!(
-            rows.iter().all(|row| (row["surprisal"].as_f64().unwrap() - wanted).abs() < 1e-5),
+            rows[..3].iter().all(|row| (row["surprisal"].as_f64().unwrap() - wanted).abs() < 1e-5),
             "{rows:?}"
         );
     }
@@ -278,7 +282,10 @@ fn a_score_of_the_standard_input_can_be_in_any_base() {
 #[test]
 fn an_empty_text_has_no_rows() {
     let run = Run::new("char", 0.0);
-    assert_eq!(stdout(&rhn(&["score", &run.checkpoint()], "")), "line\tposition\ttoken\tsurprisal\n");
+    assert_eq!(
+        stdout(&rhn(&["score", &run.checkpoint()], "")),
+        "line\tposition\ttoken\tsurprisal\tstart\tend\ttext\n"
+    );
 }
 
 #[test]
@@ -383,8 +390,8 @@ fn the_model_that_comes_with_the_program_knows_its_shakespeare() {
     };
     assert!(drawn("1").starts_with("ROMEO:") && drawn("1") == drawn("1") && drawn("1") != drawn("2"));
     let line = "To be, or not to be, that is the question:\n";
-    let score: Value =
-        serde_json::from_str(&stdout(&rhn(&["score", shipped, "--per", "line", "--json"], line))).unwrap();
+    let rows = stdout(&rhn(&["score", shipped, "--per", "line", "--json"], line));
+    let score: Value = serde_json::from_str(rows.lines().next().unwrap()).unwrap();
     let bits = score["mean"].as_f64().unwrap();
     assert!((bits - 1.719).abs() < 0.002, "{bits} bits a character"); // it was trained on the play
     let result = std::fs::read_to_string(Path::new(shipped).join(rhn::storage::RESULT)).unwrap();

@@ -13,6 +13,7 @@ mod hub;
 mod late_reports;
 mod learning;
 mod masks;
+mod one_text;
 mod parameters;
 mod parity;
 mod reliability;

@@ -1,17 +1,18 @@
 //! Byte-level byte-pair encoding, and any other tokenizer of the `tokenizers` library.
 
+use super::Piece;
 use super::byte_level::{display, to_bytes};
-use super::normalizer::{BYTE_ORDER_MARK, replace_pattern};
+use super::normalizer::{BYTE_ORDER_MARK, own_normalizer, replace_pattern};
 use super::panic_capture::capture_panic;
-use super::{Encoded, UNKNOWN};
 use crate::data::text::Text;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
+use std::ops::Range;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper};
+use tokenizers::{DecoderWrapper, Encoding, ModelWrapper, NormalizerWrapper, PostProcessorWrapper};
 
 /// The size of a trained vocabulary unless the recipe sets it.
 const DEFAULT_SIZE: usize = 4096;
@@ -21,6 +22,9 @@ const BYTES: usize = 256;
 
 /// No vocabulary is larger; ids above would make tables that fit no memory.
 const MOST_ENTRIES: usize = 1 << 24;
+
+/// A byte order mark as a character.
+const MARK: char = '\u{feff}';
 
 /// Bytes that are cut at a time: the library keeps about a hundred bytes a token.
 const PIECE: usize = 1 << 20;
@@ -37,8 +41,21 @@ pub(super) struct Bpe {
     /// The bytes of each entry, where the vocabulary is byte-level.
     pub(super) bytes: Option<Vec<Vec<u8>>>,
     pub(super) unknown: Option<u32>,
-    /// Whether text may be cut before a line's end without changing its tokens.
-    plain: bool,
+    /// What changes text before it is cut, where the rest is GPT-2's own; none for any other tokenizer.
+    plain: Option<Plain>,
+    /// Kept for the file alone: it would move the places of tokens.
+    post_processor: Option<PostProcessorWrapper>,
+}
+
+/// What a byte-level tokenizer with GPT-2's pattern does to the text before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plain {
+    /// Nothing.
+    AsGiven,
+    /// It takes away a byte order mark.
+    WithoutMark,
+    /// It takes away a byte order mark and reads CR LF as LF.
+    WithoutMarkAndCr,
 }
 
 impl Bpe {
@@ -55,7 +72,7 @@ impl Bpe {
         let mut trainer: TrainerWrapper =
             builder.initial_alphabet(alphabet).show_progress(false).build().into();
         let mut inner = tokenizers::Tokenizer::new(BPE::default());
-        inner.with_normalizer(mark_remover()).map_err(|error| Error::config(error.to_string()))?;
+        inner.with_normalizer(normalizer()).map_err(|error| Error::config(error.to_string()))?;
         inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
         inner.with_decoder(Some(ByteLevel::default()));
         let trained = capture_panic(|| inner.train(&mut trainer, pieces(content, PIECE / 16)).map(drop));
@@ -63,10 +80,14 @@ impl Bpe {
         Self::new(inner).map_err(|what| Error::data(&text.source, what))
     }
 
-    /// Takes what the library loaded; says what is wrong with it.
+    /// Takes what the library loaded; says what is wrong with it. What makes it cut one text in several ways is turned
+    /// off: a number must be that of the text.
     pub(super) fn new(mut inner: tokenizers::Tokenizer) -> std::result::Result<Self, String> {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| error.to_string())?;
+        without_chance(&mut inner);
+        let post_processor = inner.get_post_processor().cloned();
+        inner.with_post_processor(None::<PostProcessorWrapper>);
         let vocabulary = inner.get_vocab(true);
         let size = vocabulary.values().max().map_or(0, |&id| id as usize + 1);
         if !(1..=MOST_ENTRIES).contains(&size) {
@@ -79,8 +100,15 @@ impl Bpe {
             None => names,
         };
         let unknown = unknown_name(&inner).and_then(|name| inner.token_to_id(&name));
-        let plain = is_plain(&inner);
-        Ok(Self { inner, words, bytes, unknown, plain })
+        let plain = plain(&inner);
+        Ok(Self { inner, words, bytes, unknown, plain, post_processor })
+    }
+
+    /// The tokenizer as the library writes it.
+    pub(super) fn to_json(&self) -> String {
+        let mut whole = self.inner.clone();
+        whole.with_post_processor(self.post_processor.clone());
+        serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n"
     }
 
     pub(super) fn line_end(&self) -> Option<u32> {
@@ -88,32 +116,122 @@ impl Bpe {
         <[u32; 1]>::try_from(encoding.get_ids()).ok().map(|[id]| id)
     }
 
-    pub(super) fn encode(&self, text: &Text) -> Result<Encoded> {
-        let (content, size) =
-            if self.plain { (partable(text)?, PIECE) } else { (text.as_str()?, usize::MAX) };
-        let mut encoded = Encoded::new(content.as_bytes(), self.words.len(), 0);
-        for piece in pieces(content, size) {
-            let encoding = flatten(capture_panic(|| self.inner.encode(piece, false)))
-                .map_err(|what| Error::data(&text.source, format!("cannot be cut into tokens: {what}")))?;
-            let ids = encoding.get_ids();
-            if let (true, [first, ..], [(_, end), ..]) =
-                (encoded.tokens.is_empty(), ids, encoding.get_offsets())
-            {
-                let end = self.bytes.as_ref().map_or(*end, |bytes| bytes[*first as usize].len());
-                encoded.measure_first(&content.as_bytes()[..end.min(content.len())]);
-            }
-            encoded.unseen += self.unseen(piece, ids);
-            ids.iter().for_each(|&id| encoded.tokens.push(id));
-        }
-        Ok(encoded)
+    pub(super) fn reads_crlf_as_lf(&self) -> bool {
+        self.plain == Some(Plain::WithoutMarkAndCr)
     }
 
-    /// Unknown tokens, and bytes that a plain byte-level vocabulary left out.
-    fn unseen(&self, piece: &str, ids: &[u32]) -> u64 {
-        let unknown = ids.iter().filter(|&&id| Some(id) == self.unknown).count() as u64;
-        let Some(bytes) = self.bytes.as_ref().filter(|_| self.plain && unknown == 0) else { return unknown };
-        let kept: usize = ids.iter().map(|&id| bytes[id as usize].len()).sum();
-        piece.len().saturating_sub(kept) as u64
+    /// Whether blanks between tokens are no part of them, so that a token implies one.
+    pub(super) fn drops_blanks(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    /// See [`super::Tokenizer::settled`]: other programs' tokenizers may look at the whole text.
+    pub(super) fn settled(&self, text: &[u8]) -> usize {
+        if self.plain.is_none() {
+            return 0;
+        }
+        (1..text.len()).rev().find(|&at| parts(text, at)).unwrap_or(0)
+    }
+
+    /// Visits the tokens of a text in order, and what was left out between them.
+    pub(super) fn cut(&self, text: &Text, mut take: impl FnMut(Piece)) -> Result<()> {
+        let (content, size) = match self.plain {
+            Some(_) => (partable(text)?, PIECE),
+            None => (text.whole_str()?, usize::MAX),
+        };
+        let mut start = 0;
+        for piece in pieces(content, size) {
+            let at_source = start == 0 && text.is_start();
+            // The normalizer takes a mark away wherever it is asked to begin; only a source's first is none of the text.
+            let spared = self.takes_mark() && !at_source && piece.starts_with(MARK);
+            let given = if spared { &format!("{MARK}{piece}") } else { piece };
+            let encoding = flatten(capture_panic(|| self.inner.encode(given, false)))
+                .map_err(|what| Error::data(&text.source, format!("cannot be cut into tokens: {what}")))?;
+            let shift = given.len() - piece.len();
+            let spans = match self.exact_spans(given, &encoding) {
+                Some(spans) => spans,
+                None => encoding.get_offsets().iter().map(|&(from, to)| from..to).collect(),
+            };
+            let within = |at: usize| start + at.clamp(shift, given.len()) - shift;
+            let spans = spans.into_iter().map(|span| within(span.start)..within(span.end));
+            self.visit(content, start..start + piece.len(), encoding.get_ids(), spans, &mut take);
+            start += piece.len();
+        }
+        Ok(())
+    }
+
+    /// The bytes of each token, where the tokens' own bytes put together are the text as it was normalized.
+    fn exact_spans(&self, text: &str, encoding: &Encoding) -> Option<Vec<Range<usize>>> {
+        let (plain, bytes) = (self.plain?, self.bytes.as_ref()?);
+        let text = text.as_bytes();
+        let mark =
+            if self.takes_mark() && text.starts_with("\u{feff}".as_bytes()) { MARK.len_utf8() } else { 0 };
+        let joined = |at: usize| plain == Plain::WithoutMarkAndCr && text[at..].starts_with(b"\r\n");
+        let mut at = mark;
+        let mut spans = Vec::with_capacity(encoding.len());
+        for &id in encoding.get_ids() {
+            let start = at;
+            for &byte in &bytes[id as usize] {
+                at += usize::from(at < text.len() && joined(at));
+                if text.get(at) != Some(&byte) {
+                    return None; // a byte that the vocabulary lacks was left out
+                }
+                at += 1;
+            }
+            spans.push(start..at);
+        }
+        (at == text.len()).then_some(spans)
+    }
+
+    fn takes_mark(&self) -> bool {
+        matches!(self.plain, Some(Plain::WithoutMark | Plain::WithoutMarkAndCr))
+    }
+
+    /// Visits the tokens of `range`, and each character that is not white space and lies between them.
+    fn visit(
+        &self,
+        content: &str,
+        range: Range<usize>,
+        ids: &[u32],
+        spans: impl Iterator<Item = Range<usize>>,
+        take: &mut impl FnMut(Piece),
+    ) {
+        let mut at = range.start;
+        let skip = |from: usize, to: usize, take: &mut dyn FnMut(Piece)| {
+            let left_out = content.get(from..to).unwrap_or_default();
+            for (offset, char) in left_out.char_indices() {
+                let start = from + offset;
+                if !(char.is_whitespace() || start == 0 && char == MARK) {
+                    take(Piece { id: None, known: false, span: start..start + char.len_utf8() });
+                }
+            }
+        };
+        for (&id, span) in ids.iter().zip(spans) {
+            skip(at, span.start, take);
+            at = at.max(span.end);
+            let spelled = || content.get(span.clone()) == self.words.get(id as usize).map(String::as_str);
+            let known = Some(id) != self.unknown || spelled();
+            take(Piece { id: Some(id), known, span });
+        }
+        skip(at, range.end, take);
+    }
+}
+
+/// Turns off what draws random numbers while a text is cut.
+fn without_chance(inner: &mut tokenizers::Tokenizer) {
+    match inner.get_model() {
+        ModelWrapper::BPE(model) if model.dropout.is_some() => {
+            let mut model = model.clone();
+            model.dropout = None;
+            inner.with_model(model);
+        }
+        ModelWrapper::Unigram(model) if model.alpha.is_some() || model.nbest_size.is_some() => {
+            let mut model = model.clone();
+            model.alpha = None;
+            model.nbest_size = None;
+            inner.with_model(model);
+        }
+        _ => {}
     }
 }
 
@@ -125,12 +243,12 @@ fn flatten<T>(result: std::result::Result<tokenizers::Result<T>, String>) -> std
 /// The text, if it can be cut piece by piece. Fails if it is not UTF-8, or has a stretch that is too long;
 /// says where.
 fn partable(text: &Text) -> Result<&str> {
-    let content = text.as_str()?;
+    let content = text.whole_str()?;
     let mut start = 0;
     for piece in pieces(content, 1) {
         if piece.len() > LONGEST_STRETCH {
             let length = piece.len();
-            let offset = text.offset(&content[start..]);
+            let offset = text.offset(start);
             let what = format!(
                 "{length} bytes from offset {offset} on without a word's end; byte pairs want one every \
                  {LONGEST_STRETCH} bytes: divide the text by spaces or line ends, or use unit = \"byte\" or \"char\""
@@ -142,21 +260,28 @@ fn partable(text: &Text) -> Result<&str> {
     Ok(content)
 }
 
-/// Cuts a text into parts of `size` bytes or somewhat more, each but the first beginning with a space or line feed
-/// that follows something visible. GPT-2's pattern always ends a piece there, so no token is cut.
+/// Cuts a text into parts of `size` bytes or somewhat more, each but the first beginning with white space that follows
+/// something visible. GPT-2's pattern always ends a piece there, so no token is cut.
 pub(super) fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> + Send {
     let mut rest = text;
     std::iter::from_fn(move || {
         let from = size.min(rest.len());
-        let is_cut = |at: &usize| {
-            let before = |text: &str| text.chars().next_back().is_some_and(|last| !last.is_whitespace());
-            matches!(rest.as_bytes()[*at], b' ' | b'\n') && before(&rest[..*at])
-        };
-        let cut = (from..rest.len()).find(is_cut).unwrap_or(rest.len());
+        let cut = (from..rest.len()).find(|&at| at > 0 && parts(rest.as_bytes(), at)).unwrap_or(rest.len());
         let (piece, left) = rest.split_at(cut);
         rest = left;
         (!piece.is_empty()).then_some(piece)
     })
+}
+
+/// Whether white space of ASCII begins at byte `at`, which is not the first, after a character that is visible.
+fn parts(text: &[u8], at: usize) -> bool {
+    let white = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    if !white(text[at]) {
+        return false;
+    }
+    let begins = text[..at].iter().rposition(|&byte| byte & 0xc0 != 0x80).unwrap_or(0);
+    let last = str::from_utf8(&text[begins..at]).ok().and_then(|text| text.chars().next_back());
+    last.is_some_and(|last| !last.is_whitespace())
 }
 
 /// The entries' names by id; an id without an entry gets an empty name. Two entries of one id are refused: the
@@ -190,23 +315,33 @@ fn unknown_name(inner: &tokenizers::Tokenizer) -> Option<String> {
         ModelWrapper::BPE(model) => model.unk_token.clone(),
         ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
         ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
-        ModelWrapper::Unigram(_) => Some(UNKNOWN.to_owned()),
+        ModelWrapper::Unigram(model) => {
+            let saved = serde_json::to_value(model).ok()?;
+            let id = usize::try_from(saved["unk_id"].as_u64()?).ok()?;
+            saved["vocab"][id][0].as_str().map(str::to_owned)
+        }
     }
 }
 
-/// Takes away a byte order mark, so that other programs that load this file do as this one does.
-fn mark_remover() -> Option<NormalizerWrapper> {
-    serde_json::from_value(replace_pattern(BYTE_ORDER_MARK, "")).ok()
+/// Takes away a byte order mark and reads CR LF as LF, so that other programs that load this file do as this one does.
+fn normalizer() -> Option<NormalizerWrapper> {
+    serde_json::from_value(own_normalizer()).ok()
 }
 
-/// Byte-level with GPT-2's pattern and nothing around it that changes text, as trained here.
-fn is_plain(inner: &tokenizers::Tokenizer) -> bool {
+/// Whether it is byte-level with GPT-2's pattern, with nothing around it that changes text but what is done here.
+fn plain(inner: &tokenizers::Tokenizer) -> Option<Plain> {
     let split = match inner.get_pre_tokenizer() {
         Some(PreTokenizerWrapper::ByteLevel(level)) => level.use_regex && !level.add_prefix_space,
         _ => false,
     };
-    let as_json = |normalizer: &NormalizerWrapper| serde_json::to_value(normalizer).ok();
-    let normalizer = inner.get_normalizer().and_then(as_json);
-    let untouched = normalizer.is_none_or(|found| found == replace_pattern(BYTE_ORDER_MARK, ""));
-    split && untouched && is_byte_level(inner) && inner.get_added_tokens_decoder().is_empty()
+    if !split || !is_byte_level(inner) || !inner.get_added_tokens_decoder().is_empty() {
+        return None;
+    }
+    let normalizer = inner.get_normalizer().map(|found| serde_json::to_value(found).unwrap_or_default());
+    match normalizer {
+        None => Some(Plain::AsGiven),
+        Some(found) if found == replace_pattern(BYTE_ORDER_MARK, "") => Some(Plain::WithoutMark),
+        Some(found) if found == own_normalizer() => Some(Plain::WithoutMarkAndCr),
+        Some(_) => None,
+    }
 }

@@ -21,7 +21,7 @@ type Stream<'a> = DecodeStream<
 pub struct Decoder<'a> {
     kind: &'a Kind,
     stream: Option<Stream<'a>>,
-    pending: Vec<u8>, // the beginning of a character
+    characters: Characters,
     line_started: bool,
 }
 
@@ -31,48 +31,71 @@ impl<'a> Decoder<'a> {
             Kind::Bpe(bpe) if bpe.bytes.is_none() => Some(bpe.inner.decode_stream(false)),
             _ => None,
         };
-        Self { kind, stream, pending: Vec::new(), line_started: false }
+        Self { kind, stream, characters: Characters::default(), line_started: false }
     }
 
     /// The text that `id` completes; empty while a character is incomplete or for an id outside the vocabulary.
     pub fn push(&mut self, id: u32) -> String {
+        let bytes = self.push_raw(id);
+        self.characters.push(&bytes)
+    }
+
+    /// The bytes that `id` stands for, whether or not they end a character.
+    pub fn push_raw(&mut self, id: u32) -> Vec<u8> {
         if let Some(stream) = &mut self.stream {
-            return capture_panic(|| stream.step(id)).ok().and_then(Result::ok).flatten().unwrap_or_default();
+            let step = capture_panic(|| stream.step(id)).ok().and_then(Result::ok).flatten();
+            return step.unwrap_or_default().into_bytes();
         }
+        let index = id as usize;
         match self.kind {
-            Kind::Word(table) => match table.words.get(id as usize) {
-                Some(word) => self.push_word(word),
-                None => String::new(),
+            Kind::Word(table) => match table.words.get(index) {
+                Some(word) => self.word(word),
+                None => vec![],
             },
-            Kind::Char(table) => table.words.get(id as usize).cloned().unwrap_or_default(),
-            Kind::Byte(table) => match table.symbols.get(id as usize) {
-                Some(&byte) => self.push_bytes(&[byte]),
-                None => self.push_bytes(table.words.get(id as usize).map_or(&[], |word| word.as_bytes())),
+            Kind::Char(table) => table.words.get(index).cloned().unwrap_or_default().into_bytes(),
+            Kind::Byte(table) => match table.symbols.get(index) {
+                Some(&byte) => vec![byte],
+                None => table.words.get(index).cloned().unwrap_or_default().into_bytes(),
             },
             Kind::Bpe(bpe) => {
-                let bytes = bpe.bytes.as_ref().and_then(|bytes| bytes.get(id as usize));
-                self.push_bytes(bytes.map_or(&[], |bytes| bytes.as_slice()))
+                let bytes = bpe.bytes.as_ref().and_then(|bytes| bytes.get(index));
+                bytes.cloned().unwrap_or_default()
             }
         }
     }
 
     /// What is left of an incomplete character, as `U+FFFD`.
     pub fn finish(&mut self) -> String {
-        String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
+        self.characters.finish()
     }
 
-    fn push_word(&mut self, word: &str) -> String {
+    fn word(&mut self, word: &str) -> Vec<u8> {
         let space = if self.line_started { " " } else { "" };
         self.line_started = word != END_OF_LINE;
-        if self.line_started { format!("{space}{word}") } else { "\n".to_owned() }
+        if self.line_started { format!("{space}{word}").into_bytes() } else { b"\n".to_vec() }
     }
+}
 
-    fn push_bytes(&mut self, bytes: &[u8]) -> String {
+/// Bytes that come in any pieces, as whole characters; what is no UTF-8 becomes `U+FFFD`.
+#[derive(Debug, Default)]
+pub(crate) struct Characters {
+    /// The beginning of a character.
+    pending: Vec<u8>,
+}
+
+impl Characters {
+    /// The characters that these bytes complete.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let whole = whole_chars(&self.pending);
         let text = String::from_utf8_lossy(&self.pending[..whole]).into_owned();
         self.pending.drain(..whole);
         text
+    }
+
+    /// What is left of an incomplete character, as `U+FFFD`.
+    pub(crate) fn finish(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
     }
 }
 

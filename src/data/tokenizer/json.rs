@@ -4,7 +4,7 @@
 //! size is bounded and a panic becomes an error.
 
 use super::byte_level::{to_byte, to_char};
-use super::normalizer::{BYTE_ORDER_MARK, replace_pattern};
+use super::normalizer::{BYTE_ORDER_MARK, own_normalizer, replace_pattern};
 use super::panic_capture::capture_panic;
 use super::table::{ByteTable, CharTable};
 use super::word::WordTable;
@@ -21,7 +21,7 @@ const MOST_BYTES: u64 = 64 << 20;
 /// Writes a tokenizer the way the library does.
 pub(super) fn write(kind: &Kind) -> String {
     match kind {
-        Kind::Bpe(bpe) => serde_json::to_string_pretty(&bpe.inner).unwrap_or_default() + "\n",
+        Kind::Bpe(bpe) => bpe.to_json(),
         _ => format!("{:#}\n", own(kind).expect("every other kind has a form of its own")),
     }
 }
@@ -113,12 +113,8 @@ fn word_json(table: &WordTable) -> Value {
 }
 
 fn char_json(table: &CharTable) -> Value {
-    let normalizer = json!({"type": "Sequence", "normalizers": [
-        replace_pattern(BYTE_ORDER_MARK, ""),
-        {"type": "Replace", "pattern": {"String": "\r\n"}, "content": "\n"},
-    ]});
     let model = symbols_model(ids(table.words.iter().cloned()), table.unknown.is_some());
-    tokenizer(normalizer, Value::Null, json!({"type": "Fuse"}), model)
+    tokenizer(own_normalizer(), Value::Null, json!({"type": "Fuse"}), model)
 }
 
 fn byte_json(table: &ByteTable) -> Value {

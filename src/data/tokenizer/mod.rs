@@ -6,15 +6,19 @@ mod decoder;
 mod json;
 mod normalizer;
 mod panic_capture;
+mod piece;
 mod table;
 mod word;
 
+pub(crate) use decoder::Characters;
 pub use decoder::Decoder;
+pub use piece::{Extent, Extents, Piece};
 
 use crate::config::{CorpusConfig, Unit};
 use crate::data::text::Text;
 use crate::data::tokens::Tokens;
 use crate::error::{Error, Result};
+use piece::Measure;
 use std::path::Path;
 
 /// The token that stands for symbols outside the vocabulary.
@@ -44,30 +48,19 @@ pub struct Encoded {
     pub chars: u64,
     /// Bytes of the text as read, a byte order mark apart.
     pub bytes: u64,
-    /// Characters up to the end of the first token, which a model does not predict.
-    pub first_chars: u64,
-    /// Bytes up to the end of the first token.
-    pub first_bytes: u64,
     /// Symbols that the vocabulary lacks: they became `<unk>`, or were left out where there is none.
     pub unseen: u64,
+    /// The id of `<unk>`, if the vocabulary has it.
+    pub unknown: Option<u32>,
+    /// Whether the text is UTF-8, so that it has characters.
+    pub is_utf8: bool,
+    /// How much text each token is, if that was asked for.
+    pub extents: Extents,
 }
 
-impl Encoded {
-    fn new(content: &[u8], vocab_size: usize, capacity: usize) -> Self {
-        Self {
-            tokens: Tokens::with_capacity(vocab_size, capacity),
-            chars: count_chars(content),
-            bytes: content.len() as u64,
-            first_chars: 0,
-            first_bytes: 0,
-            unseen: 0,
-        }
-    }
-
-    fn measure_first(&mut self, first: &[u8]) {
-        self.first_chars = count_chars(first);
-        self.first_bytes = first.len() as u64;
-    }
+/// Bytes of a text as people read them; those that are no UTF-8 look like `<0xE9>`.
+pub(crate) fn spelled(bytes: &[u8]) -> String {
+    byte_level::display(bytes)
 }
 
 /// Characters in UTF-8 text: bytes that are no continuation.
@@ -159,17 +152,94 @@ impl Tokenizer {
 
     /// Cuts a text. Symbols outside the vocabulary are counted, never an error.
     ///
-    /// Words, characters and byte pairs are cut from text without its byte order mark; characters take CR LF
-    /// for a line's end; bytes are taken as they are.
+    /// Words and characters are cut from text without its byte order mark; characters, and byte pairs that were trained
+    /// here, take CR LF for a line's end; bytes are taken as they are; what another program's tokenizer makes of either
+    /// is what its file says.
     ///
     /// # Errors
-    /// If the text is not UTF-8 and the unit is not bytes.
+    /// If the text is not UTF-8 and the unit is not bytes, or a tokenizer of another program refuses it.
     pub fn encode(&self, text: &Text) -> Result<Encoded> {
+        let mut encoded = self.begin(text);
+        self.cut(text, |piece| {
+            encoded.unseen += u64::from(!piece.known);
+            piece.id.into_iter().for_each(|id| encoded.tokens.push(id));
+        })?;
+        Ok(encoded)
+    }
+
+    /// As [`Tokenizer::encode`], with the extent of each token.
+    pub fn encode_measured(&self, text: &Text) -> Result<Encoded> {
+        let mut encoded = self.begin(text);
+        encoded.is_utf8 = std::str::from_utf8(text.bytes()).is_ok();
+        let separated = match &self.0 {
+            Kind::Word(_) => true,
+            Kind::Bpe(bpe) => bpe.drops_blanks(),
+            Kind::Char(_) | Kind::Byte(_) => false,
+        };
+        let mut measure = Measure::new(text.bytes(), separated, self.reads_crlf_as_lf());
+        self.cut(text, |piece| {
+            encoded.unseen += u64::from(!piece.known);
+            let extent = measure.next(&piece);
+            if let Some(id) = piece.id {
+                encoded.tokens.push(id);
+                encoded.extents.push(extent);
+            }
+        })?;
+        Ok(encoded)
+    }
+
+    fn begin(&self, text: &Text) -> Encoded {
+        let content = match self.unit() {
+            Unit::Byte => text.bytes(),
+            _ => &text.bytes()[text.mark_length()..],
+        };
+        let chars = count_chars(content);
+        let capacity = match self.unit() {
+            Unit::Byte => content.len(),
+            Unit::Char => chars as usize,
+            Unit::Word | Unit::Bpe => 0,
+        };
+        Encoded {
+            tokens: Tokens::with_capacity(self.vocab_size(), capacity),
+            chars,
+            bytes: content.len() as u64,
+            unseen: 0,
+            unknown: self.unknown_id(),
+            is_utf8: true,
+            extents: Extents::default(),
+        }
+    }
+
+    /// Visits every stretch of `text` in order, with the token that it became; errors as [`Tokenizer::encode`].
+    pub fn cut(&self, text: &Text, mut take: impl FnMut(Piece)) -> Result<()> {
+        let mark = text.mark_length();
+        let after_mark = |mut piece: Piece| {
+            piece.span = piece.span.start + mark..piece.span.end + mark;
+            piece
+        };
         match &self.0 {
-            Kind::Word(table) => Ok(table.encode(text.as_str()?)),
-            Kind::Char(table) => Ok(table.encode(text.as_str()?)),
-            Kind::Byte(table) => Ok(table.encode(text.bytes())),
-            Kind::Bpe(bpe) => bpe.encode(text),
+            Kind::Word(table) => table.cut(text.as_str()?, |piece| take(after_mark(piece))),
+            Kind::Char(table) => table.cut(text.as_str()?, |piece| take(after_mark(piece))),
+            Kind::Byte(table) => table.cut(text.bytes(), take),
+            Kind::Bpe(bpe) => bpe.cut(text, take)?,
+        }
+        Ok(())
+    }
+
+    /// How many of the first bytes of `text`, after which more may follow, are cut alike whatever follows.
+    pub fn settled(&self, text: &[u8]) -> usize {
+        match &self.0 {
+            Kind::Bpe(bpe) => bpe.settled(text),
+            _ => text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1),
+        }
+    }
+
+    /// Whether CR LF gives the tokens of LF.
+    pub fn reads_crlf_as_lf(&self) -> bool {
+        match &self.0 {
+            Kind::Word(_) | Kind::Char(_) => true,
+            Kind::Byte(_) => false,
+            Kind::Bpe(bpe) => bpe.reads_crlf_as_lf(),
         }
     }
 

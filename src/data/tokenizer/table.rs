@@ -1,7 +1,7 @@
 //! Characters and bytes: one table look-up a symbol. Ids go by code point or byte value, `<unk>` is last.
 
 use super::byte_level::display;
-use super::{Encoded, UNKNOWN};
+use super::{Piece, UNKNOWN};
 use std::collections::{BTreeSet, HashMap};
 
 const ABSENT: u32 = u32::MAX;
@@ -15,10 +15,11 @@ pub(super) struct CharTable {
     pub(super) unknown: Option<u32>,
 }
 
-/// The characters of a text, with CR LF read as LF, and where each begins.
+/// The characters of a text, with CR LF read as LF, and where each ends.
 fn chars(text: &str) -> impl Iterator<Item = (usize, char)> {
     let bytes = text.as_bytes();
-    text.char_indices().filter(|&(at, char)| char != '\r' || bytes.get(at + 1) != Some(&b'\n'))
+    let kept = text.char_indices().filter(|&(at, char)| char != '\r' || bytes.get(at + 1) != Some(&b'\n'));
+    kept.map(|(at, char)| (at + char.len_utf8(), char))
 }
 
 impl CharTable {
@@ -66,20 +67,15 @@ impl CharTable {
         }
     }
 
-    pub(super) fn encode(&self, text: &str) -> Encoded {
-        let mut encoded = Encoded::new(text.as_bytes(), self.words.len(), 0);
-        encoded.tokens = super::Tokens::with_capacity(self.words.len(), encoded.chars as usize);
-        for (at, char) in chars(text) {
+    /// Visits the characters of `text` in order.
+    #[inline]
+    pub(super) fn cut(&self, text: &str, mut take: impl FnMut(Piece)) {
+        let mut start = 0;
+        for (end, char) in chars(text) {
             let id = self.id(char);
-            encoded.unseen += u64::from(id.is_none());
-            if let Some(id) = id.or(self.unknown) {
-                if encoded.tokens.is_empty() {
-                    encoded.measure_first(&text.as_bytes()[..at + char.len_utf8()]);
-                }
-                encoded.tokens.push(id);
-            }
+            take(Piece { id: id.or(self.unknown), known: id.is_some(), span: start..end });
+            start = end;
         }
-        encoded
     }
 }
 
@@ -114,18 +110,12 @@ impl ByteTable {
         (id != ABSENT).then_some(id)
     }
 
-    pub(super) fn encode(&self, text: &[u8]) -> Encoded {
-        let mut encoded = Encoded::new(text, self.words.len(), text.len());
+    /// Visits the bytes of `text` in order.
+    #[inline]
+    pub(super) fn cut(&self, text: &[u8], mut take: impl FnMut(Piece)) {
         for (at, &byte) in text.iter().enumerate() {
             let id = self.id(byte);
-            encoded.unseen += u64::from(id.is_none());
-            if let Some(id) = id.or(self.unknown) {
-                if encoded.tokens.is_empty() {
-                    encoded.measure_first(&text[..=at]);
-                }
-                encoded.tokens.push(id);
-            }
+            take(Piece { id: id.or(self.unknown), known: id.is_some(), span: at..at + 1 });
         }
-        encoded
     }
 }

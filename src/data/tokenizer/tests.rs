@@ -1,13 +1,12 @@
 //! Every unit: ids, counts, and the way back.
 
-use super::Tokenizer;
+use super::{Piece, Tokenizer};
 use crate::config::{CorpusConfig, Unit};
 use crate::data::text::Text;
 use std::path::Path;
 
 fn config(unit: Unit, unknown: bool) -> CorpusConfig {
-    let split = [90.0, 5.0, 5.0];
-    CorpusConfig { name: "text".into(), unit, unknown, min_count: 1, vocab_size: 0, tokenizer: None, split }
+    CorpusConfig { unknown, ..CorpusConfig::new("text", unit) }
 }
 
 fn build(unit: Unit, unknown: bool, text: &str) -> Tokenizer {
@@ -107,19 +106,57 @@ fn nul_is_a_symbol_like_any_other() {
     }
 }
 
-#[test]
-fn the_first_token_is_measured_with_what_precedes_it() {
-    let first = |unit, text: &str| {
-        let encoded = build(unit, false, "é b\n").encode(&Text::from(text)).unwrap();
-        (encoded.first_chars, encoded.first_bytes)
+/// The tokens of `text` with the bytes that became each, and what was left out.
+fn cut(tokenizer: &Tokenizer, text: &str) -> Vec<(Option<String>, String)> {
+    let mut pieces = Vec::new();
+    let source = Text::from(text);
+    let spell = |span: std::ops::Range<usize>| String::from_utf8_lossy(&source.bytes()[span]).into_owned();
+    let take = |piece: Piece| {
+        pieces.push((piece.id.map(|id| tokenizer.token(id).to_owned()), spell(piece.span)));
     };
-    assert_eq!(first(Unit::Word, "  éb b\n"), (4, 5));
-    assert_eq!(first(Unit::Word, "\nb\n"), (1, 1));
-    assert_eq!(first(Unit::Char, "éb"), (1, 2));
-    assert_eq!(first(Unit::Char, "xé"), (2, 3)); // x is left out
-    assert_eq!(first(Unit::Byte, "éb"), (1, 1)); // the byte that begins the character
-    assert_eq!(first(Unit::Bpe, "b b"), (1, 1));
-    assert_eq!(first(Unit::Char, ""), (0, 0));
+    tokenizer.cut(&source, take).unwrap();
+    pieces
+}
+
+fn pieces(wanted: &[(&str, &str)]) -> Vec<(Option<String>, String)> {
+    let token = |token: &str| (!token.is_empty()).then(|| token.to_owned());
+    wanted.iter().map(|&(name, text)| (token(name), text.to_owned())).collect()
+}
+
+#[test]
+fn each_token_knows_the_bytes_that_became_it() {
+    let of = |unit, unknown, text: &str| cut(&build(unit, unknown, "é b\n"), text);
+    assert_eq!(
+        of(Unit::Word, true, " éb  b\r\nb"),
+        pieces(&[("<unk>", "éb"), ("b", "b"), ("<eos>", "\r\n"), ("b", "b"), ("<eos>", "")])
+    );
+    assert_eq!(of(Unit::Char, false, "\u{feff}xé\r\n"), pieces(&[("", "x"), ("é", "é"), ("\n", "\r\n")]));
+    assert_eq!(of(Unit::Bpe, false, "\u{feff}b\r\n b"), pieces(&[("b", "b"), ("\n", "\r\n"), (" b", " b")]));
+    let bytes = of(Unit::Byte, false, "é");
+    assert_eq!(
+        bytes.iter().map(|piece| piece.0.as_deref()).collect::<Vec<_>>(),
+        [Some("<0xC3>"), Some("<0xA9>")]
+    );
+}
+
+#[test]
+fn extents_are_of_what_is_predicted_and_no_more() {
+    let of = |unit, unknown, text: &str| {
+        let encoded = build(unit, unknown, "é b\n").encode_measured(&Text::from(text)).unwrap();
+        let all = (0..encoded.tokens.len()).map(|index| encoded.extents.get(index));
+        let seen = all.clone().filter(|extent| !extent.hidden);
+        let sums = seen.fold((0, 0, 0), |sum, extent| {
+            (sum.0 + extent.bytes, sum.1 + extent.chars, sum.2 + extent.words)
+        });
+        (sums, all.filter(|extent| extent.hidden).count(), encoded.unseen)
+    };
+    for unit in [Unit::Word, Unit::Char, Unit::Bpe] {
+        assert_eq!(of(unit, false, "é b\r\nb\n"), ((7, 6, 3), 0, 0), "{unit:?}"); // CR costs nothing
+    }
+    assert_eq!(of(Unit::Byte, false, "é b\nb"), ((6, 5, 3), 0, 0));
+    assert_eq!(of(Unit::Char, false, "éxb"), ((3, 2, 1), 0, 1)); // left out
+    assert_eq!(of(Unit::Char, true, "éxb"), ((3, 2, 1), 1, 1)); // hidden
+    assert_eq!(of(Unit::Word, true, " é   xyz b \n"), ((5, 4, 2), 1, 1)); // one blank before b
 }
 
 #[test]
@@ -250,7 +287,12 @@ fn a_tokenizer_of_another_program_loads_through_its_library() {
     let tokenizer = Tokenizer::load(&path).unwrap();
     let encoded = tokenizer.encode(&Text::from("Playing plays x")).unwrap();
     assert_eq!(encoded.tokens.to_vec(), [1, 2, 1, 3, 0]); // never truncated
-    assert_eq!((encoded.unseen, encoded.first_bytes, tokenizer.unknown_id()), (1, 4, Some(0)));
+    assert_eq!((encoded.unseen, tokenizer.unknown_id()), (1, Some(0)));
+    let found = cut(&tokenizer, "Playing plays x");
+    assert_eq!(
+        found,
+        pieces(&[("play", "Play"), ("##ing", "ing"), ("play", "play"), ("##s", "s"), ("[UNK]", "x")])
+    );
     assert_eq!(decode(&tokenizer, &[1, 2, 1, 3]), "playing plays");
 }
 
@@ -304,4 +346,41 @@ fn a_tokenizer_larger_than_any_is_refused_unread() {
     std::fs::File::create(&path).unwrap().set_len((64 << 20) + 1).unwrap();
     let message = Tokenizer::load(&path).unwrap_err().to_string();
     assert!(message.contains("larger than 64 MiB"), "{message}");
+}
+
+/// A tokenizer of the library as other programs write it, with what differs from one that is plain.
+fn foreign(changes: &[(&str, serde_json::Value)]) -> Tokenizer {
+    let mut file = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": null, "post_processor": null, "decoder": null, "model": null,
+    });
+    changes.iter().for_each(|(key, value)| file[*key] = value.clone());
+    Tokenizer::parse(Path::new("tokenizer.json"), file.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn what_cuts_by_chance_is_turned_off() {
+    let vocabulary = serde_json::json!({"a": 0, "b": 1, "ab": 2});
+    let model = serde_json::json!({"type": "BPE", "dropout": 0.9, "vocab": vocabulary, "merges": ["a b"]});
+    let tokenizer = foreign(&[("model", model)]);
+    assert_eq!(ids(&tokenizer, &"ab".repeat(50)), [2; 50]);
+    assert!(tokenizer.to_json().contains("\"dropout\": null"));
+}
+
+#[test]
+fn the_unknown_token_of_unigrams_is_the_one_that_their_file_says() {
+    let vocabulary = serde_json::json!([["a", -1.0], ["<?>", -9.0], ["b", -1.0]]);
+    let tokenizer =
+        foreign(&[("model", serde_json::json!({"type": "Unigram", "unk_id": 1, "vocab": vocabulary}))]);
+    assert_eq!((tokenizer.unknown_id(), ids(&tokenizer, "axb")), (Some(1), vec![0, 1, 2]));
+    assert_eq!(tokenizer.encode(&Text::from("axb")).unwrap().unseen, 1);
+}
+
+#[test]
+fn a_mark_in_the_middle_of_a_text_is_a_symbol_of_it() {
+    let tokenizer = build(Unit::Bpe, false, "the mill");
+    let whole = Text::from("\u{feff}\u{feff}a\u{feff}");
+    assert_eq!(decode(&tokenizer, &tokenizer.encode(&whole).unwrap().tokens.to_vec()), "\u{feff}a\u{feff}");
+    let part = tokenizer.encode(&whole.slice(3..7)).unwrap();
+    assert_eq!(decode(&tokenizer, &part.tokens.to_vec()), "\u{feff}a");
 }

@@ -1,8 +1,9 @@
 //! Words: what whitespace separates, with `<eos>` at each line's end.
 
-use super::{END_OF_LINE, Encoded, UNKNOWN};
+use super::{END_OF_LINE, Piece, UNKNOWN};
 use crate::config::CorpusConfig;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// A vocabulary of words. Ids go by descending count in the training split; of equal counts the word that came
 /// first goes first; `<unk>` is last if the text lacked it.
@@ -12,9 +13,15 @@ pub(super) struct WordTable {
     ids: HashMap<String, u32>,
 }
 
-/// The words of a text and its line ends. A last line without a line feed ends like any other.
-fn tokens(text: &str) -> impl Iterator<Item = &str> {
-    text.split_terminator('\n').flat_map(|line| line.split_whitespace().chain([END_OF_LINE]))
+/// The words of a text and its line ends, each with its bytes. A last line without a line feed ends like any other, in no
+/// bytes; CR LF is one line end.
+fn tokens(text: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
+    let at = |part: &str| part.as_ptr() as usize - text.as_ptr() as usize;
+    text.split_inclusive('\n').flat_map(move |line| {
+        let words = line.split_whitespace().map(move |word| (word, at(word)..at(word) + word.len()));
+        let content = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
+        words.chain([(END_OF_LINE, at(line) + content.len()..at(line) + line.len())])
+    })
 }
 
 fn is_reserved(word: &str) -> bool {
@@ -24,7 +31,7 @@ fn is_reserved(word: &str) -> bool {
 impl WordTable {
     pub(super) fn build(config: &CorpusConfig, text: &str) -> Self {
         let mut counts: HashMap<&str, (u64, usize)> = HashMap::new();
-        for (position, word) in tokens(text).enumerate() {
+        for (position, (word, _)) in tokens(text).enumerate() {
             counts.entry(word).or_insert((0, position)).0 += 1;
         }
         let add_unknown = config.unknown && !counts.contains_key(UNKNOWN);
@@ -50,18 +57,13 @@ impl WordTable {
         self.id(UNKNOWN)
     }
 
-    pub(super) fn encode(&self, text: &str) -> Encoded {
-        let mut encoded = Encoded::new(text.as_bytes(), self.words.len(), 0);
+    /// Visits the words and line ends of `text` in order.
+    pub(super) fn cut(&self, text: &str, mut take: impl FnMut(Piece)) {
         let unknown = self.unknown();
-        for word in tokens(text) {
+        for (word, span) in tokens(text) {
             let id = self.id(word);
-            encoded.unseen += u64::from(id.is_none());
-            if let Some(id) = id.or(unknown) {
-                encoded.tokens.push(id);
-            }
+            take(Piece { id: id.or(unknown), known: id.is_some(), span });
         }
-        encoded.measure_first(first_token(text));
-        encoded
     }
 }
 
@@ -77,14 +79,4 @@ fn keep_most_frequent(ranked: &mut Vec<(&str, (u64, usize))>, vocab_size: usize,
         left -= usize::from(keep && !is_reserved(word));
         keep
     });
-}
-
-/// The text up to the end of its first word, or of its first line if that is empty.
-fn first_token(text: &str) -> &[u8] {
-    let line = text.split_inclusive('\n').next().unwrap_or("");
-    let end = match line.trim_start() {
-        "" => line.len(),
-        rest => line.len() - rest.len() + rest.find(char::is_whitespace).unwrap_or(rest.len()),
-    };
-    &line.as_bytes()[..end]
 }

@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 fn config(name: impl AsRef<Path>, unit: Unit) -> CorpusConfig {
-    let (name, split) = (name.as_ref().display().to_string(), [90.0, 5.0, 5.0]);
-    CorpusConfig { name, unit, unknown: false, min_count: 1, vocab_size: 0, tokenizer: None, split }
+    CorpusConfig { unknown: false, ..CorpusConfig::new(name.as_ref().display().to_string(), unit) }
 }
 
 fn folder(files: &[(&str, &[u8])]) -> TempDir {

@@ -1,0 +1,254 @@
+//! `rhn score`: the surprisal of each token, word, line or document of a text, as a table.
+
+mod rows;
+mod table;
+
+use super::args::DeviceArgs;
+use super::output::{load, note_crlf, note_unseen};
+use crate::data::{Piece, Text, TextStream, Tokenizer, packed};
+use crate::error::Result;
+use crate::eval::score::{Cost, Scorer};
+use crate::eval::words::Boundary;
+use clap::ValueEnum;
+use rows::Rows;
+use std::io::{self, BufRead, BufWriter, StdoutLock};
+use std::path::{Path, PathBuf};
+use table::Table;
+
+const AFTER_HELP: &str = "\
+A token's surprisal is -log p of it, given all the text before it. The first is predicted after
+a line end, and has none if the vocabulary has no line end. The tokens are those of the whole
+text, as rhn eval has them; it is read a line at a time, so it may be of any length.
+
+Columns, separated by tabs; what would break a table is written \\t, \\n, \\r, \\\\ or \\u{2028}, and
+a cell with a quotation mark is quoted, the mark doubled. `start` and `end` count the characters
+(Unicode scalar values) of the file as it is; the JSON has those of bytes too.
+  --per token     line, position (both from 1), token, surprisal, start, end, text
+                  a symbol that the vocabulary lacks has its own spelling as text, and <unk> or
+                  nothing as token: what is left out has a row without a surprisal
+  --per word      line, position, word, surprisal, start, end, tokens, unknown
+  --per line      line, tokens, unknown (symbols not in the vocabulary), surprisal, mean, text,
+                  start, end
+  --per document  file, tokens, unknown, surprisal, mean
+With several files each row ends with its file. --json ends with a line of totals.
+pandas: read_csv(FILE, sep='\\t', keep_default_na=False), R: read.delim(FILE, na.strings='')
+
+Words are what white space separates, whatever the unit; their surprisals sum up those of their
+tokens. Of `a cat` in characters, a, blank, c, a, t costing 1, 2, 3, 4 and 5 bits:
+  --boundary leading    the blank belongs to the word after it: a 1, cat 14
+  --boundary trailing   to the word before it: a 3, cat 12
+Where a token holds a blank and letters, trailing counts the probability that any blank follows
+to the word before, and the rest to the word itself (Pimentel and Meister 2024, Oh and Schuler
+2024). A line end is a row of its own by leading and ends a word by trailing.
+
+Examples:
+  rhn score checkpoints/ptb-rhn sentences.txt
+  rhn score checkpoints/ptb-rhn sentences.txt --per line | sort -t$'\\t' -k5,5nr | head
+  rhn score checkpoints/shakespeare stimuli.txt --reset line --per word
+  rhn score checkpoints/shakespeare a.txt b.txt --per document --json
+  echo 'To be, or not to be' | rhn score checkpoints/shakespeare --per line --json";
+
+/// Score a text: the surprisal of each of its tokens, words or lines, as tab-separated values
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// A run's directory, or hf://owner/name[@revision]
+    checkpoint: String,
+    /// The texts, which may be packed (.gz, .zst); - is the standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    files: Vec<PathBuf>,
+    /// What a row is about
+    #[arg(long, value_enum, default_value = "token")]
+    per: Per,
+    /// Where the model forgets what it read: at each line's or file's begin, or nowhere
+    #[arg(long, value_enum, default_value = "document")]
+    reset: Reset,
+    /// The word that a blank belongs to, with --per word
+    #[arg(long, value_enum, default_value = "leading")]
+    boundary: Boundary,
+    /// A text that is read before each text, or each line with --reset line, and not scored
+    #[arg(long, value_name = "FILE")]
+    context: Option<PathBuf>,
+    /// The logarithm's base: 2 gives bits, e nats
+    #[arg(long, value_enum, default_value = "2")]
+    base: Base,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    /// Print a line of JSON for each row, and one of totals at the end
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Per {
+    Token,
+    Word,
+    Line,
+    Document,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Reset {
+    /// Nowhere: several files are one text
+    None,
+    /// Each line is scored by itself, whatever its neighbours are
+    Line,
+    /// Each file is scored by itself
+    Document,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Base {
+    #[value(name = "2")]
+    Two,
+    E,
+    #[value(name = "10")]
+    Ten,
+}
+
+impl Base {
+    /// `nats` in this base's unit.
+    fn of(self, nats: f64) -> f64 {
+        match self {
+            Self::Two => nats / std::f64::consts::LN_2,
+            Self::E => nats,
+            Self::Ten => nats / std::f64::consts::LN_10,
+        }
+    }
+}
+
+/// Stretches of a text that are scored and held at once, whole windows of them: a line may be of any length.
+const AT_ONCE: usize = 1 << 16;
+
+/// Scores and prints. Fails if the checkpoint or a text is refused, or the model gives numbers that are not finite.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let loaded = load(&args.checkpoint, &args.device)?;
+    let tokenizer = &loaded.tokenizer;
+    let mut scorer = Scorer::new(&loaded.model, tokenizer.line_end_id())?;
+    if let Some(file) = &args.context {
+        let (source, mut input) = open(file)?;
+        let mut bytes = Vec::new();
+        input.read_to_end(&mut bytes).map_err(|error| packed::unreadable(&source, &error))?;
+        let context = tokenizer.encode(&Text::new(bytes, &source))?;
+        note_unseen(context.unseen, &source.display().to_string(), tokenizer.unknown_id().is_some());
+        scorer.set_context(&context.tokens.to_vec())?;
+    }
+    let set = (args.per == Per::Word && args.boundary == Boundary::Trailing)
+        .then(|| blanks(tokenizer))
+        .filter(|set| set.contains(&true));
+    let table = Table::new(args, BufWriter::new(io::stdout().lock()))?;
+    let mut scoring = Scoring { args, tokenizer, scorer, set, rows: Rows::new(args, tokenizer, table) };
+    for file in &args.files {
+        scoring.file(file)?;
+    }
+    Ok(scoring.rows.total()?)
+}
+
+fn open(file: &Path) -> Result<(PathBuf, Box<dyn BufRead>)> {
+    if file == Path::new("-") {
+        return Ok(("standard input".into(), Box::new(io::stdin().lock())));
+    }
+    Ok((file.to_path_buf(), packed::open(file)?))
+}
+
+/// Which tokens begin with white space, if letters follow it in any of them: else nothing needs to be taken apart.
+fn blanks(tokenizer: &Tokenizer) -> Vec<bool> {
+    let words = tokenizer.words().iter();
+    let joined = words.clone().any(|word| begins_blank(word) && !word.trim().is_empty());
+    words.map(|word| joined && begins_blank(word)).collect()
+}
+
+fn begins_blank(word: &str) -> bool {
+    word.starts_with(|first: char| first.is_whitespace() || first == '▁')
+}
+
+/// A run over the texts.
+struct Scoring<'a> {
+    args: &'a Args,
+    tokenizer: &'a Tokenizer,
+    scorer: Scorer,
+    set: Option<Vec<bool>>,
+    rows: Rows<'a, BufWriter<StdoutLock<'static>>>,
+}
+
+impl Scoring<'_> {
+    fn file(&mut self, file: &Path) -> anyhow::Result<()> {
+        let (source, input) = open(file)?;
+        let mut stream = TextStream::new(&source, input);
+        if self.args.reset == Reset::Document {
+            self.scorer.restart();
+        }
+        self.rows.begin(&source);
+        let mut unseen = 0;
+        let mut crlf = 0;
+        loop {
+            let part = match self.args.reset {
+                Reset::Line => stream.next_line()?,
+                Reset::None | Reset::Document => stream.next_part(self.tokenizer)?,
+            };
+            let Some(part) = part else { break };
+            if self.args.reset == Reset::Line {
+                self.scorer.restart();
+            }
+            unseen += self.part(&part)?;
+            crlf += part.bytes().windows(2).filter(|pair| pair == b"\r\n").count();
+            self.rows.flush()?; // what is scored can be read
+        }
+        self.rows.end()?;
+        let name = source.display().to_string();
+        note_unseen(unseen, &name, self.tokenizer.unknown_id().is_some());
+        note_crlf(crlf, &name, self.tokenizer);
+        Ok(())
+    }
+
+    /// Scores a part of the text; gives its symbols that the vocabulary lacks.
+    fn part(&mut self, part: &Text) -> anyhow::Result<u64> {
+        self.rows.part(part);
+        let mut unseen = 0;
+        let mut held = Vec::with_capacity(AT_ONCE.min(part.len()));
+        let mut outcome = Ok(());
+        let tokenizer = self.tokenizer;
+        tokenizer.cut(part, |piece| {
+            unseen += u64::from(!piece.known);
+            held.push(piece);
+            if outcome.is_ok() && held.len() == AT_ONCE {
+                outcome = self.score(&mut held);
+            }
+        })?;
+        outcome.and_then(|()| self.score(&mut held))?;
+        self.rows.end_part(self.args.reset == Reset::Line)?;
+        Ok(unseen)
+    }
+
+    fn score(&mut self, held: &mut Vec<Piece>) -> anyhow::Result<()> {
+        let ids: Vec<u32> = held.iter().filter_map(|piece| piece.id).collect();
+        let mut costs = self.scorer.costs(&ids, self.set.as_deref())?.into_iter();
+        for piece in held.drain(..) {
+            let cost: Option<Cost> = piece.id.and_then(|_| costs.next().flatten());
+            self.rows.take(&piece, cost)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_tenth_is_one_in_base_ten() {
+        assert!((Base::Ten.of(10f64.ln()) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn blanks_are_a_set_only_where_tokens_join_them_to_letters() {
+        use crate::config::Unit;
+        use crate::predict::tiny::tokenizer;
+        assert!(!blanks(&tokenizer(Unit::Char, "the river\n")).contains(&true));
+        let pairs = tokenizer(Unit::Bpe, &"the river and the river\n".repeat(9));
+        let set = blanks(&pairs);
+        for (word, member) in pairs.words().iter().zip(set) {
+            assert_eq!(member, word.starts_with([' ', '\n', '\t', '\r', '\x0b', '\x0c']), "{word:?}");
+        }
+    }
+}

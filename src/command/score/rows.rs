@@ -1,0 +1,558 @@
+//! Scored stretches on their way into rows: where each is in the text, and what a word, line or file adds up to.
+
+use super::table::{Row, Table, cell, number};
+use super::{Args, Base, Per};
+use crate::data::{Piece, Text, Tokenizer, spelled};
+use crate::eval::score::Cost;
+use crate::eval::words::{TokenCost, WordCost, Words};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::Path;
+
+/// A row of `--per token`.
+#[derive(Serialize)]
+struct TokenRow {
+    line: u64,
+    position: usize,
+    token: Option<String>,
+    id: Option<u32>,
+    surprisal: Option<f64>,
+    #[serde(flatten)]
+    place: Place,
+    text: String,
+    unknown: bool,
+}
+
+/// A row of `--per word`.
+#[derive(Serialize)]
+struct WordRow {
+    line: u64,
+    position: usize,
+    /// Empty for white space that belongs to no word.
+    word: String,
+    surprisal: Option<f64>,
+    #[serde(flatten)]
+    place: Place,
+    tokens: usize,
+    unknown: u64,
+}
+
+/// A row of `--per line`.
+#[derive(Serialize)]
+struct LineRow {
+    line: u64,
+    tokens: usize,
+    unknown: u64,
+    surprisal: f64,
+    mean: Option<f64>,
+    text: String,
+    #[serde(flatten)]
+    place: Place,
+}
+
+/// A row of `--per document`, and the total.
+#[derive(Serialize)]
+struct DocumentRow<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<usize>,
+    lines: u64,
+    /// Tokens that have a surprisal, and all.
+    scored: usize,
+    tokens: usize,
+    unknown: u64,
+    surprisal: f64,
+    mean: Option<f64>,
+    /// exp of the mean, in nats.
+    perplexity: Option<f64>,
+}
+
+impl Row for TokenRow {
+    fn cells(&self) -> Vec<String> {
+        let Place { start, end, .. } = self.place;
+        let token = cell(self.token.as_deref().unwrap_or_default());
+        let text = cell(&self.text);
+        vec![
+            self.line.to_string(),
+            self.position.to_string(),
+            token,
+            number(self.surprisal),
+            start.to_string(),
+            end.to_string(),
+            text,
+        ]
+    }
+}
+
+impl Row for WordRow {
+    fn cells(&self) -> Vec<String> {
+        let Place { start, end, .. } = self.place;
+        let counts = [start, end, self.tokens as u64, self.unknown].map(|count| count.to_string());
+        let first =
+            vec![self.line.to_string(), self.position.to_string(), cell(&self.word), number(self.surprisal)];
+        [first, counts.to_vec()].concat()
+    }
+}
+
+impl Row for LineRow {
+    fn cells(&self) -> Vec<String> {
+        let Place { start, end, .. } = self.place;
+        vec![
+            self.line.to_string(),
+            self.tokens.to_string(),
+            self.unknown.to_string(),
+            number(Some(self.surprisal)),
+            number(self.mean),
+            cell(&self.text),
+            start.to_string(),
+            end.to_string(),
+        ]
+    }
+}
+
+impl Row for DocumentRow<'_> {
+    fn cells(&self) -> Vec<String> {
+        let file = cell(self.file.unwrap_or_default());
+        let counts = [self.tokens.to_string(), self.unknown.to_string()];
+        vec![file, counts.join("\t"), number(Some(self.surprisal)), number(self.mean)]
+    }
+}
+
+/// Where a row's text is in its file: in characters (Unicode scalar values) and in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct Place {
+    start: u64,
+    end: u64,
+    start_byte: u64,
+    end_byte: u64,
+}
+
+/// What the tokens of a line or a file add up to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    lines: u64,
+    tokens: usize,
+    scored: usize,
+    unknown: u64,
+    nats: f64,
+}
+
+impl Sums {
+    fn take(&mut self, piece: &Piece, cost: Option<Cost>) {
+        self.tokens += usize::from(piece.id.is_some());
+        self.unknown += u64::from(!piece.known);
+        if let Some(cost) = cost {
+            self.scored += 1;
+            self.nats += cost.nats;
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.lines += other.lines;
+        self.tokens += other.tokens;
+        self.scored += other.scored;
+        self.unknown += other.unknown;
+        self.nats += other.nats;
+    }
+
+    /// The mean over the tokens that have a surprisal.
+    fn mean(&self) -> Option<f64> {
+        (self.scored > 0).then(|| self.nats / self.scored as f64)
+    }
+}
+
+/// A line that is not complete, and what its tokens add up to.
+struct OpenLine {
+    start: Cursor,
+    sums: Sums,
+}
+
+/// Turns the stretches of one file after another into rows.
+pub(super) struct Rows<'a, W> {
+    per: Per,
+    base: Base,
+    tokenizer: &'a Tokenizer,
+    table: Table<W>,
+    file: String,
+    files: usize,
+    window: Window,
+    /// Where the part that is cut now begins.
+    part_start: u64,
+    words: Words,
+    /// Where the last stretch ended.
+    previous_end: u64,
+    /// The number of the last row in its line.
+    position: usize,
+    position_line: u64,
+    lines: VecDeque<OpenLine>,
+    document: Sums,
+    all: Sums,
+}
+
+impl<'a, W: Write> Rows<'a, W> {
+    pub(super) fn new(args: &Args, tokenizer: &'a Tokenizer, table: Table<W>) -> Self {
+        Self {
+            per: args.per,
+            base: args.base,
+            tokenizer,
+            table,
+            file: String::new(),
+            files: 0,
+            window: Window::default(),
+            part_start: 0,
+            words: Words::new(args.boundary),
+            previous_end: 0,
+            position: 0,
+            position_line: 0,
+            lines: VecDeque::new(),
+            document: Sums::default(),
+            all: Sums::default(),
+        }
+    }
+
+    /// A file begins.
+    pub(super) fn begin(&mut self, source: &Path) {
+        self.file = source.display().to_string();
+        self.files += 1;
+        self.window = Window::default();
+        self.previous_end = 0;
+        self.position_line = 0;
+        self.document = Sums::default();
+    }
+
+    /// The next part of the file begins.
+    pub(super) fn part(&mut self, part: &Text) {
+        self.part_start = self.window.end();
+        self.window.bytes.extend_from_slice(part.bytes());
+        let mut start = self.window.at(self.part_start);
+        for line in part.bytes().split_inclusive(|&byte| byte == b'\n') {
+            let known = self.lines.back().is_some_and(|open| open.start.lines == start.lines);
+            if self.per == Per::Line && !known {
+                self.lines.push_back(OpenLine { start, sums: Sums::default() });
+            }
+            start.advance(line);
+            self.document.lines += u64::from(line.ends_with(b"\n"));
+        }
+    }
+
+    /// The next stretch of the part, and what it cost.
+    pub(super) fn take(&mut self, piece: &Piece, cost: Option<Cost>) -> io::Result<()> {
+        self.document.take(piece, cost);
+        let span = self.part_start + piece.span.start as u64..self.part_start + piece.span.end as u64;
+        match self.per {
+            Per::Token => self.take_token(piece, span, cost),
+            Per::Word => self.take_word(piece, span, cost),
+            Per::Line => {
+                let line = self.window.at(span.start).lines;
+                if let Some(open) = self.lines.iter_mut().rev().find(|open| open.start.lines <= line) {
+                    open.sums.take(piece, cost);
+                }
+                Ok(())
+            }
+            Per::Document => Ok(()),
+        }
+    }
+
+    fn take_token(&mut self, piece: &Piece, span: Range<u64>, cost: Option<Cost>) -> io::Result<()> {
+        let place = self.window.place(&span);
+        let line = self.line_of(span.start);
+        let row = TokenRow {
+            line,
+            position: self.next_position(line),
+            token: piece.id.map(|id| self.tokenizer.token(id).to_owned()),
+            id: piece.id,
+            surprisal: cost.map(|cost| self.base.of(cost.nats)),
+            place,
+            text: spelled(self.window.slice(&span)),
+            unknown: !piece.known,
+        };
+        self.table.write(&row, &self.file)
+    }
+
+    fn take_word(&mut self, piece: &Piece, span: Range<u64>, cost: Option<Cost>) -> io::Result<()> {
+        let text = self.window.slice(&span);
+        let gap = self.previous_end.max(self.window.base.bytes)..span.start;
+        let separated = self.window.has_white(&gap);
+        let token = TokenCost {
+            letters: self.window.letters(&span),
+            line_end: text.contains(&b'\n') || text.is_empty(),
+            separated,
+            known: piece.known,
+            cost,
+            span,
+        };
+        self.previous_end = self.previous_end.max(token.span.end);
+        let mut rows = Vec::new();
+        self.words.push(&token, &mut rows);
+        self.write_words(&rows)
+    }
+
+    fn write_words(&mut self, rows: &[WordCost]) -> io::Result<()> {
+        for word in rows {
+            let line = self.line_of(word.span.start);
+            let row = WordRow {
+                line,
+                position: self.next_position(line),
+                word: if word.is_word { spelled(self.window.slice(&word.span)) } else { String::new() },
+                surprisal: word.nats.map(|nats| self.base.of(nats)),
+                place: self.window.place(&word.span),
+                tokens: word.tokens,
+                unknown: word.unknown,
+            };
+            self.table.write(&row, &self.file)?;
+        }
+        Ok(())
+    }
+
+    fn line_of(&mut self, byte: u64) -> u64 {
+        1 + self.window.at(byte).lines
+    }
+
+    /// The number of the next row within `line`, from 1.
+    fn next_position(&mut self, line: u64) -> usize {
+        if self.position_line != line {
+            self.position_line = line;
+            self.position = 0;
+        }
+        self.position += 1;
+        self.position
+    }
+
+    /// The part is over. `apart`: the next one is a text of its own.
+    pub(super) fn end_part(&mut self, apart: bool) -> io::Result<()> {
+        if apart {
+            self.finish_words()?;
+        }
+        let end = self.window.at(self.window.end());
+        self.finish_lines(end.lines)?;
+        let open_line = self.lines.front().map(|open| open.start.bytes);
+        let open_word = self.words.open_start();
+        let needed = [open_line, open_word].into_iter().flatten().min();
+        self.window.forget(needed.unwrap_or(self.window.end()));
+        Ok(())
+    }
+
+    /// The file is over.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        self.finish_words()?;
+        self.finish_lines(u64::MAX)?;
+        if self.window.ends_within_line {
+            self.document.lines += 1;
+        }
+        if self.per == Per::Document {
+            let file = std::mem::take(&mut self.file);
+            let row = self.document_row(&self.document, Some(&file));
+            self.table.write(&row, &file)?;
+        }
+        self.all.add(&self.document);
+        self.flush()
+    }
+
+    fn finish_words(&mut self) -> io::Result<()> {
+        let mut rows = Vec::new();
+        self.words.finish(&mut rows);
+        self.write_words(&rows)
+    }
+
+    /// Writes the lines that have fewer than `lines` line ends before them.
+    fn finish_lines(&mut self, lines: u64) -> io::Result<()> {
+        while self.lines.front().is_some_and(|open| open.start.lines < lines) {
+            let Some(OpenLine { start, sums }) = self.lines.pop_front() else { break };
+            let end = match self.lines.front() {
+                Some(next) => next.start,
+                None => self.window.at(self.window.end()),
+            };
+            let text = String::from_utf8_lossy(self.window.slice(&(start.bytes..end.bytes)));
+            let text = text.trim_end_matches('\n').trim_end_matches('\r').to_string();
+            let row = LineRow {
+                line: 1 + start.lines,
+                tokens: sums.tokens,
+                unknown: sums.unknown,
+                surprisal: self.base.of(sums.nats),
+                mean: sums.mean().map(|nats| self.base.of(nats)),
+                text,
+                place: Place {
+                    start: start.chars,
+                    end: end.chars,
+                    start_byte: start.bytes,
+                    end_byte: end.bytes,
+                },
+            };
+            self.table.write(&row, &self.file)?;
+        }
+        Ok(())
+    }
+
+    fn document_row<'b>(&self, sums: &Sums, file: Option<&'b str>) -> DocumentRow<'b> {
+        DocumentRow {
+            event: None,
+            file,
+            files: None,
+            lines: sums.lines,
+            scored: sums.scored,
+            tokens: sums.tokens,
+            unknown: sums.unknown,
+            surprisal: self.base.of(sums.nats),
+            mean: sums.mean().map(|nats| self.base.of(nats)),
+            perplexity: sums.mean().map(f64::exp),
+        }
+    }
+
+    /// Everything is read: the sums over all files.
+    pub(super) fn total(&mut self) -> io::Result<()> {
+        let row = self.document_row(&self.all, None);
+        self.table.total(&DocumentRow { event: Some("total"), files: Some(self.files), ..row })?;
+        self.flush()
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.table.out.flush()
+    }
+}
+
+/// The bytes of a file that rows still need, and what was counted before them.
+#[derive(Default)]
+struct Window {
+    bytes: Vec<u8>,
+    base: Cursor,
+    /// The place that was asked for last.
+    counted: Cursor,
+    /// The last byte that was forgotten is no line end.
+    ends_within_line: bool,
+}
+
+/// A place in a file: the bytes, characters and line ends before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cursor {
+    bytes: u64,
+    chars: u64,
+    lines: u64,
+}
+
+impl Cursor {
+    fn advance(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.chars += bytes.iter().filter(|&&byte| begins_char(byte)).count() as u64;
+        self.lines += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+    }
+}
+
+fn begins_char(byte: u8) -> bool {
+    byte & 0xc0 != 0x80
+}
+
+impl Window {
+    fn end(&self) -> u64 {
+        self.base.bytes + self.bytes.len() as u64
+    }
+
+    fn slice(&self, span: &Range<u64>) -> &[u8] {
+        let start = (span.start - self.base.bytes) as usize;
+        &self.bytes[start..(span.end - self.base.bytes) as usize]
+    }
+
+    /// What comes before byte `at`, counted from the place that was asked for before.
+    fn at(&mut self, at: u64) -> Cursor {
+        let from = self.counted;
+        let between = self.slice(&(from.bytes.min(at)..from.bytes.max(at)));
+        let mut passed = Cursor::default();
+        passed.advance(between);
+        self.counted = match at < from.bytes {
+            true => Cursor { bytes: at, chars: from.chars - passed.chars, lines: from.lines - passed.lines },
+            false => Cursor { bytes: at, chars: from.chars + passed.chars, lines: from.lines + passed.lines },
+        };
+        self.counted
+    }
+
+    /// A part of a character has the place of the whole one.
+    fn place(&mut self, span: &Range<u64>) -> Place {
+        let start = self.at(span.start);
+        let end = self.at(span.end);
+        let within = span.start < self.end() && !begins_char(self.slice(&(span.start..span.start + 1))[0]);
+        Place {
+            start: start.chars - u64::from(within && start.chars > 0),
+            end: end.chars,
+            start_byte: span.start,
+            end_byte: span.end,
+        }
+    }
+
+    /// The stretch without white space at its ends. A part of a character is white space if the whole one is.
+    fn letters(&self, span: &Range<u64>) -> Range<u64> {
+        let white = |at: &u64| self.is_white(*at);
+        let start = span.clone().find(|at| !white(at)).unwrap_or(span.end);
+        let end = span.clone().rev().find(|at| !white(at)).map_or(start, |at| at + 1);
+        start..end.max(start)
+    }
+
+    fn has_white(&self, span: &Range<u64>) -> bool {
+        span.clone().any(|at| self.is_white(at))
+    }
+
+    fn is_white(&self, at: u64) -> bool {
+        let at = (at - self.base.bytes) as usize;
+        let start = (0..=at).rev().take(4).find(|&at| begins_char(self.bytes[at])).unwrap_or(at);
+        let end = self.bytes.len().min(start + 4);
+        self.bytes[start..end]
+            .utf8_chunks()
+            .next()
+            .is_some_and(|chunk| chunk.valid().starts_with(char::is_whitespace))
+    }
+
+    /// Drops what comes before `at`.
+    fn forget(&mut self, at: u64) {
+        let base = self.at(at);
+        let dropped = (at - self.base.bytes) as usize;
+        if let Some(&last) = self.bytes.last() {
+            self.ends_within_line = last != b'\n';
+        }
+        self.bytes.drain(..dropped);
+        self.base = base;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(text: &[u8]) -> Window {
+        Window { bytes: text.to_vec(), ..Window::default() }
+    }
+
+    #[test]
+    fn places_are_counted_in_characters_wherever_they_are_asked_for() {
+        let mut window = window("é\nbü c".as_bytes());
+        let place = |start, end, start_byte, end_byte| Place { start, end, start_byte, end_byte };
+        assert_eq!(window.place(&(3..4)), place(2, 3, 3, 4));
+        assert_eq!(window.place(&(0..2)), place(0, 1, 0, 2));
+        assert_eq!(window.place(&(5..6)), place(3, 4, 5, 6)); // the second half of ü
+        assert_eq!((window.at(3).lines, window.at(2).lines), (1, 0));
+        window.forget(3);
+        assert_eq!((window.place(&(4..6)), window.slice(&(4..6))), (place(3, 4, 4, 6), "ü".as_bytes()));
+    }
+
+    #[test]
+    fn letters_are_what_is_left_without_white_space_of_any_kind() {
+        let window = window("\u{a0} ab\u{3000}c\n".as_bytes());
+        assert_eq!(window.letters(&(0..12)), 3..9);
+        assert_eq!(window.letters(&(0..3)), 3..3);
+        assert_eq!(window.letters(&(6..8)), 8..8); // a part of a wide blank
+        assert!(window.has_white(&(4..6)) && !window.has_white(&(3..5)));
+    }
+
+    #[test]
+    fn a_mean_is_over_the_tokens_that_have_a_surprisal() {
+        let piece = Piece { id: Some(0), known: true, span: 0..1 };
+        let mut sums = Sums::default();
+        for nats in [None, Some(1.0), Some(3.0)] {
+            sums.take(&piece, nats.map(|nats| Cost { nats, set_nats: 0.0 }));
+        }
+        assert_eq!((sums.tokens, sums.nats, sums.mean()), (3, 4.0, Some(2.0)));
+        assert_eq!(Sums::default().mean(), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! Which text an evaluation reads: a split of the run's own corpus, another corpus, or a whole file.
+
+use super::corpus::{self, Corpus};
+use super::data_directories::DataDirectories;
+use super::directory;
+use super::text::Text;
+use crate::config::CorpusConfig;
+use crate::digest::sha256;
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// A part of a corpus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SplitName {
+    /// What results are reported on
+    Test,
+    /// What decided which weights are kept
+    Valid,
+    /// What the model learned from
+    Train,
+    /// The whole text
+    All,
+}
+
+impl SplitName {
+    /// As flags and reports name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Valid => "valid",
+            Self::Train => "train",
+            Self::All => "all",
+        }
+    }
+
+    /// The part of `splits`, which are for training, validation and test.
+    fn of(self, splits: [Text; 3]) -> Text {
+        let [train, valid, test] = splits;
+        match self {
+            Self::Test => test,
+            Self::Valid => valid,
+            Self::Train => train,
+            Self::All => {
+                let bytes = [train.bytes(), valid.bytes(), test.bytes()].concat();
+                Text::new(bytes, &train.source)
+            }
+        }
+    }
+}
+
+/// What a run says of the text that it was trained on.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainedOn<'a> {
+    /// The corpus, as its recipe has it.
+    pub config: &'a CorpusConfig,
+    /// The SHA-256 of its text; none if the run does not say.
+    pub sha256: Option<&'a str>,
+    /// The run's directory.
+    pub directory: &'a Path,
+}
+
+/// A text to evaluate, with the names that reports give it.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// The corpus's name, or the file's.
+    pub corpus: String,
+    /// The part of it.
+    pub split: SplitName,
+    /// The text.
+    pub text: Text,
+}
+
+impl Chosen {
+    /// A file, or with `-` the standard input, whole.
+    ///
+    /// # Errors
+    /// If it cannot be read or is empty.
+    pub fn file(path: &Path) -> Result<Self> {
+        let text = if path == Path::new("-") { Text::read_stdin()? } else { Text::read(path)? };
+        let corpus = text.source.display().to_string();
+        not_empty(&text)?;
+        Ok(Self { corpus, split: SplitName::All, text })
+    }
+
+    /// A split of the corpus that the run was trained on; the test split unless another is named. Its text is found under
+    /// its name, or beside or above the run's directory; which text it is, its SHA-256 says.
+    ///
+    /// # Errors
+    /// If the corpus is not here, or what is here is another text, or has no such split.
+    pub fn of_run(
+        run: TrainedOn<'_>,
+        split: Option<SplitName>,
+        directories: &DataDirectories,
+    ) -> Result<Self> {
+        let split = split.unwrap_or(SplitName::Test);
+        let mut first = None;
+        for name in places(run, directories) {
+            let config = CorpusConfig { name, ..run.config.clone() };
+            let corpus = Corpus::open(&config, directories)?;
+            if run.sha256.is_none_or(|wanted| wanted == corpus.sha256) {
+                return Self::of_corpus(corpus, split);
+            }
+            first.get_or_insert(corpus);
+        }
+        let Some(other) = first else { return Err(directories.registry.unknown(&run.config.name)) };
+        let what = format!(
+            "is another text than the run's: its SHA-256 is {}, the run was trained on {}; \
+             to evaluate this one, name it with --file or --corpus",
+            other.sha256,
+            run.sha256.unwrap_or_default()
+        );
+        Err(Error::data(&other.name, what))
+    }
+
+    /// What `name` means: a corpus known by name or a directory has splits, of which the test split is read unless another
+    /// is named; so has the file that the run was trained on; any other file is read whole unless a split is named.
+    ///
+    /// # Errors
+    /// If there is no such corpus or split.
+    pub fn named(
+        name: &str,
+        run: TrainedOn<'_>,
+        split: Option<SplitName>,
+        directories: &DataDirectories,
+    ) -> Result<Self> {
+        let config = CorpusConfig { name: name.to_owned(), ..run.config.clone() };
+        if let Some(text) = corpus::one_text(name, directories)? {
+            not_empty(&text)?;
+            let own = match run.sha256 {
+                Some(wanted) => wanted == sha256(text.bytes()),
+                None => name == run.config.name,
+            };
+            let split = split.unwrap_or(if own { SplitName::Test } else { SplitName::All });
+            if split == SplitName::All {
+                return Ok(Self { corpus: name.to_owned(), split, text });
+            }
+            return Self::of_splits(name, split, corpus::cut(text, &config)?);
+        }
+        let unnamed = split.is_none();
+        let split = split.unwrap_or(SplitName::Test);
+        let path = Path::new(name);
+        if directories.registry.get(name).is_none() && path.is_dir() {
+            if let Some(splits) = directory::splits_there(path)? {
+                return Self::of_splits(name, split, splits);
+            }
+            let text = directory::whole(path, &config)?;
+            if split == SplitName::All || (unnamed && run.sha256 != Some(sha256(text.bytes()).as_str())) {
+                return Ok(Self { corpus: name.to_owned(), split: SplitName::All, text });
+            }
+        }
+        Self::of_corpus(Corpus::open(&config, directories)?, split)
+    }
+
+    fn of_corpus(corpus: Corpus, split: SplitName) -> Result<Self> {
+        Self::of_splits(&corpus.name, split, [corpus.train, corpus.valid, corpus.test])
+    }
+
+    fn of_splits(name: &str, split: SplitName, splits: [Text; 3]) -> Result<Self> {
+        let there = [SplitName::Train, SplitName::Valid, SplitName::Test];
+        let there = there.into_iter().zip(&splits).filter(|(_, text)| !text.is_empty());
+        let there: Vec<_> = there.map(|(split, _)| format!("--split {}", split.as_str())).collect();
+        let text = split.of(splits);
+        if text.is_empty() {
+            let what = format!("has no {} split; it has {}", split.as_str(), there.join(" and "));
+            return Err(Error::data(name, what));
+        }
+        Ok(Self { corpus: name.to_owned(), split, text })
+    }
+}
+
+/// The names under which the run's corpus may be found: its own, and for a path that is relative to a directory which the
+/// run does not know, the directories above the run.
+fn places(run: TrainedOn<'_>, directories: &DataDirectories) -> Vec<String> {
+    let name = &run.config.name;
+    let path = Path::new(name);
+    let is_path = directories.registry.get(name).is_none() && name != "-" && !name.contains("://");
+    if !is_path {
+        return vec![name.clone()];
+    }
+    let whole = run.directory.canonicalize().unwrap_or_else(|_| run.directory.to_path_buf());
+    let above = whole.ancestors().take(4).map(|directory| directory.join(path));
+    let mut places: Vec<PathBuf> = std::iter::once(path.to_path_buf()).chain(above).collect();
+    places.retain(|place| place.exists());
+    places.dedup();
+    places.into_iter().filter_map(|place| place.to_str().map(str::to_owned)).collect()
+}
+
+fn not_empty(text: &Text) -> Result<()> {
+    if text.is_empty() { Err(Error::data(&text.source, "is empty; wanted text")) } else { Ok(()) }
+}

@@ -1,0 +1,131 @@
+//! The sums of an evaluation: what was predicted, how much text it is, and what it cost.
+
+use crate::config::Unit;
+use crate::data::batch::Batches;
+use crate::data::{Encoded, Extent};
+
+/// A figure, or why there is none.
+type Figure = (Option<f64>, Option<String>);
+
+/// Sums over the tokens that were predicted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Tally {
+    pub(super) tokens: u64,
+    /// Nats of all of them.
+    pub(super) nats: f64,
+    /// Those that are `<unk>`, also where the text itself says so; none if the vocabulary has none.
+    pub(super) unknown: Option<u64>,
+    pub(super) unknown_nats: f64,
+    pub(super) bytes: u64,
+    pub(super) chars: u64,
+    pub(super) words: u64,
+    /// Those whose letters hide behind `<unk>`.
+    pub(super) hidden: u64,
+    /// Symbols of the whole text that the vocabulary lacks.
+    pub(super) unseen: u64,
+    /// The text is not UTF-8.
+    pub(super) no_characters: bool,
+}
+
+impl Tally {
+    /// How much text `batches` predict, before any nats.
+    pub(super) fn of_text(text: &Encoded, batches: &Batches) -> Self {
+        let mut tally = Self {
+            tokens: (batches.count * batches.predicted) as u64,
+            unknown: text.unknown.map(|_| 0),
+            unseen: text.unseen,
+            no_characters: !text.is_utf8,
+            ..Self::default()
+        };
+        assert_eq!(text.extents.len(), text.tokens.len(), "the text was encoded without its extents");
+        let predicted = batches.predicted_positions();
+        predicted.for_each(|position| tally.add_extent(text.extents.get(position)));
+        tally
+    }
+
+    fn add_extent(&mut self, extent: Extent) {
+        if extent.hidden {
+            self.hidden += 1;
+            return;
+        }
+        self.bytes += u64::from(extent.bytes);
+        self.chars += u64::from(extent.chars);
+        self.words += u64::from(extent.words);
+    }
+
+    /// Adds the nats of a window that begins with step `start`: `(time, batch)` in row order.
+    pub(super) fn add(&mut self, text: &Encoded, batches: &Batches, start: usize, nats: &[f64]) {
+        self.nats += nats.iter().sum::<f64>();
+        let Some(unknown) = text.unknown else { return };
+        for (steps, nats) in nats.chunks(batches.count).enumerate() {
+            for (row, nats) in nats.iter().enumerate() {
+                if text.tokens.get(batches.target(row, start + steps)) == unknown {
+                    self.unknown = self.unknown.map(|count| count + 1);
+                    self.unknown_nats += nats;
+                }
+            }
+        }
+    }
+
+    /// Adds another text's sums.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.tokens += other.tokens;
+        self.nats += other.nats;
+        self.unknown = other.unknown.map(|count| count + self.unknown.unwrap_or(0));
+        self.unknown_nats += other.unknown_nats;
+        self.bytes += other.bytes;
+        self.chars += other.chars;
+        self.words += other.words;
+        self.hidden += other.hidden;
+        self.unseen += other.unseen;
+        self.no_characters |= other.no_characters;
+    }
+
+    /// Bits over characters: where each token is one, the bits per token to the last digit.
+    pub(super) fn over_chars(&self, bits: f64, per_token: f64, unit: Unit) -> Figure {
+        if self.no_characters {
+            return absent("the text is not UTF-8: it has no characters");
+        }
+        match self.hides() {
+            Some(reason) => absent(&reason),
+            None if unit == Unit::Char => (Some(per_token), None),
+            None if self.chars == 0 => absent("no character was predicted"),
+            None => (Some(bits / self.chars as f64), None),
+        }
+    }
+
+    /// Bits over bytes, likewise.
+    pub(super) fn over_bytes(&self, bits: f64, per_token: f64, unit: Unit) -> Figure {
+        match self.hides() {
+            Some(reason) => absent(&reason),
+            None if unit == Unit::Byte => (Some(per_token), None),
+            None if self.bytes == 0 => absent("no byte was predicted"),
+            None => (Some(bits / self.bytes as f64), None),
+        }
+    }
+
+    /// Nats of everything over words.
+    pub(super) fn over_words(&self) -> Figure {
+        match self.hides() {
+            Some(reason) => absent(&reason),
+            None if self.unseen > 0 => absent(
+                "the vocabulary lacks symbols of the text: what was left out of its words costs nothing",
+            ),
+            None if self.words == 0 => absent("no word ends in what was predicted"),
+            None => (Some(self.nats / self.words as f64), None),
+        }
+    }
+
+    fn hides(&self) -> Option<String> {
+        let what = "the letters behind it were not predicted";
+        match self.hidden {
+            0 => None,
+            1 => Some(format!("1 predicted token is <unk>: {what}")),
+            hidden => Some(format!("{hidden} predicted tokens are <unk>: {what}")),
+        }
+    }
+}
+
+fn absent(reason: &str) -> Figure {
+    (None, Some(reason.to_owned()))
+}
