@@ -7,7 +7,7 @@ use crate::cpu::instruction_set::WithKernel;
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
-use crate::cpu::tile::{Kernel, Work, round_to_bf16};
+use crate::cpu::tile::{Kernel, round_to_bf16};
 use num_traits::Zero;
 
 /// Filters of a block at most.
@@ -182,13 +182,11 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
             for (_, block) in own(&blocks, worker) {
                 let layer = &layer;
                 let vectors = &vectors;
-                K::vectorized(Respond::<K> {
-                    layer,
-                    vectors,
-                    block,
-                    values: to_values,
-                    positions: to_positions,
-                });
+                let pass = Respond::<K> { layer, vectors, block, values: to_values, positions: to_positions };
+                K::vectorized(
+                    #[inline(always)]
+                    || pass.run(),
+                );
             }
         });
         Features { values, positions }
@@ -204,11 +202,9 @@ struct Respond<'a, K: Kernel> {
     positions: Shared<'a, u32>,
 }
 
-impl<K: Kernel> Work for Respond<'_, K> {
-    type Output = ();
-
+impl<K: Kernel> Respond<'_, K> {
     #[inline(always)]
-    fn run(self) {
+    fn run(&self) {
         let Layer { words, bias, .. } = *self.layer;
         let Block { filter, lanes, .. } = self.block;
         let mut shift = [K::Element::zero(); LANES];
@@ -228,9 +224,7 @@ impl<K: Kernel> Work for Respond<'_, K> {
             }
         }
     }
-}
 
-impl<K: Kernel> Respond<'_, K> {
     /// For each offset in the window and each character, the block's products.
     #[inline(always)]
     fn table(&self) -> Vec<Line<K::Element>> {

@@ -64,8 +64,8 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     /// Tiles of 1, 2, … rows.
     const TILES: &'static [Tile<Self>];
 
-    /// Runs `work` compiled for the instruction set.
-    fn vectorized<W: Work>(work: W) -> W::Output;
+    /// Runs `work` compiled for the instruction set; it and what it calls must be `#[inline(always)]`.
+    fn vectorized<R>(work: impl FnOnce() -> R) -> R;
 
     /// One step of a row; the second value counts where `DEPTH` is 2, and is zero past the inner dimension's end.
     fn row(values: [Self::Element; 2]) -> Self::Row;
@@ -82,12 +82,6 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     fn columns() -> usize {
         2 * Self::LANES
     }
-}
-
-/// Work that the compiler is to vectorise; `run` and what it calls must be `#[inline(always)]`.
-pub(crate) trait Work {
-    type Output;
-    fn run(self) -> Self::Output;
 }
 
 /// Rows cut into the fewest tiles, alike in size. Their operands are laid out tile by tile, `steps` times the tile's

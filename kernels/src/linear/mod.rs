@@ -110,8 +110,8 @@ impl Rows {
 fn pack<T: Computed>(weight: &Tensor, stored: Stored, bf16: bool) -> CandleResult<Arc<dyn Dense<T>>> {
     let (first, second) = weight.dims2()?;
     real::with_elements([weight], |[weight]| {
-        let view = View::new(weight, first, second);
-        cpu::pack(if stored == Stored::ByInput { view } else { view.t() }, bf16)
+        let (input, output) = if stored == Stored::ByInput { (first, second) } else { (second, first) };
+        cpu::pack(stored.view(weight, input, output), bf16)
     })
 }
 
@@ -121,19 +121,11 @@ struct Linear {
 }
 
 impl Linear {
-    /// The weight as `(input, output)`.
-    fn view<'a, T>(&self, weight: &'a [T], input: usize, output: usize) -> View<'a, T> {
-        match self.stored {
-            Stored::ByInput => View::new(weight, input, output),
-            Stored::ByOutput => View::new(weight, output, input).t(),
-        }
-    }
-
     fn forward<T: Computed>(&self, xs: &[T], weight: &[T], rows: usize, input: usize) -> Vec<T> {
         let output = weight.len() / input.max(1);
         let mut out = vec![T::zero(); rows * output];
         let a = View::new(xs, rows, input);
-        let b = self.view(weight, input, output);
+        let b = self.stored.view(weight, input, output);
         product(Target::new(&mut out, rows, output), a, b, false, self.bf16);
         out
     }
@@ -145,7 +137,7 @@ impl Linear {
         let mut out = vec![T::zero(); rows * input];
         real::with_elements([weight, grad], |[weight, grad]: [&[T]; 2]| {
             let a = View::new(grad, rows, output);
-            let b = self.view(weight, input, output).t();
+            let b = self.stored.view(weight, input, output).t();
             product(Target::new(&mut out, rows, input), a, b, false, self.bf16);
         })?;
         Tensor::from_vec(out, (rows, input), grad.device())
@@ -156,14 +148,12 @@ impl Linear {
         let (rows, input) = xs.dims2()?;
         let (_, output) = grad.dims2()?;
         let mut out = vec![T::zero(); input * output];
-        let (m, n) = if self.stored == Stored::ByInput { (input, output) } else { (output, input) };
         real::with_elements([xs, grad], |[xs, grad]: [&[T]; 2]| {
             let xs = View::new(xs, rows, input);
-            let grad = View::new(grad, rows, output);
-            let (a, b) = if self.stored == Stored::ByInput { (xs.t(), grad) } else { (grad.t(), xs) };
-            product(Target::new(&mut out, m, n), a, b, false, self.bf16);
+            self.stored.weight_grad(&mut out, xs, View::new(grad, rows, output), false, self.bf16);
         })?;
-        Tensor::from_vec(out, (m, n), grad.device())
+        let shape = if self.stored == Stored::ByInput { (input, output) } else { (output, input) };
+        Tensor::from_vec(out, shape, grad.device())
     }
 
     fn grads<T: Computed>(

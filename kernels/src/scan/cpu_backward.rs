@@ -11,7 +11,7 @@ use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
 use crate::cpu::panels::View;
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::shared::Shared;
-use crate::cpu::tile::{Kernel, Work};
+use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
 use num_traits::Zero;
 use std::marker::PhantomData;
@@ -90,23 +90,6 @@ struct Backward<'a, K: Kernel, C> {
     cell: PhantomData<C>,
 }
 
-/// What is done with a panel's sums.
-struct Finish<'a, K: Kernel, C> {
-    pass: &'a Backward<'a, K, C>,
-    index: usize,
-    panel: usize,
-    sums: &'a [K::Element],
-}
-
-impl<K: Kernel, C: Cell> Work for Finish<'_, K, C> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        self.pass.finish(self.index, self.panel, self.sums);
-    }
-}
-
 impl<K: Kernel, C: Cell> Backward<'_, K, C> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.sizes;
@@ -124,7 +107,12 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
                 operands,
                 worker,
                 &mut sums,
-                |panel, sums| K::vectorized(Finish { pass: self, index: index - 1, panel, sums }),
+                |panel, sums| {
+                    K::vectorized(
+                        #[inline(always)]
+                        || self.finish(index - 1, panel, sums),
+                    )
+                },
             );
             worker.barrier();
         }
@@ -134,7 +122,10 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
     fn last_step(&self, last: usize, worker: Worker<'_>) {
         let zeros = vec![K::Element::zero(); self.sizes.batch * K::columns()];
         for panel in worker.share(self.weights.count) {
-            K::vectorized(Finish { pass: self, index: last, panel, sums: &zeros });
+            K::vectorized(
+                #[inline(always)]
+                || self.finish(last, panel, &zeros),
+            );
         }
     }
 

@@ -1,15 +1,14 @@
 //! A recurrence over a whole window as one operation of candle, with a backward pass of its own.
 
-use super::cell::{Cell, MOST_STATES};
-use super::cpu::forward;
+use super::cell::Cell;
 use super::cpu_backward::{Grads, backward};
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::hidden_mask::HiddenMask;
-use super::packed::PackedCell;
+use super::prepared::{Window, pack};
 use super::reference;
 use super::saved::{SavedForBackward, has_kernel};
-use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes};
+use super::window::{WindowRecord, WindowSizes};
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
@@ -18,7 +17,7 @@ use crate::precision::Precision;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result as CandleResult, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
@@ -83,25 +82,6 @@ struct Scan<C> {
     cell: PhantomData<C>,
 }
 
-/// The forward pass on whatever kernel is chosen.
-struct Forward<'a, T, C> {
-    recurrent: &'a [T],
-    inputs: WindowInputs<'a, T>,
-    records: bool,
-    outputs: WindowOutputs<'a, T>,
-    cell: PhantomData<C>,
-}
-
-impl<T: Real, C: Cell> WithKernel<T> for Forward<'_, T, C> {
-    type Output = Option<WindowRecord<T>>;
-
-    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        let WindowSizes { depth, hidden, .. } = self.inputs.sizes;
-        let weights = PackedCell::<K, C>::new(self.recurrent, depth, hidden);
-        forward(&weights, &self.inputs, self.records, self.outputs)
-    }
-}
-
 /// The backward pass on whatever kernel is chosen.
 struct Backward<'a, T: Real, C> {
     record: WindowRecord<T>,
@@ -126,26 +106,10 @@ impl<C: Cell> Scan<C> {
         bias: &[T],
         sizes: WindowSizes,
     ) -> CandleResult<CpuStorage> {
-        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
-        let parts = self.state.iter().map(values).collect::<CandleResult<Vec<_>>>()?;
-        let mut state: [&[T]; MOST_STATES] = [&[]; MOST_STATES];
-        state.iter_mut().zip(&parts).for_each(|(state, part)| *state = part);
-        let mask = self.mask.as_ref().map(values).transpose()?;
-        let inputs = WindowInputs { projected, bias, state, mask: mask.as_deref(), sizes };
-        let WindowSizes { time, batch, hidden, .. } = sizes;
-        let mut outputs = vec![T::zero(); time * batch * hidden];
-        let mut last = vec![T::zero(); (C::STATES - 1) * batch * hidden];
-        let work = Forward {
-            recurrent,
-            inputs,
-            records: self.records,
-            outputs: WindowOutputs { hidden: &mut outputs, last: &mut last },
-            cell: PhantomData::<C>,
-        };
-        let record = T::with_kernel(self.precision.rounds(), work);
-        let last = last.chunks_exact((batch * hidden).max(1));
-        let last = last.map(|part| Tensor::from_slice(part, (batch, hidden), &Device::Cpu));
-        self.last.set(last.collect::<CandleResult<_>>()?).expect("the operation runs once");
+        let window = Window { projected, bias, state: &self.state, mask: self.mask.as_ref(), sizes };
+        let weights = pack::<T, C>(recurrent, sizes.depth, sizes.hidden, self.precision.rounds());
+        let (outputs, last, record) = window.run(&*weights, self.records)?;
+        self.last.set(last).expect("the operation runs once");
         self.saved.keep(record);
         Ok(T::to_cpu_storage_owned(outputs))
     }

@@ -124,10 +124,7 @@ impl<'a, T: Computed> Layer<'a, T> {
 
     /// `(hidden, vocabulary)`.
     fn view(&self) -> View<'a, T> {
-        match self.stored {
-            Stored::ByInput => View::new(self.weight, self.hidden, self.vocabulary()),
-            Stored::ByOutput => View::new(self.weight, self.vocabulary(), self.hidden).t(),
-        }
+        self.stored.view(self.weight, self.hidden, self.vocabulary())
     }
 
     /// The products of some rows, the bias not yet added.
@@ -169,11 +166,7 @@ impl<T: Computed> Grads<T> {
         let logits = View::new(logits, rows, vocabulary);
         let target = Target::new(&mut self.ys[start * hidden..][..rows * hidden], rows, hidden);
         product(target, logits, layer.view().t(), false, layer.bf16);
-        let (a, b, m, n) = match layer.stored {
-            Stored::ByInput => (ys.t(), logits, hidden, vocabulary),
-            Stored::ByOutput => (logits.t(), ys, vocabulary, hidden),
-        };
-        product(Target::new(&mut self.weight, m, n), a, b, start > 0, layer.bf16);
+        layer.stored.weight_grad(&mut self.weight, ys, logits, start > 0, layer.bf16);
     }
 }
 
