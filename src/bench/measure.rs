@@ -12,19 +12,14 @@ use crate::train::task::Task;
 /// Tokens that are sampled between two looks at the clock.
 const SAMPLED: usize = 16;
 
-/// A model as it is before training.
-///
-/// # Errors
-/// If it cannot be made.
+/// A model as it is before training. Fails if it cannot be made.
 pub fn model(subject: &Subject) -> Result<FrozenModel> {
     let language = &subject.language;
     language.frozen(&language.first_parameters()?)
 }
 
-/// Evaluation by the `stream` protocol: one batch row, the state carried on.
-///
-/// # Errors
-/// If the text is too short, or a number is not finite.
+/// Evaluation by the `stream` protocol: one batch row, the state carried on. Fails if the text is too short, or a
+/// number is not finite.
 pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Speed> {
     let language = &subject.language;
     let (_, valid, test) = language.splits();
@@ -42,10 +37,7 @@ pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Prog
     })
 }
 
-/// Sampling, one token after another.
-///
-/// # Errors
-/// If a number is not finite.
+/// Sampling, one token after another. Fails if a number is not finite.
 pub fn sample(model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Speed> {
     let mut sampler = Sampler::new(model, SampleSettings::default(), &[0], 0)?;
     Speed::measure("sampling", plan, progress, model.device(), || {

@@ -23,10 +23,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Opens the recipe's corpus if it is on this machine; nothing is fetched.
-    ///
-    /// # Errors
-    /// If the recipe cannot be run, or the corpus is neither here nor one whose size is known.
+    /// Opens the recipe's corpus if it is on this machine; nothing is fetched. Fails if the recipe cannot be run, or
+    /// the corpus is neither here nor one whose size is known.
     pub fn prepare(
         recipe: Recipe,
         directories: &DataDirectories,
@@ -49,10 +47,8 @@ impl Subject {
         }
     }
 
-    /// Windows of an epoch's training and of its validation, over the whole corpus.
-    ///
-    /// # Errors
-    /// If the corpus is too short for a window.
+    /// Windows of an epoch's training and of its validation, over the whole corpus. Fails if the corpus is too short
+    /// for a window.
     pub fn windows(&self) -> Result<[usize; 2]> {
         let train = &self.language.recipe().train;
         let corpus = self.language.data().corpus;

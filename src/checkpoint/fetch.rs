@@ -24,10 +24,8 @@ const FILES: [(&str, bool); 7] = [
     (METRICS, false),
 ];
 
-/// The directory in the hub's cache with the files of `address`; only named files are asked for.
-///
-/// # Errors
-/// If they cannot be had, or are not a whole checkpoint.
+/// The directory in the hub's cache with the files of `address`; only named files are asked for. Fails if they cannot
+/// be had, or are not a whole checkpoint.
 pub fn fetch(address: &Address, settings: &Settings) -> Result<PathBuf> {
     if settings.offline { cached(address, settings) } else { Hub::new(address, settings).fetch() }
 }

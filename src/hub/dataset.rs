@@ -12,18 +12,12 @@ use std::path::PathBuf;
 /// A text is held in memory whole; no larger file is fetched.
 const MOST_BYTES: u64 = 64 << 30;
 
-/// The file in the hub's cache on this machine, fetched first if it is not there.
-///
-/// # Errors
-/// If it cannot be had.
+/// The file in the hub's cache on this machine, fetched first if it is not there. Fails if it cannot be had.
 pub fn dataset_file(address: &Address) -> Result<PathBuf> {
     dataset_file_from(address, &Settings { token: None, ..Settings::from_env()? })
 }
 
-/// As [`dataset_file`], from this hub into this cache.
-///
-/// # Errors
-/// If it cannot be had, or the address is that of a model.
+/// As [`dataset_file`], from this hub into this cache. Fails if it cannot be had, or the address is that of a model.
 pub fn dataset_file_from(address: &Address, settings: &Settings) -> Result<PathBuf> {
     let refuse = |what: String| Error::data(address.to_string(), what);
     let Kind::DatasetFile(file) = &address.kind else {

@@ -104,20 +104,16 @@ impl Request {
         Language::prepare(recipe, &self.directories, tokenizer, self.precision, &self.device)
     }
 
-    /// What would be trained, without a directory.
-    ///
-    /// # Errors
-    /// If the recipe, its corpus or the checkpoint to begin with cannot be used.
+    /// What would be trained, without a directory. Fails if the recipe, its corpus or the checkpoint to begin with
+    /// cannot be used.
     pub fn language(&self) -> Result<Language> {
         let (resolved, _) = self.resolve()?;
         let (_, tokenizer) = self.first()?;
         self.prepare(resolved.recipe, tokenizer)
     }
 
-    /// Opens the corpus and the run's directory, which is then held.
-    ///
-    /// # Errors
-    /// If the recipe, the corpus or the directory cannot be used; a failed start leaves no directory behind.
+    /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory
+    /// cannot be used; a failed start leaves no directory behind.
     pub fn open(&self) -> Result<Run> {
         let (resolved, run) = self.resolve()?;
         let (init_from, tokenizer) = self.first()?;
@@ -155,10 +151,8 @@ impl Run {
         self.stepper.parameters.count()
     }
 
-    /// Trains to the recipe's end or a limit, and measures the test split with the best weights.
-    ///
-    /// # Errors
-    /// If a number is not finite, or something cannot be written.
+    /// Trains to the recipe's end or a limit, and measures the test split with the best weights. Fails if a number is
+    /// not finite, or something cannot be written.
     pub fn train(self, screen: Box<dyn Recorder>, signals: Signals) -> Result<Ended> {
         let Self { language, out, resumed, stepper, limits, _lock } = self;
         let directory = RunDirectory::open(&out, resumed.as_ref().map(|resumed| &resumed.position))?;

@@ -14,10 +14,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes `out`, which is made if it does not exist.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] with the process that holds it.
+    /// Takes `out`, which is made if it does not exist. Fails with [`Error::Busy`] and the process that holds it.
     pub fn acquire(out: &Path) -> Result<Self> {
         if !out.is_dir() {
             disk::make_directory(out)?;

@@ -30,10 +30,8 @@ use std::sync::OnceLock;
 /// - `characters`: `(alphabet, char size)`; the blank's row counts as zero and receives no gradient
 ///
 /// Of equal maxima the first receives the gradient. On the CPU a kernel with its own backward pass does the work;
-/// elsewhere [`reference::features`] does, in full precision.
-///
-/// # Errors
-/// If a character is not in the alphabet, or a filter is wider than `length`.
+/// elsewhere [`reference::features`] does, in full precision. Fails if a character is not in the alphabet, or a filter
+/// is wider than `length`.
 pub fn features(
     spelled: &Tensor,
     characters: &Tensor,

@@ -108,9 +108,7 @@ impl<K: Kernel> Blocks<'_, K> {
 }
 
 /// `c = a b` of row-major `a` (m × k) and `b` (k × n), by the kernels that the models use; `sizes` are m, n, k.
-///
-/// # Panics
-/// If a slice is not as long as its sizes say.
+/// Panics if a slice is not as long as its sizes say.
 pub fn multiply(c: &mut [f32], a: &[f32], b: &[f32], sizes: [usize; 3], bf16: bool) {
     let [m, n, k] = sizes;
     product(Target::new(c, m, n), View::new(a, m, k), View::new(b, k, n), false, bf16);

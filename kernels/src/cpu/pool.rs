@@ -37,10 +37,8 @@ impl Worker<'_> {
     }
 }
 
-/// Calls `work` on every thread of the pool at once, and returns when all are done.
-///
-/// # Panics
-/// If `work` does, on any thread.
+/// Calls `work` on every thread of the pool at once, and returns when all are done. Panics if `work` does, on any
+/// thread.
 pub(crate) fn run(work: impl Fn(Worker<'_>) + Sync) {
     let count = SIZE.get().unwrap_or_else(threads::count);
     if count <= 1 || INSIDE.get() {

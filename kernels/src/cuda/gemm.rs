@@ -37,10 +37,8 @@ impl<'a> Factor<'a> {
     }
 }
 
-/// The product `a b` of row-major matrices, `(m, k)` times `(k, n)`, of shape `(m, n)`. With [`Precision::Bf16`] both factors are rounded first.
-///
-/// # Errors
-/// If the sizes do not fit together, or a library fails.
+/// The product `a b` of row-major matrices, `(m, k)` times `(k, n)`, of shape `(m, n)`. With [`Precision::Bf16`] both
+/// factors are rounded first. Fails if the sizes do not fit together, or a library fails.
 pub(crate) fn product(
     a: Factor<'_>,
     b: Factor<'_>,

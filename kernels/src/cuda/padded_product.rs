@@ -50,13 +50,10 @@ pub(crate) struct Extent {
     pub(crate) count: usize,
 }
 
-/// `c = a b`: factors in bf16 or f32 as the precision has it, sums and results in f32.
+/// `c = a b`: factors in bf16 or f32 as the precision has it, sums and results in f32. Fails if the library refuses.
 ///
 /// # Safety
 /// The matrices lie within memory of the device's stream, and nothing else writes or reads `c` meanwhile.
-///
-/// # Errors
-/// If the library refuses.
 pub(crate) unsafe fn product(
     device: &CudaDevice,
     precision: Precision,

@@ -28,11 +28,8 @@ impl Lookup {
         let values = elements::<T>(table, layout)?;
         let mut out = uninitialized::<T>(device, count * width)?;
         with_elements::<u32, _, _>([&self.ids], |[ids]| {
-            let rows = size(rows)?;
-            let count32 = size(count)?;
-            let width32 = size(width)?;
-            let config = cover(count * width);
-            launch!(device, "embedding", T::LOOKUP, config; &values, ids, &rows, &width32, &count32, &mut out)
+            launch!(device, "embedding", T::LOOKUP, cover(count * width);
+                &values, ids, &size(rows)?, &size(width)?, &size(count)?, &mut out)
         })?;
         Ok((CudaStorage::wrap_cuda_slice(out, device.clone()), (count, width).into()))
     }
@@ -48,10 +45,8 @@ impl Lookup {
         let blank = self.blank.unwrap_or(u32::MAX);
         with_elements::<T, _, _>([grad], |[grads]| {
             with_elements::<u32, _, _>([&self.ids], |[ids]| {
-                let rows = size(rows)?;
-                let width = size(width)?;
-                let count = size(count)?;
-                launch!(device, "embedding", T::GRAD, config; grads, ids, &rows, &blank, &width, &count, &mut out)
+                launch!(device, "embedding", T::GRAD, config;
+                    grads, ids, &size(rows)?, &blank, &size(width)?, &size(count)?, &mut out)
             })
         })?;
         Ok(tensor(out, (rows, width), device))

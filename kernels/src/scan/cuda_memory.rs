@@ -62,10 +62,8 @@ impl DeviceSizes {
         self.saved * self.stride()
     }
 
-    /// As the kernels take them: time, batch, depth, hidden, stride.
-    ///
-    /// # Errors
-    /// If what they count in 32 bits does not fit, or batch rows times units are more than a grid has threads.
+    /// As the kernels take them: time, batch, depth, hidden, stride. Fails if what they count in 32 bits does not fit,
+    /// or batch rows times units are more than a grid has threads.
     pub(crate) fn arguments(&self) -> Result<[i32; 5]> {
         let counted = [self.rows(), self.depth * self.gate_stride(), self.batch * self.gate_stride()];
         if counted.iter().any(|count| i32::try_from(*count).is_err()) || self.batch * self.hidden > MOST_UNITS

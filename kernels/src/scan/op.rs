@@ -131,10 +131,7 @@ impl<C: Cell> Scan<C> {
     }
 }
 
-/// The sizes of a window of cell `C`.
-///
-/// # Errors
-/// If the tensors' shapes do not fit together.
+/// The sizes of a window of cell `C`. Fails if the tensors' shapes do not fit together.
 pub(super) fn sizes<C: Cell>(
     projected: &Shape,
     recurrent: &Shape,

@@ -23,8 +23,7 @@ impl SavedForBackward {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }
 
-    /// # Errors
-    /// If nothing of this type is kept: the backward pass ran before.
+    /// Fails if nothing of this type is kept: the backward pass ran before.
     pub(crate) fn take<R: 'static>(&self) -> Result<R> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let record = kept.and_then(|kept| kept.downcast::<R>().ok());

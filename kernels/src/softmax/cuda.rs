@@ -44,10 +44,8 @@ impl Nats {
         let products = elements::<T>(products, layout)?;
         let bias = elements::<T>(bias, bias_layout)?;
         with_elements::<u32, _, _>([&self.targets], |[targets]| {
-            let config = blocks(rows, ROW);
-            let vocabulary = size(vocabulary)?;
-            launch!(device, "loss", T::NATS, config;
-                &products, &bias, targets, &vocabulary, &mut nats, &mut lse)
+            launch!(device, "loss", T::NATS, blocks(rows, ROW);
+                &products, &bias, targets, &size(vocabulary)?, &mut nats, &mut lse)
         })?;
         *self.lse.lock().unwrap_or_else(PoisonError::into_inner) = Some(tensor(lse, rows, device));
         Ok(CudaStorage::wrap_cuda_slice(nats, device.clone()))
@@ -63,14 +61,12 @@ impl Nats {
     ) -> Result<Tensor> {
         let (rows, vocabulary) = products.dims2()?;
         let device = products.device().as_cuda_device()?;
-        let config = cover(rows * vocabulary);
-        let count = size(rows * vocabulary)?;
-        let vocabulary = size(vocabulary)?;
+        let count = rows * vocabulary;
         let tensors = [products, bias, lse, &grad.contiguous()?];
         with_elements::<T, _, _>(tensors, |[products, bias, lse, grad]| {
             with_elements::<u32, _, _>([&self.targets], |[targets]| {
-                launch!(device, "loss", T::GRAD, config;
-                    products, bias, targets, lse, grad, &vocabulary, &count)
+                launch!(device, "loss", T::GRAD, cover(count);
+                    products, bias, targets, lse, grad, &size(vocabulary)?, &size(count)?)
             })
         })?;
         sum_rows::<T>(products)
@@ -122,9 +118,7 @@ fn sum_rows<T: Kernels>(values: &Tensor) -> Result<Tensor> {
     let mut sums = uninitialized::<T>(device, columns)?;
     with_elements::<T, _, _>([values], |[values]| {
         let config = blocks(columns.div_ceil(32), 256);
-        let rows = size(rows)?;
-        let columns = size(columns)?;
-        launch!(device, "loss", T::SUM_ROWS, config; values, &rows, &columns, &mut sums)
+        launch!(device, "loss", T::SUM_ROWS, config; values, &size(rows)?, &size(columns)?, &mut sums)
     })?;
     Ok(tensor(sums, columns, device))
 }

@@ -1,5 +1,6 @@
 //! The RHN recurrence in one cooperative launch a window, for cards whose chip holds the weights; in bf16.
 
+use crate::cuda::launch::address;
 use crate::cuda::modules;
 use crate::scan::cuda_memory::{DeviceSizes, Key, Lease, Tape, WindowMemory};
 use crate::scan::cuda_steps::DeviceInputs;
@@ -45,12 +46,8 @@ impl WindowMemory for Persistent {
 
 /// Whether a window of these sizes can be run.
 pub(crate) fn fits(device: &CudaDevice, sizes: DeviceSizes) -> Result<bool> {
-    for direction in [Direction::Forward, Direction::Backward] {
-        if Launch::plan(device, sizes, direction)?.is_none() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let planned = |direction| Ok(Launch::plan(device, sizes, direction)?.is_some());
+    Ok(planned(Direction::Forward)? && planned(Direction::Backward)?)
 }
 
 /// A kernel and how it is launched.
@@ -88,10 +85,7 @@ impl Launch {
     }
 }
 
-/// What the device has; `None` if its blocks cannot wait for one another.
-///
-/// # Errors
-/// If the driver does not report it.
+/// What the device has; `None` if its blocks cannot wait for one another. Fails if the driver does not report it.
 pub fn card(device: &CudaDevice) -> Result<Option<Card>> {
     use sys::CUdevice_attribute as Attribute;
     let stream = device.cuda_stream();
@@ -114,17 +108,14 @@ pub(crate) fn forward(
     outputs: &mut CudaSlice<f32>,
 ) -> Result<()> {
     let [time, batch, depth, hidden, stride] = lease.key().sizes.arguments()?;
+    let mask = inputs.mask.map_or(0, address);
     let memory = lease.memory();
     let stream = device.cuda_stream();
     stream.memset_zeros(&mut memory.arrived).w()?;
     let mut launch = stream.launch_builder(&memory.forward.function);
     launch.arg(&time).arg(&batch).arg(&depth).arg(&hidden).arg(&stride);
     launch.arg(inputs.projected).arg(inputs.recurrent).arg(inputs.bias).arg(&inputs.state[0]);
-    match inputs.mask {
-        Some(mask) => launch.arg(mask),
-        None => launch.arg(&0u64),
-    };
-    launch.arg(&mut memory.tape.states).arg(&mut memory.tape.saved).arg(&mut memory.tape.operands);
+    launch.arg(&mask).arg(&mut memory.tape.states).arg(&mut memory.tape.saved).arg(&mut memory.tape.operands);
     launch.arg(outputs).arg(&mut memory.arrived);
     // SAFETY: the arguments are the kernel's, of the window's sizes; `Launch::plan` made sure that all blocks are
     // resident; memory that is freed later is freed on the same stream.
@@ -140,17 +131,14 @@ pub(crate) fn backward(
     grads: &CudaView<'_, f32>,
 ) -> Result<()> {
     let [time, batch, depth, hidden, stride] = lease.key().sizes.arguments()?;
+    let mask = mask.map_or(0, address);
     let memory = lease.memory();
     let stream = device.cuda_stream();
     stream.memset_zeros(&mut memory.arrived).w()?;
     let gate_operands = memory.tape.gate_operands();
     let mut launch = stream.launch_builder(&memory.backward.function);
     launch.arg(&time).arg(&batch).arg(&depth).arg(&hidden).arg(&stride);
-    launch.arg(grads).arg(recurrent);
-    match mask {
-        Some(mask) => launch.arg(mask),
-        None => launch.arg(&0u64),
-    };
+    launch.arg(grads).arg(recurrent).arg(&mask);
     launch.arg(&memory.tape.states).arg(&mut memory.tape.saved).arg(&gate_operands).arg(&mut memory.arrived);
     // SAFETY: as in `forward`.
     unsafe { launch.launch_cooperative(memory.backward.config) }.w().map(drop)
