@@ -79,15 +79,6 @@ struct Listener {
     spent: Spent,
 }
 
-impl Listener {
-    fn enter(&mut self, part: Part) {
-        let now = Instant::now();
-        self.spent[self.part as usize] += now - self.since;
-        self.part = part;
-        self.since = now;
-    }
-}
-
 /// The time that `work` spends in each part on this thread.
 pub fn listen<T>(work: impl FnOnce() -> T) -> (T, Spent) {
     let listener = Listener { part: Part::Rest, since: Instant::now(), spent: Spent::default() };
@@ -101,8 +92,11 @@ pub fn listen<T>(work: impl FnOnce() -> T) -> (T, Spent) {
 /// From here on the time belongs to `part`.
 pub fn enter(part: Part) {
     LISTENER.with_borrow_mut(|listener| {
-        if let Some(listener) = listener {
-            listener.enter(part);
+        if let Some(Listener { part: current, since, spent }) = listener {
+            let now = Instant::now();
+            spent[*current as usize] += now - *since;
+            *since = now;
+            *current = part;
         }
     });
 }

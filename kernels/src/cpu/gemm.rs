@@ -32,13 +32,6 @@ impl<'a, T: Real> Target<'a, T> {
         assert_eq!(data.len(), rows * columns, "a {rows} × {columns} result");
         Self { data: Shared::new(data), rows, columns, stride: columns }
     }
-
-    fn clear_unless(&self, accumulate: bool) {
-        if !accumulate {
-            // SAFETY: no other thread runs.
-            unsafe { self.data.part(0, self.rows * self.columns) }.fill(T::zero());
-        }
-    }
 }
 
 /// `c = a b`, or `c += a b` if `accumulate`; operands are rounded to bf16 if `bf16` says so.
@@ -68,7 +61,11 @@ impl<T: Real> WithKernel<T> for Product<'_, T> {
 
     fn run<K: Kernel<Element = T>>(self) {
         if self.c.rows == 0 || self.c.columns == 0 || self.a.columns == 0 {
-            return self.c.clear_unless(self.accumulate);
+            if !self.accumulate {
+                // SAFETY: no other thread runs.
+                unsafe { self.c.data.part(0, self.c.rows * self.c.columns) }.fill(T::zero());
+            }
+            return;
         }
         let inner = even_part(self.a.columns, INNER).next_multiple_of(K::DEPTH);
         let columns = even_part(self.c.columns, COLUMNS).next_multiple_of(K::columns());

@@ -1,5 +1,6 @@
 //! Products of matrices whose rows are padded, by cuBLAS, between addresses in a device's memory.
 
+use crate::cuda::gemm::operation;
 use crate::cuda::launch::Address;
 use crate::precision::Precision;
 use candle_core::cuda_backend::WrapErr;
@@ -30,14 +31,6 @@ impl Matrix {
 
     pub(crate) fn stepping(self, step: usize) -> Self {
         Self { step, ..self }
-    }
-
-    fn operation(self) -> sys::cublasOperation_t {
-        if self.transposed {
-            sys::cublasOperation_t::CUBLAS_OP_T
-        } else {
-            sys::cublasOperation_t::CUBLAS_OP_N
-        }
     }
 }
 
@@ -76,8 +69,8 @@ pub(crate) unsafe fn product(
     let status = unsafe {
         result::gemm_strided_batched_ex(
             *blas.handle(),
-            b.operation(),
-            a.operation(),
+            operation(b.transposed),
+            operation(a.transposed),
             n as c_int,
             m as c_int,
             k as c_int,

@@ -2,7 +2,7 @@
 
 mod cpu;
 #[cfg(feature = "cuda")]
-pub(crate) mod cuda;
+mod cuda;
 mod stored;
 
 pub use stored::Stored;
@@ -15,24 +15,21 @@ use crate::cpu::real::{self, by_float};
 use crate::error::Result;
 use crate::linear::cpu::Dense;
 use crate::precision::Precision;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor, WithDType};
 use std::sync::Arc;
 
 /// `xs W`: `(rows, input)` to `(rows, output)`.
 pub fn linear(xs: &Tensor, weight: &Tensor, stored: Stored, precision: Precision) -> Result<Tensor> {
-    if Backend::of(xs) == Backend::Cpu {
-        let op = Linear { stored, bf16: precision.rounds() };
-        return Ok(xs.contiguous()?.apply_op2(&weight.contiguous()?, op)?);
+    if Backend::of(xs) == Backend::Plain {
+        return Ok(match stored {
+            Stored::ByInput => xs.matmul(weight)?,
+            Stored::ByOutput => xs.matmul(&weight.t()?)?,
+        });
     }
-    #[cfg(feature = "cuda")]
-    if Backend::of(xs) == Backend::Cuda {
-        return Ok(crate::linear::cuda::linear(xs, weight, stored, precision)?);
-    }
-    Ok(match stored {
-        Stored::ByInput => xs.matmul(weight)?,
-        Stored::ByOutput => xs.matmul(&weight.t()?)?,
-    })
+    Ok(xs.contiguous()?.apply_op2(&weight.contiguous()?, Linear { stored, precision })?)
 }
 
 /// A weight that does not change while this exists, laid out for its kernel.
@@ -117,7 +114,7 @@ fn pack<T: Computed>(weight: &Tensor, stored: Stored, bf16: bool) -> CandleResul
 
 struct Linear {
     stored: Stored,
-    bf16: bool,
+    precision: Precision,
 }
 
 impl Linear {
@@ -126,7 +123,7 @@ impl Linear {
         let mut out = vec![T::zero(); rows * output];
         let a = View::new(xs, rows, input);
         let b = self.stored.view(weight, input, output);
-        product(Target::new(&mut out, rows, output), a, b, false, self.bf16);
+        product(Target::new(&mut out, rows, output), a, b, false, self.precision.rounds());
         out
     }
 
@@ -138,7 +135,7 @@ impl Linear {
         real::with_elements([weight, grad], |[weight, grad]: [&[T]; 2]| {
             let a = View::new(grad, rows, output);
             let b = self.stored.view(weight, input, output).t();
-            product(Target::new(&mut out, rows, input), a, b, false, self.bf16);
+            product(Target::new(&mut out, rows, input), a, b, false, self.precision.rounds());
         })?;
         Tensor::from_vec(out, (rows, input), grad.device())
     }
@@ -150,7 +147,13 @@ impl Linear {
         let mut out = vec![T::zero(); input * output];
         real::with_elements([xs, grad], |[xs, grad]: [&[T]; 2]| {
             let xs = View::new(xs, rows, input);
-            self.stored.weight_grad(&mut out, xs, View::new(grad, rows, output), false, self.bf16);
+            self.stored.weight_grad(
+                &mut out,
+                xs,
+                View::new(grad, rows, output),
+                false,
+                self.precision.rounds(),
+            );
         })?;
         let shape = if self.stored == Stored::ByInput { (input, output) } else { (output, input) };
         Tensor::from_vec(out, shape, grad.device())
@@ -193,6 +196,17 @@ impl CustomOp2 for Linear {
         Ok((storage, (rows, output).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        xs: &CudaStorage,
+        xs_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+    ) -> CandleResult<(CudaStorage, Shape)> {
+        self.forward_on_gpu((xs, xs_layout), (weight, weight_layout))
+    }
+
     fn bwd(
         &self,
         xs: &Tensor,
@@ -201,6 +215,10 @@ impl CustomOp2 for Linear {
         grad: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return self.grads_on_gpu(xs, weight, &grad);
+        }
         by_float!(xs.dtype(), T => self.grads::<T>(xs, weight, &grad))
     }
 }

@@ -17,25 +17,19 @@ use num_traits::Zero;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Gradients of everything but the first state.
-pub(crate) struct Grads<T> {
-    pub(crate) projected: Vec<T>,
-    pub(crate) recurrent: Vec<T>,
-    pub(crate) bias: Vec<T>,
-}
-
-/// From the gradient of the outputs, `(time, batch, hidden)`; `recurrent` is `(depth, hidden, gates · hidden)`.
+/// The gradients of the projected input, the weights and the biases, from that of the outputs, `(time, batch, hidden)`;
+/// `recurrent` is `(depth, hidden, gates · hidden)`.
 pub(crate) fn backward<K: Kernel<Element: Computed>, C: Cell>(
     mut record: WindowRecord<K::Element>,
     recurrent: &[K::Element],
     grad: &[K::Element],
-) -> Grads<K::Element> {
+) -> [Vec<K::Element>; 3] {
     let WindowSizes { time, batch, hidden, .. } = record.sizes;
     let bias = walk_back::<K, C>(&mut record, recurrent, grad);
     let mut projected = vec![K::Element::zero(); time * batch * C::GATES * hidden];
     gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::GATES], &record, 0, &mut projected);
     let recurrent = weight_grads::<K, C>(&record, &projected);
-    Grads { projected, recurrent, bias }
+    [projected, recurrent, bias]
 }
 
 /// Saved values become gradients, and the states that entered sublayers what entered their products. Returns the

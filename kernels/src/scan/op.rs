@@ -1,14 +1,15 @@
 //! A recurrence over a whole window as one operation of candle, with a backward pass of its own.
 
 use super::cell::Cell;
-use super::cpu_backward::{Grads, backward};
+use super::cpu_backward::backward;
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::hidden_mask::HiddenMask;
 use super::prepared::{Window, pack};
 use super::reference;
-use super::saved::{SavedForBackward, has_kernel};
+use super::saved::SavedForBackward;
 use super::window::{WindowRecord, WindowSizes};
+use crate::backend::Backend;
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
@@ -51,7 +52,12 @@ pub(super) fn operate<C: Cell>(
     mask: &HiddenMask,
     precision: Precision,
 ) -> Result<(Tensor, Vec<Tensor>)> {
-    if mask.is_separate() || !has_kernel(projected) {
+    let has_kernel = match Backend::of(projected) {
+        Backend::Cpu => true,
+        Backend::Cuda => projected.dtype() == DType::F32,
+        Backend::Plain => false,
+    };
+    if mask.is_separate() || !has_kernel {
         return reference::scan::<C>(projected, recurrent, bias, state, mask);
     }
     let last = Arc::new(OnceLock::new());
@@ -91,7 +97,7 @@ struct Backward<'a, T: Real, C> {
 }
 
 impl<T: Computed, C: Cell> WithKernel<T> for Backward<'_, T, C> {
-    type Output = Grads<T>;
+    type Output = [Vec<T>; 3];
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
         backward::<K, C>(self.record, self.recurrent, self.grad)
@@ -118,15 +124,15 @@ impl<C: Cell> Scan<C> {
         let record = self.saved.take::<WindowRecord<T>>()?;
         let (depth, hidden, width) = recurrent.dims3()?;
         let (time, batch, _) = grad.dims3()?;
-        let grads = real::with_elements([recurrent, grad], |[recurrent, grad]| {
+        let [projected, recurrent, bias] = real::with_elements([recurrent, grad], |[recurrent, grad]| {
             let work = Backward { record, recurrent, grad, cell: PhantomData::<C> };
             T::with_kernel(self.precision.rounds(), work)
         })?;
         let device = grad.device();
         Ok([
-            Tensor::from_vec(grads.projected, (time, batch, width), device)?,
-            Tensor::from_vec(grads.recurrent, (depth, hidden, width), device)?,
-            Tensor::from_vec(grads.bias, (depth, width), device)?,
+            Tensor::from_vec(projected, (time, batch, width), device)?,
+            Tensor::from_vec(recurrent, (depth, hidden, width), device)?,
+            Tensor::from_vec(bias, (depth, width), device)?,
         ])
     }
 }
