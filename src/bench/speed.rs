@@ -53,15 +53,12 @@ impl Speed {
         let middle = count / 2;
         let median =
             if count % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) };
-        let peak_memory_mib = memory::peak_mib();
-        let lowest = sorted[0];
-        let highest = sorted[count - 1];
         Self {
             tokens_per_second: median,
-            lowest,
-            highest,
+            lowest: sorted[0],
+            highest: sorted[count - 1],
             repeats,
-            peak_memory_mib,
+            peak_memory_mib: memory::peak_mib(),
             peak_device_memory_mib: None,
         }
     }

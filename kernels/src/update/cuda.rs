@@ -81,7 +81,7 @@ impl DeviceGuard for CudaGuard {
         let count = parameter.elem_count();
         by_float!(self.dtype, T => {
             with_elements::<T, _, _>([parameter, &grad.contiguous()?], |[parameter, grad]| {
-                launch!(self.device, "update", T::SGD, cover(count);
+                launch!(&self.device, "update", T::SGD, cover(count);
                     parameter, grad, &*self.values.borrow(), &rate, &decay, &size(count)?)
             })
         })
@@ -91,9 +91,9 @@ impl DeviceGuard for CudaGuard {
         let count = parameter.elem_count();
         let DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled } = step;
         by_float!(self.dtype, T => {
-            let tensors = [parameter, moments, &grad.contiguous()?];
-            with_elements::<T, _, _>(tensors, |[parameter, moments, grad]| {
-                launch!(self.device, "update", T::ADAM, cover(count);
+            let grad = grad.contiguous()?;
+            with_elements::<T, _, _>([parameter, moments, &grad], |[parameter, moments, grad]| {
+                launch!(&self.device, "update", T::ADAM, cover(count);
                     parameter, moments, grad, &*self.values.borrow(),
                     rate, beta1, beta2, epsilon, decay, decoupled, &size(count)?)
             })

@@ -46,8 +46,8 @@ impl WindowMemory for Persistent {
 
 /// Whether a window of these sizes can be run.
 pub(crate) fn fits(device: &CudaDevice, sizes: DeviceSizes) -> Result<bool> {
-    let planned = |direction| Ok(Launch::plan(device, sizes, direction)?.is_some());
-    Ok(planned(Direction::Forward)? && planned(Direction::Backward)?)
+    let forward = Launch::plan(device, sizes, Direction::Forward)?;
+    Ok(forward.is_some() && Launch::plan(device, sizes, Direction::Backward)?.is_some())
 }
 
 /// A kernel and how it is launched.
