@@ -20,7 +20,12 @@ pub fn model(subject: &Subject) -> Result<FrozenModel> {
 
 /// Evaluation by the `stream` protocol: one batch row, the state carried on. Fails if the text is too short, or a
 /// number is not finite.
-pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Speed> {
+pub(crate) fn stream(
+    subject: &Subject,
+    model: &FrozenModel,
+    plan: Plan,
+    progress: Progress<'_>,
+) -> Result<Speed> {
     let language = &subject.language;
     let (_, valid, test) = language.splits();
     let text = &test.unwrap_or(valid).tokens;
@@ -38,7 +43,7 @@ pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Prog
 }
 
 /// Sampling, one token after another. Fails if a number is not finite.
-pub fn sample(model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Speed> {
+pub(crate) fn sample(model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Speed> {
     let mut sampler = Sampler::new(model, SampleSettings::default(), &[0], 0)?;
     Speed::measure("sampling", plan, progress, model.device(), || {
         for drawn in sampler.by_ref().take(SAMPLED) {

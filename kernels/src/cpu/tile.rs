@@ -10,11 +10,8 @@ use std::ops::Range;
 /// The longest tile of any kernel.
 pub(crate) const MOST_ROWS: usize = 12;
 
-/// The longest vector of any kernel.
-pub(crate) const MOST_LANES: usize = 16;
-
-/// The widest tile of any kernel.
-pub(crate) const MOST_COLUMNS: usize = 2 * MOST_LANES;
+/// The widest tile of any kernel: two vectors of 16.
+pub(crate) const MOST_COLUMNS: usize = 32;
 
 /// `out[r][c] (+)= Σ_k a[r][k] · panel[k][c]` for `R` rows and two vectors of columns.
 ///
@@ -88,7 +85,7 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
 /// rows side by side, so that a tile starts at its first row times `steps`.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiling {
-    rows: usize,
+    pub(crate) rows: usize,
     /// How many tiles there are.
     pub(crate) count: usize,
 }
@@ -96,11 +93,6 @@ pub(crate) struct Tiling {
 impl Tiling {
     pub(crate) fn new<K: Kernel>(rows: usize) -> Self {
         Self { rows, count: rows.div_ceil(K::TILES.len()) }
-    }
-
-    /// How many rows there are.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
     }
 
     /// The rows of a tile.

@@ -71,7 +71,7 @@ impl Path {
 /// What the backward pass needs: the memory of the forward pass.
 pub(crate) struct Kept {
     held: Held,
-    /// [`super::Pointwise::PROJECTED`] of the cell.
+    /// [`Recurrent::PROJECTED`] of the cell.
     positions: Vec<usize>,
 }
 
@@ -138,8 +138,8 @@ pub(crate) fn backward(
         }),
     })?;
     let (key, tape) = match &mut held {
-        Held::Steps(lease) => (*lease.key(), &lease.memory().buffers.tape),
-        Held::Persistent(lease) => (*lease.key(), &lease.memory().tape),
+        Held::Steps(lease) => (lease.key, &lease.memory().buffers.tape),
+        Held::Persistent(lease) => (lease.key, &lease.memory().tape),
     };
     cuda_grads::grads(device, &key, tape, &positions)
 }

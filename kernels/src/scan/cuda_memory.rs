@@ -124,7 +124,7 @@ pub(crate) fn operand_size(precision: Precision) -> usize {
 
 /// Memory that is lent to a window until both of its passes are done.
 pub(crate) struct Lease<M: WindowMemory> {
-    key: Key,
+    pub(crate) key: Key,
     memory: Option<Box<M>>,
 }
 
@@ -147,10 +147,6 @@ impl<M: WindowMemory> Lease<M> {
         drop(idle);
         let memory = found.map_or_else(|| M::new(device, &key).map(Box::new), Ok)?;
         Ok(Self { key, memory: Some(memory) })
-    }
-
-    pub(crate) fn key(&self) -> &Key {
-        &self.key
     }
 
     pub(crate) fn memory(&mut self) -> &mut M {

@@ -86,7 +86,7 @@ pub(crate) fn forward(
     outputs: &mut CudaSlice<f32>,
     last: &mut [CudaSlice<f32>],
 ) -> Result<()> {
-    let key = *lease.key();
+    let key = lease.key;
     let units = key.sizes.batch * key.sizes.hidden;
     let LaunchedSteps { forward, buffers, .. } = lease.memory();
     device.memcpy_dtod(inputs.projected, &mut buffers.projected)?;
@@ -111,7 +111,7 @@ pub(crate) fn backward(
     lease: &mut Lease<LaunchedSteps>,
     grads: &CudaView<'_, f32>,
 ) -> Result<()> {
-    let key = *lease.key();
+    let key = lease.key;
     let LaunchedSteps { backward, buffers, .. } = lease.memory();
     device.memcpy_dtod(grads, &mut buffers.grads)?;
     backward.run(device, || Pass::new(device, &key, buffers)?.backward())

@@ -103,7 +103,8 @@ pub struct Steps {
     packed: Arc<dyn Recurrence<f32>>,
     sizes: WindowSizes,
     bias: Vec<f32>,
-    state: Vec<Vec<f32>>,
+    /// The state's parts, `(hidden)` each; the first is what the layer gives.
+    pub state: Vec<Vec<f32>>,
     output: Vec<f32>,
     last: Vec<f32>,
 }
@@ -119,16 +120,6 @@ impl Steps {
         for (state, last) in self.state[1..].iter_mut().zip(self.last.chunks_exact(self.sizes.hidden)) {
             state.copy_from_slice(last);
         }
-    }
-
-    /// The state's parts, `(hidden)` each; the first is what the layer gives.
-    pub fn state(&self) -> &[Vec<f32>] {
-        &self.state
-    }
-
-    /// The state's parts, to be set.
-    pub fn state_mut(&mut self) -> &mut [Vec<f32>] {
-        &mut self.state
     }
 }
 

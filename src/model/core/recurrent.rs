@@ -157,16 +157,16 @@ impl Steps for LayerSteps {
             projected = &self.projected;
         }
         self.recurrence.step(projected);
-        &self.recurrence.state()[0]
+        &self.recurrence.state[0]
     }
 
     fn state(&self) -> Result<State> {
         let part = |part: &Vec<f32>| Ok(Tensor::from_slice(part, (1, part.len()), &Device::Cpu)?);
-        Ok(State(vec![self.recurrence.state().iter().map(part).collect::<Result<_>>()?]))
+        Ok(State(vec![self.recurrence.state.iter().map(part).collect::<Result<_>>()?]))
     }
 
     fn set_state(&mut self, state: &State) -> Result<()> {
-        for (part, tensor) in self.recurrence.state_mut().iter_mut().zip(state.0.iter().flatten()) {
+        for (part, tensor) in self.recurrence.state.iter_mut().zip(state.0.iter().flatten()) {
             *part = tensor.flatten_all()?.to_vec1()?;
         }
         Ok(())

@@ -145,7 +145,7 @@ impl EmbeddingSettings for CharCnnConfig {
             filters: groups.map(filters).collect::<Result<_>>()?,
             highways: (0..self.highway_layers).map(highway).collect::<Result<_>>()?,
             projection: self.word_size.map(projection).transpose()?,
-            precision: builder.precision(),
+            precision: builder.precision,
         }))
     }
 }

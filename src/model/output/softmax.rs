@@ -36,7 +36,7 @@ impl Softmax {
             None => (builder.weight("output.weight", (hidden_size, vocab_size))?, Stored::ByInput),
         };
         let bias = builder.weight("output.bias", vocab_size)?;
-        Ok(Self { weight, stored, bias, precision: builder.precision() })
+        Ok(Self { weight, stored, bias, precision: builder.precision })
     }
 }
 

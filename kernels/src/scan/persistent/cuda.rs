@@ -107,7 +107,7 @@ pub(crate) fn forward(
     inputs: &DeviceInputs<'_>,
     outputs: &mut CudaSlice<f32>,
 ) -> Result<()> {
-    let [time, batch, depth, hidden, stride] = lease.key().sizes.arguments()?;
+    let [time, batch, depth, hidden, stride] = lease.key.sizes.arguments()?;
     let mask = inputs.mask.map_or(0, address);
     let memory = lease.memory();
     let stream = device.cuda_stream();
@@ -130,7 +130,7 @@ pub(crate) fn backward(
     mask: Option<&CudaView<'_, f32>>,
     grads: &CudaView<'_, f32>,
 ) -> Result<()> {
-    let [time, batch, depth, hidden, stride] = lease.key().sizes.arguments()?;
+    let [time, batch, depth, hidden, stride] = lease.key.sizes.arguments()?;
     let mask = mask.map_or(0, address);
     let memory = lease.memory();
     let stream = device.cuda_stream();
