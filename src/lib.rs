@@ -15,13 +15,13 @@
 //! | [`config`], [`data`], `events` | recipes; corpora, vocabularies, batches; one JSON line an event |
 //! | [`model`] | embedding, core, output, dropout, and their settings |
 //! | [`storage`], [`hub`] | files that are whole or refused; the network, bounded |
-//! | [`error`], [`readable`], [`console`], [`signals`] | one error; numbers as people write them; what is printed; who asks to stop |
+//! | [`error`], [`readable`], `console`, [`signals`] | one error; numbers as people write them; what is printed; who asks to stop |
 
 pub mod bench;
 pub mod checkpoint;
 pub mod command;
 pub mod config;
-pub mod console;
+pub(crate) mod console;
 pub mod data;
 pub mod digest;
 pub mod error;

@@ -70,14 +70,6 @@ pub(crate) struct Layer<'a, T> {
     pub(crate) char_size: usize,
 }
 
-/// Features by their kernel.
-pub(crate) struct Features<T> {
-    /// `(words, filters)`.
-    pub(crate) values: Vec<T>,
-    /// `(words, filters)`: where each filter responds most.
-    pub(crate) positions: Vec<u32>,
-}
-
 /// Up to [`LANES`] filters of one width.
 #[derive(Clone, Copy)]
 pub(crate) struct Block {
@@ -163,13 +155,13 @@ pub(crate) fn add_multiple<T: Real>(sums: &mut Line<T>, factor: T, line: &Line<T
     }
 }
 
-/// The forward pass on whatever kernel is chosen.
+/// The forward pass on whatever kernel is chosen: the features, `(words, filters)`, and where each filter responds most.
 pub(crate) struct Forward<'a, T>(pub(crate) Layer<'a, T>);
 
 impl<T: Real> WithKernel<T> for Forward<'_, T> {
-    type Output = Features<T>;
+    type Output = (Vec<T>, Vec<u32>);
 
-    fn run<K: Kernel<Element = T>>(self) -> Features<T> {
+    fn run<K: Kernel<Element = T>>(self) -> (Vec<T>, Vec<u32>) {
         let Self(layer) = self;
         let len = layer.words.count() * layer.bias.len();
         let mut values = vec![T::zero(); len];
@@ -189,7 +181,7 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
                 );
             }
         });
-        Features { values, positions }
+        (values, positions)
     }
 }
 

@@ -14,7 +14,7 @@ mod filters;
 pub mod reference;
 
 use crate::backend::Backend;
-use crate::char_cnn::cpu::{Features, Forward, Layer, Words};
+use crate::char_cnn::cpu::{Forward, Layer, Words};
 use crate::char_cnn::cpu_backward::Backward;
 pub use crate::char_cnn::filters::Filters;
 use crate::cpu::instruction_set::Computed;
@@ -94,7 +94,7 @@ impl Operation for CharCnn {
 
     fn forward<T: Computed>(&self, operands: [&[T]; 3], _: [&Shape; 3]) -> CandleResult<(Vec<T>, Shape)> {
         let work = Forward(self.layer(operands));
-        let Features { values, positions } = T::with_kernel(self.precision.rounds(), work);
+        let (values, positions) = T::with_kernel(self.precision.rounds(), work);
         self.positions.set(positions).expect("the operation runs once");
         Ok((values, (self.words.count(), operands[2].len()).into()))
     }

@@ -18,13 +18,8 @@ pub(crate) struct Factor<'a> {
 }
 
 impl<'a> Factor<'a> {
-    pub(crate) fn new(storage: &'a CudaStorage, layout: &'a Layout) -> Self {
-        Self { storage, layout, transposed: false }
-    }
-
-    /// Taken transposed if `transposed` says so.
-    pub(crate) fn transposed_if(self, transposed: bool) -> Self {
-        Self { transposed: self.transposed != transposed, ..self }
+    pub(crate) fn new(storage: &'a CudaStorage, layout: &'a Layout, transposed: bool) -> Self {
+        Self { storage, layout, transposed }
     }
 
     fn dims(&self) -> Result<(usize, usize)> {
@@ -74,8 +69,8 @@ pub(crate) fn product_of(
     let (a, a_layout) = a.storage_and_layout();
     let (b, b_layout) = b.storage_and_layout();
     let (Storage::Cuda(a), Storage::Cuda(b)) = (&*a, &*b) else { candle_core::bail!("a product on a GPU") };
-    let a = Factor::new(a, a_layout).transposed_if(a_transposed);
-    let b = Factor::new(b, b_layout).transposed_if(b_transposed);
+    let a = Factor::new(a, a_layout, a_transposed);
+    let b = Factor::new(b, b_layout, b_transposed);
     let (storage, shape) = product(a, b, precision)?;
     Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
 }

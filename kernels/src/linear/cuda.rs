@@ -10,8 +10,8 @@ impl Linear {
         (xs, xs_layout): (&CudaStorage, &Layout),
         (weight, weight_layout): (&CudaStorage, &Layout),
     ) -> Result<(CudaStorage, Shape)> {
-        let weight = Factor::new(weight, weight_layout).transposed_if(self.stored == Stored::ByOutput);
-        let (storage, shape) = product(Factor::new(xs, xs_layout), weight, self.precision)?;
+        let weight = Factor::new(weight, weight_layout, self.stored == Stored::ByOutput);
+        let (storage, shape) = product(Factor::new(xs, xs_layout, false), weight, self.precision)?;
         Ok((storage, shape.into()))
     }
 

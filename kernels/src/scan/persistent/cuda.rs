@@ -62,13 +62,11 @@ impl Launch {
         let shape = Shape { batch: sizes.batch, depth: sizes.depth, hidden: sizes.hidden };
         let Some(card) = card(device)? else { return Ok(None) };
         let Some(plan) = Plan::plan(shape, direction, card) else { return Ok(None) };
-        let (module, kernel) = match (direction, plan.tiles) {
-            (Direction::Forward, 1) => ("rhn_persistent_forward", "rhn_persistent_forward_1"),
-            (Direction::Forward, _) => ("rhn_persistent_forward", "rhn_persistent_forward_2"),
-            (Direction::Backward, 1) => ("rhn_persistent_backward", "rhn_persistent_backward_1"),
-            (Direction::Backward, _) => ("rhn_persistent_backward", "rhn_persistent_backward_2"),
+        let module = match direction {
+            Direction::Forward => "rhn_persistent_forward",
+            Direction::Backward => "rhn_persistent_backward",
         };
-        let function = modules::function(device, module, kernel)?;
+        let function = modules::function(device, module, &format!("{module}_{}", plan.tiles))?;
         let dynamic = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(dynamic, card.shared_bytes as i32).w()?;
         let threads = plan.threads as u32;
