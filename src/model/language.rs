@@ -60,11 +60,6 @@ impl LanguageModel {
         Ok((model, asked.into_inner()))
     }
 
-    /// What fixes the weights' shapes.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
-    }
-
     /// The state before the first token.
     pub fn zero_state(&self, batch: usize) -> Result<State> {
         self.core.zero_state(batch)

@@ -118,15 +118,6 @@ struct Linear {
 }
 
 impl Linear {
-    fn forward<T: Computed>(&self, xs: &[T], weight: &[T], rows: usize, input: usize) -> Vec<T> {
-        let output = weight.len() / input.max(1);
-        let mut out = vec![T::zero(); rows * output];
-        let a = View::new(xs, rows, input);
-        let b = self.stored.view(weight, input, output);
-        product(Target::new(&mut out, rows, output), a, b, false, self.precision.rounds());
-        out
-    }
-
     /// `grad Wᵀ`.
     fn input_grad<T: Computed>(&self, weight: &Tensor, grad: &Tensor) -> CandleResult<Tensor> {
         let (rows, output) = grad.dims2()?;
@@ -158,17 +149,6 @@ impl Linear {
         let shape = if self.stored == Stored::ByInput { (input, output) } else { (output, input) };
         Tensor::from_vec(out, shape, grad.device())
     }
-
-    fn grads<T: Computed>(
-        &self,
-        xs: &Tensor,
-        weight: &Tensor,
-        grad: &Tensor,
-    ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
-        let xs_grad = xs.track_op().then(|| self.input_grad::<T>(weight, grad));
-        let weight_grad = weight.track_op().then(|| self.weight_grad::<T>(xs, grad));
-        Ok((xs_grad.transpose()?, weight_grad.transpose()?))
-    }
 }
 
 impl CustomOp2 for Linear {
@@ -190,8 +170,11 @@ impl CustomOp2 for Linear {
             candle_core::bail!("rows of {input} values do not fit a weight for {wanted}");
         }
         let storage = by_float!(xs.dtype(), T => {
-            let weight = real::elements(weight, weight_layout)?;
-            T::to_cpu_storage_owned(self.forward(real::elements(xs, xs_layout)?, weight, rows, input))
+            let weight = self.stored.view(real::elements::<T>(weight, weight_layout)?, input, output);
+            let xs = View::new(real::elements(xs, xs_layout)?, rows, input);
+            let mut out = vec![T::default(); rows * output];
+            product(Target::new(&mut out, rows, output), xs, weight, false, self.precision.rounds());
+            T::to_cpu_storage_owned(out)
         });
         Ok((storage, (rows, output).into()))
     }
@@ -219,7 +202,10 @@ impl CustomOp2 for Linear {
         if grad.device().is_cuda() {
             return self.grads_on_gpu(xs, weight, &grad);
         }
-        by_float!(xs.dtype(), T => self.grads::<T>(xs, weight, &grad))
+        let xs_grad = || by_float!(xs.dtype(), T => self.input_grad::<T>(weight, &grad));
+        let weight_grad = || by_float!(xs.dtype(), T => self.weight_grad::<T>(xs, &grad));
+        let xs_grad = xs.track_op().then(xs_grad).transpose()?;
+        Ok((xs_grad, weight.track_op().then(weight_grad).transpose()?))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::precision::Precision;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor, WithDType};
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
@@ -105,21 +105,6 @@ impl<T: Computed, C: Cell> WithKernel<T> for Backward<'_, T, C> {
 }
 
 impl<C: Cell> Scan<C> {
-    fn forward<T: Computed>(
-        &self,
-        projected: &[T],
-        recurrent: &[T],
-        bias: &[T],
-        sizes: WindowSizes,
-    ) -> CandleResult<CpuStorage> {
-        let window = Window { projected, bias, state: &self.state, mask: self.mask.as_ref(), sizes };
-        let weights = pack::<T, C>(recurrent, sizes.depth, sizes.hidden, self.precision.rounds());
-        let (outputs, last, record) = window.run(&*weights, self.records)?;
-        self.last.set(last).expect("the operation runs once");
-        self.saved.keep(record);
-        Ok(T::to_cpu_storage_owned(outputs))
-    }
-
     fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
         let record = self.saved.take::<WindowRecord<T>>()?;
         let (depth, hidden, width) = recurrent.dims3()?;
@@ -170,9 +155,15 @@ impl<C: Cell> CustomOp3 for Scan<C> {
     ) -> CandleResult<(CpuStorage, Shape)> {
         let sizes = sizes::<C>(projected_layout.shape(), recurrent_layout.shape(), bias_layout.shape())?;
         let outputs = by_float!(projected.dtype(), T => {
-            let recurrent = real::elements(recurrent, recurrent_layout)?;
+            let recurrent = real::elements::<T>(recurrent, recurrent_layout)?;
             let bias = real::elements(bias, bias_layout)?;
-            self.forward::<T>(real::elements(projected, projected_layout)?, recurrent, bias, sizes)?
+            let projected = real::elements(projected, projected_layout)?;
+            let window = Window { projected, bias, state: &self.state, mask: self.mask.as_ref(), sizes };
+            let weights = pack::<T, C>(recurrent, sizes.depth, sizes.hidden, self.precision.rounds());
+            let (outputs, last, record) = window.run(&*weights, self.records)?;
+            self.last.set(last).expect("the operation runs once");
+            self.saved.keep(record);
+            T::to_cpu_storage_owned(outputs)
         });
         Ok((outputs, (sizes.time, sizes.batch, sizes.hidden).into()))
     }
