@@ -81,8 +81,7 @@ struct Listener {
 
 /// The time that `work` spends in each part on this thread.
 pub fn listen<T>(work: impl FnOnce() -> T) -> (T, Spent) {
-    let listener = Listener { part: Part::Rest, since: Instant::now(), spent: Spent::default() };
-    LISTENER.set(Some(listener));
+    LISTENER.set(Some(Listener { part: Part::Rest, since: Instant::now(), spent: Spent::default() }));
     let done = work();
     enter(Part::Rest);
     let spent = LISTENER.take().map_or(Spent::default(), |listener| listener.spent);

@@ -32,9 +32,8 @@ pub fn dataset_file_from(address: &Address, settings: &Settings) -> Result<PathB
         return Err(refuse("is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it".into()));
     }
     let url = |revision: &str| {
-        let Settings { endpoint, .. } = settings;
         let file = file.replace(' ', "%20");
-        format!("{endpoint}/datasets/{}/resolve/{revision}/{file}", address.repository)
+        format!("{}/datasets/{}/resolve/{revision}/{file}", settings.endpoint, address.repository)
     };
     let explain = |error: String| refuse(format!("cannot be fetched: {error}"));
     let client = Client::new(settings);

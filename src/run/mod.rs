@@ -1,6 +1,6 @@
 //! A run from its settings to its result: its directory, whether it begins or goes on, and what records it.
 
-pub mod console;
+pub(crate) mod console;
 pub mod directory;
 mod location;
 

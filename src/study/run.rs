@@ -43,11 +43,8 @@ impl RunHistory {
             begun |= matches!(event, Event::Start(_) | Event::Resume(_));
             run.observe(event);
         }
-        if begun {
-            Ok(run)
-        } else {
-            Err(events.refuse(1, "wanted the event `start`; the run has not begun yet"))
-        }
+        let not_begun = || events.refuse(1, "wanted the event `start`; the run has not begun yet");
+        begun.then_some(run).ok_or_else(not_begun)
     }
 
     fn observe(&mut self, event: Event) {

@@ -135,8 +135,7 @@ impl Pool {
         let shared = Arc::new(Shared::default());
         for index in 1..count {
             let shared = shared.clone();
-            let name = format!("kernels-{index}");
-            let thread = std::thread::Builder::new().name(name);
+            let thread = std::thread::Builder::new().name(format!("kernels-{index}"));
             thread.spawn(move || shared.serve(index, count)).expect("a thread can be started");
         }
         Self { count, busy: Mutex::new(()), shared }

@@ -49,10 +49,9 @@ pub(crate) struct Buffers {
 // time; whoever holds the lease is the only one, and the pool of idle memory is behind a lock.
 unsafe impl Send for LaunchedSteps {}
 
-static IDLE: Mutex<Vec<(Key, Box<LaunchedSteps>)>> = Mutex::new(Vec::new());
-
 impl WindowMemory for LaunchedSteps {
     fn idle() -> &'static Mutex<Vec<(Key, Box<Self>)>> {
+        static IDLE: Mutex<Vec<(Key, Box<LaunchedSteps>)>> = Mutex::new(Vec::new());
         &IDLE
     }
 

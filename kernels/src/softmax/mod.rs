@@ -42,7 +42,7 @@ pub fn nats(
         return nats_elsewhere(&linear(ys, weight, stored, precision)?, bias, targets);
     }
     let tracked = [ys, weight, bias].iter().any(|tensor| tensor.track_op());
-    nats_in_parts(ys, weight, stored, bias, targets, precision, LOGITS, tracked)
+    Ok(operation::apply(Nats::new(targets, stored, precision, LOGITS, tracked)?, [ys, weight, bias])?)
 }
 
 /// `−ln softmax(products + bias)[target]` of each row of products that exist; their history is not followed.
@@ -79,22 +79,6 @@ fn check_targets(targets: &[u32], rows: usize, vocabulary: usize) -> CandleResul
         candle_core::bail!("{} targets for {rows} rows", targets.len());
     }
     Ok(())
-}
-
-#[expect(clippy::too_many_arguments, reason = "those of `nats`, and two that tests choose")]
-fn nats_in_parts(
-    ys: &Tensor,
-    weight: &Tensor,
-    stored: Stored,
-    bias: &Tensor,
-    targets: &Tensor,
-    precision: Precision,
-    most_logits: usize,
-    tracked: bool,
-) -> Result<Tensor> {
-    let targets = targets.to_vec1::<u32>()?;
-    let op = Nats { targets, stored, bf16: precision.rounds(), most_logits, tracked, kept: Mutex::new(None) };
-    Ok(operation::apply(op, [ys, weight, bias])?)
 }
 
 struct Nats {
@@ -144,6 +128,17 @@ impl<'a, T: Computed> Layer<'a, T> {
 }
 
 impl Nats {
+    fn new(
+        targets: &Tensor,
+        stored: Stored,
+        precision: Precision,
+        most_logits: usize,
+        tracked: bool,
+    ) -> Result<Self> {
+        let targets = targets.to_vec1()?;
+        Ok(Self { targets, stored, bf16: precision.rounds(), most_logits, tracked, kept: Mutex::new(None) })
+    }
+
     /// How many rows' logits are made at a time.
     fn rows_at_once(&self, vocabulary: usize) -> usize {
         (self.most_logits / vocabulary.max(1)).max(1)
@@ -263,7 +258,8 @@ mod tests {
                 let slow = run(reference::nats(&ys.matmul(&plain).unwrap(), &bias, &targets).unwrap());
                 for most_logits in [1, 2 * vocabulary, 1 << 20] {
                     let full = Precision::F64;
-                    let loss = nats_in_parts(&ys, &weight, stored, &bias, &targets, full, most_logits, true);
+                    let op = Nats::new(&targets, stored, full, most_logits, true).unwrap();
+                    let loss = operation::apply(op, [&ys, &weight, &bias]);
                     for (fast, slow) in run(loss.unwrap()).iter().zip(&slow) {
                         assert!((fast - slow).abs() <= 1e-12 * (1.0 + slow.abs()), "{fast} for {slow}");
                     }

@@ -21,10 +21,9 @@ pub(crate) struct Persistent {
     backward: Launch,
 }
 
-static IDLE: Mutex<Vec<(Key, Box<Persistent>)>> = Mutex::new(Vec::new());
-
 impl WindowMemory for Persistent {
     fn idle() -> &'static Mutex<Vec<(Key, Box<Self>)>> {
+        static IDLE: Mutex<Vec<(Key, Box<Persistent>)>> = Mutex::new(Vec::new());
         &IDLE
     }
 
