@@ -66,7 +66,6 @@ impl LanguageModel {
     }
 
     /// Nats of each target, `(time, batch)`, and the state after the window.
-    ///
     /// `tokens` and `targets`: `(time, batch)` of u32.
     pub fn nats(
         &self,
