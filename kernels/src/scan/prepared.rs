@@ -196,13 +196,11 @@ pub(super) struct Window<'a, T> {
     pub(super) sizes: WindowSizes,
 }
 
+/// The outputs, the parts of the state but the first after the last step, and the record if it is wanted.
+type Ran<T> = (Vec<T>, Vec<Tensor>, Option<WindowRecord<T>>);
+
 impl<T: Computed> Window<'_, T> {
-    /// The outputs, the parts of the state but the first after the last step, and the record if it is wanted.
-    pub(super) fn run(
-        &self,
-        weights: &dyn Recurrence<T>,
-        records: bool,
-    ) -> CandleResult<(Vec<T>, Vec<Tensor>, Option<WindowRecord<T>>)> {
+    pub(super) fn run(&self, weights: &dyn Recurrence<T>, records: bool) -> CandleResult<Ran<T>> {
         let &Self { projected, bias, sizes, .. } = self;
         let WindowSizes { time, batch, hidden, .. } = sizes;
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
