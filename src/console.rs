@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// A line that moves on standard error: a bar on a terminal, elsewhere a plain line now and then.
-pub struct Line {
+pub(crate) struct Line {
     bar: Option<ProgressBar>,
     last_plain: Instant,
 }
 
 impl Line {
     /// A bar if standard error is a terminal.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{prefix} {bar:24} {percent:>3}%  {wide_msg}");
             ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -24,13 +24,13 @@ impl Line {
     }
 
     /// Shows that of `all` repeats of a measurement `done` are done; 0 of 0 before the first.
-    pub fn measuring(&mut self, what: &str, done: usize, all: usize) {
+    pub(crate) fn measuring(&mut self, what: &str, done: usize, all: usize) {
         let message = || if all == 0 { String::new() } else { format!("{done} of {all} repeats") };
         self.show(what, done as u64, all as u64, message);
     }
 
     /// Shows that of `all` parts of what `head` names `done` are done.
-    pub fn show(&mut self, head: &str, done: u64, all: u64, message: impl FnOnce() -> String) {
+    pub(crate) fn show(&mut self, head: &str, done: u64, all: u64, message: impl FnOnce() -> String) {
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(head.to_string());
@@ -47,12 +47,12 @@ impl Line {
     }
 
     /// Prints to standard output without tearing the bar.
-    pub fn print(&self, text: &str) {
+    pub(crate) fn print(&self, text: &str) {
         self.beside(|| print(text));
     }
 
     /// Prints to standard error without tearing the bar.
-    pub fn report(&self, text: &str) {
+    pub(crate) fn report(&self, text: &str) {
         self.beside(|| report(text));
     }
 
@@ -64,31 +64,25 @@ impl Line {
     }
 
     /// Removes the bar.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
 }
 
-impl Default for Line {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// A line on standard output; one that is closed is no reason to lose a run.
-pub fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     // In one piece: what a closed pipe did not take must not stay behind, to fail again at the process's end.
     let _ = std::io::stdout().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// A line on standard error; one that is closed is no reason to lose a run.
-pub fn report(text: &str) {
+pub(crate) fn report(text: &str) {
     let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// A note on standard error: something that is not the result.
-pub fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     report(&format!("note: {text}"));
 }

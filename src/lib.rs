@@ -12,21 +12,21 @@
 //! | [`eval`], [`sample`], [`study`] | perplexity, surprisal, text; runs side by side |
 //! | [`predict`] | a trained model that reads text, window by window or token by token |
 //! | [`checkpoint`] | directories that are whole or refused, and the model in one |
-//! | [`config`], [`data`], [`events`] | recipes; corpora, vocabularies, batches; one JSON line an event |
+//! | [`config`], [`data`], `events` | recipes; corpora, vocabularies, batches; one JSON line an event |
 //! | [`model`] | embedding, core, output, dropout, and their settings |
 //! | [`storage`], [`hub`] | files that are whole or refused; the network, bounded |
-//! | [`error`], [`readable`], [`console`], [`signals`] | one error; numbers as people write them; what is printed; who asks to stop |
+//! | [`error`], [`readable`], `console`, [`signals`] | one error; numbers as people write them; what is printed; who asks to stop |
 
 pub mod bench;
 pub mod checkpoint;
 pub mod command;
 pub mod config;
-pub mod console;
+pub(crate) mod console;
 pub mod data;
 pub mod digest;
 pub mod error;
 pub mod eval;
-pub mod events;
+pub(crate) mod events;
 pub mod hub;
 pub mod model;
 pub mod parallel;

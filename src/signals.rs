@@ -30,15 +30,10 @@ impl Signals {
     }
 
     /// Ignores SIGXFSZ, so that a file that may grow no more is an error of the write, which names the file.
-    #[cfg(unix)]
     pub fn ignore_file_size_limit() -> Result<()> {
-        let registered = signal_hook::flag::register(libc::SIGXFSZ, Arc::default());
-        registered.map(drop).map_err(Error::io(Path::new("signal handler")))
-    }
-
-    /// Does nothing: there is no such limit.
-    #[cfg(not(unix))]
-    pub fn ignore_file_size_limit() -> Result<()> {
+        #[cfg(unix)]
+        signal_hook::flag::register(libc::SIGXFSZ, Arc::default())
+            .map_err(Error::io(Path::new("signal handler")))?;
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Tensor};
 
-/// Which code computes an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
     /// The kernels for the CPU.

@@ -1,5 +1,6 @@
 //! The process's memory: its pages are kept, as a training step frees and takes the same large tensors; and its peak.
 
+#[cfg(not(feature = "cuda"))]
 use candle_core::Device;
 
 /// What is set aside for tensors: address space, of which only what is touched becomes memory.
@@ -31,15 +32,13 @@ pub fn keep_pages() {
     }
 }
 
+#[cfg(feature = "cuda")]
+pub use crate::cuda::device::peak_mib as peak_mib_of;
+
 /// The most of a GPU's memory that this process's tensors took at once, in MiB; `None` for the CPU.
-pub fn peak_mib_of(device: &Device) -> Option<u64> {
-    #[cfg(feature = "cuda")]
-    return crate::cuda::device::peak_mib(device);
-    #[cfg(not(feature = "cuda"))]
-    {
-        let _ = device;
-        None
-    }
+#[cfg(not(feature = "cuda"))]
+pub fn peak_mib_of(_: &Device) -> Option<u64> {
+    None
 }
 
 /// The process's peak resident memory in MiB, where the system reports it.

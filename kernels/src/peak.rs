@@ -66,15 +66,13 @@ fn side(device: &Device) -> usize {
     if device.is_cpu() { SIDE } else { SIDE_ON_GPU }
 }
 
+#[cfg(feature = "cuda")]
+pub use crate::cuda::device::describe as gpu;
+
 /// The GPU's name, compute capability, multiprocessors and memory; `None` for the CPU.
-pub fn gpu(device: &Device) -> Option<String> {
-    #[cfg(feature = "cuda")]
-    return crate::cuda::device::describe(device);
-    #[cfg(not(feature = "cuda"))]
-    {
-        let _ = device;
-        None
-    }
+#[cfg(not(feature = "cuda"))]
+pub fn gpu(_: &Device) -> Option<String> {
+    None
 }
 
 /// Bytes a second of `a ← b + 3 c` over arrays larger than the caches: two read, one written.

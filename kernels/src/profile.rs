@@ -79,19 +79,9 @@ struct Listener {
     spent: Spent,
 }
 
-impl Listener {
-    fn enter(&mut self, part: Part) {
-        let now = Instant::now();
-        self.spent[self.part as usize] += now - self.since;
-        self.part = part;
-        self.since = now;
-    }
-}
-
 /// The time that `work` spends in each part on this thread.
 pub fn listen<T>(work: impl FnOnce() -> T) -> (T, Spent) {
-    let listener = Listener { part: Part::Rest, since: Instant::now(), spent: Spent::default() };
-    LISTENER.set(Some(listener));
+    LISTENER.set(Some(Listener { part: Part::Rest, since: Instant::now(), spent: Spent::default() }));
     let done = work();
     enter(Part::Rest);
     let spent = LISTENER.take().map_or(Spent::default(), |listener| listener.spent);
@@ -101,8 +91,11 @@ pub fn listen<T>(work: impl FnOnce() -> T) -> (T, Spent) {
 /// From here on the time belongs to `part`.
 pub fn enter(part: Part) {
     LISTENER.with_borrow_mut(|listener| {
-        if let Some(listener) = listener {
-            listener.enter(part);
+        if let Some(Listener { part: current, since, spent }) = listener {
+            let now = Instant::now();
+            spent[*current as usize] += now - *since;
+            *since = now;
+            *current = part;
         }
     });
 }

@@ -41,7 +41,7 @@ fn key(seed: u64, purpose: &str, position: u64) -> [u8; 32] {
 /// The key of [`Rng::keyed`]'s stream as a device's generator takes it.
 pub fn key_words(seed: u64, purpose: &str, position: u64) -> [u32; 8] {
     let key = key(seed, purpose, position);
-    std::array::from_fn(|i| u32::from_le_bytes([key[4 * i], key[4 * i + 1], key[4 * i + 2], key[4 * i + 3]]))
+    std::array::from_fn(|word| u32::from_le_bytes(key.as_chunks().0[word]))
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ pub(crate) fn report(language: &Language) -> Result<String> {
     let (train, valid, _) = language.splits();
     let batches = Batches::batched("validation", valid.tokens.len(), config.batch_size, config.bptt_steps)?;
     let windows = language.batch_count();
-    let epoch = epoch_seconds(language, steps.parameters(), step_seconds, [windows, batches.window_count()])?;
+    let epoch =
+        epoch_seconds(language, &steps.stepper.parameters, step_seconds, [windows, batches.window_count()])?;
     let tokens = (config.batch_size * config.bptt_steps) as f64;
     Ok(format!(
         "parameters       {}\ntraining tokens  {}, {} steps an epoch\nspeed            {} tokens/s on {} threads\n\

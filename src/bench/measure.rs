@@ -12,20 +12,20 @@ use crate::train::task::Task;
 /// Tokens that are sampled between two looks at the clock.
 const SAMPLED: usize = 16;
 
-/// A model as it is before training.
-///
-/// # Errors
-/// If it cannot be made.
+/// A model as it is before training. Fails if it cannot be made.
 pub fn model(subject: &Subject) -> Result<FrozenModel> {
     let language = &subject.language;
     language.frozen(&language.first_parameters()?)
 }
 
-/// Evaluation by the `stream` protocol: one batch row, the state carried on.
-///
-/// # Errors
-/// If the text is too short, or a number is not finite.
-pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Speed> {
+/// Evaluation by the `stream` protocol: one batch row, the state carried on. Fails if the text is too short, or a
+/// number is not finite.
+pub(crate) fn stream(
+    subject: &Subject,
+    model: &FrozenModel,
+    plan: Plan,
+    progress: Progress<'_>,
+) -> Result<Speed> {
     let language = &subject.language;
     let (_, valid, test) = language.splits();
     let text = &test.unwrap_or(valid).tokens;
@@ -42,11 +42,8 @@ pub fn stream(subject: &Subject, model: &FrozenModel, plan: Plan, progress: Prog
     })
 }
 
-/// Sampling, one token after another.
-///
-/// # Errors
-/// If a number is not finite.
-pub fn sample(model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Speed> {
+/// Sampling, one token after another. Fails if a number is not finite.
+pub(crate) fn sample(model: &FrozenModel, plan: Plan, progress: Progress<'_>) -> Result<Speed> {
     let mut sampler = Sampler::new(model, SampleSettings::default(), &[0], 0)?;
     Speed::measure("sampling", plan, progress, model.device(), || {
         for drawn in sampler.by_ref().take(SAMPLED) {

@@ -9,7 +9,7 @@ use crate::model::parameter_count;
 use crate::train::task::Task;
 use candle_core::{Device, DeviceLocation};
 use rhn_kernels::precision::Precision;
-use rhn_kernels::{peak as machine, threads};
+use rhn_kernels::{peak, threads};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -76,56 +76,44 @@ impl BenchReport {
         progress: Progress<'_>,
     ) -> Result<Self> {
         let language = &subject.language;
-        let mut report = Self {
+        let parameters = parameter_count(language.model())?;
+        let plan = |budget| Plan { repeats, budget };
+        let asked = |what| whats.contains(&what);
+        let train = asked(What::Train).then(|| Training::measure(subject, plan(TRAINING), progress));
+        let mut train = train.transpose()?;
+        let frozen =
+            (asked(What::Stream) || asked(What::Sample)).then(|| measure::model(subject)).transpose()?;
+        let stream = frozen.as_ref().filter(|_| asked(What::Stream));
+        let stream =
+            stream.map(|model| measure::stream(subject, model, plan(OTHERS), progress)).transpose()?;
+        let sample = frozen.as_ref().filter(|_| asked(What::Sample));
+        let sample = sample.map(|model| measure::sample(model, plan(OTHERS), progress)).transpose()?;
+        let precision = language.precision();
+        let mut machine = None;
+        if asked(What::Machine) {
+            progress("the machine's peaks", 0, 0);
+            let found = Machine::measure(precision, language.device())?;
+            let peak = found.gemm_peak_gflops.get(precision.as_str());
+            if let Some(train) = &mut train {
+                train.share_of_gemm_peak = peak.map(|peak| train.gflops / peak);
+            }
+            machine = Some(found);
+        }
+        Ok(Self {
             recipe: recipe.into(),
             corpus: language.data().corpus.into(),
             made_up: subject.made_up,
             vocab_size: language.model().vocab_size,
-            parameters: parameter_count(language.model())?,
+            parameters,
             device: name(language.device()),
-            gpu: machine::gpu(language.device()),
-            precision: language.precision().as_str(),
+            gpu: peak::gpu(language.device()),
+            precision: precision.as_str(),
             threads: threads::count(),
-            train: None,
-            stream: None,
-            sample: None,
-            machine: None,
-        };
-        let plan = |budget| Plan { repeats, budget };
-        if whats.contains(&What::Train) {
-            report.train = Some(Training::measure(subject, plan(TRAINING), progress)?);
-        }
-        report.infer(subject, whats, plan(OTHERS), progress)?;
-        if whats.contains(&What::Machine) {
-            progress("the machine's peaks", 0, 0);
-            report.compare(Machine::measure(language.precision(), language.device())?);
-        }
-        Ok(report)
-    }
-
-    fn infer(&mut self, subject: &Subject, whats: &[What], plan: Plan, progress: Progress<'_>) -> Result<()> {
-        let stream = whats.contains(&What::Stream);
-        let sample = whats.contains(&What::Sample);
-        if !(stream || sample) {
-            return Ok(());
-        }
-        let model = measure::model(subject)?;
-        if stream {
-            self.stream = Some(measure::stream(subject, &model, plan, progress)?);
-        }
-        if sample {
-            self.sample = Some(measure::sample(&model, plan, progress)?);
-        }
-        Ok(())
-    }
-
-    /// Takes the machine's peaks in, and computes training's share of them.
-    fn compare(&mut self, machine: Machine) {
-        let peak = machine.gemm_peak_gflops.get(self.precision);
-        if let Some(train) = &mut self.train {
-            train.share_of_gemm_peak = peak.map(|peak| train.gflops / peak);
-        }
-        self.machine = Some(machine);
+            train,
+            stream,
+            sample,
+            machine,
+        })
     }
 }
 
@@ -135,11 +123,11 @@ impl Machine {
         let mut gemm_peak_gflops = BTreeMap::new();
         for precision in [Precision::F32, precision] {
             if !gemm_peak_gflops.contains_key(precision.as_str()) {
-                let peak = machine::product_peak(precision, device)?;
+                let peak = peak::product_peak(precision, device)?;
                 gemm_peak_gflops.insert(precision.as_str(), peak / 1e9);
             }
         }
-        Ok(Self { gemm_peak_gflops, memory_gb_per_second: machine::memory_bandwidth(device)? / 1e9 })
+        Ok(Self { gemm_peak_gflops, memory_gb_per_second: peak::memory_bandwidth(device)? / 1e9 })
     }
 }
 

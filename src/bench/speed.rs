@@ -18,12 +18,10 @@ pub(crate) type Progress<'a> = &'a mut dyn FnMut(&str, usize, usize);
 
 /// Tokens a second, of several repeats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Speed {
+pub(crate) struct Speed {
     /// The median of the repeats.
     pub tokens_per_second: f64,
-    /// The slowest repeat.
     pub lowest: f64,
-    /// The fastest repeat.
     pub highest: f64,
     /// Each repeat, in the order of time.
     pub repeats: Vec<f64>,
@@ -37,7 +35,7 @@ pub struct Speed {
 
 /// How often something is repeated.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// So often, if that was asked for.
     pub repeats: Option<usize>,
     /// Otherwise as often as fits into this, within limits.
@@ -46,29 +44,26 @@ pub struct Plan {
 
 impl Speed {
     /// From the repeats' rates, of which there is at least one.
-    pub fn of(repeats: Vec<f64>) -> Self {
+    pub(crate) fn of(repeats: Vec<f64>) -> Self {
         let mut sorted = repeats.clone();
         sorted.sort_by(f64::total_cmp);
         let count = sorted.len();
         let middle = count / 2;
         let median =
             if count % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) };
-        let peak_memory_mib = memory::peak_mib();
-        let lowest = sorted[0];
-        let highest = sorted[count - 1];
         Self {
             tokens_per_second: median,
-            lowest,
-            highest,
+            lowest: sorted[0],
+            highest: sorted[count - 1],
             repeats,
-            peak_memory_mib,
+            peak_memory_mib: memory::peak_mib(),
             peak_device_memory_mib: None,
         }
     }
 
     /// Runs `work`, which returns how many tokens it did, until its speed is known; the clock is read when `device` has
     /// done all of a repeat.
-    pub fn measure(
+    pub(crate) fn measure(
         what: &str,
         plan: Plan,
         progress: Progress<'_>,

@@ -23,10 +23,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Opens the recipe's corpus if it is on this machine; nothing is fetched.
-    ///
-    /// # Errors
-    /// If the recipe cannot be run, or the corpus is neither here nor one whose size is known.
+    /// Opens the recipe's corpus if it is on this machine; nothing is fetched. Fails if the recipe cannot be run, or
+    /// the corpus is neither here nor one whose size is known.
     pub fn prepare(
         recipe: Recipe,
         directories: &DataDirectories,
@@ -34,25 +32,19 @@ impl Subject {
         device: &Device,
     ) -> Result<Self> {
         let entry = directories.registry.get(&recipe.corpus.name);
-        match entry.filter(|entry| !corpus::is_here(entry, directories)) {
-            None => {
-                let language = Language::prepare(recipe, directories, None, precision, device)?;
-                let [train, valid, _] = language.data().tokens.map(|tokens| tokens as usize);
-                Ok(Self { language, made_up: false, train_tokens: train, valid_tokens: valid })
-            }
-            Some(entry) => {
-                let (corpus, tokenizer) = made_up::corpus(entry, &recipe.corpus, &recipe.train)?;
-                let language = Language::with_corpus(recipe, corpus, Some(tokenizer), precision, device)?;
-                let [train, valid, _] = entry.tokens.unwrap_or_default();
-                Ok(Self { language, made_up: true, train_tokens: train, valid_tokens: valid })
-            }
-        }
+        let Some(entry) = entry.filter(|entry| !corpus::is_here(entry, directories)) else {
+            let language = Language::prepare(recipe, directories, None, precision, device)?;
+            let [train_tokens, valid_tokens, _] = language.data().tokens.map(|tokens| tokens as usize);
+            return Ok(Self { language, made_up: false, train_tokens, valid_tokens });
+        };
+        let (corpus, tokenizer) = made_up::corpus(entry, &recipe.corpus, &recipe.train)?;
+        let language = Language::with_corpus(recipe, corpus, Some(tokenizer), precision, device)?;
+        let [train_tokens, valid_tokens, _] = entry.tokens.unwrap_or_default();
+        Ok(Self { language, made_up: true, train_tokens, valid_tokens })
     }
 
-    /// Windows of an epoch's training and of its validation, over the whole corpus.
-    ///
-    /// # Errors
-    /// If the corpus is too short for a window.
+    /// Windows of an epoch's training and of its validation, over the whole corpus. Fails if the corpus is too short
+    /// for a window.
     pub fn windows(&self) -> Result<[usize; 2]> {
         let train = &self.language.recipe().train;
         let corpus = self.language.data().corpus;

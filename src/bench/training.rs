@@ -71,7 +71,8 @@ impl Training {
         let distinct = steps.distinct as f64 / steps.done as f64;
         let flops = flops::of_step(language.model(), tokens, distinct)?;
         progress("validation", 0, 0);
-        let epoch_seconds = epoch_seconds(language, steps.parameters(), step_seconds, subject.windows()?)?;
+        let epoch_seconds =
+            epoch_seconds(language, &steps.stepper.parameters, step_seconds, subject.windows()?)?;
         Ok(Self {
             rate,
             tokens_per_step: tokens,
@@ -91,7 +92,7 @@ impl Training {
 /// A run's steps, one after another, at a rate so small that the weights stay where they are.
 pub(super) struct Steps<'a> {
     language: &'a Language,
-    stepper: Stepper<NextToken>,
+    pub(super) stepper: Stepper<NextToken>,
     done: usize,
     distinct: usize,
 }
@@ -99,10 +100,6 @@ pub(super) struct Steps<'a> {
 impl<'a> Steps<'a> {
     pub(super) fn new(language: &'a Language) -> Result<Self> {
         Ok(Self { language, stepper: language.stepper(None)?, done: 0, distinct: 0 })
-    }
-
-    pub(super) fn parameters(&self) -> &Parameters {
-        &self.stepper.parameters
     }
 
     /// Makes a step; its tokens.

@@ -58,7 +58,6 @@ fn settle(out: &Path) -> Result<()> {
 }
 
 /// Reads and verifies every file of the published checkpoint; `None` where there is no manifest.
-///
 /// A run may publish a newer version meanwhile: then the newer one is read.
 pub(super) fn read_published(out: &Path) -> Result<Option<BTreeMap<String, LoadedFile>>> {
     let mut manifest = find_manifest(out)?;

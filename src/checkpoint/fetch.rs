@@ -24,23 +24,12 @@ const FILES: [(&str, bool); 7] = [
     (METRICS, false),
 ];
 
-/// The directory in the hub's cache with the files of `address`; only named files are asked for.
-///
-/// # Errors
-/// If they cannot be had, or are not a whole checkpoint.
+/// The directory in the hub's cache with the files of `address`; only named files are asked for. Fails if they cannot
+/// be had, or are not a whole checkpoint.
 pub fn fetch(address: &Address, settings: &Settings) -> Result<PathBuf> {
-    if settings.offline { cached(address, settings) } else { Hub::new(address, settings).fetch() }
-}
-
-fn cache_of(address: &Address, settings: &Settings) -> Repository {
-    Repository::new(settings, RepoType::Model, &address.repository, &address.revision)
-}
-
-fn cached(address: &Address, settings: &Settings) -> Result<PathBuf> {
-    cache_of(address, settings).last_snapshot().ok_or_else(|| {
-        let what = format!("is not in {}, and HF_HUB_OFFLINE forbids to fetch it", settings.cache.display());
-        refuse(address, what)
-    })
+    let cache = Repository::new(settings, RepoType::Model, &address.repository, &address.revision);
+    let hub = Hub { address, settings, client: Client::new(settings), cache };
+    if settings.offline { hub.cached() } else { hub.fetch() }
 }
 
 struct Hub<'a> {
@@ -50,9 +39,11 @@ struct Hub<'a> {
     cache: Repository,
 }
 
-impl<'a> Hub<'a> {
-    fn new(address: &'a Address, settings: &'a Settings) -> Self {
-        Self { address, settings, client: Client::new(settings), cache: cache_of(address, settings) }
+impl Hub<'_> {
+    fn cached(&self) -> Result<PathBuf> {
+        let cache = self.settings.cache.display();
+        let what = || format!("is not in {cache}, and HF_HUB_OFFLINE forbids to fetch it");
+        self.cache.last_snapshot().ok_or_else(|| self.refuse(what()))
     }
 
     /// All files come from the commit that the revision names now.
@@ -148,10 +139,6 @@ impl<'a> Hub<'a> {
     }
 
     fn refuse(&self, what: impl std::fmt::Display) -> Error {
-        refuse(self.address, what)
+        Error::checkpoint(self.address.to_string(), what.to_string())
     }
-}
-
-fn refuse(address: &Address, what: impl std::fmt::Display) -> Error {
-    Error::checkpoint(address.to_string(), what.to_string())
 }

@@ -34,10 +34,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads the checkpoint in `directory` and changes nothing there.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] with the name of the file that is missing, damaged or not understood.
+    /// Reads the checkpoint in `directory` and changes nothing there. Fails with [`Error::Checkpoint`] and the name of
+    /// the file that is missing, damaged or not understood.
     pub fn open(directory: &Path) -> Result<Self> {
         check_exists(directory)?;
         let (mut files, verified) = match read_published(directory)? {
@@ -79,28 +77,20 @@ impl Checkpoint {
         tensors::load_tensors(&self.model.path, &self.model.bytes, &Device::Cpu)
     }
 
-    /// The weights of its model, to be trained on.
-    ///
-    /// # Errors
-    /// If a tensor is missing, additional, of another shape, or not finite.
+    /// The weights of its model, to be trained on. Fails if a tensor is missing, additional, of another shape, or not
+    /// finite.
     pub fn parameters(&self, dtype: DType, device: &Device) -> Result<Parameters> {
         let weights = self.weights(&specs(&self.config)?, dtype, device)?;
         Parameters::load(&self.config, &weights, dtype, device).map_err(Error::in_file(&self.model.path))
     }
 
-    /// Its model, for evaluation.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::parameters`].
+    /// Its model, for evaluation. Fails as [`Checkpoint::parameters`].
     pub fn model(&self, precision: Precision, device: &Device) -> Result<FrozenModel> {
         let parameters = self.parameters(precision.dtype(), device)?;
         LanguageModel::new(&self.config, &parameters, precision, device)?.freeze()
     }
 
-    /// The vocabulary.
-    ///
-    /// # Errors
-    /// If it is not understood, or does not belong to the weights.
+    /// The vocabulary. Fails if it is not understood, or does not belong to the weights.
     pub fn read_tokenizer(&self) -> Result<Tokenizer> {
         let tokenizer = Tokenizer::parse(&self.tokenizer_path, &self.tokenizer)?;
         self.check_vocabulary(tokenizer.vocab_size())?;
@@ -120,10 +110,7 @@ impl Checkpoint {
         Err(Error::checkpoint(&self.config_path, what))
     }
 
-    /// The run that it comes from, if it says so.
-    ///
-    /// # Errors
-    /// If its recipe is not understood.
+    /// The run that it comes from, if it says so. Fails if its recipe is not understood.
     pub fn read_recipe(&self) -> Result<Option<Recipe>> {
         let path = self.directory.join(RECIPE);
         let refuse = |error: Error| Error::checkpoint(&path, error.to_string());
@@ -147,10 +134,8 @@ fn read_foreign(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
     names.into_iter().map(read_one).collect()
 }
 
-/// The model that the bytes of a `config.json` describe; `path` is for messages.
-///
-/// # Errors
-/// [`Error::Checkpoint`] if it is no such file, or of a model that no machine can hold.
+/// The model that the bytes of a `config.json` describe; `path` is for messages. Fails with [`Error::Checkpoint`] if it
+/// is no such file, or of a model that no machine can hold.
 pub fn parse_config(path: &Path, bytes: &[u8]) -> Result<ModelConfig> {
     let refuse = |what: String| Error::checkpoint(path, what);
     let json: serde_json::Value =

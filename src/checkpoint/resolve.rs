@@ -4,10 +4,8 @@ use crate::error::Result;
 use crate::hub::{Address, SCHEME};
 use std::path::PathBuf;
 
-/// The directory that a CHECKPOINT argument means; what lies on the hub is fetched into the hub's usual cache.
-///
-/// # Errors
-/// If an address on the hub is wrong or cannot be fetched.
+/// The directory that a CHECKPOINT argument means; what lies on the hub is fetched into the hub's usual cache. Fails if
+/// an address on the hub is wrong or cannot be fetched.
 pub fn resolve(argument: &str) -> Result<PathBuf> {
     if !argument.starts_with(SCHEME) {
         return Ok(PathBuf::from(argument));

@@ -85,11 +85,9 @@ pub fn save(out: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> Result<PathBuf>
     Ok(saved.path)
 }
 
-/// The newest state that is whole and that `understand` can make something of; `None` where none was ever saved.
-///
-/// # Errors
-/// [`Error::Checkpoint`] if there are states and none will do: starting afresh is for the user to decide.
-/// [`Error::Newer`] at once: a state of a later version of this program is not one to go back behind.
+/// The newest state that is whole and that `understand` can make something of; `None` where none was ever saved. Fails
+/// with [`Error::Checkpoint`] if there are states and none will do: starting afresh is for the user to decide;
+/// with [`Error::Newer`] at once: a state of a later version of this program is not one to go back behind.
 pub fn load_newest<T>(out: &Path, understand: impl Fn(SavedState) -> Result<T>) -> Result<Option<Found<T>>> {
     let directory = out.join(STATES);
     let mut rejected = Vec::new();

@@ -67,7 +67,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let directories = args.data.directories()?;
     let subject = Subject::prepare(resolved.recipe, &directories, precision, &device)?;
     if subject.made_up {
-        note_made_up(&subject);
+        let corpus = subject.language.data().corpus;
+        let size = grouped(subject.language.model().vocab_size as u64);
+        note(&format!(
+            "{corpus} is not on this machine; a made-up text with a vocabulary of {size} replaces it"
+        ));
     }
     let mut line = Line::new();
     let mut progress = |what: &str, done, all| line.measuring(what, done, all);
@@ -79,12 +83,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let printed = if args.json { json_line(&mut out, &report) } else { print(&mut out, &report) };
     Ok(printed?)
-}
-
-fn note_made_up(subject: &Subject) {
-    let corpus = subject.language.data().corpus;
-    let size = grouped(subject.language.model().vocab_size as u64);
-    note(&format!("{corpus} is not on this machine; a made-up text with a vocabulary of {size} replaces it"));
 }
 
 fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {

@@ -77,12 +77,8 @@ struct TensorRow {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let found = inspect(&args.checkpoint)?;
     let mut out = io::stdout().lock();
-    if args.json {
-        json_line(&mut out, &found)?
-    } else {
-        found.print(&mut out)?
-    }
-    Ok(())
+    let printed = if args.json { json_line(&mut out, &found) } else { found.print(&mut out) };
+    Ok(printed?)
 }
 
 fn inspect(argument: &str) -> Result<Inspection> {

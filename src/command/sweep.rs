@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     }
     let code = train_all(args, &sweep, out)?;
     collect(&sweep, out)?;
-    if !sweep.runs.iter().all(|planned| has_result(&out.join(&planned.name))) {
+    if !sweep.runs.iter().all(|planned| finished_run(&out.join(&planned.name)).is_some()) {
         report(&format!("not all runs are finished; the same command goes on, in {}", out.display()));
     }
     Ok(code)
@@ -107,7 +107,7 @@ fn train_all(args: &Args, sweep: &Sweep, out: &Path) -> anyhow::Result<u8> {
         }
         report(&head);
         match launch(args, planned, &directory, left, &signals) {
-            Ok(0) if has_result(&directory) => {}
+            Ok(0) if finished_run(&directory).is_some() => {}
             Ok(code) => return Ok(code), // by a signal or the time limit
             Err(error) => failed = passed_over(error, &planned.name, failed)?,
         }
@@ -158,10 +158,6 @@ fn is_finished(planned: &Planned, directory: &Path) -> bool {
         Recipe::deserialize(run.start.recipe).is_ok_and(|recipe| recipe == planned.resolved.recipe)
     };
     finished_run(directory).is_some_and(same)
-}
-
-fn has_result(directory: &Path) -> bool {
-    finished_run(directory).is_some()
 }
 
 fn finished_run(directory: &Path) -> Option<RunHistory> {

@@ -6,45 +6,32 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Something that happened in a run.
+/// Something that happened in a run. `step` is the steps of the run so far; epochs count from 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {
-    /// The run begins.
     Start(Start),
-    /// The run goes on from a saved state.
     Resume(Start),
-    /// Some steps were made.
     Step(Step),
-    /// A step was skipped because a number was not finite.
     Skip(Skip),
-    /// An epoch was trained and validated.
     Epoch(Epoch),
-    /// The run stops before its end.
     Stop(Stop),
-    /// The run is finished.
     Result(Outcome),
 }
 
 /// What a run is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Start {
-    /// Steps of the run so far.
     #[serde(default)]
     pub step: u64,
-    /// What the corpus is called.
     pub corpus: String,
-    /// The SHA-256 of the corpus's text.
     pub corpus_sha256: String,
     /// How many numbers training finds.
     pub parameters: u64,
-    /// The size of the vocabulary.
     #[serde(default)]
     pub vocab_size: usize,
-    /// Tokens of the training split.
     #[serde(default)]
     pub train_tokens: usize,
-    /// Steps of an epoch.
     #[serde(default)]
     pub steps_per_epoch: u64,
     /// The run as it was asked for.
@@ -52,7 +39,6 @@ pub struct Start {
     /// The precision; runs of earlier versions did not write it, and most had single precision.
     #[serde(default = "single")]
     pub precision: String,
-    /// The program's version.
     pub version: String,
 }
 
@@ -64,13 +50,10 @@ fn single() -> String {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Step {
-    /// Steps of the run so far.
     pub step: u64,
-    /// The epoch's number, counted from 1.
     pub epoch: u64,
     /// The step's own loss, with dropout.
     pub train_nats_per_token: Option<f64>,
-    /// The learning rate.
     pub learning_rate: Option<f64>,
     /// The gradient's global norm before clipping.
     pub grad_norm: Option<f64>,
@@ -82,20 +65,15 @@ pub struct Step {
 pub struct Skip {
     /// The step's number, counted from 1.
     pub step: u64,
-    /// The epoch's number, counted from 1.
     pub epoch: u64,
-    /// Skipped steps of the run so far.
     pub skipped_steps: u64,
-    /// Which number was not finite.
     pub reason: String,
 }
 
 /// An epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
-    /// The epoch's number, counted from 1.
     pub epoch: u64,
-    /// Steps of the run so far.
     pub step: u64,
     /// Tokens trained on so far.
     pub tokens: u64,
@@ -103,7 +81,6 @@ pub struct Epoch {
     pub train_nats_per_token: Option<f64>,
     /// The loss on the validation split at the epoch's end.
     pub valid_nats_per_token: Option<f64>,
-    /// The same as a perplexity.
     pub valid_perplexity: Option<f64>,
     /// The same in bits over the text's characters.
     pub valid_bits_per_char: Option<f64>,
@@ -118,7 +95,6 @@ pub struct Epoch {
     pub tokens_per_second: Option<f64>,
     /// Wall-clock seconds of the run so far.
     pub seconds: Option<f64>,
-    /// Skipped steps of the run so far.
     #[serde(default)]
     pub skipped_steps: u64,
     /// Whether no epoch before was better.
@@ -130,9 +106,7 @@ pub struct Epoch {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Stop {
-    /// Steps of the run so far.
     pub step: u64,
-    /// Why it stops.
     pub reason: String,
 }
 
@@ -140,7 +114,6 @@ pub struct Stop {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Outcome {
-    /// What the corpus is called.
     pub corpus: String,
     /// The split that was measured.
     pub split: Option<String>,
@@ -150,15 +123,11 @@ pub struct Outcome {
     /// The epoch with the least loss on the validation split, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_epoch: Option<u64>,
-    /// The loss of that epoch on the validation split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_nats_per_token: Option<f64>,
-    /// The same as a perplexity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_perplexity: Option<f64>,
-    /// Steps of the run.
     pub steps: u64,
-    /// Steps among them that were skipped.
     pub skipped_steps: u64,
     /// How many numbers training finds.
     pub parameters: u64,
@@ -169,9 +138,8 @@ pub struct Outcome {
     pub step: Option<u64>,
 }
 
-/// The evaluation of the test split, absent where the corpus has none.
+/// The evaluation of the test split (the fields of `Evaluation`), absent where the corpus has none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields of `Evaluation`, whose docs say what they are")]
 #[serde(default)]
 pub struct Measured {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,10 +206,8 @@ impl From<&Evaluation> for Measured {
 }
 
 impl Event {
-    /// The event that an object is; `None` if it is of a kind that this version does not know.
-    ///
-    /// # Errors
-    /// What is wrong with which field.
+    /// The event that an object is; `None` if it is of a kind that this version does not know. Fails with what is
+    /// wrong with which field.
     pub fn parse(object: &Value) -> Result<Option<Self>, String> {
         fn typed<T: DeserializeOwned>(object: &Value) -> Result<T, String> {
             serde_path_to_error::deserialize(object).map_err(|error| error.to_string())

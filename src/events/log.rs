@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 /// Appends events to a run's `metrics.jsonl`.
 #[derive(Debug)]
-pub struct EventLog {
+pub(crate) struct EventLog {
     path: PathBuf,
     file: Growing,
 }
 
 impl EventLog {
     /// Opens the file in `directory`, or makes it. A last line that a kill cut short is removed.
-    pub fn open(directory: &Path) -> Result<Self> {
+    pub(crate) fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(METRICS);
         let mut log = Self { file: Growing::open(&path)?, path };
         let text = log.read()?;
@@ -29,24 +29,24 @@ impl EventLog {
     }
 
     /// Adds an [`Event`](super::Event), or another object, in one write, so that a reader sees whole lines.
-    pub fn append(&mut self, object: &impl Serialize) -> Result<()> {
+    pub(crate) fn append(&mut self, object: &impl Serialize) -> Result<()> {
         let sorted = serde_json::to_value(object).map_err(|error| Error::io(&self.path)(error.into()))?;
         self.file.append(format!("{sorted}\n").as_bytes())
     }
 
     /// The events so far are on the disk when this returns.
-    pub fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync()
     }
 
     /// Drops every event, for a run that begins anew.
-    pub fn clear(&mut self) -> Result<()> {
+    pub(crate) fn clear(&mut self) -> Result<()> {
         self.file.cut(0)
     }
 
     /// Drops what a resumed run will do again: the events after `step`, and those of epochs after the first `epochs`, of
     /// which the last may be of `step` itself. Events without a step stay.
-    pub fn truncate_after(&mut self, step: u64, epochs: u64) -> Result<()> {
+    pub(crate) fn truncate_after(&mut self, step: u64, epochs: u64) -> Result<()> {
         self.retain(|event| {
             let at_most = |key: &str, limit: u64| event[key].as_u64().is_none_or(|found| found <= limit);
             at_most("step", step) && (event["event"] != "epoch" || at_most("epoch", epochs))
@@ -54,7 +54,7 @@ impl EventLog {
     }
 
     /// Drops a result of `step` that was reported before a kill and will be reported again.
-    pub fn drop_result(&mut self, step: u64) -> Result<()> {
+    pub(crate) fn drop_result(&mut self, step: u64) -> Result<()> {
         self.retain(|event| event["event"] != "result" || event["step"] != step)
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The events of a run, in the order of their writing.
 #[derive(Clone, Debug)]
-pub struct Events {
+pub(crate) struct Events {
     path: PathBuf,
     /// Each object with the number of its line, counted from 1.
     all: Vec<(usize, Value)>,
@@ -18,11 +18,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// Reads the file in `directory`.
-    ///
-    /// # Errors
-    /// If it is missing, or a line that has an end is no event.
-    pub fn read(directory: &Path) -> Result<Self> {
+    /// Reads the file in `directory`. Fails if it is missing, or a line that has an end is no event.
+    pub(crate) fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(METRICS);
         let text = fs::read(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
@@ -47,11 +44,8 @@ impl Events {
         Ok(())
     }
 
-    /// The events that this version knows.
-    ///
-    /// # Errors
-    /// If a field is missing or is something else; names the line.
-    pub fn typed(&self) -> Result<Vec<Event>> {
+    /// The events that this version knows. Fails if a field is missing or is something else; names the line.
+    pub(crate) fn typed(&self) -> Result<Vec<Event>> {
         let parse = |(number, object): &(usize, Value)| {
             Event::parse(object).map_err(|what| self.refuse(*number, &what)).transpose()
         };
@@ -59,13 +53,13 @@ impl Events {
     }
 
     /// An error about the file.
-    pub fn refuse(&self, number: usize, what: &str) -> Error {
+    pub(crate) fn refuse(&self, number: usize, what: &str) -> Error {
         Error::checkpoint(&self.path, format!("line {number}: {what}"))
     }
 }
 
 /// The events of the run in `directory` that can be read, whatever else is in the file.
-pub fn readable(directory: &Path) -> Vec<Event> {
+pub(crate) fn readable(directory: &Path) -> Vec<Event> {
     let text = fs::read(directory.join(METRICS)).unwrap_or_default();
     let objects = text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
     objects.filter_map(|object| Event::parse(&object).ok().flatten()).collect()

@@ -30,10 +30,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads the address of a model.
-    ///
-    /// # Errors
-    /// If a part is missing or could lead out of the cache.
+    /// Reads the address of a model. Fails if a part is missing or could lead out of the cache.
     pub fn model(text: &str) -> Result<Self> {
         let wrong =
             |what: &str| Error::checkpoint(text, format!("{what}; wanted hf://owner/name[@revision]"));
@@ -42,10 +39,7 @@ impl Address {
         Self::new(Kind::Model, repository, revision).map_err(wrong)
     }
 
-    /// Reads the address of a file of a data set.
-    ///
-    /// # Errors
-    /// If a part is missing or could lead out of the cache.
+    /// Reads the address of a file of a data set. Fails if a part is missing or could lead out of the cache.
     pub fn dataset_file(text: &str) -> Result<Self> {
         let wrong = || Error::data(text, "wanted hf://datasets/OWNER/NAME[@REVISION]/FILE");
         let rest =

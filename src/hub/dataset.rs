@@ -12,18 +12,12 @@ use std::path::PathBuf;
 /// A text is held in memory whole; no larger file is fetched.
 const MOST_BYTES: u64 = 64 << 30;
 
-/// The file in the hub's cache on this machine, fetched first if it is not there.
-///
-/// # Errors
-/// If it cannot be had.
+/// The file in the hub's cache on this machine, fetched first if it is not there. Fails if it cannot be had.
 pub fn dataset_file(address: &Address) -> Result<PathBuf> {
     dataset_file_from(address, &Settings { token: None, ..Settings::from_env()? })
 }
 
-/// As [`dataset_file`], from this hub into this cache.
-///
-/// # Errors
-/// If it cannot be had, or the address is that of a model.
+/// As [`dataset_file`], from this hub into this cache. Fails if it cannot be had, or the address is that of a model.
 pub fn dataset_file_from(address: &Address, settings: &Settings) -> Result<PathBuf> {
     let refuse = |what: String| Error::data(address.to_string(), what);
     let Kind::DatasetFile(file) = &address.kind else {
@@ -38,9 +32,8 @@ pub fn dataset_file_from(address: &Address, settings: &Settings) -> Result<PathB
         return Err(refuse("is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it".into()));
     }
     let url = |revision: &str| {
-        let Settings { endpoint, .. } = settings;
         let file = file.replace(' ', "%20");
-        format!("{endpoint}/datasets/{}/resolve/{revision}/{file}", address.repository)
+        format!("{}/datasets/{}/resolve/{revision}/{file}", settings.endpoint, address.repository)
     };
     let explain = |error: String| refuse(format!("cannot be fetched: {error}"));
     let client = Client::new(settings);

@@ -6,10 +6,7 @@ use crate::error::{Error, Result};
 use std::io::Read;
 use std::path::PathBuf;
 
-/// Refuses a file of a data set.
-///
-/// # Errors
-/// Always.
+/// Refuses a file of a data set. Always fails.
 pub fn dataset_file(address: &Address) -> Result<PathBuf> {
     Err(Error::data(address.to_string(), "this program was built without the feature `hub`"))
 }

@@ -54,8 +54,8 @@ pub(super) enum Source<'a> {
 /// look at the shapes of its weights while it is built.
 pub(super) struct Builder<'a> {
     source: &'a Source<'a>,
-    precision: Precision,
-    device: &'a Device,
+    pub(super) precision: Precision,
+    pub(super) device: &'a Device,
     prefix: String,
     asked: &'a RefCell<Asked>,
 }
@@ -87,14 +87,6 @@ impl<'a> Builder<'a> {
 
     pub(super) fn dtype(&self) -> DType {
         self.precision.dtype()
-    }
-
-    pub(super) fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    pub(super) fn device(&self) -> &Device {
-        self.device
     }
 
     /// A weight, at first uniform in ± scale.

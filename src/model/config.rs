@@ -163,7 +163,7 @@ impl Display for ModelConfig {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let ModelSpec { embedding, core, output } = &self.spec;
         let output = if output.tied { "tied" } else { "untied" };
-        let kind = embedding.describe();
+        let kind = embedding.settings().describe();
         write!(f, "{core}; embedding: {kind} of size {}; output: {output}", self.embedding_size())
     }
 }

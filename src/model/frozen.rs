@@ -44,7 +44,6 @@ impl FrozenModel {
     }
 
     /// Nats of each target, `(time, batch)`, and the state after the window; no history is followed.
-    ///
     /// `tokens` and `targets`: `(time, batch)` of u32.
     pub fn nats(
         &self,

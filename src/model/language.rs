@@ -60,18 +60,12 @@ impl LanguageModel {
         Ok((model, asked.into_inner()))
     }
 
-    /// What fixes the weights' shapes.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
-    }
-
     /// The state before the first token.
     pub fn zero_state(&self, batch: usize) -> Result<State> {
         self.core.zero_state(batch)
     }
 
     /// Nats of each target, `(time, batch)`, and the state after the window.
-    ///
     /// `tokens` and `targets`: `(time, batch)` of u32.
     pub fn nats(
         &self,

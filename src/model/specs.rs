@@ -47,10 +47,7 @@ impl Parameters {
         Self::from_tensors(&asked.specs, &asked.drawn, dtype, device)
     }
 
-    /// The weights in `tensors`, copied.
-    ///
-    /// # Errors
-    /// If a tensor is missing or has another shape than the model's; names it.
+    /// The weights in `tensors`, copied. Fails if a tensor is missing or has another shape than the model's; names it.
     pub fn load(
         config: &ModelConfig,
         tensors: &BTreeMap<String, Tensor>,

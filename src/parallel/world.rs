@@ -5,9 +5,6 @@ use candle_core::Tensor;
 
 /// The ranks of a training run, seen from one of them.
 pub trait World {
-    /// This rank's number, counted from 0.
-    fn rank(&self) -> usize;
-
     /// How many ranks there are.
     fn size(&self) -> usize;
 
@@ -23,10 +20,6 @@ pub trait World {
 pub struct Solo;
 
 impl World for Solo {
-    fn rank(&self) -> usize {
-        0
-    }
-
     fn size(&self) -> usize {
         1
     }

@@ -12,15 +12,14 @@ use std::f64::consts::LN_2;
 const SMOOTHING: f64 = 0.03;
 
 /// Shows a run on standard output and standard error.
-pub struct Console {
+pub(crate) struct Console {
     unit: Unit,
     line: Line,
     smoothed: Option<f64>,
 }
 
 impl Console {
-    /// A screen for a model of `unit`.
-    pub fn new(unit: Unit) -> Self {
+    pub(crate) fn new(unit: Unit) -> Self {
         Self { unit, line: Line::new(), smoothed: None }
     }
 

@@ -17,10 +17,8 @@ pub struct RunDirectory {
 
 impl RunDirectory {
     /// Opens the directory of a run that goes on from `position`, and drops the events that it will record again;
-    /// without a position, those of an attempt that ended before anything was saved.
-    ///
-    /// # Errors
-    /// If its events cannot be read or written.
+    /// without a position, those of an attempt that ended before anything was saved. Fails if its events cannot be read
+    /// or written.
     pub fn open(out: &Path, position: Option<&Position>) -> Result<Self> {
         let mut log = EventLog::open(out)?;
         match position {

@@ -1,6 +1,6 @@
 //! A run from its settings to its result: its directory, whether it begins or goes on, and what records it.
 
-pub mod console;
+pub(crate) mod console;
 pub mod directory;
 mod location;
 
@@ -26,7 +26,7 @@ use rhn_kernels::precision::Precision;
 use std::path::{Path, PathBuf};
 
 /// How a run is asked for.
-pub struct Request {
+pub(crate) struct Request {
     /// A built-in recipe, a file that ends in .toml, or the directory of a run, to go on with its own.
     pub recipe: String,
     /// Keys of the recipe that are set otherwise, as `key=value`.
@@ -41,21 +41,16 @@ pub struct Request {
     pub resume: bool,
     /// The checkpoint whose weights and vocabulary to begin with.
     pub init_from: Option<String>,
-    /// The numbers to compute with.
     pub precision: Precision,
-    /// Where to compute.
     pub device: Device,
     /// Where corpora are looked for.
     pub directories: DataDirectories,
-    /// When to stop before the recipe's end.
     pub limits: Limits,
 }
 
 /// A run that is ready to train, in a directory that it holds.
-pub struct Run {
-    /// What is trained.
+pub(crate) struct Run {
     pub language: Language,
-    /// The run's directory.
     pub out: PathBuf,
     /// The state that it goes on from.
     pub resumed: Option<Resumed>,
@@ -65,14 +60,12 @@ pub struct Run {
 }
 
 /// How a run ended in this process.
-pub enum Ended {
+pub(crate) enum Ended {
     /// It is finished, and was so before.
     Before(Outcome),
-    /// It is finished.
     Finished(Outcome),
     /// It is trained, and a signal with this exit code came before its test was done.
     Untested(u8),
-    /// It stopped before its end.
     Stopped(Stop),
 }
 
@@ -104,21 +97,17 @@ impl Request {
         Language::prepare(recipe, &self.directories, tokenizer, self.precision, &self.device)
     }
 
-    /// What would be trained, without a directory.
-    ///
-    /// # Errors
-    /// If the recipe, its corpus or the checkpoint to begin with cannot be used.
-    pub fn language(&self) -> Result<Language> {
+    /// What would be trained, without a directory. Fails if the recipe, its corpus or the checkpoint to begin with
+    /// cannot be used.
+    pub(crate) fn language(&self) -> Result<Language> {
         let (resolved, _) = self.resolve()?;
         let (_, tokenizer) = self.first()?;
         self.prepare(resolved.recipe, tokenizer)
     }
 
-    /// Opens the corpus and the run's directory, which is then held.
-    ///
-    /// # Errors
-    /// If the recipe, the corpus or the directory cannot be used; a failed start leaves no directory behind.
-    pub fn open(&self) -> Result<Run> {
+    /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory
+    /// cannot be used; a failed start leaves no directory behind.
+    pub(crate) fn open(&self) -> Result<Run> {
         let (resolved, run) = self.resolve()?;
         let (init_from, tokenizer) = self.first()?;
         let out = self.out.clone().or(run);
@@ -151,15 +140,13 @@ fn find_state(out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
 
 impl Run {
     /// How many numbers training finds.
-    pub fn parameters(&self) -> u64 {
+    pub(crate) fn parameters(&self) -> u64 {
         self.stepper.parameters.count()
     }
 
-    /// Trains to the recipe's end or a limit, and measures the test split with the best weights.
-    ///
-    /// # Errors
-    /// If a number is not finite, or something cannot be written.
-    pub fn train(self, screen: Box<dyn Recorder>, signals: Signals) -> Result<Ended> {
+    /// Trains to the recipe's end or a limit, and measures the test split with the best weights. Fails if a number is
+    /// not finite, or something cannot be written.
+    pub(crate) fn train(self, screen: Box<dyn Recorder>, signals: Signals) -> Result<Ended> {
         let Self { language, out, resumed, stepper, limits, _lock } = self;
         let directory = RunDirectory::open(&out, resumed.as_ref().map(|resumed| &resumed.position))?;
         let recorders: Vec<Box<dyn Recorder>> = vec![Box::new(directory), screen];

@@ -14,10 +14,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes `out`, which is made if it does not exist.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] with the process that holds it.
+    /// Takes `out`, which is made if it does not exist. Fails with [`Error::Busy`] and the process that holds it.
     pub fn acquire(out: &Path) -> Result<Self> {
         if !out.is_dir() {
             disk::make_directory(out)?;
@@ -31,13 +28,10 @@ impl Lock {
             .truncate(false) // it may be another's
             .open(&path)
             .map_err(Error::io(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::Busy { path: out.to_path_buf(), holder: holder(&mut file) });
-            }
-            Err(TryLockError::Error(error)) => return Err(Error::io(&path)(error)),
-        }
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::Busy { path: out.to_path_buf(), holder: holder(&mut file) },
+            TryLockError::Error(error) => Error::io(&path)(error),
+        })?;
         let signature = format!("process {}, started {}\n", std::process::id(), now());
         disk::sign(&mut file, &path, signature.as_bytes())?;
         Ok(Self { _file: file })

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The format that this program writes, and the newest that it reads.
-pub const FORMAT: u64 = 1;
+const FORMAT: u64 = 1;
 
 /// What a checkpoint's files must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

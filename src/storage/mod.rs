@@ -11,7 +11,7 @@ pub(crate) mod tensors;
 
 pub use lock::Lock;
 pub(crate) use manifest::check_format;
-pub use manifest::{FORMAT, FileRecord, Manifest};
+pub use manifest::{FileRecord, Manifest};
 pub use tensors::{load_tensors, load_weights, save_tensors};
 
 /// `value` as the JSON of a checkpoint's file.

@@ -31,23 +31,19 @@ pub(crate) struct Spread {
 
 /// The groups in the order of their first runs, if any has more than one run.
 pub(crate) fn groups(runs: &[RunHistory], measure: Measure) -> Vec<Group> {
-    let mut order: Vec<BTreeMap<String, Value>> = Vec::new();
-    let mut groups: Vec<Vec<&RunHistory>> = Vec::new();
+    let mut groups: Vec<(BTreeMap<String, Value>, Vec<&RunHistory>)> = Vec::new();
     for run in runs {
         let mut key = settings(run);
         key.remove(SEED);
-        match order.iter().position(|known| *known == key) {
-            Some(index) => groups[index].push(run),
-            None => {
-                order.push(key);
-                groups.push(vec![run]);
-            }
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, runs)) => runs.push(run),
+            None => groups.push((key, vec![run])),
         }
     }
-    if groups.iter().all(|runs| runs.len() < 2) {
+    if groups.iter().all(|(_, runs)| runs.len() < 2) {
         return Vec::new();
     }
-    groups.iter().map(|runs| Group::of(runs, measure)).collect()
+    groups.iter().map(|(_, runs)| Group::of(runs, measure)).collect()
 }
 
 impl Group {

@@ -14,6 +14,9 @@
 //!   words do without;
 //! - no gradient for the recurrent weights: 0.331 to 0.569 in four (words tied and untied, characters into an RHN,
 //!   square embedding); the others live on the recurrence that was drawn. Gradients are for `gradcheck`.
+//!
+//! One family of each kind is run always: characters into an RHN, characters of words into an LSTM and into an RHN. The
+//! others are long forms: `cargo test --test it learning -- --ignored`.
 
 use crate::support::shrunk;
 use candle_core::{DType, Device};
@@ -117,10 +120,10 @@ const SMALL_WEIGHTS: &str = "train.init_scale=0.15";
 // Shorter memories at first are learned sooner.
 const OPEN: &str = "model.core.transform_bias=-2.0";
 
-/// `sentence: recipe, line, epochs, settings`: one test a family.
+/// `sentence: recipe, line, epochs, settings`: one test a family. The others are long forms.
 macro_rules! learns {
-    ($($sentence:ident: $recipe:literal, $line:ident, $epochs:literal, [$($setting:expr),*];)*) => {
-        $(#[test] fn $sentence() {
+    ($($(#[$form:meta])* $sentence:ident: $recipe:literal, $line:ident, $epochs:literal, [$($setting:expr),*];)*) => {
+        $($(#[$form])* #[test] fn $sentence() {
             let epochs = format!("train.epochs={}", $epochs);
             let (train, valid) = learn($recipe, $line, &[epochs.as_str(), $($setting),*]);
             assert!(train < BOUND && valid < BOUND, "training {train:.3}, validation {valid:.3}");
@@ -129,21 +132,28 @@ macro_rules! learns {
 }
 
 learns! {
+    #[ignore = "long"]
     tied_words_are_learned: "ptb-rhn", WORDS, 36, [SGD, SMALL_WEIGHTS, VARIATIONAL];
+    #[ignore = "long"]
     untied_words_are_learned: "ptb-rhn-untied", WORDS, 24, [SGD, SMALL_WEIGHTS, VARIATIONAL];
     characters_are_learned: "ptb-char-rhn", CHARACTERS, 20, [ADAM, WARM_UP, OPEN, WITHOUT_WORDS];
+    #[ignore = "long"]
     bytes_with_a_square_embedding_are_learned: "enwik8-rhn", CHARACTERS, 25, [SGD, OPEN, SMALL_WEIGHTS, VARIATIONAL];
+    #[ignore = "long"]
     bytes_through_stacked_layers_are_learned: "text8-rhn", CHARACTERS, 36, [
         "train.learning_rate=0.3", OPEN, VARIATIONAL, "model.core.layers=2"
     ];
     words_by_characters_and_a_small_lstm_are_learned: "ptb-char-cnn-small", WORDS, 14, [ANY_GAIN, PER_STEP];
+    #[ignore = "long"]
     words_by_characters_and_a_large_lstm_are_learned: "ptb-char-cnn-large", WORDS, 26, [
         ANY_GAIN, "train.schedule.after_epochs=26", PER_STEP
     ];
     words_by_characters_and_an_rhn_are_learned: "ptb-char-cnn-rhn", WORDS, 18, [
         DESCENT[0], DESCENT[1], DESCENT[2], SGD, SMALL_WEIGHTS, WITHOUT_WORDS
     ];
+    #[ignore = "long"]
     plays_are_learned: "shakespeare", CHARACTERS, 20, [ADAM, WARM_UP, "train.dropout={hidden=0.15,output=0.02}"];
+    #[ignore = "long"]
     byte_pairs_are_learned: "text", WORDS, 45, [
         "train.learning_rate=0.02", WARM_UP, "train.dropout={hidden=0.02,output=0.02}",
         "model.core.transform_bias=-1.0", "corpus.unit=bpe", "corpus.vocab_size=300"

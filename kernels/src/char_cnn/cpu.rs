@@ -7,7 +7,7 @@ use crate::cpu::instruction_set::WithKernel;
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
-use crate::cpu::tile::{Kernel, Work, round_to_bf16};
+use crate::cpu::tile::{Kernel, round_to_bf16};
 use num_traits::Zero;
 
 /// Filters of a block at most.
@@ -68,14 +68,6 @@ pub(crate) struct Layer<'a, T> {
     pub(crate) weights: &'a [T],
     pub(crate) bias: &'a [T],
     pub(crate) char_size: usize,
-}
-
-/// Features by their kernel.
-pub(crate) struct Features<T> {
-    /// `(words, filters)`.
-    pub(crate) values: Vec<T>,
-    /// `(words, filters)`: where each filter responds most.
-    pub(crate) positions: Vec<u32>,
 }
 
 /// Up to [`LANES`] filters of one width.
@@ -163,13 +155,13 @@ pub(crate) fn add_multiple<T: Real>(sums: &mut Line<T>, factor: T, line: &Line<T
     }
 }
 
-/// The forward pass on whatever kernel is chosen.
+/// The forward pass on whatever kernel is chosen: the features, `(words, filters)`, and where each filter responds most.
 pub(crate) struct Forward<'a, T>(pub(crate) Layer<'a, T>);
 
 impl<T: Real> WithKernel<T> for Forward<'_, T> {
-    type Output = Features<T>;
+    type Output = (Vec<T>, Vec<u32>);
 
-    fn run<K: Kernel<Element = T>>(self) -> Features<T> {
+    fn run<K: Kernel<Element = T>>(self) -> (Vec<T>, Vec<u32>) {
         let Self(layer) = self;
         let len = layer.words.count() * layer.bias.len();
         let mut values = vec![T::zero(); len];
@@ -182,16 +174,14 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
             for (_, block) in own(&blocks, worker) {
                 let layer = &layer;
                 let vectors = &vectors;
-                K::vectorized(Respond::<K> {
-                    layer,
-                    vectors,
-                    block,
-                    values: to_values,
-                    positions: to_positions,
-                });
+                let pass = Respond::<K> { layer, vectors, block, values: to_values, positions: to_positions };
+                K::vectorized(
+                    #[inline(always)]
+                    || pass.run(),
+                );
             }
         });
-        Features { values, positions }
+        (values, positions)
     }
 }
 
@@ -204,11 +194,9 @@ struct Respond<'a, K: Kernel> {
     positions: Shared<'a, u32>,
 }
 
-impl<K: Kernel> Work for Respond<'_, K> {
-    type Output = ();
-
+impl<K: Kernel> Respond<'_, K> {
     #[inline(always)]
-    fn run(self) {
+    fn run(&self) {
         let Layer { words, bias, .. } = *self.layer;
         let Block { filter, lanes, .. } = self.block;
         let mut shift = [K::Element::zero(); LANES];
@@ -228,9 +216,7 @@ impl<K: Kernel> Work for Respond<'_, K> {
             }
         }
     }
-}
 
-impl<K: Kernel> Respond<'_, K> {
     /// For each offset in the window and each character, the block's products.
     #[inline(always)]
     fn table(&self) -> Vec<Line<K::Element>> {

@@ -9,7 +9,7 @@ use crate::cpu::instruction_set::WithKernel;
 use crate::cpu::pool;
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
-use crate::cpu::tile::{Kernel, Work};
+use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
 use num_traits::Zero;
 
@@ -42,7 +42,11 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
                 let part = unsafe { to_parts.part(index * vectors.len(), vectors.len()) };
                 let pass = &self;
                 let vectors = &vectors;
-                K::vectorized(Return::<K> { pass, vectors, block, weights: to_weights, bias: to_bias, part });
+                let mut pass = Return::<K> { pass, vectors, block, weights: to_weights, bias: to_bias, part };
+                K::vectorized(
+                    #[inline(always)]
+                    || pass.run(),
+                );
             }
             worker.barrier();
             for row in worker.share(words.used.len() - 1).map(|row| row + 1) {
@@ -71,11 +75,9 @@ struct Return<'a, K: Kernel> {
     part: &'a mut [K::Element],
 }
 
-impl<K: Kernel> Work for Return<'_, K> {
-    type Output = ();
-
+impl<K: Kernel> Return<'_, K> {
     #[inline(always)]
-    fn run(mut self) {
+    fn run(&mut self) {
         let used = self.pass.layer.words.used.len();
         let mut table = vec![[K::Element::zero(); LANES]; self.block.width * used];
         self.scatter(&mut table);
@@ -84,9 +86,7 @@ impl<K: Kernel> Work for Return<'_, K> {
         self.weight_grads(&table);
         self.character_grads(&table);
     }
-}
 
-impl<K: Kernel> Return<'_, K> {
     /// Each word's gradient goes to the characters that its filters saw where they responded most.
     #[inline(always)]
     fn scatter(&self, table: &mut [Line<K::Element>]) {

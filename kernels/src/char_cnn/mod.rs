@@ -14,7 +14,7 @@ mod filters;
 pub mod reference;
 
 use crate::backend::Backend;
-use crate::char_cnn::cpu::{Features, Forward, Layer, Words};
+use crate::char_cnn::cpu::{Forward, Layer, Words};
 use crate::char_cnn::cpu_backward::Backward;
 pub use crate::char_cnn::filters::Filters;
 use crate::cpu::instruction_set::Computed;
@@ -30,10 +30,8 @@ use std::sync::OnceLock;
 /// - `characters`: `(alphabet, char size)`; the blank's row counts as zero and receives no gradient
 ///
 /// Of equal maxima the first receives the gradient. On the CPU a kernel with its own backward pass does the work;
-/// elsewhere [`reference::features`] does, in full precision.
-///
-/// # Errors
-/// If a character is not in the alphabet, or a filter is wider than `length`.
+/// elsewhere [`reference::features`] does, in full precision. Fails if a character is not in the alphabet, or a filter
+/// is wider than `length`.
 pub fn features(
     spelled: &Tensor,
     characters: &Tensor,
@@ -96,7 +94,7 @@ impl Operation for CharCnn {
 
     fn forward<T: Computed>(&self, operands: [&[T]; 3], _: [&Shape; 3]) -> CandleResult<(Vec<T>, Shape)> {
         let work = Forward(self.layer(operands));
-        let Features { values, positions } = T::with_kernel(self.precision.rounds(), work);
+        let (values, positions) = T::with_kernel(self.precision.rounds(), work);
         self.positions.set(positions).expect("the operation runs once");
         Ok((values, (self.words.count(), operands[2].len()).into()))
     }

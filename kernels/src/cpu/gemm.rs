@@ -32,13 +32,6 @@ impl<'a, T: Real> Target<'a, T> {
         assert_eq!(data.len(), rows * columns, "a {rows} × {columns} result");
         Self { data: Shared::new(data), rows, columns, stride: columns }
     }
-
-    fn clear_unless(&self, accumulate: bool) {
-        if !accumulate {
-            // SAFETY: no other thread runs.
-            unsafe { self.data.part(0, self.rows * self.columns) }.fill(T::zero());
-        }
-    }
 }
 
 /// `c = a b`, or `c += a b` if `accumulate`; operands are rounded to bf16 if `bf16` says so.
@@ -68,7 +61,11 @@ impl<T: Real> WithKernel<T> for Product<'_, T> {
 
     fn run<K: Kernel<Element = T>>(self) {
         if self.c.rows == 0 || self.c.columns == 0 || self.a.columns == 0 {
-            return self.c.clear_unless(self.accumulate);
+            if !self.accumulate {
+                // SAFETY: no other thread runs.
+                unsafe { self.c.data.part(0, self.c.rows * self.c.columns) }.fill(T::zero());
+            }
+            return;
         }
         let inner = even_part(self.a.columns, INNER).next_multiple_of(K::DEPTH);
         let columns = even_part(self.c.columns, COLUMNS).next_multiple_of(K::columns());
@@ -108,9 +105,7 @@ impl<K: Kernel> Blocks<'_, K> {
 }
 
 /// `c = a b` of row-major `a` (m × k) and `b` (k × n), by the kernels that the models use; `sizes` are m, n, k.
-///
-/// # Panics
-/// If a slice is not as long as its sizes say.
+/// Panics if a slice is not as long as its sizes say.
 pub fn multiply(c: &mut [f32], a: &[f32], b: &[f32], sizes: [usize; 3], bf16: bool) {
     let [m, n, k] = sizes;
     product(Target::new(c, m, n), View::new(a, m, k), View::new(b, k, n), false, bf16);

@@ -38,10 +38,7 @@ impl InstructionSet {
         FORCED.get().unwrap_or_else(best)
     }
 
-    /// Runs `work` with this set for all kernels that it starts on this thread.
-    ///
-    /// # Panics
-    /// If the processor does not have it.
+    /// Runs `work` with this set for all kernels that it starts on this thread. Panics if the processor lacks it.
     pub fn force<R>(self, work: impl FnOnce() -> R) -> R {
         assert!(self.is_available(), "this processor has no {self:?}");
         let before = FORCED.replace(Some(self));

@@ -193,7 +193,7 @@ impl<'a, K: Kernel> SharedOperands<'a, K> {
     /// There was a barrier since it was written, and there is one before it is overwritten.
     pub(crate) unsafe fn read(&self, product: usize) -> &[K::Row] {
         // SAFETY: as the caller promises.
-        unsafe { self.buffers[product % 2].read(0, self.tiling.rows() * self.steps) }
+        unsafe { self.buffers[product % 2].read(0, self.tiling.rows * self.steps) }
     }
 
     /// The buffer for all operands of a tile.

@@ -60,15 +60,13 @@ fn pack_rows<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) {
         if K::DEPTH == 1 {
             line.iter_mut().zip(row(k)).for_each(|(slot, &value)| *slot = K::column([value, value]));
         } else if k + 1 < view.rows {
-            let pairs = row(k).iter().zip(row(k + 1));
-            line.iter_mut()
-                .zip(pairs)
-                .for_each(|(slot, (&first, &second))| *slot = K::column([first, second]));
+            for (slot, (&first, &second)) in line.iter_mut().zip(row(k).iter().zip(row(k + 1))) {
+                *slot = K::column([first, second]);
+            }
         } else {
-            let last = row(k).iter();
-            line.iter_mut()
-                .zip(last)
-                .for_each(|(slot, &value)| *slot = K::column([value, K::Element::zero()]));
+            for (slot, &last) in line.iter_mut().zip(row(k)) {
+                *slot = K::column([last, K::Element::zero()]);
+            }
         }
     }
 }

@@ -37,10 +37,8 @@ impl Worker<'_> {
     }
 }
 
-/// Calls `work` on every thread of the pool at once, and returns when all are done.
-///
-/// # Panics
-/// If `work` does, on any thread.
+/// Calls `work` on every thread of the pool at once, and returns when all are done. Panics if `work` does, on any
+/// thread.
 pub(crate) fn run(work: impl Fn(Worker<'_>) + Sync) {
     let count = SIZE.get().unwrap_or_else(threads::count);
     if count <= 1 || INSIDE.get() {
@@ -137,8 +135,7 @@ impl Pool {
         let shared = Arc::new(Shared::default());
         for index in 1..count {
             let shared = shared.clone();
-            let name = format!("kernels-{index}");
-            let thread = std::thread::Builder::new().name(name);
+            let thread = std::thread::Builder::new().name(format!("kernels-{index}"));
             thread.spawn(move || shared.serve(index, count)).expect("a thread can be started");
         }
         Self { count, busy: Mutex::new(()), shared }

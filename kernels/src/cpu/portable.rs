@@ -1,7 +1,7 @@
 //! Tiles in plain Rust, for every processor (with NEON where it has it) and for double precision.
 
 use crate::cpu::real::Real;
-use crate::cpu::tile::{Kernel, Operands, Sums, Tile, Work, pair, unpair};
+use crate::cpu::tile::{Kernel, Operands, Sums, Tile, pair, unpair};
 
 /// Lanes of a vector; the compiler makes of them what registers there are.
 const LANES: usize = 8;
@@ -96,8 +96,8 @@ impl<T: Real> Kernel for Portable<T> {
     const FUSED: bool = FUSED;
     const TILES: &'static [Tile<Self>] = &[tile::<T, 1>, tile::<T, 2>, tile::<T, 3>, tile::<T, 4>];
 
-    fn vectorized<W: Work>(work: W) -> W::Output {
-        work.run()
+    fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+        work()
     }
 
     #[inline(always)]
@@ -120,8 +120,8 @@ impl Kernel for PortableBf16 {
     const FUSED: bool = FUSED;
     const TILES: &'static [Tile<Self>] = &[tile_bf16::<1>, tile_bf16::<2>, tile_bf16::<3>, tile_bf16::<4>];
 
-    fn vectorized<W: Work>(work: W) -> W::Output {
-        work.run()
+    fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+        work()
     }
 
     #[inline(always)]

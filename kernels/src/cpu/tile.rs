@@ -10,11 +10,8 @@ use std::ops::Range;
 /// The longest tile of any kernel.
 pub(crate) const MOST_ROWS: usize = 12;
 
-/// The longest vector of any kernel.
-pub(crate) const MOST_LANES: usize = 16;
-
-/// The widest tile of any kernel.
-pub(crate) const MOST_COLUMNS: usize = 2 * MOST_LANES;
+/// The widest tile of any kernel: two vectors of 16.
+pub(crate) const MOST_COLUMNS: usize = 32;
 
 /// `out[r][c] (+)= Σ_k a[r][k] · panel[k][c]` for `R` rows and two vectors of columns.
 ///
@@ -64,8 +61,8 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     /// Tiles of 1, 2, … rows.
     const TILES: &'static [Tile<Self>];
 
-    /// Runs `work` compiled for the instruction set.
-    fn vectorized<W: Work>(work: W) -> W::Output;
+    /// Runs `work` compiled for the instruction set; it and what it calls must be `#[inline(always)]`.
+    fn vectorized<R>(work: impl FnOnce() -> R) -> R;
 
     /// One step of a row; the second value counts where `DEPTH` is 2, and is zero past the inner dimension's end.
     fn row(values: [Self::Element; 2]) -> Self::Row;
@@ -84,17 +81,11 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     }
 }
 
-/// Work that the compiler is to vectorise; `run` and what it calls must be `#[inline(always)]`.
-pub(crate) trait Work {
-    type Output;
-    fn run(self) -> Self::Output;
-}
-
 /// Rows cut into the fewest tiles, alike in size. Their operands are laid out tile by tile, `steps` times the tile's
 /// rows side by side, so that a tile starts at its first row times `steps`.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiling {
-    rows: usize,
+    pub(crate) rows: usize,
     /// How many tiles there are.
     pub(crate) count: usize,
 }
@@ -102,11 +93,6 @@ pub(crate) struct Tiling {
 impl Tiling {
     pub(crate) fn new<K: Kernel>(rows: usize) -> Self {
         Self { rows, count: rows.div_ceil(K::TILES.len()) }
-    }
-
-    /// How many rows there are.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
     }
 
     /// The rows of a tile.

@@ -2,7 +2,7 @@
 //!
 //! AVX2 has 16 registers: 6 rows × 2 vectors of sums, two of columns and one of a row. AVX-512 has 32: 12 rows.
 
-use crate::cpu::tile::{Kernel, Operands, Sums, Tile, Work, pair, round_to_bf16};
+use crate::cpu::tile::{Kernel, Operands, Sums, Tile, pair, round_to_bf16};
 use std::arch::x86_64::*;
 
 /// f32 by AVX2 and FMA.
@@ -21,9 +21,9 @@ pub(crate) struct Avx512;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512Bf16;
 
-/// A tile, from what one step does: `$load` a vector of columns, `$splat` a row's value, `$add` their product.
-macro_rules! tile {
-    ($name:ident, $features:literal, $row:ty, $column:ty, $lanes:literal, $zero:ident, $read:ident, $load:ident, $splat:ident, $add:ident, $store:ident) => {
+/// Tiles, from what one step does: `$load` a vector of columns, `$splat` a row's value, `$add` their product.
+macro_rules! tiles {
+    ($($features:literal fn $name:ident($row:ty, $column:ty) $lanes:literal $zero:ident $read:ident $store:ident $load:ident $splat:ident $add:ident)*) => {$(
         /// # Safety
         /// As [`crate::cpu::tile::Tile`] says.
         #[target_feature(enable = $features)]
@@ -60,7 +60,7 @@ macro_rules! tile {
                 }
             }
         }
-    };
+    )*};
 }
 
 /// Instructions under one name for every kernel.
@@ -121,34 +121,12 @@ memory! {
     "avx512f" fn splat_pair16(from: *const u32) -> __m512i { _mm512_set1_epi32(*from.cast()) }
 }
 
-tile!(tile_avx2, "avx2,fma", f32, f32, 8, zero8, load8, load8, splat8, add8, store8);
-tile!(
-    tile_avx2_bf16,
-    "avx2,fma",
-    [f32; 2],
-    u32,
-    8,
-    zero8,
-    load8,
-    load_pairs8,
-    splat_both8,
-    add_pairs8,
-    store8
-);
-tile!(tile_avx512, "avx512f", f32, f32, 16, zero16, load16, load16, splat16, add16, store16);
-tile!(
-    tile_avx512_bf16,
-    "avx512f,avx512bf16",
-    u32,
-    u32,
-    16,
-    zero16,
-    load16,
-    load_pairs16,
-    splat_pair16,
-    add_pairs16,
-    store16
-);
+tiles! {
+    "avx2,fma" fn tile_avx2(f32, f32) 8 zero8 load8 store8 load8 splat8 add8
+    "avx2,fma" fn tile_avx2_bf16([f32; 2], u32) 8 zero8 load8 store8 load_pairs8 splat_both8 add_pairs8
+    "avx512f" fn tile_avx512(f32, f32) 16 zero16 load16 store16 load16 splat16 add16
+    "avx512f,avx512bf16" fn tile_avx512_bf16(u32, u32) 16 zero16 load16 store16 load_pairs16 splat_pair16 add_pairs16
+}
 
 macro_rules! kernel {
     ($kernel:ty, $features:literal, $lanes:literal, $depth:literal, $tile:ident: $($count:literal)*, $row:ty: $to_row:expr, $column:ty: $to_column:expr) => {
@@ -161,10 +139,10 @@ macro_rules! kernel {
             const FUSED: bool = true;
             const TILES: &'static [Tile<Self>] = &[$($tile::<$count>),*];
 
-            fn vectorized<W: Work>(work: W) -> W::Output {
+            fn vectorized<R>(work: impl FnOnce() -> R) -> R {
                 #[target_feature(enable = $features)]
-                fn run<W: Work>(work: W) -> W::Output {
-                    work.run()
+                fn run<R>(work: impl FnOnce() -> R) -> R {
+                    work()
                 }
                 // SAFETY: `with_kernel` chose a kernel whose features the processor has.
                 unsafe { run(work) }

@@ -8,10 +8,7 @@ use std::ffi::c_void;
 /// The major compute capability that the kernels' PTX is for.
 const LEAST_CAPABILITY: i32 = 8;
 
-/// GPU number `ordinal`, with a stream of its own.
-///
-/// # Errors
-/// If there is none, or its driver cannot be used.
+/// GPU number `ordinal`, with a stream of its own. Fails if there is none, or its driver cannot be used.
 pub fn open(ordinal: usize) -> Result<Device> {
     let refused = |error| Error::setting(format!("no CUDA device {ordinal}: {}", brief(&error)));
     let device = Device::new_cuda_with_stream(ordinal).map_err(refused)?;

@@ -18,13 +18,8 @@ pub(crate) struct Factor<'a> {
 }
 
 impl<'a> Factor<'a> {
-    pub(crate) fn new(storage: &'a CudaStorage, layout: &'a Layout) -> Self {
-        Self { storage, layout, transposed: false }
-    }
-
-    /// Taken transposed if `transposed` says so.
-    pub(crate) fn transposed_if(self, transposed: bool) -> Self {
-        Self { transposed: self.transposed != transposed, ..self }
+    pub(crate) fn new(storage: &'a CudaStorage, layout: &'a Layout, transposed: bool) -> Self {
+        Self { storage, layout, transposed }
     }
 
     fn dims(&self) -> Result<(usize, usize)> {
@@ -37,10 +32,8 @@ impl<'a> Factor<'a> {
     }
 }
 
-/// The product `a b` of row-major matrices, `(m, k)` times `(k, n)`, of shape `(m, n)`. With [`Precision::Bf16`] both factors are rounded first.
-///
-/// # Errors
-/// If the sizes do not fit together, or a library fails.
+/// The product `a b` of row-major matrices, `(m, k)` times `(k, n)`, of shape `(m, n)`. With [`Precision::Bf16`] both
+/// factors are rounded first. Fails if the sizes do not fit together, or a library fails.
 pub(crate) fn product(
     a: Factor<'_>,
     b: Factor<'_>,
@@ -52,12 +45,17 @@ pub(crate) fn product(
         candle_core::bail!("a product of ({m}, {k}) and ({inner}, {n})");
     }
     let sizes = [m, n, k];
-    let device = a.storage.device.clone();
+    let device = &a.storage.device;
     let storage = match dtype(a.storage) {
-        DType::F64 => multiply::<f64>(&device, a, b, sizes, Types::F64)?,
-        _ if precision.rounds() => multiply_rounded(&device, a, b, sizes)?,
-        _ if precision == Precision::Tf32 => multiply::<f32>(&device, a, b, sizes, Types::TF32)?,
-        _ => multiply::<f32>(&device, a, b, sizes, Types::F32)?,
+        DType::F64 => multiply::<f64>(device, a, b, sizes, Types::F64)?,
+        _ if precision.rounds() => {
+            let left = rounded(device, &a.view()?)?;
+            let right = rounded(device, &b.view()?)?;
+            let left = (&left.as_view(), a.transposed);
+            gemm::<u16, f32>(device, left, (&right.as_view(), b.transposed), sizes, Types::BF16)?
+        }
+        _ if precision == Precision::Tf32 => multiply::<f32>(device, a, b, sizes, Types::TF32)?,
+        _ => multiply::<f32>(device, a, b, sizes, Types::F32)?,
     };
     Ok((storage, (m, n)))
 }
@@ -71,8 +69,8 @@ pub(crate) fn product_of(
     let (a, a_layout) = a.storage_and_layout();
     let (b, b_layout) = b.storage_and_layout();
     let (Storage::Cuda(a), Storage::Cuda(b)) = (&*a, &*b) else { candle_core::bail!("a product on a GPU") };
-    let a = Factor::new(a, a_layout).transposed_if(a_transposed);
-    let b = Factor::new(b, b_layout).transposed_if(b_transposed);
+    let a = Factor::new(a, a_layout, a_transposed);
+    let b = Factor::new(b, b_layout, b_transposed);
     let (storage, shape) = product(a, b, precision)?;
     Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
 }
@@ -84,26 +82,7 @@ fn multiply<T: CudaDType + DeviceRepr>(
     sizes: [usize; 3],
     types: Types,
 ) -> Result<CudaStorage> {
-    let mut out = uninitialized::<T>(device, sizes[0] * sizes[1])?;
-    let left = a.view::<T>()?;
-    let right = b.view::<T>()?;
-    gemm(device, (&left, a.transposed), (&right, b.transposed), &mut out, sizes, types)?;
-    Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
-}
-
-fn multiply_rounded(
-    device: &CudaDevice,
-    a: Factor<'_>,
-    b: Factor<'_>,
-    sizes: [usize; 3],
-) -> Result<CudaStorage> {
-    let mut out = uninitialized::<f32>(device, sizes[0] * sizes[1])?;
-    let left = rounded(device, &a.view()?)?;
-    let right = rounded(device, &b.view()?)?;
-    let left = left.as_view();
-    let right = right.as_view();
-    gemm(device, (&left, a.transposed), (&right, b.transposed), &mut out, sizes, Types::BF16)?;
-    Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
+    gemm::<T, T>(device, (&a.view()?, a.transposed), (&b.view()?, b.transposed), sizes, types)
 }
 
 /// The values' bits in bfloat16.
@@ -178,18 +157,14 @@ impl ByColumns {
 }
 
 /// `c = a b` of row-major matrices.
-fn gemm<T, C>(
+fn gemm<T, C: CudaDType + DeviceRepr>(
     device: &CudaDevice,
     (a, a_transposed): (&CudaView<'_, T>, bool),
     (b, b_transposed): (&CudaView<'_, T>, bool),
-    c: &mut CudaSlice<C>,
     sizes: [usize; 3],
     types: Types,
-) -> Result<()> {
-    let operation = |transposed| {
-        use sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
-        if transposed { CUBLAS_OP_T } else { CUBLAS_OP_N }
-    };
+) -> Result<CudaStorage> {
+    let mut out = uninitialized::<C>(device, sizes[0] * sizes[1])?;
     let columns = ByColumns::new(sizes, a_transposed, b_transposed);
     let stream = device.cuda_stream();
     let blas = device.cublas_handle();
@@ -197,9 +172,9 @@ fn gemm<T, C>(
     stream.context().bind_to_thread().w()?;
     let (a, _a) = a.device_ptr(&stream);
     let (b, _b) = b.device_ptr(&stream);
-    let (c, _c) = c.device_ptr_mut(&stream);
+    let (c, written) = out.device_ptr_mut(&stream);
     // SAFETY: the pointers are to (m, k), (k, n) and (m, n) numbers of the types that are named, by `Factor::dims` and
-    // the callers' allocations; the scalars are static; the handle is on the stream that orders all of this memory.
+    // the allocation above; the scalars are static; the handle is on the stream that orders all of this memory.
     let status = unsafe {
         result::gemm_ex(
             *blas.handle(),
@@ -223,7 +198,15 @@ fn gemm<T, C>(
             sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
         )
     };
-    status.w()
+    status.w()?;
+    drop(written);
+    Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
+}
+
+/// Whether a BLAS transposes a factor, as it takes it.
+pub(crate) fn operation(transposed: bool) -> sys::cublasOperation_t {
+    use sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
+    if transposed { CUBLAS_OP_T } else { CUBLAS_OP_N }
 }
 
 #[cfg(test)]

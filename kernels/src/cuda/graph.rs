@@ -19,10 +19,8 @@ pub(crate) enum Graph {
 }
 
 impl Graph {
-    /// Runs `launches`, which only submits work to the device's stream and always does the same.
-    ///
-    /// # Errors
-    /// If a launch fails. That they cannot be captured is no error.
+    /// Runs `launches`, which only submits work to the device's stream and always does the same. Fails if a launch
+    /// fails. That they cannot be captured is no error.
     pub(crate) fn run(&mut self, device: &CudaDevice, launches: impl Fn() -> Result<()>) -> Result<()> {
         if let Self::Warm = self {
             *self = capture(device, &launches).map_or(Self::Refused, Self::Captured);

@@ -80,10 +80,7 @@ pub(crate) fn grid([x, y]: [usize; 2], threads: usize) -> LaunchConfig {
     LaunchConfig { grid_dim, block_dim: (threads as u32, 1, 1), shared_mem_bytes: 0 }
 }
 
-/// A size as a kernel takes it.
-///
-/// # Errors
-/// If it does not fit into 32 bits.
+/// A size as a kernel takes it. Fails if it does not fit into 32 bits.
 pub(crate) fn size(count: usize) -> Result<u32> {
     u32::try_from(count)
         .map_err(|_| candle_core::Error::Msg(format!("{count} elements are too many for a kernel")))
@@ -101,17 +98,24 @@ pub(crate) fn elements<'a, T: CudaDType>(
 }
 
 /// Calls `work` with the elements of contiguous tensors on a GPU.
-pub(crate) fn with_elements<T: CudaDType, R, const N: usize>(
-    tensors: [&Tensor; N],
-    work: impl FnOnce([&CudaView<'_, T>; N]) -> Result<R>,
+pub(crate) fn with_parts<T: CudaDType, R>(
+    tensors: &[Tensor],
+    work: impl FnOnce(&[CudaView<'_, T>]) -> Result<R>,
 ) -> Result<R> {
-    let storages = tensors.map(Tensor::storage_and_layout);
+    let storages: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
     let views = storages.iter().map(|(storage, layout)| match &**storage {
         Storage::Cuda(storage) => elements(storage, layout),
         _ => candle_core::bail!("this kernel is for a GPU"),
     });
-    let views = views.collect::<Result<Vec<_>>>()?;
-    work(std::array::from_fn(|index| &views[index]))
+    work(&views.collect::<Result<Vec<_>>>()?)
+}
+
+/// [`with_parts`] of a known number of tensors.
+pub(crate) fn with_elements<T: CudaDType, R, const N: usize>(
+    tensors: [&Tensor; N],
+    work: impl FnOnce([&CudaView<'_, T>; N]) -> Result<R>,
+) -> Result<R> {
+    with_parts(&tensors.map(Tensor::clone), |views| work(std::array::from_fn(|index| &views[index])))
 }
 
 /// [`with_elements`] of a tensor that may not be there.

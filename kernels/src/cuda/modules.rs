@@ -20,10 +20,7 @@ static FUNCTIONS: LazyLock<Mutex<Functions>> = LazyLock::new(Mutex::default);
 type Modules = HashMap<(DeviceId, &'static str), Arc<CudaModule>>;
 static LOADED: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
 
-/// The kernel `name` of `<module>.cu`.
-///
-/// # Errors
-/// If there is no such kernel, or the driver refuses the module.
+/// The kernel `name` of `<module>.cu`. Fails if there is no such kernel, or the driver refuses the module.
 pub(crate) fn function(device: &CudaDevice, module: &'static str, name: &str) -> Result<CudaFunction> {
     let mut functions = FUNCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
     let functions = functions.entry((device.id(), module)).or_default();

@@ -1,5 +1,6 @@
 //! Products of matrices whose rows are padded, by cuBLAS, between addresses in a device's memory.
 
+use crate::cuda::gemm::operation;
 use crate::cuda::launch::Address;
 use crate::precision::Precision;
 use candle_core::cuda_backend::WrapErr;
@@ -31,14 +32,6 @@ impl Matrix {
     pub(crate) fn stepping(self, step: usize) -> Self {
         Self { step, ..self }
     }
-
-    fn operation(self) -> sys::cublasOperation_t {
-        if self.transposed {
-            sys::cublasOperation_t::CUBLAS_OP_T
-        } else {
-            sys::cublasOperation_t::CUBLAS_OP_N
-        }
-    }
 }
 
 /// `(m, k)` times `(k, n)`, `count` times.
@@ -50,13 +43,10 @@ pub(crate) struct Extent {
     pub(crate) count: usize,
 }
 
-/// `c = a b`: factors in bf16 or f32 as the precision has it, sums and results in f32.
+/// `c = a b`: factors in bf16 or f32 as the precision has it, sums and results in f32. Fails if the library refuses.
 ///
 /// # Safety
 /// The matrices lie within memory of the device's stream, and nothing else writes or reads `c` meanwhile.
-///
-/// # Errors
-/// If the library refuses.
 pub(crate) unsafe fn product(
     device: &CudaDevice,
     precision: Precision,
@@ -79,8 +69,8 @@ pub(crate) unsafe fn product(
     let status = unsafe {
         result::gemm_strided_batched_ex(
             *blas.handle(),
-            b.operation(),
-            a.operation(),
+            operation(b.transposed),
+            operation(a.transposed),
             n as c_int,
             m as c_int,
             k as c_int,

@@ -4,40 +4,32 @@
 
 #define FULL_WARP 0xffffffffu
 
-// The sum over the warp, in every lane; the same order of additions for every lane.
-template <class T> __device__ __forceinline__ T warp_sum(T value) {
-    for (unsigned bits = 16; bits > 0; bits /= 2) value += __shfl_xor_sync(FULL_WARP, value, bits);
+// The warp's values put together by `join`, in every lane; in the same order for every lane.
+template <class T, class Join> __device__ __forceinline__ T warp_join(T value, Join join) {
+    for (unsigned bits = 16; bits > 0; bits /= 2) value = join(value, __shfl_xor_sync(FULL_WARP, value, bits));
     return value;
 }
 
-// The sum over a block of whole warps, in every thread. `scratch` holds 32 values; it may be used again at once.
-template <class T> __device__ __forceinline__ T block_sum(T value, T *scratch) {
+// The same over a block of whole warps, in every thread. `scratch` holds 32 values; it may be used again at once.
+template <class T, class Join> __device__ __forceinline__ T block_join(T value, T none, T *scratch, Join join) {
     unsigned warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    value = warp_sum(value);
+    value = warp_join(value, join);
     if (lane == 0) scratch[warp] = value;
     __syncthreads();
-    value = warp_sum(lane < warps ? scratch[lane] : T(0));
+    value = warp_join(lane < warps ? scratch[lane] : none, join);
     __syncthreads();
     return value;
+}
+
+template <class T> __device__ __forceinline__ T block_sum(T value, T *scratch) {
+    return block_join(value, T(0), scratch, [](T a, T b) { return a + b; });
 }
 
 // The larger of two values; NaN if one is.
 template <class T> __device__ __forceinline__ T nan_max(T a, T b) { return a != a || a > b ? a : b; }
 
-template <class T> __device__ __forceinline__ T warp_max(T value) {
-    for (unsigned bits = 16; bits > 0; bits /= 2) value = nan_max(value, __shfl_xor_sync(FULL_WARP, value, bits));
-    return value;
-}
-
-// The largest value of a block of whole warps, in every thread; NaN if there is one. `scratch` as above.
 template <class T> __device__ __forceinline__ T block_max(T value, T *scratch) {
-    unsigned warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    value = warp_max(value);
-    if (lane == 0) scratch[warp] = value;
-    __syncthreads();
-    value = warp_max(lane < warps ? scratch[lane] : T(-INFINITY));
-    __syncthreads();
-    return value;
+    return block_join(value, T(-INFINITY), scratch, [](T a, T b) { return nan_max(a, b); });
 }
 
 // d += a b for one warp: A 16 × 16 by rows, B 16 × 8 by columns, D 16 × 8. With g = lane / 4 and t = lane % 4, two bf16

@@ -17,17 +17,15 @@ pub(crate) fn mask(
     rate: f64,
     shape: Shape,
 ) -> Result<Tensor> {
-    by_float!(dtype, T => draw::<T>(device, key, rate, shape))
-}
-
-fn draw<T: Kernels>(device: &CudaDevice, key: [u32; 8], rate: f64, shape: Shape) -> Result<Tensor> {
     let count = shape.elem_count();
     let key = device.clone_htod(&key)?;
-    let mut mask = uninitialized::<T>(device, count)?;
-    let config = cover(count.div_ceil(OF_BLOCK));
     let kept = 1.0 / (1.0 - rate);
-    launch!(device, "masks", T::MASK, config; &key, &rate, &kept, &size(count)?, &mut mask)?;
-    Ok(tensor(mask, shape, device))
+    by_float!(dtype, T => {
+        let mut mask = uninitialized::<T>(device, count)?;
+        let config = cover(count.div_ceil(OF_BLOCK));
+        launch!(device, "masks", T::MASK, config; &key, &rate, &kept, &size(count)?, &mut mask)?;
+        Ok(tensor(mask, shape, device))
+    })
 }
 
 /// A number for each of `tokens` `(time, batch)`, from its batch row's stream at the token's id: `(time, batch, 1)`.
@@ -38,25 +36,16 @@ pub(crate) fn words(
     rate: f64,
     tokens: &Tensor,
 ) -> Result<Tensor> {
-    by_float!(dtype, T => draw_words::<T>(device, keys, rate, tokens))
-}
-
-fn draw_words<T: Kernels>(
-    device: &CudaDevice,
-    keys: &[[u32; 8]],
-    rate: f64,
-    tokens: &Tensor,
-) -> Result<Tensor> {
     let (time, batch) = tokens.dims2()?;
     let count = time * batch;
     let keys = device.clone_htod(keys.as_flattened())?;
-    let mut mask = uninitialized::<T>(device, count)?;
+    let kept = 1.0 / (1.0 - rate);
     with_elements::<u32, _, _>([&tokens.contiguous()?], |[tokens]| {
-        let kept = 1.0 / (1.0 - rate);
-        let batch = size(batch)?;
-        let count32 = size(count)?;
-        let config = cover(count);
-        launch!(device, "masks", T::WORDS, config; &keys, tokens, &rate, &kept, &batch, &count32, &mut mask)
-    })?;
-    Ok(tensor(mask, (time, batch, 1), device))
+        by_float!(dtype, T => {
+            let mut mask = uninitialized::<T>(device, count)?;
+            launch!(device, "masks", T::WORDS, cover(count);
+                &keys, tokens, &rate, &kept, &size(batch)?, &size(count)?, &mut mask)?;
+            Ok(tensor(mask, (time, batch, 1), device))
+        })
+    })
 }

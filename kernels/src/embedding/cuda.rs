@@ -20,44 +20,6 @@ struct Lookup {
 
 kernels!(LOOKUP = "lookup", GRAD = "lookup_grad");
 
-impl Lookup {
-    fn forward<T: Kernels>(&self, table: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let (rows, width) = layout.shape().dims2()?;
-        let count = self.ids.dims1()?;
-        let device = &table.device;
-        let values = elements::<T>(table, layout)?;
-        let mut out = uninitialized::<T>(device, count * width)?;
-        with_elements::<u32, _, _>([&self.ids], |[ids]| {
-            let rows = size(rows)?;
-            let count32 = size(count)?;
-            let width32 = size(width)?;
-            let config = cover(count * width);
-            launch!(device, "embedding", T::LOOKUP, config; &values, ids, &rows, &width32, &count32, &mut out)
-        })?;
-        Ok((CudaStorage::wrap_cuda_slice(out, device.clone()), (count, width).into()))
-    }
-
-    fn backward<T: Kernels>(&self, table: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        let (rows, width) = table.dims2()?;
-        let count = self.ids.dims1()?;
-        let device = table.device().as_cuda_device()?;
-        let mut out = device.alloc_zeros::<T>(rows * width)?;
-        // Narrow tables (characters) need no more than a warp for their columns.
-        let threads = width.next_multiple_of(32).min(256);
-        let config = grid([count, width.div_ceil(threads)], threads);
-        let blank = self.blank.unwrap_or(u32::MAX);
-        with_elements::<T, _, _>([grad], |[grads]| {
-            with_elements::<u32, _, _>([&self.ids], |[ids]| {
-                let rows = size(rows)?;
-                let width = size(width)?;
-                let count = size(count)?;
-                launch!(device, "embedding", T::GRAD, config; grads, ids, &rows, &blank, &width, &count, &mut out)
-            })
-        })?;
-        Ok(tensor(out, (rows, width), device))
-    }
-}
-
 impl CustomOp1 for Lookup {
     fn name(&self) -> &'static str {
         "lookup"
@@ -68,11 +30,38 @@ impl CustomOp1 for Lookup {
     }
 
     fn cuda_fwd(&self, table: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        by_float!(dtype(table), T => self.forward::<T>(table, layout))
+        let (rows, width) = layout.shape().dims2()?;
+        let count = self.ids.dims1()?;
+        let device = &table.device;
+        by_float!(dtype(table), T => {
+            let values = elements::<T>(table, layout)?;
+            let mut out = uninitialized::<T>(device, count * width)?;
+            with_elements::<u32, _, _>([&self.ids], |[ids]| {
+                launch!(device, "embedding", T::LOOKUP, cover(count * width);
+                    &values, ids, &size(rows)?, &size(width)?, &size(count)?, &mut out)
+            })?;
+            Ok((CudaStorage::wrap_cuda_slice(out, device.clone()), (count, width).into()))
+        })
     }
 
     fn bwd(&self, table: &Tensor, _rows: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
-        by_float!(table.dtype(), T => self.backward::<T>(table, &grad).map(Some))
+        let (rows, width) = table.dims2()?;
+        let count = self.ids.dims1()?;
+        let device = table.device().as_cuda_device()?;
+        // Narrow tables (characters) need no more than a warp for their columns.
+        let threads = width.next_multiple_of(32).min(256);
+        let config = grid([count, width.div_ceil(threads)], threads);
+        let blank = self.blank.unwrap_or(u32::MAX);
+        by_float!(table.dtype(), T => {
+            let mut out = device.alloc_zeros::<T>(rows * width)?;
+            with_elements::<T, _, _>([&grad], |[grads]| {
+                with_elements::<u32, _, _>([&self.ids], |[ids]| {
+                    launch!(device, "embedding", T::GRAD, config;
+                        grads, ids, &size(rows)?, &blank, &size(width)?, &size(count)?, &mut out)
+                })
+            })?;
+            Ok(Some(tensor(out, (rows, width), device)))
+        })
     }
 }

@@ -4,10 +4,8 @@ use crate::cpu::real;
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 
-/// Copies row `row` of a contiguous `(rows, out.len())` of f32 on the CPU.
-///
-/// # Errors
-/// If the tensor is not such a one, or has no such row.
+/// Copies row `row` of a contiguous `(rows, out.len())` of f32 on the CPU. Fails if the tensor is not such a one, or
+/// has no such row.
 pub fn copy_row(table: &Tensor, row: usize, out: &mut [f32]) -> Result<()> {
     let size = out.len();
     real::with_elements([table], |[values]| match values.get(row * size..(row + 1) * size) {

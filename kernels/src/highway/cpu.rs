@@ -4,7 +4,7 @@ use crate::cpu::instruction_set::WithKernel;
 use crate::cpu::pool;
 use crate::cpu::real::{Real, sigmoid};
 use crate::cpu::shared::Shared;
-use crate::cpu::tile::{Kernel, Work};
+use crate::cpu::tile::Kernel;
 
 /// Row-major; shapes as in [`mod@crate::highway`].
 #[derive(Clone, Copy)]
@@ -24,36 +24,44 @@ impl<T: Real> Inputs<'_, T> {
         self.ys.len() / self.size().max(1)
     }
 
-    /// A row's h and t.
+    /// A row's h, by a ReLU that leaves what is not a number as it is, and t.
     #[inline(always)]
     fn gates(&self, row: usize, h: &mut [T], t: &mut [T]) {
         let size = self.size();
         let (z_h, z_t) = self.products[2 * row * size..][..2 * size].split_at(size);
         let (b_h, b_t) = self.bias.split_at(size);
-        rectify(h, z_h, b_h);
-        open(t, z_t, b_t, self.shift);
+        for (h, (&z, &b)) in h.iter_mut().zip(z_h.iter().zip(b_h)) {
+            let x = z + b;
+            *h = if x <= T::zero() { T::zero() } else { x };
+        }
+        for (t, (&z, &b)) in t.iter_mut().zip(z_t.iter().zip(b_t)) {
+            *t = sigmoid::<T, false>(z + b + self.shift);
+        }
     }
-}
 
-/// ReLU; what is not a number stays so.
-#[inline(always)]
-fn rectify<T: Real>(h: &mut [T], z: &[T], bias: &[T]) {
-    let size = h.len();
-    let z = &z[..size];
-    let bias = &bias[..size];
-    for i in 0..size {
-        let x = z[i] + bias[i];
-        h[i] = if x <= T::zero() { T::zero() } else { x };
+    /// A row's values; `gates` is a buffer for h and t.
+    #[inline(always)]
+    fn mix(&self, row: usize, gates: &mut [T], out: &mut [T]) {
+        let (h, t) = gates.split_at_mut(out.len());
+        self.gates(row, h, t);
+        let ys = &self.ys[row * out.len()..][..out.len()];
+        for ((out, &y), (&mut h, &mut t)) in out.iter_mut().zip(ys).zip(h.iter_mut().zip(t)) {
+            *out = y + t * (h - y);
+        }
     }
-}
 
-#[inline(always)]
-fn open<T: Real>(t: &mut [T], z: &[T], bias: &[T], shift: T) {
-    let size = t.len();
-    let z = &z[..size];
-    let bias = &bias[..size];
-    for i in 0..size {
-        t[i] = sigmoid::<T, false>(z[i] + bias[i] + shift);
+    /// A row's gradients, from `grad` of its values: `gates` of the products, `ys` of what was carried.
+    #[inline(always)]
+    fn mix_back(&self, row: usize, grad: &[T], gates: &mut [T], ys: &mut [T]) {
+        let (h, t) = gates.split_at_mut(ys.len());
+        self.gates(row, h, t);
+        ys.copy_from_slice(&self.ys[row * ys.len()..][..ys.len()]);
+        for ((h, t), (y, &g)) in h.iter_mut().zip(t).zip(ys.iter_mut().zip(grad)) {
+            let t_grad = g * (*h - *y) * *t * (T::one() - *t);
+            *h = if *h > T::zero() { g * *t } else { T::zero() };
+            *y = g * (T::one() - *t);
+            *t = t_grad;
+        }
     }
 }
 
@@ -73,41 +81,13 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
             for row in worker.share(inputs.rows()) {
                 // SAFETY: rows are shared out.
                 let out = unsafe { shared.part(row * size, size) };
-                K::vectorized(Row { inputs, row, gates: &mut gates, out });
+                K::vectorized(
+                    #[inline(always)]
+                    || inputs.mix(row, &mut gates, out),
+                );
             }
         });
         out
-    }
-}
-
-/// A row of values.
-struct Row<'a, T> {
-    inputs: Inputs<'a, T>,
-    row: usize,
-    gates: &'a mut [T],
-    out: &'a mut [T],
-}
-
-impl<T: Real> Work for Row<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let size = self.out.len();
-        let (h, t) = self.gates.split_at_mut(size);
-        self.inputs.gates(self.row, h, t);
-        mix(self.out, &self.inputs.ys[self.row * size..][..size], h, t);
-    }
-}
-
-#[inline(always)]
-fn mix<T: Real>(out: &mut [T], ys: &[T], h: &[T], t: &[T]) {
-    let size = out.len();
-    let ys = &ys[..size];
-    let h = &h[..size];
-    let t = &t[..size];
-    for i in 0..size {
-        out[i] = ys[i] + t[i] * (h[i] - ys[i]);
     }
 }
 
@@ -134,7 +114,10 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
                 let (gates, ys) =
                     unsafe { (to_products.part(2 * row * size, 2 * size), to_ys.part(row * size, size)) };
                 let grad = &grad[row * size..][..size];
-                K::vectorized(RowBack { inputs, row, grad, gates, ys });
+                K::vectorized(
+                    #[inline(always)]
+                    || inputs.mix_back(row, grad, gates, ys),
+                );
             }
             worker.barrier();
             let own = worker.share(2 * size);
@@ -147,46 +130,5 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
             }
         });
         [products, bias, ys]
-    }
-}
-
-/// A row of gradients.
-struct RowBack<'a, T> {
-    inputs: Inputs<'a, T>,
-    row: usize,
-    grad: &'a [T],
-    /// The products' gradient.
-    gates: &'a mut [T],
-    ys: &'a mut [T],
-}
-
-impl<T: Real> Work for RowBack<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let size = self.ys.len();
-        let (h, t) = self.gates.split_at_mut(size);
-        self.inputs.gates(self.row, h, t);
-        self.ys.copy_from_slice(&self.inputs.ys[self.row * size..][..size]);
-        gate_grads(self.grad, h, t, self.ys);
-    }
-}
-
-/// Gates become gradients of their pre-activations, and what was carried its own.
-#[inline(always)]
-fn gate_grads<T: Real>(grad: &[T], h: &mut [T], t: &mut [T], ys: &mut [T]) {
-    let size = grad.len();
-    let h = &mut h[..size];
-    let t = &mut t[..size];
-    let ys = &mut ys[..size];
-    for i in 0..size {
-        let g = grad[i];
-        let h_i = h[i];
-        let t_i = t[i];
-        let y_i = ys[i];
-        h[i] = if h_i > T::zero() { g * t_i } else { T::zero() };
-        t[i] = g * (h_i - y_i) * t_i * (T::one() - t_i);
-        ys[i] = g * (T::one() - t_i);
     }
 }

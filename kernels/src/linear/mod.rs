@@ -2,7 +2,7 @@
 
 mod cpu;
 #[cfg(feature = "cuda")]
-pub(crate) mod cuda;
+mod cuda;
 mod stored;
 
 pub use stored::Stored;
@@ -15,24 +15,21 @@ use crate::cpu::real::{self, by_float};
 use crate::error::Result;
 use crate::linear::cpu::Dense;
 use crate::precision::Precision;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor, WithDType};
 use std::sync::Arc;
 
 /// `xs W`: `(rows, input)` to `(rows, output)`.
 pub fn linear(xs: &Tensor, weight: &Tensor, stored: Stored, precision: Precision) -> Result<Tensor> {
-    if Backend::of(xs) == Backend::Cpu {
-        let op = Linear { stored, bf16: precision.rounds() };
-        return Ok(xs.contiguous()?.apply_op2(&weight.contiguous()?, op)?);
+    if Backend::of(xs) == Backend::Plain {
+        return Ok(match stored {
+            Stored::ByInput => xs.matmul(weight)?,
+            Stored::ByOutput => xs.matmul(&weight.t()?)?,
+        });
     }
-    #[cfg(feature = "cuda")]
-    if Backend::of(xs) == Backend::Cuda {
-        return Ok(crate::linear::cuda::linear(xs, weight, stored, precision)?);
-    }
-    Ok(match stored {
-        Stored::ByInput => xs.matmul(weight)?,
-        Stored::ByOutput => xs.matmul(&weight.t()?)?,
-    })
+    Ok(xs.contiguous()?.apply_op2(&weight.contiguous()?, Linear { stored, precision })?)
 }
 
 /// A weight that does not change while this exists, laid out for its kernel.
@@ -110,34 +107,17 @@ impl Rows {
 fn pack<T: Computed>(weight: &Tensor, stored: Stored, bf16: bool) -> CandleResult<Arc<dyn Dense<T>>> {
     let (first, second) = weight.dims2()?;
     real::with_elements([weight], |[weight]| {
-        let view = View::new(weight, first, second);
-        cpu::pack(if stored == Stored::ByInput { view } else { view.t() }, bf16)
+        let (input, output) = if stored == Stored::ByInput { (first, second) } else { (second, first) };
+        cpu::pack(stored.view(weight, input, output), bf16)
     })
 }
 
 struct Linear {
     stored: Stored,
-    bf16: bool,
+    precision: Precision,
 }
 
 impl Linear {
-    /// The weight as `(input, output)`.
-    fn view<'a, T>(&self, weight: &'a [T], input: usize, output: usize) -> View<'a, T> {
-        match self.stored {
-            Stored::ByInput => View::new(weight, input, output),
-            Stored::ByOutput => View::new(weight, output, input).t(),
-        }
-    }
-
-    fn forward<T: Computed>(&self, xs: &[T], weight: &[T], rows: usize, input: usize) -> Vec<T> {
-        let output = weight.len() / input.max(1);
-        let mut out = vec![T::zero(); rows * output];
-        let a = View::new(xs, rows, input);
-        let b = self.view(weight, input, output);
-        product(Target::new(&mut out, rows, output), a, b, false, self.bf16);
-        out
-    }
-
     /// `grad Wᵀ`.
     fn input_grad<T: Computed>(&self, weight: &Tensor, grad: &Tensor) -> CandleResult<Tensor> {
         let (rows, output) = grad.dims2()?;
@@ -145,8 +125,8 @@ impl Linear {
         let mut out = vec![T::zero(); rows * input];
         real::with_elements([weight, grad], |[weight, grad]: [&[T]; 2]| {
             let a = View::new(grad, rows, output);
-            let b = self.view(weight, input, output).t();
-            product(Target::new(&mut out, rows, input), a, b, false, self.bf16);
+            let b = self.stored.view(weight, input, output).t();
+            product(Target::new(&mut out, rows, input), a, b, false, self.precision.rounds());
         })?;
         Tensor::from_vec(out, (rows, input), grad.device())
     }
@@ -156,25 +136,18 @@ impl Linear {
         let (rows, input) = xs.dims2()?;
         let (_, output) = grad.dims2()?;
         let mut out = vec![T::zero(); input * output];
-        let (m, n) = if self.stored == Stored::ByInput { (input, output) } else { (output, input) };
         real::with_elements([xs, grad], |[xs, grad]: [&[T]; 2]| {
             let xs = View::new(xs, rows, input);
-            let grad = View::new(grad, rows, output);
-            let (a, b) = if self.stored == Stored::ByInput { (xs.t(), grad) } else { (grad.t(), xs) };
-            product(Target::new(&mut out, m, n), a, b, false, self.bf16);
+            self.stored.weight_grad(
+                &mut out,
+                xs,
+                View::new(grad, rows, output),
+                false,
+                self.precision.rounds(),
+            );
         })?;
-        Tensor::from_vec(out, (m, n), grad.device())
-    }
-
-    fn grads<T: Computed>(
-        &self,
-        xs: &Tensor,
-        weight: &Tensor,
-        grad: &Tensor,
-    ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
-        let xs_grad = xs.track_op().then(|| self.input_grad::<T>(weight, grad));
-        let weight_grad = weight.track_op().then(|| self.weight_grad::<T>(xs, grad));
-        Ok((xs_grad.transpose()?, weight_grad.transpose()?))
+        let shape = if self.stored == Stored::ByInput { (input, output) } else { (output, input) };
+        Tensor::from_vec(out, shape, grad.device())
     }
 }
 
@@ -197,10 +170,24 @@ impl CustomOp2 for Linear {
             candle_core::bail!("rows of {input} values do not fit a weight for {wanted}");
         }
         let storage = by_float!(xs.dtype(), T => {
-            let weight = real::elements(weight, weight_layout)?;
-            T::to_cpu_storage_owned(self.forward(real::elements(xs, xs_layout)?, weight, rows, input))
+            let weight = self.stored.view(real::elements::<T>(weight, weight_layout)?, input, output);
+            let xs = View::new(real::elements(xs, xs_layout)?, rows, input);
+            let mut out = vec![T::default(); rows * output];
+            product(Target::new(&mut out, rows, output), xs, weight, false, self.precision.rounds());
+            T::to_cpu_storage_owned(out)
         });
         Ok((storage, (rows, output).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        xs: &CudaStorage,
+        xs_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+    ) -> CandleResult<(CudaStorage, Shape)> {
+        self.forward_on_gpu((xs, xs_layout), (weight, weight_layout))
     }
 
     fn bwd(
@@ -211,7 +198,14 @@ impl CustomOp2 for Linear {
         grad: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        by_float!(xs.dtype(), T => self.grads::<T>(xs, weight, &grad))
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return self.grads_on_gpu(xs, weight, &grad);
+        }
+        let xs_grad = || by_float!(xs.dtype(), T => self.input_grad::<T>(weight, &grad));
+        let weight_grad = || by_float!(xs.dtype(), T => self.weight_grad::<T>(xs, &grad));
+        let xs_grad = xs.track_op().then(xs_grad).transpose()?;
+        Ok((xs_grad, weight.track_op().then(weight_grad).transpose()?))
     }
 }
 

@@ -25,7 +25,42 @@ pub type States<T> = [Chunk<T>; MOST_STATES];
 /// A recurrent cell whose gates all come from one product with its state.
 ///
 /// The first part of the state enters the product and is the layer's output; the others are only used unit by unit.
-pub trait Cell: Pointwise {
+pub trait Cell: Send + Sync + 'static {
+    /// The name in kernels and messages.
+    const NAME: &'static str;
+
+    /// Columns of the recurrent weights, in units of the hidden size.
+    const GATES: usize;
+
+    /// Parts of the state.
+    const STATES: usize;
+
+    /// Values that a step keeps for the backward pass; at least as many as there are gates.
+    const SAVED: usize = Self::GATES;
+
+    /// Where among the saved values the backward pass leaves the gradient of each gate's projected input. It leaves
+    /// that of each gate's product in the first `GATES` values, which for most cells are the same numbers.
+    const PROJECTED: [usize; MOST_VALUES] = [0, 1, 2, 3];
+
+    /// Whether the state's first part also reaches the next step unit by unit, past the product.
+    const CARRIES_OUTPUT: bool;
+
+    /// From the products with the bias, and the first sublayer's projected input, to the values to be saved; `state`
+    /// becomes that after the step. `FUSED` multiply-adds are for processors that have them.
+    fn forward<T: Real, const FUSED: bool>(
+        products: Values<T>,
+        projected: Option<Values<T>>,
+        state: &mut States<T>,
+    ) -> Values<T>;
+
+    /// From the gradient of the state after the step and the state before it to the gradient of what is carried to the
+    /// step before unit by unit. `saved` becomes the gradients of the products and of the projected input.
+    fn backward<T: Real, const FUSED: bool>(
+        grads: States<T>,
+        state: States<T>,
+        saved: &mut Values<T>,
+    ) -> States<T>;
+
     /// One sublayer step in plain tensor operations, from which the fast paths must not differ.
     ///
     /// `products`: `(batch, gates · hidden)`, the product with the state, plus the bias. `projected`: the input's
@@ -71,41 +106,3 @@ macro_rules! compiled_here {
     };
 }
 pub(super) use compiled_here;
-
-/// The part of a cell that is computed unit by unit on the CPU.
-pub trait Pointwise: Send + Sync + 'static {
-    /// The name in kernels and messages.
-    const NAME: &'static str;
-
-    /// Columns of the recurrent weights, in units of the hidden size.
-    const GATES: usize;
-
-    /// Parts of the state.
-    const STATES: usize;
-
-    /// Values that a step keeps for the backward pass; at least as many as there are gates.
-    const SAVED: usize = Self::GATES;
-
-    /// Where among the saved values the backward pass leaves the gradient of each gate's projected input. It leaves
-    /// that of each gate's product in the first `GATES` values, which for most cells are the same numbers.
-    const PROJECTED: [usize; MOST_VALUES] = [0, 1, 2, 3];
-
-    /// Whether the state's first part also reaches the next step unit by unit, past the product.
-    const CARRIES_OUTPUT: bool;
-
-    /// From the products with the bias, and the first sublayer's projected input, to the values to be saved; `state`
-    /// becomes that after the step. `FUSED` multiply-adds are for processors that have them.
-    fn forward<T: Real, const FUSED: bool>(
-        products: Values<T>,
-        projected: Option<Values<T>>,
-        state: &mut States<T>,
-    ) -> Values<T>;
-
-    /// From the gradient of the state after the step and the state before it to the gradient of what is carried to the
-    /// step before unit by unit. `saved` becomes the gradients of the products and of the projected input.
-    fn backward<T: Real, const FUSED: bool>(
-        grads: States<T>,
-        state: States<T>,
-        saved: &mut Values<T>,
-    ) -> States<T>;
-}

@@ -12,7 +12,7 @@ use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
 use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::shared::Shared;
-use crate::cpu::tile::{Kernel, Work};
+use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -70,23 +70,6 @@ struct Step {
     index: usize,
 }
 
-/// What is done with the sums of a group of panels.
-struct Finish<'a, K: Kernel, C> {
-    pass: &'a Forward<'a, K, C>,
-    step: Step,
-    group: usize,
-    sums: &'a [K::Element],
-}
-
-impl<K: Kernel, C: Cell> Work for Finish<'_, K, C> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        self.pass.finish(self.step, self.group, self.sums);
-    }
-}
-
 impl<K: Kernel, C: Cell> Forward<'_, K, C> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.inputs.sizes;
@@ -104,7 +87,12 @@ impl<K: Kernel, C: Cell> Forward<'_, K, C> {
                 operands,
                 worker,
                 &mut sums,
-                |group, sums| K::vectorized(Finish { pass: self, step, group, sums }),
+                |group, sums| {
+                    K::vectorized(
+                        #[inline(always)]
+                        || self.finish(step, group, sums),
+                    )
+                },
             );
             worker.barrier();
         }

@@ -11,31 +11,25 @@ use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
 use crate::cpu::panels::View;
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::shared::Shared;
-use crate::cpu::tile::{Kernel, Work};
+use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
 use num_traits::Zero;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Gradients of everything but the first state.
-pub(crate) struct Grads<T> {
-    pub(crate) projected: Vec<T>,
-    pub(crate) recurrent: Vec<T>,
-    pub(crate) bias: Vec<T>,
-}
-
-/// From the gradient of the outputs, `(time, batch, hidden)`; `recurrent` is `(depth, hidden, gates · hidden)`.
+/// The gradients of the projected input, the weights and the biases, from that of the outputs, `(time, batch, hidden)`;
+/// `recurrent` is `(depth, hidden, gates · hidden)`.
 pub(crate) fn backward<K: Kernel<Element: Computed>, C: Cell>(
     mut record: WindowRecord<K::Element>,
     recurrent: &[K::Element],
     grad: &[K::Element],
-) -> Grads<K::Element> {
+) -> [Vec<K::Element>; 3] {
     let WindowSizes { time, batch, hidden, .. } = record.sizes;
     let bias = walk_back::<K, C>(&mut record, recurrent, grad);
     let mut projected = vec![K::Element::zero(); time * batch * C::GATES * hidden];
     gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::GATES], &record, 0, &mut projected);
     let recurrent = weight_grads::<K, C>(&record, &projected);
-    Grads { projected, recurrent, bias }
+    [projected, recurrent, bias]
 }
 
 /// Saved values become gradients, and the states that entered sublayers what entered their products. Returns the
@@ -90,23 +84,6 @@ struct Backward<'a, K: Kernel, C> {
     cell: PhantomData<C>,
 }
 
-/// What is done with a panel's sums.
-struct Finish<'a, K: Kernel, C> {
-    pass: &'a Backward<'a, K, C>,
-    index: usize,
-    panel: usize,
-    sums: &'a [K::Element],
-}
-
-impl<K: Kernel, C: Cell> Work for Finish<'_, K, C> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        self.pass.finish(self.index, self.panel, self.sums);
-    }
-}
-
 impl<K: Kernel, C: Cell> Backward<'_, K, C> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.sizes;
@@ -124,7 +101,12 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
                 operands,
                 worker,
                 &mut sums,
-                |panel, sums| K::vectorized(Finish { pass: self, index: index - 1, panel, sums }),
+                |panel, sums| {
+                    K::vectorized(
+                        #[inline(always)]
+                        || self.finish(index - 1, panel, sums),
+                    )
+                },
             );
             worker.barrier();
         }
@@ -134,7 +116,10 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
     fn last_step(&self, last: usize, worker: Worker<'_>) {
         let zeros = vec![K::Element::zero(); self.sizes.batch * K::columns()];
         for panel in worker.share(self.weights.count) {
-            K::vectorized(Finish { pass: self, index: last, panel, sums: &zeros });
+            K::vectorized(
+                #[inline(always)]
+                || self.finish(last, panel, &zeros),
+            );
         }
     }
 

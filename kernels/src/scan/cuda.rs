@@ -7,10 +7,9 @@ use super::cuda_steps::{self, DeviceInputs, LaunchedSteps};
 use super::persistent::cuda::{self as persistent, Persistent};
 use super::rhn::Rhn;
 use super::window::WindowSizes;
-use crate::cuda::launch::{elements, tensor, uninitialized, with_elements, with_optional};
+use crate::cuda::launch::{elements, tensor, uninitialized, with_elements, with_optional, with_parts};
 use crate::precision::Precision;
-use candle_core::cuda_backend::cudarc::driver::CudaView;
-use candle_core::{CudaDevice, CudaStorage, Layout, Result, Storage, Tensor};
+use candle_core::{CudaDevice, CudaStorage, Layout, Result, Tensor};
 use std::any::TypeId;
 use std::cell::Cell;
 
@@ -72,7 +71,7 @@ impl Path {
 /// What the backward pass needs: the memory of the forward pass.
 pub(crate) struct Kept {
     held: Held,
-    /// [`super::Pointwise::PROJECTED`] of the cell.
+    /// [`Recurrent::PROJECTED`] of the cell.
     positions: Vec<usize>,
 }
 
@@ -124,16 +123,6 @@ pub(crate) fn forward<C: Recurrent>(
     Ok((CudaStorage::wrap_cuda_slice(outputs, device), last, Kept { held, positions }))
 }
 
-/// Calls `work` with the elements of contiguous tensors on a GPU.
-fn with_parts<R>(parts: &[Tensor], work: impl FnOnce(&[CudaView<'_, f32>]) -> Result<R>) -> Result<R> {
-    let storages: Vec<_> = parts.iter().map(Tensor::storage_and_layout).collect();
-    let views = storages.iter().map(|(storage, layout)| match &**storage {
-        Storage::Cuda(storage) => elements(storage, layout),
-        _ => candle_core::bail!("this kernel is for a GPU"),
-    });
-    work(&views.collect::<Result<Vec<_>>>()?)
-}
-
 /// The gradients of the projected input, the weights and the biases, from that of the outputs.
 pub(crate) fn backward(
     Kept { mut held, positions }: Kept,
@@ -148,14 +137,9 @@ pub(crate) fn backward(
             with_optional(mask, |mask| persistent::backward(device, lease, recurrent, mask, grads))
         }),
     })?;
-    match &mut held {
-        Held::Steps(lease) => {
-            let key = *lease.key();
-            cuda_grads::grads(device, &key, &lease.memory().buffers.tape, &positions)
-        }
-        Held::Persistent(lease) => {
-            let key = *lease.key();
-            cuda_grads::grads(device, &key, &lease.memory().tape, &positions)
-        }
-    }
+    let (key, tape) = match &mut held {
+        Held::Steps(lease) => (lease.key, &lease.memory().buffers.tape),
+        Held::Persistent(lease) => (lease.key, &lease.memory().tape),
+    };
+    cuda_grads::grads(device, &key, tape, &positions)
 }

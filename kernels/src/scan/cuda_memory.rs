@@ -62,10 +62,8 @@ impl DeviceSizes {
         self.saved * self.stride()
     }
 
-    /// As the kernels take them: time, batch, depth, hidden, stride.
-    ///
-    /// # Errors
-    /// If what they count in 32 bits does not fit, or batch rows times units are more than a grid has threads.
+    /// As the kernels take them: time, batch, depth, hidden, stride. Fails if what they count in 32 bits does not fit,
+    /// or batch rows times units are more than a grid has threads.
     pub(crate) fn arguments(&self) -> Result<[i32; 5]> {
         let counted = [self.rows(), self.depth * self.gate_stride(), self.batch * self.gate_stride()];
         if counted.iter().any(|count| i32::try_from(*count).is_err()) || self.batch * self.hidden > MOST_UNITS
@@ -126,7 +124,7 @@ pub(crate) fn operand_size(precision: Precision) -> usize {
 
 /// Memory that is lent to a window until both of its passes are done.
 pub(crate) struct Lease<M: WindowMemory> {
-    key: Key,
+    pub(crate) key: Key,
     memory: Option<Box<M>>,
 }
 
@@ -149,10 +147,6 @@ impl<M: WindowMemory> Lease<M> {
         drop(idle);
         let memory = found.map_or_else(|| M::new(device, &key).map(Box::new), Ok)?;
         Ok(Self { key, memory: Some(memory) })
-    }
-
-    pub(crate) fn key(&self) -> &Key {
-        &self.key
     }
 
     pub(crate) fn memory(&mut self) -> &mut M {

@@ -49,10 +49,9 @@ pub(crate) struct Buffers {
 // time; whoever holds the lease is the only one, and the pool of idle memory is behind a lock.
 unsafe impl Send for LaunchedSteps {}
 
-static IDLE: Mutex<Vec<(Key, Box<LaunchedSteps>)>> = Mutex::new(Vec::new());
-
 impl WindowMemory for LaunchedSteps {
     fn idle() -> &'static Mutex<Vec<(Key, Box<Self>)>> {
+        static IDLE: Mutex<Vec<(Key, Box<LaunchedSteps>)>> = Mutex::new(Vec::new());
         &IDLE
     }
 
@@ -86,7 +85,7 @@ pub(crate) fn forward(
     outputs: &mut CudaSlice<f32>,
     last: &mut [CudaSlice<f32>],
 ) -> Result<()> {
-    let key = *lease.key();
+    let key = lease.key;
     let units = key.sizes.batch * key.sizes.hidden;
     let LaunchedSteps { forward, buffers, .. } = lease.memory();
     device.memcpy_dtod(inputs.projected, &mut buffers.projected)?;
@@ -111,7 +110,7 @@ pub(crate) fn backward(
     lease: &mut Lease<LaunchedSteps>,
     grads: &CudaView<'_, f32>,
 ) -> Result<()> {
-    let key = *lease.key();
+    let key = lease.key;
     let LaunchedSteps { backward, buffers, .. } = lease.memory();
     device.memcpy_dtod(grads, &mut buffers.grads)?;
     backward.run(device, || Pass::new(device, &key, buffers)?.backward())

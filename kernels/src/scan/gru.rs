@@ -8,7 +8,7 @@
 //! Gates: r, z, n. State: h. A fourth value is saved, `(h ⊙ m) R_n + b_n`, in whose place the backward pass leaves the
 //! gradient of x_n: the product's is r times that.
 
-use super::cell::{Cell, Pointwise, States, Values, compiled_here};
+use super::cell::{Cell, States, Values, compiled_here};
 use crate::cpu::chunk::CHUNK;
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -20,6 +20,13 @@ pub struct Gru;
 impl Cell for Gru {
     compiled_here!();
 
+    const NAME: &'static str = "gru";
+    const GATES: usize = 3;
+    const STATES: usize = 1;
+    const SAVED: usize = 4;
+    const PROJECTED: [usize; 4] = [0, 1, 3, 3];
+    const CARRIES_OUTPUT: bool = true;
+
     fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
         let zeros = products.zeros_like()?;
         let [x_r, x_z, x_n] = super::reference::gates(projected.unwrap_or(&zeros))?;
@@ -29,15 +36,6 @@ impl Cell for Gru {
         let n = (x_n + (r * n)?)?.tanh()?;
         Ok(vec![(&n + (z * (&state[0] - &n)?)?)?])
     }
-}
-
-impl Pointwise for Gru {
-    const NAME: &'static str = "gru";
-    const GATES: usize = 3;
-    const STATES: usize = 1;
-    const SAVED: usize = 4;
-    const PROJECTED: [usize; 4] = [0, 1, 3, 3];
-    const CARRIES_OUTPUT: bool = true;
 
     #[inline(always)]
     fn forward<T: Real, const FUSED: bool>(

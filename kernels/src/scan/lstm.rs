@@ -7,7 +7,7 @@
 //!
 //! Gates: i, o, f, g. State: h, c.
 
-use super::cell::{Cell, Pointwise, States, Values, compiled_here};
+use super::cell::{Cell, States, Values, compiled_here};
 use crate::cpu::chunk::{CHUNK, sum};
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -19,6 +19,11 @@ pub struct Lstm;
 impl Cell for Lstm {
     compiled_here!();
 
+    const NAME: &'static str = "lstm";
+    const GATES: usize = 4;
+    const STATES: usize = 2;
+    const CARRIES_OUTPUT: bool = false;
+
     fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
         let z = projected.map_or(Ok(products.clone()), |x| products + x)?;
         let [i, o, f, g] = super::reference::gates(&z)?;
@@ -26,13 +31,6 @@ impl Cell for Lstm {
         let c = ((f? * &state[1])? + (i? * g.tanh()?)?)?;
         Ok(vec![(o? * c.tanh()?)?, c])
     }
-}
-
-impl Pointwise for Lstm {
-    const NAME: &'static str = "lstm";
-    const GATES: usize = 4;
-    const STATES: usize = 2;
-    const CARRIES_OUTPUT: bool = false;
 
     #[inline(always)]
     fn forward<T: Real, const FUSED: bool>(

@@ -28,7 +28,7 @@ mod rhn;
 mod saved;
 mod window;
 
-pub use cell::{Cell, MOST_STATES, MOST_VALUES, Pointwise, States, Values};
+pub use cell::{Cell, MOST_STATES, MOST_VALUES, States, Values};
 pub use gru::Gru;
 pub use hidden_mask::HiddenMask;
 pub use lstm::Lstm;

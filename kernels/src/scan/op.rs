@@ -1,15 +1,15 @@
 //! A recurrence over a whole window as one operation of candle, with a backward pass of its own.
 
-use super::cell::{Cell, MOST_STATES};
-use super::cpu::forward;
-use super::cpu_backward::{Grads, backward};
+use super::cell::Cell;
+use super::cpu_backward::backward;
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::hidden_mask::HiddenMask;
-use super::packed::PackedCell;
+use super::prepared::{Window, pack};
 use super::reference;
-use super::saved::{SavedForBackward, has_kernel};
-use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes};
+use super::saved::SavedForBackward;
+use super::window::{WindowRecord, WindowSizes};
+use crate::backend::Backend;
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
@@ -18,7 +18,7 @@ use crate::precision::Precision;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result as CandleResult, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor, WithDType};
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
@@ -52,7 +52,12 @@ pub(super) fn operate<C: Cell>(
     mask: &HiddenMask,
     precision: Precision,
 ) -> Result<(Tensor, Vec<Tensor>)> {
-    if mask.is_separate() || !has_kernel(projected) {
+    let has_kernel = match Backend::of(projected) {
+        Backend::Cpu => true,
+        Backend::Cuda => projected.dtype() == DType::F32,
+        Backend::Plain => false,
+    };
+    if mask.is_separate() || !has_kernel {
         return reference::scan::<C>(projected, recurrent, bias, state, mask);
     }
     let last = Arc::new(OnceLock::new());
@@ -83,25 +88,6 @@ struct Scan<C> {
     cell: PhantomData<C>,
 }
 
-/// The forward pass on whatever kernel is chosen.
-struct Forward<'a, T, C> {
-    recurrent: &'a [T],
-    inputs: WindowInputs<'a, T>,
-    records: bool,
-    outputs: WindowOutputs<'a, T>,
-    cell: PhantomData<C>,
-}
-
-impl<T: Real, C: Cell> WithKernel<T> for Forward<'_, T, C> {
-    type Output = Option<WindowRecord<T>>;
-
-    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        let WindowSizes { depth, hidden, .. } = self.inputs.sizes;
-        let weights = PackedCell::<K, C>::new(self.recurrent, depth, hidden);
-        forward(&weights, &self.inputs, self.records, self.outputs)
-    }
-}
-
 /// The backward pass on whatever kernel is chosen.
 struct Backward<'a, T: Real, C> {
     record: WindowRecord<T>,
@@ -111,7 +97,7 @@ struct Backward<'a, T: Real, C> {
 }
 
 impl<T: Computed, C: Cell> WithKernel<T> for Backward<'_, T, C> {
-    type Output = Grads<T>;
+    type Output = [Vec<T>; 3];
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
         backward::<K, C>(self.record, self.recurrent, self.grad)
@@ -119,58 +105,24 @@ impl<T: Computed, C: Cell> WithKernel<T> for Backward<'_, T, C> {
 }
 
 impl<C: Cell> Scan<C> {
-    fn forward<T: Computed>(
-        &self,
-        projected: &[T],
-        recurrent: &[T],
-        bias: &[T],
-        sizes: WindowSizes,
-    ) -> CandleResult<CpuStorage> {
-        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
-        let parts = self.state.iter().map(values).collect::<CandleResult<Vec<_>>>()?;
-        let mut state: [&[T]; MOST_STATES] = [&[]; MOST_STATES];
-        state.iter_mut().zip(&parts).for_each(|(state, part)| *state = part);
-        let mask = self.mask.as_ref().map(values).transpose()?;
-        let inputs = WindowInputs { projected, bias, state, mask: mask.as_deref(), sizes };
-        let WindowSizes { time, batch, hidden, .. } = sizes;
-        let mut outputs = vec![T::zero(); time * batch * hidden];
-        let mut last = vec![T::zero(); (C::STATES - 1) * batch * hidden];
-        let work = Forward {
-            recurrent,
-            inputs,
-            records: self.records,
-            outputs: WindowOutputs { hidden: &mut outputs, last: &mut last },
-            cell: PhantomData::<C>,
-        };
-        let record = T::with_kernel(self.precision.rounds(), work);
-        let last = last.chunks_exact((batch * hidden).max(1));
-        let last = last.map(|part| Tensor::from_slice(part, (batch, hidden), &Device::Cpu));
-        self.last.set(last.collect::<CandleResult<_>>()?).expect("the operation runs once");
-        self.saved.keep(record);
-        Ok(T::to_cpu_storage_owned(outputs))
-    }
-
     fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
         let record = self.saved.take::<WindowRecord<T>>()?;
         let (depth, hidden, width) = recurrent.dims3()?;
         let (time, batch, _) = grad.dims3()?;
-        let grads = real::with_elements([recurrent, grad], |[recurrent, grad]| {
+        let [projected, recurrent, bias] = real::with_elements([recurrent, grad], |[recurrent, grad]| {
             let work = Backward { record, recurrent, grad, cell: PhantomData::<C> };
             T::with_kernel(self.precision.rounds(), work)
         })?;
         let device = grad.device();
         Ok([
-            Tensor::from_vec(grads.projected, (time, batch, width), device)?,
-            Tensor::from_vec(grads.recurrent, (depth, hidden, width), device)?,
-            Tensor::from_vec(grads.bias, (depth, width), device)?,
+            Tensor::from_vec(projected, (time, batch, width), device)?,
+            Tensor::from_vec(recurrent, (depth, hidden, width), device)?,
+            Tensor::from_vec(bias, (depth, width), device)?,
         ])
     }
 }
 
-/// The sizes of a window of cell `C`.
-///
-/// # Errors
-/// If the tensors' shapes do not fit together.
+/// The sizes of a window of cell `C`. Fails if the tensors' shapes do not fit together.
 pub(super) fn sizes<C: Cell>(
     projected: &Shape,
     recurrent: &Shape,
@@ -203,9 +155,15 @@ impl<C: Cell> CustomOp3 for Scan<C> {
     ) -> CandleResult<(CpuStorage, Shape)> {
         let sizes = sizes::<C>(projected_layout.shape(), recurrent_layout.shape(), bias_layout.shape())?;
         let outputs = by_float!(projected.dtype(), T => {
-            let recurrent = real::elements(recurrent, recurrent_layout)?;
+            let recurrent = real::elements::<T>(recurrent, recurrent_layout)?;
             let bias = real::elements(bias, bias_layout)?;
-            self.forward::<T>(real::elements(projected, projected_layout)?, recurrent, bias, sizes)?
+            let projected = real::elements(projected, projected_layout)?;
+            let window = Window { projected, bias, state: &self.state, mask: self.mask.as_ref(), sizes };
+            let weights = pack::<T, C>(recurrent, sizes.depth, sizes.hidden, self.precision.rounds());
+            let (outputs, last, record) = window.run(&*weights, self.records)?;
+            self.last.set(last).expect("the operation runs once");
+            self.saved.keep(record);
+            T::to_cpu_storage_owned(outputs)
         });
         Ok((outputs, (sizes.time, sizes.batch, sizes.hidden).into()))
     }

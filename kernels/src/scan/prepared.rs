@@ -4,13 +4,13 @@ use super::cell::{Cell, MOST_STATES};
 use super::cpu::forward;
 use super::hidden_mask::HiddenMask;
 use super::packed::PackedCell;
-use super::window::{WindowInputs, WindowOutputs, WindowSizes};
+use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes};
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real};
 use crate::cpu::tile::Kernel;
 use crate::error::Result;
 use crate::precision::Precision;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Result as CandleResult, Tensor};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -73,24 +73,13 @@ impl Prepared {
         let (time, batch, _) = projected.dims3()?;
         let (depth, hidden, _) = self.recurrent.dims3()?;
         let sizes = WindowSizes { time, batch, depth, hidden };
-        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
-        let entering = state.iter().map(values).collect::<candle_core::Result<Vec<_>>>()?;
-        let mut state: [&[T]; MOST_STATES] = [&[]; MOST_STATES];
-        state.iter_mut().zip(&entering).for_each(|(state, part)| *state = part);
-        let mask = mask.shared().map(values).transpose()?;
         let projected = projected.contiguous()?;
-        let mut outputs = vec![T::zero(); time * batch * hidden];
-        let mut last = vec![T::zero(); (self.parts - 1) * batch * hidden];
-        real::with_elements([&projected, &self.bias], |[projected, bias]| {
-            let inputs = WindowInputs { projected, bias, state, mask: mask.as_deref(), sizes };
-            packed.run(&inputs, WindowOutputs { hidden: &mut outputs, last: &mut last });
-        })?;
-        let device = projected.device();
-        let outputs = Tensor::from_vec(outputs, (time, batch, hidden), device)?;
+        let (outputs, last, _) = real::with_elements([&projected, &self.bias], |[projected, bias]| {
+            Window { projected, bias, state, mask: mask.shared(), sizes }.run(packed, false)
+        })??;
+        let outputs = Tensor::from_vec(outputs, (time, batch, hidden), projected.device())?;
         let mut state = vec![outputs.get(time - 1)?];
-        for part in last.chunks_exact(batch * hidden) {
-            state.push(Tensor::from_slice(part, (batch, hidden), device)?);
-        }
+        state.extend(last);
         Ok((outputs, state))
     }
 
@@ -114,7 +103,8 @@ pub struct Steps {
     packed: Arc<dyn Recurrence<f32>>,
     sizes: WindowSizes,
     bias: Vec<f32>,
-    state: Vec<Vec<f32>>,
+    /// The state's parts, `(hidden)` each; the first is what the layer gives.
+    pub state: Vec<Vec<f32>>,
     output: Vec<f32>,
     last: Vec<f32>,
 }
@@ -125,21 +115,11 @@ impl Steps {
         let mut state: [&[f32]; MOST_STATES] = [&[]; MOST_STATES];
         state.iter_mut().zip(&self.state).for_each(|(state, part)| *state = part);
         let inputs = WindowInputs { projected, bias: &self.bias, state, mask: None, sizes: self.sizes };
-        self.packed.run(&inputs, WindowOutputs { hidden: &mut self.output, last: &mut self.last });
+        self.packed.run(&inputs, false, WindowOutputs { hidden: &mut self.output, last: &mut self.last });
         std::mem::swap(&mut self.state[0], &mut self.output);
         for (state, last) in self.state[1..].iter_mut().zip(self.last.chunks_exact(self.sizes.hidden)) {
             state.copy_from_slice(last);
         }
-    }
-
-    /// The state's parts, `(hidden)` each; the first is what the layer gives.
-    pub fn state(&self) -> &[Vec<f32>] {
-        &self.state
-    }
-
-    /// The state's parts, to be set.
-    pub fn state_mut(&mut self) -> &mut [Vec<f32>] {
-        &mut self.state
     }
 }
 
@@ -147,17 +127,14 @@ impl Packs {
     /// Packs the contiguous weights of cell `C`.
     pub(super) fn new<C: Cell>(recurrent: &Tensor, precision: Precision) -> Result<Self> {
         let (depth, hidden, _) = recurrent.dims3()?;
-        macro_rules! pack {
-            ($kind:ident, $t:ty) => {
-                Self::$kind(real::with_elements([recurrent], |[recurrent]| {
-                    let work = Pack { recurrent, depth, hidden, cell: PhantomData::<C> };
-                    <$t>::with_kernel(precision.rounds(), work)
-                })?)
-            };
-        }
+        let bf16 = precision.rounds();
         Ok(match (recurrent.device().is_cpu(), recurrent.dtype()) {
-            (true, DType::F32) => pack!(F32, f32),
-            (true, DType::F64) => pack!(F64, f64),
+            (true, DType::F32) => Self::F32(real::with_elements([recurrent], |[recurrent]| {
+                pack::<f32, C>(recurrent, depth, hidden, bf16)
+            })?),
+            (true, DType::F64) => Self::F64(real::with_elements([recurrent], |[recurrent]| {
+                pack::<f64, C>(recurrent, depth, hidden, bf16)
+            })?),
             _ => Self::None,
         })
     }
@@ -165,13 +142,34 @@ impl Packs {
 
 /// Packed weights of some kernel and cell.
 pub trait Recurrence<T: Real>: Send + Sync {
-    fn run(&self, inputs: &WindowInputs<'_, T>, outputs: WindowOutputs<'_, T>);
+    /// Writes the outputs, and returns the record if it is wanted.
+    fn run(
+        &self,
+        inputs: &WindowInputs<'_, T>,
+        records: bool,
+        outputs: WindowOutputs<'_, T>,
+    ) -> Option<WindowRecord<T>>;
 }
 
 impl<K: Kernel, C: Cell> Recurrence<K::Element> for PackedCell<K, C> {
-    fn run(&self, inputs: &WindowInputs<'_, K::Element>, outputs: WindowOutputs<'_, K::Element>) {
-        forward(self, inputs, false, outputs);
+    fn run(
+        &self,
+        inputs: &WindowInputs<'_, K::Element>,
+        records: bool,
+        outputs: WindowOutputs<'_, K::Element>,
+    ) -> Option<WindowRecord<K::Element>> {
+        forward(self, inputs, records, outputs)
     }
+}
+
+/// Packs `(depth, hidden, gates · hidden)` for cell `C`.
+pub(super) fn pack<T: Computed, C: Cell>(
+    recurrent: &[T],
+    depth: usize,
+    hidden: usize,
+    bf16: bool,
+) -> Arc<dyn Recurrence<T>> {
+    T::with_kernel(bf16, Pack { recurrent, depth, hidden, cell: PhantomData::<C> })
 }
 
 struct Pack<'a, T, C> {
@@ -186,5 +184,36 @@ impl<T: Real, C: Cell> WithKernel<T> for Pack<'_, T, C> {
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
         Arc::new(PackedCell::<K, C>::new(self.recurrent, self.depth, self.hidden))
+    }
+}
+
+/// What a window reads beside its weights; shapes as in [`super::scan`].
+pub(super) struct Window<'a, T> {
+    pub(super) projected: &'a [T],
+    pub(super) bias: &'a [T],
+    pub(super) state: &'a [Tensor],
+    pub(super) mask: Option<&'a Tensor>,
+    pub(super) sizes: WindowSizes,
+}
+
+/// The outputs, the parts of the state but the first after the last step, and the record if it is wanted.
+type Ran<T> = (Vec<T>, Vec<Tensor>, Option<WindowRecord<T>>);
+
+impl<T: Computed> Window<'_, T> {
+    pub(super) fn run(&self, weights: &dyn Recurrence<T>, records: bool) -> CandleResult<Ran<T>> {
+        let &Self { projected, bias, sizes, .. } = self;
+        let WindowSizes { time, batch, hidden, .. } = sizes;
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
+        let entering = self.state.iter().map(values).collect::<CandleResult<Vec<_>>>()?;
+        let mut state: [&[T]; MOST_STATES] = [&[]; MOST_STATES];
+        state.iter_mut().zip(&entering).for_each(|(state, part)| *state = part);
+        let mask = self.mask.map(values).transpose()?;
+        let mut outputs = vec![T::zero(); time * batch * hidden];
+        let mut last = vec![T::zero(); (entering.len() - 1) * batch * hidden];
+        let inputs = WindowInputs { projected, bias, state, mask: mask.as_deref(), sizes };
+        let record = weights.run(&inputs, records, WindowOutputs { hidden: &mut outputs, last: &mut last });
+        let last = last.chunks_exact((batch * hidden).max(1));
+        let last = last.map(|part| Tensor::from_slice(part, (batch, hidden), &Device::Cpu));
+        Ok((outputs, last.collect::<CandleResult<_>>()?, record))
     }
 }

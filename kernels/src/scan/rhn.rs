@@ -9,7 +9,7 @@
 //!
 //! Gates: h, t. State: s.
 
-use super::cell::{Cell, Pointwise, States, Values, compiled_here};
+use super::cell::{Cell, States, Values, compiled_here};
 use crate::cpu::chunk::{CHUNK, sum};
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -21,6 +21,11 @@ pub struct Rhn;
 impl Cell for Rhn {
     compiled_here!();
 
+    const NAME: &'static str = "rhn";
+    const GATES: usize = 2;
+    const STATES: usize = 1;
+    const CARRIES_OUTPUT: bool = true;
+
     fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
         let z = projected.map_or(Ok(products.clone()), |x| products + x)?;
         let [h, t] = super::reference::gates(&z)?;
@@ -29,13 +34,6 @@ impl Cell for Rhn {
         let s = &state[0];
         Ok(vec![(s + (t * (h - s)?)?)?])
     }
-}
-
-impl Pointwise for Rhn {
-    const NAME: &'static str = "rhn";
-    const GATES: usize = 2;
-    const STATES: usize = 1;
-    const CARRIES_OUTPUT: bool = true;
 
     #[inline(always)]
     fn forward<T: Real, const FUSED: bool>(

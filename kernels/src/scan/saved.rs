@@ -1,17 +1,8 @@
-//! What the recurrences' operation keeps for its backward pass, and where there is such an operation.
+//! What the recurrences' operation keeps for its backward pass.
 
-use candle_core::{DType, Error, Result, Tensor};
+use candle_core::{Error, Result};
 use std::any::Any;
 use std::sync::{Mutex, PoisonError};
-
-/// Whether the operation computes this tensor's window; elsewhere plain operations do.
-pub(crate) fn has_kernel(projected: &Tensor) -> bool {
-    match projected.dtype() {
-        DType::F32 => projected.device().is_cpu() || projected.device().is_cuda(),
-        DType::F64 => projected.device().is_cpu(),
-        _ => false,
-    }
-}
 
 /// What a forward pass keeps, to be taken once: a record of the element type, or what a GPU keeps.
 #[derive(Default)]
@@ -23,8 +14,7 @@ impl SavedForBackward {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }
 
-    /// # Errors
-    /// If nothing of this type is kept: the backward pass ran before.
+    /// Fails if nothing of this type is kept: the backward pass ran before.
     pub(crate) fn take<R: 'static>(&self) -> Result<R> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let record = kept.and_then(|kept| kept.downcast::<R>().ok());

@@ -42,7 +42,7 @@ pub struct WindowOutputs<'a, T> {
 }
 
 /// Values of every sublayer step, for the backward pass, laid out as [`WindowLayout`] says.
-pub(crate) struct WindowRecord<T: Real> {
+pub struct WindowRecord<T: Real> {
     pub(crate) sizes: WindowSizes,
     pub(crate) mask: Option<Vec<T>>,
     pub(crate) layout: WindowLayout,

@@ -4,7 +4,7 @@ use crate::cpu::instruction_set::WithKernel;
 use crate::cpu::pool;
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
-use crate::cpu::tile::{Kernel, Work};
+use crate::cpu::tile::Kernel;
 
 /// `ln Σ e^(x + b) − (x + b)[target]` of each row, on whatever kernel is chosen.
 pub(crate) struct Forward<'a, T> {
@@ -24,7 +24,10 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
             for row in worker.share(targets.len()) {
                 let x = &logits[row * bias.len()..][..bias.len()];
                 let target = targets[row] as usize;
-                let normaliser = K::vectorized(LogSumExp { row: x, bias });
+                let normaliser = K::vectorized(
+                    #[inline(always)]
+                    || log_sum_exp(x, bias),
+                );
                 // SAFETY: workers' rows are disjoint.
                 let nats = unsafe { nats.part(row, 1) };
                 nats[0] = normaliser - (x[target] + bias[target]);
@@ -33,40 +36,29 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
     }
 }
 
-/// `ln Σ e^(x + b)`, safe from overflow.
-struct LogSumExp<'a, T> {
-    row: &'a [T],
-    bias: &'a [T],
-}
-
-impl<T: Real> Work for LogSumExp<'_, T> {
-    type Output = T;
-
-    /// Sixteen sums run side by side, whatever the instruction set.
-    #[inline(always)]
-    fn run(self) -> T {
-        const LANES: usize = 16;
-        let (chunks, rest) = self.row.as_chunks::<LANES>();
-        let (bias_chunks, bias_rest) = self.bias.as_chunks::<LANES>();
-        let mut highest = [T::neg_infinity(); LANES];
-        for (chunk, bias) in chunks.iter().zip(bias_chunks) {
-            for i in 0..LANES {
-                let x = chunk[i] + bias[i];
-                highest[i] = if x > highest[i] { x } else { highest[i] };
-            }
+/// `ln Σ e^(x + b)`, safe from overflow. Sixteen sums run side by side, whatever the instruction set.
+#[inline(always)]
+fn log_sum_exp<T: Real>(row: &[T], bias: &[T]) -> T {
+    const LANES: usize = 16;
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let (bias_chunks, bias_rest) = bias.as_chunks::<LANES>();
+    let mut highest = [T::neg_infinity(); LANES];
+    for (chunk, bias) in chunks.iter().zip(bias_chunks) {
+        for i in 0..LANES {
+            let x = chunk[i] + bias[i];
+            highest[i] = if x > highest[i] { x } else { highest[i] };
         }
-        let rest = || rest.iter().zip(bias_rest).map(|(&x, &b)| x + b);
-        let highest =
-            highest.into_iter().chain(rest()).fold(T::neg_infinity(), |a, b| if b > a { b } else { a });
-        let mut sums = [T::zero(); LANES];
-        for (chunk, bias) in chunks.iter().zip(bias_chunks) {
-            for i in 0..LANES {
-                sums[i] += (chunk[i] + bias[i] - highest).fast_exp();
-            }
-        }
-        let sum: T = sums.into_iter().chain(rest().map(|x| (x - highest).fast_exp())).sum();
-        highest + sum.ln()
     }
+    let rest = || rest.iter().zip(bias_rest).map(|(&x, &b)| x + b);
+    let highest = highest.into_iter().chain(rest()).fold(T::neg_infinity(), |a, b| if b > a { b } else { a });
+    let mut sums = [T::zero(); LANES];
+    for (chunk, bias) in chunks.iter().zip(bias_chunks) {
+        for i in 0..LANES {
+            sums[i] += (chunk[i] + bias[i] - highest).fast_exp();
+        }
+    }
+    let sum: T = sums.into_iter().chain(rest().map(|x| (x - highest).fast_exp())).sum();
+    highest + sum.ln()
 }
 
 /// Logits become `(softmax − onehot) · grad`, whose sums over the rows are added to `sums`.
@@ -93,7 +85,10 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
                 // SAFETY: workers' rows are disjoint.
                 let values = unsafe { logits.part(row * vocabulary, vocabulary) };
                 let normaliser = nats[row] + values[target] + bias[target];
-                K::vectorized(Softmax { row: values, bias, normaliser, grad: grad[row] });
+                K::vectorized(
+                    #[inline(always)]
+                    || softmax(values, bias, normaliser, grad[row]),
+                );
                 values[target] -= grad[row];
             }
             worker.barrier();
@@ -103,43 +98,26 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
             for row in 0..targets.len() {
                 // SAFETY: as above.
                 let values = unsafe { logits.read(row * vocabulary + columns.start, columns.len()) };
-                K::vectorized(Add { sums, values });
+                K::vectorized(
+                    #[inline(always)]
+                    || add(sums, values),
+                );
             }
         });
     }
 }
 
 /// A row's logits become its gradient, but for the target's −1.
-struct Softmax<'a, T> {
-    row: &'a mut [T],
-    bias: &'a [T],
-    normaliser: T,
-    grad: T,
-}
-
-impl<T: Real> Work for Softmax<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for (x, &b) in self.row.iter_mut().zip(self.bias) {
-            let nats = *x + b - self.normaliser;
-            let nats = if nats > T::zero() { T::zero() } else { nats }; // rounding of huge logits; NaN passes
-            *x = nats.fast_exp() * self.grad;
-        }
+#[inline(always)]
+fn softmax<T: Real>(row: &mut [T], bias: &[T], normaliser: T, grad: T) {
+    for (x, &b) in row.iter_mut().zip(bias) {
+        let nats = *x + b - normaliser;
+        let nats = if nats > T::zero() { T::zero() } else { nats }; // rounding of huge logits; NaN passes
+        *x = nats.fast_exp() * grad;
     }
 }
 
-struct Add<'a, T> {
-    sums: &'a mut [T],
-    values: &'a [T],
-}
-
-impl<T: Real> Work for Add<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        self.sums.iter_mut().zip(self.values).for_each(|(sum, &value)| *sum += value);
-    }
+#[inline(always)]
+fn add<T: Real>(sums: &mut [T], values: &[T]) {
+    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
 }

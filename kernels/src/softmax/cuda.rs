@@ -27,32 +27,6 @@ struct Nats {
 kernels!(NATS = "nats", GRAD = "nats_grad", SUM_ROWS = "sum_rows");
 
 impl Nats {
-    fn forward<T: Kernels>(
-        &self,
-        (products, layout): (&CudaStorage, &Layout),
-        (bias, bias_layout): (&CudaStorage, &Layout),
-    ) -> Result<CudaStorage> {
-        let (rows, vocabulary) = layout.shape().dims2()?;
-        if bias_layout.shape().dims1()? != vocabulary || self.targets.dims1()? != rows {
-            candle_core::bail!(
-                "{rows} rows and a vocabulary of {vocabulary} do not fit their bias or their targets"
-            );
-        }
-        let device = &products.device;
-        let mut nats = uninitialized::<T>(device, rows)?;
-        let mut lse = uninitialized::<T>(device, rows)?;
-        let products = elements::<T>(products, layout)?;
-        let bias = elements::<T>(bias, bias_layout)?;
-        with_elements::<u32, _, _>([&self.targets], |[targets]| {
-            let config = blocks(rows, ROW);
-            let vocabulary = size(vocabulary)?;
-            launch!(device, "loss", T::NATS, config;
-                &products, &bias, targets, &vocabulary, &mut nats, &mut lse)
-        })?;
-        *self.lse.lock().unwrap_or_else(PoisonError::into_inner) = Some(tensor(lse, rows, device));
-        Ok(CudaStorage::wrap_cuda_slice(nats, device.clone()))
-    }
-
     /// Overwrites the products with their gradient; returns the bias's.
     fn backward<T: Kernels>(
         &self,
@@ -63,17 +37,20 @@ impl Nats {
     ) -> Result<Tensor> {
         let (rows, vocabulary) = products.dims2()?;
         let device = products.device().as_cuda_device()?;
-        let config = cover(rows * vocabulary);
-        let count = size(rows * vocabulary)?;
-        let vocabulary = size(vocabulary)?;
+        let count = rows * vocabulary;
         let tensors = [products, bias, lse, &grad.contiguous()?];
         with_elements::<T, _, _>(tensors, |[products, bias, lse, grad]| {
             with_elements::<u32, _, _>([&self.targets], |[targets]| {
-                launch!(device, "loss", T::GRAD, config;
-                    products, bias, targets, lse, grad, &vocabulary, &count)
+                launch!(device, "loss", T::GRAD, cover(count);
+                    products, bias, targets, lse, grad, &size(vocabulary)?, &size(count)?)
             })
         })?;
-        sum_rows::<T>(products)
+        let mut sums = uninitialized::<T>(device, vocabulary)?;
+        with_elements::<T, _, _>([products], |[products]| {
+            let config = blocks(vocabulary.div_ceil(32), 256);
+            launch!(device, "loss", T::SUM_ROWS, config; products, &size(rows)?, &size(vocabulary)?, &mut sums)
+        })?;
+        Ok(tensor(sums, vocabulary, device)) // in an order that never changes
     }
 }
 
@@ -93,10 +70,25 @@ impl CustomOp2 for Nats {
         bias: &CudaStorage,
         bias_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let (rows, _) = layout.shape().dims2()?;
-        let nats =
-            by_float!(dtype(products), T => self.forward::<T>((products, layout), (bias, bias_layout))?);
-        Ok((nats, rows.into()))
+        let (rows, vocabulary) = layout.shape().dims2()?;
+        if bias_layout.shape().dims1()? != vocabulary || self.targets.dims1()? != rows {
+            candle_core::bail!(
+                "{rows} rows and a vocabulary of {vocabulary} do not fit their bias or their targets"
+            );
+        }
+        let device = &products.device;
+        by_float!(dtype(products), T => {
+            let mut nats = uninitialized::<T>(device, rows)?;
+            let mut lse = uninitialized::<T>(device, rows)?;
+            let products = elements::<T>(products, layout)?;
+            let bias = elements::<T>(bias, bias_layout)?;
+            with_elements::<u32, _, _>([&self.targets], |[targets]| {
+                launch!(device, "loss", T::NATS, blocks(rows, ROW);
+                    &products, &bias, targets, &size(vocabulary)?, &mut nats, &mut lse)
+            })?;
+            *self.lse.lock().unwrap_or_else(PoisonError::into_inner) = Some(tensor(lse, rows, device));
+            Ok((CudaStorage::wrap_cuda_slice(nats, device.clone()), rows.into()))
+        })
     }
 
     fn bwd(
@@ -113,18 +105,4 @@ impl CustomOp2 for Nats {
         let bias_grad = by_float!(logits.dtype(), T => self.backward::<T>(&logits, bias, &lse, grad)?);
         Ok((Some(logits), Some(bias_grad)))
     }
-}
-
-/// Sums over the rows of `(rows, columns)`, in an order that never changes.
-fn sum_rows<T: Kernels>(values: &Tensor) -> Result<Tensor> {
-    let (rows, columns) = values.dims2()?;
-    let device = values.device().as_cuda_device()?;
-    let mut sums = uninitialized::<T>(device, columns)?;
-    with_elements::<T, _, _>([values], |[values]| {
-        let config = blocks(columns.div_ceil(32), 256);
-        let rows = size(rows)?;
-        let columns = size(columns)?;
-        launch!(device, "loss", T::SUM_ROWS, config; values, &rows, &columns, &mut sums)
-    })?;
-    Ok(tensor(sums, columns, device))
 }

@@ -42,7 +42,7 @@ pub fn nats(
         return nats_elsewhere(&linear(ys, weight, stored, precision)?, bias, targets);
     }
     let tracked = [ys, weight, bias].iter().any(|tensor| tensor.track_op());
-    nats_in_parts(ys, weight, stored, bias, targets, precision, LOGITS, tracked)
+    Ok(operation::apply(Nats::new(targets, stored, precision, LOGITS, tracked)?, [ys, weight, bias])?)
 }
 
 /// `−ln softmax(products + bias)[target]` of each row of products that exist; their history is not followed.
@@ -81,22 +81,6 @@ fn check_targets(targets: &[u32], rows: usize, vocabulary: usize) -> CandleResul
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "those of `nats`, and two that tests choose")]
-fn nats_in_parts(
-    ys: &Tensor,
-    weight: &Tensor,
-    stored: Stored,
-    bias: &Tensor,
-    targets: &Tensor,
-    precision: Precision,
-    most_logits: usize,
-    tracked: bool,
-) -> Result<Tensor> {
-    let targets = targets.to_vec1::<u32>()?;
-    let op = Nats { targets, stored, bf16: precision.rounds(), most_logits, tracked, kept: Mutex::new(None) };
-    Ok(operation::apply(op, [ys, weight, bias])?)
-}
-
 struct Nats {
     targets: Vec<u32>,
     stored: Stored,
@@ -118,29 +102,43 @@ struct Layer<'a, T> {
 }
 
 impl<'a, T: Computed> Layer<'a, T> {
-    fn vocabulary(&self) -> usize {
-        self.bias.len()
-    }
-
     /// `(hidden, vocabulary)`.
     fn view(&self) -> View<'a, T> {
-        match self.stored {
-            Stored::ByInput => View::new(self.weight, self.hidden, self.vocabulary()),
-            Stored::ByOutput => View::new(self.weight, self.vocabulary(), self.hidden).t(),
-        }
+        self.stored.view(self.weight, self.hidden, self.bias.len())
     }
 
     /// The products of some rows, the bias not yet added.
     fn products(&self, ys: &[T]) -> Buffer<T> {
         let rows = ys.len() / self.hidden;
-        let mut logits = workspace::take(rows * self.vocabulary());
-        let target = Target::new(&mut logits, rows, self.vocabulary());
+        let mut logits = workspace::take(rows * self.bias.len());
+        let target = Target::new(&mut logits, rows, self.bias.len());
         product(target, View::new(ys, rows, self.hidden), self.view(), false, self.bf16);
         logits
+    }
+
+    /// From the logits' gradients of some rows, those of the rows and what is added to the weight's, or begins it.
+    fn grads(&self, ys: &[T], logits: &[T], ys_grad: &mut [T], weight_grad: &mut [T], begins: bool) {
+        let rows = ys.len() / self.hidden;
+        let logits = View::new(logits, rows, self.bias.len());
+        let target = Target::new(ys_grad, rows, self.hidden);
+        product(target, logits, self.view().t(), false, self.bf16);
+        let ys = View::new(ys, rows, self.hidden);
+        self.stored.weight_grad(weight_grad, ys, logits, !begins, self.bf16);
     }
 }
 
 impl Nats {
+    fn new(
+        targets: &Tensor,
+        stored: Stored,
+        precision: Precision,
+        most_logits: usize,
+        tracked: bool,
+    ) -> Result<Self> {
+        let targets = targets.to_vec1()?;
+        Ok(Self { targets, stored, bf16: precision.rounds(), most_logits, tracked, kept: Mutex::new(None) })
+    }
+
     /// How many rows' logits are made at a time.
     fn rows_at_once(&self, vocabulary: usize) -> usize {
         (self.most_logits / vocabulary.max(1)).max(1)
@@ -149,31 +147,6 @@ impl Nats {
     fn layer<'a, T>(&self, weight: &'a [T], bias: &'a [T]) -> Layer<'a, T> {
         let hidden = weight.len() / bias.len().max(1);
         Layer { weight, bias, stored: self.stored, hidden, bf16: self.bf16 }
-    }
-}
-
-/// Gradients of the operands.
-struct Grads<T> {
-    ys: Vec<T>,
-    weight: Vec<T>,
-    bias: Vec<T>,
-}
-
-impl<T: Computed> Grads<T> {
-    /// What the logits' gradients of the rows from `start` on give to the rows and to the weight.
-    fn add_products(&mut self, layer: &Layer<'_, T>, ys: &[T], logits: &[T], start: usize) {
-        let hidden = layer.hidden;
-        let vocabulary = layer.vocabulary();
-        let rows = ys.len() / hidden;
-        let ys = View::new(ys, rows, hidden);
-        let logits = View::new(logits, rows, vocabulary);
-        let target = Target::new(&mut self.ys[start * hidden..][..rows * hidden], rows, hidden);
-        product(target, logits, layer.view().t(), false, layer.bf16);
-        let (a, b, m, n) = match layer.stored {
-            Stored::ByInput => (ys.t(), logits, hidden, vocabulary),
-            Stored::ByOutput => (logits.t(), ys, vocabulary, hidden),
-        };
-        product(Target::new(&mut self.weight, m, n), a, b, start > 0, layer.bf16);
     }
 }
 
@@ -209,14 +182,15 @@ impl Operation for Nats {
     fn backward<T: Computed>(&self, [ys, weight, bias]: [&[T]; 3], nats: &[T], grad: &[T]) -> [Vec<T>; 3] {
         let layer = self.layer(weight, bias);
         let hidden = layer.hidden;
-        let zeros = |len: usize| vec![T::zero(); len];
-        let mut grads = Grads { ys: zeros(ys.len()), weight: zeros(weight.len()), bias: zeros(bias.len()) };
+        let [mut ys_grad, mut weight_grad, mut bias_grad] =
+            [ys, weight, bias].map(|values| vec![T::zero(); values.len()]);
         let at_once = self.rows_at_once(bias.len());
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut kept = kept.and_then(|kept| kept.downcast::<Buffer<T>>().ok());
         for start in (0..self.targets.len()).step_by(at_once) {
             let rows = start..self.targets.len().min(start + at_once);
-            let part = &ys[rows.start * hidden..rows.end * hidden];
+            let values = rows.start * hidden..rows.end * hidden;
+            let part = &ys[values.clone()];
             let mut logits = kept.take().map_or_else(|| layer.products(part), |kept| *kept);
             let work = Backward {
                 logits: &mut logits,
@@ -224,12 +198,12 @@ impl Operation for Nats {
                 targets: &self.targets[rows.clone()],
                 nats: &nats[rows.clone()],
                 grad: &grad[rows.clone()],
-                sums: &mut grads.bias,
+                sums: &mut bias_grad,
             };
             T::with_kernel(false, work);
-            grads.add_products(&layer, part, &logits, rows.start);
+            layer.grads(part, &logits, &mut ys_grad[values], &mut weight_grad, start == 0);
         }
-        [grads.ys, grads.weight, grads.bias]
+        [ys_grad, weight_grad, bias_grad]
     }
 }
 
@@ -284,7 +258,8 @@ mod tests {
                 let slow = run(reference::nats(&ys.matmul(&plain).unwrap(), &bias, &targets).unwrap());
                 for most_logits in [1, 2 * vocabulary, 1 << 20] {
                     let full = Precision::F64;
-                    let loss = nats_in_parts(&ys, &weight, stored, &bias, &targets, full, most_logits, true);
+                    let op = Nats::new(&targets, stored, full, most_logits, true).unwrap();
+                    let loss = operation::apply(op, [&ys, &weight, &bias]);
                     for (fast, slow) in run(loss.unwrap()).iter().zip(&slow) {
                         assert!((fast - slow).abs() <= 1e-12 * (1.0 + slow.abs()), "{fast} for {slow}");
                     }

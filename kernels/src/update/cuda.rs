@@ -28,88 +28,6 @@ impl CudaGuard {
         let values = RefCell::new(device.alloc_zeros::<f64>(RECORDS + 3 * capacity)?);
         Ok(Self { device: device.clone(), values, dtype, capacity })
     }
-
-    fn check_in<T: Kernels>(
-        &self,
-        nats: &Tensor,
-        pairs: &[(&Tensor, &Var)],
-        check: &Check,
-        index: usize,
-    ) -> Result<()> {
-        let device = &self.device;
-        let of = |(_, var): &(&Tensor, &Var)| var.elem_count().div_ceil(PIECE);
-        let pieces: usize = pairs.iter().map(of).sum();
-        let mut sums = uninitialized::<f64>(device, pieces)?;
-        let mut done = 0;
-        for pair @ (grad, var) in pairs {
-            let count = var.elem_count();
-            let next = done + of(pair);
-            with_elements::<T, _, _>([&grad.contiguous()?, var], |[grad, parameter]| {
-                let config = blocks(of(pair), 256);
-                let count = size(count)?;
-                let mut sums = sums.slice_mut(done..next);
-                let decay = &check.decay;
-                launch!(device, "update", T::SQUARES, config; grad, parameter, decay, &count, &mut sums)
-            })?;
-            done = next;
-        }
-        let limit = if self.dtype == DType::F64 { f64::MAX } else { f32::MAX.into() };
-        with_elements::<T, _, _>([&nats.flatten_all()?.contiguous()?], |[nats]| {
-            let rows = size(nats.len())?;
-            let pieces = size(pieces)?;
-            let index = size(index)?;
-            let mut values = self.values.borrow_mut();
-            let values = &mut *values;
-            let adam = u32::from(check.squares);
-            let Check { rate, max_norm, beta1, beta2, .. } = check;
-            launch!(device, "update", T::CHECK, blocks(1, 256);
-                nats, &rows, &sums, &pieces, values, &index, rate, max_norm, beta1, beta2, &adam, &limit)
-        })
-    }
-
-    fn sgd_in<T: Kernels>(&self, parameter: &Var, grad: &Tensor, rate: f64, decay: f64) -> Result<()> {
-        let device = &self.device;
-        let values = self.values.borrow();
-        let count = parameter.elem_count();
-        with_elements::<T, _, _>([parameter, &grad.contiguous()?], |[parameter, grad]| {
-            let values = &*values;
-            let count32 = size(count)?;
-            launch!(device, "update", T::SGD, cover(count);
-                parameter, grad, values, &rate, &decay, &count32)
-        })
-    }
-
-    fn adam_in<T: Kernels>(
-        &self,
-        parameter: &Var,
-        moments: &Var,
-        grad: &Tensor,
-        step: &DeviceAdam,
-    ) -> Result<()> {
-        let device = &self.device;
-        let values = self.values.borrow();
-        let count = parameter.elem_count();
-        let DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled } = step;
-        with_elements::<T, _, _>([parameter, moments, &grad.contiguous()?], |[parameter, moments, grad]| {
-            let values = &*values;
-            let count32 = size(count)?;
-            launch!(device, "update", T::ADAM, cover(count);
-                parameter, moments, grad, values, rate, beta1, beta2, epsilon, decay, decoupled, &count32)
-        })
-    }
-
-    fn choose_in<T: Kernels>(&self, after: &Tensor, before: &Tensor) -> Result<Tensor> {
-        let device = &self.device;
-        let values = self.values.borrow();
-        let count = after.elem_count();
-        let mut out = uninitialized::<T>(device, count)?;
-        with_elements::<T, _, _>([&after.contiguous()?, &before.contiguous()?], |[after, before]| {
-            let values = &*values;
-            let count32 = size(count)?;
-            launch!(device, "update", T::CHOOSE, cover(count); after, before, values, &count32, &mut out)
-        })?;
-        Ok(tensor(out, after.shape(), device))
-    }
 }
 
 impl DeviceGuard for CudaGuard {
@@ -125,7 +43,31 @@ impl DeviceGuard for CudaGuard {
     }
 
     fn check(&self, nats: &Tensor, pairs: &[(&Tensor, &Var)], check: &Check, index: usize) -> Result<()> {
-        by_float!(self.dtype, T => self.check_in::<T>(nats, pairs, check, index))
+        let device = &self.device;
+        let of = |(_, var): &(&Tensor, &Var)| var.elem_count().div_ceil(PIECE);
+        let pieces: usize = pairs.iter().map(of).sum();
+        let mut sums = uninitialized::<f64>(device, pieces)?;
+        let mut done = 0;
+        let limit = if self.dtype == DType::F64 { f64::MAX } else { f32::MAX.into() };
+        let adam = u32::from(check.squares);
+        let Check { rate, max_norm, beta1, beta2, decay, .. } = check;
+        by_float!(self.dtype, T => {
+            for pair @ (grad, var) in pairs {
+                let next = done + of(pair);
+                with_elements::<T, _, _>([&grad.contiguous()?, var], |[grad, parameter]| {
+                    let mut sums = sums.slice_mut(done..next);
+                    launch!(device, "update", T::SQUARES, blocks(of(pair), 256);
+                        grad, parameter, decay, &size(var.elem_count())?, &mut sums)
+                })?;
+                done = next;
+            }
+            with_elements::<T, _, _>([&nats.flatten_all()?.contiguous()?], |[nats]| {
+                let rows = size(nats.len())?;
+                launch!(device, "update", T::CHECK, blocks(1, 256);
+                    nats, &rows, &sums, &size(pieces)?, &mut *self.values.borrow_mut(), &size(index)?,
+                    rate, max_norm, beta1, beta2, &adam, &limit)
+            })
+        })
     }
 
     fn read(&self, count: usize) -> Result<(u64, Vec<Record>)> {
@@ -136,14 +78,38 @@ impl DeviceGuard for CudaGuard {
     }
 
     fn sgd(&self, parameter: &Var, grad: &Tensor, rate: f64, decay: f64) -> Result<()> {
-        by_float!(self.dtype, T => self.sgd_in::<T>(parameter, grad, rate, decay))
+        let count = parameter.elem_count();
+        by_float!(self.dtype, T => {
+            with_elements::<T, _, _>([parameter, &grad.contiguous()?], |[parameter, grad]| {
+                launch!(&self.device, "update", T::SGD, cover(count);
+                    parameter, grad, &*self.values.borrow(), &rate, &decay, &size(count)?)
+            })
+        })
     }
 
     fn adam(&self, parameter: &Var, moments: &Var, grad: &Tensor, step: &DeviceAdam) -> Result<()> {
-        by_float!(self.dtype, T => self.adam_in::<T>(parameter, moments, grad, step))
+        let count = parameter.elem_count();
+        let DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled } = step;
+        by_float!(self.dtype, T => {
+            let grad = grad.contiguous()?;
+            with_elements::<T, _, _>([parameter, moments, &grad], |[parameter, moments, grad]| {
+                launch!(&self.device, "update", T::ADAM, cover(count);
+                    parameter, moments, grad, &*self.values.borrow(),
+                    rate, beta1, beta2, epsilon, decay, decoupled, &size(count)?)
+            })
+        })
     }
 
     fn choose(&self, after: &Tensor, before: &Tensor) -> Result<Tensor> {
-        by_float!(self.dtype, T => self.choose_in::<T>(after, before))
+        let device = &self.device;
+        let count = after.elem_count();
+        by_float!(self.dtype, T => {
+            let mut out = uninitialized::<T>(device, count)?;
+            with_elements::<T, _, _>([&after.contiguous()?, &before.contiguous()?], |[after, before]| {
+                launch!(device, "update", T::CHOOSE, cover(count);
+                    after, before, &*self.values.borrow(), &size(count)?, &mut out)
+            })?;
+            Ok(tensor(out, after.shape(), device))
+        })
     }
 }

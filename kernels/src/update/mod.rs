@@ -45,9 +45,8 @@ pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64
     }
     let grad = grad.contiguous()?;
     let parameter = parameter.contiguous()?;
-    let tensors = [&grad, &parameter];
     Ok(by_float!(parameter.dtype(), T => {
-        real::with_elements(tensors, |[grad, parameter]| sum_of_squares::<T>(grad, parameter, decay))?
+        real::with_elements([&grad, &parameter], |[g, p]| sum_of_squares::<T>(g, p, decay))?
     }))
 }
 
@@ -88,11 +87,6 @@ fn piece_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: T) -> f64 {
         }
     }
     sums.into_iter().sum()
-}
-
-/// `work` on corresponding pieces of two slices, on all threads.
-fn pieces<T: Real>(a: &mut [T], b: &[T], work: impl Fn(&mut [T], &[T]) + Sync) {
-    a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(a, b)| work(a, b));
 }
 
 /// The elements of a variable.
@@ -162,7 +156,7 @@ impl Kernel for Sgd {
     fn run<T: Real>(&self, parameter: &mut [T], grad: &[T]) {
         let arch = Arch::new();
         let (keep, step) = self.numbers::<T>();
-        pieces(parameter, grad, |parameter, grad| {
+        parameter.par_chunks_mut(PIECE).zip(grad.par_chunks(PIECE)).for_each(|(parameter, grad)| {
             arch.dispatch(|| parameter.iter_mut().zip(grad).for_each(|(p, &g)| *p = *p * keep + g * step));
         });
     }

@@ -159,13 +159,13 @@ fn check_reading<C: Cell>() {
         assert_eq!(state.iter().map(values).collect::<Vec<_>>(), wanted, "{}", C::NAME);
     }
     let mut steps = prepared.steps().unwrap().expect("single precision on the CPU");
-    for (part, state) in steps.state_mut().iter_mut().zip(&case.state) {
+    for (part, state) in steps.state.iter_mut().zip(&case.state) {
         *part = state.flatten_all().unwrap().to_vec1().unwrap();
     }
     for step in 0..time {
         steps.step(&projected.get(step).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
         let wanted = recorded[0].get(step).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(steps.state()[0], wanted, "{} step {step}", C::NAME);
+        assert_eq!(steps.state[0], wanted, "{} step {step}", C::NAME);
     }
 }
 

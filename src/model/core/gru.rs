@@ -52,7 +52,7 @@ impl CoreSettings for GruConfig {
                     input: weights.weight("input.bias", 3 * hidden)?,
                     recurrent: weights.weight("recurrent.bias", 3 * hidden)?,
                 },
-                precision: weights.precision(),
+                precision: weights.precision,
             }))
         })
     }

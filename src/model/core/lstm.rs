@@ -52,7 +52,7 @@ impl CoreSettings for LstmConfig {
                     weights.weight("input.bias", 4 * hidden)?,
                     weights.weight("recurrent.bias", 4 * hidden)?,
                 ),
-                precision: weights.precision(),
+                precision: weights.precision,
             }))
         })
     }

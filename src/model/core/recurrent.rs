@@ -61,31 +61,23 @@ fn with_depth(tensor: Tensor, rank: usize) -> Result<Tensor> {
 
 /// A recurrent layer of cell `C`.
 pub(super) struct Recurrent<C> {
-    product: Product,
+    form: Form,
     bias: Bias,
-    recurrence: Recurrence,
     cost: u64,
     cell: PhantomData<C>,
 }
 
-/// The product with the input's weight.
-enum Product {
-    Trained { weight: Tensor, precision: Precision },
-    Packed(linear::Prepared),
-}
-
-/// What follows it.
-enum Recurrence {
-    Trained { weight: Tensor, precision: Precision },
-    Packed(scan::Prepared),
+/// The weights of the products with the input and with the state.
+enum Form {
+    Trained { input: Tensor, recurrent: Tensor, precision: Precision },
+    Packed { input: linear::Prepared, recurrent: scan::Prepared },
 }
 
 impl<C: scan::Cell> Recurrent<C> {
     pub(super) fn new(Weights { input, recurrent, bias, precision }: Weights) -> Self {
         Self {
             cost: (input.elem_count() + recurrent.elem_count()) as u64,
-            product: Product::Trained { weight: input, precision },
-            recurrence: Recurrence::Trained { weight: recurrent, precision },
+            form: Form::Trained { input, recurrent, precision },
             bias,
             cell: PhantomData,
         }
@@ -95,9 +87,9 @@ impl<C: scan::Cell> Recurrent<C> {
     fn projected(&self, xs: &Tensor) -> Result<Tensor> {
         let (time, batch, _) = xs.dims3()?;
         let xs = xs.flatten(0, 1)?; // every time step at once
-        let mut projected = match &self.product {
-            Product::Trained { weight, precision } => linear(&xs, weight, Stored::ByInput, *precision)?,
-            Product::Packed(weight) => weight.forward(&xs)?,
+        let mut projected = match &self.form {
+            Form::Trained { input, precision, .. } => linear(&xs, input, Stored::ByInput, *precision)?,
+            Form::Packed { input, .. } => input.forward(&xs)?,
         };
         if let Some(bias) = self.bias.of_input() {
             projected = projected.broadcast_add(bias)?;
@@ -109,12 +101,12 @@ impl<C: scan::Cell> Recurrent<C> {
 impl<C: scan::Cell> Cell for Recurrent<C> {
     fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
         let projected = self.projected(xs)?;
-        Ok(match &self.recurrence {
-            Recurrence::Trained { weight, precision } => {
-                let weight = with_depth(weight.clone(), 3)?;
-                scan::<C>(&projected, &weight, &self.bias.of_state()?, state, mask, *precision)?
+        Ok(match &self.form {
+            Form::Trained { recurrent, precision, .. } => {
+                let recurrent = with_depth(recurrent.clone(), 3)?;
+                scan::<C>(&projected, &recurrent, &self.bias.of_state()?, state, mask, *precision)?
             }
-            Recurrence::Packed(weights) => weights.forward(&projected, state, mask)?,
+            Form::Packed { recurrent, .. } => recurrent.forward(&projected, state, mask)?,
         })
     }
 
@@ -127,13 +119,12 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
     }
 
     fn frozen(&self) -> Result<Option<Arc<dyn Cell>>> {
-        let Product::Trained { weight, precision } = &self.product else { return Ok(None) };
-        let Recurrence::Trained { weight: recurrent, .. } = &self.recurrence else { return Ok(None) };
+        let Form::Trained { input, recurrent, precision } = &self.form else { return Ok(None) };
         let recurrent = with_depth(recurrent.clone(), 3)?;
-        let recurrence = scan::Prepared::new::<C>(&recurrent, &self.bias.of_state()?, *precision)?;
+        let input = linear::Prepared::new(input, Stored::ByInput, *precision)?;
+        let recurrent = scan::Prepared::new::<C>(&recurrent, &self.bias.of_state()?, *precision)?;
         Ok(Some(Arc::new(Self {
-            product: Product::Packed(linear::Prepared::new(weight, Stored::ByInput, *precision)?),
-            recurrence: Recurrence::Packed(recurrence),
+            form: Form::Packed { input, recurrent },
             bias: self.bias.clone(),
             cost: self.cost,
             cell: PhantomData,
@@ -141,9 +132,8 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
     }
 
     fn steps(&self) -> Result<Option<Box<dyn Steps>>> {
-        let Product::Packed(weight) = &self.product else { return Ok(None) };
-        let Recurrence::Packed(recurrence) = &self.recurrence else { return Ok(None) };
-        let (Some(product), Some(recurrence)) = (weight.rows(), recurrence.steps()?) else { return Ok(None) };
+        let Form::Packed { input, recurrent } = &self.form else { return Ok(None) };
+        let (Some(product), Some(recurrence)) = (input.rows(), recurrent.steps()?) else { return Ok(None) };
         let bias = self.bias.of_input().map(|bias| bias.to_vec1()).transpose()?;
         Ok(Some(Box::new(LayerSteps { product, bias, projected: Vec::new(), recurrence })))
     }
@@ -167,16 +157,16 @@ impl Steps for LayerSteps {
             projected = &self.projected;
         }
         self.recurrence.step(projected);
-        &self.recurrence.state()[0]
+        &self.recurrence.state[0]
     }
 
     fn state(&self) -> Result<State> {
         let part = |part: &Vec<f32>| Ok(Tensor::from_slice(part, (1, part.len()), &Device::Cpu)?);
-        Ok(State(vec![self.recurrence.state().iter().map(part).collect::<Result<_>>()?]))
+        Ok(State(vec![self.recurrence.state.iter().map(part).collect::<Result<_>>()?]))
     }
 
     fn set_state(&mut self, state: &State) -> Result<()> {
-        for (part, tensor) in self.recurrence.state_mut().iter_mut().zip(state.0.iter().flatten()) {
+        for (part, tensor) in self.recurrence.state.iter_mut().zip(state.0.iter().flatten()) {
             *part = tensor.flatten_all()?.to_vec1()?;
         }
         Ok(())

@@ -82,7 +82,7 @@ impl CoreSettings for RhnConfig {
                 input: weights.weight("input.weight", (input_size, 2 * hidden))?,
                 recurrent: weights.weight("recurrent.weight", (depth, hidden, 2 * hidden))?,
                 bias: Bias::One(weights.weight_with("bias", (depth, 2 * hidden), first_bias)?),
-                precision: weights.precision(),
+                precision: weights.precision,
             }))
         })
     }

@@ -35,7 +35,7 @@ impl Stack {
             cells: (0..settings.layers()).map(layer).collect::<Result<_>>()?,
             hidden_size,
             dtype: builder.dtype(),
-            device: builder.device().clone(),
+            device: builder.device.clone(),
         }))
     }
 }

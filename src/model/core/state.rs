@@ -19,10 +19,8 @@ impl State {
         self.named().map(|(name, tensor)| (name, tensor.clone())).collect()
     }
 
-    /// The state that [`State::save`] gave, of the same layers and sizes as `self`.
-    ///
-    /// # Errors
-    /// If a tensor is missing or has another shape; names it.
+    /// The state that [`State::save`] gave, of the same layers and sizes as `self`. Fails if a tensor is missing or has
+    /// another shape; names it.
     pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<Self> {
         let part = |name: String, like: &Tensor| -> Result<Tensor> {
             match tensors.get(&name) {

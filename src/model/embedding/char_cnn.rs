@@ -124,7 +124,29 @@ impl EmbeddingSettings for CharCnnConfig {
     }
 
     fn build(&self, vocab_size: usize, _size: usize, builder: &Builder<'_>) -> Result<Box<dyn Embedding>> {
-        Ok(Box::new(CharCnn::build(self, vocab_size, builder)?))
+        let SpellingSize { alphabet_size, word_length } = self.spelled()?;
+        let char_size = self.char_size;
+        let blank_is_zero = |index: usize, uniform: f64| if index < char_size { 0.0 } else { uniform };
+        let groups = self.filter_widths.iter().zip(&self.filter_counts).enumerate();
+        let weights = builder.under("embedding");
+        let filters = |(i, (&width, &count)): (usize, (&usize, &usize))| {
+            let weights = weights.under(&format!("conv.{i}"));
+            let weight = weights.weight("weight", (width * char_size, count))?;
+            Ok(Filters { width, weight, bias: weights.weight("bias", count)? })
+        };
+        let highway = |i| Highway::build(self.filters(), &weights.under(&format!("highway.{i}")));
+        let projection = |size| -> Result<(Tensor, Tensor)> {
+            let weights = weights.under("projection");
+            Ok((weights.weight("weight", (self.filters(), size))?, weights.weight("bias", size)?))
+        };
+        Ok(Box::new(CharCnn {
+            characters: weights.weight_with("characters", (alphabet_size, char_size), blank_is_zero)?,
+            spelling: builder.indices(TABLE, (vocab_size, word_length), alphabet_size)?,
+            filters: groups.map(filters).collect::<Result<_>>()?,
+            highways: (0..self.highway_layers).map(highway).collect::<Result<_>>()?,
+            projection: self.word_size.map(projection).transpose()?,
+            precision: builder.precision,
+        }))
     }
 }
 
@@ -138,32 +160,6 @@ struct CharCnn {
 }
 
 impl CharCnn {
-    fn build(config: &CharCnnConfig, vocab_size: usize, builder: &Builder<'_>) -> Result<Self> {
-        let SpellingSize { alphabet_size, word_length } = config.spelled()?;
-        let char_size = config.char_size;
-        let blank_is_zero = |index: usize, uniform: f64| if index < char_size { 0.0 } else { uniform };
-        let groups = config.filter_widths.iter().zip(&config.filter_counts).enumerate();
-        let weights = builder.under("embedding");
-        let filters = |(i, (&width, &count)): (usize, (&usize, &usize))| {
-            let weights = weights.under(&format!("conv.{i}"));
-            let weight = weights.weight("weight", (width * char_size, count))?;
-            Ok(Filters { width, weight, bias: weights.weight("bias", count)? })
-        };
-        let highway = |i| Highway::build(config.filters(), &weights.under(&format!("highway.{i}")));
-        let projection = |size| -> Result<(Tensor, Tensor)> {
-            let weights = weights.under("projection");
-            Ok((weights.weight("weight", (config.filters(), size))?, weights.weight("bias", size)?))
-        };
-        Ok(Self {
-            characters: weights.weight_with("characters", (alphabet_size, char_size), blank_is_zero)?,
-            spelling: builder.indices(TABLE, (vocab_size, word_length), alphabet_size)?,
-            filters: groups.map(filters).collect::<Result<_>>()?,
-            highways: (0..config.highway_layers).map(highway).collect::<Result<_>>()?,
-            projection: config.word_size.map(projection).transpose()?,
-            precision: builder.precision(),
-        })
-    }
-
     /// Vectors of the words `ids` (u32): `(words)` to `(words, size)`.
     fn vectors(&self, ids: &Tensor) -> Result<Tensor> {
         let characters = self.spelling.index_select(ids, 0)?;

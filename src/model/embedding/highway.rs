@@ -25,7 +25,7 @@ impl Highway {
     pub(super) fn build(size: usize, builder: &Builder<'_>) -> Result<Self> {
         let weight = builder.weight("weight", (size, 2 * size))?;
         let bias = builder.weight("bias", 2 * size)?;
-        Ok(Self { weight, bias, precision: builder.precision() })
+        Ok(Self { weight, bias, precision: builder.precision })
     }
 
     /// Multiplications for a row.

@@ -38,9 +38,4 @@ impl EmbeddingConfig {
             Self::CharCnn(embedding) => embedding,
         }
     }
-
-    /// The embedding in a few words, for people.
-    pub fn describe(&self) -> &'static str {
-        self.settings().describe()
-    }
 }

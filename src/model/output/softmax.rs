@@ -18,10 +18,14 @@ use rhn_kernels::softmax as loss;
 use std::sync::Arc;
 
 pub(super) struct Softmax {
-    weight: Tensor,
-    stored: Stored,
+    form: Form,
     bias: Tensor,
-    precision: Precision,
+    cost: u64,
+}
+
+enum Form {
+    Trained { weight: Tensor, stored: Stored, precision: Precision },
+    Packed(linear::Prepared),
 }
 
 impl Softmax {
@@ -36,7 +40,8 @@ impl Softmax {
             None => (builder.weight("output.weight", (hidden_size, vocab_size))?, Stored::ByInput),
         };
         let bias = builder.weight("output.bias", vocab_size)?;
-        Ok(Self { weight, stored, bias, precision: builder.precision() })
+        let cost = weight.elem_count() as u64;
+        Ok(Self { form: Form::Trained { weight, stored, precision: builder.precision }, bias, cost })
     }
 }
 
@@ -44,43 +49,22 @@ impl Output for Softmax {
     fn nats(&self, ys: &Tensor, targets: &Tensor, _noise: &Noise) -> Result<Tensor> {
         let ys = ys.flatten(0, 1)?;
         let flat = targets.flatten_all()?;
-        let nats = loss::nats(&ys, &self.weight, self.stored, &self.bias, &flat, self.precision)?;
+        let nats = match &self.form {
+            Form::Trained { weight, stored, precision } => {
+                loss::nats(&ys, weight, *stored, &self.bias, &flat, *precision)?
+            }
+            Form::Packed(weight) => loss::nats_of_products(&weight.forward(&ys)?, &self.bias, &flat)?,
+        };
         Ok(profile::mark(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
     }
 
     fn logits(&self, ys: &Tensor) -> Result<Tensor> {
         let (time, batch, _) = ys.dims3()?;
-        let products = linear(&ys.flatten(0, 1)?, &self.weight, self.stored, self.precision)?;
-        Ok(products.broadcast_add(&self.bias)?.reshape((time, batch, ()))?)
-    }
-
-    fn cost(&self) -> u64 {
-        self.weight.elem_count() as u64
-    }
-
-    fn frozen(&self) -> Result<Option<Arc<dyn Output>>> {
-        let weight = linear::Prepared::new(&self.weight, self.stored, self.precision)?;
-        Ok(Some(Arc::new(FrozenSoftmax { weight, bias: self.bias.detach(), cost: self.cost() })))
-    }
-}
-
-/// The layer for evaluation.
-struct FrozenSoftmax {
-    weight: linear::Prepared,
-    bias: Tensor,
-    cost: u64,
-}
-
-impl Output for FrozenSoftmax {
-    fn nats(&self, ys: &Tensor, targets: &Tensor, _noise: &Noise) -> Result<Tensor> {
-        let products = self.weight.forward(&ys.flatten(0, 1)?)?;
-        let nats = loss::nats_of_products(&products, &self.bias, &targets.flatten_all()?)?;
-        Ok(nats.reshape(targets.shape())?)
-    }
-
-    fn logits(&self, ys: &Tensor) -> Result<Tensor> {
-        let (time, batch, _) = ys.dims3()?;
-        let products = self.weight.forward(&ys.flatten(0, 1)?)?;
+        let ys = ys.flatten(0, 1)?;
+        let products = match &self.form {
+            Form::Trained { weight, stored, precision } => linear(&ys, weight, *stored, *precision)?,
+            Form::Packed(weight) => weight.forward(&ys)?,
+        };
         Ok(products.broadcast_add(&self.bias)?.reshape((time, batch, ()))?)
     }
 
@@ -88,8 +72,15 @@ impl Output for FrozenSoftmax {
         self.cost
     }
 
+    fn frozen(&self) -> Result<Option<Arc<dyn Output>>> {
+        let Form::Trained { weight, stored, precision } = &self.form else { return Ok(None) };
+        let form = Form::Packed(linear::Prepared::new(weight, *stored, *precision)?);
+        Ok(Some(Arc::new(Self { form, bias: self.bias.detach(), cost: self.cost })))
+    }
+
     fn rows(&self) -> Result<Option<Box<dyn OutputRows>>> {
-        let Some(weight) = self.weight.rows() else { return Ok(None) };
+        let Form::Packed(weight) = &self.form else { return Ok(None) };
+        let Some(weight) = weight.rows() else { return Ok(None) };
         Ok(Some(Box::new(SoftmaxRows { weight, bias: self.bias.to_vec1()? })))
     }
 }
@@ -118,7 +109,8 @@ mod tests {
             |values: &[f64], shape: &[usize]| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
         let weight = tensor(&[1.0, -2.0, 0.5, 0.25, 3.0, -1.0], &[2, 3]);
         let bias = tensor(&[0.1, 0.2, -0.3], &[3]);
-        let softmax = Softmax { weight, stored: Stored::ByInput, bias, precision: Precision::F64 };
+        let form = Form::Trained { weight, stored: Stored::ByInput, precision: Precision::F64 };
+        let softmax = Softmax { form, bias, cost: 6 };
         let ys = tensor(&[0.3, -0.7, 1.5, 0.2], &[2, 1, 2]);
         let targets = Tensor::zeros((2, 1), DType::U32, &Device::Cpu).unwrap();
         for layer in [&softmax as &dyn Output, &*softmax.frozen().unwrap().unwrap()] {

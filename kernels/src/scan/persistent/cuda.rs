@@ -1,5 +1,6 @@
 //! The RHN recurrence in one cooperative launch a window, for cards whose chip holds the weights; in bf16.
 
+use crate::cuda::launch::address;
 use crate::cuda::modules;
 use crate::scan::cuda_memory::{DeviceSizes, Key, Lease, Tape, WindowMemory};
 use crate::scan::cuda_steps::DeviceInputs;
@@ -20,10 +21,9 @@ pub(crate) struct Persistent {
     backward: Launch,
 }
 
-static IDLE: Mutex<Vec<(Key, Box<Persistent>)>> = Mutex::new(Vec::new());
-
 impl WindowMemory for Persistent {
     fn idle() -> &'static Mutex<Vec<(Key, Box<Self>)>> {
+        static IDLE: Mutex<Vec<(Key, Box<Persistent>)>> = Mutex::new(Vec::new());
         &IDLE
     }
 
@@ -45,12 +45,8 @@ impl WindowMemory for Persistent {
 
 /// Whether a window of these sizes can be run.
 pub(crate) fn fits(device: &CudaDevice, sizes: DeviceSizes) -> Result<bool> {
-    for direction in [Direction::Forward, Direction::Backward] {
-        if Launch::plan(device, sizes, direction)?.is_none() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let forward = Launch::plan(device, sizes, Direction::Forward)?;
+    Ok(forward.is_some() && Launch::plan(device, sizes, Direction::Backward)?.is_some())
 }
 
 /// A kernel and how it is launched.
@@ -65,13 +61,11 @@ impl Launch {
         let shape = Shape { batch: sizes.batch, depth: sizes.depth, hidden: sizes.hidden };
         let Some(card) = card(device)? else { return Ok(None) };
         let Some(plan) = Plan::plan(shape, direction, card) else { return Ok(None) };
-        let (module, kernel) = match (direction, plan.tiles) {
-            (Direction::Forward, 1) => ("rhn_persistent_forward", "rhn_persistent_forward_1"),
-            (Direction::Forward, _) => ("rhn_persistent_forward", "rhn_persistent_forward_2"),
-            (Direction::Backward, 1) => ("rhn_persistent_backward", "rhn_persistent_backward_1"),
-            (Direction::Backward, _) => ("rhn_persistent_backward", "rhn_persistent_backward_2"),
+        let module = match direction {
+            Direction::Forward => "rhn_persistent_forward",
+            Direction::Backward => "rhn_persistent_backward",
         };
-        let function = modules::function(device, module, kernel)?;
+        let function = modules::function(device, module, &format!("{module}_{}", plan.tiles))?;
         let dynamic = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(dynamic, card.shared_bytes as i32).w()?;
         let threads = plan.threads as u32;
@@ -88,10 +82,7 @@ impl Launch {
     }
 }
 
-/// What the device has; `None` if its blocks cannot wait for one another.
-///
-/// # Errors
-/// If the driver does not report it.
+/// What the device has; `None` if its blocks cannot wait for one another. Fails if the driver does not report it.
 pub fn card(device: &CudaDevice) -> Result<Option<Card>> {
     use sys::CUdevice_attribute as Attribute;
     let stream = device.cuda_stream();
@@ -113,18 +104,15 @@ pub(crate) fn forward(
     inputs: &DeviceInputs<'_>,
     outputs: &mut CudaSlice<f32>,
 ) -> Result<()> {
-    let [time, batch, depth, hidden, stride] = lease.key().sizes.arguments()?;
+    let [time, batch, depth, hidden, stride] = lease.key.sizes.arguments()?;
+    let mask = inputs.mask.map_or(0, address);
     let memory = lease.memory();
     let stream = device.cuda_stream();
     stream.memset_zeros(&mut memory.arrived).w()?;
     let mut launch = stream.launch_builder(&memory.forward.function);
     launch.arg(&time).arg(&batch).arg(&depth).arg(&hidden).arg(&stride);
     launch.arg(inputs.projected).arg(inputs.recurrent).arg(inputs.bias).arg(&inputs.state[0]);
-    match inputs.mask {
-        Some(mask) => launch.arg(mask),
-        None => launch.arg(&0u64),
-    };
-    launch.arg(&mut memory.tape.states).arg(&mut memory.tape.saved).arg(&mut memory.tape.operands);
+    launch.arg(&mask).arg(&mut memory.tape.states).arg(&mut memory.tape.saved).arg(&mut memory.tape.operands);
     launch.arg(outputs).arg(&mut memory.arrived);
     // SAFETY: the arguments are the kernel's, of the window's sizes; `Launch::plan` made sure that all blocks are
     // resident; memory that is freed later is freed on the same stream.
@@ -139,18 +127,15 @@ pub(crate) fn backward(
     mask: Option<&CudaView<'_, f32>>,
     grads: &CudaView<'_, f32>,
 ) -> Result<()> {
-    let [time, batch, depth, hidden, stride] = lease.key().sizes.arguments()?;
+    let [time, batch, depth, hidden, stride] = lease.key.sizes.arguments()?;
+    let mask = mask.map_or(0, address);
     let memory = lease.memory();
     let stream = device.cuda_stream();
     stream.memset_zeros(&mut memory.arrived).w()?;
     let gate_operands = memory.tape.gate_operands();
     let mut launch = stream.launch_builder(&memory.backward.function);
     launch.arg(&time).arg(&batch).arg(&depth).arg(&hidden).arg(&stride);
-    launch.arg(grads).arg(recurrent);
-    match mask {
-        Some(mask) => launch.arg(mask),
-        None => launch.arg(&0u64),
-    };
+    launch.arg(grads).arg(recurrent).arg(&mask);
     launch.arg(&memory.tape.states).arg(&mut memory.tape.saved).arg(&gate_operands).arg(&mut memory.arrived);
     // SAFETY: as in `forward`.
     unsafe { launch.launch_cooperative(memory.backward.config) }.w().map(drop)
