@@ -223,10 +223,10 @@ mod tests {
     fn cuts_find_the_likeliest_wherever_they_are() {
         let logits = [0.125f64, 0.25, 0.125, 0.5].map(f64::ln);
         let top = |top_k, top_p| applied(&Filters { top_k, top_p, ..Filters::default() }, &logits, &[], None);
-        assert_close(&top(2, 1.0), &[(3, 2.0 / 3.0), (1, 1.0 / 3.0)]);
-        assert_close(&top(3, 1.0), &[(3, 4.0 / 7.0), (1, 2.0 / 7.0), (0, 1.0 / 7.0)]); // the lower id of two alike
-        assert_close(&top(0, 0.6), &[(3, 2.0 / 3.0), (1, 1.0 / 3.0)]);
-        assert_close(&top(100, 1.0), &[(3, 0.5), (1, 0.25), (0, 0.125), (2, 0.125)]);
+        assert_close(&top(2, 1.0), &[(1, 1.0 / 3.0), (3, 2.0 / 3.0)]);
+        assert_close(&top(3, 1.0), &[(0, 1.0 / 7.0), (1, 2.0 / 7.0), (3, 4.0 / 7.0)]); // the lower id of two alike
+        assert_close(&top(0, 0.6), &[(1, 1.0 / 3.0), (3, 2.0 / 3.0)]);
+        assert_close(&top(100, 1.0), &[(0, 0.125), (1, 0.25), (2, 0.125), (3, 0.5)]);
         let greedy = Filters { temperature: 0.0, top_k: 3, ..Filters::default() };
         assert_close(&applied(&greedy, &logits, &[], None), &[(3, 1.0)]);
     }

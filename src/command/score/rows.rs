@@ -539,7 +539,7 @@ mod tests {
     #[test]
     fn letters_are_what_is_left_without_white_space_of_any_kind() {
         let window = window("\u{a0} ab\u{3000}c\n".as_bytes());
-        assert_eq!(window.letters(&(0..12)), 3..9);
+        assert_eq!(window.letters(&(0..10)), 3..9);
         assert_eq!(window.letters(&(0..3)), 3..3);
         assert_eq!(window.letters(&(6..8)), 8..8); // a part of a wide blank
         assert!(window.has_white(&(4..6)) && !window.has_white(&(3..5)));

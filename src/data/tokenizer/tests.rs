@@ -131,7 +131,10 @@ fn each_token_knows_the_bytes_that_became_it() {
         pieces(&[("<unk>", "éb"), ("b", "b"), ("<eos>", "\r\n"), ("b", "b"), ("<eos>", "")])
     );
     assert_eq!(of(Unit::Char, false, "\u{feff}xé\r\n"), pieces(&[("", "x"), ("é", "é"), ("\n", "\r\n")]));
-    assert_eq!(of(Unit::Bpe, false, "\u{feff}b\r\n b"), pieces(&[("b", "b"), ("\n", "\r\n"), (" b", " b")]));
+    assert_eq!(
+        of(Unit::Bpe, false, "\u{feff}b\r\n b"),
+        pieces(&[("b", "b"), ("\n", "\r\n"), (" ", " "), ("b", "b")])
+    );
     let bytes = of(Unit::Byte, false, "é");
     assert_eq!(
         bytes.iter().map(|piece| piece.0.as_deref()).collect::<Vec<_>>(),
