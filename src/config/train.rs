@@ -45,7 +45,11 @@ pub struct TrainConfig {
     /// Which values are dropped.
     #[serde(default)]
     pub dropout: DropoutConfig,
-    /// Stop after this many epochs without a better validation loss; 0 never does.
+    /// Measure the validation split after every so many steps of the run as well, and publish the model if it is the
+    /// best so far; 0 does so at each epoch's end alone. The schedule and `patience` go by epochs either way.
+    #[serde(default)]
+    pub evaluate_steps: u64,
+    /// Stop after this many epochs in which no validation loss was better than before; 0 never does.
     #[serde(default)]
     pub patience: u64,
     /// Begin each epoch with the state that the last one left instead of zero (Kim et al.).

@@ -18,6 +18,8 @@ pub enum Event {
     Step(Step),
     /// A step was skipped because a number was not finite.
     Skip(Skip),
+    /// The validation split was measured within an epoch, whose number and whose means so far the event has.
+    Evaluation(Epoch),
     /// An epoch was trained and validated.
     Epoch(Epoch),
     /// The run stops before its end.
@@ -121,7 +123,7 @@ pub struct Epoch {
     /// Skipped steps of the run so far.
     #[serde(default)]
     pub skipped_steps: u64,
-    /// Whether no epoch before was better.
+    /// Whether no validation before was better.
     #[serde(default)]
     pub best: bool,
 }
@@ -150,7 +152,10 @@ pub struct Outcome {
     /// The epoch with the least loss on the validation split, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_epoch: Option<u64>,
-    /// The loss of that epoch on the validation split.
+    /// The steps that the run had made when it had that loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_step: Option<u64>,
+    /// That loss on the validation split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_nats_per_token: Option<f64>,
     /// The same as a perplexity.
@@ -230,6 +235,7 @@ impl Event {
             Some("resume") => Self::Resume(typed(object)?),
             Some("step") => Self::Step(typed(object)?),
             Some("skip") => Self::Skip(typed(object)?),
+            Some("evaluation") => Self::Evaluation(typed(object)?),
             Some("epoch") => Self::Epoch(typed(object)?),
             Some("stop") => Self::Stop(typed(object)?),
             Some("result") => Self::Result(typed(object)?),
@@ -252,6 +258,7 @@ mod tests {
             Event::Resume(start),
             Event::Step(Step { step: 100, grad_norm: Some(0.1), ..Step::default() }),
             Event::Skip(Skip { reason: "the loss is NaN".into(), ..Skip::default() }),
+            Event::Evaluation(Epoch { epoch: 2, step: 70, best: true, ..Epoch::default() }),
             Event::Epoch(Epoch { epoch: 2, seconds: Some(0.3), best: true, ..Epoch::default() }),
             Event::Stop(Stop { step: 7, reason: "MaxSteps".into() }),
             Event::Result(Outcome { test: measured, best_epoch: Some(3), ..Outcome::default() }),

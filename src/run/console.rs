@@ -16,12 +16,13 @@ pub struct Console {
     unit: Unit,
     line: Line,
     smoothed: Option<f64>,
+    steps_per_epoch: u64,
 }
 
 impl Console {
     /// A screen for a model of `unit`.
     pub fn new(unit: Unit) -> Self {
-        Self { unit, line: Line::new(), smoothed: None }
+        Self { unit, line: Line::new(), smoothed: None, steps_per_epoch: 0 }
     }
 
     fn training(&mut self, training: &Training) {
@@ -45,8 +46,15 @@ impl Console {
 impl Recorder for Console {
     fn record(&mut self, event: &Event) -> Result<()> {
         match event {
-            Event::Start(_) | Event::Resume(_) => self.line.print(&head(self.unit)),
-            Event::Epoch(epoch) => self.line.print(&row(epoch, self.unit)),
+            Event::Start(start) | Event::Resume(start) => {
+                self.steps_per_epoch = start.steps_per_epoch;
+                self.line.print(&head(self.unit));
+            }
+            Event::Evaluation(row) => {
+                let epochs = row.step as f64 / self.steps_per_epoch.max(1) as f64;
+                self.line.print(&line(&format!("{epochs:.2}"), row, self.unit));
+            }
+            Event::Epoch(row) => self.line.print(&line(&row.epoch.to_string(), row, self.unit)),
             Event::Skip(skip) => {
                 let step = skip.step;
                 let skipped = skip.skipped_steps;
@@ -87,25 +95,25 @@ fn head(unit: Unit) -> String {
     )
 }
 
-/// An epoch's row; the best epoch so far has a star.
-fn row(epoch: &Epoch, unit: Unit) -> String {
+/// The row of an epoch, or within one after so many `epochs`; the best so far has a star.
+fn line(epochs: &str, row: &Epoch, unit: Unit) -> String {
     let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
-    let valid_nats = number(epoch.valid_nats_per_token);
+    let valid_nats = number(row.valid_nats_per_token);
     let quality = match unit {
-        Unit::Char => format!("{:.3}", number(epoch.valid_bits_per_char)),
-        Unit::Byte => format!("{:.3}", epoch.valid_bits_per_byte),
+        Unit::Char => format!("{:.3}", number(row.valid_bits_per_char)),
+        Unit::Byte => format!("{:.3}", row.valid_bits_per_byte),
         Unit::Word | Unit::Bpe => perplexity(valid_nats, 3),
     };
     format!(
         "{:>5}  {:>10.4}  {:>10.4}  {quality:>10}  {:>9.2e}  {:>9.2}  {:>9}  {:>8}{}",
-        epoch.epoch,
-        number(epoch.train_nats_per_token),
+        epochs,
+        number(row.train_nats_per_token),
         valid_nats,
-        number(epoch.learning_rate),
-        number(epoch.grad_norm),
-        grouped(number(epoch.tokens_per_second).round() as u64),
-        duration(number(epoch.seconds)),
-        if epoch.best { " *" } else { "" }
+        number(row.learning_rate),
+        number(row.grad_norm),
+        grouped(number(row.tokens_per_second).round() as u64),
+        duration(number(row.seconds)),
+        if row.best { " *" } else { "" }
     )
 }
 

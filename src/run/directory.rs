@@ -24,7 +24,10 @@ impl RunDirectory {
     pub fn open(out: &Path, position: Option<&Position>) -> Result<Self> {
         let mut log = EventLog::open(out)?;
         match position {
-            Some(position) => log.truncate_after(position.step, position.epoch)?,
+            Some(position) => {
+                let kinds = [("evaluation", position.evaluated_step)];
+                log.truncate_after(position.step, position.epoch, &kinds)?;
+            }
             None => log.clear()?,
         }
         Ok(Self { out: out.to_path_buf(), log })

@@ -17,6 +17,8 @@ pub(crate) struct RunHistory {
     pub start: Start,
     /// Its rows, an epoch each.
     pub epochs: Vec<Epoch>,
+    /// What was measured within epochs, where the run asked for it.
+    pub evaluations: Vec<Epoch>,
     /// What it came to; `None` while it is not finished.
     pub result: Option<Outcome>,
     /// Whether the file's last line was half written, and left out.
@@ -35,6 +37,7 @@ impl RunHistory {
             directory,
             start: Start::default(),
             epochs: vec![],
+            evaluations: vec![],
             result: None,
             torn: events.torn,
         };
@@ -61,6 +64,11 @@ impl RunHistory {
                 self.epochs.push(epoch);
                 self.result = None;
             }
+            Event::Evaluation(row) => {
+                self.evaluations.retain(|before| before.step < row.step);
+                self.evaluations.push(row);
+                self.result = None;
+            }
             Event::Result(result) => self.result = Some(result),
             Event::Step(_) | Event::Skip(_) | Event::Stop(_) => {}
         }
@@ -75,9 +83,17 @@ impl RunHistory {
         self.start.recipe["train"]["epochs"].as_u64()
     }
 
-    /// The epoch with the least loss on the validation split.
+    /// All rows in the order of their steps, those within epochs among them.
+    pub(crate) fn rows(&self) -> Vec<&Epoch> {
+        let mut rows: Vec<&Epoch> = self.epochs.iter().chain(&self.evaluations).collect();
+        rows.sort_by_key(|row| row.step);
+        rows
+    }
+
+    /// The row with the least loss on the validation split.
     pub(crate) fn best(&self) -> Option<&Epoch> {
-        let measured = self.epochs.iter().filter_map(|epoch| Some((epoch.valid_nats_per_token?, epoch)));
+        let rows = self.rows().into_iter();
+        let measured = rows.filter_map(|row| Some((row.valid_nats_per_token?, row)));
         measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, epoch)| epoch)
     }
 
@@ -167,6 +183,17 @@ pub(super) mod tests {
         let run = read("run", &[start(1), epoch(1, 5.0), epoch(2, 4.0), epoch(2, 4.5)]);
         assert_eq!(run.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(run.best().unwrap().valid_nats_per_token, Some(4.5));
+    }
+
+    #[test]
+    fn the_best_row_may_be_one_within_an_epoch() {
+        let mut within = epoch(2, 3.5);
+        within["event"] = "evaluation".into();
+        within["step"] = 15.into();
+        let run = read("run", &[start(1), epoch(1, 5.0), within.clone(), within, epoch(2, 4.0)]);
+        assert_eq!(run.rows().iter().map(|row| row.step).collect::<Vec<_>>(), [10, 15, 20]);
+        let best = run.best().unwrap();
+        assert_eq!((best.epoch, best.step, run.epochs.len()), (2, 15, 2));
     }
 
     #[test]

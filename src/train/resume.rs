@@ -123,8 +123,10 @@ fn read_position(state: &SavedState) -> Result<Position> {
     state.json(STATE)
 }
 
-/// Settings that may change between a stop and a resume: when to stop, when to save, and where the same text lies.
-const FREE: [&str; 7] = [
+/// Settings that may change between a stop and a resume: when to stop, to validate and to save, and where the same
+/// text lies.
+const FREE: [&str; 8] = [
+    "train.evaluate_steps",
     "train.patience",
     "train.save_minutes",
     "train.epochs",

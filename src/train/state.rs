@@ -32,9 +32,12 @@ pub struct Position {
     pub tokens: u64,
     /// Sums over the current epoch.
     pub epoch_sums: EpochSums,
+    /// The step after which the validation split was last measured within an epoch.
+    #[serde(default)]
+    pub evaluated_step: u64,
     /// What the schedule remembers.
     pub rate: RateMemory,
-    /// The best epoch so far.
+    /// The best validation so far.
     pub best: Option<Best>,
     /// Wall-clock seconds so far.
     pub seconds: f64,
@@ -71,11 +74,14 @@ impl EpochSums {
     }
 }
 
-/// The best epoch on the validation split.
+/// The least loss on the validation split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// Counted from 1.
+    /// The epoch at whose end, or within which, it was measured; counted from 1.
     pub epoch: u64,
+    /// The steps that the run had made; earlier versions, which measured at the end of epochs alone, did not keep them.
+    #[serde(default)]
+    pub step: Option<u64>,
     /// By the `batched` protocol.
     pub valid_nats_per_token: f64,
 }
@@ -91,6 +97,7 @@ impl Position {
             skipped_steps: 0,
             tokens: 0,
             epoch_sums: EpochSums::default(),
+            evaluated_step: 0,
             rate: RateMemory::default(),
             best: None,
             seconds: 0.0,

@@ -96,13 +96,13 @@ impl DeviceGuard for LateGuard {
 }
 
 /// A piece of Shakespeare in two epochs of 22 windows.
-fn language(place: &Path) -> Language {
+fn language(place: &Path, settings: &[&str]) -> Language {
     let play = include_str!("../../data/tiny-shakespeare.txt");
     let corpus = place.join("corpus.txt");
     fs::write(&corpus, &play[..12_000]).unwrap();
     let name = format!("corpus.name={}", corpus.display());
     let sizes = ["train.batch_size=8", "train.bptt_steps=60", "train.epochs=2", "train.learning_rate=0.003"];
-    let recipe = shrunk("text", 16, &[&[name.as_str()], &sizes[..]].concat());
+    let recipe = shrunk("text", 16, &[&[name.as_str()], &sizes[..], settings].concat());
     let directories = DataDirectories::only(Path::new("."), Registry::built_in());
     Language::prepare(recipe, &directories, None, DType::F32, &Device::Cpu).unwrap()
 }
@@ -141,14 +141,24 @@ fn left(out: &Path) -> (BTreeMap<&'static str, Vec<u8>>, Value, Vec<Value>) {
     };
     let position = timeless(&fs::read_to_string(newest.join("state.json")).unwrap());
     let events = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-    let counted = |event: &Value| ["step", "epoch"].contains(&event["event"].as_str().unwrap());
+    let counted = |event: &Value| ["step", "evaluation", "epoch"].contains(&event["event"].as_str().unwrap());
     (tensors.into(), position, events.lines().map(timeless).filter(counted).collect())
 }
 
 #[test]
 fn a_run_that_is_reported_late_is_the_same_wherever_it_stops() {
+    is_the_same_wherever_it_stops(&[]);
+}
+
+#[test]
+fn a_run_that_is_reported_late_and_validates_within_epochs_is_the_same_wherever_it_stops() {
+    is_the_same_wherever_it_stops(&["train.evaluate_steps=9"]);
+}
+
+#[track_caller]
+fn is_the_same_wherever_it_stops(settings: &[&str]) {
     let place = tempfile::tempdir().unwrap();
-    let language = language(place.path());
+    let language = language(place.path(), settings);
     let steps = language.total_steps();
     assert!(steps > 2 * 16, "{steps} steps are reported at once");
     let out = |name: &str| place.path().join(name);

@@ -16,18 +16,45 @@ impl<T: Task> Trainer<'_, T> {
     /// The rest of the epoch's windows, or the reason to stop among them.
     pub(super) fn train_epoch(&mut self) -> Result<Option<Stop>> {
         while self.position.window + self.pending() < self.windows() {
+            if let Some(stop) = self.evaluate()? {
+                return Ok(Some(stop));
+            }
             if let Some(stop) = self.stop()? {
                 self.observe(true)?;
                 return Ok(Some(stop));
             }
             self.advance()?;
-            self.observe(false)?;
+            self.observe(self.is_mark())?;
             if self.clock.saved.elapsed().as_secs_f64() > 60.0 * self.config().save_minutes {
                 self.observe(true)?;
                 self.save()?;
             }
         }
         self.observe(true)?;
+        Ok(None)
+    }
+
+    /// Whether something depends on the steps so far, so that all of them must have been reported.
+    fn is_mark(&self) -> bool {
+        let every = self.config().evaluate_steps;
+        every > 0 && (self.position.step + self.pending()).is_multiple_of(every)
+    }
+
+    /// Measures the validation split within an epoch if `train.evaluate_steps` asks for it now, and publishes the model
+    /// if it is the best. Gives the reason to stop if one came meanwhile; the resumed run then measures again.
+    fn evaluate(&mut self) -> Result<Option<Stop>> {
+        let every = self.config().evaluate_steps;
+        let position = &self.position;
+        let is_done = position.window == 0 || position.evaluated_step == position.step;
+        if every == 0 || is_done || self.pending() > 0 || !position.step.is_multiple_of(every) {
+            return Ok(None);
+        }
+        let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
+        let best = self.keep_if_best(&valid)?;
+        let row = self.row(&valid, best);
+        self.recorder.record(&Event::Evaluation(row))?;
+        self.position.evaluated_step = self.position.step;
+        self.save()?;
         Ok(None)
     }
 
