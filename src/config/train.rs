@@ -64,6 +64,36 @@ pub struct TrainConfig {
     /// With `skip`: stop after so many skipped steps after all.
     #[serde(default = "hundred")]
     pub max_skipped_steps: u64,
+    /// What to do when the loss has left its course and is still a number; `train/divergence.rs` has the rule.
+    #[serde(default)]
+    pub on_divergence: OnDivergence,
+    /// With `rollback`: stop after so many rollbacks after all.
+    #[serde(default = "three")]
+    pub max_rollbacks: u64,
+}
+
+/// What to do when the loss has left its course.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDivergence {
+    /// Save and stop; `--resume` goes on once it is told to with one of the others
+    #[default]
+    Stop,
+    /// Report it and go on
+    Warn,
+    /// Go back to the best weights, with half the rate from there on, and count it
+    Rollback,
+}
+
+impl OnDivergence {
+    /// As recipes name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Warn => "warn",
+            Self::Rollback => "rollback",
+        }
+    }
 }
 
 /// What to do at a step whose loss or gradient is not finite.
@@ -87,6 +117,7 @@ defaults! {
     half: f64 = 0.5;
     full: f64 = 1.0;
     two: u64 = 2;
+    three: u64 = 3;
 }
 
 /// The update rule.

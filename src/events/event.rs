@@ -18,6 +18,8 @@ pub enum Event {
     Step(Step),
     /// A step was skipped because a number was not finite.
     Skip(Skip),
+    /// The loss has left its course.
+    Divergence(Divergence),
     /// The validation split was measured within an epoch, whose number and whose means so far the event has.
     Evaluation(Epoch),
     /// An epoch was trained and validated.
@@ -90,6 +92,22 @@ pub struct Skip {
     pub skipped_steps: u64,
     /// Which number was not finite.
     pub reason: String,
+}
+
+/// A loss that has left its course.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Divergence {
+    /// Steps of the run so far.
+    pub step: u64,
+    /// The epoch's number, counted from 1.
+    pub epoch: u64,
+    /// What was found.
+    pub reason: String,
+    /// What was done: `stop`, `warn` or `rollback`.
+    pub action: String,
+    /// Rollbacks of the run so far, with this one.
+    pub rollbacks: u64,
 }
 
 /// An epoch.
@@ -235,6 +253,7 @@ impl Event {
             Some("resume") => Self::Resume(typed(object)?),
             Some("step") => Self::Step(typed(object)?),
             Some("skip") => Self::Skip(typed(object)?),
+            Some("divergence") => Self::Divergence(typed(object)?),
             Some("evaluation") => Self::Evaluation(typed(object)?),
             Some("epoch") => Self::Epoch(typed(object)?),
             Some("stop") => Self::Stop(typed(object)?),
@@ -258,6 +277,7 @@ mod tests {
             Event::Resume(start),
             Event::Step(Step { step: 100, grad_norm: Some(0.1), ..Step::default() }),
             Event::Skip(Skip { reason: "the loss is NaN".into(), ..Skip::default() }),
+            Event::Divergence(Divergence { action: "warn".into(), ..Divergence::default() }),
             Event::Evaluation(Epoch { epoch: 2, step: 70, best: true, ..Epoch::default() }),
             Event::Epoch(Epoch { epoch: 2, seconds: Some(0.3), best: true, ..Epoch::default() }),
             Event::Stop(Stop { step: 7, reason: "MaxSteps".into() }),

@@ -7,6 +7,6 @@ mod event;
 mod log;
 mod read;
 
-pub use event::{Epoch, Event, Measured, Outcome, Skip, Start, Step, Stop};
+pub use event::{Divergence, Epoch, Event, Measured, Outcome, Skip, Start, Step, Stop};
 pub use log::EventLog;
 pub use read::{Events, readable};

@@ -3,7 +3,7 @@
 use crate::config::Unit;
 use crate::console::Line;
 use crate::error::Result;
-use crate::events::{Epoch, Event};
+use crate::events::{Divergence, Epoch, Event};
 use crate::readable::{duration, grouped, perplexity};
 use crate::train::recorder::{Progress, Recorder, Training};
 use std::f64::consts::LN_2;
@@ -59,6 +59,16 @@ impl Recorder for Console {
                 let step = skip.step;
                 let skipped = skip.skipped_steps;
                 self.line.report(&format!("step {step}: skipped, {skipped} so far: {}", skip.reason));
+            }
+            Event::Divergence(Divergence { step, reason, action, .. }) => {
+                let done = match action.as_str() {
+                    "rollback" => "back to the best weights, at half the rate",
+                    _ => "going on, as train.on_divergence says",
+                };
+                // The error that ends a run says the same.
+                if action != "stop" {
+                    self.line.report(&format!("step {step}: {reason}; {done}"));
+                }
             }
             Event::Step(_) | Event::Stop(_) | Event::Result(_) => {}
         }

@@ -70,7 +70,7 @@ impl RunHistory {
                 self.result = None;
             }
             Event::Result(result) => self.result = Some(result),
-            Event::Step(_) | Event::Skip(_) | Event::Stop(_) => {}
+            Event::Step(_) | Event::Skip(_) | Event::Divergence(_) | Event::Stop(_) => {}
         }
     }
 

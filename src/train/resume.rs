@@ -125,13 +125,15 @@ fn read_position(state: &SavedState) -> Result<Position> {
 
 /// Settings that may change between a stop and a resume: when to stop, to validate and to save, and where the same
 /// text lies.
-const FREE: [&str; 8] = [
+const FREE: [&str; 10] = [
     "train.evaluate_steps",
     "train.patience",
     "train.save_minutes",
     "train.epochs",
     "train.on_non_finite",
     "train.max_skipped_steps",
+    "train.on_divergence",
+    "train.max_rollbacks",
     "corpus.name",
     "corpus.tokenizer",
 ];

@@ -1,5 +1,6 @@
 //! The training state that `--resume` goes on from.
 
+use super::divergence::Course;
 use super::schedule::RateMemory;
 use super::step::Stepper;
 use super::task::{Files, Task};
@@ -35,6 +36,9 @@ pub struct Position {
     /// The step after which the validation split was last measured within an epoch.
     #[serde(default)]
     pub evaluated_step: u64,
+    /// The course of the losses, to know a divergence.
+    #[serde(default)]
+    pub course: Course,
     /// What the schedule remembers.
     pub rate: RateMemory,
     /// The best validation so far.
@@ -98,6 +102,7 @@ impl Position {
             tokens: 0,
             epoch_sums: EpochSums::default(),
             evaluated_step: 0,
+            course: Course::default(),
             rate: RateMemory::default(),
             best: None,
             seconds: 0.0,

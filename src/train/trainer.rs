@@ -1,6 +1,7 @@
 //! The loop around the step: epochs, validation, the best model kept, the state saved so that any stop can be resumed.
 
 mod clock;
+mod course;
 mod epoch;
 
 use super::limits::{Limits, Stop};
@@ -78,6 +79,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// Trains to the recipe's end, or to a limit, which is then returned; the state is saved either way.
     pub fn run(&mut self) -> Result<Option<Stop>> {
         self.record_start()?;
+        self.return_to_course()?; // it may have stopped for a divergence
         let stop = self.epochs();
         self.recorder.show(&Progress::Over);
         let Some(stop) = stop? else { return Ok(None) };
@@ -147,6 +149,8 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// Keeps the model if it is the best, reports the epoch, and begins the next.
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
+        let best_before = self.position.best.as_ref().map(|best| best.valid_nats_per_token);
+        self.position.course.end_epoch(valid.nats_per_token, best_before, self.uniform());
         let best = self.keep_if_best(valid)?;
         let row = self.row(valid, best);
         self.recorder.record(&Event::Epoch(row))?;
@@ -160,6 +164,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         if !self.config().carry_state {
             self.stepper.carried = self.stepper.objective.zero_state()?;
         }
+        self.return_to_course()?;
         self.save()
     }
 

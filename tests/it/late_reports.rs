@@ -141,22 +141,33 @@ fn left(out: &Path) -> (BTreeMap<&'static str, Vec<u8>>, Value, Vec<Value>) {
     };
     let position = timeless(&fs::read_to_string(newest.join("state.json")).unwrap());
     let events = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-    let counted = |event: &Value| ["step", "evaluation", "epoch"].contains(&event["event"].as_str().unwrap());
+    let counted = |event: &Value| {
+        ["step", "evaluation", "divergence", "epoch"].contains(&event["event"].as_str().unwrap())
+    };
     (tensors.into(), position, events.lines().map(timeless).filter(counted).collect())
 }
 
 #[test]
 fn a_run_that_is_reported_late_is_the_same_wherever_it_stops() {
-    is_the_same_wherever_it_stops(&[]);
+    is_the_same_wherever_it_stops(&[], &[16, 27]);
 }
 
 #[test]
 fn a_run_that_is_reported_late_and_validates_within_epochs_is_the_same_wherever_it_stops() {
-    is_the_same_wherever_it_stops(&["train.evaluate_steps=9"]);
+    is_the_same_wherever_it_stops(&["train.evaluate_steps=9"], &[16, 27]);
+}
+
+#[test]
+fn a_run_that_is_reported_late_and_goes_back_to_its_best_weights_is_the_same_wherever_it_stops() {
+    let schedule = r#"train.schedule={kind="decay-per-epoch",factor=1e-4,constant_epochs=1}"#;
+    let settings = [schedule, "train.bptt_steps=5", "train.on_divergence=rollback"];
+    let events = is_the_same_wherever_it_stops(&settings, &[505, 520]);
+    let rollbacks = events.iter().filter(|event| event["action"] == "rollback");
+    assert_eq!(rollbacks.map(|event| &event["step"]).collect::<Vec<_>>(), [512]);
 }
 
 #[track_caller]
-fn is_the_same_wherever_it_stops(settings: &[&str]) {
+fn is_the_same_wherever_it_stops(settings: &[&str], stops: &[u64]) -> Vec<Value> {
     let place = tempfile::tempdir().unwrap();
     let language = language(place.path(), settings);
     let steps = language.total_steps();
@@ -167,11 +178,12 @@ fn is_the_same_wherever_it_stops(settings: &[&str]) {
     assert_eq!(wanted.1["step"], steps);
     train(&language, &out("late"), Some(16), None);
     assert_eq!(left(&out("late")), wanted);
-    for stop in [16, steps / 2 + 5] {
+    for &stop in stops {
         let out = out(&format!("stopped at {stop}"));
         train(&language, &out, Some(16), Some(stop));
         assert_eq!(left(&out).1["step"], stop);
         train(&language, &out, Some(16), None);
         assert_eq!(left(&out), wanted, "stopped at {stop}");
     }
+    wanted.2
 }

@@ -7,6 +7,7 @@ mod checkpoint;
 mod cli;
 mod curve;
 mod data;
+mod divergence;
 mod evaluate_steps;
 mod fuzz_corpus;
 mod gradcheck;

@@ -4,6 +4,7 @@ use super::Trainer;
 use crate::config::train::OnNonFinite;
 use crate::error::{Error, Result};
 use crate::events::{self, Event};
+use crate::train::divergence::WINDOW;
 use crate::train::limits::Stop;
 use crate::train::recorder::{Progress, Training};
 use crate::train::task::Task;
@@ -25,6 +26,7 @@ impl<T: Task> Trainer<'_, T> {
             }
             self.advance()?;
             self.observe(self.is_mark())?;
+            self.return_to_course()?;
             if self.clock.saved.elapsed().as_secs_f64() > 60.0 * self.config().save_minutes {
                 self.observe(true)?;
                 self.save()?;
@@ -36,8 +38,9 @@ impl<T: Task> Trainer<'_, T> {
 
     /// Whether something depends on the steps so far, so that all of them must have been reported.
     fn is_mark(&self) -> bool {
+        let step = self.position.step + self.pending();
         let every = self.config().evaluate_steps;
-        every > 0 && (self.position.step + self.pending()).is_multiple_of(every)
+        step.is_multiple_of(WINDOW) || (every > 0 && step.is_multiple_of(every))
     }
 
     /// Measures the validation split within an epoch if `train.evaluate_steps` asks for it now, and publishes the model
@@ -97,11 +100,14 @@ impl<T: Task> Trainer<'_, T> {
 
     fn count(&mut self, report: &StepReport) -> Result<()> {
         self.clock.tokens += report.tokens;
+        let uniform = self.uniform();
         let position = &mut self.position;
         position.window += 1;
         position.step += 1;
         position.tokens += report.tokens;
         position.epoch_sums.add(report);
+        position.course.observe_step(report, uniform);
+        position.course.end_window(position.step, uniform);
         let nats = report.nats / report.tokens as f64;
         if position.step.is_multiple_of(STEP_EVENTS) {
             self.recorder.record(&Event::Step(events::Step {
@@ -129,10 +135,12 @@ impl<T: Task> Trainer<'_, T> {
             }
             OnNonFinite::Skip => {}
         }
+        let uniform = self.uniform();
         let position = &mut self.position;
         position.window += 1;
         position.step += 1;
         position.skipped_steps += 1;
+        position.course.end_window(position.step, uniform);
         self.recorder.record(&Event::Skip(events::Skip {
             step,
             epoch: position.epoch + 1,
