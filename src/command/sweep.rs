@@ -34,10 +34,10 @@ The file, with every key but recipe left out if not needed:
   name = \"wide\"
   set.model.core.hidden_size = 512
 
-Called again, it passes over finished runs and goes on with the others where they left off. Ctrl-C saves and stops.
-The tables of `rhn compare` are printed, and kept as results.md and results.json beside the runs. A run that
-diverged, whose numbers are no longer finite, or that another process trains, does not keep the others from being
-trained.
+Called again, it passes over finished runs and goes on with the others where they left off.
+Ctrl-C saves and stops. The tables of `rhn compare` are printed, and kept as results.md and
+results.json beside the runs. A run that diverged, whose numbers are no longer finite, or that
+another process trains, does not keep the others from being trained.
 
 Examples:
   rhn sweep recipes/sweeps/ptb-depth.toml --dry-run    what would be trained, with parameter counts
@@ -145,6 +145,7 @@ fn launch(
         out: Some(directory.to_path_buf()),
         resume: directory.exists(),
         init_from: None,
+        grow_vocab: false,
         precision,
         device,
         directories: args.data.directories()?,

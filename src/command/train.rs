@@ -26,13 +26,16 @@ Examples:
   rhn train ptb-rhn --set model.core.hidden_size=256 --set train.epochs=5 --out checkpoints/small
   rhn train ptb-rhn --dry-run                   how much memory and time it will take
   rhn train ptb-rhn --resume                    go on after Ctrl-C, --time-limit or a power cut
-  rhn train checkpoints/small --resume          the same of any run, with the settings that it has";
+  rhn train checkpoints/small --resume          the same of any run, with the settings that it has
+  rhn train text --corpus my-book.txt --init-from checkpoints/shakespeare
+                                                fine-tune: the checkpoint's weights, sizes and vocabulary";
 
 /// Train a model
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// A built-in recipe (`rhn recipe list`), a file that ends in .toml, or the directory of a run, to go on with its own
+    /// A built-in recipe (`rhn recipe list`), a file that ends in .toml, or the directory of a run or checkpoint, whose
+    /// own recipe is taken
     #[arg(value_name = "RECIPE", default_value = "shakespeare")]
     recipe: String,
     /// Train on this text instead of the recipe's: a known name, a file, a directory with train, valid and test
@@ -48,9 +51,14 @@ pub(super) struct Args {
     /// Go on with the run in the directory; it ends with the same weights as one never stopped
     #[arg(long, conflicts_with = "init_from")]
     resume: bool,
-    /// Start from the weights and the vocabulary of this checkpoint, a directory or hf://owner/name
+    /// Start from the weights, sizes and vocabulary of this checkpoint, a directory or hf://owner/name; a size that is
+    /// set otherwise is refused
     #[arg(long, value_name = "CHECKPOINT")]
     init_from: Option<String>,
+    /// With --init-from: add the characters or words of the training text that its vocabulary lacks; their weights begin
+    /// as the mean of the others
+    #[arg(long, requires = "init_from")]
+    grow_vocab: bool,
     /// Stop, saved, once the run has made this many steps
     #[arg(long, value_name = "N")]
     max_steps: Option<u64>,
@@ -91,6 +99,7 @@ impl Args {
             out: self.out.clone(),
             resume: self.resume,
             init_from: self.init_from.clone(),
+            grow_vocab: self.grow_vocab,
             precision,
             device,
             directories: self.data.directories()?,
@@ -144,6 +153,7 @@ fn introduce(run: &Run) {
         note("the corpus has no test split; the result will be of the validation split alone");
     }
     let replaced = language.tokenizer().unknown_id().is_some();
+    note_unseen(train.unseen, "the training split", replaced);
     note_unseen(valid.unseen, "the validation split", replaced);
     note_unseen(test.map_or(0, |test| test.unseen), "the test split", replaced);
     let config = &language.recipe().train;

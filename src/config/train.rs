@@ -15,6 +15,10 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Time steps of a truncated back-propagation window, T.
     pub bptt_steps: usize,
+    /// For a text too small for so many steps an epoch, `batch_size` and `bptt_steps` are made smaller unless they were
+    /// set from outside; 0 leaves them.
+    #[serde(default)]
+    pub min_epoch_steps: u64,
     /// The update rule.
     pub optimizer: OptimizerKind,
     /// The rate, of the loss summed over the window's steps and averaged over its batch rows.

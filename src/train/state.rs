@@ -53,6 +53,9 @@ pub struct Position {
     pub(super) split_tokens: [u64; 3],
     /// The numbers that the run computes with.
     pub(super) precision: String,
+    /// Keys of the recipe whose values were taken from a checkpoint or made to fit the text.
+    #[serde(default)]
+    pub taken: Vec<String>,
 }
 
 /// Sums over the steps of an epoch.
@@ -110,6 +113,7 @@ impl Position {
             corpus_sha256: task.data().sha256.into(),
             split_tokens: task.data().tokens,
             precision: task.precision().as_str().into(),
+            taken: task.taken().to_vec(),
         }
     }
 }
