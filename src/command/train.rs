@@ -8,9 +8,9 @@ use crate::console::{print, report};
 use crate::data::Encoded;
 use crate::error::Result;
 use crate::events::Outcome;
-use crate::readable::{duration, grouped, perplexity};
+use crate::readable::{duration, grouped, perplexity, shell_quoted};
 use crate::run::console::Console;
-use crate::run::{Ended, Request, Run};
+use crate::run::{Ended, Finish, Request, Run};
 use crate::signals::Signals;
 use crate::train::limits::{Limits, Stop};
 use crate::train::task::Task;
@@ -117,11 +117,11 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
     let out = run.out.clone();
     let screen = Box::new(Console::new(run.language.unit()));
     let ended = run.train(screen, signals)?;
-    if let Ended::Before(_) = ended {
-        report("the run was finished before; more train.epochs or train.patience let it go on");
+    if let Ended::Before(_, finish) = ended {
+        report(&format!("the run was finished before{}", advice(finish, &out)));
     }
     match ended {
-        Ended::Before(outcome) | Ended::Finished(outcome) => {
+        Ended::Before(outcome, _) | Ended::Finished(outcome) => {
             print(&closing(&outcome, &out));
             Ok(0)
         }
@@ -170,6 +170,21 @@ fn introduce(run: &Run) {
     }
 }
 
+/// What lets a finished run, or its model, go on.
+fn advice(finish: Finish, out: &Path) -> String {
+    let Finish { epochs: [done, asked], patience, is_bound } = finish;
+    let out = shell_quoted(&out.display().to_string());
+    let init = format!("rhn train {out} --init-from {out} --out DIR begins another with its weights");
+    match patience {
+        Some(patience) if done < asked => format!(
+            ": train.patience = {patience} ended it after epoch {done} of {asked}; a larger one, or 0, lets it go on"
+        ),
+        _ if is_bound => format!(", and its rate is at the cosine's end; {init}"),
+        Some(_) => "; more train.epochs with more train.patience let it go on".into(),
+        None => "; more train.epochs let it go on".into(),
+    }
+}
+
 fn reason(stop: Stop) -> &'static str {
     match stop {
         Stop::Signal(_) => "by a signal",
@@ -196,7 +211,7 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
         outcome.best_epoch.map_or("null".into(), |epoch| epoch.to_string()),
         duration(number(outcome.seconds_total)),
         out.display(),
-        out.display()
+        shell_quoted(&out.display().to_string())
     )
 }
 

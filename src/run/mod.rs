@@ -7,9 +7,9 @@ mod location;
 
 pub use directory::RunDirectory;
 
-use crate::checkpoint::{self, Checkpoint};
-use crate::config::train::OnNonFinite;
-use crate::config::{Recipe, Resolved};
+use crate::checkpoint::Checkpoint;
+use crate::config::train::{OnNonFinite, Schedule};
+use crate::config::{Recipe, Resolved, TrainConfig};
 use crate::console::note;
 use crate::data::{Corpus, DataDirectories, Tokenizer};
 use crate::error::{Error, Result};
@@ -22,7 +22,9 @@ use crate::task::language::{Language, NextToken};
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
 use crate::train::resume::Resumed;
+use crate::train::state::Position;
 use crate::train::step::Stepper;
+use crate::train::task::Task;
 use crate::train::trainer::Trainer;
 use candle_core::Device;
 use first::{First, TAKEN};
@@ -73,13 +75,24 @@ pub struct Run {
 /// How a run ended in this process.
 pub enum Ended {
     /// It is finished, and was so before.
-    Before(Outcome),
+    Before(Outcome, Finish),
     /// It is finished.
     Finished(Outcome),
     /// It is trained, and a signal with this exit code came before its test was done.
     Untested(u8),
     /// It stopped before its end.
     Stopped(Stop),
+}
+
+/// Why a run is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finish {
+    /// Epochs that are done, and that were asked for.
+    pub epochs: [u64; 2],
+    /// `train.patience`, if it is used up.
+    pub patience: Option<u64>,
+    /// Whether the rate depends on the number of epochs, so that no more of them can be had.
+    pub is_bound: bool,
 }
 
 impl Request {
@@ -187,6 +200,16 @@ fn find_state(out: &Path, resolved: &mut Resolved) -> Result<Option<Resumed>> {
     Ok(resumed)
 }
 
+/// Why a run at `position` is finished.
+fn finish(position: &Position, config: &TrainConfig) -> Finish {
+    let waited = position.best.as_ref().map_or(0, |best| position.epoch.saturating_sub(best.epoch));
+    Finish {
+        epochs: [position.epoch, config.epochs],
+        patience: Some(config.patience).filter(|&patience| patience > 0 && waited >= patience),
+        is_bound: matches!(config.schedule, Schedule::Cosine(_)),
+    }
+}
+
 impl Run {
     /// How many numbers training finds.
     pub fn parameters(&self) -> u64 {
@@ -206,7 +229,7 @@ impl Run {
         let steps = trainer.position().step;
         let before = directory::read_result(&out).filter(|result| result.steps == steps);
         if let Some(outcome) = before.filter(|_| trainer.is_over()) {
-            return Ok(Ended::Before(outcome));
+            return Ok(Ended::Before(outcome, finish(trainer.position(), &language.recipe().train)));
         }
         if let Some(stop) = trainer.run()? {
             return Ok(Ended::Stopped(stop));

@@ -80,6 +80,13 @@ impl Language {
                 format!("the checkpoint's vocabulary cuts by {found:?}, and corpus.unit says {wanted:?}");
             return Err(Error::config(what));
         }
+        if corpus.valid.is_empty() {
+            return Err(Error::config(format!(
+                "corpus.split is {:?}, which leaves {} no validation split, and training needs one: it decides which \
+                 weights are kept. Give it a part, as --set corpus.split=[90,5,5]",
+                recipe.corpus.split, corpus.name
+            )));
+        }
         let train = tokenizer.encode(&corpus.train)?;
         let valid = tokenizer.encode(&corpus.valid)?;
         let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode(&corpus.test)?) };
