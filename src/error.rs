@@ -54,6 +54,14 @@ pub enum Error {
         /// Which number, and what it was.
         what: String,
     },
+    /// The training loss has left its course; the run is saved. Exit code 5.
+    #[error("step {step}: {what}")]
+    Diverged {
+        /// Steps of the run so far.
+        step: u64,
+        /// What was found, and what to do about it.
+        what: String,
+    },
     /// Another process works in the run's directory. Exit code 6.
     #[error("{}: in use by {holder}", path.display())]
     Busy {
@@ -134,7 +142,7 @@ impl Error {
             Self::Config(_) => 2,
             Self::Data { .. } => 3,
             Self::Checkpoint { .. } | Self::Stored { .. } | Self::Newer { .. } => 4,
-            Self::NotFinite { .. } => 5,
+            Self::NotFinite { .. } | Self::Diverged { .. } => 5,
             Self::Busy { .. } => 6,
             Self::Stopped { code } => *code,
             Self::Io { .. } | Self::Tensor(_) => 1,

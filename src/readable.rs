@@ -39,9 +39,34 @@ pub fn or_dash(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".into(), |value| format!("{value:.digits$}"))
 }
 
+/// A path as one argument of a command for a POSIX shell.
+pub fn shell_quoted(path: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_./-:@%+=,".contains(c);
+    let path = if path.starts_with('-') { format!("./{path}") } else { path.to_string() }; // else it reads as a flag
+    match !path.is_empty() && path.chars().all(is_plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{duration, grouped, or_dash, perplexity};
+    use super::{duration, grouped, or_dash, perplexity, shell_quoted};
+
+    #[test]
+    fn a_path_is_one_argument_for_a_shell() {
+        for (path, quoted) in [
+            ("checkpoints/text-2", "checkpoints/text-2"),
+            ("my run; v2", "'my run; v2'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+            ("-o", "./-o"),
+            ("", "''"),
+            ("größe", "größe"),
+        ] {
+            assert_eq!(shell_quoted(path), quoted);
+        }
+    }
 
     #[test]
     fn numbers_and_times_read_as_people_write_them() {

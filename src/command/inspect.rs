@@ -134,10 +134,10 @@ fn files(directory: &Path) -> Result<Vec<FileRow>> {
     Ok(names.into_iter().filter_map(row).collect())
 }
 
-/// The epoch of the run with the least loss on the validation split.
+/// The epoch of the run, or what was measured within one, with the least loss on the validation split.
 fn best_epoch(directory: &Path) -> Option<Event> {
     let measured = events::readable(directory).into_iter().filter_map(|event| match event {
-        Event::Epoch(epoch) => Some((epoch.valid_nats_per_token?, event)),
+        Event::Epoch(row) | Event::Evaluation(row) => Some((row.valid_nats_per_token?, event)),
         _ => None,
     });
     measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, event)| event)
@@ -154,7 +154,7 @@ impl Inspection {
         if let Some(recipe) = &self.recipe {
             writeln!(out, "trained     {}", describe_training(recipe))?;
         }
-        if let Some(Event::Epoch(best)) = &self.best {
+        if let Some(Event::Epoch(best) | Event::Evaluation(best)) = &self.best {
             let valid = show_perplexity(best.valid_nats_per_token);
             writeln!(out, "best        epoch {}, valid perplexity {valid}", best.epoch)?;
         }

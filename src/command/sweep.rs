@@ -34,9 +34,10 @@ The file, with every key but recipe left out if not needed:
   name = \"wide\"
   set.model.core.hidden_size = 512
 
-Called again, it passes over finished runs and goes on with the others where they left off. Ctrl-C saves and stops.
-The tables of `rhn compare` are printed, and kept as results.md and results.json beside the runs. A run whose
-numbers are no longer finite, or that another process trains, does not keep the others from being trained.
+Called again, it passes over finished runs and goes on with the others where they left off.
+Ctrl-C saves and stops. The tables of `rhn compare` are printed, and kept as results.md and
+results.json beside the runs. A run that diverged, whose numbers are no longer finite, or that
+another process trains, does not keep the others from being trained.
 
 Examples:
   rhn sweep recipes/sweeps/ptb-depth.toml --dry-run    what would be trained, with parameter counts
@@ -119,7 +120,7 @@ fn train_all(args: &Args, sweep: &Sweep, out: &Path) -> anyhow::Result<u8> {
 fn passed_over(error: anyhow::Error, name: &str, failed: u8) -> anyhow::Result<u8> {
     let kind = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
     match kind {
-        Some(own @ (Error::NotFinite { .. } | Error::Busy { .. })) => {
+        Some(own @ (Error::NotFinite { .. } | Error::Diverged { .. } | Error::Busy { .. })) => {
             note(&format!("run {name}: {own}; going on with the next"));
             Ok(if failed == 0 { own.exit_code() } else { failed })
         }
@@ -144,6 +145,7 @@ fn launch(
         out: Some(directory.to_path_buf()),
         resume: directory.exists(),
         init_from: None,
+        grow_vocab: false,
         precision,
         device,
         directories: args.data.directories()?,

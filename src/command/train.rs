@@ -8,9 +8,9 @@ use crate::console::{print, report};
 use crate::data::Encoded;
 use crate::error::Result;
 use crate::events::Outcome;
-use crate::readable::{duration, grouped, or_dash, perplexity};
+use crate::readable::{duration, grouped, or_dash, perplexity, shell_quoted};
 use crate::run::console::Console;
-use crate::run::{Ended, Request, Run};
+use crate::run::{Ended, Finish, Request, Run};
 use crate::signals::Signals;
 use crate::train::limits::{Limits, Stop};
 use crate::train::task::Task;
@@ -26,13 +26,16 @@ Examples:
   rhn train ptb-rhn --set model.core.hidden_size=256 --set train.epochs=5 --out checkpoints/small
   rhn train ptb-rhn --dry-run                   how much memory and time it will take
   rhn train ptb-rhn --resume                    go on after Ctrl-C, --time-limit or a power cut
-  rhn train checkpoints/small --resume          the same of any run, with the settings that it has";
+  rhn train checkpoints/small --resume          the same of any run, with the settings that it has
+  rhn train text --corpus my-book.txt --init-from checkpoints/shakespeare
+                                                fine-tune: the checkpoint's weights, sizes and vocabulary";
 
 /// Train a model
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// A built-in recipe (`rhn recipe list`), a file that ends in .toml, or the directory of a run, to go on with its own
+    /// A built-in recipe (`rhn recipe list`), a file that ends in .toml, or the directory of a run or checkpoint, whose
+    /// own recipe is taken
     #[arg(value_name = "RECIPE", default_value = "shakespeare")]
     recipe: String,
     /// Train on this text instead of the recipe's: a known name, a file, a directory with train, valid and test
@@ -48,9 +51,14 @@ pub(super) struct Args {
     /// Go on with the run in the directory; it ends with the same weights as one never stopped
     #[arg(long, conflicts_with = "init_from")]
     resume: bool,
-    /// Start from the weights and the vocabulary of this checkpoint, a directory or hf://owner/name
+    /// Start from the weights, sizes and vocabulary of this checkpoint, a directory or hf://owner/name; a size that is
+    /// set otherwise is refused
     #[arg(long, value_name = "CHECKPOINT")]
     init_from: Option<String>,
+    /// With --init-from: add the characters or words of the training text that its vocabulary lacks; their weights begin
+    /// as the mean of the others
+    #[arg(long, requires = "init_from")]
+    grow_vocab: bool,
     /// Stop, saved, once the run has made this many steps
     #[arg(long, value_name = "N")]
     max_steps: Option<u64>,
@@ -91,6 +99,7 @@ impl Args {
             out: self.out.clone(),
             resume: self.resume,
             init_from: self.init_from.clone(),
+            grow_vocab: self.grow_vocab,
             precision,
             device,
             directories: self.data.directories()?,
@@ -108,11 +117,11 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
     let out = run.out.clone();
     let screen = Box::new(Console::new(run.language.unit()));
     let ended = run.train(screen, signals)?;
-    if let Ended::Before(_) = ended {
-        report("the run was finished before; more train.epochs or train.patience let it go on");
+    if let Ended::Before(_, finish) = ended {
+        report(&format!("the run was finished before{}", advice(finish, &out)));
     }
     match ended {
-        Ended::Before(outcome) | Ended::Finished(outcome) => {
+        Ended::Before(outcome, _) | Ended::Finished(outcome) => {
             print(&closing(&outcome, &out));
             Ok(0)
         }
@@ -144,6 +153,7 @@ fn introduce(run: &Run) {
         note("the corpus has no test split; the result will be of the validation split alone");
     }
     let replaced = language.tokenizer().unknown_id().is_some();
+    note_unseen(train.unseen, "the training split", replaced);
     note_unseen(valid.unseen, "the validation split", replaced);
     note_unseen(test.map_or(0, |test| test.unseen), "the test split", replaced);
     let config = &language.recipe().train;
@@ -157,6 +167,21 @@ fn introduce(run: &Run) {
     ));
     if let Some(resumed) = &run.resumed {
         report(&format!("going on after step {}", grouped(resumed.position.step)));
+    }
+}
+
+/// What lets a finished run, or its model, go on.
+fn advice(finish: Finish, out: &Path) -> String {
+    let Finish { epochs: [done, asked], patience, is_bound } = finish;
+    let out = shell_quoted(&out.display().to_string());
+    let init = format!("rhn train {out} --init-from {out} --out DIR begins another with its weights");
+    match patience {
+        Some(patience) if done < asked => format!(
+            ": train.patience = {patience} ended it after epoch {done} of {asked}; a larger one, or 0, lets it go on"
+        ),
+        _ if is_bound => format!(", and its rate is at the cosine's end; {init}"),
+        Some(_) => "; more train.epochs with more train.patience let it go on".into(),
+        None => "; more train.epochs let it go on".into(),
     }
 }
 
@@ -186,7 +211,7 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
         outcome.best_epoch.map_or("null".into(), |epoch| epoch.to_string()),
         duration(number(outcome.seconds_total)),
         out.display(),
-        out.display()
+        shell_quoted(&out.display().to_string())
     )
 }
 

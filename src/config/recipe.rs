@@ -94,6 +94,48 @@ impl Resolved {
         Ok(Self { name: short, recipe, origins })
     }
 
+    /// Whether a value comes from the user: from a setting, or from a file that is not built in.
+    pub fn is_set(&self, key: &str) -> bool {
+        let is_built_in = |origin: &String| {
+            let name = origin.strip_prefix("recipe ");
+            name.is_some_and(|name| BUILT_IN.iter().any(|(known, _)| *known == name))
+        };
+        self.origins.get(key).is_some_and(|origin| !is_built_in(origin))
+    }
+
+    /// What the user has set under `keys`, tables or single values, otherwise than `other` has it: the key, the value
+    /// in `other`, and the one here.
+    pub fn conflicts(&self, keys: &[&str], other: &Recipe) -> Vec<[String; 3]> {
+        let theirs = other.leaves();
+        let lies_under = |key: &str, table: &str| {
+            key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let own = self.recipe.leaves().into_iter();
+        own.filter(|(key, _)| keys.iter().any(|table| lies_under(key, table)) && self.is_set(key))
+            .filter(|(key, value)| theirs.get(key) != Some(value))
+            .map(|(key, value)| {
+                let there = theirs.get(&key).cloned().unwrap_or_else(|| "unset".into());
+                [key, there, value]
+            })
+            .collect()
+    }
+
+    /// Takes what `other` has under `keys` in place of the values here.
+    ///
+    /// # Errors
+    /// If the result is no recipe.
+    pub fn take(&mut self, keys: &[&str], other: &Recipe) -> Result<()> {
+        let mut table = Table::try_from(&self.recipe).expect("a recipe is a table");
+        let theirs = Table::try_from(other).expect("a recipe is a table");
+        for key in keys {
+            if let Some(value) = lookup(&theirs, key) {
+                set(&mut table, key, value.clone(), key)?;
+            }
+        }
+        self.recipe = from_table(table, &self.name)?;
+        Ok(())
+    }
+
     /// The whole configuration as it would run, as TOML; each value with its origin.
     pub fn describe(&self) -> String {
         let table = Table::try_from(&self.recipe).expect("a recipe is a table");
@@ -195,6 +237,13 @@ fn set(table: &mut Table, key: &str, value: Value, setting: &str) -> Result<()> 
     }
 }
 
+/// The value of a dotted key.
+fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let mut parts = key.split('.');
+    let first = table.get(parts.next()?)?;
+    parts.try_fold(first, |value, part| value.get(part))
+}
+
 /// Puts `top` over `base`; a table of another `kind` replaces the one below it.
 fn merge(base: &mut Table, top: Table) {
     for (key, value) in top {
@@ -294,6 +343,21 @@ mod tests {
         assert!(line("epochs").ends_with("# --set") && line("batch_size").ends_with("# recipe ptb-rhn"));
         assert!(line("patience").ends_with("# default"));
         assert_eq!(Recipe::parse(&described, Path::new("shown")).unwrap(), resolved.recipe);
+    }
+
+    #[test]
+    fn what_nobody_set_is_taken_from_another_recipe_and_what_somebody_set_is_a_conflict() {
+        let settings = settings(&["model.core.hidden_size=32", "model.core.layers=2"]);
+        let mut resolved = Resolved::new("text", &settings).unwrap();
+        assert!(resolved.is_set("model.core.layers") && !resolved.is_set("model.core.recurrence_depth"));
+        assert!(!resolved.is_set("train.patience") && !resolved.is_set("train.weight_decay"));
+        let other = Resolved::new("ptb-rhn", &settings[1..]).unwrap().recipe;
+        let wanted = ["model.core.hidden_size", "830", "32"].map(String::from);
+        assert_eq!(resolved.conflicts(&["model"], &other), [wanted]);
+        resolved.take(&["model", "corpus.unit", "train.batch_size"], &other).unwrap();
+        let recipe = &resolved.recipe;
+        assert_eq!((&recipe.model, recipe.corpus.unit), (&other.model, other.corpus.unit));
+        assert_eq!((recipe.train.batch_size, recipe.train.bptt_steps), (20, 64));
     }
 
     #[test]

@@ -15,6 +15,10 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Time steps of a truncated back-propagation window, T.
     pub bptt_steps: usize,
+    /// For a text too small for so many steps an epoch, `batch_size` and `bptt_steps` are made smaller unless they were
+    /// set from outside; 0 leaves them.
+    #[serde(default)]
+    pub min_epoch_steps: u64,
     /// The update rule.
     pub optimizer: OptimizerKind,
     /// The rate, of the loss summed over the window's steps and averaged over its batch rows.
@@ -45,7 +49,11 @@ pub struct TrainConfig {
     /// Which values are dropped.
     #[serde(default)]
     pub dropout: DropoutConfig,
-    /// Stop after this many epochs without a better validation loss; 0 never does.
+    /// Measure the validation split after every so many steps of the run as well, and publish the model if it is the
+    /// best so far; 0 does so at each epoch's end alone. The schedule and `patience` go by epochs either way.
+    #[serde(default)]
+    pub evaluate_steps: u64,
+    /// Stop after this many epochs in which no validation loss was better than before; 0 never does.
     #[serde(default)]
     pub patience: u64,
     /// Begin each epoch with the state that the last one left instead of zero (Kim et al.).
@@ -60,6 +68,36 @@ pub struct TrainConfig {
     /// With `skip`: stop after so many skipped steps after all.
     #[serde(default = "hundred")]
     pub max_skipped_steps: u64,
+    /// What to do when the loss has left its course and is still a number; `train/divergence.rs` has the rule.
+    #[serde(default)]
+    pub on_divergence: OnDivergence,
+    /// With `rollback`: stop after so many rollbacks after all.
+    #[serde(default = "three")]
+    pub max_rollbacks: u64,
+}
+
+/// What to do when the loss has left its course.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDivergence {
+    /// Save and stop; `--resume` goes on once it is told to with one of the others
+    #[default]
+    Stop,
+    /// Report it and go on
+    Warn,
+    /// Go back to the best weights, with half the rate from there on, and count it
+    Rollback,
+}
+
+impl OnDivergence {
+    /// As recipes name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Warn => "warn",
+            Self::Rollback => "rollback",
+        }
+    }
 }
 
 /// What to do at a step whose loss or gradient is not finite.
@@ -83,6 +121,7 @@ defaults! {
     half: f64 = 0.5;
     full: f64 = 1.0;
     two: u64 = 2;
+    three: u64 = 3;
 }
 
 /// The update rule.

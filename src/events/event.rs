@@ -14,6 +14,9 @@ pub enum Event {
     Resume(Start),
     Step(Step),
     Skip(Skip),
+    Divergence(Divergence),
+    /// The validation split was measured within an epoch, whose number and whose means so far the event has.
+    Evaluation(Epoch),
     Epoch(Epoch),
     Stop(Stop),
     Result(Outcome),
@@ -70,6 +73,22 @@ pub struct Skip {
     pub reason: String,
 }
 
+/// A loss that has left its course.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Divergence {
+    /// Steps of the run so far.
+    pub step: u64,
+    /// The epoch's number, counted from 1.
+    pub epoch: u64,
+    /// What was found.
+    pub reason: String,
+    /// What was done: `stop`, `warn` or `rollback`.
+    pub action: String,
+    /// Rollbacks of the run so far, with this one.
+    pub rollbacks: u64,
+}
+
 /// An epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
@@ -97,7 +116,7 @@ pub struct Epoch {
     pub seconds: Option<f64>,
     #[serde(default)]
     pub skipped_steps: u64,
-    /// Whether no epoch before was better.
+    /// Whether no validation before was better.
     #[serde(default)]
     pub best: bool,
 }
@@ -123,6 +142,10 @@ pub struct Outcome {
     /// The epoch with the least loss on the validation split, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_epoch: Option<u64>,
+    /// The steps that the run had made when it had that loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_step: Option<u64>,
+    /// That loss on the validation split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_nats_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,6 +240,8 @@ impl Event {
             Some("resume") => Self::Resume(typed(object)?),
             Some("step") => Self::Step(typed(object)?),
             Some("skip") => Self::Skip(typed(object)?),
+            Some("divergence") => Self::Divergence(typed(object)?),
+            Some("evaluation") => Self::Evaluation(typed(object)?),
             Some("epoch") => Self::Epoch(typed(object)?),
             Some("stop") => Self::Stop(typed(object)?),
             Some("result") => Self::Result(typed(object)?),
@@ -239,6 +264,8 @@ mod tests {
             Event::Resume(start),
             Event::Step(Step { step: 100, grad_norm: Some(0.1), ..Step::default() }),
             Event::Skip(Skip { reason: "the loss is NaN".into(), ..Skip::default() }),
+            Event::Divergence(Divergence { action: "warn".into(), ..Divergence::default() }),
+            Event::Evaluation(Epoch { epoch: 2, step: 70, best: true, ..Epoch::default() }),
             Event::Epoch(Epoch { epoch: 2, seconds: Some(0.3), best: true, ..Epoch::default() }),
             Event::Stop(Stop { step: 7, reason: "MaxSteps".into() }),
             Event::Result(Outcome { test: measured, best_epoch: Some(3), ..Outcome::default() }),

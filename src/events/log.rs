@@ -44,12 +44,16 @@ impl EventLog {
         self.file.cut(0)
     }
 
-    /// Drops what a resumed run will do again: the events after `step`, and those of epochs after the first `epochs`, of
-    /// which the last may be of `step` itself. Events without a step stay.
-    pub(crate) fn truncate_after(&mut self, step: u64, epochs: u64) -> Result<()> {
+    /// Drops what a resumed run will do again: the events after `step`, those of epochs after the first `epochs`, of
+    /// which the last may be of `step` itself, and each of a kind in `kinds` after the last step that it was recorded
+    /// at. Events without a step stay.
+    pub(crate) fn truncate_after(&mut self, step: u64, epochs: u64, kinds: &[(&str, u64)]) -> Result<()> {
         self.retain(|event| {
             let at_most = |key: &str, limit: u64| event[key].as_u64().is_none_or(|found| found <= limit);
-            at_most("step", step) && (event["event"] != "epoch" || at_most("epoch", epochs))
+            let is_done = |&(kind, last): &(&str, u64)| event["event"] != kind || at_most("step", last);
+            at_most("step", step)
+                && (event["event"] != "epoch" || at_most("epoch", epochs))
+                && kinds.iter().all(is_done)
         })
     }
 
@@ -121,7 +125,7 @@ mod tests {
         for step in [1, 2, 2, 3, 4] {
             log.append(&json!({"step": step})).unwrap();
         }
-        log.truncate_after(2, 9).unwrap();
+        log.truncate_after(2, 9, &[]).unwrap();
         log.append(&json!({"step": 3, "again": true})).unwrap();
         let wanted = [
             r#"{"event":"start"}"#,
@@ -141,7 +145,12 @@ mod tests {
         log.append(&json!({"event": "step", "epoch": 2, "step": 6})).unwrap();
         let kept = lines(run.path());
         log.append(&json!({"event": "epoch", "epoch": 2, "step": 6})).unwrap();
-        log.truncate_after(6, 1).unwrap();
+        log.truncate_after(6, 1, &[]).unwrap();
+        assert_eq!(lines(run.path()), kept);
+        log.append(&json!({"event": "evaluation", "epoch": 2, "step": 6})).unwrap();
+        log.truncate_after(6, 1, &[("evaluation", 6)]).unwrap();
+        assert_eq!(lines(run.path()).len(), kept.len() + 1);
+        log.truncate_after(6, 1, &[("evaluation", 3)]).unwrap(); // it was recorded, and the state was not saved
         assert_eq!(lines(run.path()), kept);
         log.clear().unwrap();
         log.append(&json!({"event": "start"})).unwrap();

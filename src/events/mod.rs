@@ -7,6 +7,6 @@ mod event;
 mod log;
 mod read;
 
-pub(crate) use event::{Epoch, Event, Measured, Outcome, Skip, Start, Step, Stop};
+pub(crate) use event::{Divergence, Epoch, Event, Measured, Outcome, Skip, Start, Step, Stop};
 pub(crate) use log::EventLog;
 pub(crate) use read::{Events, readable};

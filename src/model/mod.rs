@@ -16,6 +16,7 @@ pub mod core;
 pub mod dropout;
 pub mod embedding;
 pub mod frozen;
+pub mod grow;
 mod language;
 pub mod layers;
 mod noise;

@@ -3,7 +3,7 @@
 use crate::config::Unit;
 use crate::console::Line;
 use crate::error::Result;
-use crate::events::{Epoch, Event};
+use crate::events::{Divergence, Epoch, Event};
 use crate::readable::{duration, grouped, or_dash, perplexity};
 use crate::train::recorder::{Progress, Recorder, Training};
 use std::f64::consts::LN_2;
@@ -16,11 +16,12 @@ pub(crate) struct Console {
     unit: Unit,
     line: Line,
     smoothed: Option<f64>,
+    steps_per_epoch: u64,
 }
 
 impl Console {
     pub(crate) fn new(unit: Unit) -> Self {
-        Self { unit, line: Line::new(), smoothed: None }
+        Self { unit, line: Line::new(), smoothed: None, steps_per_epoch: 0 }
     }
 
     fn training(&mut self, training: &Training) {
@@ -44,12 +45,29 @@ impl Console {
 impl Recorder for Console {
     fn record(&mut self, event: &Event) -> Result<()> {
         match event {
-            Event::Start(_) | Event::Resume(_) => self.line.print(&head(self.unit)),
-            Event::Epoch(epoch) => self.line.print(&row(epoch, self.unit)),
+            Event::Start(start) | Event::Resume(start) => {
+                self.steps_per_epoch = start.steps_per_epoch;
+                self.line.print(&head(self.unit));
+            }
+            Event::Evaluation(row) => {
+                let epochs = row.step as f64 / self.steps_per_epoch.max(1) as f64;
+                self.line.print(&line(&format!("{epochs:.2}"), row, self.unit));
+            }
+            Event::Epoch(row) => self.line.print(&line(&row.epoch.to_string(), row, self.unit)),
             Event::Skip(skip) => {
                 let step = skip.step;
                 let skipped = skip.skipped_steps;
                 self.line.report(&format!("step {step}: skipped, {skipped} so far: {}", skip.reason));
+            }
+            Event::Divergence(Divergence { step, reason, action, .. }) => {
+                let done = match action.as_str() {
+                    "rollback" => "back to the best weights, at half the rate",
+                    _ => "going on, as train.on_divergence says",
+                };
+                // The error that ends a run says the same.
+                if action != "stop" {
+                    self.line.report(&format!("step {step}: {reason}; {done}"));
+                }
             }
             Event::Step(_) | Event::Stop(_) | Event::Result(_) => {}
         }
@@ -86,25 +104,25 @@ fn head(unit: Unit) -> String {
     )
 }
 
-/// An epoch's row; the best epoch so far has a star.
-fn row(epoch: &Epoch, unit: Unit) -> String {
+/// The row of an epoch, or within one after so many `epochs`; the best so far has a star.
+fn line(epochs: &str, row: &Epoch, unit: Unit) -> String {
     let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
-    let valid_nats = number(epoch.valid_nats_per_token);
+    let valid_nats = number(row.valid_nats_per_token);
     let quality = match unit {
-        Unit::Char => or_dash(epoch.valid_bits_per_char, 3),
-        Unit::Byte => or_dash(epoch.valid_bits_per_byte, 3),
+        Unit::Char => or_dash(row.valid_bits_per_char, 3),
+        Unit::Byte => or_dash(row.valid_bits_per_byte, 3),
         Unit::Word | Unit::Bpe => perplexity(valid_nats, 3),
     };
     format!(
         "{:>5}  {:>10.4}  {:>10.4}  {quality:>10}  {:>9.2e}  {:>9.2}  {:>9}  {:>8}{}",
-        epoch.epoch,
-        number(epoch.train_nats_per_token),
+        epochs,
+        number(row.train_nats_per_token),
         valid_nats,
-        number(epoch.learning_rate),
-        number(epoch.grad_norm),
-        grouped(number(epoch.tokens_per_second).round() as u64),
-        duration(number(epoch.seconds)),
-        if epoch.best { " *" } else { "" }
+        number(row.learning_rate),
+        number(row.grad_norm),
+        grouped(number(row.tokens_per_second).round() as u64),
+        duration(number(row.seconds)),
+        if row.best { " *" } else { "" }
     )
 }
 

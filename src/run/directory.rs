@@ -1,12 +1,14 @@
 //! The directory of a run as its recorder: events, training states, the best model, the result.
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::Result;
 use crate::events::{Event, EventLog, Outcome};
 use crate::storage::disk;
 use crate::storage::{RESULT, to_json};
 use crate::train::recorder::Recorder;
 use crate::train::state::Position;
+use candle_core::Tensor;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A run's directory, whose lock the caller holds.
@@ -22,7 +24,11 @@ impl RunDirectory {
     pub fn open(out: &Path, position: Option<&Position>) -> Result<Self> {
         let mut log = EventLog::open(out)?;
         match position {
-            Some(position) => log.truncate_after(position.step, position.epoch)?,
+            Some(position) => {
+                let diverged = position.course.recorded_step;
+                let kinds = [("evaluation", position.evaluated_step), ("divergence", diverged)];
+                log.truncate_after(position.step, position.epoch, &kinds)?;
+            }
             None => log.clear()?,
         }
         Ok(Self { out: out.to_path_buf(), log })
@@ -47,6 +53,10 @@ impl Recorder for RunDirectory {
 
     fn publish(&mut self, files: &[(&str, Vec<u8>)]) -> Result<()> {
         checkpoint::publish(&self.out, files)
+    }
+
+    fn best_weights(&self) -> Result<Option<BTreeMap<String, Tensor>>> {
+        Checkpoint::open(&self.out)?.tensors().map(Some)
     }
 }
 

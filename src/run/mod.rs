@@ -2,26 +2,32 @@
 
 pub(crate) mod console;
 pub mod directory;
+mod first;
 mod location;
 
 pub use directory::RunDirectory;
 
-use crate::checkpoint::{self, Checkpoint};
-use crate::config::train::OnNonFinite;
-use crate::config::{Recipe, Resolved};
+use crate::checkpoint::Checkpoint;
+use crate::config::train::{OnNonFinite, Schedule};
+use crate::config::{Recipe, Resolved, TrainConfig};
 use crate::console::note;
-use crate::data::{DataDirectories, Tokenizer};
+use crate::data::{Corpus, DataDirectories, Tokenizer};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
+use crate::readable::grouped;
 use crate::signals::Signals;
 use crate::storage::Lock;
+use crate::task::fit;
 use crate::task::language::{Language, NextToken};
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
 use crate::train::resume::Resumed;
+use crate::train::state::Position;
 use crate::train::step::Stepper;
+use crate::train::task::Task;
 use crate::train::trainer::Trainer;
 use candle_core::Device;
+use first::{First, TAKEN};
 use rhn_kernels::precision::Precision;
 use std::path::{Path, PathBuf};
 
@@ -39,8 +45,10 @@ pub(crate) struct Request {
     pub out: Option<PathBuf>,
     /// Whether to go on with the run in the directory.
     pub resume: bool,
-    /// The checkpoint whose weights and vocabulary to begin with.
+    /// The checkpoint whose weights, sizes and vocabulary to begin with.
     pub init_from: Option<String>,
+    /// Whether its vocabulary gets the symbols of the training text that it lacks.
+    pub grow_vocab: bool,
     pub precision: Precision,
     pub device: Device,
     /// Where corpora are looked for.
@@ -62,11 +70,22 @@ pub(crate) struct Run {
 /// How a run ended in this process.
 pub(crate) enum Ended {
     /// It is finished, and was so before.
-    Before(Outcome),
+    Before(Outcome, Finish),
     Finished(Outcome),
     /// It is trained, and a signal with this exit code came before its test was done.
     Untested(u8),
     Stopped(Stop),
+}
+
+/// Why a run is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finish {
+    /// Epochs that are done, and that were asked for.
+    pub epochs: [u64; 2],
+    /// `train.patience`, if it is used up.
+    pub patience: Option<u64>,
+    /// Whether the rate depends on the number of epochs, so that no more of them can be had.
+    pub is_bound: bool,
 }
 
 impl Request {
@@ -84,40 +103,72 @@ impl Request {
         Ok((resolved, run))
     }
 
-    /// The checkpoint to begin with, and its vocabulary.
-    fn first(&self) -> Result<(Option<Checkpoint>, Option<Tokenizer>)> {
-        let open = |name: &String| Checkpoint::open(&checkpoint::resolve(name)?);
-        let checkpoint = self.init_from.as_ref().map(open).transpose()?;
-        let parse = |from: &Checkpoint| Tokenizer::parse(&from.tokenizer_path, &from.tokenizer);
-        let tokenizer = checkpoint.as_ref().map(parse).transpose()?;
-        Ok((checkpoint, tokenizer))
+    /// The checkpoint to begin with.
+    fn first(&self) -> Result<Option<First>> {
+        self.init_from.as_deref().map(First::open).transpose()
     }
 
-    fn prepare(&self, recipe: Recipe, tokenizer: Option<Tokenizer>) -> Result<Language> {
-        Language::prepare(recipe, &self.directories, tokenizer, self.precision, &self.device)
+    /// A run that begins: sizes are those of the checkpoint to begin with, if there is one, and a small text's own.
+    fn begin(&self, mut resolved: Resolved, first: Option<&First>) -> Result<Language> {
+        first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
+        let vocabulary = |recipe: &Recipe, corpus: &Corpus| match first {
+            None => Tokenizer::build(&recipe.corpus, &corpus.train),
+            Some(first) if self.grow_vocab => first.grow(recipe, corpus),
+            Some(first) => Ok(first.tokenizer.clone()),
+        };
+        let mut recipe = resolved.recipe.clone();
+        let is_free = |key: &str| !resolved.is_set(key);
+        let fitted = fit::open(&mut recipe, &self.directories, is_free, vocabulary)?;
+        let mut taken: Vec<String> = fitted.changes.iter().map(|(key, _)| key.to_string()).collect();
+        if !fitted.changes.is_empty() {
+            let changes: Vec<&str> = fitted.changes.iter().map(|(_, change)| change.as_str()).collect();
+            let name = &recipe.corpus.name;
+            let tokens = grouped(fitted.tokens as u64);
+            note(&format!(
+                "{name} is small, {tokens} tokens to train on: {}; --set keeps others",
+                changes.join(", ")
+            ));
+        }
+        if let Some(first) = first {
+            taken.extend(TAKEN.map(String::from));
+            let vocab_size = fitted.tokenizer.vocab_size();
+            first.keep_embedding_size(&mut recipe, vocab_size);
+            if self.grow_vocab {
+                let new = vocab_size - first.tokenizer.vocab_size();
+                note(&format!("the vocabulary grows by {new} to {vocab_size}"));
+            }
+        }
+        let tokenizer = Some(fitted.tokenizer);
+        let language = Language::with_corpus(recipe, fitted.corpus, tokenizer, self.precision, &self.device)?;
+        Ok(language.with_taken(taken))
     }
 
     /// What would be trained, without a directory. Fails if the recipe, its corpus or the checkpoint to begin with
     /// cannot be used.
     pub(crate) fn language(&self) -> Result<Language> {
         let (resolved, _) = self.resolve()?;
-        let (_, tokenizer) = self.first()?;
-        self.prepare(resolved.recipe, tokenizer)
+        self.begin(resolved, self.first()?.as_ref())
     }
 
     /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory
     /// cannot be used; a failed start leaves no directory behind.
     pub(crate) fn open(&self) -> Result<Run> {
-        let (resolved, run) = self.resolve()?;
-        let (init_from, tokenizer) = self.first()?;
+        let (mut resolved, run) = self.resolve()?;
+        let first = self.first()?;
         let out = self.out.clone().or(run);
         let out = out.unwrap_or_else(|| location::default(Path::new("checkpoints"), &resolved.name));
         let held = if out.exists() { Some(location::hold(&out, self.resume)?) } else { None };
-        let resumed = if self.resume { find_state(&out, &resolved.recipe)? } else { None };
-        let tokenizer = resumed.as_ref().map(|resumed| resumed.tokenizer.clone()).or(tokenizer);
-        let language = self.prepare(resolved.recipe, tokenizer)?;
+        let resumed = if self.resume { find_state(&out, &mut resolved)? } else { None };
+        let language = match &resumed {
+            None => self.begin(resolved, first.as_ref())?,
+            Some(resumed) => {
+                let tokenizer = Some(resumed.tokenizer.clone());
+                let directories = &self.directories;
+                Language::prepare(resolved.recipe, directories, tokenizer, self.precision, &self.device)?
+            }
+        };
         resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&language))?;
-        let stepper = language.stepper(init_from.as_ref())?;
+        let stepper = language.stepper(first.as_ref().map(|first| &first.checkpoint))?;
         // Only now, when all is known to fit, a directory is made.
         let lock = held.map_or_else(|| location::hold(&out, false), Ok)?;
         Ok(Run { language, out, resumed, stepper, limits: self.limits, _lock: lock })
@@ -125,10 +176,10 @@ impl Request {
 }
 
 /// The training state to go on with, if there is one.
-fn find_state(out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
+fn find_state(out: &Path, resolved: &mut Resolved) -> Result<Option<Resumed>> {
     let resumed = Resumed::find(out, note)?;
     match &resumed {
-        Some(resumed) => resumed.check_settings(recipe)?,
+        Some(resumed) => resumed.check_settings(resolved)?,
         None if out.join(crate::storage::MODEL).exists() => {
             let what = "has a model but no training state to go on with; --init-from begins another run with its weights";
             return Err(Error::checkpoint(out, what));
@@ -136,6 +187,16 @@ fn find_state(out: &Path, recipe: &Recipe) -> Result<Option<Resumed>> {
         None => note(&format!("{}: no saved training state; beginning at the first step", out.display())),
     }
     Ok(resumed)
+}
+
+/// Why a run at `position` is finished.
+fn finish(position: &Position, config: &TrainConfig) -> Finish {
+    let waited = position.best.as_ref().map_or(0, |best| position.epoch.saturating_sub(best.epoch));
+    Finish {
+        epochs: [position.epoch, config.epochs],
+        patience: Some(config.patience).filter(|&patience| patience > 0 && waited >= patience),
+        is_bound: matches!(config.schedule, Schedule::Cosine(_)),
+    }
 }
 
 impl Run {
@@ -155,7 +216,7 @@ impl Run {
         let steps = trainer.position().step;
         let before = directory::read_result(&out).filter(|result| result.steps == steps);
         if let Some(outcome) = before.filter(|_| trainer.is_over()) {
-            return Ok(Ended::Before(outcome));
+            return Ok(Ended::Before(outcome, finish(trainer.position(), &language.recipe().train)));
         }
         if let Some(stop) = trainer.run()? {
             return Ok(Ended::Stopped(stop));

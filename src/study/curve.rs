@@ -36,17 +36,24 @@ impl CurveSplit {
     }
 }
 
-/// `(along, loss)` of each epoch whose numbers are there and finite; `split` is one split.
+/// `(along, loss)` of each row whose numbers are there and finite; `split` is one split.
 pub(crate) fn points(run: &RunHistory, split: CurveSplit, along: Along, measure: Measure) -> Vec<(f64, f64)> {
     let loss = |epoch: &Epoch| match split {
         CurveSplit::Train => measure.train(epoch, run.unit()),
         CurveSplit::Valid | CurveSplit::Both => measure.valid(epoch),
     };
-    run.epochs.iter().filter_map(|epoch| Some((position(epoch, along)?, loss(epoch)?))).collect()
+    let rows = match split {
+        CurveSplit::Train => run.epochs.iter().collect(), // within an epoch its mean is not known yet
+        CurveSplit::Valid | CurveSplit::Both => run.rows(),
+    };
+    let per_epoch = run.start.steps_per_epoch;
+    rows.into_iter().filter_map(|row| Some((position(row, along, per_epoch)?, loss(row)?))).collect()
 }
 
-fn position(epoch: &Epoch, along: Along) -> Option<f64> {
+/// Where a row lies along an axis; one within an epoch lies between the whole numbers.
+fn position(epoch: &Epoch, along: Along, steps_per_epoch: u64) -> Option<f64> {
     match along {
+        Along::Epoch if steps_per_epoch > 0 => Some(epoch.step as f64 / steps_per_epoch as f64),
         Along::Epoch => Some(epoch.epoch as f64),
         Along::Step => Some(epoch.step as f64),
         Along::Tokens => Some(epoch.tokens as f64),
@@ -71,6 +78,19 @@ mod tests {
         );
         let perplexity = [(60.0, 5f64.exp()), (120.0, 4f64.exp())];
         assert_eq!(curve(CurveSplit::Valid, Along::Time, Measure::Perplexity), perplexity);
+    }
+
+    #[test]
+    fn a_row_within_an_epoch_has_its_point_on_the_validation_curve() {
+        let mut begin = start(1);
+        begin["steps_per_epoch"] = 10.into();
+        let mut within = epoch(2, 4.5);
+        within["event"] = "evaluation".into();
+        within["step"] = 15.into();
+        let run = read("run", &[begin, epoch(1, 5.0), within, epoch(2, 4.0)]);
+        let curve = |split| points(&run, split, Along::Epoch, Measure::Nats);
+        assert_eq!(curve(CurveSplit::Valid), [(1.0, 5.0), (1.5, 4.5), (2.0, 4.0)]);
+        assert_eq!(curve(CurveSplit::Train), [(1.0, 5.5), (2.0, 4.5)]);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) struct RunHistory {
     pub start: Start,
     /// Its rows, an epoch each.
     pub epochs: Vec<Epoch>,
+    /// What was measured within epochs, where the run asked for it.
+    pub evaluations: Vec<Epoch>,
     /// What it came to; `None` while it is not finished.
     pub result: Option<Outcome>,
     /// Whether the file's last line was half written, and left out.
@@ -35,6 +37,7 @@ impl RunHistory {
             directory,
             start: Start::default(),
             epochs: vec![],
+            evaluations: vec![],
             result: None,
             torn: events.torn,
         };
@@ -76,8 +79,13 @@ impl RunHistory {
                 self.epochs.push(epoch);
                 self.result = None;
             }
+            Event::Evaluation(row) => {
+                self.evaluations.retain(|before| before.step < row.step);
+                self.evaluations.push(row);
+                self.result = None;
+            }
             Event::Result(result) => self.result = Some(result),
-            Event::Step(_) | Event::Skip(_) | Event::Stop(_) => {}
+            Event::Step(_) | Event::Skip(_) | Event::Divergence(_) | Event::Stop(_) => {}
         }
     }
 
@@ -90,9 +98,17 @@ impl RunHistory {
         self.start.recipe["train"]["epochs"].as_u64()
     }
 
-    /// The epoch with the least loss on the validation split.
+    /// All rows in the order of their steps, those within epochs among them.
+    pub(crate) fn rows(&self) -> Vec<&Epoch> {
+        let mut rows: Vec<&Epoch> = self.epochs.iter().chain(&self.evaluations).collect();
+        rows.sort_by_key(|row| row.step);
+        rows
+    }
+
+    /// The row with the least loss on the validation split.
     pub(crate) fn best(&self) -> Option<&Epoch> {
-        let measured = self.epochs.iter().filter_map(|epoch| Some((epoch.valid_nats_per_token?, epoch)));
+        let rows = self.rows().into_iter();
+        let measured = rows.filter_map(|row| Some((row.valid_nats_per_token?, row)));
         measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, epoch)| epoch)
     }
 

@@ -6,6 +6,7 @@ use crate::data::batch::Batches;
 use crate::data::{Corpus, DataDirectories, Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluation, EvaluationProgress, Split};
+use crate::model::grow::{Vocabulary, grow};
 use crate::model::{FrozenModel, LanguageModel, Noise, NoiseSource, Parameters, State, specs};
 use crate::parallel::world::Solo;
 use crate::sample::text::{Prompt, text};
@@ -36,6 +37,7 @@ pub struct Language {
     precision: Precision,
     device: Device,
     fixed: BTreeMap<String, Tensor>,
+    taken: Vec<String>,
 }
 
 /// A window of every batch row, and what follows each of its tokens: `(time, batch)` of u32.
@@ -78,6 +80,13 @@ impl Language {
                 format!("the checkpoint's vocabulary cuts by {found:?}, and corpus.unit says {wanted:?}");
             return Err(Error::config(what));
         }
+        if corpus.valid.is_empty() {
+            return Err(Error::config(format!(
+                "corpus.split is {:?}, which leaves {} no validation split, and training needs one: it decides which \
+                 weights are kept. Give it a part, as --set corpus.split=[90,5,5]",
+                recipe.corpus.split, corpus.name
+            )));
+        }
         let train = tokenizer.encode(&corpus.train)?;
         let valid = tokenizer.encode_measured(&corpus.valid)?;
         let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode_measured(&corpus.test)?) };
@@ -102,8 +111,14 @@ impl Language {
             precision: precision.into(),
             device: device.clone(),
             fixed,
+            taken: Vec::new(),
             recipe,
         })
+    }
+
+    /// With the `keys` of its recipe whose values were taken from a checkpoint or made to fit the text.
+    pub fn with_taken(self, keys: Vec<String>) -> Self {
+        Self { taken: keys, ..self }
     }
 
     /// The vocabulary.
@@ -137,6 +152,9 @@ impl Language {
         let config = &self.recipe.train;
         let parameters = match init_from {
             None => self.first_parameters()?,
+            Some(checkpoint) if checkpoint.config.vocab_size < self.model.vocab_size => {
+                self.grown_parameters(checkpoint)?
+            }
             Some(checkpoint) => self.parameters_of(checkpoint)?,
         };
         let dtype = self.precision.dtype();
@@ -174,6 +192,18 @@ impl Language {
         checkpoint.parameters(self.precision.dtype(), &self.device)
     }
 
+    /// The weights of a checkpoint whose vocabulary is the first part of this one.
+    fn grown_parameters(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
+        let tokenizer = checkpoint.read_tokenizer()?;
+        let old = Vocabulary { config: &checkpoint.config, words: tokenizer.words() };
+        let new = Vocabulary { config: &self.model, words: self.tokenizer.words() };
+        let dtype = self.precision.dtype();
+        let weights = checkpoint.weights(&specs(&checkpoint.config)?, dtype, &Device::Cpu)?;
+        let grown = grow(old, new, &weights, &self.fixed);
+        let grown = grown.map_err(Error::in_file(checkpoint.directory.join(MODEL)))?;
+        Parameters::load(&self.model, &grown, dtype, &self.device)
+    }
+
     /// A model on `parameters` for evaluation; it records nothing.
     pub fn frozen(&self, parameters: &Parameters) -> Result<FrozenModel> {
         LanguageModel::new(&self.model, parameters, self.precision, &self.device)?.freeze()
@@ -190,6 +220,10 @@ impl Task for Language {
 
     fn recipe(&self) -> &Recipe {
         &self.recipe
+    }
+
+    fn taken(&self) -> &[String] {
+        &self.taken
     }
 
     fn data(&self) -> Data<'_> {

@@ -1,3 +1,4 @@
 //! What is trained: a recipe brought to its data, with the objective that its training minimizes.
 
+pub mod fit;
 pub mod language;

@@ -2,6 +2,8 @@
 
 use crate::error::Result;
 use crate::events::Event;
+use candle_core::Tensor;
+use std::collections::BTreeMap;
 
 /// Takes what a run leaves behind. Only [`Recorder::record`] has no default.
 pub trait Recorder {
@@ -19,6 +21,11 @@ pub trait Recorder {
     /// Keeps the files of the best model so far in place of the ones before.
     fn publish(&mut self, _files: &[(&str, Vec<u8>)]) -> Result<()> {
         Ok(())
+    }
+
+    /// The weights of the best model so far, by name, if it was kept.
+    fn best_weights(&self) -> Result<Option<BTreeMap<String, Tensor>>> {
+        Ok(None)
     }
 }
 
@@ -72,5 +79,9 @@ impl Recorder for Vec<Box<dyn Recorder + '_>> {
 
     fn publish(&mut self, files: &[(&str, Vec<u8>)]) -> Result<()> {
         self.iter_mut().try_for_each(|recorder| recorder.publish(files))
+    }
+
+    fn best_weights(&self) -> Result<Option<BTreeMap<String, Tensor>>> {
+        self.iter().find_map(|recorder| recorder.best_weights().transpose()).transpose()
     }
 }

@@ -5,7 +5,7 @@ use super::step::Stepper;
 use super::task::Task;
 use crate::checkpoint::{self, SavedState, parse_config};
 use crate::config::train::Schedule;
-use crate::config::{ModelConfig, Recipe};
+use crate::config::{ModelConfig, Recipe, Resolved};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::specs;
@@ -63,9 +63,14 @@ impl Resumed {
         Ok(Self { position, recipe, tokenizer, model, weights, remembered, path: state.path.clone() })
     }
 
-    /// Refuses to go on with other settings that matter; shows the difference.
-    pub fn check_settings(&self, recipe: &Recipe) -> Result<()> {
-        let differences = differences(&self.recipe, recipe);
+    /// Takes over what the run was made to fit when it began, then refuses to go on with other settings that matter;
+    /// shows the difference.
+    pub fn check_settings(&self, resolved: &mut Resolved) -> Result<()> {
+        let taken: Vec<&str> = self.position.taken.iter().map(String::as_str).collect();
+        if resolved.conflicts(&taken, &self.recipe).is_empty() {
+            resolved.take(&taken, &self.recipe)?;
+        }
+        let differences = differences(&self.recipe, &resolved.recipe);
         if differences.is_empty() {
             return Ok(());
         }
@@ -123,13 +128,18 @@ fn read_position(state: &SavedState) -> Result<Position> {
     state.json(STATE)
 }
 
-/// Settings that may change between a stop and a resume: when to stop, when to save, and where the same text lies.
-const FREE: [&str; 7] = [
+/// Settings that may change between a stop and a resume: when to stop, to validate and to save, and where the same
+/// text lies.
+const FREE: [&str; 11] = [
+    "train.evaluate_steps",
     "train.patience",
     "train.save_minutes",
     "train.epochs",
     "train.on_non_finite",
     "train.max_skipped_steps",
+    "train.on_divergence",
+    "train.max_rollbacks",
+    "train.min_epoch_steps",
     "corpus.name",
     "corpus.tokenizer",
 ];

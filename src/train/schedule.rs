@@ -19,11 +19,14 @@ pub struct RateMemory {
     pub factor: f64,
     /// The validation perplexity of the epoch before.
     pub last_perplexity: Option<f64>,
+    /// How often the run went back to its best weights; each halves the rate.
+    #[serde(default)]
+    pub rollbacks: u64,
 }
 
 impl Default for RateMemory {
     fn default() -> Self {
-        Self { factor: 1.0, last_perplexity: None }
+        Self { factor: 1.0, last_perplexity: None, rollbacks: 0 }
     }
 }
 
@@ -57,7 +60,17 @@ impl Rate {
                 cosine.final_fraction + (1.0 - cosine.final_fraction) * wave
             }
         };
-        self.first * factor
+        self.first * factor * 0.5f64.powf(self.memory.rollbacks as f64)
+    }
+
+    /// Halves the rate from here on.
+    pub fn roll_back(&mut self) {
+        self.memory.rollbacks += 1;
+    }
+
+    /// How often it was halved so.
+    pub fn rollbacks(&self) -> u64 {
+        self.memory.rollbacks
     }
 
     /// Takes in the validation perplexity after epoch `epoch`, counted from 0.
@@ -116,6 +129,14 @@ mod tests {
             rate.observe(epoch, perplexity);
             assert_eq!(rate.at(epoch + 1, 0), wanted, "after epoch {epoch}");
         }
+    }
+
+    #[test]
+    fn each_rollback_halves_the_rate_of_any_schedule() {
+        let mut rate = rate("ptb-rhn", &[], 1);
+        rate.roll_back();
+        rate.roll_back();
+        assert_eq!((rate.at(0, 0), rate.rollbacks()), (0.05, 2));
     }
 
     #[test]

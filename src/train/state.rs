@@ -1,5 +1,6 @@
 //! The training state that `--resume` goes on from.
 
+use super::divergence::Course;
 use super::schedule::RateMemory;
 use super::step::Stepper;
 use super::task::{Files, Task};
@@ -32,9 +33,15 @@ pub struct Position {
     pub tokens: u64,
     /// Sums over the current epoch.
     pub epoch_sums: EpochSums,
+    /// The step after which the validation split was last measured within an epoch.
+    #[serde(default)]
+    pub evaluated_step: u64,
+    /// The course of the losses, to know a divergence.
+    #[serde(default)]
+    pub course: Course,
     /// What the schedule remembers.
     pub rate: RateMemory,
-    /// The best epoch so far.
+    /// The best validation so far.
     pub best: Option<Best>,
     /// Wall-clock seconds so far.
     pub seconds: f64,
@@ -46,6 +53,9 @@ pub struct Position {
     pub(super) split_tokens: [u64; 3],
     /// The numbers that the run computes with.
     pub(super) precision: String,
+    /// Keys of the recipe whose values were taken from a checkpoint or made to fit the text.
+    #[serde(default)]
+    pub taken: Vec<String>,
 }
 
 /// Sums over the steps of an epoch.
@@ -71,11 +81,14 @@ impl EpochSums {
     }
 }
 
-/// The best epoch on the validation split.
+/// The least loss on the validation split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// Counted from 1.
+    /// The epoch at whose end, or within which, it was measured; counted from 1.
     pub epoch: u64,
+    /// The steps that the run had made; earlier versions, which measured at the end of epochs alone, did not keep them.
+    #[serde(default)]
+    pub step: Option<u64>,
     /// By the `batched` protocol.
     pub valid_nats_per_token: f64,
 }
@@ -91,6 +104,8 @@ impl Position {
             skipped_steps: 0,
             tokens: 0,
             epoch_sums: EpochSums::default(),
+            evaluated_step: 0,
+            course: Course::default(),
             rate: RateMemory::default(),
             best: None,
             seconds: 0.0,
@@ -98,6 +113,7 @@ impl Position {
             corpus_sha256: task.data().sha256.into(),
             split_tokens: task.data().tokens,
             precision: task.precision().as_str().into(),
+            taken: task.taken().to_vec(),
         }
     }
 }

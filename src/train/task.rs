@@ -29,6 +29,11 @@ pub trait Task {
     /// How the run was asked for.
     fn recipe(&self) -> &Recipe;
 
+    /// Keys of the recipe whose values were taken from a checkpoint or made to fit the text: a resumed run keeps them.
+    fn taken(&self) -> &[String] {
+        &[]
+    }
+
     /// What it learns from.
     fn data(&self) -> Data<'_>;
 

@@ -1,6 +1,7 @@
 //! The loop around the step: epochs, validation, the best model kept, the state saved so that any stop can be resumed.
 
 mod clock;
+mod course;
 mod epoch;
 
 use super::limits::{Limits, Stop};
@@ -71,13 +72,14 @@ impl<'a, T: Task> Trainer<'a, T> {
     pub fn is_over(&self) -> bool {
         let config = self.config();
         let best = self.position.best.as_ref();
-        let waited = best.map_or(0, |best| self.position.epoch - best.epoch);
+        let waited = best.map_or(0, |best| self.position.epoch.saturating_sub(best.epoch)); // it may be of this epoch
         self.position.epoch >= config.epochs || (config.patience > 0 && waited >= config.patience)
     }
 
     /// Trains to the recipe's end, or to a limit, which is then returned; the state is saved either way.
     pub fn run(&mut self) -> Result<Option<Stop>> {
         self.record_start()?;
+        self.return_to_course()?; // it may have stopped for a divergence
         let stop = self.epochs();
         self.recorder.show(&Progress::Over);
         let Some(stop) = stop? else { return Ok(None) };
@@ -114,12 +116,15 @@ impl<'a, T: Task> Trainer<'a, T> {
             if let Some(stop) = self.train_epoch()? {
                 return Ok(Some(stop));
             }
-            let Some(valid) = self.validate()? else {
-                return Ok(Some(self.stop()?.unwrap_or(Stop::TimeLimit)));
-            };
+            let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
             self.finish_epoch(&valid)?;
         }
         Ok(None)
+    }
+
+    /// Why an evaluation was broken off.
+    fn interrupted(&self) -> Result<Stop> {
+        Ok(self.stop()?.unwrap_or(Stop::TimeLimit))
     }
 
     /// The validation split; `None` if the run was asked to stop meanwhile.
@@ -144,31 +149,48 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// Keeps the model if it is the best, reports the epoch, and begins the next.
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
-        if !self.has_state {
-            self.save()?; // a model that is published belongs to a run that can be resumed
+        let best_before = self.position.best.as_ref().map(|best| best.valid_nats_per_token);
+        self.position.course.end_epoch(valid.nats_per_token, best_before, self.uniform());
+        let best = self.keep_if_best(valid)?;
+        let row = self.row(valid, best);
+        self.recorder.record(&Event::Epoch(row))?;
+        if let Some(text) = self.task.sample(&self.stepper.parameters, self.position.epoch)? {
+            self.recorder.show(&Progress::Sample(&text));
         }
-        let epoch = self.position.epoch + 1;
-        let better =
-            self.position.best.as_ref().is_none_or(|best| valid.nats_per_token < best.valid_nats_per_token);
-        if better {
-            self.position.best = Some(Best { epoch, valid_nats_per_token: valid.nats_per_token });
-            self.publish()?;
-        }
-        self.report_epoch(valid, better)?;
         self.rate.observe(self.position.epoch, valid.perplexity);
-        self.position.epoch = epoch;
+        self.position.epoch += 1;
         self.position.window = 0;
         self.position.epoch_sums = EpochSums::default();
         if !self.config().carry_state {
             self.stepper.carried = self.stepper.objective.zero_state()?;
         }
+        self.return_to_course()?;
         self.save()
     }
 
-    fn report_epoch(&mut self, valid: &Evaluation, best: bool) -> Result<()> {
+    /// Publishes the model if no validation before was better, and gives whether none was.
+    fn keep_if_best(&mut self, valid: &Evaluation) -> Result<bool> {
+        if !self.has_state {
+            self.save()?; // a model that is published belongs to a run that can be resumed
+        }
+        let best = self.position.best.as_ref();
+        let is_best = best.is_none_or(|best| valid.nats_per_token < best.valid_nats_per_token);
+        if is_best {
+            self.position.best = Some(Best {
+                epoch: self.position.epoch + 1,
+                step: Some(self.position.step),
+                valid_nats_per_token: valid.nats_per_token,
+            });
+            self.publish()?;
+        }
+        Ok(is_best)
+    }
+
+    /// The row of an epoch that ends or is under way.
+    fn row(&self, valid: &Evaluation, best: bool) -> events::Epoch {
         let position = &self.position;
         let sums = &position.epoch_sums;
-        let epoch = events::Epoch {
+        events::Epoch {
             epoch: position.epoch + 1,
             step: position.step,
             tokens: position.tokens,
@@ -183,15 +205,10 @@ impl<'a, T: Task> Trainer<'a, T> {
             seconds: Some(self.clock.seconds()),
             skipped_steps: position.skipped_steps,
             best,
-        };
-        self.recorder.record(&Event::Epoch(epoch))?;
-        if let Some(text) = self.task.sample(&self.stepper.parameters, self.position.epoch)? {
-            self.recorder.show(&Progress::Sample(&text));
         }
-        Ok(())
     }
 
-    /// Measures the test split with the weights of the best epoch, and records the run's result.
+    /// Measures the test split with the weights of the best validation, and records the run's result.
     pub fn test(&mut self, best: &Parameters) -> Result<events::Outcome> {
         let Self { task, recorder, signals, .. } = self;
         let progress = &mut |done, all| {
@@ -206,6 +223,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             split: test.as_ref().map(|test| test.split.clone()),
             test: test.as_ref().map(Measured::from).unwrap_or_default(),
             best_epoch: best.map(|best| best.epoch),
+            best_step: best.and_then(|best| best.step),
             valid_nats_per_token: best.map(|best| best.valid_nats_per_token),
             valid_perplexity: best.map(|best| best.valid_nats_per_token.exp()),
             steps: self.position.step,

@@ -96,13 +96,13 @@ impl DeviceGuard for LateGuard {
 }
 
 /// A piece of Shakespeare in two epochs of 22 windows.
-fn language(place: &Path) -> Language {
+fn language(place: &Path, settings: &[&str]) -> Language {
     let play = include_str!("../../data/tiny-shakespeare.txt");
     let corpus = place.join("corpus.txt");
     fs::write(&corpus, &play[..12_000]).unwrap();
     let name = format!("corpus.name={}", corpus.display());
     let sizes = ["train.batch_size=8", "train.bptt_steps=60", "train.epochs=2", "train.learning_rate=0.003"];
-    let recipe = shrunk("text", 16, &[&[name.as_str()], &sizes[..]].concat());
+    let recipe = shrunk("text", 16, &[&[name.as_str()], &sizes[..], settings].concat());
     let directories = DataDirectories::only(Path::new("."), Registry::built_in());
     Language::prepare(recipe, &directories, None, DType::F32, &Device::Cpu).unwrap()
 }
@@ -141,14 +141,35 @@ fn left(out: &Path) -> (BTreeMap<&'static str, Vec<u8>>, Value, Vec<Value>) {
     };
     let position = timeless(&fs::read_to_string(newest.join("state.json")).unwrap());
     let events = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-    let counted = |event: &Value| ["step", "epoch"].contains(&event["event"].as_str().unwrap());
+    let counted = |event: &Value| {
+        ["step", "evaluation", "divergence", "epoch"].contains(&event["event"].as_str().unwrap())
+    };
     (tensors.into(), position, events.lines().map(timeless).filter(counted).collect())
 }
 
 #[test]
 fn a_run_that_is_reported_late_is_the_same_wherever_it_stops() {
+    is_the_same_wherever_it_stops(&[], &[16, 27]);
+}
+
+#[test]
+fn a_run_that_is_reported_late_and_validates_within_epochs_is_the_same_wherever_it_stops() {
+    is_the_same_wherever_it_stops(&["train.evaluate_steps=9"], &[16, 27]);
+}
+
+#[test]
+fn a_run_that_is_reported_late_and_goes_back_to_its_best_weights_is_the_same_wherever_it_stops() {
+    let schedule = r#"train.schedule={kind="decay-per-epoch",factor=1e-4,constant_epochs=1}"#;
+    let settings = [schedule, "train.bptt_steps=5", "train.on_divergence=rollback"];
+    let events = is_the_same_wherever_it_stops(&settings, &[505, 520]);
+    let rollbacks = events.iter().filter(|event| event["action"] == "rollback");
+    assert_eq!(rollbacks.map(|event| &event["step"]).collect::<Vec<_>>(), [512]);
+}
+
+#[track_caller]
+fn is_the_same_wherever_it_stops(settings: &[&str], stops: &[u64]) -> Vec<Value> {
     let place = tempfile::tempdir().unwrap();
-    let language = language(place.path());
+    let language = language(place.path(), settings);
     let steps = language.total_steps();
     assert!(steps > 2 * 16, "{steps} steps are reported at once");
     let out = |name: &str| place.path().join(name);
@@ -157,11 +178,12 @@ fn a_run_that_is_reported_late_is_the_same_wherever_it_stops() {
     assert_eq!(wanted.1["step"], steps);
     train(&language, &out("late"), Some(16), None);
     assert_eq!(left(&out("late")), wanted);
-    for stop in [16, steps / 2 + 5] {
+    for &stop in stops {
         let out = out(&format!("stopped at {stop}"));
         train(&language, &out, Some(16), Some(stop));
         assert_eq!(left(&out).1["step"], stop);
         train(&language, &out, Some(16), None);
         assert_eq!(left(&out), wanted, "stopped at {stop}");
     }
+    wanted.2
 }

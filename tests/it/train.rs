@@ -173,6 +173,63 @@ fn patience_ends_a_run_that_gets_no_better() {
 }
 
 #[test]
+fn the_advice_after_a_finished_run_fits_the_run_and_works() {
+    let place = Place::new();
+    place.train("--out run --set train.epochs=1");
+    let message = place.train("--out run --resume --set train.epochs=1");
+    assert!(message.contains("the run was finished before; more train.epochs let it go on\n"), "{message}");
+    place.train("--out run --resume --set train.epochs=2");
+
+    let patience = "--set train.epochs=50 --set train.learning_rate=1e-30 --set train.patience";
+    place.train(&format!("--out patient {patience}=1"));
+    let message = place.train(&format!("--out patient --resume {patience}=1"));
+    let wanted =
+        "the run was finished before: train.patience = 1 ended it after epoch 2 of 50; a larger one, or 0";
+    assert!(message.contains(wanted), "{message}");
+    place.train(&format!("--out patient --resume {patience}=2"));
+    assert_eq!(place.events("patient", "epoch").len(), 3);
+
+    let cosine =
+        "--set train.epochs=1 --set train.patience=5 --set train.schedule={kind=\"cosine\",warmup_steps=2}";
+    place.train(&format!("--out bound {cosine}"));
+    let message = place.train(&format!("--out bound --resume {cosine}"));
+    let wanted =
+        "its rate is at the cosine's end; rhn train bound --init-from bound --out DIR begins another";
+    assert!(message.contains(wanted) && !message.contains("patience"), "{message}");
+    let output = place.rhn("train bound --init-from bound --out again");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn a_split_without_validation_is_refused_by_what_it_lacks() {
+    let place = Place::new();
+    for split in ["[100,0,0]", "[90,0,10]"] {
+        let train = format!("train tiny.toml --out run --set corpus.split={split}");
+        place.fails(&train, 2, &["corpus.split is [", "no validation split", "--set corpus.split=[90,5,5]"]);
+    }
+    place.fails(
+        "train text --corpus corpus.txt --out run --set corpus.split=[100,0,0]",
+        2,
+        &["no validation split"],
+    );
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn the_last_line_of_a_training_can_be_given_to_a_shell() {
+    let place = Place::new();
+    let mut command = place.command("train tiny.toml --set train.epochs=1 --out");
+    let output = command.arg("it's my run; v2").output().unwrap();
+    let text = stdout(&output);
+    let line = text.lines().last().unwrap().strip_prefix("try: rhn ").unwrap();
+    assert_eq!(line, r"sample 'it'\''s my run; v2'");
+    let script = format!("{} {line} --tokens 3", env!("CARGO_BIN_EXE_rhn"));
+    let output = place.program("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
 fn the_best_epoch_is_what_is_published_and_tested() {
     let place = Place::new();
     // The rate grows by a factor of a thousand an epoch.

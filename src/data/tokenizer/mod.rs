@@ -3,6 +3,7 @@
 mod bpe;
 mod byte_level;
 mod decoder;
+mod grow;
 mod json;
 mod normalizer;
 mod panic_capture;

@@ -24,6 +24,8 @@ pub struct SpellingSize {
 pub struct Spelling {
     /// The alphabet's and the table's size.
     pub size: SpellingSize,
+    /// The characters from number 1 on: the marks, then the others.
+    pub alphabet: Vec<char>,
     /// `(vocabulary, word_length)`, row by row.
     characters: Vec<u32>,
 }
@@ -35,8 +37,8 @@ impl Spelling {
         let spelled = words.map(|word| characters_of(word).take(longest).collect::<Vec<char>>());
         let spelled: Vec<Vec<char>> = spelled.collect();
         let used: BTreeSet<char> = spelled.iter().flatten().copied().filter(|c| !"{}".contains(*c)).collect();
-        let numbered = used.into_iter().zip(3u32..);
-        let ids: BTreeMap<char, u32> = [('{', 1), ('}', 2)].into_iter().chain(numbered).collect();
+        let alphabet: Vec<char> = ['{', '}'].into_iter().chain(used).collect();
+        let ids: BTreeMap<char, u32> = alphabet.iter().copied().zip(1..).collect();
         let word_length = spelled.iter().map(|word| word.len() + 2).max().unwrap_or(2);
         let mut characters = Vec::with_capacity(spelled.len() * word_length);
         for word in &spelled {
@@ -45,7 +47,8 @@ impl Spelling {
             characters.push(2);
             characters.resize(characters.len().div_ceil(word_length) * word_length, 0);
         }
-        Ok(Self { size: SpellingSize { alphabet_size: ids.len() + 1, word_length }, characters })
+        let size = SpellingSize { alphabet_size: alphabet.len() + 1, word_length };
+        Ok(Self { size, alphabet, characters })
     }
 
     /// The tables that a model with this vocabulary keeps, by name.
@@ -75,6 +78,7 @@ mod tests {
         let spelling = Spelling::of(words.into_iter(), 5).unwrap();
         // blank, {, }, then + a b c | in the order of their code points
         assert_eq!(spelling.size, SpellingSize { alphabet_size: 8, word_length: 5 });
+        assert_eq!(spelling.alphabet, ['{', '}', '+', 'a', 'b', 'c', '|']);
         let rows: Vec<_> = spelling.characters.chunks(5).collect();
         assert_eq!(rows, [[1, 4, 5, 2, 0], [1, 3, 2, 0, 0], [1, 7, 2, 0, 0], [1, 4, 5, 6, 2]]);
     }

@@ -64,6 +64,17 @@ fn an_epoch_that_was_lived_twice_counts_once() {
 }
 
 #[test]
+fn the_best_row_may_be_one_within_an_epoch() {
+    let mut within = epoch(2, 3.5);
+    within["event"] = "evaluation".into();
+    within["step"] = 15.into();
+    let run = read("run", &[start(1), epoch(1, 5.0), within.clone(), within, epoch(2, 4.0)]);
+    assert_eq!(run.rows().iter().map(|row| row.step).collect::<Vec<_>>(), [10, 15, 20]);
+    let best = run.best().unwrap();
+    assert_eq!((best.epoch, best.step, run.epochs.len()), (2, 15, 2));
+}
+
+#[test]
 fn a_loss_that_was_not_finite_is_not_the_best() {
     let mut broken = epoch(2, 1.0);
     broken["valid_nats_per_token"] = Value::Null; // as JSON has it

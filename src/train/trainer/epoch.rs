@@ -4,6 +4,7 @@ use super::Trainer;
 use crate::config::train::OnNonFinite;
 use crate::error::{Error, Result};
 use crate::events::{self, Event};
+use crate::train::divergence::WINDOW;
 use crate::train::limits::Stop;
 use crate::train::recorder::{Progress, Training};
 use crate::train::task::Task;
@@ -16,18 +17,47 @@ impl<T: Task> Trainer<'_, T> {
     /// The rest of the epoch's windows, or the reason to stop among them.
     pub(super) fn train_epoch(&mut self) -> Result<Option<Stop>> {
         while self.position.window + self.pending() < self.windows() {
+            if let Some(stop) = self.evaluate()? {
+                return Ok(Some(stop));
+            }
             if let Some(stop) = self.stop()? {
                 self.observe(true)?;
                 return Ok(Some(stop));
             }
             self.advance()?;
-            self.observe(false)?;
+            self.observe(self.is_mark())?;
+            self.return_to_course()?;
             if self.clock.saved.elapsed().as_secs_f64() > 60.0 * self.config().save_minutes {
                 self.observe(true)?;
                 self.save()?;
             }
         }
         self.observe(true)?;
+        Ok(None)
+    }
+
+    /// Whether something depends on the steps so far, so that all of them must have been reported.
+    fn is_mark(&self) -> bool {
+        let step = self.position.step + self.pending();
+        let every = self.config().evaluate_steps;
+        step.is_multiple_of(WINDOW) || (every > 0 && step.is_multiple_of(every))
+    }
+
+    /// Measures the validation split within an epoch if `train.evaluate_steps` asks for it now, and publishes the model
+    /// if it is the best. Gives the reason to stop if one came meanwhile; the resumed run then measures again.
+    fn evaluate(&mut self) -> Result<Option<Stop>> {
+        let every = self.config().evaluate_steps;
+        let position = &self.position;
+        let is_done = position.window == 0 || position.evaluated_step == position.step;
+        if every == 0 || is_done || self.pending() > 0 || !position.step.is_multiple_of(every) {
+            return Ok(None);
+        }
+        let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
+        let best = self.keep_if_best(&valid)?;
+        let row = self.row(&valid, best);
+        self.recorder.record(&Event::Evaluation(row))?;
+        self.position.evaluated_step = self.position.step;
+        self.save()?;
         Ok(None)
     }
 
@@ -70,11 +100,14 @@ impl<T: Task> Trainer<'_, T> {
 
     fn count(&mut self, report: &StepReport) -> Result<()> {
         self.clock.tokens += report.tokens;
+        let uniform = self.uniform();
         let position = &mut self.position;
         position.window += 1;
         position.step += 1;
         position.tokens += report.tokens;
         position.epoch_sums.add(report);
+        position.course.observe_step(report, uniform);
+        position.course.end_window(position.step, uniform);
         let nats = report.nats / report.tokens as f64;
         if position.step.is_multiple_of(STEP_EVENTS) {
             self.recorder.record(&Event::Step(events::Step {
@@ -102,10 +135,12 @@ impl<T: Task> Trainer<'_, T> {
             }
             OnNonFinite::Skip => {}
         }
+        let uniform = self.uniform();
         let position = &mut self.position;
         position.window += 1;
         position.step += 1;
         position.skipped_steps += 1;
+        position.course.end_window(position.step, uniform);
         self.recorder.record(&Event::Skip(events::Skip {
             step,
             epoch: position.epoch + 1,

@@ -194,6 +194,17 @@ impl Update {
         (self.updates, tensors.collect())
     }
 
+    /// Begins anew, as before the first update, after `skipped` steps of the run were skipped.
+    pub fn restart(&mut self, skipped: u64) -> Result<()> {
+        self.updates = 0;
+        let may_skip = self.may_skip.saturating_sub(skipped);
+        self.guard.iter().try_for_each(|guard| guard.begin(0, may_skip))?;
+        for var in self.memory.values() {
+            var.set(&var.zeros_like()?)?;
+        }
+        Ok(())
+    }
+
     /// Takes back what [`Update::save`] gave, after `skipped` steps of the run were skipped.
     ///
     /// # Errors

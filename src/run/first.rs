@@ -1,0 +1,61 @@
+//! The checkpoint that a run begins with: its weights, and the sizes and the vocabulary that come with them.
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::{EmbeddingConfig, ModelConfig, Recipe, Resolved};
+use crate::data::{Corpus, Tokenizer};
+use crate::error::{Error, Result};
+
+/// The checkpoint that a run begins with.
+pub(super) struct First {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) tokenizer: Tokenizer,
+}
+
+/// What a run takes from the checkpoint that it begins with, where nobody has set it.
+pub(super) const TAKEN: [&str; 2] = ["model", "corpus.unit"];
+
+impl First {
+    pub(super) fn open(name: &str) -> Result<Self> {
+        let checkpoint = Checkpoint::open(&checkpoint::resolve(name)?)?;
+        Ok(Self { tokenizer: checkpoint.read_tokenizer()?, checkpoint })
+    }
+
+    /// Gives the recipe the sizes and the unit of the checkpoint.
+    ///
+    /// # Errors
+    /// If a size was set otherwise; names each.
+    pub(super) fn lend(&self, resolved: &mut Resolved) -> Result<()> {
+        let mut own = resolved.recipe.clone();
+        own.model = self.checkpoint.config.spec.clone();
+        own.corpus.unit = self.tokenizer.unit();
+        let conflicts = resolved.conflicts(&TAKEN[..1], &own);
+        if !conflicts.is_empty() {
+            let show = |[key, there, here]: &[String; 3]| format!("its {key} is {there}, wanted {here}");
+            let all: Vec<String> = conflicts.iter().map(show).collect();
+            let what = format!(
+                "is another model: {}; --init-from takes every size from the checkpoint that is not set otherwise",
+                all.join(", ")
+            );
+            return Err(Error::checkpoint(&self.checkpoint.directory, what));
+        }
+        let taken = match resolved.is_set(TAKEN[1]) {
+            true => &TAKEN[..1], // a unit that differs is refused with the vocabulary
+            false => &TAKEN[..],
+        };
+        resolved.take(taken, &own)
+    }
+
+    /// The vocabulary with the symbols of the training text that it lacks.
+    pub(super) fn grow(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Tokenizer> {
+        self.tokenizer.grown(&recipe.corpus, &corpus.train)
+    }
+
+    /// Sets the size of the embedding where it would follow the vocabulary's.
+    pub(super) fn keep_embedding_size(&self, recipe: &mut Recipe, vocab_size: usize) {
+        let size = self.checkpoint.config.embedding_size();
+        let follows = ModelConfig::new(recipe.model.clone(), vocab_size).embedding_size() != size;
+        if let EmbeddingConfig::Word(table) = &mut recipe.model.embedding {
+            table.size = if follows { Some(size) } else { table.size };
+        }
+    }
+}

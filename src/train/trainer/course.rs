@@ -1,0 +1,89 @@
+//! What a run does when its loss has left its course: stop, warn, or go back to the best weights.
+
+use super::Trainer;
+use crate::config::train::OnDivergence;
+use crate::error::{Error, Result};
+use crate::events::{self, Event};
+use crate::train::divergence::Alarm;
+use crate::train::objective::Objective;
+use crate::train::task::Task;
+
+impl<T: Task> Trainer<'_, T> {
+    /// What guessing uniformly among the vocabulary costs, in nats.
+    pub(super) fn uniform(&self) -> f64 {
+        (self.task.model().vocab_size as f64).ln()
+    }
+
+    /// Does what the recipe says if a divergence was found; all steps so far must have been reported.
+    pub(super) fn return_to_course(&mut self) -> Result<()> {
+        let Some(alarm) = self.position.course.alarm.clone() else { return Ok(()) };
+        let config = self.config();
+        match config.on_divergence {
+            OnDivergence::Stop => self.stop_diverged(&alarm, ""),
+            OnDivergence::Warn => {
+                self.position.course.alarm = None;
+                self.record_divergence(&alarm, OnDivergence::Warn)
+            }
+            OnDivergence::Rollback if self.position.best.is_none() => self.stop_diverged(
+                &alarm,
+                "; no validation came before, so there are no weights to go back to: train.evaluate_steps makes some",
+            ),
+            OnDivergence::Rollback if self.rate.rollbacks() >= config.max_rollbacks => {
+                let made = self.rate.rollbacks();
+                let what = format!("; {made} rollbacks were made before, train.max_rollbacks");
+                self.stop_diverged(&alarm, &what)
+            }
+            OnDivergence::Rollback => self.roll_back(&alarm),
+        }
+    }
+
+    /// Saves the run as it is, with the alarm, and gives the error that ends it.
+    fn stop_diverged(&mut self, alarm: &Alarm, why: &str) -> Result<()> {
+        if !alarm.has_stopped {
+            self.record_divergence(alarm, OnDivergence::Stop)?;
+            self.position.course.alarm = Some(Alarm { has_stopped: true, ..alarm.clone() });
+            self.save()?;
+        }
+        let published = match &self.position.best {
+            None => "no model is published yet".into(),
+            Some(best) => format!("the published model is the best, of epoch {}", best.epoch),
+        };
+        let rate = self.config().learning_rate;
+        let what = format!(
+            "{}{why}. The run is saved, and {published}. A lower train.learning_rate (it is {rate}) or \
+             train.max_grad_norm, or a longer warm-up, may keep another run on its course; with --resume, \
+             --set train.on_divergence=rollback goes back to the best weights at half the rate, and \
+             --set train.on_divergence=warn goes on as it is",
+            alarm.what
+        );
+        Err(Error::Diverged { step: self.position.step, what })
+    }
+
+    /// Goes on from the best weights with half the rate; the optimizer and the state begin anew, the steps count on.
+    fn roll_back(&mut self, alarm: &Alarm) -> Result<()> {
+        let weights = self.recorder.best_weights()?;
+        let Some(weights) = weights else {
+            return self.stop_diverged(alarm, "; the best weights are not kept");
+        };
+        self.stepper.parameters.restore(&weights)?;
+        self.stepper.update.restart(self.position.skipped_steps)?;
+        self.stepper.carried = self.stepper.objective.zero_state()?;
+        self.rate.roll_back();
+        self.position.course.alarm = None;
+        self.position.course.restart();
+        self.record_divergence(alarm, OnDivergence::Rollback)
+    }
+
+    fn record_divergence(&mut self, alarm: &Alarm, action: OnDivergence) -> Result<()> {
+        let position = &mut self.position;
+        position.course.recorded_step = position.step;
+        let divergence = events::Divergence {
+            step: position.step,
+            epoch: if position.window > 0 { position.epoch + 1 } else { position.epoch },
+            reason: alarm.what.clone(),
+            action: action.as_str().into(),
+            rollbacks: self.rate.rollbacks(),
+        };
+        self.recorder.record(&Event::Divergence(divergence))
+    }
+}
