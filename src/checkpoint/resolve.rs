@@ -2,15 +2,15 @@
 
 use crate::error::Result;
 use crate::hub::{Address, SCHEME};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The directory that a CHECKPOINT argument means; what lies on the hub is fetched into the hub's usual cache. Fails if
 /// an address on the hub is wrong or cannot be fetched.
-pub fn resolve(argument: &str) -> Result<PathBuf> {
-    if !argument.starts_with(SCHEME) {
-        return Ok(PathBuf::from(argument));
-    }
-    let address = Address::model(argument)?;
+pub fn resolve(argument: &Path) -> Result<PathBuf> {
+    let Some(address) = argument.to_str().filter(|argument| argument.starts_with(SCHEME)) else {
+        return Ok(argument.to_path_buf());
+    };
+    let address = Address::model(address)?;
     #[cfg(feature = "hub")]
     return super::fetch::fetch(&address, &crate::hub::Settings::from_env()?);
     #[cfg(not(feature = "hub"))]
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_a_directory() {
-        assert_eq!(resolve("checkpoints/x").unwrap(), Path::new("checkpoints/x"));
-        assert_eq!(resolve("hf://a").unwrap_err().exit_code(), 4);
+        assert_eq!(resolve(Path::new("checkpoints/x")).unwrap(), Path::new("checkpoints/x"));
+        assert_eq!(resolve(Path::new("hf://a")).unwrap_err().exit_code(), 4);
     }
 }

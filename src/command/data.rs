@@ -3,11 +3,12 @@
 use super::args::DataArgs;
 use super::output::json_line;
 use crate::config::{CorpusConfig, Unit};
-use crate::data::DataDirectories;
 use crate::data::corpus::{Corpus, Held, fetch_file, find, take_file};
 use crate::data::inspect::CorpusReport;
 use crate::data::registry::{Entry, SourceFile};
+use crate::data::{DataDirectories, Text, Tokenizer};
 use crate::error::Result;
+use crate::storage;
 use clap::Subcommand;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -48,10 +49,13 @@ enum Action {
     Inspect {
         /// A corpus known by name, a file, a directory, or - for the standard input
         #[arg(value_name = "NAME|PATH")]
-        corpus: String,
+        corpus: PathBuf,
         /// What a token is [default: as published for a name, characters for a path]
         #[arg(long)]
         unit: Option<Unit>,
+        /// Cut by this tokenizer.json, or that of this run or checkpoint, instead of a vocabulary of the corpus itself
+        #[arg(long, value_name = "FILE|DIR", conflicts_with = "unit")]
+        tokenizer: Option<PathBuf>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -66,7 +70,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.action {
         Action::List { data } => list(&data.directories()?),
         Action::Fetch { name, from, data } => fetch(name, from.as_deref(), &data.directories()?),
-        Action::Inspect { corpus, unit, json, data } => inspect(corpus, *unit, *json, &data.directories()?),
+        Action::Inspect { corpus, unit, tokenizer, json, data } => {
+            inspect(corpus, *unit, tokenizer.as_deref(), *json, &data.directories()?)
+        }
     }
 }
 
@@ -120,10 +126,28 @@ fn fetch_one(
     }
 }
 
-fn inspect(name: &str, unit: Option<Unit>, json: bool, directories: &DataDirectories) -> anyhow::Result<()> {
-    let published = directories.registry.get(name).map_or(Unit::Char, |entry| entry.unit);
-    let config = settings(name, unit.map_or(published, Unit::from));
-    let report = CorpusReport::new(&Corpus::open(&config, directories)?, &config)?;
+fn inspect(
+    path: &Path,
+    unit: Option<Unit>,
+    tokenizer: Option<&Path>,
+    json: bool,
+    directories: &DataDirectories,
+) -> anyhow::Result<()> {
+    let given = tokenizer.map(|path| match path.is_dir() {
+        true => Tokenizer::load(&path.join(storage::TOKENIZER)),
+        false => Tokenizer::load(path),
+    });
+    let given = given.transpose()?;
+    let published = path.to_str().and_then(|name| directories.registry.get(name));
+    let published = published.map_or(Unit::Char, |entry| entry.unit);
+    let unit = given.as_ref().map(Tokenizer::unit).or(unit).unwrap_or(published);
+    let config = settings(&path.display().to_string(), unit);
+    let corpus = match path.to_str() {
+        Some(_) => Corpus::open(&config, directories)?,
+        None => Corpus::of_text(Text::read(path)?, &config)?, // a recipe could not name it
+    };
+    let tokenizer = given.map_or_else(|| Tokenizer::build(&config, &corpus.train), Ok)?;
+    let report = CorpusReport::new(&corpus, &tokenizer)?;
     let written = if json { json_line(&mut stdout(), &report) } else { writeln!(stdout(), "{report}") };
     Ok(written?)
 }

@@ -41,15 +41,15 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
-    checkpoint: String,
+    checkpoint: PathBuf,
     /// A corpus's name, a directory with splits, a file, or - for the standard input [default: as in training]
     #[arg(long, value_name = "NAME|PATH|-")]
-    corpus: Option<String>,
+    corpus: Option<PathBuf>,
     /// A text to read whole, - for the standard input; may be given several times, each is read by itself
     #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "split"])]
     file: Vec<PathBuf>,
     /// The part of the corpus to evaluate [default: test; all of a file that the run was not trained on]
-    #[arg(long, value_enum, hide_possible_values = true, value_name = "test|valid|train|all")]
+    #[arg(long, value_enum, value_name = "SPLIT")]
     split: Option<SplitName>,
     /// Print also each --file's own figures
     #[arg(long, value_enum, requires = "file")]
@@ -94,7 +94,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let directories = args.data.directories()?;
     if args.file.is_empty() {
         let chosen = match &args.corpus {
-            Some(name) => Chosen::named(name, run, args.split, &directories)?,
+            Some(path) => match path.to_str() {
+                Some(name) => Chosen::named(name, run, args.split, &directories)?,
+                None => Chosen::file(path)?, // a recipe could not name it, so no run has it for its corpus
+            },
             None => Chosen::of_run(run, args.split, &directories)?,
         };
         let found = evaluate(args, &loaded.model, &loaded.tokenizer, &recipe.train, chosen)?;

@@ -31,7 +31,7 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
-    checkpoint: String,
+    checkpoint: PathBuf,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(printed?)
 }
 
-fn inspect(argument: &str) -> Result<Inspection> {
+fn inspect(argument: &Path) -> Result<Inspection> {
     let checkpoint = Checkpoint::open(&checkpoint::resolve(argument)?)?;
     let tokenizer = checkpoint.read_tokenizer()?;
     let specs = specs(&checkpoint.config)?;
@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_not_there_is_refused_by_name() {
-        let error = inspect("no/such/directory").err().expect("there is no such directory");
+        let error =
+            inspect(std::path::Path::new("no/such/directory")).err().expect("there is no such directory");
         assert!(matches!(error, Error::Checkpoint { .. }) && error.to_string().contains("no/such/directory"));
     }
 }

@@ -11,6 +11,7 @@ use crate::predict::Loaded;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// A bar on the standard error where that is a terminal, nothing elsewhere.
@@ -43,11 +44,11 @@ impl Drop for Meter {
 }
 
 /// Opens the checkpoint `argument` on `device`; notes if its files could not be verified.
-pub(super) fn load(argument: &str, device: &DeviceArgs) -> Result<Loaded> {
+pub(super) fn load(argument: &Path, device: &DeviceArgs) -> Result<Loaded> {
     let (device, precision) = device.open()?;
     let checkpoint = Checkpoint::open(&checkpoint::resolve(argument)?)?;
     if !checkpoint.verified {
-        note(&format!("{argument}: no manifest; the files could not be verified"));
+        note(&format!("{}: no manifest; the files could not be verified", argument.display()));
     }
     Loaded::new(checkpoint, precision, &device)
 }

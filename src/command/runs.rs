@@ -5,12 +5,13 @@ use crate::error::{Error, Result};
 use crate::study::RunHistory;
 use crate::study::run::distinguish;
 use std::io::Write;
+use std::path::PathBuf;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArgs {
     /// Directories of runs, live, stopped or finished, or hf://owner/name[@revision]
     #[arg(value_name = "RUN", required = true)]
-    runs: Vec<String>,
+    runs: Vec<PathBuf>,
     /// Call the runs so, in their order [default: their directories' names]; one for each
     #[arg(long = "label", value_name = "NAME")]
     labels: Vec<String>,

@@ -29,7 +29,7 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
-    checkpoint: String,
+    checkpoint: PathBuf,
     /// Text to continue; without one, the sample starts a new line
     #[arg(
         long,

@@ -163,7 +163,7 @@ fn is_finished(planned: &Planned, directory: &Path) -> bool {
 }
 
 fn finished_run(directory: &Path) -> Option<RunHistory> {
-    RunHistory::read(&directory.display().to_string()).ok().filter(|run| run.result.is_some())
+    RunHistory::read(directory).ok().filter(|run| run.result.is_some())
 }
 
 /// Compares what there is of the runs; the tables are printed and kept.
@@ -185,7 +185,7 @@ fn begun(sweep: &Sweep, out: &Path) -> Vec<RunHistory> {
     let mut found = Vec::new();
     for planned in &sweep.runs {
         let directory = out.join(&planned.name);
-        match RunHistory::read(&directory.display().to_string()) {
+        match RunHistory::read(&directory) {
             Ok(run) => found.push(run),
             Err(error) if directory.join(METRICS).exists() => note(&format!("left out: {error}")),
             Err(_) => {} // not begun
@@ -232,7 +232,7 @@ fn own(planned: &Planned, shared: &[String]) -> String {
 
 fn state(planned: &Planned, directory: &Path) -> String {
     let epochs = planned.resolved.recipe.train.epochs;
-    match RunHistory::read(&directory.display().to_string()) {
+    match RunHistory::read(&directory) {
         Ok(_) if is_finished(planned, directory) => "finished".into(),
         Ok(run) => format!("epoch {} of {epochs}", run.epochs.last().map_or(0, |epoch| epoch.epoch)),
         Err(_) => format!("new, {epochs} epochs"),

@@ -14,6 +14,8 @@ use crate::run::{Ended, Finish, Request, Run};
 use crate::signals::Signals;
 use crate::train::limits::{Limits, Stop};
 use crate::train::task::Task;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,7 +42,7 @@ pub(super) struct Args {
     recipe: String,
     /// Train on this text instead of the recipe's: a known name, a file, a directory with train, valid and test
     /// files, or - for standard input
-    #[arg(long, value_name = "NAME|PATH|-")]
+    #[arg(long, value_name = "NAME|PATH|-", value_parser = OsStringValueParser::new().try_map(name_in_a_recipe))]
     corpus: Option<String>,
     /// The run's directory [default: the one named instead of a recipe, else checkpoints/RECIPE, or RECIPE-2 … beside a model that came without its training]
     #[arg(long, value_name = "DIR")]
@@ -213,6 +215,15 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
         out.display(),
         shell_quoted(&out.display().to_string())
     )
+}
+
+/// A recipe is a text, so it cannot hold any name of a file.
+fn name_in_a_recipe(name: OsString) -> std::result::Result<String, String> {
+    let refuse = |name: OsString| {
+        let name = name.display();
+        format!("{name} is not UTF-8, so no recipe can name it: rename it, or give the text by --corpus -")
+    };
+    name.into_string().map_err(refuse)
 }
 
 fn parse_policy(text: &str) -> std::result::Result<OnNonFinite, String> {

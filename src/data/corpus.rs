@@ -48,9 +48,19 @@ impl Corpus {
                 None => directory::splits(Path::new(name), config)?,
             },
         };
+        Ok(Self::of_splits(name, [train, valid, test]))
+    }
+
+    /// One text, cut as `config` says; errors as [`Corpus::open`].
+    pub fn of_text(text: Text, config: &CorpusConfig) -> Result<Self> {
+        let name = text.source.display().to_string();
+        Ok(Self::of_splits(&name, cut(text, config)?))
+    }
+
+    fn of_splits(name: &str, [train, valid, test]: [Text; 3]) -> Self {
         let hash = Sha256::new().chain_update(train.bytes()).chain_update(valid.bytes());
         let sha256 = hex(hash.chain_update(test.bytes()));
-        Ok(Self { name: name.to_owned(), train, valid, test, sha256 })
+        Self { name: name.to_owned(), train, valid, test, sha256 }
     }
 
     /// The splits with their names.

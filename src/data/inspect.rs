@@ -3,7 +3,7 @@
 use super::corpus::Corpus;
 use super::text::Text;
 use super::tokenizer::{Tokenizer, count_chars};
-use crate::config::{CorpusConfig, Unit};
+use crate::config::Unit;
 use crate::error::Result;
 use crate::readable::grouped;
 use serde::Serialize;
@@ -16,7 +16,7 @@ pub struct CorpusReport {
     pub corpus: String,
     /// What a token is.
     pub unit: Unit,
-    /// The size of the vocabulary, which comes from the training split.
+    /// The size of the vocabulary, which comes from the training split unless one was given.
     pub vocab_size: usize,
     /// The SHA-256 of the splits one after another.
     pub sha256: String,
@@ -49,13 +49,12 @@ impl CorpusReport {
     /// Cuts the whole corpus into tokens and counts.
     ///
     /// # Errors
-    /// If the text cannot be cut by the unit.
-    pub fn new(corpus: &Corpus, config: &CorpusConfig) -> Result<Self> {
-        let tokenizer = Tokenizer::build(config, &corpus.train)?;
-        let splits = corpus.splits().map(|(name, text)| inspect(name, text, &tokenizer));
+    /// If the text cannot be cut by the tokenizer.
+    pub fn new(corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Self> {
+        let splits = corpus.splits().map(|(name, text)| inspect(name, text, tokenizer));
         Ok(Self {
             corpus: corpus.name.clone(),
-            unit: config.unit,
+            unit: tokenizer.unit(),
             vocab_size: tokenizer.vocab_size(),
             sha256: corpus.sha256.clone(),
             splits: splits.into_iter().collect::<Result<_>>()?,

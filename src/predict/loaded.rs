@@ -24,8 +24,8 @@ impl Loaded {
     ///
     /// # Errors
     /// If a file is missing, damaged or does not belong to the others.
-    pub fn open(argument: &str, precision: Precision, device: &Device) -> Result<Self> {
-        Self::new(Checkpoint::open(&checkpoint::resolve(argument)?)?, precision, device)
+    pub fn open(argument: impl AsRef<Path>, precision: Precision, device: &Device) -> Result<Self> {
+        Self::new(Checkpoint::open(&checkpoint::resolve(argument.as_ref())?)?, precision, device)
     }
 
     /// Loads an open checkpoint; errors as [`Loaded::open`].

@@ -16,7 +16,7 @@ pub(super) const TAKEN: [&str; 2] = ["model", "corpus.unit"];
 
 impl First {
     pub(super) fn open(name: &str) -> Result<Self> {
-        let checkpoint = Checkpoint::open(&checkpoint::resolve(name)?)?;
+        let checkpoint = Checkpoint::open(&checkpoint::resolve(std::path::Path::new(name))?)?;
         Ok(Self { tokenizer: checkpoint.read_tokenizer()?, checkpoint })
     }
 

@@ -4,6 +4,7 @@ use crate::checkpoint;
 use crate::config::Unit;
 use crate::error::Result;
 use crate::events::{Epoch, Event, Events, Outcome, Start};
+use crate::hub::SCHEME;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -28,9 +29,10 @@ pub(crate) struct RunHistory {
 impl RunHistory {
     /// Reads the run in a directory or at `hf://owner/name[@revision]`. Fails if there is none, or its
     /// metrics are not what a run writes.
-    pub(crate) fn read(argument: &str) -> Result<Self> {
+    pub(crate) fn read(argument: &Path) -> Result<Self> {
         let directory = checkpoint::resolve(argument)?;
-        let name = if argument.starts_with("hf://") { repository(argument) } else { name_of(&directory) };
+        let address = argument.to_str().filter(|argument| argument.starts_with(SCHEME));
+        let name = address.map_or_else(|| name_of(&directory), repository);
         let events = Events::read(&directory)?;
         let mut run = Self {
             name,

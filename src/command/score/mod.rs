@@ -53,7 +53,7 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
-    checkpoint: String,
+    checkpoint: PathBuf,
     /// The texts, which may be packed (.gz, .zst); - is the standard input
     #[arg(value_name = "FILE", default_value = "-")]
     files: Vec<PathBuf>,

@@ -21,7 +21,7 @@ pub(in crate::study) fn result(nats: f64) -> Value {
 pub(in crate::study) fn read(name: &str, events: &[Value]) -> RunHistory {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join(name), events);
-    RunHistory::read(folder.path().join(name).to_str().unwrap()).unwrap()
+    RunHistory::read(&folder.path().join(name)).unwrap()
 }
 
 fn write(directory: &Path, events: &[Value]) {
@@ -86,7 +86,7 @@ fn runs_of_the_same_name_are_distinguished_by_their_paths() {
     let folder = tempfile::tempdir().unwrap();
     let paths = ["a/run", "b/run", "c/other"].map(|name| folder.path().join(name));
     paths.iter().for_each(|path| write(path, &[start(1)]));
-    let mut runs = paths.map(|path| RunHistory::read(path.to_str().unwrap()).unwrap());
+    let mut runs = paths.map(|path| RunHistory::read(&path).unwrap());
     distinguish(&mut runs);
     assert_eq!(runs.each_ref().map(|run| run.name.as_str()), ["a/run", "b/run", "other"]);
 }

@@ -18,6 +18,11 @@ fn config(name: impl AsRef<Path>, unit: Unit) -> CorpusConfig {
     CorpusConfig { unknown: false, ..CorpusConfig::new(name.as_ref().display().to_string(), unit) }
 }
 
+fn report(config: &CorpusConfig, directories: &DataDirectories) -> CorpusReport {
+    let corpus = Corpus::open(config, directories).unwrap();
+    CorpusReport::new(&corpus, &Tokenizer::build(config, &corpus.train).unwrap()).unwrap()
+}
+
 fn folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in files {
@@ -81,7 +86,7 @@ fn shakespeare_is_built_in_and_cut_at_exact_bytes() {
 fn ptb_has_the_published_words() {
     let Some(directories) = ptb() else { return };
     let config = config("ptb", Unit::Word);
-    let report = CorpusReport::new(&Corpus::open(&config, &directories).unwrap(), &config).unwrap();
+    let report = report(&config, &directories);
     assert_eq!(report.vocab_size, 10_000);
     let tokens: Vec<usize> = report.splits.iter().map(|split| split.tokens).collect();
     assert_eq!(tokens, [929_589, 73_760, 82_430]);
@@ -95,7 +100,7 @@ fn ptb_has_the_published_words() {
 fn ptb_characters_are_made_from_the_words() {
     let Some(directories) = ptb() else { return };
     let config = config("ptb-char", Unit::Char);
-    let report = CorpusReport::new(&Corpus::open(&config, &directories).unwrap(), &config).unwrap();
+    let report = report(&config, &directories);
     assert_eq!(report.vocab_size, 50);
     let tokens: Vec<usize> = report.splits.iter().map(|split| split.tokens).collect();
     assert_eq!(tokens, [5_017_482, 393_042, 442_423]);
