@@ -132,9 +132,8 @@ fn comes_back(tokenizer: &Tokenizer, train: &Text, unit: Unit) {
     back.push_str(&decoder.finish());
     match unit {
         Unit::Word => {}
-        Unit::Char => assert_eq!(back, train.as_str().unwrap().replace("\r\n", "\n")),
+        Unit::Char | Unit::Bpe => assert_eq!(back, train.as_str().unwrap().replace("\r\n", "\n")),
         Unit::Byte => assert_eq!(back, String::from_utf8_lossy(train.bytes())),
-        Unit::Bpe => assert_eq!(back, train.as_str().unwrap()),
     }
 }
 

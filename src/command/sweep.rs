@@ -4,7 +4,7 @@ use super::args::{DataArgs, DeviceArgs};
 use super::output::note;
 use super::{runs, train};
 use crate::config::sweep::Planned;
-use crate::config::{CorpusConfig, Recipe, Sweep};
+use crate::config::{CorpusConfig, Recipe, Resolved, Sweep};
 use crate::console::report;
 use crate::data::{Corpus, DataDirectories, Tokenizer};
 use crate::error::{Error, Result};
@@ -15,6 +15,7 @@ use crate::signals::Signals;
 use crate::storage::METRICS;
 use crate::storage::disk;
 use crate::study::{Comparison, Measure, RunHistory, markdown};
+use crate::task::fit;
 use crate::task::language::size_model;
 use crate::train::limits::Limits;
 use serde::Deserialize;
@@ -157,9 +158,17 @@ fn launch(
 /// Whether the run has its result, by the recipe that it would have now.
 fn is_finished(planned: &Planned, directory: &Path) -> bool {
     let same = |run: RunHistory| {
-        Recipe::deserialize(run.start.recipe).is_ok_and(|recipe| recipe == planned.resolved.recipe)
+        Recipe::deserialize(run.start.recipe).is_ok_and(|recipe| is_same(&planned.resolved, &recipe))
     };
     finished_run(directory).is_some_and(same)
+}
+
+/// Whether a run of `recipe` is the one that is planned; what it made fit a small text does not matter.
+fn is_same(planned: &Resolved, recipe: &Recipe) -> bool {
+    let mut planned = planned.clone();
+    let fits = planned.recipe.train.min_epoch_steps > 0;
+    let free: Vec<&str> = fit::KEYS.into_iter().filter(|key| fits && !planned.is_set(key)).collect();
+    planned.take(&free, recipe).is_ok() && planned.recipe == *recipe
 }
 
 fn finished_run(directory: &Path) -> Option<RunHistory> {

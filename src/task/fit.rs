@@ -4,6 +4,9 @@ use crate::config::Recipe;
 use crate::data::{Corpus, DataDirectories, Tokenizer};
 use crate::error::Result;
 
+/// The keys of a recipe that a small text may change.
+pub const KEYS: [&str; 3] = ["train.batch_size", "train.bptt_steps", "corpus.split"];
+
 /// Down to these sizes a small text gives up batch rows before steps of its windows, and then steps.
 const FEW_ROWS: usize = 4;
 const SHORT_WINDOW: usize = 16;
@@ -43,14 +46,15 @@ pub fn open(
     let sizes = [recipe.train.batch_size, recipe.train.bptt_steps];
     let (mut fitted, counted) = choose_split(recipe, directories, &is_free, &vocabulary)?;
     let Some(tokens) = counted else { return Ok(fitted) };
-    let free = ["train.batch_size", "train.bptt_steps"].map(is_free);
+    let [rows_key, steps_key, split_key] = KEYS;
+    let free = [rows_key, steps_key].map(is_free);
     let fitting = fit(tokens, sizes, free, recipe.train.min_epoch_steps as usize);
     [recipe.train.batch_size, recipe.train.bptt_steps] = fitting;
     fitted.tokens = tokens[0];
     fitted.changes = [
-        ("train.batch_size", sizes[0].to_string(), fitting[0].to_string()),
-        ("train.bptt_steps", sizes[1].to_string(), fitting[1].to_string()),
-        ("corpus.split", format!("{split:?}"), format!("{:?}", recipe.corpus.split)),
+        (rows_key, sizes[0].to_string(), fitting[0].to_string()),
+        (steps_key, sizes[1].to_string(), fitting[1].to_string()),
+        (split_key, format!("{split:?}"), format!("{:?}", recipe.corpus.split)),
     ]
     .into_iter()
     .filter(|(_, was, is)| was != is)
@@ -74,7 +78,7 @@ fn choose_split(
     let first = count(recipe, directories, vocabulary);
     // The standard input can be read only once.
     let may_be_split_again = recipe.train.min_epoch_steps > 0 && recipe.corpus.name != "-";
-    if leaves_tokens(&first) || !may_be_split_again || !is_free("corpus.split") {
+    if leaves_tokens(&first) || !may_be_split_again || !is_free(KEYS[2]) {
         return first;
     }
     for split in SPLITS {

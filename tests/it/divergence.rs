@@ -80,6 +80,53 @@ fn the_weights_after_a_rollback_are_the_best_ones() {
 }
 
 #[test]
+fn what_is_found_at_an_epoch_s_end_stops_warns_and_rolls_back_exactly_too() {
+    let place = Place::new();
+    place.train("--out begun --max-steps 50");
+    forget_to_have_been_worse(&place.path("begun"), &place.newest("begun"));
+    for out in ["warned", "stopped-warned", "rolled", "stopped-rolled"] {
+        copy(&place.path("begun"), &place.path(out));
+    }
+    for (answer, out) in [("warn", "warned"), ("rollback", "rolled")] {
+        let stopped = format!("stopped-{out}");
+        let parts = ["step 82: training has lost what it had learned", "-10.00 at best"];
+        place.fails(&format!("train tiny.toml --resume --out {stopped}"), 5, &parts);
+        let answered = format!("--resume --set train.on_divergence={answer} --out");
+        place.train(&format!("{answered} {out} --max-steps 82"));
+        place.train(&format!("{answered} {out}"));
+        place.train(&format!("{answered} {stopped}"));
+        assert_eq!(divergences(&place, out), [(82, answer.to_string())]);
+        assert_eq!(place.fingerprint(out), place.fingerprint(&stopped));
+    }
+    assert_ne!(place.fingerprint("warned"), place.fingerprint("rolled"));
+}
+
+/// Saves the state once more, as one whose losses were at −10 nats before.
+fn forget_to_have_been_worse(out: &Path, state: &Path) {
+    let names =
+        ["config.json", "model.safetensors", "tokenizer.json", "recipe.toml", "optimizer.safetensors"];
+    let mut files = names.map(|name| (name, std::fs::read(state.join(name)).unwrap())).to_vec();
+    let mut position: Value =
+        serde_json::from_slice(&std::fs::read(state.join("state.json")).unwrap()).unwrap();
+    position["best"]["valid_nats_per_token"] = (-10.0).into();
+    position["course"]["least_period"] = (-10.0).into();
+    position["course"]["period"]["steps"] = 256.into();
+    files.push(("state.json", serde_json::to_vec(&position).unwrap()));
+    rhn::checkpoint::save(out, 50, &files).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
 fn rollbacks_are_bounded_and_need_a_validation_to_go_back_to() {
     let place = Place::new();
     let train = format!("train tiny.toml {EXPLODING} --set train.on_divergence=rollback");

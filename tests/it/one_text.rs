@@ -147,7 +147,7 @@ const TINY: &str = "--threads 1 --set model.core.hidden_size=4 --set model.core.
 #[test]
 fn every_command_agrees_on_nats_and_on_what_they_are_divided_by() {
     let place = Place::new();
-    place.write("plain.txt", "the old mill holds a lamp .\nthe new one a river .\n".repeat(30));
+    place.write("learn.txt", "the old mill holds a lamp .\nthe new one a river .\n".repeat(30));
     let texts = [
         ("plain", "the old mill .\nholds a lamp .\n"),
         ("crlf", "the old mill .\r\nholds  a lamp .\r\n"),
@@ -157,7 +157,7 @@ fn every_command_agrees_on_nats_and_on_what_they_are_divided_by() {
     texts.iter().for_each(|(name, text)| place.write(&format!("{name}.txt"), text));
     for unit in ["char", "word", "byte", "bpe"] {
         let more = if unit == "bpe" { "--set corpus.vocab_size=270" } else { "" };
-        place.train(&format!("--corpus plain.txt --set corpus.unit={unit} {more} --out {unit} {TINY}"));
+        place.train(&format!("--corpus learn.txt --set corpus.unit={unit} {more} --out {unit} {TINY}"));
         for (name, text) in texts {
             let json = |args: &str| -> Value {
                 let output = place.rhn(args);

@@ -63,6 +63,18 @@ fn a_text_of_one_line_trains_by_every_unit_that_leaves_it_a_few_tokens() {
 }
 
 #[test]
+fn a_fitted_run_of_a_sweep_is_known_to_be_finished() {
+    let place = Place::new();
+    let sweep = "recipe = \"text\"\nseeds = [1]\nset.corpus.name = \"corpus.txt\"\nset.train.epochs = 1\n\
+        set.model.core.hidden_size = 8\nset.model.core.recurrence_depth = 2\n";
+    place.write("small.toml", sweep);
+    let output = place.rhn("sweep small.toml");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let again = stderr(&place.rhn("sweep small.toml"));
+    assert!(again.contains("run 1 of 1: seed-1, finished before"), "{again}");
+}
+
+#[test]
 fn what_is_set_is_kept_with_the_error_that_says_what_is_needed() {
     let place = Place::new();
     let message = train(&place, "--corpus corpus.txt --out rows --set train.batch_size=2 --max-steps 1");

@@ -136,6 +136,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let set = (args.per == Per::Word && args.boundary == Boundary::Trailing)
         .then(|| blanks(tokenizer))
         .filter(|set| set.contains(&true));
+    for file in args.files.iter().filter(|file| *file != Path::new("-")) {
+        packed::open(file)?; // before anything is printed
+    }
     let table = Table::new(args, BufWriter::new(io::stdout().lock()))?;
     let mut scoring = Scoring { args, tokenizer, scorer, set, rows: Rows::new(args, tokenizer, table) };
     for file in &args.files {

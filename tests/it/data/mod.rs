@@ -279,6 +279,7 @@ fn a_directory_has_its_splits_by_name() {
         ["train.txt", "valid.txt", "test.txt"],
         ["my.train.txt", "my.validation.txt", "my.test.txt"],
         ["wiki.train.tokens", "dev.txt", "wiki.test.tokens"],
+        ["wiki.train.raw", "val.txt", "wiki.test.raw"],
     ] {
         let folder = folder(&[(train, b"aaa\n"), (valid, b"bb\n"), (test, b"c\n"), ("notes.txt", b"")]);
         let corpus = open(folder.path()).unwrap();
@@ -294,9 +295,41 @@ fn a_directory_without_a_test_split_has_an_empty_one() {
 }
 
 #[test]
+fn a_directory_of_documents_is_one_text_in_the_order_of_their_names() {
+    let marked = "\u{feff}b b b b\n";
+    let books = folder(&[
+        ("b.txt", marked.as_bytes()),
+        ("a.txt", b"a a a a a a a\n"),
+        ("c.raw", b"c c\n"),
+        (".d.txt", b"d"),
+    ]);
+    let parts = |config: &CorpusConfig| {
+        let corpus = Corpus::open(config, &nowhere()).unwrap();
+        corpus.splits().map(|(_, text)| text.as_str().unwrap().to_owned())
+    };
+    let config = CorpusConfig { split: [60.0, 30.0, 10.0], ..config(books.path(), Unit::Char) };
+    assert_eq!(parts(&config), ["a a a a a a a\n\n", "b b b b\n\n", "c c\n"]); // cut between documents
+    let config = CorpusConfig { boundary: "<doc>".into(), ..config };
+    assert_eq!(parts(&config).concat(), "a a a a a a a\n<doc>b b b b\n<doc>c c\n");
+    let orders: Vec<String> =
+        (0..6).map(|seed| parts(&CorpusConfig { shuffle: Some(seed), ..config.clone() }).concat()).collect();
+    assert!(orders.iter().any(|order| *order != orders[0]));
+    assert!(orders.iter().all(|order| order.len() == orders[0].len()));
+}
+
+#[test]
+fn a_link_to_nothing_is_no_missing_split() {
+    let folder = folder(&[("train.txt", b"aaa\n"), ("valid.txt", b"bb\n")]);
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("nowhere", folder.path().join("test.txt")).unwrap();
+    #[cfg(unix)]
+    refused(open(folder.path()), &["test.txt", "link to nowhere"]);
+}
+
+#[test]
 fn a_directory_without_a_needed_split_is_refused() {
-    let books = folder(&[("a.txt", b"a"), ("b.txt", b"b")]);
-    refused(open(books.path()), &["no training split", "a.txt, b.txt", "train.txt"]);
+    let books = folder(&[("a.pdf", b"a"), ("b.pdf", b"b")]);
+    refused(open(books.path()), &["no training split", "a.pdf, b.pdf", "train.txt"]);
     let half = folder(&[("train.txt", b"a")]);
     refused(open(half.path()), &["no validation split", "valid.txt"]);
     let twice = folder(&[("train.txt", b"a"), ("x.train.txt", b"a"), ("valid.txt", b"b")]);
