@@ -194,7 +194,7 @@ fn every_command_agrees_on_nats_and_on_what_they_are_divided_by() {
             }
             let sums: f64 =
                 ["leading", "trailing"].map(|boundary| words(&place, unit, name, boundary)).iter().sum();
-            assert!((sums - 2.0 * nats(&tokens)).abs() < 1e-6, "{at}");
+            assert!((sums - 2.0 * nats(&tokens)).abs() < 1e-4, "{at}"); // of six decimals a row
             spelled_as_the_text(&at, text, rows);
             figures_of(&at, text, unit, &eval, predicted);
         }
