@@ -77,3 +77,19 @@ fn patience_counts_epochs_and_one_with_a_better_loss_within_it_is_a_better_one()
     let result = place.json("run/result.json");
     assert_eq!((&result["best_epoch"], &result["best_step"]), (&1.into(), &10.into()));
 }
+
+#[test]
+fn a_run_killed_again_and_again_has_each_evaluation_once_and_ends_with_the_same_bits() {
+    let place = Place::new();
+    let settings = "--threads 1 --set train.evaluate_steps=3 --set train.save_minutes=0 --set train.epochs=2";
+    place.train(&format!("--out whole {settings}"));
+    for milliseconds in [60, 110, 150, 190, 240, 300] {
+        let mut child = place.start(&format!("--out killed {settings} --resume"));
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.train(&format!("--out killed {settings} --resume"));
+    assert_eq!(place.fingerprint("whole"), place.fingerprint("killed"));
+    assert_eq!(steps(&place.events("whole", "evaluation")), steps(&place.events("killed", "evaluation")));
+}
