@@ -1,9 +1,10 @@
 //! From the cost of tokens to the cost of words, which white space separates.
 //!
-//! By the convention `leading` a blank belongs to the word after it, by `trailing` to the word before. Where one token
-//! holds a blank and letters, as ` the` of byte pairs, `trailing` takes it apart: that *some* token with a blank at its
-//! start comes is the end of the word before, that it is this one belongs to the word itself (Pimentel and Meister, 2024;
-//! Oh and Schuler, 2024). A line end is a row of its own by `leading`; by `trailing` it ends a word like any blank.
+//! By the convention `leading` a blank belongs to the word after it, by `trailing` to the word before. Where a token may
+//! hold a blank and letters, as ` the` of byte pairs, `trailing` takes each token apart that begins with a blank after a
+//! word: that *some* such token comes is the end of the word before, that it is this one belongs to the word after it
+//! (Pimentel and Meister, 2024; Oh and Schuler, 2024). A line end is a row of its own by `leading`; by `trailing` it ends a
+//! word like any blank.
 
 use super::score::Cost;
 use std::ops::Range;
@@ -54,15 +55,17 @@ pub struct WordCost {
 #[derive(Debug)]
 pub struct Words {
     boundary: Boundary,
+    /// Tokens that begin with a blank are taken apart by `trailing`.
+    apart: bool,
     open: Option<WordCost>,
     /// White space came after the open row's letters.
     ended: bool,
 }
 
 impl Words {
-    /// No token yet.
-    pub fn new(boundary: Boundary) -> Self {
-        Self { boundary, open: None, ended: false }
+    /// No token yet. `apart`: the costs have that of any token with a blank at its start, for `trailing`.
+    pub fn new(boundary: Boundary, apart: bool) -> Self {
+        Self { boundary, apart: apart && boundary == Boundary::Trailing, open: None, ended: false }
     }
 
     /// Takes the next token; the rows that it completes are appended to `rows`.
@@ -91,7 +94,8 @@ impl Words {
         if self.boundary == Boundary::Leading && in_word {
             self.finish(rows);
         }
-        self.add(token, nats(token));
+        let own = self.take_end(token, rows);
+        self.add(token, own);
         self.ended = true;
         if self.boundary == Boundary::Leading && token.line_end {
             self.finish(rows);
@@ -100,24 +104,21 @@ impl Words {
 
     fn push_letters(&mut self, token: &TokenCost, rows: &mut Vec<WordCost>) {
         let begins_blank = token.letters.start > token.span.start;
+        let own = if begins_blank { self.take_end(token, rows) } else { nats(token) };
         let in_word = self.open.as_ref().is_some_and(|open| open.is_word);
-        let mut own = nats(token);
-        if self.boundary == Boundary::Trailing && begins_blank {
-            if let Some(cost) = token.cost {
-                self.end_with(token, cost.set_nats);
-                own = Some(cost.nats - cost.set_nats);
-            }
-            self.finish(rows);
-        } else if (begins_blank || self.ended) && (in_word || self.boundary == Boundary::Trailing) {
+        let blank_is_of_word_before = self.boundary == Boundary::Trailing && !self.apart;
+        if (begins_blank || self.ended) && (in_word || blank_is_of_word_before) {
             self.finish(rows);
         }
         self.add(token, own);
         self.ended = token.letters.end < token.span.end;
     }
 
-    /// Adds the cost of an end to the open row, or to one of white space alone where there is none.
-    fn end_with(&mut self, token: &TokenCost, nats: f64) {
-        let blank = token.span.start..token.letters.start;
+    /// Gives the open row the end that a token with a blank at its start is, if such tokens are taken apart and it has not
+    /// ended yet; what the token itself still costs.
+    fn take_end(&mut self, token: &TokenCost, rows: &mut Vec<WordCost>) -> Option<f64> {
+        let (true, false, Some(cost)) = (self.apart, self.ended, token.cost) else { return nats(token) };
+        let blank = token.span.start..token.letters.start.max(token.span.start);
         let open = self.open.get_or_insert(WordCost {
             span: blank,
             is_word: false,
@@ -125,7 +126,9 @@ impl Words {
             unknown: 0,
             nats: Some(0.0),
         });
-        open.nats = open.nats.map(|sum| sum + nats);
+        open.nats = open.nats.map(|sum| sum + cost.set_nats);
+        self.finish(rows);
+        Some(cost.nats - cost.set_nats)
     }
 
     fn add(&mut self, token: &TokenCost, nats: Option<f64>) {
@@ -159,9 +162,9 @@ mod tests {
     use super::*;
 
     /// Tokens that are `parts` of a text one after another, each at the cost of its place, the set at half of it.
-    fn words(parts: &[&str], boundary: Boundary) -> Vec<(String, f64)> {
+    fn words(parts: &[&str], boundary: Boundary, apart: bool) -> Vec<(String, f64)> {
         let text: String = parts.concat();
-        let mut words = Words::new(boundary);
+        let mut words = Words::new(boundary, apart);
         let mut rows = Vec::new();
         let mut start = 0;
         for (part, place) in parts.iter().zip(1..) {
@@ -187,27 +190,30 @@ mod tests {
     #[test]
     fn a_blank_belongs_to_the_word_after_or_to_the_word_before() {
         let parts = ["a", "b", " ", "c", "\n", "d"];
-        let leading = words(&parts, Boundary::Leading);
+        let leading = words(&parts, Boundary::Leading, false);
         assert_eq!(leading, rows(&[("ab", 3.0), ("c", 7.0), ("\n", 5.0), ("d", 6.0)]));
-        let trailing = words(&parts, Boundary::Trailing);
+        let trailing = words(&parts, Boundary::Trailing, false);
         assert_eq!(trailing, rows(&[("ab", 6.0), ("c", 9.0), ("d", 6.0)]));
     }
 
     #[test]
-    fn a_token_with_a_blank_and_letters_is_taken_apart_where_the_blank_ends_a_word() {
+    fn a_token_with_a_blank_at_its_start_is_taken_apart_where_the_blank_ends_a_word() {
         let parts = ["the", " riv", "er", " sl", "\n   ", " and"];
-        let leading = words(&parts, Boundary::Leading);
+        let leading = words(&parts, Boundary::Leading, true);
         assert_eq!(leading, rows(&[("the", 1.0), ("river", 5.0), ("sl", 4.0), ("\n   ", 5.0), ("and", 6.0)]));
-        let trailing = words(&parts, Boundary::Trailing);
-        assert_eq!(trailing, rows(&[("the", 2.0), ("river", 6.0), ("sl", 10.0), ("and", 3.0)]));
+        let trailing = words(&parts, Boundary::Trailing, true);
+        assert_eq!(trailing, rows(&[("the", 2.0), ("river", 6.0), ("sl", 4.5), ("and", 8.5)]));
         let all = |rows: &[(String, f64)]| rows.iter().map(|row| row.1).sum::<f64>();
         assert_eq!((all(&leading), all(&trailing)), (21.0, 21.0)); // nothing is lost, nothing counts twice
     }
 
     #[test]
     fn white_space_of_no_word_has_a_row() {
-        assert_eq!(words(&[" ", "a", " "], Boundary::Leading), rows(&[("a", 3.0), (" ", 3.0)]));
-        assert_eq!(words(&[" ", "a", " "], Boundary::Trailing), rows(&[(" ", 1.0), ("a", 5.0)]));
-        assert_eq!(words(&[" a"], Boundary::Trailing), rows(&[(" ", 0.5), ("a", 0.5)]));
+        assert_eq!(words(&[" ", "a", " "], Boundary::Leading, false), rows(&[("a", 3.0), (" ", 3.0)]));
+        assert_eq!(words(&[" ", "a", " "], Boundary::Trailing, false), rows(&[(" ", 1.0), ("a", 5.0)]));
+        assert_eq!(
+            words(&[" a", " "], Boundary::Trailing, true),
+            rows(&[(" ", 0.5), ("a", 1.5), (" ", 1.0)])
+        );
     }
 }

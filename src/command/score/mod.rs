@@ -37,9 +37,10 @@ Words are what white space separates, whatever the unit; their surprisals sum up
 tokens. Of `a cat` in characters, a, blank, c, a, t costing 1, 2, 3, 4 and 5 bits:
   --boundary leading    the blank belongs to the word after it: a 1, cat 14
   --boundary trailing   to the word before it: a 3, cat 12
-Where a token holds a blank and letters, trailing counts the probability that any blank follows
-to the word before, and the rest to the word itself (Pimentel and Meister 2024, Oh and Schuler
-2024). A line end is a row of its own by leading and ends a word by trailing.
+Where tokens hold a blank and letters, trailing counts the probability that any token with a
+blank at its start follows to the word before, and the rest of that token to the word after it
+(Pimentel and Meister 2024, Oh and Schuler 2024). A line end is a row of its own by leading and
+ends a word by trailing.
 
 Examples:
   rhn score checkpoints/ptb-rhn sentences.txt
@@ -140,7 +141,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         packed::open(file)?; // before anything is printed
     }
     let table = Table::new(args, BufWriter::new(io::stdout().lock()))?;
-    let mut scoring = Scoring { args, tokenizer, scorer, set, rows: Rows::new(args, tokenizer, table) };
+    let rows = Rows::new(args, set.is_some(), tokenizer, table);
+    let mut scoring = Scoring { args, tokenizer, scorer, set, rows };
     for file in &args.files {
         scoring.file(file)?;
     }

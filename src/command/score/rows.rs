@@ -195,7 +195,7 @@ pub(super) struct Rows<'a, W> {
 }
 
 impl<'a, W: Write> Rows<'a, W> {
-    pub(super) fn new(args: &Args, tokenizer: &'a Tokenizer, table: Table<W>) -> Self {
+    pub(super) fn new(args: &Args, apart: bool, tokenizer: &'a Tokenizer, table: Table<W>) -> Self {
         Self {
             per: args.per,
             base: args.base,
@@ -205,7 +205,7 @@ impl<'a, W: Write> Rows<'a, W> {
             files: 0,
             window: Window::default(),
             part_start: 0,
-            words: Words::new(args.boundary),
+            words: Words::new(args.boundary, apart),
             previous_end: 0,
             position: 0,
             position_line: 0,
