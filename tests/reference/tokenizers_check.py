@@ -1,7 +1,7 @@
 """Does the Python `tokenizers` library (0.23.3) give the ids that rhn gives? Run by hand:
 
     pip install tokenizers==0.23.3
-    RHN_SAMPLES=/tmp/samples cargo test --test data -- --ignored writes_samples
+    RHN_SAMPLES=/tmp/samples cargo test --test it writes_samples -- --ignored
     python3 tests/reference/tokenizers_check.py /tmp/samples
 
 One exception is known and allowed: a vocabulary of words without <unk>, for which the library refuses unseen
