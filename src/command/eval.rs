@@ -141,12 +141,12 @@ impl Found {
     fn total(all: &[Self], unit: Unit) -> Self {
         let evaluations: Vec<_> = all.iter().map(|found| found.evaluation().clone()).collect();
         let evaluation = Evaluation::total(&format!("{} files", all.len()), unit, &evaluations);
-        let averaged = all.iter().filter_map(|found| match found {
+        let mut averaged = all.iter().filter_map(|found| match found {
             Self::MonteCarlo(averaged) => Some(averaged),
             Self::Plain(_) => None,
         });
         let mc_rejected = averaged.clone().map(|averaged| averaged.mc_rejected).sum();
-        match averaged.last() {
+        match averaged.next_back() {
             Some(last) => Self::MonteCarlo(MonteCarlo { evaluation, mc_rejected, ..last.clone() }),
             None => Self::Plain(evaluation),
         }

@@ -241,7 +241,7 @@ fn own(planned: &Planned, shared: &[String]) -> String {
 
 fn state(planned: &Planned, directory: &Path) -> String {
     let epochs = planned.resolved.recipe.train.epochs;
-    match RunHistory::read(&directory) {
+    match RunHistory::read(directory) {
         Ok(_) if is_finished(planned, directory) => "finished".into(),
         Ok(run) => format!("epoch {} of {epochs}", run.epochs.last().map_or(0, |epoch| epoch.epoch)),
         Err(_) => format!("new, {epochs} epochs"),

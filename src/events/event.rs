@@ -19,7 +19,7 @@ pub enum Event {
     Evaluation(Epoch),
     Epoch(Epoch),
     Stop(Stop),
-    Result(Outcome),
+    Result(Box<Outcome>),
 }
 
 /// What a run is.
@@ -268,7 +268,7 @@ mod tests {
             Event::Evaluation(Epoch { epoch: 2, step: 70, best: true, ..Epoch::default() }),
             Event::Epoch(Epoch { epoch: 2, seconds: Some(0.3), best: true, ..Epoch::default() }),
             Event::Stop(Stop { step: 7, reason: "MaxSteps".into() }),
-            Event::Result(Outcome { test: measured, best_epoch: Some(3), ..Outcome::default() }),
+            Event::Result(Box::new(Outcome { test: measured, best_epoch: Some(3), ..Outcome::default() })),
         ];
         for event in events {
             let object = serde_json::to_value(&event).unwrap();

@@ -40,7 +40,8 @@ impl Recorder for RunDirectory {
     fn record(&mut self, event: &Event) -> Result<()> {
         let Event::Result(outcome) = event else { return self.log.append(event) };
         self.log.drop_result(outcome.steps)?;
-        self.log.append(&Event::Result(Outcome { step: Some(outcome.steps), ..outcome.clone() }))?;
+        let with_step = Outcome { step: Some(outcome.steps), ..Outcome::clone(outcome) };
+        self.log.append(&Event::Result(Box::new(with_step)))?;
         self.log.sync()?;
         let sorted = serde_json::to_value(outcome).expect("string keys and numbers");
         disk::replace(&self.out.join(RESULT), &to_json(&sorted)) // last: it says that the run is done

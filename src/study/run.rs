@@ -86,7 +86,7 @@ impl RunHistory {
                 self.evaluations.push(row);
                 self.result = None;
             }
-            Event::Result(result) => self.result = Some(result),
+            Event::Result(result) => self.result = Some(*result),
             Event::Step(_) | Event::Skip(_) | Event::Divergence(_) | Event::Stop(_) => {}
         }
     }

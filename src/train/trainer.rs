@@ -232,7 +232,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             seconds_total: Some(self.clock.seconds()),
             step: None,
         };
-        self.recorder.record(&Event::Result(outcome.clone()))?;
+        self.recorder.record(&Event::Result(Box::new(outcome.clone())))?;
         Ok(outcome)
     }
 
