@@ -1,9 +1,10 @@
 //! `rhn eval`: perplexity of a corpus's split under a trained model.
 
 use super::args::{DataArgs, DeviceArgs};
-use super::output::{Meter, json_line, load, note_crlf, note_unseen};
+use super::output::{Meter, json_line, load, note, note_crlf, note_unseen};
 use crate::config::{TrainConfig, Unit};
-use crate::data::{Chosen, SplitName, Tokenizer, TrainedOn};
+use crate::data::{Chosen, Encoded, SplitName, Tokenizer, TrainedOn};
+use crate::error::Error;
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Evaluation, Split, batched, stream};
 use crate::model::FrozenModel;
@@ -12,7 +13,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
 Protocols:
@@ -51,8 +52,8 @@ pub(super) struct Args {
     /// The part of the corpus to evaluate [default: test; all of a file that the run was not trained on]
     #[arg(long, value_enum, value_name = "SPLIT")]
     split: Option<SplitName>,
-    /// Print also each --file's own figures
-    #[arg(long, value_enum, requires = "file")]
+    /// Print also the figures of each file, of several or of a folder of documents
+    #[arg(long, value_enum)]
     per: Option<Per>,
     /// How the split is read
     #[arg(long, value_enum, default_value = "stream")]
@@ -92,33 +93,46 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let sha256 = loaded.corpus_sha256();
     let run = TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: loaded.directory() };
     let directories = args.data.directories()?;
-    if args.file.is_empty() {
-        let chosen = match &args.corpus {
-            Some(path) => match path.to_str() {
-                Some(name) => Chosen::named(name, run, args.split, &directories)?,
-                None => Chosen::file(path)?, // a recipe could not name it, so no run has it for its corpus
-            },
-            None => Chosen::of_run(run, args.split, &directories)?,
-        };
-        let found = evaluate(args, &loaded.model, &loaded.tokenizer, &recipe.train, chosen)?;
-        return Ok(print(args.json, &found)?);
+    if args.file.iter().filter(|file| *file == Path::new("-")).count() > 1 {
+        return Err(
+            Error::config("the standard input (-) can be read once only, it is asked for twice").into()
+        );
     }
+    let texts = match &args.corpus {
+        _ if !args.file.is_empty() => {
+            args.file.iter().map(|file| Chosen::file(file)).collect::<Result<_, _>>()?
+        }
+        None => vec![Chosen::of_run(run, args.split, &directories)?],
+        Some(path) => match path.to_str() {
+            Some(name) => Chosen::named(name, run, args.split, &directories)?,
+            None => vec![Chosen::file(path)?], // a recipe could not name it, so no run has it for its corpus
+        },
+    };
+    let several = texts.len() > 1;
     let mut all = Vec::new();
-    for file in &args.file {
-        let found = evaluate(args, &loaded.model, &loaded.tokenizer, &recipe.train, Chosen::file(file)?)?;
-        if args.per.is_some() {
+    for text in texts {
+        let name = text.corpus.clone();
+        let encoded = loaded.tokenizer.encode_measured(&text.text)?;
+        if several && encoded.tokens.len() < 2 {
+            note(&format!(
+                "{name}: {} tokens, of which none can be predicted; left out",
+                encoded.tokens.len()
+            ));
+            continue;
+        }
+        let found = evaluate(args, &loaded.model, &loaded.tokenizer, &recipe.train, &text, &encoded)?;
+        if several && args.per.is_some() {
             print(args.json, &found)?;
         }
         all.push(found);
     }
-    let total = match &all[..] {
-        [one] => one.clone(),
-        _ => Found::total(&all, loaded.tokenizer.unit()),
-    };
-    if args.per.is_none() || all.len() > 1 {
-        print(args.json, &total)?;
+    match &all[..] {
+        [] => {
+            Err(Error::data(&*args.checkpoint, "none of the texts has a token that can be predicted").into())
+        }
+        [one] if !several => Ok(print(args.json, one)?),
+        _ => Ok(print(args.json, &Found::total(&all, loaded.tokenizer.unit()))?),
     }
-    Ok(())
 }
 
 /// What an evaluation found, by Monte-Carlo dropout or without.
@@ -158,17 +172,22 @@ fn evaluate(
     model: &FrozenModel,
     tokenizer: &Tokenizer,
     train: &TrainConfig,
-    chosen: Chosen,
+    chosen: &Chosen,
+    encoded: &Encoded,
 ) -> Result<Found> {
     let Chosen { corpus, split: part, text } = chosen;
     let name = match part {
         SplitName::All => corpus.clone(),
         _ => format!("the {} split", part.as_str()),
     };
-    let encoded = tokenizer.encode_measured(&text)?;
     note_unseen(encoded.unseen, &name, tokenizer.unknown_id().is_some());
     note_crlf(text.bytes().windows(2).filter(|pair| pair == b"\r\n").count(), &name, tokenizer);
-    let split = &Split { corpus: &corpus, split: part.as_str(), unit: tokenizer.unit(), text: &encoded };
+    if tokenizer.changes(text) {
+        note(&format!(
+            "the tokenizer changes {name} before it cuts it; figures over characters and bytes are of the text as it was given"
+        ));
+    }
+    let split = &Split { corpus, split: part.as_str(), unit: tokenizer.unit(), text: encoded };
     let meter = Meter::new("evaluating");
     let progress = &mut |done, total| {
         meter.set(done, total);
@@ -210,7 +229,8 @@ fn table(out: &mut impl Write, found: &Evaluation) -> std::io::Result<()> {
     writeln!(out, "bits per byte    {}", or_dash(found.bits_per_byte, 5))?;
     let words = found.perplexity_words.map_or_else(|| "–".into(), |value| perplexity(value.ln(), 4));
     writeln!(out, "text over words  {words} (exp of all nats over {} words)", found.words)?;
-    writeln!(out, "tokens           {} ({} characters, {} bytes)", found.tokens, found.chars, found.bytes)?;
+    let characters = found.chars.map_or_else(|| "no".into(), |chars| chars.to_string());
+    writeln!(out, "tokens           {} ({} characters, {} bytes)", found.tokens, characters, found.bytes)?;
     writeln!(out, "not in vocab     {}", found.oov_tokens)?;
     let reasons = [&found.bits_per_char_absent, &found.bits_per_byte_absent, &found.perplexity_words_absent];
     let mut said = Vec::new();

@@ -139,7 +139,10 @@ fn why_empty(run: &RunHistory, split: CurveSplit, measure: Measure) -> &'static 
         (false, CurveSplit::Train, Measure::BitsPerChar) => {
             "bits per character of the training split are not known for this unit; left out"
         }
-        _ => "no epoch has a finite loss; left out",
+        (false, _, Measure::BitsPerChar) => {
+            "no epoch has bits per character: the loss is not finite, or letters hide behind <unk>; left out"
+        }
+        _ => "no epoch has a finite figure; left out",
     }
 }
 

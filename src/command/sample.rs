@@ -5,7 +5,7 @@ use super::output::{json_line, load, note_unseen};
 use crate::data::Text;
 use crate::error::Result;
 use crate::sample::distribution::Filters;
-use crate::sample::text::{Prompt, Sample, write};
+use crate::sample::text::{Prompt, Sample, hex, write};
 use crate::sample::{SampleSettings, Sampler};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -121,6 +121,9 @@ struct SampleRow<'a> {
     sample: u64,
     seed: u64,
     prompt: Cow<'a, str>,
+    /// The prompt in hexadecimal digits, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_hex: Option<String>,
     #[serde(flatten)]
     drawn: Sample,
 }
@@ -141,9 +144,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         if args.json {
             let drawn = write(sampler, tokenizer, &prompt, args.tokens, &args.stop, false, |_| Ok(()))?;
             let prompt = String::from_utf8_lossy(&given);
+            let prompt_hex = hex(&given);
             json_line(
                 &mut io::stdout().lock(),
-                &SampleRow { sample: index + 1, seed: args.seed, prompt, drawn },
+                &SampleRow { sample: index + 1, seed: args.seed, prompt, prompt_hex, drawn },
             )?;
         } else {
             head(args, index, &prompt.text)?;

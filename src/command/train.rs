@@ -38,7 +38,11 @@ Examples:
 pub(super) struct Args {
     /// A built-in recipe (`rhn recipe list`), a file that ends in .toml, or the directory of a run or checkpoint, whose
     /// own recipe is taken
-    #[arg(value_name = "RECIPE", default_value = "shakespeare")]
+    #[arg(
+        value_name = "RECIPE",
+        default_value = "shakespeare",
+        value_parser = OsStringValueParser::new().try_map(name_in_a_recipe)
+    )]
     recipe: String,
     /// Train on this text instead of the recipe's: a known name, a file, a directory with train, valid and test
     /// files, or - for standard input
@@ -56,7 +60,7 @@ pub(super) struct Args {
     /// Start from the weights, sizes and vocabulary of this checkpoint, a directory or hf://owner/name; a size that is
     /// set otherwise is refused
     #[arg(long, value_name = "CHECKPOINT")]
-    init_from: Option<String>,
+    init_from: Option<PathBuf>,
     /// With --init-from: add the characters or words of the training text that its vocabulary lacks; their weights begin
     /// as the mean of the others
     #[arg(long, requires = "init_from")]
@@ -221,7 +225,7 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
 fn name_in_a_recipe(name: OsString) -> std::result::Result<String, String> {
     let refuse = |name: OsString| {
         let name = name.display();
-        format!("{name} is not UTF-8, so no recipe can name it: rename it, or give the text by --corpus -")
+        format!("{name} is not UTF-8, so no recipe can name it: rename it, or give a text by --corpus -")
     };
     name.into_string().map_err(refuse)
 }

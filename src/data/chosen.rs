@@ -74,11 +74,10 @@ impl Chosen {
     /// A file, or with `-` the standard input, whole.
     ///
     /// # Errors
-    /// If it cannot be read or is empty.
+    /// If it cannot be read.
     pub fn file(path: &Path) -> Result<Self> {
         let text = if path == Path::new("-") { Text::read_stdin()? } else { Text::read(path)? };
         let corpus = text.source.display().to_string();
-        not_empty(&text)?;
         Ok(Self { corpus, split: SplitName::All, text })
     }
 
@@ -93,16 +92,10 @@ impl Chosen {
         directories: &DataDirectories,
     ) -> Result<Self> {
         let split = split.unwrap_or(SplitName::Test);
-        let mut first = None;
-        for name in places(run, directories) {
-            let config = CorpusConfig { name, ..run.config.clone() };
-            let corpus = Corpus::open(&config, directories)?;
-            if run.sha256.is_none_or(|wanted| wanted == corpus.sha256) {
-                return Self::of_corpus(corpus, split);
-            }
-            first.get_or_insert(corpus);
+        let other = corpus_of(run, directories)?;
+        if run.sha256.is_none_or(|wanted| wanted == other.sha256) {
+            return Self::of_corpus(other, split);
         }
-        let Some(other) = first else { return Err(directories.registry.unknown(&run.config.name)) };
         let what = format!(
             "is another text than the run's: its SHA-256 is {}, the run was trained on {}; \
              to evaluate this one, name it with --file or --corpus",
@@ -113,7 +106,8 @@ impl Chosen {
     }
 
     /// What `name` means: a corpus known by name or a directory has splits, of which the test split is read unless another
-    /// is named; so has the file that the run was trained on; any other file is read whole unless a split is named.
+    /// is named; so has what the run was trained on; any other file is read whole unless a split is named, and any other
+    /// folder of documents as its documents, one by one.
     ///
     /// # Errors
     /// If there is no such corpus or split.
@@ -122,7 +116,7 @@ impl Chosen {
         run: TrainedOn<'_>,
         split: Option<SplitName>,
         directories: &DataDirectories,
-    ) -> Result<Self> {
+    ) -> Result<Vec<Self>> {
         let config = CorpusConfig { name: name.to_owned(), ..run.config.clone() };
         if let Some(text) = corpus::one_text(name, directories)? {
             not_empty(&text)?;
@@ -132,23 +126,23 @@ impl Chosen {
             };
             let split = split.unwrap_or(if own { SplitName::Test } else { SplitName::All });
             if split == SplitName::All {
-                return Ok(Self { corpus: name.to_owned(), split, text });
+                return Ok(vec![Self { corpus: name.to_owned(), split, text }]);
             }
-            return Self::of_splits(name, split, corpus::cut(text, &config)?);
+            return Self::of_splits(name, split, corpus::cut(text, &config)?).map(|one| vec![one]);
         }
         let unnamed = split.is_none();
         let split = split.unwrap_or(SplitName::Test);
         let path = Path::new(name);
         if directories.registry.get(name).is_none() && path.is_dir() {
             if let Some(splits) = directory::splits_there(path)? {
-                return Self::of_splits(name, split, splits);
+                return Self::of_splits(name, split, splits).map(|one| vec![one]);
             }
-            let text = directory::whole(path, &config)?;
-            if split == SplitName::All || (unnamed && run.sha256 != Some(sha256(text.bytes()).as_str())) {
-                return Ok(Self { corpus: name.to_owned(), split: SplitName::All, text });
+            let whole = directory::whole(path, &config)?;
+            if split == SplitName::All || (unnamed && run.sha256 != Some(sha256(whole.bytes()).as_str())) {
+                return directory::texts(path)?.iter().map(|document| Self::file(document)).collect();
             }
         }
-        Self::of_corpus(Corpus::open(&config, directories)?, split)
+        Self::of_corpus(Corpus::open(&config, directories)?, split).map(|one| vec![one])
     }
 
     fn of_corpus(corpus: Corpus, split: SplitName) -> Result<Self> {
@@ -166,6 +160,24 @@ impl Chosen {
         }
         Ok(Self { corpus: name.to_owned(), split, text })
     }
+}
+
+/// The corpus of a run: of those that lie under its name or beside or above the run's directory, the one with the run's
+/// SHA-256, or else the first.
+///
+/// # Errors
+/// If there is none, or one cannot be read.
+pub fn corpus_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<Corpus> {
+    let mut first = None;
+    for name in places(run, directories) {
+        let config = CorpusConfig { name, ..run.config.clone() };
+        let corpus = Corpus::open(&config, directories)?;
+        if run.sha256.is_none_or(|wanted| wanted == corpus.sha256) {
+            return Ok(corpus);
+        }
+        first.get_or_insert(corpus);
+    }
+    first.ok_or_else(|| directories.registry.unknown(&run.config.name))
 }
 
 /// The names under which the run's corpus may be found: its own, and for a path that is relative to a directory which the

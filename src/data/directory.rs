@@ -46,6 +46,11 @@ pub(super) fn splits_there(directory: &Path) -> Result<Option<[Text; 3]>> {
     Ok(Some(splits))
 }
 
+/// The files of a directory's documents, in the order of their names.
+pub(super) fn texts(directory: &Path) -> Result<Vec<PathBuf>> {
+    Ok(documents(&files(directory)?))
+}
+
 /// All texts of a directory that has documents; none if it has not.
 ///
 /// # Errors
@@ -111,6 +116,7 @@ fn describe(split: &str, names: &str, files: &[PathBuf]) -> String {
     let found: Vec<_> = files.iter().take(5).filter_map(|path| path.file_name()?.to_str()).collect();
     let found = if found.is_empty() { "no file".to_owned() } else { found.join(", ") };
     format!(
-        "has no {split} split: found {found}; wanted {names} (a single file can be given by its own path)"
+        "has no {split} split: found {found}; wanted {names}, or documents with the endings .txt, .tokens or .raw, also with \
+         .gz or .zst (a single file of any name can be given by its own path)"
     )
 }

@@ -2,7 +2,7 @@
 
 use super::split::{self, Cut};
 use super::text::Text;
-use crate::config::CorpusConfig;
+use crate::config::{CorpusConfig, Unit};
 use crate::error::{Error, Result};
 use rhn_kernels::rng::Rng;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,9 @@ pub(super) fn join(folder: &Path, files: &[PathBuf], config: &CorpusConfig) -> R
     let mut begins = Vec::new();
     for path in order {
         let text = Text::read(path)?;
+        if config.unit != Unit::Byte {
+            text.as_str()?; // a fault is told with the file's own name and place
+        }
         if !bytes.is_empty() {
             bytes.extend_from_slice(config.boundary.as_bytes());
             begins.push(bytes.len());

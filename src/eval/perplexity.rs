@@ -3,7 +3,7 @@
 //! `stream` is one batch row over the whole split, every token but the first predicted: the number that papers publish.
 //! `batched` is the rows and windows of training with dropout off, the tail dropped: quick, for choosing a model.
 
-use super::tally::Tally;
+use super::tally::{Figure, Tally};
 use crate::config::Unit;
 use crate::data::Encoded;
 use crate::data::batch::Batches;
@@ -47,8 +47,9 @@ pub struct Evaluation {
     pub tokens: u64,
     /// Bytes of the text that was predicted: of what became a token, the letters behind `<unk>` apart.
     pub bytes: u64,
-    /// Characters of the same.
-    pub chars: u64,
+    /// Characters of the same; absent if the text is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chars: Option<u64>,
     /// Words, which white space separates, that end in it.
     pub words: u64,
     /// Symbols of the split that the vocabulary lacks.
@@ -60,6 +61,9 @@ pub struct Evaluation {
     /// exp of the nats per token over the tokens that are not `<unk>`; absent from a vocabulary without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_known: Option<f64>,
+    /// Why there is none, where the vocabulary has `<unk>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_known_absent: Option<String>,
     /// exp of all nats over the text's words: comparable between units, and no perplexity of tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_words: Option<f64>,
@@ -195,25 +199,26 @@ impl Evaluation {
         Self { corpus: corpus.into(), ..first }.divide(unit, tally, seconds)
     }
 
+    /// Divides the sums, once. A figure that a double does not hold is absent like one that is not known.
     fn divide(self, unit: Unit, tally: Tally, seconds: f64) -> Self {
         let tokens = tally.tokens as f64;
         let bits = tally.nats / LN_2;
         let per_token = bits / tokens;
         let (bits_per_char, bits_per_char_absent) = tally.over_chars(bits, per_token, unit);
         let (bits_per_byte, bits_per_byte_absent) = tally.over_bytes(bits, per_token, unit);
-        let (nats_per_word, perplexity_words_absent) = tally.over_words();
-        let known = tally.tokens - tally.unknown.unwrap_or(0);
+        let (known_perplexity, perplexity_known_absent) = finite_exp(tally.over_known());
+        let (perplexity_words, perplexity_words_absent) = finite_exp(tally.over_words());
         Self {
             tokens: tally.tokens,
             bytes: tally.bytes,
-            chars: tally.chars,
+            chars: (!tally.no_characters).then_some(tally.chars),
             words: tally.words,
             oov_tokens: tally.unseen,
             nats_per_token: tally.nats / tokens,
             perplexity: (tally.nats / tokens).exp(),
-            perplexity_known: (tally.unknown.is_some() && known > 0)
-                .then(|| ((tally.nats - tally.unknown_nats) / known as f64).exp()),
-            perplexity_words: nats_per_word.map(f64::exp),
+            perplexity_known: known_perplexity,
+            perplexity_known_absent,
+            perplexity_words,
             perplexity_words_absent,
             bits_per_token: per_token,
             bits_per_char,
@@ -225,6 +230,15 @@ impl Evaluation {
             tally,
             ..self
         }
+    }
+}
+
+fn finite_exp((nats, absent): Figure) -> Figure {
+    match nats.map(f64::exp) {
+        Some(value) if value.is_infinite() => {
+            (None, Some("over 1e308, which no number of JSON holds".into()))
+        }
+        value => (value, absent),
     }
 }
 
@@ -320,7 +334,7 @@ mod tests {
         let tokenizer = crate::data::Tokenizer::build(&config, &Text::from("ab")).unwrap();
         let text = tokenizer.encode_measured(&Text::from("axxxxxb")).unwrap();
         let found = stream(&tiny::drawn(2, 0.0), &split(Unit::Char, &text), &mut |_, _| Ok(())).unwrap();
-        assert_eq!((found.tokens, found.chars, found.bytes, found.oov_tokens), (1, 1, 1, 5));
+        assert_eq!((found.tokens, found.chars, found.bytes, found.oov_tokens), (1, Some(1), 1, 5));
         assert!((found.bits_per_byte.unwrap() - 1.0).abs() < 1e-12);
         assert!(found.perplexity_words_absent.unwrap().contains("left out"));
     }

@@ -5,7 +5,7 @@ use crate::data::batch::Batches;
 use crate::data::{Encoded, Extent};
 
 /// A figure, or why there is none.
-type Figure = (Option<f64>, Option<String>);
+pub(super) type Figure = (Option<f64>, Option<String>);
 
 /// Sums over the tokens that were predicted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,6 +101,15 @@ impl Tally {
             None if unit == Unit::Byte => (Some(per_token), None),
             None if self.bytes == 0 => absent("no byte was predicted"),
             None => (Some(bits / self.bytes as f64), None),
+        }
+    }
+
+    /// Nats over the tokens that are not `<unk>`; no figure and no reason where the vocabulary has none.
+    pub(super) fn over_known(&self) -> Figure {
+        match self.unknown.map(|unknown| self.tokens - unknown) {
+            None => (None, None),
+            Some(0) => absent("every predicted token is <unk>"),
+            Some(known) => (Some((self.nats - self.unknown_nats) / known as f64), None),
         }
     }
 

@@ -30,6 +30,8 @@ pub struct TokenCost {
     pub line_end: bool,
     /// Whether white space that is no token comes before it.
     pub separated: bool,
+    /// Whether it is a token, and not left out.
+    pub is_token: bool,
     /// Whether the vocabulary has it.
     pub known: bool,
     /// What it cost, with the blanks for a set; none if it has no surprisal.
@@ -43,7 +45,7 @@ pub struct WordCost {
     pub span: Range<u64>,
     /// Whether there are letters.
     pub is_word: bool,
-    /// Tokens in it; one that is shared by two words counts in the second.
+    /// Tokens in it; one that is taken apart counts in the second word.
     pub tokens: usize,
     /// Symbols in it that the vocabulary lacks.
     pub unknown: u64,
@@ -147,7 +149,7 @@ impl Words {
             (true, true) => {}
         }
         open.is_word |= !letters.is_empty();
-        open.tokens += 1;
+        open.tokens += usize::from(token.is_token);
         open.unknown += u64::from(!token.known);
         open.nats = open.nats.zip(nats).map(|(sum, nats)| sum + nats);
     }
@@ -173,8 +175,15 @@ mod tests {
             let letters = start + lead..start + lead + part.trim().len() as u64;
             let cost = Some(Cost { nats: f64::from(place), set_nats: f64::from(place) / 2.0 });
             let line_end = part.contains('\n');
-            let token =
-                TokenCost { span: start..end, letters, line_end, separated: false, known: true, cost };
+            let token = TokenCost {
+                span: start..end,
+                letters,
+                line_end,
+                separated: false,
+                is_token: true,
+                known: true,
+                cost,
+            };
             words.push(&token, &mut rows);
             start = end;
         }

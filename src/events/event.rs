@@ -184,6 +184,8 @@ pub struct Measured {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_known: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_known_absent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_words: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_words_absent: Option<String>,
@@ -209,12 +211,13 @@ impl From<&Evaluation> for Measured {
             protocol: Some(found.protocol.clone()),
             tokens: Some(found.tokens),
             bytes: Some(found.bytes),
-            chars: Some(found.chars),
+            chars: found.chars,
             words: Some(found.words),
             oov_tokens: Some(found.oov_tokens),
             nats_per_token: Some(found.nats_per_token),
             perplexity: Some(found.perplexity),
             perplexity_known: found.perplexity_known,
+            perplexity_known_absent: found.perplexity_known_absent.clone(),
             perplexity_words: found.perplexity_words,
             perplexity_words_absent: found.perplexity_words_absent.clone(),
             bits_per_token: Some(found.bits_per_token),

@@ -4,6 +4,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::{EmbeddingConfig, ModelConfig, Recipe, Resolved};
 use crate::data::{Corpus, Tokenizer};
 use crate::error::{Error, Result};
+use std::path::Path;
 
 /// The checkpoint that a run begins with.
 pub(super) struct First {
@@ -15,8 +16,8 @@ pub(super) struct First {
 pub(super) const TAKEN: [&str; 2] = ["model", "corpus.unit"];
 
 impl First {
-    pub(super) fn open(name: &str) -> Result<Self> {
-        let checkpoint = Checkpoint::open(&checkpoint::resolve(std::path::Path::new(name))?)?;
+    pub(super) fn open(name: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::open(&checkpoint::resolve(name)?)?;
         Ok(Self { tokenizer: checkpoint.read_tokenizer()?, checkpoint })
     }
 

@@ -11,7 +11,8 @@ use crate::checkpoint::Checkpoint;
 use crate::config::train::{OnNonFinite, Schedule};
 use crate::config::{Recipe, Resolved, TrainConfig};
 use crate::console::note;
-use crate::data::{Corpus, DataDirectories, Tokenizer};
+use crate::data::chosen::corpus_of;
+use crate::data::{Corpus, DataDirectories, Tokenizer, TrainedOn};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
 use crate::readable::grouped;
@@ -46,7 +47,7 @@ pub(crate) struct Request {
     /// Whether to go on with the run in the directory.
     pub resume: bool,
     /// The checkpoint whose weights, sizes and vocabulary to begin with.
-    pub init_from: Option<String>,
+    pub init_from: Option<PathBuf>,
     /// Whether its vocabulary gets the symbols of the training text that it lacks.
     pub grow_vocab: bool,
     pub precision: Precision,
@@ -162,9 +163,16 @@ impl Request {
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,
             Some(resumed) => {
+                let recipe = resolved.recipe;
+                let run = TrainedOn {
+                    config: &recipe.corpus,
+                    sha256: Some(&resumed.position.corpus_sha256),
+                    directory: &out,
+                };
+                let found = corpus_of(run, &self.directories)?;
+                let corpus = Corpus { name: recipe.corpus.name.clone(), ..found };
                 let tokenizer = Some(resumed.tokenizer.clone());
-                let directories = &self.directories;
-                Language::prepare(resolved.recipe, directories, tokenizer, self.precision, &self.device)?
+                Language::with_corpus(recipe, corpus, tokenizer, self.precision, &self.device)?
             }
         };
         resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&language))?;

@@ -22,17 +22,14 @@ impl Prompt {
     /// Encodes `text`, which is UTF-8 unless the units are bytes. The model reads a line end before it, as at the start of a
     /// text it was trained on. Fails if the tokenizer refuses the text.
     pub(crate) fn new(tokenizer: &Tokenizer, text: &[u8]) -> Result<Self> {
-        let encoded = tokenizer.encode(&Text::new(text.to_vec(), "the prompt"))?;
-        let mut ids = encoded.tokens.to_vec();
+        let encoded = tokenizer.encode_unfinished(&Text::new(text.to_vec(), "the prompt"))?;
+        let ids = encoded.tokens.to_vec();
         let mut shown = text;
         if tokenizer.unit() == Unit::Word && !text.ends_with(b"\n") {
             // The sample's first word brings its own space; a line end is none.
             let last_line = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
             let content = String::from_utf8_lossy(&text[last_line..]).trim_end().len();
             shown = &text[..last_line + content];
-            if ids.last().is_some_and(|&id| Some(id) == tokenizer.line_end_id()) {
-                ids.pop(); // the prompt's last line is to be continued
-            }
         }
         let mut context = Vec::from_iter(tokenizer.line_end_id());
         if context.is_empty() && ids.is_empty() {
@@ -113,10 +110,15 @@ pub(crate) fn write(
         show(rest.as_bytes()).map_err(Error::io("standard output"))?;
     }
     sample.text = String::from_utf8_lossy(&bytes).into_owned();
-    let in_hex = || bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    sample.hex = std::str::from_utf8(&bytes).is_err().then(in_hex);
+    sample.hex = hex(&bytes);
     sample.stopped = watch.found();
     Ok(sample)
+}
+
+/// Bytes that are not UTF-8, as two hexadecimal digits each.
+pub(crate) fn hex(bytes: &[u8]) -> Option<String> {
+    let digits = || bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    std::str::from_utf8(bytes).is_err().then(digits)
 }
 
 /// The text of one sample, all at once.

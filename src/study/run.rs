@@ -60,7 +60,7 @@ impl RunHistory {
     fn forget_dishonest_figures(&mut self) {
         let Some(result) = &mut self.result else { return };
         let test = &mut result.test;
-        if test.chars.is_none() && test.oov_tokens.is_some_and(|unseen| unseen > 0) {
+        if test.words.is_none() && test.oov_tokens.is_some_and(|unseen| unseen > 0) {
             let reason =
                 "written by an earlier version, over text that was not predicted; rhn eval says it anew";
             test.bits_per_char = None;

@@ -76,8 +76,11 @@ impl Language {
         let found = tokenizer.unit();
         let wanted = recipe.corpus.unit;
         if found != wanted {
-            let what =
-                format!("the checkpoint's vocabulary cuts by {found:?}, and corpus.unit says {wanted:?}");
+            let what = format!(
+                "the checkpoint's vocabulary cuts by {}, and corpus.unit says {}",
+                found.as_str(),
+                wanted.as_str()
+            );
             return Err(Error::config(what));
         }
         if corpus.valid.is_empty() {

@@ -48,7 +48,7 @@ pub struct Position {
     /// Updates that the optimizer has made.
     pub(super) optimizer_updates: u64,
     /// The SHA-256 of the corpus's text.
-    pub(super) corpus_sha256: String,
+    pub corpus_sha256: String,
     /// Tokens of training, validation and test split: one text can be split in several ways.
     pub(super) split_tokens: [u64; 3],
     /// The numbers that the run computes with.

@@ -6,7 +6,7 @@ mod table;
 use super::args::DeviceArgs;
 use super::output::{load, note_crlf, note_unseen};
 use crate::data::{Piece, Text, TextStream, Tokenizer, packed};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::score::{Cost, Scorer};
 use crate::eval::words::Boundary;
 use clap::ValueEnum;
@@ -34,7 +34,7 @@ With several files each row ends with its file. --json ends with a line of total
 pandas: read_csv(FILE, sep='\\t', keep_default_na=False), R: read.delim(FILE, na.strings='')
 
 Words are what white space separates, whatever the unit; their surprisals sum up those of their
-tokens. Of `a cat` in characters, a, blank, c, a, t costing 1, 2, 3, 4 and 5 bits:
+tokens, and a word with a token that has none, or with a symbol that is left out, has none. Of `a cat` in characters, a, blank, c, a, t costing 1, 2, 3, 4 and 5 bits:
   --boundary leading    the blank belongs to the word after it: a 1, cat 14
   --boundary trailing   to the word before it: a 3, cat 12
 Where tokens hold a blank and letters, trailing counts the probability that any token with a
@@ -123,6 +123,12 @@ const AT_ONCE: usize = 1 << 16;
 
 /// Scores and prints. Fails if the checkpoint or a text is refused, or the model gives numbers that are not finite.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let inputs = args.files.iter().chain(&args.context).filter(|file| *file == Path::new("-"));
+    if inputs.count() > 1 {
+        return Err(
+            Error::config("the standard input (-) can be read once only, it is asked for twice").into()
+        );
+    }
     let loaded = load(&args.checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
     let mut scorer = Scorer::new(&loaded.model, tokenizer.line_end_id())?;
@@ -130,7 +136,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let (source, mut input) = open(file)?;
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(|error| packed::unreadable(&source, &error))?;
-        let context = tokenizer.encode(&Text::new(bytes, &source))?;
+        let context = tokenizer.encode_unfinished(&Text::new(bytes, &source))?;
         note_unseen(context.unseen, &source.display().to_string(), tokenizer.unknown_id().is_some());
         scorer.set_context(&context.tokens.to_vec())?;
     }

@@ -45,7 +45,7 @@ struct LineRow {
     line: u64,
     tokens: usize,
     unknown: u64,
-    surprisal: f64,
+    surprisal: Option<f64>,
     mean: Option<f64>,
     text: String,
     #[serde(flatten)]
@@ -66,7 +66,7 @@ struct DocumentRow<'a> {
     scored: usize,
     tokens: usize,
     unknown: u64,
-    surprisal: f64,
+    surprisal: Option<f64>,
     mean: Option<f64>,
     /// exp of the mean, in nats.
     perplexity: Option<f64>,
@@ -106,7 +106,7 @@ impl Row for LineRow {
             self.line.to_string(),
             self.tokens.to_string(),
             self.unknown.to_string(),
-            number(Some(self.surprisal)),
+            number(self.surprisal),
             number(self.mean),
             cell(&self.text),
             start.to_string(),
@@ -119,7 +119,7 @@ impl Row for DocumentRow<'_> {
     fn cells(&self) -> Vec<String> {
         let file = cell(self.file.unwrap_or_default());
         let counts = [self.tokens.to_string(), self.unknown.to_string()];
-        vec![file, counts.join("\t"), number(Some(self.surprisal)), number(self.mean)]
+        vec![file, counts.join("\t"), number(self.surprisal), number(self.mean)]
     }
 }
 
@@ -158,6 +158,11 @@ impl Sums {
         self.scored += other.scored;
         self.unknown += other.unknown;
         self.nats += other.nats;
+    }
+
+    /// The sum; none if no token has a surprisal.
+    fn all(&self) -> Option<f64> {
+        (self.scored > 0).then_some(self.nats)
     }
 
     /// The mean over the tokens that have a surprisal.
@@ -282,6 +287,7 @@ impl<'a, W: Write> Rows<'a, W> {
             letters: self.window.letters(&span),
             line_end: text.contains(&b'\n') || text.is_empty(),
             separated,
+            is_token: piece.id.is_some(),
             known: piece.known,
             cost,
             span,
@@ -367,13 +373,13 @@ impl<'a, W: Write> Rows<'a, W> {
                 Some(next) => next.start,
                 None => self.window.at(self.window.end()),
             };
-            let text = String::from_utf8_lossy(self.window.slice(&(start.bytes..end.bytes)));
+            let text = spelled(self.window.slice(&(start.bytes..end.bytes)));
             let text = text.trim_end_matches('\n').trim_end_matches('\r').to_string();
             let row = LineRow {
                 line: 1 + start.lines,
                 tokens: sums.tokens,
                 unknown: sums.unknown,
-                surprisal: self.base.of(sums.nats),
+                surprisal: sums.all().map(|nats| self.base.of(nats)),
                 mean: sums.mean().map(|nats| self.base.of(nats)),
                 text,
                 place: Place {
@@ -397,7 +403,7 @@ impl<'a, W: Write> Rows<'a, W> {
             scored: sums.scored,
             tokens: sums.tokens,
             unknown: sums.unknown,
-            surprisal: self.base.of(sums.nats),
+            surprisal: sums.all().map(|nats| self.base.of(nats)),
             mean: sums.mean().map(|nats| self.base.of(nats)),
             perplexity: sums.mean().map(f64::exp),
         }
@@ -552,7 +558,7 @@ mod tests {
         for nats in [None, Some(1.0), Some(3.0)] {
             sums.take(&piece, nats.map(|nats| Cost { nats, set_nats: 0.0 }));
         }
-        assert_eq!((sums.tokens, sums.nats, sums.mean()), (3, 4.0, Some(2.0)));
-        assert_eq!(Sums::default().mean(), None);
+        assert_eq!((sums.tokens, sums.all(), sums.mean()), (3, Some(4.0), Some(2.0)));
+        assert_eq!((Sums::default().all(), Sums::default().mean()), (None, None));
     }
 }

@@ -12,7 +12,10 @@ use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{DecoderWrapper, Encoding, ModelWrapper, NormalizerWrapper, PostProcessorWrapper};
+use tokenizers::{
+    DecoderWrapper, Encoding, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper,
+    PostProcessorWrapper,
+};
 
 /// The size of a trained vocabulary unless the recipe sets it.
 const DEFAULT_SIZE: usize = 4096;
@@ -120,6 +123,11 @@ impl Bpe {
         self.plain == Some(Plain::WithoutMarkAndCr)
     }
 
+    /// Whether it is byte-level with GPT-2's pattern and changes no text but marks and line ends.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain.is_some()
+    }
+
     /// Whether blanks between tokens are no part of them, so that a token implies one.
     pub(super) fn drops_blanks(&self) -> bool {
         self.bytes.is_none()
@@ -197,9 +205,19 @@ impl Bpe {
         take: &mut impl FnMut(Piece),
     ) {
         let mut at = range.start;
-        let skip = |from: usize, to: usize, take: &mut dyn FnMut(Piece)| {
-            let left_out = content.get(from..to).unwrap_or_default();
-            for (offset, char) in left_out.char_indices() {
+        let mut held: Option<Piece> = None;
+        // A token is held until what comes after it is known.
+        let gap = |held: Option<Piece>, from: usize, to: usize, take: &mut dyn FnMut(Piece)| {
+            let between = content.get(from..to).unwrap_or_default();
+            let visible = between.trim_end();
+            let before = held.as_ref().and_then(|piece| content.get(piece.span.clone()));
+            let taken_in =
+                !visible.trim_start().is_empty() && self.takes_in(before.unwrap_or_default(), visible);
+            if let Some(mut piece) = held {
+                piece.span.end = if taken_in { from + visible.len() } else { piece.span.end };
+                take(piece);
+            }
+            for (offset, char) in between.char_indices().filter(|_| !taken_in) {
                 let start = from + offset;
                 if !(char.is_whitespace() || start == 0 && char == MARK) {
                     take(Piece { id: None, known: false, span: start..start + char.len_utf8() });
@@ -207,13 +225,32 @@ impl Bpe {
             }
         };
         for (&id, span) in ids.iter().zip(spans) {
-            skip(at, span.start, take);
+            gap(held.take(), at, span.start, take);
             at = at.max(span.end);
             let spelled = || content.get(span.clone()) == self.words.get(id as usize).map(String::as_str);
             let known = Some(id) != self.unknown || spelled();
-            take(Piece { id: Some(id), known, span });
+            held = Some(Piece { id: Some(id), known, span });
         }
-        skip(at, range.end, take);
+        gap(held.take(), at, range.end, take);
+    }
+
+    /// Whether the normalizer makes no more of `before` with `between` after it than of `before` alone: it removes what is
+    /// between, or composes it with a character before.
+    fn takes_in(&self, before: &str, between: &str) -> bool {
+        let last = before.chars().next_back().map(String::from).unwrap_or_default();
+        let visible = |text: &str| self.normalized(text).map(|text| text.trim().chars().count());
+        match (visible(&last), visible(&format!("{last}{between}"))) {
+            (Some(alone), Some(together)) => together <= alone,
+            _ => false,
+        }
+    }
+
+    /// The text as it is cut; none if nothing normalizes it.
+    pub(super) fn normalized(&self, text: &str) -> Option<String> {
+        let normalizer = self.inner.get_normalizer()?;
+        let mut normalized = NormalizedString::from(text);
+        capture_panic(|| normalizer.normalize(&mut normalized).is_ok()).ok().filter(|&done| done)?;
+        Some(normalized.get().to_owned())
     }
 }
 

@@ -95,7 +95,12 @@ impl Tokenizer {
             return Ok(loaded);
         }
         let found = loaded.unit();
-        Err(Error::config(format!("{}: cuts by {found:?}, and corpus.unit says {unit:?}", path.display())))
+        Err(Error::config(format!(
+            "{}: cuts by {}, and corpus.unit says {}",
+            path.display(),
+            found.as_str(),
+            unit.as_str()
+        )))
     }
 
     /// Reads a `tokenizer.json`, written here or by another program.
@@ -168,6 +173,19 @@ impl Tokenizer {
         Ok(encoded)
     }
 
+    /// The ids of a text that is to be continued: where tokens are words, an unfinished last line has no end yet. Errors as
+    /// [`Tokenizer::encode`].
+    pub fn encode_unfinished(&self, text: &Text) -> Result<Encoded> {
+        let mut encoded = self.encode(text)?;
+        let ids = encoded.tokens.to_vec();
+        let ended = ids.last().is_some_and(|&id| Some(id) == self.line_end_id());
+        if self.unit() == Unit::Word && ended && !text.bytes().ends_with(b"\n") {
+            encoded.tokens = Tokens::with_capacity(self.vocab_size(), ids.len());
+            ids[..ids.len() - 1].iter().for_each(|&id| encoded.tokens.push(id));
+        }
+        Ok(encoded)
+    }
+
     /// As [`Tokenizer::encode`], with the extent of each token.
     pub fn encode_measured(&self, text: &Text) -> Result<Encoded> {
         let mut encoded = self.begin(text);
@@ -232,6 +250,17 @@ impl Tokenizer {
         match &self.0 {
             Kind::Bpe(bpe) => bpe.settled(text),
             _ => text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1),
+        }
+    }
+
+    /// Whether another program's tokenizer changes `text` before it cuts it, say to lower case: what it takes away is
+    /// predicted by nobody.
+    pub fn changes(&self, text: &Text) -> bool {
+        match (&self.0, std::str::from_utf8(text.bytes())) {
+            (Kind::Bpe(bpe), Ok(text)) if !bpe.is_plain() => {
+                bpe.normalized(text).is_some_and(|made| made != text)
+            }
+            _ => false,
         }
     }
 

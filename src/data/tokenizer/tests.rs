@@ -387,3 +387,22 @@ fn a_mark_in_the_middle_of_a_text_is_a_symbol_of_it() {
     let part = tokenizer.encode(&whole.slice(3..7)).unwrap();
     assert_eq!(decode(&tokenizer, &part.tokens.to_vec()), "\u{feff}a");
 }
+
+#[test]
+fn a_mark_that_is_composed_with_its_letter_is_a_part_of_the_token() {
+    let vocabulary = serde_json::json!({"<?>": 0, "Café": 1, "the": 2, "é": 3});
+    let model = serde_json::json!({"type": "WordLevel", "vocab": vocabulary, "unk_token": "<?>"});
+    let changes = [
+        ("model", model),
+        ("normalizer", serde_json::json!({"type": "NFC"})),
+        ("pre_tokenizer", serde_json::json!({"type": "WhitespaceSplit"})),
+    ];
+    let tokenizer = foreign(&changes);
+    let text = "Cafe\u{301} the e\u{301}";
+    let wanted = [("Café", "Cafe\u{301}"), ("the", "the"), ("é", "e\u{301}")];
+    assert_eq!(cut(&tokenizer, text), pieces(&wanted));
+    let encoded = tokenizer.encode_measured(&Text::from(text)).unwrap();
+    let words: u32 = (0..3).map(|at| encoded.extents.get(at).words).sum();
+    assert_eq!((encoded.unseen, words), (0, 3));
+    assert!(tokenizer.changes(&Text::from(text)) && !tokenizer.changes(&Text::from("Café")));
+}

@@ -52,7 +52,7 @@ fn bits_over_text_that_was_not_predicted_are_forgotten() {
     let test = run.result.unwrap().test;
     assert_eq!((test.bits_per_char, run.epochs[0].valid_bits_per_char), (None, None));
     assert!(test.bits_per_char_absent.is_some());
-    old["chars"] = 40.into(); // an honest one
+    old["words"] = 9.into(); // an honest one
     assert!(read("run", &[start(1), epoch(1, 5.0), old]).result.unwrap().test.bits_per_char.is_some());
 }
 

@@ -19,41 +19,54 @@ impl<T: Task> Trainer<'_, T> {
         let Some(alarm) = self.position.course.alarm.clone() else { return Ok(()) };
         let config = self.config();
         match config.on_divergence {
-            OnDivergence::Stop => self.stop_diverged(&alarm, ""),
+            OnDivergence::Stop => {
+                let advice = match &self.position.best {
+                    Some(_) => {
+                        "--set train.on_divergence=rollback goes back to the best weights at half the rate, and "
+                    }
+                    None => "",
+                };
+                self.stop_diverged(&alarm, "", advice)
+            }
             OnDivergence::Warn => {
                 self.position.course.alarm = None;
                 self.record_divergence(&alarm, OnDivergence::Warn)
             }
             OnDivergence::Rollback if self.position.best.is_none() => self.stop_diverged(
                 &alarm,
-                "; no validation came before, so there are no weights to go back to: train.evaluate_steps makes some",
+                "; no validation came before, so there are no weights to go back to: in another run \
+                 train.evaluate_steps makes some",
+                "",
             ),
             OnDivergence::Rollback if self.rate.rollbacks() >= config.max_rollbacks => {
                 let made = self.rate.rollbacks();
-                let what = format!("; {made} rollbacks were made before, train.max_rollbacks");
-                self.stop_diverged(&alarm, &what)
+                let what = format!("; train.max_rollbacks is {} and {made} were made", config.max_rollbacks);
+                self.stop_diverged(&alarm, &what, "--set train.max_rollbacks=N allows more, and ")
             }
             OnDivergence::Rollback => self.roll_back(&alarm),
         }
     }
 
-    /// Saves the run as it is, with the alarm, and gives the error that ends it.
-    fn stop_diverged(&mut self, alarm: &Alarm, why: &str) -> Result<()> {
+    /// Saves the run as it is, with the alarm, and gives the error that ends it. `advice` is what `--resume` may be given
+    /// beside going on as it is.
+    fn stop_diverged(&mut self, alarm: &Alarm, why: &str, advice: &str) -> Result<()> {
         if !alarm.has_stopped {
             self.record_divergence(alarm, OnDivergence::Stop)?;
             self.position.course.alarm = Some(Alarm { has_stopped: true, ..alarm.clone() });
             self.save()?;
+            if self.position.best.is_none() {
+                self.publish()?; // so that the run can be named, looked at and resumed by its directory
+            }
         }
         let published = match &self.position.best {
-            None => "no model is published yet".into(),
+            None => "the published model is the one that diverged: no validation came before".into(),
             Some(best) => format!("the published model is the best, of epoch {}", best.epoch),
         };
         let rate = self.config().learning_rate;
         let what = format!(
             "{}{why}. The run is saved, and {published}. A lower train.learning_rate (it is {rate}) or \
              train.max_grad_norm, or a longer warm-up, may keep another run on its course; with --resume, \
-             --set train.on_divergence=rollback goes back to the best weights at half the rate, and \
-             --set train.on_divergence=warn goes on as it is",
+             {advice}--set train.on_divergence=warn goes on as it is",
             alarm.what
         );
         Err(Error::Diverged { step: self.position.step, what })
@@ -63,7 +76,7 @@ impl<T: Task> Trainer<'_, T> {
     fn roll_back(&mut self, alarm: &Alarm) -> Result<()> {
         let weights = self.recorder.best_weights()?;
         let Some(weights) = weights else {
-            return self.stop_diverged(alarm, "; the best weights are not kept");
+            return self.stop_diverged(alarm, "; the best weights are not kept", "");
         };
         self.stepper.parameters.restore(&weights)?;
         self.stepper.update.restart(self.position.skipped_steps)?;
