@@ -232,6 +232,15 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_that_takes_nothing_away_changes_nothing() {
+        let logits = [0.125f64, 0.25, 0.125, 0.5].map(f64::ln);
+        let plain = applied(&Filters::default(), &logits, &[], None);
+        for (top_k, top_p) in [(4, 1.0), (1000, 1.0), (0, 0.9999999)] {
+            assert_eq!(applied(&Filters { top_k, top_p, ..Filters::default() }, &logits, &[], None), plain);
+        }
+    }
+
+    #[test]
     fn a_type_without_probability_is_never_drawn() {
         assert_eq!(draw(&[(0, 0.25), (1, 0.5), (2, 0.0)], 0.999), 1); // rounding left the sum short of 1
     }

@@ -259,3 +259,163 @@ fn figures_of(at: &str, text: &str, unit: &str, eval: &Value, predicted: &[&Valu
     close("bits_per_char", rest.chars().count());
     close("bits_per_byte", rest.len());
 }
+
+/// A place with tiny runs of every unit, each on `learn.txt`.
+fn trained(units: &[&str]) -> Place {
+    let place = Place::new();
+    place.write("learn.txt", "the old mill holds a lamp .\nthe new one a river .\n".repeat(30));
+    for unit in units {
+        let more = if *unit == "bpe" { "--set corpus.vocab_size=270" } else { "" };
+        place.train(&format!("--corpus learn.txt --set corpus.unit={unit} {more} --out {unit} {TINY}"));
+    }
+    place
+}
+
+#[track_caller]
+fn rows(place: &Place, args: &str) -> Vec<Value> {
+    let output = place.rhn(args);
+    assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
+    stdout(&output).lines().map(|row| serde_json::from_str(row).unwrap()).collect()
+}
+
+#[test]
+fn a_line_by_itself_has_the_same_score_wherever_it_stands() {
+    let place = trained(&["char", "word", "byte", "bpe"]);
+    place.write("lines.txt", "the mill .\na lamp\n    the\nthe mill .\n\na lamp\nthe mill .\n");
+    for unit in ["char", "word", "byte", "bpe"] {
+        let lines =
+            rows(&place, &format!("score {unit} lines.txt --reset line --per line --json --precision f64"));
+        let score = |line: usize| lines[line - 1]["surprisal"].as_f64().unwrap();
+        assert_eq!([score(1), score(2)], [score(4), score(6)], "{unit}");
+        assert_eq!(score(1), score(7), "{unit}");
+        let running = rows(&place, &format!("score {unit} lines.txt --per line --json --precision f64"));
+        assert_ne!(running[3]["surprisal"], lines[3]["surprisal"], "{unit}");
+    }
+}
+
+#[test]
+fn a_context_is_read_and_not_scored() {
+    let place = trained(&["char", "word", "bpe"]);
+    place.write("begin.txt", "the old");
+    place.write("rest.txt", " mill holds a lamp .\n");
+    place.write("whole.txt", "the old mill holds a lamp .\n");
+    for unit in ["char", "word", "bpe"] {
+        let rest = rows(&place, &format!("score {unit} rest.txt --context begin.txt --json --precision f64"));
+        let whole = rows(&place, &format!("score {unit} whole.txt --json --precision f64"));
+        let nats = |rows: &[Value]| -> Vec<f64> {
+            rows.iter()
+                .filter(|row| row["event"].is_null())
+                .map(|row| row["surprisal"].as_f64().unwrap())
+                .collect()
+        };
+        let rest = nats(&rest);
+        let whole = nats(&whole);
+        let same = whole[whole.len() - rest.len()..].iter().zip(&rest).all(|(a, b)| (a - b).abs() < 1e-9);
+        assert!(same && rest.len() < whole.len(), "{unit}: {rest:?} {whole:?}");
+    }
+    place.fails("score char - --context -", 2, &["standard input", "twice"]);
+}
+
+#[test]
+fn a_text_that_the_run_was_not_trained_on_is_read_whole() {
+    let place = trained(&["char"]);
+    place.write("one.txt", "the old mill .\n");
+    let evaluate = |args: &str| rows(&place, &format!("eval char {args} --json")).pop().unwrap();
+    let one = evaluate("--corpus one.txt");
+    assert_eq!((&one["tokens"], &one["split"]), (&14.into(), &"all".into()));
+    let own = evaluate("");
+    assert_eq!(
+        (own["split"].as_str(), &own["tokens"]),
+        (Some("test"), &evaluate("--corpus learn.txt")["tokens"])
+    );
+    assert_eq!(evaluate("--corpus learn.txt --split all")["tokens"], 30 * 50 - 1);
+    let two = evaluate("--file one.txt --file learn.txt");
+    assert_eq!((&two["tokens"], two["corpus"].as_str()), (&(14 + 30 * 50 - 1).into(), Some("2 files")));
+    for (name, text) in [("a.txt", "the old\n"), ("b.txt", "a lamp .\n"), ("empty.txt", "")] {
+        place.write(&format!("folder/{name}"), text);
+    }
+    let documents = rows(&place, "eval char --corpus folder --per document --json");
+    let tokens: Vec<_> = documents.iter().map(|row| row["tokens"].as_u64().unwrap()).collect();
+    assert_eq!(tokens, [7, 8, 15]); // each from its own start, and their sum
+}
+
+#[test]
+fn another_text_under_the_corpuss_name_is_refused_and_the_own_one_is_found_above_the_run() {
+    let place = trained(&["char"]);
+    let own = stdout(&place.rhn("eval char"));
+    std::fs::create_dir(place.path("elsewhere")).unwrap();
+    let mut there = place.command("eval ../char");
+    let found = there.current_dir(place.path("elsewhere")).output().unwrap();
+    let perplexity = |table: &str| table.lines().nth(1).map(str::to_owned);
+    assert_eq!(perplexity(&stdout(&found)), perplexity(&own), "{}", stderr(&found));
+    place.write("learn.txt", "another text\n".repeat(90));
+    place.fails("eval char", 3, &["learn.txt", "another text than the run's", "--file"]);
+}
+
+#[test]
+fn what_the_vocabulary_lacks_has_a_row_with_its_own_spelling() {
+    let place = trained(&["word"]);
+    place.train(&format!("--corpus learn.txt --set corpus.unknown=false --out closed {TINY}"));
+    place.write("text.txt", "the zebra “old”\n");
+    let words = rows(&place, "score word text.txt --json");
+    assert_eq!(
+        (&words[1]["token"], &words[1]["text"], &words[1]["unknown"]),
+        (&"<unk>".into(), &"zebra".into(), &true.into())
+    );
+    let chars = rows(&place, "score closed text.txt --json");
+    let marks: Vec<_> = chars.iter().filter(|row| row["text"] == "“" || row["text"] == "”").collect();
+    assert_eq!(marks.len(), 2);
+    assert!(
+        marks.iter().all(|row| row["surprisal"].is_null() && row["id"].is_null() && row["unknown"] == true)
+    );
+    assert_eq!((&marks[1]["start"], &marks[1]["end"]), (&14.into(), &15.into()));
+    place.write("none.txt", "“”");
+    let lines = rows(&place, "score closed none.txt --per line --json");
+    assert_eq!((&lines[0]["surprisal"], &lines[0]["unknown"]), (&Value::Null, &2.into())); // not a sum of nothing
+}
+
+#[test]
+fn line_ends_of_windows_cost_what_others_cost_or_are_noted() {
+    let place = trained(&["char", "word", "byte", "bpe"]);
+    place.write("lf.txt", "the old mill .\nholds a lamp .\n");
+    place.write("crlf.txt", "the old mill .\r\nholds a lamp .\r\n");
+    for unit in ["char", "word", "bpe"] {
+        let total = |file: &str| {
+            rows(&place, &format!("score {unit} {file} --json")).pop().unwrap()["surprisal"].clone()
+        };
+        assert_eq!(total("lf.txt"), total("crlf.txt"), "{unit}");
+    }
+    assert!(stderr(&place.rhn("score byte crlf.txt")).contains("2 line ends of crlf.txt are CR LF"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_path_that_is_no_utf8_is_a_path() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = trained(&["char"]);
+    let odd = place.path("x").with_file_name(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    std::fs::rename(place.path("char"), &odd).unwrap();
+    let run = |command: &str| {
+        let mut asked = place.command(command);
+        asked.arg(&odd).arg("--threads").arg("1").output().unwrap()
+    };
+    for command in ["eval", "sample --tokens 3"] {
+        assert_eq!(run(command).status.code(), Some(0), "{command}: {}", stderr(&run(command)));
+    }
+    let refused = run("train tiny.toml --corpus");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("is not UTF-8"), "{}", stderr(&refused));
+}
+
+#[test]
+fn a_corpus_is_counted_by_a_given_tokenizer_as_it_is_evaluated() {
+    let place = trained(&["bpe"]);
+    place.write("poem.txt", "the mill\n    and the lamp\n\n    a river .\n".repeat(20));
+    let counted = rows(&place, "data inspect poem.txt --tokenizer bpe --json").pop().unwrap();
+    for split in ["train", "valid", "test"] {
+        let evaluated =
+            rows(&place, &format!("eval bpe --corpus poem.txt --split {split} --json")).pop().unwrap();
+        let found = counted["splits"].as_array().unwrap().iter().find(|row| row["split"] == split).unwrap();
+        assert_eq!(found["tokens"].as_u64().unwrap(), evaluated["tokens"].as_u64().unwrap() + 1, "{split}");
+    }
+}

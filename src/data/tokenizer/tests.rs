@@ -273,7 +273,7 @@ fn a_given_tokenizer_must_cut_by_the_unit_asked_for() {
     let given = |unit| CorpusConfig { tokenizer: Some(path.clone()), ..config(unit, false) };
     assert_eq!(Tokenizer::build(&given(Unit::Byte), &Text::from("other")).unwrap().vocab_size(), 3);
     let message = Tokenizer::build(&given(Unit::Bpe), &Text::from("text")).unwrap_err().to_string();
-    assert!(message.contains("Byte") && message.contains("Bpe"), "{message}");
+    assert!(message.contains("by byte") && message.contains("bpe"), "{message}");
 }
 
 #[test]
