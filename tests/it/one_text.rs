@@ -410,11 +410,14 @@ fn a_path_that_is_no_utf8_is_a_path() {
 #[test]
 fn a_corpus_is_counted_by_a_given_tokenizer_as_it_is_evaluated() {
     let place = trained(&["bpe"]);
-    place.write("poem.txt", "the mill\n    and the lamp\n\n    a river .\n".repeat(20));
-    let counted = rows(&place, "data inspect poem.txt --tokenizer bpe --json").pop().unwrap();
+    for (split, lines) in [("train", 20), ("valid", 5), ("test", 3)] {
+        let text = "the mill\n    and the lamp\n\n    a river .\n".repeat(lines);
+        place.write(&format!("poem/{split}.txt"), text);
+    }
+    let counted = rows(&place, "data inspect poem --tokenizer bpe --json").pop().unwrap();
     for split in ["train", "valid", "test"] {
         let evaluated =
-            rows(&place, &format!("eval bpe --corpus poem.txt --split {split} --json")).pop().unwrap();
+            rows(&place, &format!("eval bpe --corpus poem --split {split} --json")).pop().unwrap();
         let found = counted["splits"].as_array().unwrap().iter().find(|row| row["split"] == split).unwrap();
         assert_eq!(found["tokens"].as_u64().unwrap(), evaluated["tokens"].as_u64().unwrap() + 1, "{split}");
     }

@@ -135,7 +135,7 @@ fn a_run_can_begin_with_the_weights_and_words_of_another() {
     place.fails("train tiny.toml --out third --init-from nothing", 4, &["nothing", "does not exist"]);
     let other = "train tiny.toml --out third --init-from first --set";
     place.fails(&format!("{other} model.core.hidden_size=9"), 4, &["first", "is another model"]);
-    place.fails(&format!("{other} corpus.unit=word"), 2, &["cuts by char", "corpus.unit says Word"]);
+    place.fails(&format!("{other} corpus.unit=word"), 2, &["cuts by char", "corpus.unit says word"]);
     assert!(!place.path("third").exists());
 }
 
