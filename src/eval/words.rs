@@ -25,7 +25,7 @@ pub struct TokenCost {
     /// The stretch of the text.
     pub span: Range<u64>,
     /// The part of it without white space at its ends; empty if it is all white space.
-    pub letters: Range<u64>,
+    pub visible: Range<u64>,
     /// Whether a line ends in it.
     pub line_end: bool,
     /// Whether white space that is no token comes before it.
@@ -73,10 +73,10 @@ impl Words {
     /// Takes the next token; the rows that it completes are appended to `rows`.
     pub fn push(&mut self, token: &TokenCost, rows: &mut Vec<WordCost>) {
         self.ended |= token.separated;
-        if token.letters.is_empty() {
+        if token.visible.is_empty() {
             self.push_white(token, rows);
         } else {
-            self.push_letters(token, rows);
+            self.push_visible(token, rows);
         }
     }
 
@@ -104,8 +104,8 @@ impl Words {
         }
     }
 
-    fn push_letters(&mut self, token: &TokenCost, rows: &mut Vec<WordCost>) {
-        let begins_blank = token.letters.start > token.span.start;
+    fn push_visible(&mut self, token: &TokenCost, rows: &mut Vec<WordCost>) {
+        let begins_blank = token.visible.start > token.span.start;
         let own = if begins_blank { self.take_end(token, rows) } else { nats(token) };
         let in_word = self.open.as_ref().is_some_and(|open| open.is_word);
         let blank_is_of_word_before = self.boundary == Boundary::Trailing && !self.apart;
@@ -113,14 +113,14 @@ impl Words {
             self.finish(rows);
         }
         self.add(token, own);
-        self.ended = token.letters.end < token.span.end;
+        self.ended = token.visible.end < token.span.end;
     }
 
     /// Gives the open row the end that a token with a blank at its start is, if such tokens are taken apart and it has not
     /// ended yet; what the token itself still costs.
     fn take_end(&mut self, token: &TokenCost, rows: &mut Vec<WordCost>) -> Option<f64> {
         let (true, false, Some(cost)) = (self.apart, self.ended, token.cost) else { return nats(token) };
-        let blank = token.span.start..token.letters.start.max(token.span.start);
+        let blank = token.span.start..token.visible.start.max(token.span.start);
         let open = self.open.get_or_insert(WordCost {
             span: blank,
             is_word: false,
@@ -134,7 +134,7 @@ impl Words {
     }
 
     fn add(&mut self, token: &TokenCost, nats: Option<f64>) {
-        let letters = &token.letters;
+        let visible = &token.visible;
         let open = self.open.get_or_insert(WordCost {
             span: token.span.clone(),
             is_word: false,
@@ -142,13 +142,13 @@ impl Words {
             unknown: 0,
             nats: Some(0.0),
         });
-        match (open.is_word, letters.is_empty()) {
-            (false, false) => open.span = letters.clone(),
-            (true, false) => open.span.end = open.span.end.max(letters.end),
+        match (open.is_word, visible.is_empty()) {
+            (false, false) => open.span = visible.clone(),
+            (true, false) => open.span.end = open.span.end.max(visible.end),
             (false, true) => open.span.end = open.span.end.max(token.span.end),
             (true, true) => {}
         }
-        open.is_word |= !letters.is_empty();
+        open.is_word |= !visible.is_empty();
         open.tokens += usize::from(token.is_token);
         open.unknown += u64::from(!token.known);
         open.nats = open.nats.zip(nats).map(|(sum, nats)| sum + nats);
@@ -172,7 +172,7 @@ mod tests {
         for (part, place) in parts.iter().zip(1..) {
             let lead = (part.len() - part.trim_start().len()) as u64;
             let end = start + part.len() as u64;
-            let letters = start + lead..start + lead + part.trim().len() as u64;
+            let visible = start + lead..start + lead + part.trim().len() as u64;
             let cost = Some(Cost { nats: f64::from(place), set_nats: f64::from(place) / 2.0 });
             let line_end = part.contains('\n');
             let token = TokenCost {

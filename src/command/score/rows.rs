@@ -284,7 +284,7 @@ impl<'a, W: Write> Rows<'a, W> {
         let gap = self.previous_end.max(self.window.base.bytes)..span.start;
         let separated = self.window.has_white(&gap);
         let token = TokenCost {
-            letters: self.window.letters(&span),
+            visible: self.window.visible(&span),
             line_end: text.contains(&b'\n') || text.is_empty(),
             separated,
             is_token: piece.id.is_some(),
@@ -489,7 +489,7 @@ impl Window {
     }
 
     /// The stretch without white space at its ends. A part of a character is white space if the whole one is.
-    fn letters(&self, span: &Range<u64>) -> Range<u64> {
+    fn visible(&self, span: &Range<u64>) -> Range<u64> {
         let white = |at: &u64| self.is_white(*at);
         let start = span.clone().find(|at| !white(at)).unwrap_or(span.end);
         let end = span.clone().rev().find(|at| !white(at)).map_or(start, |at| at + 1);
@@ -543,11 +543,11 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_what_is_left_without_white_space_of_any_kind() {
+    fn what_is_visible_is_what_is_left_without_white_space_of_any_kind() {
         let window = window("\u{a0} ab\u{3000}c\n".as_bytes());
-        assert_eq!(window.letters(&(0..10)), 3..9);
-        assert_eq!(window.letters(&(0..3)), 3..3);
-        assert_eq!(window.letters(&(6..8)), 8..8); // a part of a wide blank
+        assert_eq!(window.visible(&(0..10)), 3..9);
+        assert_eq!(window.visible(&(0..3)), 3..3);
+        assert_eq!(window.visible(&(6..8)), 8..8); // a part of a wide blank
         assert!(window.has_white(&(4..6)) && !window.has_white(&(3..5)));
     }
 
