@@ -3,11 +3,9 @@
 //! A cell is one file: its reference, a step in plain tensor operations, and its pointwise part, what happens between
 //! the products for eight units of one batch row. On a GPU the pointwise part is `<name>.cuh`, listed in `steps.cu`.
 
-use super::hidden_mask::HiddenMask;
 use crate::cpu::chunk::Chunk;
 use crate::cpu::real::Real;
 use crate::error::Result;
-use crate::precision::Precision;
 use candle_core::Tensor;
 
 /// The most gates, and values saved for the backward pass, of any cell.
@@ -22,10 +20,10 @@ pub type Values<T> = [Chunk<T>; MOST_VALUES];
 /// One chunk for each part of the state; those past a cell's own number are zero and unused.
 pub type States<T> = [Chunk<T>; MOST_STATES];
 
-/// A recurrent cell whose gates all come from one product with its state.
+/// What a cell itself is: its reference and its pointwise part. Its gates all come from one product with its state.
 ///
 /// The first part of the state enters the product and is the layer's output; the others are only used unit by unit.
-pub trait Cell: Send + Sync + 'static {
+pub trait Pointwise: Send + Sync + 'static {
     /// The name in kernels and messages.
     const NAME: &'static str;
 
@@ -67,42 +65,4 @@ pub trait Cell: Send + Sync + 'static {
     /// products, of the same shape; only the first sublayer has them. Returns the state after the step, a part each
     /// `(batch, hidden)`.
     fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>>;
-
-    /// The operation of this cell. It is a method, made by `compiled_here!`, so that the code of all instruction sets is
-    /// compiled once, with this package, and not again with each that calls it.
-    #[doc(hidden)]
-    fn operate(
-        window: [&Tensor; 3],
-        state: &[Tensor],
-        mask: &HiddenMask,
-        precision: Precision,
-    ) -> Result<(Tensor, Vec<Tensor>)>;
-
-    /// Packs the weights of this cell; a method for the same reason.
-    #[doc(hidden)]
-    fn pack(recurrent: &Tensor, precision: Precision) -> Result<super::prepared::Packs>;
 }
-
-/// The hidden methods of a [`Cell`].
-macro_rules! compiled_here {
-    () => {
-        #[inline(never)]
-        fn operate(
-            window: [&candle_core::Tensor; 3],
-            state: &[candle_core::Tensor],
-            mask: &super::HiddenMask,
-            precision: crate::precision::Precision,
-        ) -> crate::error::Result<(candle_core::Tensor, Vec<candle_core::Tensor>)> {
-            super::op::operate::<Self>(window, state, mask, precision)
-        }
-
-        #[inline(never)]
-        fn pack(
-            recurrent: &candle_core::Tensor,
-            precision: crate::precision::Precision,
-        ) -> crate::error::Result<super::prepared::Packs> {
-            super::prepared::Packs::new::<Self>(recurrent, precision)
-        }
-    };
-}
-pub(super) use compiled_here;

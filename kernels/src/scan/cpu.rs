@@ -3,7 +3,7 @@
 //!
 //! Threads own groups of panels, that is units; they wait for each other once a sublayer step.
 
-use super::cell::{Cell, MOST_STATES, MOST_VALUES, States, Values};
+use super::cell::{MOST_STATES, MOST_VALUES, Pointwise, States, Values};
 use super::packed::{PackedCell, vectors_together};
 use super::window::{
     WindowInputs, WindowLayout, WindowOutputs, WindowRecord, WindowSizes, load_vectors, store_vectors,
@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Writes the outputs, and returns the record if it is wanted.
-pub(crate) fn forward<K: Kernel, C: Cell>(
+pub(crate) fn forward<K: Kernel, C: Pointwise>(
     PackedCell { weights, .. }: &PackedCell<K, C>,
     inputs: &WindowInputs<'_, K::Element>,
     records: bool,
@@ -70,7 +70,7 @@ struct Step {
     index: usize,
 }
 
-impl<K: Kernel, C: Cell> Forward<'_, K, C> {
+impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.inputs.sizes;
         let mut sums = self.weights.sums(batch);

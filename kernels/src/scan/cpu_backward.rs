@@ -2,7 +2,7 @@
 //! gradients of the step before it while the product's sums are in the cache; at the end one large product a sublayer
 //! for all weights of the window.
 
-use super::cell::{Cell, MOST_STATES, MOST_VALUES, States, Values};
+use super::cell::{MOST_STATES, MOST_VALUES, Pointwise, States, Values};
 use super::cpu_grads::{gather, weight_grads};
 use super::window::{WindowLayout, WindowRecord, WindowSizes, load_vectors, store_vectors};
 use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
@@ -19,7 +19,7 @@ use std::ops::Range;
 
 /// The gradients of the projected input, the weights and the biases, from that of the outputs, `(time, batch, hidden)`;
 /// `recurrent` is `(depth, hidden, gates · hidden)`.
-pub(crate) fn backward<K: Kernel<Element: Computed>, C: Cell>(
+pub(crate) fn backward<K: Kernel<Element: Computed>, C: Pointwise>(
     mut record: WindowRecord<K::Element>,
     recurrent: &[K::Element],
     grad: &[K::Element],
@@ -34,7 +34,7 @@ pub(crate) fn backward<K: Kernel<Element: Computed>, C: Cell>(
 
 /// Saved values become gradients, and the states that entered sublayers what entered their products. Returns the
 /// gradient of the biases.
-fn walk_back<K: Kernel, C: Cell>(
+fn walk_back<K: Kernel, C: Pointwise>(
     record: &mut WindowRecord<K::Element>,
     recurrent: &[K::Element],
     grad: &[K::Element],
@@ -84,7 +84,7 @@ struct Backward<'a, K: Kernel, C> {
     cell: PhantomData<C>,
 }
 
-impl<K: Kernel, C: Cell> Backward<'_, K, C> {
+impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.sizes;
         let last = self.sizes.steps() - 1;
@@ -262,6 +262,6 @@ impl<K: Kernel, C: Cell> Backward<'_, K, C> {
 
 /// Whether a part of the state reaches the next step unit by unit.
 #[inline(always)]
-fn carries<C: Cell>(part: usize) -> bool {
+fn carries<C: Pointwise>(part: usize) -> bool {
     part > 0 || C::CARRIES_OUTPUT
 }

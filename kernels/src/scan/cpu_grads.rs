@@ -1,6 +1,6 @@
 //! The gradients of a recurrence's weights on the CPU, once those of all steps are in the record.
 
-use super::cell::Cell;
+use super::cell::Pointwise;
 use super::window::{WindowRecord, WindowSizes};
 use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
@@ -12,7 +12,7 @@ use crate::cpu::workspace;
 use num_traits::Zero;
 
 /// One product a sublayer for all steps; `projected` holds the gradients of the first sublayer's projected input.
-pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Cell>(
+pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
     record: &WindowRecord<K::Element>,
     projected: &[K::Element],
 ) -> Vec<K::Element> {

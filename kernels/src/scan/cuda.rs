@@ -1,6 +1,6 @@
 //! A recurrence on a GPU, forward and backward: which way it is computed, and what is kept between both passes.
 
-use super::cell::Cell as Recurrent;
+use super::cell::Pointwise as Recurrent;
 use super::cuda_grads;
 use super::cuda_memory::{DeviceSizes, Key, Lease};
 use super::cuda_steps::{self, DeviceInputs, LaunchedSteps};

@@ -8,7 +8,7 @@
 //! Gates: r, z, n. State: h. A fourth value is saved, `(h ⊙ m) R_n + b_n`, in whose place the backward pass leaves the
 //! gradient of x_n: the product's is r times that.
 
-use super::cell::{Cell, States, Values, compiled_here};
+use super::cell::{Pointwise, States, Values};
 use crate::cpu::chunk::CHUNK;
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -17,9 +17,7 @@ use candle_core::Tensor;
 /// The gated recurrent unit.
 pub struct Gru;
 
-impl Cell for Gru {
-    compiled_here!();
-
+impl Pointwise for Gru {
     const NAME: &'static str = "gru";
     const GATES: usize = 3;
     const STATES: usize = 1;

@@ -7,7 +7,7 @@
 //!
 //! Gates: i, o, f, g. State: h, c.
 
-use super::cell::{Cell, States, Values, compiled_here};
+use super::cell::{Pointwise, States, Values};
 use crate::cpu::chunk::{CHUNK, sum};
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -16,9 +16,7 @@ use candle_core::Tensor;
 /// The long short-term memory cell.
 pub struct Lstm;
 
-impl Cell for Lstm {
-    compiled_here!();
-
+impl Pointwise for Lstm {
     const NAME: &'static str = "lstm";
     const GATES: usize = 4;
     const STATES: usize = 2;

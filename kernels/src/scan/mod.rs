@@ -1,10 +1,11 @@
 //! Recurrences over a whole window: one scan, in which a cell is a reference and a pointwise part.
 //!
-//! To add a cell, write `<name>.rs` beside [`Rhn`] and `<name>.cuh` beside `rhn.cuh`, and list the first below and the
-//! second in `steps.cu`. The scan gives it the product with its state, all instruction sets, the backward pass,
+//! To add a cell, write `<name>.rs` beside [`Rhn`] and `<name>.cuh` beside `rhn.cuh`, list the first below and in
+//! `compiled.rs` and the second in `steps.cu`. The scan gives it the product with its state, all instruction sets, the backward pass,
 //! reading at batch 1 and the CUDA graph of a window.
 
 mod cell;
+mod compiled;
 mod cpu;
 mod cpu_backward;
 mod cpu_grads;
@@ -28,10 +29,10 @@ mod rhn;
 mod saved;
 mod window;
 
-pub use cell::{Cell, MOST_STATES, MOST_VALUES, States, Values};
+pub use cell::{MOST_STATES, MOST_VALUES, Pointwise, States, Values};
+pub use compiled::{Cell, scan};
 pub use gru::Gru;
 pub use hidden_mask::HiddenMask;
 pub use lstm::Lstm;
-pub use op::scan;
 pub use prepared::{Prepared, Steps};
 pub use rhn::Rhn;

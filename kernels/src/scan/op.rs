@@ -1,6 +1,6 @@
 //! A recurrence over a whole window as one operation of candle, with a backward pass of its own.
 
-use super::cell::Cell;
+use super::cell::Pointwise;
 use super::cpu_backward::backward;
 #[cfg(feature = "cuda")]
 use super::cuda;
@@ -22,31 +22,8 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, 
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
-/// The outputs of a recurrence, `(time, batch, hidden)`, and its state after the last step, a part each
-/// `(batch, hidden)`.
-///
-/// - `projected`: `(time, batch, gates · hidden)`, the input's products with the weights of all gates
-/// - `recurrent`: `(depth, hidden, gates · hidden)`, the columns of one gate after the other; `bias`: `(depth, gates ·
-///   hidden)`
-/// - `state`: the parts of the state before the first step, `(batch, hidden)` each; their history is not followed, as
-///   truncated back-propagation wants it, nor is that of the parts but the first that are returned
-/// - `mask`: dropout of the state inside the products
-///
-/// On the CPU, and in single precision on a GPU, kernels with a backward pass of their own do the work; elsewhere, and
-/// for separate masks, [`reference::scan`] does, in full precision.
-pub fn scan<C: Cell>(
-    projected: &Tensor,
-    recurrent: &Tensor,
-    bias: &Tensor,
-    state: &[Tensor],
-    mask: &HiddenMask,
-    precision: Precision,
-) -> Result<(Tensor, Vec<Tensor>)> {
-    C::operate([projected, recurrent, bias], state, mask, precision)
-}
-
-/// [`scan`], from the projected input, the recurrent weights and the bias.
-pub(super) fn operate<C: Cell>(
+/// [`super::scan`], from the projected input, the recurrent weights and the bias.
+pub(super) fn operate<C: Pointwise>(
     [projected, recurrent, bias]: [&Tensor; 3],
     state: &[Tensor],
     mask: &HiddenMask,
@@ -96,7 +73,7 @@ struct Backward<'a, T: Real, C> {
     cell: PhantomData<C>,
 }
 
-impl<T: Computed, C: Cell> WithKernel<T> for Backward<'_, T, C> {
+impl<T: Computed, C: Pointwise> WithKernel<T> for Backward<'_, T, C> {
     type Output = [Vec<T>; 3];
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
@@ -104,7 +81,7 @@ impl<T: Computed, C: Cell> WithKernel<T> for Backward<'_, T, C> {
     }
 }
 
-impl<C: Cell> Scan<C> {
+impl<C: Pointwise> Scan<C> {
     fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
         let record = self.saved.take::<WindowRecord<T>>()?;
         let (depth, hidden, width) = recurrent.dims3()?;
@@ -123,7 +100,7 @@ impl<C: Cell> Scan<C> {
 }
 
 /// The sizes of a window of cell `C`. Fails if the tensors' shapes do not fit together.
-pub(super) fn sizes<C: Cell>(
+pub(super) fn sizes<C: Pointwise>(
     projected: &Shape,
     recurrent: &Shape,
     bias: &Shape,
@@ -139,7 +116,7 @@ pub(super) fn sizes<C: Cell>(
     Ok(WindowSizes { time, batch, depth, hidden })
 }
 
-impl<C: Cell> CustomOp3 for Scan<C> {
+impl<C: Pointwise> CustomOp3 for Scan<C> {
     fn name(&self) -> &'static str {
         C::NAME
     }

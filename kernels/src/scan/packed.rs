@@ -2,14 +2,14 @@
 //!
 //! A group of panels holds all gates of the same units side by side, so that its sums are all that these units need.
 
-use super::cell::Cell;
+use super::cell::Pointwise;
 use crate::cpu::packed::PackedWeights;
 use crate::cpu::panels::View;
 use crate::cpu::tile::Kernel;
 use std::marker::PhantomData;
 
 /// Vectors of units whose gates fill whole panels, of two vectors each.
-pub(super) const fn vectors_together<C: Cell>() -> usize {
+pub(super) const fn vectors_together<C: Pointwise>() -> usize {
     if C::GATES % 2 == 0 { 1 } else { 2 }
 }
 
@@ -19,7 +19,7 @@ pub(crate) struct PackedCell<K: Kernel, C> {
     cell: PhantomData<C>,
 }
 
-impl<K: Kernel, C: Cell> PackedCell<K, C> {
+impl<K: Kernel, C: Pointwise> PackedCell<K, C> {
     pub(crate) fn new(recurrent: &[K::Element], depth: usize, hidden: usize) -> Self {
         let width = C::GATES * hidden;
         let together = vectors_together::<C>();

@@ -1,6 +1,6 @@
 //! A recurrence whose weights are packed once: for evaluation.
 
-use super::cell::{Cell, MOST_STATES};
+use super::cell::{MOST_STATES, Pointwise};
 use super::cpu::forward;
 use super::hidden_mask::HiddenMask;
 use super::packed::PackedCell;
@@ -25,7 +25,8 @@ pub struct Prepared {
     plain: Plain,
 }
 
-type Plain = fn([&Tensor; 3], &[Tensor], &HiddenMask, Precision) -> Result<(Tensor, Vec<Tensor>)>;
+/// [`super::scan`] of one cell.
+pub(super) type Plain = fn([&Tensor; 3], &[Tensor], &HiddenMask, Precision) -> Result<(Tensor, Vec<Tensor>)>;
 
 /// Packed weights by the type of their elements.
 pub enum Packs {
@@ -38,12 +39,15 @@ pub enum Packs {
 }
 
 impl Prepared {
-    /// Packs the weights; shapes as in [`super::scan`].
-    pub fn new<C: Cell>(recurrent: &Tensor, bias: &Tensor, precision: Precision) -> Result<Self> {
-        let recurrent = recurrent.contiguous()?.detach();
-        let bias = bias.contiguous()?.detach();
-        let packed = C::pack(&recurrent, precision)?;
-        Ok(Self { packed, recurrent, bias, parts: C::STATES, precision, plain: C::operate })
+    /// Takes contiguous weights and what a cell made of them.
+    pub(super) fn of_parts(
+        packed: Packs,
+        [recurrent, bias]: [Tensor; 2],
+        parts: usize,
+        precision: Precision,
+        plain: Plain,
+    ) -> Self {
+        Self { packed, recurrent, bias, parts, precision, plain }
     }
 
     /// As [`super::scan`]; the history is not followed.
@@ -125,7 +129,7 @@ impl Steps {
 
 impl Packs {
     /// Packs the contiguous weights of cell `C`.
-    pub(super) fn new<C: Cell>(recurrent: &Tensor, precision: Precision) -> Result<Self> {
+    pub(super) fn new<C: Pointwise>(recurrent: &Tensor, precision: Precision) -> Result<Self> {
         let (depth, hidden, _) = recurrent.dims3()?;
         let bf16 = precision.rounds();
         Ok(match (recurrent.device().is_cpu(), recurrent.dtype()) {
@@ -151,7 +155,7 @@ pub trait Recurrence<T: Real>: Send + Sync {
     ) -> Option<WindowRecord<T>>;
 }
 
-impl<K: Kernel, C: Cell> Recurrence<K::Element> for PackedCell<K, C> {
+impl<K: Kernel, C: Pointwise> Recurrence<K::Element> for PackedCell<K, C> {
     fn run(
         &self,
         inputs: &WindowInputs<'_, K::Element>,
@@ -163,7 +167,7 @@ impl<K: Kernel, C: Cell> Recurrence<K::Element> for PackedCell<K, C> {
 }
 
 /// Packs `(depth, hidden, gates · hidden)` for cell `C`.
-pub(super) fn pack<T: Computed, C: Cell>(
+pub(super) fn pack<T: Computed, C: Pointwise>(
     recurrent: &[T],
     depth: usize,
     hidden: usize,
@@ -179,7 +183,7 @@ struct Pack<'a, T, C> {
     cell: PhantomData<C>,
 }
 
-impl<T: Real, C: Cell> WithKernel<T> for Pack<'_, T, C> {
+impl<T: Real, C: Pointwise> WithKernel<T> for Pack<'_, T, C> {
     type Output = Arc<dyn Recurrence<T>>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {

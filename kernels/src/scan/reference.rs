@@ -2,13 +2,13 @@
 //!
 //! Slow, differentiable by candle itself; what the kernels are held to, and what runs where there is no kernel.
 
-use super::cell::Cell;
+use super::cell::Pointwise;
 use super::hidden_mask::HiddenMask;
 use crate::error::Result;
 use candle_core::{D, Tensor};
 
 /// [`super::scan`] in plain tensor operations.
-pub fn scan<C: Cell>(
+pub fn scan<C: Pointwise>(
     projected: &Tensor,
     recurrent: &Tensor,
     bias: &Tensor,

@@ -9,7 +9,7 @@
 //!
 //! Gates: h, t. State: s.
 
-use super::cell::{Cell, States, Values, compiled_here};
+use super::cell::{Pointwise, States, Values};
 use crate::cpu::chunk::{CHUNK, sum};
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -18,9 +18,7 @@ use candle_core::Tensor;
 /// The recurrent highway cell.
 pub struct Rhn;
 
-impl Cell for Rhn {
-    compiled_here!();
-
+impl Pointwise for Rhn {
     const NAME: &'static str = "rhn";
     const GATES: usize = 2;
     const STATES: usize = 1;

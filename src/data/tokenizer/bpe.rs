@@ -170,7 +170,8 @@ impl Bpe {
 
     /// The bytes of each token, where the tokens' own bytes put together are the text as it was normalized.
     fn exact_spans(&self, text: &str, encoding: &Encoding) -> Option<Vec<Range<usize>>> {
-        let (plain, bytes) = (self.plain?, self.bytes.as_ref()?);
+        let plain = self.plain?;
+        let bytes = self.bytes.as_ref()?;
         let text = text.as_bytes();
         let mark =
             if self.takes_mark() && text.starts_with("\u{feff}".as_bytes()) { MARK.len_utf8() } else { 0 };
