@@ -177,7 +177,7 @@ mod tests {
             let line_end = part.contains('\n');
             let token = TokenCost {
                 span: start..end,
-                letters,
+                visible,
                 line_end,
                 separated: false,
                 is_token: true,
