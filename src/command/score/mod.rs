@@ -2,6 +2,7 @@
 
 mod rows;
 mod table;
+mod window;
 
 use super::args::DeviceArgs;
 use super::output::{load, note_crlf, note_unseen};
