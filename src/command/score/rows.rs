@@ -246,7 +246,11 @@ impl<'a, W: Write> Rows<'a, W> {
             Per::Word => self.take_word(piece, span, cost),
             Per::Line => {
                 let line = self.window.at(span.start).lines;
-                if let Some(open) = self.lines.iter_mut().rev().find(|open| open.start.lines <= line) {
+                // Open lines follow each other without a gap.
+                let first = self.lines.front().map_or(0, |open| open.start.lines);
+                let last = self.lines.len().saturating_sub(1);
+                let index = last.min(line.saturating_sub(first) as usize);
+                if let Some(open) = self.lines.get_mut(index) {
                     open.sums.take(piece, cost);
                 }
                 Ok(())
