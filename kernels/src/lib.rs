@@ -4,6 +4,7 @@
 //! | module | what it computes |
 //! | --- | --- |
 //! | [`scan`] | a recurrence over a whole window: RHN, LSTM, GRU |
+//! | [`feed_forward`] | a stack of highway or plain layers, forward and backward in one operation |
 //! | [`linear`], [`softmax`] | products with weights; the output layer and its loss |
 //! | [`embedding`], [`char_cnn`], [`highway`] | tokens and characters to vectors |
 //! | [`dropout`], [`update`] | masks; gradient norms and optimizer updates |
@@ -20,6 +21,7 @@ pub mod cuda;
 pub mod dropout;
 pub mod embedding;
 pub mod error;
+pub mod feed_forward;
 pub mod highway;
 pub mod linear;
 pub mod memory;
@@ -27,6 +29,7 @@ pub mod peak;
 pub mod precision;
 pub mod profile;
 pub mod rng;
+mod saved;
 pub mod scan;
 pub mod softmax;
 pub mod threads;

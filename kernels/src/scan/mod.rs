@@ -26,7 +26,6 @@ pub mod persistent;
 mod prepared;
 pub mod reference;
 mod rhn;
-mod saved;
 mod window;
 
 pub use cell::{MOST_STATES, MOST_VALUES, Pointwise, States, Values};

@@ -7,7 +7,6 @@ use super::cuda;
 use super::hidden_mask::HiddenMask;
 use super::prepared::{Window, pack};
 use super::reference;
-use super::saved::SavedForBackward;
 use super::window::{WindowRecord, WindowSizes};
 use crate::backend::Backend;
 use crate::cpu::instruction_set::{Computed, WithKernel};
@@ -15,6 +14,7 @@ use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
 use crate::error::Result;
 use crate::precision::Precision;
+use crate::saved::SavedForBackward;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;

@@ -1,4 +1,4 @@
-//! What the recurrences' operation keeps for its backward pass.
+//! What an operation keeps of its forward pass for its backward pass.
 
 use candle_core::{Error, Result};
 use std::any::Any;
@@ -20,6 +20,6 @@ impl SavedForBackward {
         let record = kept.and_then(|kept| kept.downcast::<R>().ok());
         record
             .map(|record| *record)
-            .ok_or_else(|| Error::Msg("the recurrence's backward pass ran before".into()))
+            .ok_or_else(|| Error::Msg("an operation's backward pass ran before".into()))
     }
 }
