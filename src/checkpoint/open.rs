@@ -84,8 +84,22 @@ impl Checkpoint {
         Parameters::load(&self.config, &weights, dtype, device).map_err(Error::in_file(&self.model.path))
     }
 
-    /// Its model, for evaluation. Fails as [`Checkpoint::parameters`].
+    /// The weights, to be trained on as those of the model `config`; of another model they are refused.
+    pub fn parameters_for(&self, config: &ModelConfig, dtype: DType, device: &Device) -> Result<Parameters> {
+        if self.config != *config {
+            let show = |config: &ModelConfig| serde_json::to_string(config).unwrap_or_default();
+            let what = format!("is another model: {}, wanted {}", show(&self.config), show(config));
+            return Err(Error::checkpoint(&self.directory, what));
+        }
+        self.parameters(dtype, device)
+    }
+
+    /// Its model, for evaluation of text. Fails as [`Checkpoint::parameters`].
     pub fn model(&self, precision: Precision, device: &Device) -> Result<FrozenModel> {
+        if self.config.pixels().is_some() {
+            let what = "classifies images and reads no text: `rhn eval` and `rhn study` take it";
+            return Err(Error::checkpoint(&self.directory, what));
+        }
         let parameters = self.parameters(precision.dtype(), device)?;
         LanguageModel::new(&self.config, &parameters, precision, device)?.freeze()
     }

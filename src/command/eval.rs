@@ -2,13 +2,16 @@
 
 use super::args::{DataArgs, DeviceArgs};
 use super::output::{Meter, json_line, load, note, note_crlf, note_unseen};
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::{TrainConfig, Unit};
 use crate::data::{Chosen, Encoded, SplitName, Tokenizer, TrainedOn};
 use crate::error::Error;
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Evaluation, Split, batched, stream};
-use crate::model::FrozenModel;
+use crate::model::{FrozenModel, LanguageModel};
 use crate::readable::{or_dash, perplexity};
+use crate::storage::RECIPE;
+use crate::task::images;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -85,9 +88,63 @@ enum Protocol {
     Batched,
 }
 
+/// The loss and the accuracy of a checkpoint that classifies images.
+fn run_images(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
+    let text_only =
+        [("--file", !args.file.is_empty()), ("--mc", args.mc.is_some()), ("--per", args.per.is_some())];
+    if let Some((flag, _)) = text_only.iter().find(|(_, given)| *given) {
+        return Err(
+            Error::config(format!("{flag} is for text, and this checkpoint classifies images")).into()
+        );
+    }
+    let (device, precision) = args.device.open()?;
+    let recipe = checkpoint.read_recipe()?.ok_or_else(|| {
+        Error::checkpoint(
+            checkpoint.directory.join(RECIPE),
+            "is missing: it says which images were trained on",
+        )
+    })?;
+    let named = args
+        .corpus
+        .as_deref()
+        .map(|path| path.to_str().ok_or_else(|| Error::data(path, "has a name that is not UTF-8")));
+    let directories = args.data.directories()?;
+    let corpus = images::corpus_of(&recipe.corpus, named.transpose()?, &checkpoint.config, &directories)?;
+    let parameters = checkpoint.parameters(precision.dtype(), &device)?;
+    let model = LanguageModel::new(&checkpoint.config, &parameters, precision, &device)?;
+    let absent = || Error::data(&corpus.name, "has no validation images: corpus.split keeps none apart");
+    let (name, split) = match args.split.unwrap_or(SplitName::Test) {
+        SplitName::Test => ("test", &corpus.test),
+        SplitName::Train => ("train", &corpus.train),
+        SplitName::Valid => ("valid", corpus.valid.as_ref().ok_or_else(absent)?),
+        SplitName::All => {
+            return Err(Error::config("--split all is for text: name train, valid or test").into());
+        }
+    };
+    let meter = Meter::new("evaluating");
+    let progress = &mut |done, total| {
+        meter.set(done, total);
+        Ok(())
+    };
+    let found = images::evaluate(&model, [&corpus.name, name], split, precision, progress)?;
+    let mut out = stdout().lock();
+    if args.json {
+        return Ok(json_line(&mut out, &found)?);
+    }
+    writeln!(out, "{}, {} split", found.corpus, found.split)?;
+    writeln!(out, "nats an image    {:.6}", found.nats_per_token)?;
+    writeln!(out, "accuracy         {:.2} %", 100.0 * found.accuracy.unwrap_or(f64::NAN))?;
+    writeln!(out, "images           {}", found.tokens)?;
+    Ok(writeln!(out, "time             {:.1} s, {:.0} images/s", found.seconds, found.tokens_per_second)?)
+}
+
 /// Evaluates and prints. Fails if the checkpoint or the corpus is refused, or the model gives numbers that
 /// are not finite.
 pub(super) fn run(args: &Args) -> Result<()> {
+    let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
+    if checkpoint.config.pixels().is_some() {
+        return run_images(args, &checkpoint);
+    }
     let loaded = load(&args.checkpoint, &args.device)?;
     let recipe = loaded.recipe()?;
     let sha256 = loaded.corpus_sha256();

@@ -9,9 +9,11 @@ use crate::data::Encoded;
 use crate::error::Result;
 use crate::events::Outcome;
 use crate::readable::{duration, grouped, or_dash, perplexity, shell_quoted};
-use crate::run::console::Console;
-use crate::run::{Ended, Finish, Request, Run};
+use crate::run::console::{Console, Shown};
+use crate::run::{AnyRun, Ended, Finish, Request, Run};
 use crate::signals::Signals;
+use crate::task::images::ImageTask;
+use crate::task::language::Language;
 use crate::train::limits::{Limits, Stop};
 use crate::train::task::Task;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -119,9 +121,23 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
     let run = request.open()?;
     // Until here nothing is lost if the process is killed.
     let signals = signals.map_or_else(Signals::listen, |signals| Ok(signals.clone()))?;
-    introduce(&run);
+    match run {
+        AnyRun::Language(run) => {
+            introduce(&run.task);
+            let shown = Shown::Text(run.task.unit());
+            train(run, shown, signals)
+        }
+        AnyRun::Images(run) => {
+            introduce_images(&run.task);
+            train(run, Shown::Images, signals)
+        }
+    }
+}
+
+fn train<T: Task>(run: Run<T>, shown: Shown, signals: Signals) -> Result<u8> {
+    introduce_training(&run);
     let out = run.out.clone();
-    let screen = Box::new(Console::new(run.language.unit()));
+    let screen = Box::new(Console::new(shown));
     let ended = run.train(screen, signals)?;
     if let Ended::Before(_, finish) = ended {
         report(&format!("the run was finished before{}", advice(finish, &out)));
@@ -143,8 +159,7 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
     }
 }
 
-fn introduce(run: &Run) {
-    let language = &run.language;
+fn introduce(language: &Language) {
     let (train, valid, test) = language.splits();
     let tokens = |text: &Encoded| grouped(text.tokens.len() as u64);
     report(&format!(
@@ -162,13 +177,29 @@ fn introduce(run: &Run) {
     note_unseen(train.unseen, "the training split", replaced);
     note_unseen(valid.unseen, "the validation split", replaced);
     note_unseen(test.map_or(0, |test| test.unseen), "the test split", replaced);
-    let config = &language.recipe().train;
+}
+
+fn introduce_images(task: &ImageTask) {
+    let [train, valid, test] = task.data().tokens.map(grouped);
+    let valid =
+        if task.corpus().valid.is_some() { valid } else { "none (the loss of training chooses)".into() };
+    let classes = task.corpus().classes;
+    let name = task.data().corpus;
     report(&format!(
-        "{} parameters, {} steps an epoch of {} × {} tokens, into {}",
+        "{name}: {train} training images, {valid} for validation, {test} for test, {classes} classes"
+    ));
+}
+
+fn introduce_training<T: Task>(run: &Run<T>) {
+    let config = &run.task.recipe().train;
+    let step = match config.bptt_steps {
+        1 => format!("{} images", config.batch_size),
+        steps => format!("{} × {steps} tokens", config.batch_size),
+    };
+    report(&format!(
+        "{} parameters, {} steps an epoch of {step}, into {}",
         grouped(run.parameters()),
-        grouped(language.batch_count() as u64),
-        config.batch_size,
-        config.bptt_steps,
+        grouped(run.task.batch_count() as u64),
         run.out.display()
     ));
     if let Some(resumed) = &run.resumed {
@@ -205,6 +236,10 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
     let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
     let test = match outcome.test.nats_per_token {
         None => String::new(),
+        Some(nats) if outcome.test.accuracy.is_some() => {
+            let accuracy = 100.0 * number(outcome.test.accuracy);
+            format!("test: {nats:.4} nats an image, accuracy {accuracy:.2} %\n")
+        }
         Some(nats) => format!(
             "test: {nats:.4} nats a token, perplexity {}, {} bits a character, {} bits a byte (stream)\n",
             perplexity(nats, 2),
@@ -212,8 +247,9 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
             or_dash(outcome.test.bits_per_byte, 3)
         ),
     };
+    let what = if outcome.test.accuracy.is_some() { "eval" } else { "sample" };
     format!(
-        "{test}best epoch {} of the validation split, {} in all; the model is in {}\ntry: rhn sample {}",
+        "{test}best epoch {} of the validation split, {} in all; the model is in {}\ntry: rhn {what} {}",
         outcome.best_epoch.map_or("null".into(), |epoch| epoch.to_string()),
         duration(number(outcome.seconds_total)),
         out.display(),

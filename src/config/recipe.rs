@@ -1,6 +1,7 @@
 //! A recipe: one run in one TOML file. Built-in ones come from `recipes/`; any key can be set from outside.
 
-use super::{CorpusConfig, ModelSpec, TrainConfig};
+use super::train::InitialRule;
+use super::{CorpusConfig, EmbeddingConfig, ModelSpec, TrainConfig, Unit};
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -8,10 +9,40 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
 
+/// `[task]` of a recipe: what the model learns to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskConfig {
+    /// Which task.
+    #[serde(default)]
+    pub kind: TaskKind,
+}
+
+/// What a model learns to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// To predict the next token of a text.
+    #[default]
+    Language,
+    /// To predict the label of an image.
+    Images,
+}
+
+impl TaskConfig {
+    /// Whether recipes leave it out.
+    fn is_language(&self) -> bool {
+        self.kind == TaskKind::Language
+    }
+}
+
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
+    /// What the model learns to do.
+    #[serde(default, skip_serializing_if = "TaskConfig::is_language")]
+    pub task: TaskConfig,
     /// Which text, in which units.
     pub corpus: CorpusConfig,
     /// Which model.
@@ -41,7 +72,8 @@ macro_rules! built_in {
 built_in! {
     "shakespeare", "text", "ptb-rhn", "ptb-rhn-l1", "ptb-rhn-l2", "ptb-rhn-l3", "ptb-rhn-l4", "ptb-rhn-l5",
     "ptb-rhn-l6", "ptb-rhn-l7", "ptb-rhn-l8", "ptb-rhn-l9", "ptb-rhn-untied", "ptb-char-rhn", "ptb-gru",
-    "enwik8-rhn", "text8-rhn", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn",
+    "enwik8-rhn", "text8-rhn", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn", "mnist-highway",
+    "mnist-plain",
 }
 
 impl Recipe {
@@ -64,6 +96,7 @@ impl Recipe {
     /// Refuses settings that cannot be trained with.
     pub fn validate(&self) -> Result<()> {
         self.train.validate()?;
+        self.validate_task()?;
         let sum: f64 = self.corpus.split.iter().sum();
         if self.corpus.split.iter().any(|part| !(0.0..=100.0).contains(part)) || (sum - 100.0).abs() > 1e-6 {
             return Err(Error::config(format!(
@@ -72,6 +105,41 @@ impl Recipe {
             )));
         }
         Ok(())
+    }
+}
+
+impl Recipe {
+    /// Refuses a model that is not for the task, and settings that would do nothing in it.
+    fn validate_task(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::config(what));
+        let reads_pixels = matches!(self.model.embedding, EmbeddingConfig::Pixels(_));
+        if self.task.is_language() {
+            return match (reads_pixels, self.train.init) {
+                (true, _) => wrong("a model that reads pixels needs [task] kind = \"images\"".into()),
+                (false, InitialRule::Uniform) => Ok(()),
+                (false, _) => wrong("train.init other than uniform is for [task] kind = \"images\"".into()),
+            };
+        }
+        if !reads_pixels {
+            return wrong("[task] kind = \"images\" needs model.embedding.kind = \"pixels\"".into());
+        }
+        let train = &self.train;
+        let language_only = [
+            ("corpus.unit", self.corpus.unit != Unit::Char),
+            ("train.bptt_steps", train.bptt_steps != 1),
+            ("train.min_epoch_steps", train.min_epoch_steps != 0),
+            ("train.carry_state", train.carry_state),
+            ("train.dropout.word", train.dropout.word != 0.0),
+            ("train.dropout.hidden", train.dropout.hidden != 0.0),
+            ("train.dropout.between", train.dropout.between.is_some()),
+        ];
+        match language_only.iter().find(|(_, is_set)| *is_set) {
+            None => Ok(()),
+            Some((key, _)) => wrong(format!(
+                "{key} is for text: of images, labels are characters, a window is 1, and dropout is on the input and the \
+                 output of the layers"
+            )),
+        }
     }
 }
 

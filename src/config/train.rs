@@ -1,6 +1,7 @@
 //! `[train]` of a recipe: how the weights are found.
 
 pub use crate::model::dropout::{DropoutConfig, DropoutKind};
+pub use crate::model::{Initial, InitialRule};
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,12 @@ pub struct TrainConfig {
     /// For `sgd` and `adam`: adds `weight_decay · ½‖θ‖²` to the loss; for `adamw`: decoupled.
     #[serde(default)]
     pub weight_decay: f64,
+    /// For `sgd`: what is kept of the velocity from step to step; 0 has none.
+    #[serde(default)]
+    pub momentum: f64,
+    /// With `momentum`: Nesterov's form, which steps by the velocity after the next gradient.
+    #[serde(default)]
+    pub nesterov: bool,
     /// Adam's decay of the first moment.
     #[serde(default = "beta1")]
     pub beta1: f64,
@@ -41,7 +48,10 @@ pub struct TrainConfig {
     /// Adam's guard against division by zero.
     #[serde(default = "epsilon")]
     pub epsilon: f64,
-    /// First weights are uniform in ± this.
+    /// How first weights are drawn; other rules than `uniform` are for images.
+    #[serde(default)]
+    pub init: InitialRule,
+    /// With `uniform`, first weights are uniform in ± this; with `glorot` and `he`, a factor on their range.
     pub init_scale: f64,
     /// Fixes the first weights and every mask.
     #[serde(default = "one")]
@@ -200,6 +210,11 @@ pub struct Cosine {
 }
 
 impl TrainConfig {
+    /// How first weights are drawn.
+    pub fn initial(&self) -> Initial {
+        Initial { rule: self.init, scale: self.init_scale }
+    }
+
     /// Refuses settings that cannot be trained with.
     pub fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::config(what));
@@ -223,6 +238,13 @@ impl TrainConfig {
         }
         if !(0.0..1.0).contains(&self.beta1) || !(0.0..1.0).contains(&self.beta2) {
             return wrong(format!("beta1 {} and beta2 {} must be in 0 ≤ beta < 1", self.beta1, self.beta2));
+        }
+        if !(0.0..1.0).contains(&self.momentum) {
+            return wrong(format!("momentum is {}, wanted 0 ≤ momentum < 1", self.momentum));
+        }
+        let has_velocity = self.momentum > 0.0;
+        if (has_velocity && self.optimizer != OptimizerKind::Sgd) || (self.nesterov && !has_velocity) {
+            return wrong("momentum is for optimizer = \"sgd\", and nesterov needs momentum".into());
         }
         self.schedule.validate()?;
         self.dropout.validate()

@@ -1,4 +1,4 @@
-//! One named file out of a zip archive, never more of it than was declared.
+//! One named file out of a zip archive, or what gzip has packed, never more of it than was declared.
 
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -10,9 +10,18 @@ use std::path::Path;
 pub(super) fn extract(archive: &Path, member: &str, bytes: u64) -> Result<Vec<u8>> {
     let refuse = |what: String| Error::data(archive, what);
     let file = BufReader::new(File::open(archive).map_err(Error::io(archive))?);
+    if archive.extension().is_some_and(|ending| ending == "gz") {
+        return exactly(flate2::bufread::MultiGzDecoder::new(file), archive, member, bytes);
+    }
     let mut zip =
         zip::ZipArchive::new(file).map_err(|error| refuse(format!("is no zip archive: {error}")))?;
     let packed = zip.by_name(member).map_err(|error| refuse(format!("holds no file {member:?}: {error}")))?;
+    exactly(packed, archive, member, bytes)
+}
+
+/// Everything that `packed` gives, if it is so many bytes.
+fn exactly(packed: impl Read, archive: &Path, member: &str, bytes: u64) -> Result<Vec<u8>> {
+    let refuse = |what: String| Error::data(archive, what);
     let size = usize::try_from(bytes).map_err(|_| refuse(format!("{bytes} bytes fit no memory here")))?;
     let mut content = Vec::with_capacity(size + 1);
     // One byte more than declared is enough to know that it is too large, whatever the archive says.

@@ -103,6 +103,10 @@ pub(super) fn cut(text: Text, config: &CorpusConfig) -> Result<[Text; 3]> {
 }
 
 fn known(entry: &Entry, config: &CorpusConfig, directories: &DataDirectories) -> Result<[Text; 3]> {
+    if entry.images {
+        let what = "holds images, not text: train them with the recipe mnist-highway";
+        return Err(Error::data(&entry.name, what));
+    }
     if entry.built_in {
         // Cut exactly where others cut it, so that numbers compare.
         let text = Text::new(SHAKESPEARE.to_vec(), &entry.name);
@@ -169,7 +173,7 @@ pub fn is_here(entry: &Entry, directories: &DataDirectories) -> bool {
     }
 }
 
-fn obtain(entry: &Entry, file: &SourceFile, directories: &DataDirectories) -> Result<Text> {
+pub(super) fn obtain(entry: &Entry, file: &SourceFile, directories: &DataDirectories) -> Result<Text> {
     match find(entry, file, directories) {
         Some(held) => read(file, &held),
         None => read(file, &fetch_file(entry, file, directories)?),
@@ -228,7 +232,10 @@ pub fn take_file(
         let copy = DataDirectories { given: vec![from.to_path_buf()], usual: vec![], ..directories.clone() };
         find(entry, file, &copy)
     } else {
-        let packed = file.archive.as_ref().is_some_and(|_| from.extension().is_some_and(|end| end == "zip"));
+        let packed = file
+            .archive
+            .as_ref()
+            .is_some_and(|_| from.extension().is_some_and(|end| end == "zip" || end == "gz"));
         from.is_file().then(|| if packed { Held::Packed(from.into()) } else { Held::Plain(from.into()) })
     };
     let held = held.ok_or_else(|| Error::data(from, format!("has no {}", file.names.join(" or "))))?;

@@ -8,6 +8,7 @@ pub(crate) mod data_directories;
 mod directory;
 mod documents;
 mod fetch;
+pub mod images;
 pub mod inspect;
 pub mod packed;
 pub mod registry;

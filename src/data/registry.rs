@@ -23,6 +23,9 @@ pub struct Entry {
     pub licence: String,
     /// The unit that its published results are in.
     pub unit: Unit,
+    /// Images with labels, not text.
+    #[serde(default)]
+    pub images: bool,
     /// Compiled into the program.
     #[serde(default)]
     pub built_in: bool,
@@ -56,18 +59,18 @@ pub struct SourceFile {
     /// Where it can be had; tried in this order.
     #[serde(default)]
     pub urls: Vec<String>,
-    /// The zip archive that it comes in.
+    /// The archive that it comes in.
     #[serde(default)]
     pub archive: Option<Archive>,
 }
 
-/// A zip archive with a corpus file in it.
+/// A zip archive with a corpus file in it, or that file packed by gzip.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Archive {
     /// The name that it goes by and is stored under.
     pub name: String,
-    /// The file in it.
+    /// The file in it; of gzip, what it is called without the ending.
     pub member: String,
     /// The archive's size.
     pub bytes: u64,
@@ -128,10 +131,14 @@ impl Entry {
         let wrong = |what: String| Err(Error::config(format!("corpus {}: {what}", self.name)));
         let files = self.files.len();
         if !matches!(
-            (files, self.built_in, &self.characters_of),
-            (0, true, None) | (0, false, Some(_)) | (1 | 3, false, None)
+            (files, self.built_in, &self.characters_of, self.images),
+            (0, true, None, false)
+                | (0, false, Some(_), false)
+                | (1 | 3, false, None, false)
+                | (4, false, None, true)
         ) {
-            return wrong(format!("has {files} files, wanted one or three, or none where it is made here"));
+            let what = "wanted one or three, four of images, or none where it is made here";
+            return wrong(format!("has {files} files, {what}"));
         }
         let archives = self.files.iter().filter_map(|file| file.archive.as_ref());
         let names =

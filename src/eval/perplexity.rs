@@ -70,6 +70,9 @@ pub struct Evaluation {
     /// Why there is no perplexity over words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_words_absent: Option<String>,
+    /// The share of images whose label has the largest probability; of text there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     /// The same in bits.
     pub bits_per_token: f64,
     /// Bits over the characters that were predicted; for character units, the bits per token.
@@ -197,6 +200,24 @@ impl Evaluation {
         let seconds = parts.iter().map(|part| part.seconds).sum();
         let first = parts.first().cloned().unwrap_or_default();
         Self { corpus: corpus.into(), ..first }.divide(unit, tally, seconds)
+    }
+
+    /// Of a classifier: the nats of all labels; `counts` are images, and those whose label is the most probable.
+    pub(crate) fn of_labels(corpus: &str, split: &str, nats: f64, counts: [u64; 2], seconds: f64) -> Self {
+        let images = counts[0] as f64;
+        Self {
+            corpus: corpus.into(),
+            split: split.into(),
+            protocol: "images".into(),
+            tokens: counts[0],
+            nats_per_token: nats / images,
+            perplexity: (nats / images).exp(),
+            accuracy: Some(counts[1] as f64 / images),
+            bits_per_token: nats / images / LN_2,
+            seconds,
+            tokens_per_second: images / seconds.max(1e-9),
+            ..Self::default()
+        }
     }
 
     /// Divides the sums, once. A figure that a double does not hold is absent like one that is not known.

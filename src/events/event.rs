@@ -103,6 +103,9 @@ pub struct Epoch {
     pub valid_perplexity: Option<f64>,
     /// The same in bits over the text's characters.
     pub valid_bits_per_char: Option<f64>,
+    /// Of images: the share whose label is the most probable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_accuracy: Option<f64>,
     /// The same in bits over the text's bytes; it is shown and not written.
     #[serde(skip)]
     pub valid_bits_per_byte: Option<f64>,
@@ -190,6 +193,8 @@ pub struct Measured {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_words_absent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_char: Option<f64>,
@@ -220,6 +225,7 @@ impl From<&Evaluation> for Measured {
             perplexity_known_absent: found.perplexity_known_absent.clone(),
             perplexity_words: found.perplexity_words,
             perplexity_words_absent: found.perplexity_words_absent.clone(),
+            accuracy: found.accuracy,
             bits_per_token: Some(found.bits_per_token),
             bits_per_char: found.bits_per_char,
             bits_per_char_absent: found.bits_per_char_absent.clone(),

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use candle_core::{DType, Device, Shape, Tensor};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::rng::Rng;
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -38,12 +39,59 @@ impl TensorSpec {
     }
 }
 
+/// How first weights are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Initial {
+    /// Which rule gives the range.
+    pub rule: InitialRule,
+    /// With `uniform` the range itself, else a factor on it.
+    pub scale: f64,
+}
+
+/// Which rule gives the range that first weights are uniform in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitialRule {
+    /// The same for all weights and biases: ± `init_scale`.
+    #[default]
+    Uniform,
+    /// ± √(6 / (inputs + outputs)) for matrices, biases 0 (Glorot and Bengio, 2010).
+    Glorot,
+    /// ± √(6 / inputs) for matrices, biases 0 (He et al., 2015).
+    He,
+}
+
+impl From<f64> for Initial {
+    /// Uniform in ± `scale`.
+    fn from(scale: f64) -> Self {
+        Self { rule: InitialRule::Uniform, scale }
+    }
+}
+
+impl Initial {
+    /// The range of a weight of this shape, whose columns are those of `products` matrices; a vector is a bias.
+    fn of_matrix(&self, shape: &[usize], products: usize) -> f64 {
+        let [.., inputs, outputs] = shape else { return self.of_bias() };
+        let inputs = *inputs as f64;
+        let outputs = *outputs as f64 / products as f64;
+        match self.rule {
+            InitialRule::Uniform => self.scale,
+            InitialRule::Glorot => self.scale * (6.0 / (inputs + outputs)).sqrt(),
+            InitialRule::He => self.scale * (6.0 / inputs).sqrt(),
+        }
+    }
+
+    fn of_bias(&self) -> f64 {
+        if self.rule == InitialRule::Uniform { self.scale } else { 0.0 }
+    }
+}
+
 /// Where the weights of a model under construction come from.
 pub(super) enum Source<'a> {
     /// Nowhere: only names and shapes are wanted.
     Describe,
     /// From a seed.
-    Draw { seed: u64, scale: f64, fixed: &'a BTreeMap<String, Tensor> },
+    Draw { seed: u64, initial: Initial, fixed: &'a BTreeMap<String, Tensor> },
     /// From tensors that exist.
     Take(&'a BTreeMap<String, Tensor>),
 }
@@ -57,6 +105,8 @@ pub(super) struct Builder<'a> {
     pub(super) precision: Precision,
     pub(super) device: &'a Device,
     prefix: String,
+    /// Products whose columns lie side by side in the weights that are asked for.
+    products: usize,
     asked: &'a RefCell<Asked>,
 }
 
@@ -76,7 +126,7 @@ impl<'a> Builder<'a> {
         device: &'a Device,
         asked: &'a RefCell<Asked>,
     ) -> Self {
-        Self { source, precision, device, prefix: String::new(), asked }
+        Self { source, precision, device, prefix: String::new(), products: 1, asked }
     }
 
     /// Hands out the weights whose names begin with `name` and a dot.
@@ -85,16 +135,22 @@ impl<'a> Builder<'a> {
         Self { prefix, ..*self }
     }
 
+    /// Hands out weights in which the columns of `count` products lie side by side: each is a matrix of its own where
+    /// first values depend on a matrix's size.
+    pub(super) fn products(&self, count: usize) -> Self {
+        Self { prefix: self.prefix.clone(), products: count, ..*self }
+    }
+
     pub(super) fn dtype(&self) -> DType {
         self.precision.dtype()
     }
 
-    /// A weight, at first uniform in ± scale.
+    /// A weight, at first as the recipe's `train.init` says.
     pub(super) fn weight(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         self.weight_with(name, shape, |_, uniform| uniform)
     }
 
-    /// A weight whose first values are made from their index and a number uniform in ± scale.
+    /// A weight whose first values are made from their index and the number that they would have otherwise.
     pub(super) fn weight_with(
         &self,
         name: &str,
@@ -102,12 +158,34 @@ impl<'a> Builder<'a> {
         first: impl Fn(usize, f64) -> f64,
     ) -> Result<Tensor> {
         let shape = shape.into();
+        let scale = |initial: &Initial| initial.of_matrix(shape.dims(), self.products);
+        self.drawn(name, &shape, scale, first)
+    }
+
+    /// The biases of several layers, `(layers, …)`; else as [`Builder::weight_with`].
+    pub(super) fn biases_with(
+        &self,
+        name: &str,
+        shape: impl Into<Shape>,
+        first: impl Fn(usize, f64) -> f64,
+    ) -> Result<Tensor> {
+        self.drawn(name, &shape.into(), Initial::of_bias, first)
+    }
+
+    fn drawn(
+        &self,
+        name: &str,
+        shape: &Shape,
+        scale: impl Fn(&Initial) -> f64,
+        first: impl Fn(usize, f64) -> f64,
+    ) -> Result<Tensor> {
         self.tensor(name, TensorSpec::weight(shape.dims()), self.dtype(), |name| {
-            let Source::Draw { seed, scale, .. } = self.source else { return Err(missing(name)) };
+            let Source::Draw { seed, initial, .. } = self.source else { return Err(missing(name)) };
+            let scale = scale(initial);
             let mut rng = Rng::keyed(*seed, &format!("init.{name}"), 0);
             let draw = |index| first(index, scale * (2.0 * rng.uniform() - 1.0)) as f32;
             let values: Vec<f32> = (0..shape.elem_count()).map(draw).collect();
-            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype())?)
+            Ok(Tensor::from_vec(values, shape.clone(), &Device::Cpu)?.to_dtype(self.dtype())?)
         })
     }
 

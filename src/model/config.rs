@@ -100,6 +100,14 @@ impl ModelConfig {
         self.spec.embedding.settings().size(self.around_embedding())
     }
 
+    /// Pixels of an image, if the model reads images.
+    pub fn pixels(&self) -> Option<usize> {
+        match &self.spec.embedding {
+            EmbeddingConfig::Pixels(embedding) => Some(embedding.pixels),
+            _ => None,
+        }
+    }
+
     fn around_embedding(&self) -> Surroundings {
         Surroundings {
             vocab_size: self.vocab_size,
@@ -120,6 +128,11 @@ impl ModelConfig {
         }
         if core.hidden_size() == 0 || core.layers() == 0 || self.embedding_size() == 0 {
             return wrong("hidden_size, layers and the embedding's size must be at least 1".into());
+        }
+        if matches!(core, CoreConfig::FeedForward(_))
+            != matches!(self.spec.embedding, EmbeddingConfig::Pixels(_))
+        {
+            return wrong("pixels are for a feed-forward core, and such a core is for pixels alone".into());
         }
         core.settings().validate()?;
         self.spec.embedding.settings().validate(self.around_embedding())?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// From tokens to vectors.
 pub trait Embedding: Send + Sync {
-    /// `(time, batch)` of u32 to `(time, batch, size)`.
+    /// `(time, batch)` of u32 to `(time, batch, size)`; of images, `(time, batch, pixels)`.
     fn forward(&self, tokens: &Tensor) -> Result<Tensor>;
 
     /// The vectors of the whole vocabulary, `(vocabulary, size)`, without their history.

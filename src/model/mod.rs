@@ -25,7 +25,7 @@ mod parameters;
 mod specs;
 
 pub use self::core::state::State;
-pub use builder::TensorSpec;
+pub use builder::{Initial, InitialRule, TensorSpec};
 pub use dropout::NoiseSource;
 pub use embedding::spelling;
 pub use frozen::FrozenModel;

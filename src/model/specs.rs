@@ -1,6 +1,6 @@
 //! What tensors a model has, its first weights, and what its products cost: the model is built once to ask it.
 
-use super::builder::{Source, TensorSpec};
+use super::builder::{Initial, Source, TensorSpec};
 use super::config::ModelConfig;
 use super::language::LanguageModel;
 use super::layers::Cost;
@@ -32,17 +32,17 @@ fn describe(config: &ModelConfig) -> Result<(LanguageModel, BTreeMap<String, Ten
 }
 
 impl Parameters {
-    /// First weights drawn from `seed`, each tensor from a stream of its own, uniform in ± `scale` where the
+    /// First weights drawn from `seed`, each tensor from a stream of its own, as `initial` says where the
     /// model wants nothing else. `fixed` are the model's tables of indices.
     pub fn draw(
         config: &ModelConfig,
         fixed: BTreeMap<String, Tensor>,
         seed: u64,
-        scale: f64,
+        initial: impl Into<Initial>,
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let source = Source::Draw { seed, scale, fixed: &fixed };
+        let source = Source::Draw { seed, initial: initial.into(), fixed: &fixed };
         let (_, asked) = LanguageModel::build(config, &source, dtype.into(), device)?;
         Self::from_tensors(&asked.specs, &asked.drawn, dtype, device)
     }

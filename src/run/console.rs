@@ -11,30 +11,38 @@ use std::f64::consts::LN_2;
 /// The weight of the latest window in the loss that the moving line shows.
 const SMOOTHING: f64 = 0.03;
 
+/// What a run's rows are about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shown {
+    /// Text in these units.
+    Text(Unit),
+    Images,
+}
+
 /// Shows a run on standard output and standard error.
 pub(crate) struct Console {
-    unit: Unit,
+    shown: Shown,
     line: Line,
     smoothed: Option<f64>,
     steps_per_epoch: u64,
 }
 
 impl Console {
-    pub(crate) fn new(unit: Unit) -> Self {
-        Self { unit, line: Line::new(), smoothed: None, steps_per_epoch: 0 }
+    pub(crate) fn new(shown: Shown) -> Self {
+        Self { shown, line: Line::new(), smoothed: None, steps_per_epoch: 0 }
     }
 
     fn training(&mut self, training: &Training) {
-        let unit = self.unit;
+        let shown = self.shown;
         let nats = self.smoothed.map_or(training.nats, |old| old + SMOOTHING * (training.nats - old));
         self.smoothed = Some(nats);
         let head = format!("epoch {}/{}", training.epoch, training.epochs);
         self.line.show(&head, training.window, training.windows, || {
             format!(
                 "{nats:.3} nats  {}  {} {}/s  {} left in epoch, {} in run",
-                quality(nats, unit),
+                quality(nats, shown),
                 grouped(training.tokens_per_second.round() as u64),
-                plural(unit),
+                plural(shown),
                 duration(training.epoch_left),
                 duration(training.run_left),
             )
@@ -47,13 +55,13 @@ impl Recorder for Console {
         match event {
             Event::Start(start) | Event::Resume(start) => {
                 self.steps_per_epoch = start.steps_per_epoch;
-                self.line.print(&head(self.unit));
+                self.line.print(&head(self.shown));
             }
             Event::Evaluation(row) => {
                 let epochs = row.step as f64 / self.steps_per_epoch.max(1) as f64;
-                self.line.print(&line(&format!("{epochs:.2}"), row, self.unit));
+                self.line.print(&line(&format!("{epochs:.2}"), row, self.shown));
             }
-            Event::Epoch(row) => self.line.print(&line(&row.epoch.to_string(), row, self.unit)),
+            Event::Epoch(row) => self.line.print(&line(&row.epoch.to_string(), row, self.shown)),
             Event::Skip(skip) => {
                 let step = skip.step;
                 let skipped = skip.skipped_steps;
@@ -92,32 +100,39 @@ impl Recorder for Console {
 }
 
 /// The names of the columns.
-fn head(unit: Unit) -> String {
-    let quality = match unit {
-        Unit::Char => "bits/char",
-        Unit::Byte => "bits/byte",
-        Unit::Word | Unit::Bpe => "perplexity",
+fn head(shown: Shown) -> String {
+    let quality = match shown {
+        Shown::Text(Unit::Char) => "bits/char",
+        Shown::Text(Unit::Byte) => "bits/byte",
+        Shown::Text(Unit::Word | Unit::Bpe) => "perplexity",
+        Shown::Images => "accuracy %",
     };
+    let speed = if matches!(shown, Shown::Images) { "images/s" } else { "tokens/s" };
     format!(
         "{:>5}  {:>10}  {:>10}  {quality:>10}  {:>9}  {:>9}  {:>9}  {:>8}",
-        "epoch", "train nats", "valid nats", "rate", "grad norm", "tokens/s", "time"
+        "epoch", "train nats", "valid nats", "rate", "grad norm", speed, "time"
     )
 }
 
 /// The row of an epoch, or within one after so many `epochs`; the best so far has a star.
-fn line(epochs: &str, row: &Epoch, unit: Unit) -> String {
+fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
     let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
     let valid_nats = number(row.valid_nats_per_token);
-    let quality = match unit {
-        Unit::Char => or_dash(row.valid_bits_per_char, 3),
-        Unit::Byte => or_dash(row.valid_bits_per_byte, 3),
-        Unit::Word | Unit::Bpe => perplexity(valid_nats, 3),
+    let quality = match shown {
+        Shown::Text(Unit::Char) => or_dash(row.valid_bits_per_char, 3),
+        Shown::Text(Unit::Byte) => or_dash(row.valid_bits_per_byte, 3),
+        Shown::Text(Unit::Word | Unit::Bpe) => perplexity(valid_nats, 3),
+        Shown::Images => or_dash(row.valid_accuracy.map(|share| 100.0 * share), 2),
+    };
+    let nats = |nats: f64| match shown {
+        Shown::Images if nats < 0.1 => format!("{nats:.2e}"), // it falls by orders of magnitude
+        _ => format!("{nats:.4}"),
     };
     format!(
-        "{:>5}  {:>10.4}  {:>10.4}  {quality:>10}  {:>9.2e}  {:>9.2}  {:>9}  {:>8}{}",
+        "{:>5}  {:>10}  {:>10}  {quality:>10}  {:>9.2e}  {:>9.2}  {:>9}  {:>8}{}",
         epochs,
-        number(row.train_nats_per_token),
-        valid_nats,
+        nats(number(row.train_nats_per_token)),
+        nats(valid_nats),
         number(row.learning_rate),
         number(row.grad_norm),
         grouped(number(row.tokens_per_second).round() as u64),
@@ -126,19 +141,21 @@ fn line(epochs: &str, row: &Epoch, unit: Unit) -> String {
     )
 }
 
-fn quality(nats: f64, unit: Unit) -> String {
-    match unit {
-        Unit::Char => format!("{:.3} bits/char", nats / LN_2),
-        Unit::Byte => format!("{:.3} bits/byte", nats / LN_2),
-        Unit::Word | Unit::Bpe => format!("perplexity {}", perplexity(nats, 1)),
+fn quality(nats: f64, shown: Shown) -> String {
+    match shown {
+        Shown::Text(Unit::Char) => format!("{:.3} bits/char", nats / LN_2),
+        Shown::Text(Unit::Byte) => format!("{:.3} bits/byte", nats / LN_2),
+        Shown::Images => format!("{:.2e} nats", nats),
+        Shown::Text(Unit::Word | Unit::Bpe) => format!("perplexity {}", perplexity(nats, 1)),
     }
 }
 
-fn plural(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Word => "words",
-        Unit::Char => "chars",
-        Unit::Byte => "bytes",
-        Unit::Bpe => "tokens",
+fn plural(shown: Shown) -> &'static str {
+    match shown {
+        Shown::Text(Unit::Word) => "words",
+        Shown::Text(Unit::Char) => "chars",
+        Shown::Text(Unit::Byte) => "bytes",
+        Shown::Text(Unit::Bpe) => "tokens",
+        Shown::Images => "images",
     }
 }

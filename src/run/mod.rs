@@ -8,6 +8,7 @@ mod location;
 pub use directory::RunDirectory;
 
 use crate::checkpoint::Checkpoint;
+use crate::config::recipe::TaskKind;
 use crate::config::train::{OnNonFinite, Schedule};
 use crate::config::{Recipe, Resolved, TrainConfig};
 use crate::console::note;
@@ -19,7 +20,8 @@ use crate::readable::grouped;
 use crate::signals::Signals;
 use crate::storage::Lock;
 use crate::task::fit;
-use crate::task::language::{Language, NextToken};
+use crate::task::images::ImageTask;
+use crate::task::language::Language;
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
 use crate::train::resume::Resumed;
@@ -58,14 +60,20 @@ pub(crate) struct Request {
 }
 
 /// A run that is ready to train, in a directory that it holds.
-pub(crate) struct Run {
-    pub language: Language,
+pub(crate) struct Run<T: Task> {
+    pub task: T,
     pub out: PathBuf,
     /// The state that it goes on from.
     pub resumed: Option<Resumed>,
-    stepper: Stepper<NextToken>,
+    stepper: Stepper<T::Objective>,
     limits: Limits,
     _lock: Lock,
+}
+
+/// A run of any task.
+pub(crate) enum AnyRun {
+    Language(Run<Language>),
+    Images(Run<ImageTask>),
 }
 
 /// How a run ended in this process.
@@ -148,18 +156,38 @@ impl Request {
     /// cannot be used.
     pub(crate) fn language(&self) -> Result<Language> {
         let (resolved, _) = self.resolve()?;
+        if resolved.recipe.task.kind == TaskKind::Images {
+            return Err(Error::config(format!(
+                "--dry-run is for text; of {} the first epoch says how long the others take",
+                resolved.name
+            )));
+        }
         self.begin(resolved, self.first()?.as_ref())
+    }
+
+    /// As [`Request::begin`], of images.
+    fn begin_images(&self, mut resolved: Resolved, first: Option<&First>) -> Result<ImageTask> {
+        if self.grow_vocab {
+            return Err(Error::config("--grow-vocab is for text: images have labels, and no vocabulary"));
+        }
+        first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
+        ImageTask::prepare(resolved.recipe, &self.directories, self.precision, &self.device)
     }
 
     /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory
     /// cannot be used; a failed start leaves no directory behind.
-    pub(crate) fn open(&self) -> Result<Run> {
+    pub(crate) fn open(&self) -> Result<AnyRun> {
         let (mut resolved, run) = self.resolve()?;
         let first = self.first()?;
         let out = self.out.clone().or(run);
         let out = out.unwrap_or_else(|| location::default(Path::new("checkpoints"), &resolved.name));
         let held = if out.exists() { Some(location::hold(&out, self.resume)?) } else { None };
         let resumed = if self.resume { find_state(&out, &mut resolved)? } else { None };
+        if resolved.recipe.task.kind == TaskKind::Images {
+            let task = self.begin_images(resolved, first.as_ref())?;
+            let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
+            return Ok(AnyRun::Images(self.ready(task, stepper, out, resumed, held)?));
+        }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,
             Some(resumed) => {
@@ -175,11 +203,22 @@ impl Request {
                 Language::with_corpus(recipe, corpus, tokenizer, self.precision, &self.device)?
             }
         };
-        resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&language))?;
         let stepper = language.stepper(first.as_ref().map(|first| &first.checkpoint))?;
-        // Only now, when all is known to fit, a directory is made.
+        Ok(AnyRun::Language(self.ready(language, stepper, out, resumed, held)?))
+    }
+
+    /// The run of a task that is known to fit: only now a directory is made.
+    fn ready<T: Task>(
+        &self,
+        task: T,
+        stepper: Stepper<T::Objective>,
+        out: PathBuf,
+        resumed: Option<Resumed>,
+        held: Option<Lock>,
+    ) -> Result<Run<T>> {
+        resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&task))?;
         let lock = held.map_or_else(|| location::hold(&out, false), Ok)?;
-        Ok(Run { language, out, resumed, stepper, limits: self.limits, _lock: lock })
+        Ok(Run { task, out, resumed, stepper, limits: self.limits, _lock: lock })
     }
 }
 
@@ -207,7 +246,7 @@ fn finish(position: &Position, config: &TrainConfig) -> Finish {
     }
 }
 
-impl Run {
+impl<T: Task> Run<T> {
     /// How many numbers training finds.
     pub(crate) fn parameters(&self) -> u64 {
         self.stepper.parameters.count()
@@ -216,20 +255,20 @@ impl Run {
     /// Trains to the recipe's end or a limit, and measures the test split with the best weights. Fails if a number is
     /// not finite, or something cannot be written.
     pub(crate) fn train(self, screen: Box<dyn Recorder>, signals: Signals) -> Result<Ended> {
-        let Self { language, out, resumed, stepper, limits, _lock } = self;
+        let Self { task, out, resumed, stepper, limits, _lock } = self;
         let directory = RunDirectory::open(&out, resumed.as_ref().map(|resumed| &resumed.position))?;
         let recorders: Vec<Box<dyn Recorder>> = vec![Box::new(directory), screen];
         let mut trainer =
-            Trainer::new(&language, stepper, Box::new(recorders), resumed.as_ref(), signals, limits)?;
+            Trainer::new(&task, stepper, Box::new(recorders), resumed.as_ref(), signals, limits)?;
         let steps = trainer.position().step;
         let before = directory::read_result(&out).filter(|result| result.steps == steps);
         if let Some(outcome) = before.filter(|_| trainer.is_over()) {
-            return Ok(Ended::Before(outcome, finish(trainer.position(), &language.recipe().train)));
+            return Ok(Ended::Before(outcome, finish(trainer.position(), &task.recipe().train)));
         }
         if let Some(stop) = trainer.run()? {
             return Ok(Ended::Stopped(stop));
         }
-        let best = language.parameters_of(&Checkpoint::open(&out)?)?;
+        let best = task.parameters_of(&Checkpoint::open(&out)?)?;
         match trainer.test(&best) {
             Ok(outcome) => Ok(Ended::Finished(outcome)),
             Err(Error::Stopped { code }) => Ok(Ended::Untested(code)),

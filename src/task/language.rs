@@ -180,19 +180,7 @@ impl Language {
         let config = &self.recipe.train;
         let fixed = self.fixed.clone();
         let dtype = self.precision.dtype();
-        Parameters::draw(&self.model, fixed, config.seed, config.init_scale, dtype, &self.device)
-    }
-
-    /// The weights of a checkpoint of the same model.
-    pub fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
-        if checkpoint.config != self.model {
-            let show = |config: &ModelConfig| serde_json::to_string(config).unwrap_or_default();
-            return Err(Error::checkpoint(
-                &checkpoint.directory,
-                format!("is another model: {}, wanted {}", show(&checkpoint.config), show(&self.model)),
-            ));
-        }
-        checkpoint.parameters(self.precision.dtype(), &self.device)
+        Parameters::draw(&self.model, fixed, config.seed, config.initial(), dtype, &self.device)
     }
 
     /// The weights of a checkpoint whose vocabulary is the first part of this one.
@@ -251,7 +239,7 @@ impl Task for Language {
         self.batches.window_count()
     }
 
-    fn batch(&self, index: usize) -> Result<Window> {
+    fn batch(&self, _epoch: u64, index: usize) -> Result<Window> {
         self.batch_on(index, &self.device)
     }
 
@@ -280,6 +268,10 @@ impl Task for Language {
             Err(Error::NotFinite { .. }) => Ok(None), // a symbol that training never chose; no loss
             text => text.map(Some),
         }
+    }
+
+    fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
+        checkpoint.parameters_for(&self.model, self.precision.dtype(), &self.device)
     }
 
     fn files(&self, parameters: &Parameters) -> Result<Files> {

@@ -1,4 +1,5 @@
 //! What is trained: a recipe brought to its data, with the objective that its training minimizes.
 
 pub mod fit;
+pub mod images;
 pub mod language;

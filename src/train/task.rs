@@ -1,6 +1,7 @@
 //! What the loop asks of a task: its batches, how a model is measured, and the files that make a checkpoint.
 
 use super::objective::Objective;
+use crate::checkpoint::Checkpoint;
 use crate::config::{ModelConfig, Recipe};
 use crate::error::Result;
 use crate::eval::{Evaluation, EvaluationProgress};
@@ -46,8 +47,8 @@ pub trait Task {
     /// Batches of an epoch, one a step.
     fn batch_count(&self) -> usize;
 
-    /// Batch number `index` of an epoch.
-    fn batch(&self, index: usize) -> Result<<Self::Objective as Objective>::Batch>;
+    /// Batch number `index` of epoch `epoch`, both counted from 0.
+    fn batch(&self, epoch: u64, index: usize) -> Result<<Self::Objective as Objective>::Batch>;
 
     /// The model on the validation split, with dropout off.
     fn validate(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Evaluation>;
@@ -60,6 +61,9 @@ pub trait Task {
 
     /// The files of a checkpoint with these weights.
     fn files(&self, parameters: &Parameters) -> Result<Files>;
+
+    /// The weights of a checkpoint of the same model; of another one they are refused.
+    fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters>;
 
     /// Steps of the whole run.
     fn total_steps(&self) -> u64 {

@@ -199,6 +199,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             valid_perplexity: Some(valid.perplexity),
             valid_bits_per_char: valid.bits_per_char,
             valid_bits_per_byte: valid.bits_per_byte,
+            valid_accuracy: valid.accuracy,
             learning_rate: Some(self.rate.at(position.epoch, position.step.saturating_sub(1))),
             grad_norm: Some(sums.grad_norms / sums.steps.max(1) as f64),
             tokens_per_second: Some(self.clock.tokens_per_second()),

@@ -30,6 +30,15 @@ pub fn feed_forward(xs: &Tensor, weights: &Tensor, bias: &Tensor, layer: Layer) 
     Ok(y)
 }
 
+/// f of every element.
+pub fn activated(z: &Tensor, activation: Activation) -> Result<Tensor> {
+    Ok(match activation {
+        Activation::Relu => z.relu()?,
+        Activation::Tanh => z.tanh()?,
+        Activation::Sigmoid => sigmoid(z)?,
+    })
+}
+
 /// One layer: `weight` is `(size, gates · size)`, `bias` `(gates · size)`.
 pub fn values(x: &Tensor, weight: &Tensor, bias: &Tensor, layer: Layer) -> Result<LayerValues> {
     let (_, size) = x.dims2()?;
@@ -38,12 +47,7 @@ pub fn values(x: &Tensor, weight: &Tensor, bias: &Tensor, layer: Layer) -> Resul
         let has = index < layer.gates();
         Ok(if has { Some(sigmoid(&z.narrow(1, index * size, size)?)?) } else { None })
     };
-    let h = z.narrow(1, 0, size)?;
-    let h = match layer.activation {
-        Activation::Relu => h.relu()?,
-        Activation::Tanh => h.tanh()?,
-        Activation::Sigmoid => sigmoid(&h)?,
-    };
+    let h = activated(&z.narrow(1, 0, size)?, layer.activation)?;
     let t = gate(1)?;
     let c = gate(2)?;
     let y = match (layer.mixing, &t, &c) {

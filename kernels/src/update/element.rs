@@ -48,6 +48,52 @@ impl Sgd {
     }
 }
 
+/// Numbers of one step of gradient descent with a velocity.
+#[derive(Clone, Copy, Debug)]
+pub struct VelocityStep {
+    /// The learning rate.
+    pub rate: f64,
+    /// What the gradient is multiplied by: what clipping leaves of it.
+    pub scale: f64,
+    /// The decay that is part of the gradient.
+    pub decay: f64,
+    /// What is kept of the velocity.
+    pub momentum: f64,
+    /// Whether θ moves by the velocity as it will be after another such gradient (Nesterov).
+    pub nesterov: bool,
+}
+
+/// The same in the elements' type.
+#[derive(Clone, Copy)]
+pub(crate) struct Velocity<T> {
+    rate: T,
+    scale: T,
+    decay: T,
+    momentum: T,
+    nesterov: bool,
+}
+
+impl<T: Real> Velocity<T> {
+    pub(crate) fn new(step: &VelocityStep) -> Self {
+        let [rate, scale, decay, momentum] =
+            [step.rate, step.scale, step.decay, step.momentum].map(T::from_f64);
+        Self { rate, scale, decay, momentum, nesterov: step.nesterov }
+    }
+
+    /// v after a step with gradient `g` at θ = `p`.
+    #[inline(always)]
+    pub(crate) fn velocity(&self, v: T, g: T, p: T) -> T {
+        self.momentum * v + (g + self.decay * p) * self.scale
+    }
+
+    /// θ after the step, from v after it and the gradient.
+    #[inline(always)]
+    pub(crate) fn parameter(&self, p: T, v: T, g: T) -> T {
+        let by = if self.nesterov { (g + self.decay * p) * self.scale + self.momentum * v } else { v };
+        p - self.rate * by
+    }
+}
+
 /// Adam's two moments in the elements' type.
 #[derive(Clone, Copy)]
 pub(crate) struct Moments<T> {

@@ -5,7 +5,7 @@
 
 use crate::cpu::real::{Real, by_float, with_elements};
 use crate::error::Result;
-use crate::update::element::{Adam, AdamStep, Moments, MomentsStep, PIECE, Sgd};
+use crate::update::element::{Adam, AdamStep, Moments, MomentsStep, PIECE, Sgd, Velocity, VelocityStep};
 use candle_core::Tensor;
 use pulp::Arch;
 use rayon::prelude::*;
@@ -15,6 +15,15 @@ pub fn sgd(parameter: &Tensor, grad: &Tensor, rate: f64, scale: f64, decay: f64)
     let op = Sgd::new(rate, scale, decay);
     let tensors = [&parameter.contiguous()?, &grad.contiguous()?];
     Ok(by_float!(parameter.dtype(), T => with_elements(tensors, |[p, g]| sgd_pass::<T>(&op, p, g))?))
+}
+
+/// Whether [`crate::update::velocity`] would write finite numbers alone.
+pub fn velocity(parameter: &Tensor, velocity: &Tensor, grad: &Tensor, step: VelocityStep) -> Result<bool> {
+    let tensors = [&parameter.contiguous()?, velocity, &grad.contiguous()?];
+    Ok(by_float!(parameter.dtype(), T => {
+        let step = Velocity::<T>::new(&step);
+        with_elements(tensors, |[p, v, g]| velocity_pass(&step, p, v, g))?
+    }))
 }
 
 /// Whether [`crate::update::adam_moments`] and then [`crate::update::adam`] would write finite numbers alone.
@@ -76,6 +85,29 @@ fn sgd_pass<T: Real>(op: &Sgd, parameter: &[T], grad: &[T]) -> bool {
     })
 }
 
+fn velocity_pass<T: Real>(step: &Velocity<T>, parameter: &[T], velocity: &[T], grad: &[T]) -> bool {
+    let arch = Arch::new();
+    let both = parameter.par_chunks(PIECE).zip(velocity.par_chunks(PIECE));
+    both.zip(grad.par_chunks(PIECE)).all(|((parameter, velocity), grad)| {
+        arch.dispatch(|| {
+            let mut zeros = Zeros::new();
+            let [(ps, p_rest), (vs, v_rest), (gs, g_rest)] =
+                [parameter, velocity, grad].map(<[T]>::as_chunks);
+            let add = |zeros: &mut Zeros<T>, [p, v, g]: [&[T; LANES]; 3]| {
+                let after: [T; LANES] = std::array::from_fn(|lane| step.velocity(v[lane], g[lane], p[lane]));
+                zeros.add(std::array::from_fn(|lane| step.parameter(p[lane], after[lane], g[lane])));
+                zeros.add(after); // at a rate of zero it is not in the parameter
+            };
+            ps.iter().zip(vs.iter().zip(gs)).for_each(|(p, (v, g))| add(&mut zeros, [p, v, g]));
+            if !p_rest.is_empty() {
+                let [p, v, g] = [p_rest, v_rest, g_rest].map(repeated);
+                add(&mut zeros, [&p, &v, &g]);
+            }
+            zeros.are_zero()
+        })
+    })
+}
+
 fn adam_pass<T: Real>(moments: &Moments<T>, step: &Adam<T>, parameter: &[T], both: &[T], grad: &[T]) -> bool {
     let arch = Arch::new();
     let (first, second) = both.split_at(grad.len());
@@ -122,6 +154,8 @@ mod tests {
     }
 
     const MOMENTS: MomentsStep = MomentsStep { scale: 1.0, beta1: 0.9, beta2: 0.999, decay: 0.0 };
+    const VELOCITY: VelocityStep =
+        VelocityStep { rate: 0.1, scale: 1.0, decay: 0.0, momentum: 0.9, nesterov: true };
     const STEP: AdamStep = AdamStep { rate: 0.1, root_scale: 1.0, epsilon: 1e-8, keep: 1.0 };
 
     /// Whether Adam's step is finite with these at one position of parameter, first moment, second moment, gradient.
@@ -142,6 +176,12 @@ mod tests {
                 }
                 assert!(!sgd(&ones(bad, at), &ones(1.0, at), 0.1, 1.0, 0.0).unwrap());
                 assert!(!sgd(&ones(1.0, at), &ones(bad, at), 0.1, 1.0, 0.0).unwrap());
+                for which in 0..3 {
+                    let mut numbers = [1.0; 3];
+                    numbers[which] = bad;
+                    let [p, v, g] = numbers.map(|number| ones(number, at));
+                    assert!(!velocity(&p, &v, &g, VELOCITY).unwrap(), "{numbers:?} at {at}");
+                }
             }
         }
     }

@@ -10,12 +10,12 @@ pub mod guard;
 
 use crate::cpu::real::{self, Real, by_float};
 use crate::error::Result;
-use crate::update::element::{Adam, Moments, PIECE, Sgd};
+use crate::update::element::{Adam, Moments, PIECE, Sgd, Velocity};
 use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, DType, Device, InplaceOp2, InplaceOp3, Layout, Result as CandleResult, Tensor, Var,
 };
-pub use element::{AdamStep, MomentsStep};
+pub use element::{AdamStep, MomentsStep, VelocityStep};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::any::Any;
@@ -53,6 +53,27 @@ pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64
 /// θ ← θ − rate · (scale · (g + decay · θ))
 pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<()> {
     Ok(parameter.inplace_op2(&grad.contiguous()?, &Sgd::new(rate, scale, decay))?)
+}
+
+/// v ← momentum · v + scale · (g + decay · θ), then θ ← θ − rate · v, or with Nesterov's form θ − rate · (scale · (g +
+/// decay · θ) + momentum · v); as `torch.optim.SGD`. By plain operations where there is no kernel.
+pub fn velocity(parameter: &Var, velocity: &Var, grad: &Tensor, step: VelocityStep) -> Result<()> {
+    let old = parameter.as_detached_tensor();
+    if !old.device().is_cpu() {
+        let VelocityStep { rate, scale, decay, momentum, nesterov } = step;
+        let grad = ((grad + (&old * decay)?)? * scale)?;
+        let after = ((velocity.reshape(old.shape())? * momentum)? + &grad)?;
+        let by = if nesterov { (grad + (&after * momentum)?)? } else { after.clone() };
+        parameter.set(&(old - (by * rate)?)?)?;
+        return Ok(velocity.set(&after.reshape(velocity.shape())?)?);
+    }
+    let grad = grad.contiguous()?;
+    velocity.inplace_op3(&grad, &old, &VelocityOp { step, of_parameter: false })?;
+    Ok(parameter.inplace_op3(
+        &velocity.as_detached_tensor(),
+        &grad,
+        &VelocityOp { step, of_parameter: true },
+    )?)
 }
 
 /// Adam's moments `(2, …)` of one tensor: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², with
@@ -162,6 +183,54 @@ impl Kernel for Sgd {
     }
 }
 
+/// One of the two passes of [`velocity`].
+struct VelocityOp {
+    step: VelocityStep,
+    /// Whether the operand is θ, with v and g beside it; else it is v, with g and θ.
+    of_parameter: bool,
+}
+
+impl InplaceOp3 for VelocityOp {
+    fn name(&self) -> &'static str {
+        "velocity"
+    }
+
+    fn cpu_fwd(
+        &self,
+        target: &mut CpuStorage,
+        layout: &Layout,
+        first: &CpuStorage,
+        first_layout: &Layout,
+        second: &CpuStorage,
+        second_layout: &Layout,
+    ) -> CandleResult<()> {
+        by_float!(first.dtype(), T => {
+            let first = real::elements(first, first_layout)?;
+            let second = real::elements(second, second_layout)?;
+            self.run::<T>(elements_mut(target, layout)?, first, second);
+        });
+        Ok(())
+    }
+}
+
+impl VelocityOp {
+    fn run<T: Real>(&self, target: &mut [T], first: &[T], second: &[T]) {
+        let arch = Arch::new();
+        let step = Velocity::new(&self.step);
+        let operands = first.par_chunks(PIECE).zip(second.par_chunks(PIECE));
+        target.par_chunks_mut(PIECE).zip(operands).for_each(|(target, (first, second))| {
+            arch.dispatch(|| {
+                for (target, (&first, &second)) in target.iter_mut().zip(first.iter().zip(second)) {
+                    *target = match self.of_parameter {
+                        true => step.parameter(*target, first, second),
+                        false => step.velocity(*target, first, second),
+                    };
+                }
+            });
+        });
+    }
+}
+
 impl MomentsStep {
     fn run<T: Real>(&self, moments: &mut [T], grad: &[T], parameter: &[T]) {
         let arch = Arch::new();
@@ -230,6 +299,18 @@ mod tests {
         let parameter = var(&[1.0, -2.0]);
         sgd(&parameter, &var(&[10.0, 20.0]), 0.1, 0.5, 4.0).unwrap();
         close(&parameter, &[1.0 - 0.1 * 0.5 * (10.0 + 4.0), -2.0 - 0.1 * 0.5 * (20.0 - 8.0)]);
+    }
+
+    #[test]
+    fn a_velocity_follows_its_equations_as_torch_has_them() {
+        for (nesterov, by) in [(false, 2.0 + 0.9 * 4.0), (true, 2.0 + 0.9 * (2.0 + 0.9 * 4.0))] {
+            let parameter = var(&[1.0]);
+            let v = var(&[4.0]);
+            let step = VelocityStep { rate: 0.5, scale: 0.5, decay: 3.0, momentum: 0.9, nesterov };
+            velocity(&parameter, &v, &var(&[1.0]), step).unwrap(); // g = 0.5 · (1 + 3 · 1)
+            close(&v, &[2.0 + 0.9 * 4.0]);
+            close(&parameter, &[1.0 - 0.5 * by]);
+        }
     }
 
     #[test]

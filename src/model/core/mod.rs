@@ -1,6 +1,7 @@
 //! The recurrent core. To add a kind: its file here with its settings, and three lines below (`mod`, a variant of
 //! [`CoreConfig`], its line in `settings`).
 
+mod feed_forward;
 mod gru;
 mod lstm;
 mod recurrent;
@@ -9,6 +10,7 @@ mod settings;
 mod stack;
 pub mod state;
 
+pub use feed_forward::{Activation, FeedForwardConfig, Mixing, SharedGates};
 pub use gru::GruConfig;
 pub use lstm::LstmConfig;
 pub use rhn::RhnConfig;
@@ -33,6 +35,8 @@ pub enum CoreConfig {
     Lstm(LstmConfig),
     /// Gated recurrent unit.
     Gru(GruConfig),
+    /// A stack of highway or plain layers without a state, for images.
+    FeedForward(FeedForwardConfig),
 }
 
 impl CoreConfig {
@@ -41,6 +45,7 @@ impl CoreConfig {
             Self::Rhn(core) => core,
             Self::Lstm(core) => core,
             Self::Gru(core) => core,
+            Self::FeedForward(core) => core,
         }
     }
 

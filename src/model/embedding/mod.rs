@@ -4,11 +4,13 @@
 mod char_cnn;
 mod computed;
 mod highway;
+mod pixels;
 mod settings;
 pub mod spelling;
 mod table;
 
 pub use char_cnn::CharCnnConfig;
+pub use pixels::PixelsConfig;
 pub use table::WordEmbeddingConfig;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ pub enum EmbeddingConfig {
     Word(WordEmbeddingConfig),
     /// A convolution over the characters of a word type (Kim et al., 2016).
     CharCnn(CharCnnConfig),
+    /// A plain layer from the pixels of an image.
+    Pixels(PixelsConfig),
 }
 
 impl EmbeddingConfig {
@@ -29,6 +33,7 @@ impl EmbeddingConfig {
         match self {
             Self::Word(embedding) => embedding,
             Self::CharCnn(embedding) => embedding,
+            Self::Pixels(embedding) => embedding,
         }
     }
 
@@ -36,6 +41,7 @@ impl EmbeddingConfig {
         match self {
             Self::Word(embedding) => embedding,
             Self::CharCnn(embedding) => embedding,
+            Self::Pixels(embedding) => embedding,
         }
     }
 }

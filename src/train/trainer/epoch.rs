@@ -70,10 +70,11 @@ impl<T: Task> Trainer<'_, T> {
     fn advance(&mut self) -> Result<()> {
         let window = self.position.window + self.pending();
         let step = self.position.step + self.pending();
-        let rate = self.rate.at(self.position.epoch, step);
+        let epoch = self.position.epoch;
+        let rate = self.rate.at(epoch, step);
         let Self { task, stepper, clock, .. } = self;
         let done = clock.train(|| {
-            let batch = task.batch(window as usize)?;
+            let batch = task.batch(epoch, window as usize)?;
             stepper.advance(&batch, step, rate)
         });
         match done {

@@ -11,6 +11,7 @@ mod adam;
 mod report;
 mod rule;
 mod sgd;
+mod velocity;
 
 pub use report::{Step, StepReport};
 
@@ -33,6 +34,7 @@ const DEFERRED: usize = 16;
 /// The rule that a recipe asks for.
 fn rule(config: &TrainConfig) -> Box<dyn Rule> {
     match config.optimizer {
+        OptimizerKind::Sgd if config.momentum > 0.0 => Box::new(velocity::Velocity::new(config)),
         OptimizerKind::Sgd => Box::new(sgd::Sgd::new(config)),
         OptimizerKind::Adam => Box::new(adam::Adam::new(config)),
         OptimizerKind::AdamW => Box::new(adam::Adam::decoupled(config)),

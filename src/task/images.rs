@@ -1,0 +1,314 @@
+//! Classification of images: the images of a corpus in an order drawn anew each epoch, and the loss of their labels.
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{CorpusConfig, ModelConfig, Recipe};
+use crate::data::DataDirectories;
+use crate::data::images::{ImageCorpus, Images};
+use crate::error::{Error, Result};
+use crate::eval::{Evaluation, EvaluationProgress};
+use crate::model::{LanguageModel, Noise, NoiseSource, Parameters, State};
+use crate::parallel::world::Solo;
+use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
+use crate::train::objective::{Loss, Objective, Sums};
+use crate::train::step::Stepper;
+use crate::train::task::{Data, Files, Task};
+use crate::train::update::Update;
+use candle_core::{D, DType, Device, Tensor};
+use rhn_kernels::precision::Precision;
+use rhn_kernels::rng::Rng;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Images that are evaluated together.
+const TOGETHER: usize = 1000;
+
+/// A recipe brought to its images: everything that a run needs before its first step.
+pub struct ImageTask {
+    recipe: Recipe,
+    corpus: ImageCorpus,
+    model: ModelConfig,
+    precision: Precision,
+    device: Device,
+    /// The order of the epoch that was asked for last.
+    order: RefCell<Option<(u64, Vec<u32>)>>,
+}
+
+/// Images and their labels: `(1, images, pixels)` and `(1, images)` of u32.
+pub struct Labelled {
+    /// From 0 to 1.
+    pub images: Tensor,
+    /// The classes' numbers.
+    pub labels: Tensor,
+}
+
+impl ImageTask {
+    /// Opens the corpus and sizes the model.
+    pub fn prepare(
+        recipe: Recipe,
+        directories: &DataDirectories,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
+        let corpus = ImageCorpus::open(&recipe.corpus, directories)?;
+        Self::with_corpus(recipe, corpus, precision, device)
+    }
+
+    /// As [`ImageTask::prepare`], with a corpus that is open.
+    pub fn with_corpus(
+        recipe: Recipe,
+        corpus: ImageCorpus,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
+        let model = ModelConfig::new(recipe.model.clone(), corpus.classes);
+        model.validate()?;
+        check_pixels(&model, &corpus)?;
+        let batch = recipe.train.batch_size;
+        if corpus.train.len() < batch {
+            let what = format!("{} training images are too few for a batch of {batch}", corpus.train.len());
+            return Err(Error::data(&corpus.name, what));
+        }
+        Ok(Self { recipe, corpus, model, precision, device: device.clone(), order: RefCell::default() })
+    }
+
+    /// The images.
+    pub fn corpus(&self) -> &ImageCorpus {
+        &self.corpus
+    }
+
+    /// The first step's weights, drawn from the recipe's seed or taken from `init_from`, and all that changes them.
+    pub fn stepper(&self, init_from: Option<&Checkpoint>) -> Result<Stepper<Label>> {
+        let config = &self.recipe.train;
+        let parameters = match init_from {
+            Some(checkpoint) => self.parameters_of(checkpoint)?,
+            None => self.first_parameters()?,
+        };
+        let dtype = self.precision.dtype();
+        let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
+        Ok(Stepper {
+            carried: model.zero_state(config.batch_size)?,
+            update: Update::new(config, &parameters, dtype, &self.device)?,
+            objective: Label {
+                noise: NoiseSource::new(&self.model, &config.dropout, config.seed, dtype, &self.device),
+                model,
+            },
+            parameters,
+            world: Box::new(Solo),
+        })
+    }
+
+    /// Weights drawn from the recipe's seed.
+    pub fn first_parameters(&self) -> Result<Parameters> {
+        let config = &self.recipe.train;
+        let dtype = self.precision.dtype();
+        Parameters::draw(&self.model, BTreeMap::new(), config.seed, config.initial(), dtype, &self.device)
+    }
+
+    /// The numbers of the images of a batch.
+    fn numbers(&self, epoch: u64, index: usize) -> Vec<u32> {
+        let mut held = self.order.borrow_mut();
+        if held.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            *held = Some((epoch, shuffled(self.corpus.train.len(), self.recipe.train.seed, epoch)));
+        }
+        let (_, order) = held.as_ref().expect("it was drawn");
+        let size = self.recipe.train.batch_size;
+        order[index * size..(index + 1) * size].to_vec()
+    }
+
+    /// What decides which weights are kept, and what it is called.
+    fn chosen_by(&self) -> (&'static str, &Images) {
+        match &self.corpus.valid {
+            Some(valid) => ("valid", valid),
+            None => ("train", &self.corpus.train),
+        }
+    }
+}
+
+/// The numbers below `count` in an order drawn from `seed` for `epoch` (Fisher and Yates).
+fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<u32> {
+    let mut rng = Rng::keyed(seed, "images.order", epoch);
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    for last in (1..count).rev() {
+        let other = (rng.uniform() * (last + 1) as f64) as usize;
+        order.swap(last, other.min(last));
+    }
+    order
+}
+
+/// Refuses a model for images of another size.
+fn check_pixels(model: &ModelConfig, corpus: &ImageCorpus) -> Result<()> {
+    let wanted = model.pixels();
+    let found = corpus.train.size();
+    if wanted == Some(found) {
+        return Ok(());
+    }
+    let what = format!(
+        "{} has images of {found} pixels, the model reads {}: --set model.embedding.pixels={found}",
+        corpus.name,
+        wanted.map_or("none".into(), |pixels| pixels.to_string())
+    );
+    Err(Error::config(what))
+}
+
+/// The model on a split: mean −ln p of the labels, and how many have the largest probability.
+///
+/// # Errors
+/// If a loss is not finite, or `progress` ends it.
+pub fn evaluate(
+    model: &LanguageModel,
+    [corpus, split]: [&str; 2],
+    images: &Images,
+    precision: Precision,
+    progress: EvaluationProgress<'_>,
+) -> Result<Evaluation> {
+    let start = Instant::now();
+    let state = model.zero_state(TOGETHER)?;
+    let mut nats = 0f64;
+    let mut correct = 0;
+    let all: Vec<u32> = (0..images.len() as u32).collect();
+    for numbers in all.chunks(TOGETHER) {
+        let (pixels, labels) = images.batch(numbers, precision.dtype(), model.device())?;
+        let (logits, _) = model.logits(&pixels, &state, &Noise::none())?;
+        let logits = logits.squeeze(0)?.to_dtype(DType::F64)?;
+        let labels = labels.squeeze(0)?;
+        let of_labels = logits.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?;
+        nats += (logits.log_sum_exp(D::Minus1)? - of_labels)?.sum_all()?.to_scalar::<f64>()?;
+        let hits = logits.argmax(D::Minus1)?.eq(&labels)?.to_dtype(DType::F64)?;
+        correct += hits.sum_all()?.to_scalar::<f64>()? as u64;
+        if !nats.is_finite() {
+            let what = format!("the model gives a label of {corpus} ({split}) −ln p = {nats}");
+            return Err(Error::NotFinite { step: 0, what });
+        }
+        progress(u64::from(numbers[numbers.len() - 1]) + 1, images.len() as u64)?;
+    }
+    let counts = [images.len() as u64, correct];
+    Ok(Evaluation::of_labels(corpus, split, nats, counts, start.elapsed().as_secs_f64()))
+}
+
+impl Task for ImageTask {
+    type Objective = Label;
+
+    fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    fn data(&self) -> Data<'_> {
+        let ImageCorpus { train, valid, test, .. } = &self.corpus;
+        let tokens =
+            [train.len(), valid.as_ref().map_or(0, Images::len), test.len()].map(|count| count as u64);
+        Data { corpus: &self.corpus.name, sha256: &self.corpus.sha256, tokens }
+    }
+
+    fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn batch_count(&self) -> usize {
+        self.corpus.train.len() / self.recipe.train.batch_size
+    }
+
+    fn batch(&self, epoch: u64, index: usize) -> Result<Labelled> {
+        let numbers = self.numbers(epoch, index);
+        let (images, labels) = self.corpus.train.batch(&numbers, self.precision.dtype(), &self.device)?;
+        Ok(Labelled { images, labels })
+    }
+
+    /// On the training images where no others are kept apart: then the papers choose by the loss of training.
+    fn validate(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Evaluation> {
+        let model = LanguageModel::new(&self.model, parameters, self.precision, &self.device)?;
+        let (split, images) = self.chosen_by();
+        evaluate(&model, [&self.corpus.name, split], images, self.precision, progress)
+    }
+
+    fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>> {
+        let model = LanguageModel::new(&self.model, parameters, self.precision, &self.device)?;
+        let names = [self.corpus.name.as_str(), "test"];
+        evaluate(&model, names, &self.corpus.test, self.precision, progress).map(Some)
+    }
+
+    fn sample(&self, _parameters: &Parameters, _seed: u64) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn files(&self, parameters: &Parameters) -> Result<Files> {
+        Ok(vec![
+            (CONFIG, to_json(&self.model)),
+            (MODEL, save_tensors(&parameters.tensors())?),
+            (TOKENIZER, self.corpus.labels()?.to_json().into_bytes()),
+            (RECIPE, self.recipe.to_toml().into_bytes()),
+        ])
+    }
+
+    fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
+        checkpoint.parameters_for(&self.model, self.precision.dtype(), &self.device)
+    }
+}
+
+/// The loss of the images' labels, averaged over a batch.
+pub struct Label {
+    /// The model, whose gradients are recorded.
+    pub model: LanguageModel,
+    /// Draws each batch's dropout masks.
+    pub noise: NoiseSource,
+}
+
+impl Objective for Label {
+    type Batch = Labelled;
+
+    fn zero_state(&self) -> Result<State> {
+        self.model.zero_state(0)
+    }
+
+    fn noise(&self, batch: &Labelled, step: u64) -> Result<Noise> {
+        self.noise.draw(&batch.labels, step, step)
+    }
+
+    fn loss(&self, batch: &Labelled, carried: &State, noise: &Noise) -> Result<Loss> {
+        let (nats, carried) = self.model.nats(&batch.images, &batch.labels, carried, noise)?;
+        let objective = nats.mean_all()?;
+        let sums = Sums { nats: nats.detach(), tokens: batch.labels.elem_count() as u64 };
+        Ok(Loss { objective, sums, carried })
+    }
+}
+
+/// The corpus of a checkpoint that classifies images: what its recipe says, or `corpus` in its place.
+///
+/// # Errors
+/// If there is no such corpus, or its images are not of the model's size.
+pub fn corpus_of(
+    recipe: &CorpusConfig,
+    corpus: Option<&str>,
+    model: &ModelConfig,
+    directories: &DataDirectories,
+) -> Result<ImageCorpus> {
+    let name = corpus.unwrap_or(&recipe.name).to_owned();
+    let opened = ImageCorpus::open(&CorpusConfig { name, ..recipe.clone() }, directories)?;
+    check_pixels(model, &opened)?;
+    if opened.classes > model.vocab_size {
+        let what = format!("has {} classes, the model {}", opened.classes, model.vocab_size);
+        return Err(Error::data(&opened.name, what));
+    }
+    Ok(opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shuffled;
+
+    #[test]
+    fn an_epoch_sees_every_image_once_in_an_order_of_its_own() {
+        let first = shuffled(1000, 1, 0);
+        let mut sorted = first.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..1000).collect::<Vec<u32>>());
+        assert_eq!(first, shuffled(1000, 1, 0));
+        assert!(first != shuffled(1000, 1, 1) && first != shuffled(1000, 2, 0));
+        let fixed = first.iter().zip(0..).filter(|(a, b)| *a == b).count();
+        assert!(fixed < 10, "{fixed} images kept their position"); // one on average
+    }
+}
