@@ -12,6 +12,7 @@ mod emulated_update;
 mod emulated_window;
 mod emulator;
 mod gradients_char_cnn;
+mod gradients_highway;
 mod gradients_loss;
 mod gradients_scan;
 

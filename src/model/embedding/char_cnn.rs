@@ -7,7 +7,7 @@
 //! A word is `{`, its characters and `}`, padded with a blank whose vector is zero and stays so.
 
 use super::computed;
-use super::highway::Highway;
+use super::highway::{Highway, HighwaySettings, HighwayVariant, TRANSFORM_BIAS};
 use super::settings::{EmbeddingSettings, Surroundings};
 use super::spelling::{Spelling, SpellingSize, TABLE};
 use crate::error::{Error, Result};
@@ -32,6 +32,12 @@ pub struct CharCnnConfig {
     pub filter_counts: Vec<usize>,
     /// How many highway layers follow.
     pub highway_layers: usize,
+    /// How these mix what they compute with what they receive.
+    #[serde(default, skip_serializing_if = "is_coupled")]
+    pub highway: HighwayVariant,
+    /// What is added to their transform gates beside the trained biases, and taken from their carry gates.
+    #[serde(default = "transform_bias", skip_serializing_if = "is_usual")]
+    pub transform_bias: f64,
     /// Words are cut to this many characters, their two marks included.
     #[serde(default = "longest_word")]
     pub max_word_length: usize,
@@ -45,6 +51,20 @@ pub struct CharCnnConfig {
 
 fn longest_word() -> usize {
     65 // the default of Kim et al.'s code
+}
+
+fn transform_bias() -> f64 {
+    TRANSFORM_BIAS
+}
+
+// Published settings are not written, so that older versions of this program read what this one writes.
+
+fn is_coupled(variant: &HighwayVariant) -> bool {
+    *variant == HighwayVariant::Coupled
+}
+
+fn is_usual(bias: &f64) -> bool {
+    *bias == TRANSFORM_BIAS
 }
 
 impl CharCnnConfig {
@@ -91,7 +111,7 @@ impl EmbeddingSettings for CharCnnConfig {
                 "char_size, filter_widths and filter_counts must be at least 1, max_word_length at least 3",
             ));
         }
-        Ok(())
+        self.highway.validate(self.transform_bias)
     }
 
     fn validate_vocabulary(&self) -> Result<()> {
@@ -134,7 +154,12 @@ impl EmbeddingSettings for CharCnnConfig {
             let weight = weights.weight("weight", (width * char_size, count))?;
             Ok(Filters { width, weight, bias: weights.weight("bias", count)? })
         };
-        let highway = |i| Highway::build(self.filters(), &weights.under(&format!("highway.{i}")));
+        let settings = HighwaySettings {
+            size: self.filters(),
+            variant: self.highway,
+            transform_bias: self.transform_bias,
+        };
+        let highway = |i| Highway::build(settings, &weights.under(&format!("highway.{i}")));
         let projection = |size| -> Result<(Tensor, Tensor)> {
             let weights = weights.under("projection");
             Ok((weights.weight("weight", (self.filters(), size))?, weights.weight("bias", size)?))

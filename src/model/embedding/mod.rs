@@ -9,6 +9,7 @@ pub mod spelling;
 mod table;
 
 pub use char_cnn::CharCnnConfig;
+pub use highway::HighwayVariant;
 pub use table::WordEmbeddingConfig;
 
 use serde::{Deserialize, Serialize};
