@@ -27,6 +27,7 @@ mod prepared;
 pub mod reference;
 mod rhn;
 mod saved;
+pub mod trace;
 mod window;
 
 pub use cell::{MOST_STATES, MOST_VALUES, Pointwise, States, Values};

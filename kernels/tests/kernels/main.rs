@@ -15,6 +15,7 @@ mod gradients_char_cnn;
 mod gradients_highway;
 mod gradients_loss;
 mod gradients_scan;
+mod scan_trace;
 
 use candle_core::{DType, Device, Tensor, Var};
 use rhn_kernels::rng::Rng;

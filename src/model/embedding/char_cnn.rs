@@ -13,6 +13,7 @@ use super::spelling::{Spelling, SpellingSize, TABLE};
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::Embedding;
+use crate::model::stage::StageTrace;
 use candle_core::Tensor;
 use rhn_kernels::char_cnn::{self, Filters};
 use rhn_kernels::linear::{Stored, linear};
@@ -185,10 +186,15 @@ struct CharCnn {
 }
 
 impl CharCnn {
+    /// What the filters give for the words `ids`: `(words)` to `(words, filters)`.
+    fn features(&self, ids: &Tensor) -> Result<Tensor> {
+        let characters = self.spelling.index_select(ids, 0)?;
+        Ok(char_cnn::features(&characters, &self.characters, &self.filters, self.precision)?)
+    }
+
     /// Vectors of the words `ids` (u32): `(words)` to `(words, size)`.
     fn vectors(&self, ids: &Tensor) -> Result<Tensor> {
-        let characters = self.spelling.index_select(ids, 0)?;
-        let mut y = char_cnn::features(&characters, &self.characters, &self.filters, self.precision)?;
+        let mut y = self.features(ids)?;
         for highway in &self.highways {
             y = highway.forward(&y)?;
         }
@@ -209,6 +215,21 @@ impl Embedding for CharCnn {
     fn table(&self) -> Result<Tensor> {
         let (vocab_size, _) = self.spelling.dims2()?;
         computed::of_vocabulary(vocab_size, self.spelling.device(), |ids| self.vectors(ids))
+    }
+
+    fn trace(&self, ids: &Tensor) -> Result<Option<StageTrace>> {
+        if self.highways.is_empty() {
+            return Ok(None);
+        }
+        let entering = self.features(ids)?.detach();
+        let mut layers = Vec::with_capacity(self.highways.len());
+        let mut y = entering.clone();
+        for highway in &self.highways {
+            let layer = highway.trace(&y)?;
+            y = layer.state.clone();
+            layers.push(layer);
+        }
+        Ok(Some(StageTrace { entering, layers }))
     }
 
     /// For a padded word: every filter at every position, the highway layers, the projection.

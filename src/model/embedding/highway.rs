@@ -16,8 +16,9 @@
 
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
+use crate::model::stage::LayerTrace;
 use candle_core::Tensor;
-use rhn_kernels::highway::{self, Variant};
+use rhn_kernels::highway::{self, Variant, reference::activations};
 use rhn_kernels::linear::{Stored, linear};
 use rhn_kernels::precision::Precision;
 use serde::{Deserialize, Serialize};
@@ -124,5 +125,19 @@ impl Highway {
         let Some((weight, bias)) = &self.linear else { return Ok(mixed) };
         let residual = linear(&mixed, weight, Stored::ByInput, self.precision)?.broadcast_add(bias)?;
         Ok((y + residual)?)
+    }
+
+    /// What the layer does for `(rows, size)`. A residual or an ungated H is no estimate that a gate weighs against `y`.
+    pub(super) fn trace(&self, y: &Tensor) -> Result<LayerTrace> {
+        let y = y.detach();
+        let products = linear(&y, &self.weight, Stored::ByInput, self.precision)?;
+        let (h, gates) = activations(self.variant, &products, &self.bias, self.transform_bias)?;
+        let mixes = matches!(self.variant, Variant::Coupled | Variant::Full);
+        let transforms = mixes || self.variant == Variant::TransformOnly;
+        Ok(LayerTrace {
+            state: self.forward(&y)?.detach(),
+            candidate: mixes.then(|| h.detach()),
+            gate: gates.first().filter(|_| transforms).map(Tensor::detach),
+        })
     }
 }
