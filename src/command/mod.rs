@@ -13,6 +13,7 @@ mod recipe;
 mod runs;
 mod sample;
 mod score;
+mod study;
 mod sweep;
 mod train;
 
@@ -54,6 +55,7 @@ enum Command {
     Plot(plot::Args),
     Compare(compare::Args),
     Sweep(sweep::Args),
+    Study(study::Args),
     Completions(completions::Args),
 }
 
@@ -85,6 +87,7 @@ impl Command {
             Self::Score(args) => Some(&args.device),
             Self::Bench(args) => Some(&args.device),
             Self::Sweep(args) => Some(&args.device),
+            Self::Study(args) => args.device(),
             Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
             Self::Plot(_) | Self::Compare(_) | Self::Completions(_) => None,
         }
@@ -103,6 +106,7 @@ impl Command {
             Self::Plot(args) => plot::run(args)?,
             Self::Compare(args) => compare::run(args)?,
             Self::Sweep(args) => return sweep::run(args),
+            Self::Study(args) => study::run(args)?,
             Self::Completions(args) => completions::run(args)?,
         }
         Ok(0)

@@ -44,6 +44,11 @@ impl Tokens {
         with_ids!(self, ids => ids.len())
     }
 
+    /// Drops all but the first `count`.
+    pub fn truncate(&mut self, count: usize) {
+        with_ids!(self, ids => ids.truncate(count));
+    }
+
     /// Whether there is no token.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -11,11 +11,13 @@ use super::frozen::FrozenModel;
 use super::layers::{Core, Cost, Embedding, Output};
 use super::noise::Noise;
 use super::parameters::Parameters;
+use super::stage::StageTrace;
 use crate::error::Result;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::profile::{self, Part};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A model on weights that training changes.
@@ -38,6 +40,17 @@ impl LanguageModel {
     ) -> Result<Self> {
         let tensors = parameters.tracked();
         Ok(Self::build(config, &Source::Take(&tensors), precision.into(), device)?.0)
+    }
+
+    /// A model on `tensors` as they are, for evaluation: no gradient is recorded, and a recurrent layer has as many
+    /// sublayers as its weights, which may be another number than `config` says.
+    pub(crate) fn of_tensors(
+        config: &ModelConfig,
+        tensors: &BTreeMap<String, Tensor>,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
+        Ok(Self::build(config, &Source::Take(tensors), precision, device)?.0)
     }
 
     /// The model, and what it has asked `source` for.
@@ -100,6 +113,27 @@ impl LanguageModel {
             precision: self.precision,
             device: self.device.clone(),
         })
+    }
+
+    /// What fixes the weights' shapes.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What the embedding's highway layers do for the words `ids`, `(words)` of u32; `None` where there are none.
+    pub fn trace_words(&self, ids: &Tensor) -> Result<Option<StageTrace>> {
+        self.embedding.trace(ids)
+    }
+
+    /// What happens within the time steps of a window of tokens, `(time, batch)` of u32, for each recurrent layer, and
+    /// the state after it; `None` where a time step has no stage.
+    pub fn trace_steps(&self, tokens: &Tensor, state: &State) -> Result<Option<(Vec<StageTrace>, State)>> {
+        self.core.trace(&self.embedding.forward(tokens)?.detach(), state)
     }
 
     pub(super) fn cost(&self) -> Cost {

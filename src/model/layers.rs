@@ -6,6 +6,7 @@
 
 use super::core::state::State;
 use super::noise::Noise;
+use super::stage::StageTrace;
 use crate::error::Result;
 use candle_core::Tensor;
 use rhn_kernels::scan::HiddenMask;
@@ -28,6 +29,11 @@ pub trait Embedding: Send + Sync {
     fn cost(&self) -> u64 {
         0
     }
+
+    /// What the highway layers do for the words `ids`, `(words)` of u32; `None` where there are none.
+    fn trace(&self, _ids: &Tensor) -> Result<Option<StageTrace>> {
+        Ok(None)
+    }
 }
 
 /// What carries the state from token to token.
@@ -45,6 +51,12 @@ pub trait Core: Send + Sync {
 
     /// The same core with its weights laid out for evaluation; `None` if it is used as it is.
     fn frozen(&self) -> Result<Option<Arc<dyn Core>>> {
+        Ok(None)
+    }
+
+    /// What happens within the time steps of a window, for each layer, and the state after it; nothing is dropped.
+    /// `None` where a time step has no stage.
+    fn trace(&self, _xs: &Tensor, _state: &State) -> Result<Option<(Vec<StageTrace>, State)>> {
         Ok(None)
     }
 
@@ -68,6 +80,12 @@ pub trait Cell: Send + Sync {
 
     /// Multiplications a token.
     fn cost(&self) -> u64;
+
+    /// What happens within the time steps of a window, the rows in the order of `(time, batch)`; `None` where a time step
+    /// has no stage.
+    fn trace(&self, _xs: &Tensor, _state: &[Tensor]) -> Result<Option<StageTrace>> {
+        Ok(None)
+    }
 
     /// As [`Core::frozen`].
     fn frozen(&self) -> Result<Option<Arc<dyn Cell>>> {

@@ -22,7 +22,9 @@ pub mod layers;
 mod noise;
 pub mod output;
 mod parameters;
+pub mod rearrange;
 mod specs;
+pub mod stage;
 
 pub use self::core::state::State;
 pub use builder::{Initial, InitialRule, TensorSpec};
@@ -33,4 +35,6 @@ pub use language::LanguageModel;
 pub use layers::Cost;
 pub use noise::Noise;
 pub use parameters::Parameters;
+pub use rearrange::{StageId, stages};
 pub use specs::{cost, parameter_count, specs};
+pub use stage::{LayerTrace, StageTrace};

@@ -34,6 +34,11 @@ impl Loaded {
         Ok(Self { model: checkpoint.model(precision, device)?, tokenizer, checkpoint })
     }
 
+    /// The checkpoint, whose weights are still the bytes of their file.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
     /// The run's directory.
     pub fn directory(&self) -> &Path {
         &self.checkpoint.directory

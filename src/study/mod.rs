@@ -1,9 +1,14 @@
 //! Runs side by side: learning curves, tables, what differs. A run is known by its directory and its
 //! `metrics.jsonl` alone, so live, finished and downloaded ones are treated alike.
+//!
+//! And studies of a trained model: [`mod@estimate`], [`lesion`], with their results in a [`directory`].
 
 pub(crate) mod compare;
 pub(crate) mod curve;
 pub(crate) mod differences;
+pub(crate) mod directory;
+pub(crate) mod estimate;
+pub(crate) mod lesion;
 pub(crate) mod markdown;
 pub(crate) mod measure;
 pub(crate) mod plot;

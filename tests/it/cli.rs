@@ -122,6 +122,10 @@ fn help_is_what_it_was() {
     for name in names.into_iter().filter(|name| *name != "help") {
         check_snapshot(&format!("rhn-{name}"), &stdout(&rhn(&[name, "--help"], "")));
     }
+    let study = commands.find_subcommand("study").unwrap();
+    for name in study.get_subcommands().map(clap::Command::get_name).filter(|name| *name != "help") {
+        check_snapshot(&format!("rhn-study-{name}"), &stdout(&rhn(&["study", name, "--help"], "")));
+    }
 }
 
 /// Compares with `tests/snapshots/NAME.txt`; `UPDATE_SNAPSHOTS=1` rewrites it.

@@ -16,6 +16,7 @@ mod hub;
 mod late_reports;
 mod learning;
 mod masks;
+mod model_study;
 mod one_text;
 mod parameters;
 mod parity;

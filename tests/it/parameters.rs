@@ -44,6 +44,49 @@ fn letters_into_an_rhn_have_the_small_lstms_parameter_count_within_two_percent()
     assert!((0.98..=1.02).contains(&ratio), "{ratio}");
 }
 
+/// A recipe's model with the settings `--set` gives it.
+fn count_with(name: &str, settings: &[&str]) -> u64 {
+    let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+    let mut config = ModelConfig::new(Resolved::new(name, &settings).unwrap().recipe.model, PTB_TYPES);
+    config.set_spelling(SpellingSize { alphabet_size: PTB_CHARACTERS, word_length: PTB_LONGEST_WORD });
+    parameter_count(&config).unwrap()
+}
+
+#[test]
+fn the_variants_of_highway_layers_have_their_weights() {
+    let none = count_with("ptb-char-cnn-large", &["model.embedding.highway_layers=0"]);
+    let in_layers = |variant: &str, layers: usize| {
+        let variant = format!("model.embedding.highway={variant}");
+        let layers = format!("model.embedding.highway_layers={layers}");
+        count_with("ptb-char-cnn-large", &[&variant, &layers]) - none
+    };
+    let square = 1100 * 1100 + 1100;
+    assert_eq!([in_layers("full", 2), 2 * 3 * square], [7_266_600; 2]);
+    for variant in ["coupled", "c-only", "t-only", "residual-linear"] {
+        assert_eq!([in_layers(variant, 2), 2 * 2 * square], [4_844_400; 2], "{variant}");
+    }
+    assert_eq!([in_layers("residual", 4), in_layers("plain", 4)], [4_844_400; 2]);
+    assert_eq!(in_layers("plain", 1), square);
+}
+
+#[test]
+fn a_transform_bias_that_means_nothing_is_refused() {
+    let refused = |settings: &[&str]| {
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        let resolved = Resolved::new("ptb-char-cnn-small", &settings);
+        let valid = resolved.and_then(|resolved| {
+            let mut config = ModelConfig::new(resolved.recipe.model, PTB_TYPES);
+            config.set_spelling(SpellingSize { alphabet_size: 51, word_length: 21 });
+            config.validate()
+        });
+        valid.unwrap_err().to_string()
+    };
+    let error = refused(&["model.embedding.highway=residual", "model.embedding.transform_bias=-3"]);
+    assert!(error.contains("highway = \"residual\" has no gate"), "{error}");
+    assert!(refused(&["model.embedding.transform_bias=nan"]).contains("finite"));
+    assert!(refused(&["model.embedding.highway=gated"]).contains("unknown variant"));
+}
+
 #[test]
 fn every_count_follows_the_papers_formula() {
     // V·d_in (+ H·V untied) + V + 2[(d_in + H)·H + H] + (L − 1)·2(H² + H), d_in = H where tied or V is larger

@@ -31,6 +31,13 @@ golden! {
     an_lstm_with_variational_masks_equals_pytorch: "lstm-hidden-mask",
     stacked_grus_equal_pytorch: "gru-2-layers-tied",
     a_gru_with_variational_masks_equals_pytorch: "gru-hidden-mask",
+    highway_layers_with_gates_of_their_own_equal_pytorch: "highway-full",
+    highway_layers_with_a_carry_gate_alone_equal_pytorch: "highway-c-only",
+    highway_layers_with_a_transform_gate_alone_equal_pytorch: "highway-t-only",
+    residual_layers_equal_pytorch: "highway-residual",
+    residual_layers_with_a_second_product_equal_pytorch: "highway-residual-linear",
+    plain_layers_equal_pytorch: "highway-plain",
+    coupled_highway_layers_with_another_transform_bias_equal_pytorch: "highway-coupled-open",
 }
 
 fn folder() -> PathBuf {

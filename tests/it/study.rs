@@ -6,6 +6,7 @@ use rhn::config::Sweep;
 use rhn::model::parameter_count;
 use run::{Place, signal, stderr, stdout, wait_until};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -266,6 +267,28 @@ fn the_highway_ablation_differs_in_its_highway_layers_alone() {
     assert_eq!(leaves.len(), 3);
     let differs = |key: &&String| leaves.iter().any(|other| other[*key] != leaves[0][*key]);
     assert_eq!(leaves[0].keys().filter(differs).collect::<Vec<_>>(), ["model.embedding.highway_layers"]);
+}
+
+#[test]
+fn the_variants_of_highway_layers_differ_in_nothing_else() {
+    let runs = shipped("ptb-char-cnn-variants.toml").runs;
+    let names: Vec<_> = runs.iter().map(|run| run.name.as_str()).collect();
+    let wanted = [
+        "coupled-2",
+        "full-2",
+        "c-only-2",
+        "t-only-2",
+        "residual-4",
+        "residual-linear-2",
+        "plain-1",
+        "plain-4",
+    ];
+    assert_eq!(names, wanted);
+    let leaves: Vec<_> = runs.iter().map(|run| run.resolved.recipe.leaves()).collect();
+    let keys: BTreeSet<_> = leaves.iter().flat_map(|leaves| leaves.keys()).collect();
+    let differs = |key: &&&String| leaves.iter().any(|other| other.get(**key) != leaves[0].get(**key));
+    let found: Vec<_> = keys.iter().filter(differs).collect();
+    assert_eq!(found, [&"model.embedding.highway", &"model.embedding.highway_layers"]);
 }
 
 #[test]

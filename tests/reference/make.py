@@ -63,7 +63,15 @@ CASES = {
     "lstm-hidden-mask": (word(), lstm(6, 2), False, 13, VARIATIONAL, 1.8),
     "gru-2-layers-tied": (word(), gru(7, 2), True, 12, NONE, 2.9),
     "gru-hidden-mask": (word(), gru(6, 1), False, 13, VARIATIONAL, 2.2),
+    "highway-full": (char_cnn([1, 3], [4, 3], 2, highway="full"), rhn(6, 1), False, 11, NONE, 2.0),
+    "highway-c-only": (char_cnn([1, 3], [4, 3], 2, highway="c-only"), rhn(6, 1), False, 11, NONE, 2.0),
+    "highway-t-only": (char_cnn([1, 3], [4, 3], 2, highway="t-only"), rhn(6, 1), False, 11, NONE, 2.0),
+    "highway-residual": (char_cnn([1, 3], [4, 3], 2, highway="residual"), rhn(6, 1), False, 11, NONE, 2.0),
+    "highway-residual-linear": (char_cnn([1, 3], [4, 3], 2, highway="residual-linear"), rhn(6, 1), False, 11, NONE, 2.0),
+    "highway-plain": (char_cnn([1, 3], [4, 3], 2, highway="plain"), rhn(6, 1), False, 11, NONE, 2.0),
+    "highway-coupled-open": (char_cnn([1, 3], [4, 3], 2, transform_bias=0.5), rhn(6, 1), False, 11, NONE, 1.7),
 }
+HIGHWAY_COLUMNS = {"coupled": 2, "full": 3, "c-only": 2, "t-only": 2}  # those of H and of the gates; others have H alone
 
 
 # ---- what a case is made of ----
@@ -115,8 +123,13 @@ def embedding_shapes(config):
         yield f"embedding.conv.{i}.bias", (count,)
     features = sum(cnn["filter_counts"])
     for i in range(cnn["highway_layers"]):
-        yield f"embedding.highway.{i}.weight", (features, 2 * features)
-        yield f"embedding.highway.{i}.bias", (2 * features,)
+        variant = cnn.get("highway", "coupled")
+        columns = HIGHWAY_COLUMNS.get(variant, 1) * features
+        yield f"embedding.highway.{i}.weight", (features, columns)
+        yield f"embedding.highway.{i}.bias", (columns,)
+        if variant == "residual-linear":
+            yield f"embedding.highway.{i}.linear.weight", (features, features)
+            yield f"embedding.highway.{i}.linear.bias", (features,)
     if "word_size" in cnn:
         yield "embedding.projection.weight", (features, cnn["word_size"])
         yield "embedding.projection.bias", (cnn["word_size"],)

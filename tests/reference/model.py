@@ -6,6 +6,7 @@ no fused operation, no cleverness, every gradient by autograd.
   RHN        Zilly et al., Recurrent Highway Networks, ICML 2017, arXiv 1607.03474
   GRU        Cho et al., 2014, arXiv 1406.1078, as torch.nn.GRU has it: `make.py` holds it to that module
   char CNN   Kim et al., Character-Aware Neural Language Models, AAAI 2016, arXiv 1508.06615
+  variants   Greff et al., Highway and Residual Networks learn Unrolled Iterative Estimation, ICLR 2017, arXiv 1612.07771
   masks      Gal and Ghahramani, NIPS 2016, arXiv 1512.05287 (variational); Zaremba et al., arXiv 1409.2329 (per step)
 
 Sizes: T steps, B batch rows, V word types, D values of a word vector, H units, L sublayers, A letters, F filters.
@@ -14,7 +15,7 @@ Every weight is stored [in, out]; README.md has the table of tensors.
 
 import torch
 
-GATE_SHIFT = -2.0  # added to the bias of each highway layer's gate at run time, not stored
+TRANSFORM_BIAS = -2.0  # of highway layers unless configured: added to the gate at run time, not stored
 
 
 def masked(x, mask):
@@ -60,12 +61,30 @@ class Model:
         return torch.cat(features, dim=1)
 
     def highway(self, y):
-        """z = t · relu(y W_H + b_H) + (1 - t) · y with t = sigm(y W_T + b_T - 2), layer after layer."""
-        for i in range(self.config["embedding"]["highway_layers"]):
-            both = y @ self[f"embedding.highway.{i}.weight"] + self[f"embedding.highway.{i}.bias"]
-            h, t = both.chunk(2, dim=-1)
-            t = torch.sigmoid(t + GATE_SHIFT)
-            y = t * torch.relu(h) + (1 - t) * y
+        """The highway layers, one after the other; each y, h, t, c is (V, F)."""
+        cnn = self.config["embedding"]
+        variant, shift = cnn.get("highway", "coupled"), cnn.get("transform_bias", TRANSFORM_BIAS)
+        for i in range(cnn["highway_layers"]):
+            z = y @ self[f"embedding.highway.{i}.weight"] + self[f"embedding.highway.{i}.bias"]
+            h, *gates = z.split(y.shape[1], dim=1)
+            h = torch.relu(h)
+            match variant:
+                case "coupled":
+                    t = torch.sigmoid(gates[0] + shift)
+                    y = h * t + y * (1 - t)
+                case "full":
+                    y = h * torch.sigmoid(gates[0] + shift) + y * torch.sigmoid(gates[1] - shift)
+                case "c-only":
+                    y = h + y * torch.sigmoid(gates[0] - shift)
+                case "t-only":
+                    y = h * torch.sigmoid(gates[0] + shift) + y
+                case "residual":
+                    y = h + y
+                case "residual-linear":
+                    second = self[f"embedding.highway.{i}.linear.weight"], self[f"embedding.highway.{i}.linear.bias"]
+                    y = y + h @ second[0] + second[1]
+                case "plain":
+                    y = h
         return y
 
     def project(self, y):

@@ -26,6 +26,7 @@ pub mod persistent;
 mod prepared;
 pub mod reference;
 mod rhn;
+pub mod trace;
 mod window;
 
 pub use cell::{MOST_STATES, MOST_VALUES, Pointwise, States, Values};

@@ -2,6 +2,7 @@
 
 use super::cell::{MOST_STATES, Pointwise};
 use super::cpu::forward;
+use super::cpu_grads::gather;
 use super::hidden_mask::HiddenMask;
 use super::packed::PackedCell;
 use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes};
@@ -153,6 +154,10 @@ pub trait Recurrence<T: Real>: Send + Sync {
         records: bool,
         outputs: WindowOutputs<'_, T>,
     ) -> Option<WindowRecord<T>>;
+
+    /// From a record of these weights, `(time, batch, hidden)` in row order: the first part of the state that entered
+    /// the sublayer's steps, then each of the values that the cell saved.
+    fn sublayer(&self, record: &WindowRecord<T>, sublayer: usize) -> Vec<Vec<T>>;
 }
 
 impl<K: Kernel, C: Pointwise> Recurrence<K::Element> for PackedCell<K, C> {
@@ -163,6 +168,17 @@ impl<K: Kernel, C: Pointwise> Recurrence<K::Element> for PackedCell<K, C> {
         outputs: WindowOutputs<'_, K::Element>,
     ) -> Option<WindowRecord<K::Element>> {
         forward(self, inputs, records, outputs)
+    }
+
+    fn sublayer(&self, record: &WindowRecord<K::Element>, sublayer: usize) -> Vec<Vec<K::Element>> {
+        let gathered = |values: &[K::Element], count: usize, part: usize| {
+            let mut out = vec![K::Element::default(); record.layout.rows * record.sizes.hidden];
+            gather::<K>(values, count, &[part], record, sublayer, &mut out);
+            out
+        };
+        let state = gathered(&record.states, C::STATES, 0);
+        let saved = (0..C::SAVED).map(|part| gathered(&record.saved, C::SAVED, part));
+        std::iter::once(state).chain(saved).collect()
     }
 }
 

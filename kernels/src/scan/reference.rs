@@ -38,7 +38,7 @@ pub(crate) fn gates<const N: usize>(z: &Tensor) -> Result<[Tensor; N]> {
 }
 
 /// `(s ⊙ m) R`, the columns of the first gate and of the others with their own mask where they have one.
-fn masked_product(state: &Tensor, recurrent: &Tensor, mask: &HiddenMask) -> Result<Tensor> {
+pub(super) fn masked_product(state: &Tensor, recurrent: &Tensor, mask: &HiddenMask) -> Result<Tensor> {
     let hidden = state.dim(1)?;
     let width = recurrent.dim(1)?;
     Ok(match mask {

@@ -18,6 +18,20 @@ use candle_core::Tensor;
 /// The recurrent highway cell.
 pub struct Rhn;
 
+impl Rhn {
+    /// H and T, `(batch, hidden)` each; operands as in [`Pointwise::reference`].
+    pub(super) fn gates(products: &Tensor, projected: Option<&Tensor>) -> Result<[Tensor; 2]> {
+        let z = projected.map_or(Ok(products.clone()), |x| products + x)?;
+        let [h, t] = super::reference::gates(&z)?;
+        Ok([h.tanh()?, candle_nn::ops::sigmoid(&t)?])
+    }
+
+    /// The state after a sublayer.
+    pub(super) fn mix(s: &Tensor, h: &Tensor, t: &Tensor) -> Result<Tensor> {
+        Ok((s + (t * (h - s)?)?)?)
+    }
+}
+
 impl Pointwise for Rhn {
     const NAME: &'static str = "rhn";
     const GATES: usize = 2;
@@ -25,12 +39,8 @@ impl Pointwise for Rhn {
     const CARRIES_OUTPUT: bool = true;
 
     fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
-        let z = projected.map_or(Ok(products.clone()), |x| products + x)?;
-        let [h, t] = super::reference::gates(&z)?;
-        let h = h.tanh()?;
-        let t = candle_nn::ops::sigmoid(&t)?;
-        let s = &state[0];
-        Ok(vec![(s + (t * (h - s)?)?)?])
+        let [h, t] = Self::gates(products, projected)?;
+        Ok(vec![Self::mix(&state[0], &h, &t)?])
     }
 
     #[inline(always)]

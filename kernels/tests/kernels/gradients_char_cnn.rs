@@ -4,14 +4,10 @@
 use super::{check_by_differences, distance, random, values};
 use candle_core::{DType, Device, Tensor, Var};
 use rhn_kernels::Result;
-use rhn_kernels::char_cnn::{self, Filters};
+use rhn_kernels::char_cnn::{self, Filters, reference};
 use rhn_kernels::cpu::{InstructionSet, with_threads};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::rng::Rng;
-use rhn_kernels::{
-    char_cnn::reference as char_cnn_reference,
-    highway::{self, reference},
-};
 
 /// Widths and counts of filters: within a vector, a whole one, more than one.
 const FILTERS: [(usize, usize); 4] = [(1, 3), (2, 16), (3, 21), (6, 40)];
@@ -85,7 +81,7 @@ fn kernel(precision: Precision) -> impl Fn(&Tensor, &Tensor, &[Filters]) -> Resu
 /// Every instruction set of this processor against the reference in double precision.
 fn check_against_the_reference(dtype: DType, precision: Precision, tolerance: f64) {
     for (words, alphabet) in [(1, 2), (3, 7), (40, 51)] {
-        let exact = Case::new(words, alphabet, &FILTERS, DType::F64).run(char_cnn_reference::features);
+        let exact = Case::new(words, alphabet, &FILTERS, DType::F64).run(reference::features);
         let case = Case::new(words, alphabet, &FILTERS, dtype);
         for set in InstructionSet::available() {
             let fast = set.force(|| case.run(kernel(precision)));
@@ -152,7 +148,7 @@ fn a_blank_has_no_vector_and_a_character_outside_the_alphabet_is_an_error() {
     let words = Tensor::new(&[[1u32, 2, 0], [2, 0, 0]], &Device::Cpu).unwrap();
     for f in [
         &kernel(Precision::F64) as &dyn Fn(&Tensor, &Tensor, &[Filters]) -> Result<Tensor>,
-        &char_cnn_reference::features,
+        &reference::features,
     ] {
         let ys = f(&words, &characters, &filters()).unwrap();
         assert_eq!(values(&ys), [0.25f64.tanh(), 0.0]); // 0.5 − 0.25 before −0.25 + 0; 0 + 0 after −0.25 + 0
@@ -167,71 +163,4 @@ fn what_is_not_a_number_reaches_the_features() {
     case.filters[0].weight = (&case.filters[0].weight * f64::NAN).unwrap();
     let ys = kernel(Precision::F32)(&case.spelling, &case.characters, &case.filters).unwrap();
     assert!(values(&ys).iter().all(|y| y.is_nan()));
-}
-
-/// Products, bias and what is carried, and the weights of the sum that is the loss.
-fn gated(rows: usize, size: usize, dtype: DType) -> [Var; 4] {
-    [
-        random("products", &[rows, 2 * size], 2.0, dtype),
-        random("bias", &[2 * size], 0.5, dtype),
-        random("ys", &[rows, size], 1.0, dtype),
-        random("weights", &[rows, size], 1.0, dtype),
-    ]
-}
-
-fn run_highway(
-    [products, bias, ys, weights]: &[Var; 4],
-    f: impl Fn(&Tensor, &Tensor, &Tensor, f64) -> Result<Tensor>,
-) -> [Tensor; 4] {
-    let out = f(products, bias, ys, -2.0).unwrap();
-    let grads = (&out * weights.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
-    let grad = |var: &Var| grads.get(var).expect("a gradient").clone();
-    [out.detach(), grad(products), grad(bias), grad(ys)]
-}
-
-#[test]
-fn the_highway_kernel_equals_the_reference_on_every_instruction_set() {
-    for (rows, size) in [(1, 1), (3, 16), (20, 525)] {
-        let exact = run_highway(&gated(rows, size, DType::F64), reference::highway);
-        for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
-            for set in InstructionSet::available() {
-                let fast = set.force(|| run_highway(&gated(rows, size, dtype), highway::highway));
-                for (part, (fast, exact)) in fast.iter().zip(&exact).enumerate() {
-                    let distance = distance(fast, exact);
-                    assert!(
-                        distance <= tolerance,
-                        "part {part} {set:?} {dtype:?} {rows} × {size}: {distance:e}"
-                    );
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn the_highway_kernel_has_the_gradient_of_central_differences_with_any_number_of_threads() {
-    let vars = gated(4, 5, DType::F64);
-    let loss = || -> f64 {
-        let out = highway::highway(&vars[0], &vars[1], &vars[2], -2.0).unwrap();
-        values(&(out * vars[3].as_tensor()).unwrap()).iter().sum()
-    };
-    let run =
-        |threads| with_threads(threads, || run_highway(&vars, highway::highway).map(|part| values(&part)));
-    let alone = run(1);
-    assert!([2, 3, 5].iter().all(|&threads| run(threads) == alone));
-    for (index, name) in ["products", "bias", "ys"].into_iter().enumerate() {
-        check_by_differences(name, &vars[index], &alone[index + 1], loss);
-    }
-}
-
-#[test]
-fn a_shut_gate_carries_and_an_open_one_rectifies() {
-    let tensor = |values: &[f64]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu).unwrap();
-    let bias = Tensor::zeros(4, DType::F64, &Device::Cpu).unwrap();
-    let ys = [0.3, -0.7];
-    let h = [2.0, -3.0];
-    for (z, wanted) in [(-1e3, ys), (1e3, [2.0, 0.0])] {
-        let out = highway::highway(&tensor(&[h[0], h[1], z, z]), &bias, &tensor(&ys), -2.0).unwrap();
-        assert_eq!(values(&out), wanted);
-    }
 }

@@ -13,8 +13,10 @@ mod emulated_window;
 mod emulator;
 mod gradients_char_cnn;
 mod gradients_feed_forward;
+mod gradients_highway;
 mod gradients_loss;
 mod gradients_scan;
+mod scan_trace;
 
 use candle_core::{DType, Device, Tensor, Var};
 use rhn_kernels::rng::Rng;

@@ -59,6 +59,15 @@ pub struct Encoded {
     pub extents: Extents,
 }
 
+impl Encoded {
+    /// The first `count` tokens. What is counted over the whole text stays so.
+    pub fn truncated(mut self, count: usize) -> Self {
+        self.tokens.truncate(count);
+        self.extents.truncate(count);
+        self
+    }
+}
+
 /// Bytes of a text as people read them; those that are no UTF-8 look like `<0xE9>`.
 pub(crate) fn spelled(bytes: &[u8]) -> String {
     byte_level::display(bytes)

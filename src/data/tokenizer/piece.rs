@@ -59,6 +59,12 @@ impl Extents {
         self.small.is_empty()
     }
 
+    /// Drops all but the first `count`.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.small.truncate(count);
+        self.large.split_off(&count);
+    }
+
     /// The extent of token number `index`, which must be below `len()`.
     pub fn get(&self, index: usize) -> Extent {
         let [bytes, chars, words, hidden] = self.small[index];

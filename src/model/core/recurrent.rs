@@ -5,10 +5,11 @@
 use super::state::State;
 use crate::error::Result;
 use crate::model::layers::{Cell, Steps};
+use crate::model::stage::{LayerTrace, StageTrace};
 use candle_core::{Device, Tensor};
 use rhn_kernels::linear::{self, Stored, linear};
 use rhn_kernels::precision::Precision;
-use rhn_kernels::scan::{self, HiddenMask, scan};
+use rhn_kernels::scan::{self, HiddenMask, scan, trace::Trace};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -64,8 +65,12 @@ pub(super) struct Recurrent<C> {
     form: Form,
     bias: Bias,
     cost: u64,
+    tracer: Option<Tracer>,
     cell: PhantomData<C>,
 }
+
+/// [`scan::trace::trace`], of a cell whose sublayers are highway layers.
+pub(super) type Tracer = fn(&Tensor, &Tensor, &Tensor, &Tensor, Precision) -> rhn_kernels::Result<Trace>;
 
 /// The weights of the products with the input and with the state.
 enum Form {
@@ -79,8 +84,14 @@ impl<C: scan::Cell> Recurrent<C> {
             cost: (input.elem_count() + recurrent.elem_count()) as u64,
             form: Form::Trained { input, recurrent, precision },
             bias,
+            tracer: None,
             cell: PhantomData,
         }
+    }
+
+    /// The same layer, whose sublayers can be looked into.
+    pub(super) fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { tracer: Some(tracer), ..self }
     }
 
     /// `(time, batch, input)` to `(time, batch, gates · hidden)`.
@@ -118,6 +129,16 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
         self.cost
     }
 
+    /// The trained layer's alone: packed weights hold no others.
+    fn trace(&self, xs: &Tensor, state: &[Tensor]) -> Result<Option<StageTrace>> {
+        let Form::Trained { recurrent, precision, .. } = &self.form else { return Ok(None) };
+        let Some(tracer) = self.tracer else { return Ok(None) };
+        let recurrent = with_depth(recurrent.clone(), 3)?;
+        let projected = self.projected(xs)?;
+        let trace = tracer(&projected, &recurrent, &self.bias.of_state()?, &state[0], *precision)?;
+        Ok(Some(stage(trace)?))
+    }
+
     fn frozen(&self) -> Result<Option<Arc<dyn Cell>>> {
         let Form::Trained { input, recurrent, precision } = &self.form else { return Ok(None) };
         let recurrent = with_depth(recurrent.clone(), 3)?;
@@ -127,6 +148,7 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
             form: Form::Packed { input, recurrent },
             bias: self.bias.clone(),
             cost: self.cost,
+            tracer: self.tracer,
             cell: PhantomData,
         })))
     }
@@ -137,6 +159,18 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
         let bias = self.bias.of_input().map(|bias| bias.to_vec1()).transpose()?;
         Ok(Some(Box::new(LayerSteps { product, bias, projected: Vec::new(), recurrence })))
     }
+}
+
+/// The sublayers of all time steps as one stage; its rows are `(time, batch)` in order.
+fn stage(Trace { outputs, sublayers }: Trace) -> Result<StageTrace> {
+    let rows = |tensor: &Tensor| tensor.flatten(0, 1);
+    let entering = rows(&sublayers[0].entering)?;
+    let after = sublayers[1..].iter().map(|next| &next.entering).chain([&outputs]);
+    let layer = |(sublayer, after): (&scan::trace::Sublayer, &Tensor)| -> Result<LayerTrace> {
+        let candidate = Some(rows(&sublayer.candidate)?);
+        Ok(LayerTrace { state: rows(after)?, candidate, gate: Some(rows(&sublayer.gate)?) })
+    };
+    Ok(StageTrace { entering, layers: sublayers.iter().zip(after).map(layer).collect::<Result<_>>()? })
 }
 
 /// The layer at batch 1, one step at a time.

@@ -78,12 +78,13 @@ impl CoreSettings for RhnConfig {
             if of_transform_gate { self.transform_bias } else { uniform }
         };
         Stack::build(self, input_size, builder, |input_size, weights| {
-            Ok(Recurrent::<scan::Rhn>::new(Weights {
+            let layer = Recurrent::<scan::Rhn>::new(Weights {
                 input: weights.weight("input.weight", (input_size, 2 * hidden))?,
                 recurrent: weights.weight("recurrent.weight", (depth, hidden, 2 * hidden))?,
                 bias: Bias::One(weights.weight_with("bias", (depth, 2 * hidden), first_bias)?),
                 precision: weights.precision,
-            }))
+            });
+            Ok(layer.with_tracer(scan::trace::trace))
         })
     }
 }

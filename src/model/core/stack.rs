@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::layers::{Cell, Core, Steps};
 use crate::model::noise::Noise;
+use crate::model::stage::StageTrace;
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
 
@@ -67,6 +68,21 @@ impl Core for Stack {
         let frozen = |cell: &Arc<dyn Cell>| Ok(cell.frozen()?.unwrap_or_else(|| cell.clone()));
         let cells = self.cells.iter().map(frozen).collect::<Result<_>>()?;
         Ok(Some(Arc::new(Self { cells, ..self.clone() })))
+    }
+
+    fn trace(&self, xs: &Tensor, state: &State) -> Result<Option<(Vec<StageTrace>, State)>> {
+        let (time, batch, _) = xs.dims3()?;
+        let mut xs = xs.clone();
+        let mut traces = Vec::with_capacity(self.cells.len());
+        let mut after = Vec::with_capacity(self.cells.len());
+        for (cell, entering) in self.cells.iter().zip(&state.0) {
+            let Some(trace) = cell.trace(&xs, entering)? else { return Ok(None) };
+            let Some(last) = trace.layers.last() else { return Ok(None) };
+            xs = last.state.reshape((time, batch, self.hidden_size))?;
+            after.push(vec![xs.get(time - 1)?]); // the one part of a state that has a stage
+            traces.push(trace);
+        }
+        Ok(Some((traces, State(after))))
     }
 
     fn steps(&self) -> Result<Option<Box<dyn Steps>>> {

@@ -7,12 +7,13 @@
 //! A word is `{`, its characters and `}`, padded with a blank whose vector is zero and stays so.
 
 use super::computed;
-use super::highway::Highway;
+use super::highway::{Highway, HighwaySettings, HighwayVariant, TRANSFORM_BIAS};
 use super::settings::{EmbeddingSettings, Surroundings};
 use super::spelling::{Spelling, SpellingSize, TABLE};
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::Embedding;
+use crate::model::stage::StageTrace;
 use candle_core::Tensor;
 use rhn_kernels::char_cnn::{self, Filters};
 use rhn_kernels::linear::{Stored, linear};
@@ -32,6 +33,12 @@ pub struct CharCnnConfig {
     pub filter_counts: Vec<usize>,
     /// How many highway layers follow.
     pub highway_layers: usize,
+    /// How these mix what they compute with what they receive.
+    #[serde(default, skip_serializing_if = "is_coupled")]
+    pub highway: HighwayVariant,
+    /// What is added to their transform gates beside the trained biases, and taken from their carry gates.
+    #[serde(default = "transform_bias", skip_serializing_if = "is_usual")]
+    pub transform_bias: f64,
     /// Words are cut to this many characters, their two marks included.
     #[serde(default = "longest_word")]
     pub max_word_length: usize,
@@ -45,6 +52,20 @@ pub struct CharCnnConfig {
 
 fn longest_word() -> usize {
     65 // the default of Kim et al.'s code
+}
+
+fn transform_bias() -> f64 {
+    TRANSFORM_BIAS
+}
+
+// Published settings are not written, so that older versions of this program read what this one writes.
+
+fn is_coupled(variant: &HighwayVariant) -> bool {
+    *variant == HighwayVariant::Coupled
+}
+
+fn is_usual(bias: &f64) -> bool {
+    *bias == TRANSFORM_BIAS
 }
 
 impl CharCnnConfig {
@@ -91,7 +112,7 @@ impl EmbeddingSettings for CharCnnConfig {
                 "char_size, filter_widths and filter_counts must be at least 1, max_word_length at least 3",
             ));
         }
-        Ok(())
+        self.highway.validate(self.transform_bias)
     }
 
     fn validate_vocabulary(&self) -> Result<()> {
@@ -134,7 +155,12 @@ impl EmbeddingSettings for CharCnnConfig {
             let weight = weights.weight("weight", (width * char_size, count))?;
             Ok(Filters { width, weight, bias: weights.weight("bias", count)? })
         };
-        let highway = |i| Highway::build(self.filters(), &weights.under(&format!("highway.{i}")));
+        let settings = HighwaySettings {
+            size: self.filters(),
+            variant: self.highway,
+            transform_bias: self.transform_bias,
+        };
+        let highway = |i| Highway::build(settings, &weights.under(&format!("highway.{i}")));
         let projection = |size| -> Result<(Tensor, Tensor)> {
             let weights = weights.under("projection");
             Ok((weights.weight("weight", (self.filters(), size))?, weights.weight("bias", size)?))
@@ -160,10 +186,15 @@ struct CharCnn {
 }
 
 impl CharCnn {
+    /// What the filters give for the words `ids`: `(words)` to `(words, filters)`.
+    fn features(&self, ids: &Tensor) -> Result<Tensor> {
+        let characters = self.spelling.index_select(ids, 0)?;
+        Ok(char_cnn::features(&characters, &self.characters, &self.filters, self.precision)?)
+    }
+
     /// Vectors of the words `ids` (u32): `(words)` to `(words, size)`.
     fn vectors(&self, ids: &Tensor) -> Result<Tensor> {
-        let characters = self.spelling.index_select(ids, 0)?;
-        let mut y = char_cnn::features(&characters, &self.characters, &self.filters, self.precision)?;
+        let mut y = self.features(ids)?;
         for highway in &self.highways {
             y = highway.forward(&y)?;
         }
@@ -184,6 +215,21 @@ impl Embedding for CharCnn {
     fn table(&self) -> Result<Tensor> {
         let (vocab_size, _) = self.spelling.dims2()?;
         computed::of_vocabulary(vocab_size, self.spelling.device(), |ids| self.vectors(ids))
+    }
+
+    fn trace(&self, ids: &Tensor) -> Result<Option<StageTrace>> {
+        if self.highways.is_empty() {
+            return Ok(None);
+        }
+        let entering = self.features(ids)?.detach();
+        let mut layers = Vec::with_capacity(self.highways.len());
+        let mut y = entering.clone();
+        for highway in &self.highways {
+            let layer = highway.trace(&y)?;
+            y = layer.state.clone();
+            layers.push(layer);
+        }
+        Ok(Some(StageTrace { entering, layers }))
     }
 
     /// For a padded word: every filter at every position, the highway layers, the projection.

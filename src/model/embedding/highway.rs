@@ -1,41 +1,143 @@
-//! A highway layer with a coupled carry gate (Srivastava et al., 2015), as Kim et al. (2016) use it.
+//! Highway layers (Srivastava et al., 2015) as Kim et al. (2016) use them, and the variants of Greff et al. (2017,
+//! arXiv 1612.07771), which differ in their gates.
 //!
 //! ```text
-//! t = sigmoid(y W_t + b_t − 2)      z = t ReLU(y W_h + b_h) + (1 − t) y
+//! H = ReLU(y W_H + b_H)     T = sigmoid(y W_T + b_T + t)     C = sigmoid(y W_C + b_C − t)
+//! coupled           y + T ⊙ (H − y)              full        H ⊙ T + y ⊙ C
+//! c-only            H + y ⊙ C                    t-only      H ⊙ T + y
+//! residual          H + y                        plain       H
+//! residual-linear   y + ReLU(y W_1 + b_1) W_2 + b_2
 //! ```
 //!
-//! Weights: `weight` (size, 2 size), `bias` (2 size); columns of H, then of T. The −2 is not part of the bias.
+//! t is `transform_bias`, −2 in Kim et al.'s code; it is not part of the trained biases.
+//!
+//! Weights: `weight` (size, G · size), `bias` (G · size); columns of H, then of T, then of C, as far as the variant has
+//! them. `residual-linear`: `weight`, `bias` of the first product, `linear.weight`, `linear.bias` of the second.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::builder::Builder;
+use crate::model::stage::LayerTrace;
 use candle_core::Tensor;
-use rhn_kernels::highway;
+use rhn_kernels::highway::{self, Variant, reference::activations};
 use rhn_kernels::linear::{Stored, linear};
 use rhn_kernels::precision::Precision;
+use serde::{Deserialize, Serialize};
 
-const CARRY_FIRST: f64 = -2.0; // most of the input passes unchanged at first
+/// Kim et al.'s: most of the input passes unchanged at first.
+pub(super) const TRANSFORM_BIAS: f64 = -2.0;
+
+/// How a highway layer mixes its candidate with its input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HighwayVariant {
+    /// One gate for both: what is not replaced is carried.
+    #[default]
+    Coupled,
+    /// A gate on the candidate and another on the input.
+    Full,
+    /// A gate on the input alone.
+    #[serde(rename = "c-only")]
+    CarryOnly,
+    /// A gate on the candidate alone.
+    #[serde(rename = "t-only")]
+    TransformOnly,
+    /// The sum of candidate and input.
+    Residual,
+    /// The same, with a second product after the ReLU, so that the residual may be negative.
+    ResidualLinear,
+    /// The candidate alone.
+    Plain,
+}
+
+impl HighwayVariant {
+    /// What the kernel does of it: the candidate alone where a second product follows.
+    fn kernel(self) -> Variant {
+        match self {
+            Self::Coupled => Variant::Coupled,
+            Self::Full => Variant::Full,
+            Self::CarryOnly => Variant::CarryOnly,
+            Self::TransformOnly => Variant::TransformOnly,
+            Self::Residual => Variant::Residual,
+            Self::ResidualLinear | Self::Plain => Variant::Plain,
+        }
+    }
+
+    /// Refuses a transform bias that is no number, or that the variant has no gate for.
+    pub(super) fn validate(self, transform_bias: f64) -> Result<()> {
+        if !transform_bias.is_finite() {
+            return Err(Error::config(format!("transform_bias is {transform_bias}, wanted a finite number")));
+        }
+        if self.kernel().columns() == 1 && transform_bias != TRANSFORM_BIAS {
+            let name = serde_json::json!(self);
+            let what =
+                format!("highway = {name} has no gate that transform_bias = {transform_bias} could act on");
+            return Err(Error::config(what));
+        }
+        Ok(())
+    }
+}
+
+/// A layer's settings.
+#[derive(Clone, Copy)]
+pub(super) struct HighwaySettings {
+    pub(super) size: usize,
+    pub(super) variant: HighwayVariant,
+    pub(super) transform_bias: f64,
+}
 
 pub(super) struct Highway {
+    variant: Variant,
+    transform_bias: f64,
     weight: Tensor,
     bias: Tensor,
+    /// The second product of `residual-linear`.
+    linear: Option<(Tensor, Tensor)>,
     precision: Precision,
 }
 
 impl Highway {
-    pub(super) fn build(size: usize, builder: &Builder<'_>) -> Result<Self> {
-        let weight = builder.weight("weight", (size, 2 * size))?;
-        let bias = builder.weight("bias", 2 * size)?;
-        Ok(Self { weight, bias, precision: builder.precision })
+    pub(super) fn build(settings: HighwaySettings, builder: &Builder<'_>) -> Result<Self> {
+        let HighwaySettings { size, variant, transform_bias } = settings;
+        let width = variant.kernel().columns() * size;
+        let second = || -> Result<(Tensor, Tensor)> {
+            let weights = builder.under("linear");
+            Ok((weights.weight("weight", (size, size))?, weights.weight("bias", size)?))
+        };
+        Ok(Self {
+            variant: variant.kernel(),
+            transform_bias,
+            weight: builder.weight("weight", (size, width))?,
+            bias: builder.weight("bias", width)?,
+            linear: (variant == HighwayVariant::ResidualLinear).then(second).transpose()?,
+            precision: builder.precision,
+        })
     }
 
     /// Multiplications for a row.
     pub(super) fn cost(&self) -> usize {
-        self.weight.elem_count()
+        self.weight.elem_count() + self.linear.as_ref().map_or(0, |(weight, _)| weight.elem_count())
     }
 
     /// `(rows, size)` to `(rows, size)`.
     pub(super) fn forward(&self, y: &Tensor) -> Result<Tensor> {
         let products = linear(y, &self.weight, Stored::ByInput, self.precision)?;
-        Ok(highway::highway(&products, &self.bias, y, CARRY_FIRST)?)
+        let mixed = highway::highway(self.variant, &products, &self.bias, y, self.transform_bias)?;
+        let Some((weight, bias)) = &self.linear else { return Ok(mixed) };
+        let residual = linear(&mixed, weight, Stored::ByInput, self.precision)?.broadcast_add(bias)?;
+        Ok((y + residual)?)
+    }
+
+    /// What the layer does for `(rows, size)`. A residual or an ungated H is no estimate that a gate weighs against `y`.
+    pub(super) fn trace(&self, y: &Tensor) -> Result<LayerTrace> {
+        let y = y.detach();
+        let products = linear(&y, &self.weight, Stored::ByInput, self.precision)?;
+        let (h, gates) = activations(self.variant, &products, &self.bias, self.transform_bias)?;
+        let mixes = matches!(self.variant, Variant::Coupled | Variant::Full);
+        let transforms = mixes || self.variant == Variant::TransformOnly;
+        Ok(LayerTrace {
+            state: self.forward(&y)?.detach(),
+            candidate: mixes.then(|| h.detach()),
+            gate: gates.first().filter(|_| transforms).map(Tensor::detach),
+        })
     }
 }

@@ -10,6 +10,7 @@ pub mod spelling;
 mod table;
 
 pub use char_cnn::CharCnnConfig;
+pub use highway::HighwayVariant;
 pub use pixels::PixelsConfig;
 pub use table::WordEmbeddingConfig;
 

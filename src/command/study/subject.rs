@@ -1,0 +1,122 @@
+//! What a study of a language model works on: a checkpoint and a part of its own corpus.
+
+use crate::command::args::{DataArgs, DeviceArgs};
+use crate::command::output::{load, note_unseen};
+use crate::config::Recipe;
+use crate::console::report;
+use crate::data::batch::Batches;
+use crate::data::{Chosen, Encoded, SplitName, TrainedOn};
+use crate::error::{Error, Result};
+use crate::eval::Split;
+use crate::model::{StageId, stages};
+use crate::predict::Loaded;
+use crate::study::directory::StudyDirectory;
+use candle_core::Tensor;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SubjectArgs {
+    /// A run's directory, or hf://owner/name[@revision]
+    checkpoint: PathBuf,
+    /// The part of the run's corpus to read
+    #[arg(long, value_enum, value_name = "SPLIT", default_value = "valid")]
+    split: SplitName,
+    /// Read only the first N tokens of it
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Where the results go [default: studies/RUN/STUDY]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+}
+
+/// A model and its text.
+pub(super) struct Subject {
+    pub(super) loaded: Loaded,
+    pub(super) recipe: Recipe,
+    pub(super) corpus: String,
+    pub(super) split: SplitName,
+    pub(super) text: Encoded,
+}
+
+impl SubjectArgs {
+    /// Opens the checkpoint, and its corpus as `rhn eval` does. Fails if one of them is refused, or the model has no
+    /// stage.
+    pub(super) fn open(&self) -> Result<Subject> {
+        let loaded = load(&self.checkpoint, &self.device)?;
+        if stages(loaded.model.config()).is_empty() {
+            return Err(Error::config(format!(
+                "{} has no stage to study: wanted a char-cnn embedding with highway layers, or a recurrent highway \
+                 network; it is: {}",
+                self.checkpoint.display(),
+                loaded.model.config()
+            )));
+        }
+        let recipe = loaded.recipe()?;
+        let sha256 = loaded.corpus_sha256();
+        let run =
+            TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: loaded.directory() };
+        let chosen = Chosen::of_run(run, Some(self.split), &self.data.directories()?)?;
+        let text = loaded.tokenizer.encode_measured(&chosen.text)?;
+        let name = format!("the {} split", self.split.as_str());
+        note_unseen(text.unseen, &name, loaded.tokenizer.unknown_id().is_some());
+        let text = match self.tokens {
+            Some(count) => text.truncated(count),
+            None => text,
+        };
+        Ok(Subject { loaded, recipe, corpus: chosen.corpus, split: self.split, text })
+    }
+
+    /// The directory of the study's results. Fails if it cannot be made.
+    pub(super) fn directory(&self, subject: &Subject, study: &str) -> Result<StudyDirectory> {
+        StudyDirectory::create(self.out.as_deref(), subject.loaded.directory(), study)
+    }
+}
+
+impl Subject {
+    pub(super) fn stages(&self) -> Vec<StageId> {
+        stages(self.loaded.model.config())
+    }
+
+    pub(super) fn split(&self) -> Split<'_> {
+        Split {
+            corpus: &self.corpus,
+            split: self.split.as_str(),
+            unit: self.loaded.tokenizer.unit(),
+            text: &self.text,
+        }
+    }
+
+    /// The text in the batch rows and windows of training. Fails if it is too short for them.
+    pub(super) fn batches(&self) -> Result<Batches> {
+        let train = &self.recipe.train;
+        let name = format!("{} ({})", self.corpus, self.split.as_str());
+        Batches::batched(&name, self.text.tokens.len(), train.batch_size, train.bptt_steps)
+    }
+
+    /// The checkpoint's tensors by name, in the numbers that are computed with. Fails if they cannot be read.
+    pub(super) fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        let model = &self.loaded.model;
+        let parameters = self.loaded.checkpoint().parameters(model.precision().dtype(), model.device())?;
+        Ok(parameters.tensors())
+    }
+
+    /// Says what was read, for the head of a table.
+    pub(super) fn describe(&self, tokens: u64) -> String {
+        let tokens = crate::readable::grouped(tokens);
+        let split = self.split.as_str();
+        format!("{}, {} split, {tokens} tokens, batched protocol\n", self.corpus, split)
+    }
+}
+
+/// Says on the standard error where the results are.
+pub(super) fn report_directory(directory: &StudyDirectory) {
+    report(&format!("kept in {}", directory.path().display()));
+}
