@@ -2,6 +2,7 @@
 //! [`CoreConfig`], its line in `settings`).
 
 mod gru;
+mod hlstm;
 mod lstm;
 mod recurrent;
 mod rhn;
@@ -10,6 +11,7 @@ mod stack;
 pub mod state;
 
 pub use gru::GruConfig;
+pub use hlstm::{HlstmConfig, Peephole, Variant};
 pub use lstm::LstmConfig;
 pub use rhn::RhnConfig;
 
@@ -33,6 +35,8 @@ pub enum CoreConfig {
     Lstm(LstmConfig),
     /// Gated recurrent unit.
     Gru(GruConfig),
+    /// Highway LSTM (Zhang et al., 2016) and its relatives.
+    Hlstm(HlstmConfig),
 }
 
 impl CoreConfig {
@@ -41,6 +45,7 @@ impl CoreConfig {
             Self::Rhn(core) => core,
             Self::Lstm(core) => core,
             Self::Gru(core) => core,
+            Self::Hlstm(core) => core,
         }
     }
 

@@ -28,6 +28,11 @@ pub(in crate::model) trait CoreSettings {
         false
     }
 
+    /// Units of the gate through which layer `layer` takes the lower layer's cell, if it has one.
+    fn depth_gate(&self, _layer: usize) -> Option<usize> {
+        None
+    }
+
     /// Refuses settings that no core of this kind can have.
     fn validate(&self) -> Result<()> {
         Ok(())
