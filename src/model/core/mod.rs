@@ -49,6 +49,18 @@ impl CoreConfig {
         }
     }
 
+    /// This core with the sizes of `trained`, if its weights are those of `trained` and some more, with which training
+    /// can go on: an LSTM gets a highway layer inside.
+    pub(crate) fn grown_from(&self, trained: &Self) -> Option<Self> {
+        match (self, trained) {
+            (Self::Hlstm(own), Self::Lstm(lstm)) if own.variant == Variant::Kurata => {
+                let (layers, hidden_size) = (lstm.layers, lstm.hidden_size);
+                Some(Self::Hlstm(HlstmConfig { layers, hidden_size, ..own.clone() }))
+            }
+            _ => None,
+        }
+    }
+
     /// Units of the state that the output layer sees.
     pub fn hidden_size(&self) -> usize {
         self.settings().hidden_size()

@@ -96,7 +96,7 @@ impl LayerWeights {
         carries: bool,
         weights: &Builder<'_>,
     ) -> Result<Self> {
-        let Shape { cells, outputs, peephole, coupled, .. } = shape;
+        let Shape { cells, outputs, projected, peephole, coupled, .. } = shape;
         let gates = if coupled { 3 } else { 4 };
         let peepholes = gates - 1;
         Ok(Self {
@@ -111,10 +111,9 @@ impl LayerWeights {
             depth: gated
                 .then(|| DepthGate::build(shape, input, carries, &weights.under("depth")))
                 .transpose()?,
-            projection: match outputs == cells {
-                true => None,
-                false => Some(weights.weight("projection.weight", (cells, outputs))?),
-            },
+            projection: projected
+                .then(|| weights.weight("projection.weight", (cells, outputs)))
+                .transpose()?,
             shape,
             precision: weights.precision,
         })

@@ -96,6 +96,7 @@ struct Shape {
     cells: usize,
     /// Units of the output.
     outputs: usize,
+    projected: bool,
     peephole: Peephole,
     coupled: bool,
     depth_bias: f64,
@@ -108,6 +109,7 @@ impl HlstmConfig {
         Shape {
             cells: self.hidden_size,
             outputs: self.hidden_size(),
+            projected: self.projection.is_some(),
             peephole: self.peephole.unwrap_or(peephole),
             coupled: self.coupled.unwrap_or(depth_gated),
             depth_bias: self.depth_bias,
@@ -181,8 +183,7 @@ impl CoreSettings for HlstmConfig {
             let input = if k == 0 { input_size } else { shape.outputs };
             let builder = builder.under(&format!("core.{k}"));
             let weights = LayerWeights::build(shape, input, self.depth_gate(k).is_some(), carries, &builder)?;
-            let fits_the_scan =
-                shape.peephole != Peephole::Full && !shape.coupled && self.projection.is_none();
+            let fits_the_scan = shape.peephole != Peephole::Full && !shape.coupled && !shape.projected;
             Ok(if fits_the_scan {
                 Arc::new(scanned::Scanned::new(weights)?)
             } else {
