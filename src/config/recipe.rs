@@ -65,6 +65,12 @@ impl Recipe {
     /// Refuses settings that cannot be trained with.
     pub fn validate(&self) -> Result<()> {
         self.train.validate()?;
+        if self.train.dropout.depth > 0.0 && !self.model.core.has_depth_gates() {
+            return Err(Error::config(format!(
+                "train.dropout.depth is for the gates between the layers of a highway LSTM, and there are none in {}",
+                self.model.core
+            )));
+        }
         let sum: f64 = self.corpus.split.iter().sum();
         if self.corpus.split.iter().any(|part| !(0.0..=100.0).contains(part)) || (sum - 100.0).abs() > 1e-6 {
             return Err(Error::config(format!(
@@ -378,6 +384,7 @@ mod tests {
     fn values_that_cannot_be_trained_with_are_refused() {
         assert!(error("ptb-rhn", &["train.dropout.input=1.0"]).contains("dropout rate"));
         assert!(error("ptb-rhn", &["train.learning_rate=nan"]).contains("learning_rate"));
+        assert!(error("ptb-rhn", &["train.dropout.depth=0.1"]).contains("none in recurrent highway network"));
         assert!(error("ptb-rhn", &["train.batch_size=0"]).contains("batch_size"));
         assert!(error("ptb-rhn", &["corpus.split=[90,5,6]"]).contains("sum to 100"));
         assert!(error("ptb-rhn", &["train"]).contains("key=value"));

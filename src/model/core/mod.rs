@@ -66,6 +66,11 @@ impl CoreConfig {
         self.settings().hidden_size()
     }
 
+    /// Whether a layer takes the cell of the one below through a gate.
+    pub fn has_depth_gates(&self) -> bool {
+        (0..self.layers()).any(|layer| self.settings().depth_gate(layer).is_some())
+    }
+
     /// Stacked layers.
     pub fn layers(&self) -> usize {
         self.settings().layers()

@@ -18,6 +18,11 @@ pub(in crate::model) trait CoreSettings {
     /// Units of the state that the output layer sees.
     fn hidden_size(&self) -> usize;
 
+    /// Units of the widest part of the state.
+    fn widest(&self) -> usize {
+        self.hidden_size()
+    }
+
     /// Sublayers a time step.
     fn depth(&self) -> usize {
         1

@@ -130,6 +130,10 @@ impl CoreSettings for HlstmConfig {
         self.projection.unwrap_or(self.hidden_size)
     }
 
+    fn widest(&self) -> usize {
+        self.hidden_size.max(self.hidden_size())
+    }
+
     fn depth(&self) -> usize {
         if self.variant == Variant::Kurata { 2 } else { 1 }
     }
