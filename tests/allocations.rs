@@ -1,7 +1,7 @@
 //! What a token costs when text is sampled: no memory of its own.
 
 use rhn::config::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec};
-use rhn::model::core::{LstmConfig, RhnConfig};
+use rhn::model::core::{LstmConfig, RhnConfig, Variant};
 use rhn::model::output::OutputConfig;
 use rhn::model::{FrozenModel, LanguageModel, Parameters};
 use rhn::sample::distribution::Filters;
@@ -48,8 +48,13 @@ fn model(core: CoreConfig, precision: Precision) -> FrozenModel {
 fn a_sampled_token_allocates_nothing() {
     let rhn = RhnConfig { layers: 2, hidden_size: 40, recurrence_depth: 3, transform_bias: -1.0 };
     let lstm = LstmConfig { layers: 2, hidden_size: 40 };
+    let hlstm = |variant: Variant| {
+        let settings = serde_json::json!({"layers": 2, "hidden_size": 40, "variant": variant});
+        CoreConfig::Hlstm(serde_json::from_value(settings).unwrap())
+    };
+    let [zhang, kurata] = [Variant::Zhang, Variant::Kurata].map(hlstm);
     let filters = Filters { top_k: 20, top_p: 0.9, min_p: 0.01, repetition_penalty: 1.2, temperature: 0.8 };
-    for core in [CoreConfig::Rhn(rhn), CoreConfig::Lstm(lstm)] {
+    for core in [CoreConfig::Rhn(rhn), CoreConfig::Lstm(lstm), zhang, kurata] {
         for precision in [Precision::F32, Precision::Bf16] {
             for filters in [Filters::default(), filters.clone()] {
                 let model = model(core.clone(), precision);

@@ -72,6 +72,7 @@ macro_rules! built_in {
 built_in! {
     "shakespeare", "text", "ptb-rhn", "ptb-rhn-l1", "ptb-rhn-l2", "ptb-rhn-l3", "ptb-rhn-l4", "ptb-rhn-l5",
     "ptb-rhn-l6", "ptb-rhn-l7", "ptb-rhn-l8", "ptb-rhn-l9", "ptb-rhn-untied", "ptb-char-rhn", "ptb-gru",
+    "ptb-lstm-small", "ptb-lstm-medium", "ptb-hlstm-small", "ptb-hlstm-medium",
     "enwik8-rhn", "text8-rhn", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn", "mnist-highway",
     "mnist-plain",
 }
@@ -97,6 +98,12 @@ impl Recipe {
     pub fn validate(&self) -> Result<()> {
         self.train.validate()?;
         self.validate_task()?;
+        if self.train.dropout.depth > 0.0 && !self.model.core.has_depth_gates() {
+            return Err(Error::config(format!(
+                "train.dropout.depth is for the gates between the layers of a highway LSTM, and there are none in {}",
+                self.model.core
+            )));
+        }
         let sum: f64 = self.corpus.split.iter().sum();
         if self.corpus.split.iter().any(|part| !(0.0..=100.0).contains(part)) || (sum - 100.0).abs() > 1e-6 {
             return Err(Error::config(format!(
@@ -445,6 +452,7 @@ mod tests {
     fn values_that_cannot_be_trained_with_are_refused() {
         assert!(error("ptb-rhn", &["train.dropout.input=1.0"]).contains("dropout rate"));
         assert!(error("ptb-rhn", &["train.learning_rate=nan"]).contains("learning_rate"));
+        assert!(error("ptb-rhn", &["train.dropout.depth=0.1"]).contains("none in recurrent highway network"));
         assert!(error("ptb-rhn", &["train.batch_size=0"]).contains("batch_size"));
         assert!(error("ptb-rhn", &["corpus.split=[90,5,6]"]).contains("sum to 100"));
         assert!(error("ptb-rhn", &["train"]).contains("key=value"));

@@ -150,7 +150,7 @@ impl ModelConfig {
         const LARGEST: usize = 1 << 24;
         const MOST_LAYERS: usize = 1 << 12;
         let core = &self.spec.core;
-        let hidden = core.hidden_size();
+        let hidden = core.settings().widest();
         let layers = core.layers();
         let depth = core.settings().depth();
         let (mut sizes, embedding_layers) = self.spec.embedding.settings().magnitude();

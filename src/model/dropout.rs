@@ -35,6 +35,9 @@ pub struct DropoutConfig {
     /// What the output layer sees.
     #[serde(default)]
     pub output: f64,
+    /// The gates through which the layers of a highway LSTM take the cells of the layers below.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub depth: f64,
     /// Draw separate hidden masks for H and T, as the authors' Torch7 version does.
     #[serde(default)]
     pub separate_gate_masks: bool,
@@ -51,6 +54,10 @@ pub enum DropoutKind {
     PerStep,
 }
 
+fn is_zero(rate: &f64) -> bool {
+    *rate == 0.0
+}
+
 impl DropoutConfig {
     /// The rate at the input of layer `layer`, counted from 0.
     pub fn input_rate(&self, layer: usize) -> f64 {
@@ -59,7 +66,7 @@ impl DropoutConfig {
 
     pub(crate) fn validate(&self) -> Result<()> {
         let between = self.between.unwrap_or(0.0);
-        for rate in [self.word, self.input, between, self.hidden, self.output] {
+        for rate in [self.word, self.input, between, self.hidden, self.output, self.depth] {
             if !(0.0..1.0).contains(&rate) {
                 return Err(Error::config(format!("a dropout rate of {rate} is not in 0 ≤ rate < 1")));
             }
@@ -76,6 +83,7 @@ impl DropoutConfig {
 pub struct NoiseSource {
     dropout: DropoutConfig,
     input_sizes: Vec<usize>,
+    depth_gates: Vec<Option<usize>>,
     hidden_size: usize,
     separate_gate_masks: bool,
     seed: u64,
@@ -100,6 +108,7 @@ impl NoiseSource {
         Self {
             dropout: dropout.clone(),
             input_sizes,
+            depth_gates: (0..core.layers()).map(|layer| core.settings().depth_gate(layer)).collect(),
             hidden_size,
             separate_gate_masks,
             seed,
@@ -125,12 +134,18 @@ impl NoiseSource {
             let (shape, position) = shape(self.input_sizes[layer]);
             self.mask(&format!("dropout.input.{layer}"), self.dropout.input_rate(layer), shape, position)
         };
+        let depth_gate = |(layer, size): (usize, &Option<usize>)| {
+            let Some(size) = size else { return Ok(None) };
+            let (shape, position) = shape(*size);
+            self.mask(&format!("dropout.depth.{layer}"), self.dropout.depth, shape, position)
+        };
         let (output_shape, output_position) = shape(self.hidden_size);
         let layers = 0..self.input_sizes.len();
         Ok(Noise {
             word: self.word(tokens, position)?,
             input: layers.clone().map(layer_input).collect::<Result<_>>()?,
             hidden: layers.map(|layer| self.hidden(layer, batch, position)).collect::<Result<_>>()?,
+            depth: self.depth_gates.iter().enumerate().map(depth_gate).collect::<Result<_>>()?,
             output: self.mask("dropout.output", self.dropout.output, output_shape, output_position)?,
         })
     }

@@ -13,6 +13,8 @@ pub struct Noise {
     pub input: Vec<Option<Tensor>>,
     /// Mask of each layer's state inside the recurrent products: `(batch, hidden)`.
     pub hidden: Vec<HiddenMask>,
+    /// Mask of each layer's depth gate: as `input`, of the cell's size. Only a highway LSTM has these gates.
+    pub depth: Vec<Option<Tensor>>,
     /// Mask of what the output layer sees: as `input`, of the hidden size.
     pub output: Option<Tensor>,
 }
@@ -26,6 +28,10 @@ impl Noise {
     /// `xs`, the input of layer `layer`, with that layer's mask.
     pub(super) fn on_input(&self, layer: usize, xs: Tensor) -> Result<Tensor> {
         masked(xs, self.input.get(layer).and_then(Option::as_ref))
+    }
+
+    pub(super) fn depth(&self, layer: usize) -> Option<&Tensor> {
+        self.depth.get(layer).and_then(Option::as_ref)
     }
 
     pub(super) fn hidden(&self, layer: usize) -> &HiddenMask {

@@ -28,6 +28,10 @@ impl First {
     pub(super) fn lend(&self, resolved: &mut Resolved) -> Result<()> {
         let mut own = resolved.recipe.clone();
         own.model = self.checkpoint.config.spec.clone();
+        if resolved.is_set("model.core.variant") {
+            let grown = resolved.recipe.model.core.grown_from(&own.model.core);
+            own.model.core = grown.unwrap_or(own.model.core);
+        }
         own.corpus.unit = self.tokenizer.unit();
         let conflicts = resolved.conflicts(&TAKEN[..1], &own);
         if !conflicts.is_empty() {

@@ -155,7 +155,7 @@ impl Language {
         let config = &self.recipe.train;
         let parameters = match init_from {
             None => self.first_parameters()?,
-            Some(checkpoint) if checkpoint.config.vocab_size < self.model.vocab_size => {
+            Some(checkpoint) if self.is_grown_from(&checkpoint.config) => {
                 self.grown_parameters(checkpoint)?
             }
             Some(checkpoint) => self.parameters_of(checkpoint)?,
@@ -183,13 +183,29 @@ impl Language {
         Parameters::draw(&self.model, fixed, config.seed, config.initial(), dtype, &self.device)
     }
 
-    /// The weights of a checkpoint whose vocabulary is the first part of this one.
+    /// Whether this model has more words than `old`, or a core with further weights.
+    fn is_grown_from(&self, old: &ModelConfig) -> bool {
+        old.vocab_size < self.model.vocab_size || self.core_is_grown_from(old)
+    }
+
+    fn core_is_grown_from(&self, old: &ModelConfig) -> bool {
+        let core = &self.model.spec.core;
+        core.grown_from(&old.spec.core).as_ref() == Some(core)
+    }
+
+    /// The weights of a checkpoint whose vocabulary is the first part of this one; those of a core's that it lacks are
+    /// drawn from the recipe's seed.
     fn grown_parameters(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
         let tokenizer = checkpoint.read_tokenizer()?;
         let old = Vocabulary { config: &checkpoint.config, words: tokenizer.words() };
         let new = Vocabulary { config: &self.model, words: self.tokenizer.words() };
         let dtype = self.precision.dtype();
-        let weights = checkpoint.weights(&specs(&checkpoint.config)?, dtype, &Device::Cpu)?;
+        let mut weights = checkpoint.weights(&specs(&checkpoint.config)?, dtype, &Device::Cpu)?;
+        if self.core_is_grown_from(&checkpoint.config) {
+            for (name, tensor) in self.first_parameters()?.tensors() {
+                weights.entry(name).or_insert(tensor.to_device(&Device::Cpu)?);
+            }
+        }
         let grown = grow(old, new, &weights, &self.fixed);
         let grown = grown.map_err(Error::in_file(checkpoint.directory.join(MODEL)))?;
         Parameters::load(&self.model, &grown, dtype, &self.device)

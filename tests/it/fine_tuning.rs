@@ -60,6 +60,33 @@ fn assert_old_logits_stay(place: &Place) {
 }
 
 #[test]
+fn a_trained_lstm_gets_a_highway_layer_inside_and_goes_on() {
+    let place =
+        with_first("--set model.core.kind=lstm --set model.core.hidden_size=8 --set model.core.layers=2");
+    let kurata = "--set model.core.kind=hlstm --set model.core.hidden_size=8 --set model.core.variant=kurata \
+        --set model.core.depth_bias=-3";
+    place.train(&format!("--out grown --init-from first {kurata} --max-steps 0"));
+    let (_, _, before) = checkpoint(&place, "first");
+    let (grown, _, mut after) = checkpoint(&place, "grown");
+    assert_eq!(grown.config.spec.core.layers(), 2); // nobody has set it
+    for layer in 0..2 {
+        let weight = after.remove(&format!("core.{layer}.highway.weight")).unwrap();
+        assert!(rows(&weight).concat().iter().all(|&value| value != 0.0));
+        let bias = after.remove(&format!("core.{layer}.highway.bias")).unwrap();
+        assert_eq!(bias.to_vec1::<f32>().unwrap()[8..], [-3.0; 8]);
+    }
+    assert!(before.keys().eq(after.keys()));
+    assert!(before.iter().all(|(name, weight)| rows(weight) == rows(&after[name])));
+    place.train(&format!("--out grown --init-from first {kurata} --resume --max-steps 2"));
+    let zhang = "--set model.core.kind=hlstm --set model.core.hidden_size=8 --set model.core.variant=zhang";
+    place.fails(
+        &format!("train tiny.toml --out none --init-from first {zhang}"),
+        4,
+        &["first: is another model", "its model.core.kind is \"lstm\", wanted \"hlstm\""],
+    );
+}
+
+#[test]
 fn sizes_and_unit_come_from_the_checkpoint_and_a_resumed_run_keeps_them() {
     let place = with_first("--set corpus.unit=word --set model.core.layers=2");
     let text = "train text --corpus corpus.txt --set train.epochs=2";

@@ -12,6 +12,7 @@ mod evaluate_steps;
 mod fine_tuning;
 mod fuzz_corpus;
 mod gradcheck;
+mod highway_lstm;
 mod hub;
 mod late_reports;
 mod learning;

@@ -60,6 +60,7 @@ fn values(tensor: &Tensor) -> Vec<f64> {
 fn named(masks: &Noise) -> BTreeMap<String, Tensor> {
     let optional = |name: &str, mask: &Option<Tensor>| mask.clone().map(|mask| (name.to_string(), mask));
     let input = masks.input.iter().enumerate().filter_map(|(k, mask)| optional(&format!("input.{k}"), mask));
+    let depth = masks.depth.iter().enumerate().filter_map(|(k, mask)| optional(&format!("depth.{k}"), mask));
     let hidden = masks.hidden.iter().enumerate().flat_map(|(k, mask)| match mask {
         HiddenMask::None => vec![],
         HiddenMask::Shared(mask) => vec![(format!("hidden.{k}"), mask.clone())],
@@ -68,7 +69,7 @@ fn named(masks: &Noise) -> BTreeMap<String, Tensor> {
         }
     });
     let ends = optional("word", &masks.word).into_iter().chain(optional("output", &masks.output));
-    ends.chain(input).chain(hidden).collect()
+    ends.chain(input).chain(depth).chain(hidden).collect()
 }
 
 fn all(masks: &Noise) -> BTreeMap<String, Vec<f64>> {
@@ -204,6 +205,26 @@ fn only_an_rhn_has_separate_masks_for_its_gates() {
         assert!(hidden.iter().all(|mask| matches!(mask, HiddenMask::Separate { .. }) == separate_wanted));
     }
     assert!(drawn(rhn(-2.0), rates(), 0).hidden.iter().all(|mask| matches!(mask, HiddenMask::Shared(_))));
+}
+
+#[test]
+fn only_layers_that_take_a_lower_cell_have_a_mask_on_its_gate() {
+    let core = |settings: Value| {
+        let mut core = json!({"kind": "hlstm", "layers": 3, "hidden_size": HIDDEN});
+        core.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        core
+    };
+    let names = |core: Value| named(&drawn(core, json!({"depth": 0.3}), 0)).into_keys().collect::<Vec<_>>();
+    assert_eq!(names(core(json!({}))), ["depth.1", "depth.2"]);
+    assert_eq!(names(core(json!({"first_layer_carry": true}))), ["depth.0", "depth.1", "depth.2"]);
+    assert!(names(core(json!({"variant": "kurata"}))).is_empty() && names(lstm()).is_empty());
+    let projected = core(json!({"projection": 4}));
+    let masks = named(&drawn(projected.clone(), json!({"depth": 0.3, "hidden": 0.2, "between": 0.2}), 0));
+    let dims = |name: &str| masks[name].dims().to_vec();
+    assert_eq!((dims("depth.1"), dims("hidden.1")), (vec![ROWS, HIDDEN], vec![ROWS, 4])); // of the cell, of h
+    assert_eq!(dims("input.1"), [ROWS, 4]);
+    let per_step = named(&drawn(projected, json!({"kind": "per-step", "depth": 0.3}), 0));
+    assert_eq!(per_step["depth.2"].dims(), [TIME, ROWS, HIDDEN]);
 }
 
 #[test]

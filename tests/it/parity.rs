@@ -38,6 +38,12 @@ golden! {
     residual_layers_with_a_second_product_equal_pytorch: "highway-residual-linear",
     plain_layers_equal_pytorch: "highway-plain",
     coupled_highway_layers_with_another_transform_bias_equal_pytorch: "highway-coupled-open",
+    a_highway_lstm_equals_pytorch: "hlstm-2-layers-tied",
+    three_highway_lstm_layers_with_masked_depth_gates_equal_pytorch: "hlstm-3-layers-depth-mask",
+    a_projected_highway_lstm_equals_pytorch: "hlstm-projected",
+    a_depth_gated_lstm_equals_pytorch: "depth-gated-lstm",
+    an_lstm_with_a_highway_layer_inside_equals_pytorch: "kurata-lstm-tied",
+    stacked_lstms_with_highway_layers_inside_equal_pytorch: "kurata-lstm-2-layers",
 }
 
 fn folder() -> PathBuf {
@@ -203,6 +209,7 @@ impl Golden {
             word: word.map(|word| cast(&word.unsqueeze(2).unwrap())),
             input: layers.clone().map(|k| mask(format!("mask.input.{k}"))).collect(),
             hidden: layers.map(hidden).collect(),
+            depth: (0..self.config.spec.core.layers()).map(|k| mask(format!("mask.depth.{k}"))).collect(),
             output: mask("mask.output".into()),
         }
     }

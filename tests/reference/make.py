@@ -34,6 +34,10 @@ def gru(hidden_size, layers):
     return {"kind": "gru", "layers": layers, "hidden_size": hidden_size}
 
 
+def hlstm(hidden_size, layers, variant="zhang", **more):
+    return {"kind": "hlstm", "layers": layers, "hidden_size": hidden_size, "variant": variant, "depth_bias": -0.5, **more}
+
+
 def word(**more):
     return {"kind": "word", **more}
 
@@ -48,6 +52,8 @@ SEPARATE = {**VARIATIONAL, "separate_gate_masks": True}
 PAPER = {"kind": "per-step", "input": 0.0, "between": 0.5, "output": 0.5}  # Kim et al.: none on the CNN's output
 INPUT_OUTPUT = {"kind": "variational", "input": 0.4, "output": 0.4}
 NONE = {"kind": "variational"}
+DEPTH = {**VARIATIONAL, "depth": 0.3}
+DEPTH_PER_STEP = {**PAPER, "depth": 0.3}
 
 # name: embedding, core, tied, vocabulary, dropout, the norm to clip at (reached in some of the 20 steps, not in all)
 CASES = {
@@ -70,6 +76,12 @@ CASES = {
     "highway-residual-linear": (char_cnn([1, 3], [4, 3], 2, highway="residual-linear"), rhn(6, 1), False, 11, NONE, 2.0),
     "highway-plain": (char_cnn([1, 3], [4, 3], 2, highway="plain"), rhn(6, 1), False, 11, NONE, 2.0),
     "highway-coupled-open": (char_cnn([1, 3], [4, 3], 2, transform_bias=0.5), rhn(6, 1), False, 11, NONE, 1.7),
+    "hlstm-2-layers-tied": (word(), hlstm(7, 2), True, 12, VARIATIONAL, 1.8),
+    "hlstm-3-layers-depth-mask": (word(size=5), hlstm(6, 3), False, 13, DEPTH, 2.3),
+    "hlstm-projected": (word(size=5), hlstm(7, 2, projection=4), False, 12, DEPTH_PER_STEP, 1.8),
+    "depth-gated-lstm": (word(size=5), hlstm(6, 2, "depth-gated"), False, 12, DEPTH, 1.8),
+    "kurata-lstm-tied": (word(), hlstm(7, 1, "kurata"), True, 12, NONE, 1.5),
+    "kurata-lstm-2-layers": (word(size=5), hlstm(6, 2, "kurata"), False, 13, VARIATIONAL, 1.8),
 }
 HIGHWAY_COLUMNS = {"coupled": 2, "full": 3, "c-only": 2, "t-only": 2}  # those of H and of the gates; others have H alone
 
@@ -101,15 +113,38 @@ def shapes(config):
             yield f"core.{k}.input.weight", (size, 2 * hidden)
             yield f"core.{k}.recurrent.weight", (core["recurrence_depth"], hidden, 2 * hidden)
             yield f"core.{k}.bias", (core["recurrence_depth"], 2 * hidden)
+        elif core["kind"] == "hlstm" and core["variant"] != "kurata":
+            yield from highway_lstm_shapes(core, k, size)
         else:
-            width = {"lstm": 4, "gru": 3}[core["kind"]] * hidden
+            width = {"lstm": 4, "hlstm": 4, "gru": 3}[core["kind"]] * hidden
             for part, rows in [("input", size), ("recurrent", hidden)]:
                 yield f"core.{k}.{part}.weight", (rows, width)
                 yield f"core.{k}.{part}.bias", (width,)
-        size = hidden
+            if core["kind"] == "hlstm":
+                yield f"core.{k}.highway.weight", (hidden, 2 * hidden)
+                yield f"core.{k}.highway.bias", (2 * hidden,)
+        size = core.get("projection", hidden)
     if not config["output"]["tied"]:
-        yield "output.weight", (hidden, config["vocab_size"])
+        yield "output.weight", (size, config["vocab_size"])
     yield "output.bias", (config["vocab_size"],)
+
+
+def highway_lstm_shapes(core, k, size):
+    """Of a layer of Zhang's or Yao's model that reads `size` numbers."""
+    hidden, full = core["hidden_size"], core["variant"] == "depth-gated"
+    outputs, gates = core.get("projection", hidden), 3 if full else 4
+    yield f"core.{k}.input.weight", (size, gates * hidden)
+    yield f"core.{k}.recurrent.weight", (outputs, gates * hidden)
+    yield f"core.{k}.bias", (gates * hidden,)
+    yield f"core.{k}.peephole", (2, hidden, hidden) if full else (3, hidden)
+    if k > 0 or full:
+        yield f"core.{k}.depth.weight", (size, hidden)
+        yield f"core.{k}.depth.bias", (hidden,)
+        yield f"core.{k}.depth.peephole", (2 if k > 0 else 1, hidden)
+    if k == 0 and full:
+        yield f"core.{k}.depth.carry.weight", (size, hidden)
+    if "projection" in core:
+        yield f"core.{k}.projection.weight", (hidden, outputs)
 
 
 def embedding_shapes(config):
@@ -181,7 +216,8 @@ def draw_masks(config, dropout, tokens, rng):
             if 0 < seen(kept).mean() < 1:
                 return torch.from_numpy(kept / (1 - rate))
 
-    hidden = config["core"]["hidden_size"]
+    core, hidden = config["core"], config["core"]["hidden_size"]
+    outputs = core.get("projection", hidden)
     steps = (STEPS,) if dropout["kind"] == "per-step" else ()
     masks = {}
     if dropout.get("word"):
@@ -190,13 +226,15 @@ def draw_masks(config, dropout, tokens, rng):
     for k in range(config["core"]["layers"]):
         rate = dropout.get("input", 0) if k == 0 else dropout.get("between", dropout.get("input", 0))
         if rate:
-            masks[f"input.{k}"] = draw(rate, *steps, LANES, embedding_size(config) if k == 0 else hidden)
+            masks[f"input.{k}"] = draw(rate, *steps, LANES, embedding_size(config) if k == 0 else outputs)
         if dropout.get("hidden"):
-            masks[f"hidden.{k}"] = draw(dropout["hidden"], LANES, hidden)
+            masks[f"hidden.{k}"] = draw(dropout["hidden"], LANES, outputs)
             if dropout.get("separate_gate_masks"):
                 masks[f"hidden_t.{k}"] = draw(dropout["hidden"], LANES, hidden)
+        if dropout.get("depth") and (k > 0 or core["variant"] == "depth-gated"):
+            masks[f"depth.{k}"] = draw(dropout["depth"], *steps, LANES, hidden)
     if dropout.get("output"):
-        masks["output"] = draw(dropout["output"], *steps, LANES, hidden)
+        masks["output"] = draw(dropout["output"], *steps, LANES, outputs)
     return masks
 
 

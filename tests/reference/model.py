@@ -7,6 +7,8 @@ no fused operation, no cleverness, every gradient by autograd.
   GRU        Cho et al., 2014, arXiv 1406.1078, as torch.nn.GRU has it: `make.py` holds it to that module
   char CNN   Kim et al., Character-Aware Neural Language Models, AAAI 2016, arXiv 1508.06615
   variants   Greff et al., Highway and Residual Networks learn Unrolled Iterative Estimation, ICLR 2017, arXiv 1612.07771
+  HLSTM      Zhang et al., 2016, arXiv 1510.08983; the depth-gated LSTM of Yao et al., 2015, arXiv 1508.03790, as its
+             authors' code has it; the LSTM with a highway layer inside of Kurata et al., 2017, arXiv 1709.06436
   masks      Gal and Ghahramani, NIPS 2016, arXiv 1512.05287 (variational); Zaremba et al., arXiv 1409.2329 (per step)
 
 Sizes: T steps, B batch rows, V word types, D values of a word vector, H units, L sublayers, A letters, F filters.
@@ -32,6 +34,7 @@ class Model:
         self.parameters = {name: t for name, t in tensors.items() if name != "embedding.spelling"}
         self.layers = config["core"].get("layers", 1)
         self.hidden_size = config["core"]["hidden_size"]
+        self.output_size = config["core"].get("projection", self.hidden_size)
 
     def __getitem__(self, name):
         return self.parameters[name]
@@ -95,11 +98,10 @@ class Model:
     # ---- core ----
 
     def zero_state(self, lanes):
-        """One tuple a layer: (s,) for an RHN, (h,) for a GRU, (h, c) for an LSTM; each (B, H)."""
-        parts = 2 if self.config["core"]["kind"] == "lstm" else 1
+        """One tuple a layer: (s,) for an RHN, (h,) for a GRU, (h, c) for an LSTM; each (B, H), but h (B, P) if projected."""
+        sizes = [self.output_size, self.hidden_size] if self.config["core"]["kind"] in ("lstm", "hlstm") else [self.hidden_size]
         like = self["output.bias"]
-        zero = torch.zeros(lanes, self.hidden_size, dtype=like.dtype)
-        return [tuple(zero for _ in range(parts)) for _ in range(self.layers)]
+        return [tuple(torch.zeros(lanes, size, dtype=like.dtype) for size in sizes) for _ in range(self.layers)]
 
     def rhn_step(self, k, x, state, mask_h, mask_t):
         """One time step of layer `k`: L highway sublayers, the carry tied to 1 - t.
@@ -129,6 +131,58 @@ class Model:
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, (h, c)
 
+    def hlstm_step(self, k, x, below, state, mask_h, mask_d):
+        """One time step of layer `k` of Zhang's model; `below` is the lower layer's new cell.
+
+        i = sigm(x W_xi + h W_hi + w_ci * c + b_i)        f likewise        g = tanh(x W_xc + h W_hc + b_c)
+        d = sigm(x W_xd + w_cd * c + w_ld * below + b_d)                    k > 0 alone
+        c = d * below + f * c + i * g                     o = sigm(x W_xo + h W_ho + w_co * c + b_o), the new c
+        h = (o * tanh c) W_proj
+        """
+        h, c = state
+        z = x @ self[f"core.{k}.input.weight"] + masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"]
+        z_i, z_o, z_f, z_g = (z + self[f"core.{k}.bias"]).chunk(4, dim=-1)
+        w_ci, w_cf, w_co = self[f"core.{k}.peephole"]
+        i, f, g = torch.sigmoid(z_i + w_ci * c), torch.sigmoid(z_f + w_cf * c), torch.tanh(z_g)
+        new = f * c + i * g
+        if k > 0:
+            w_cd, w_ld = self[f"core.{k}.depth.peephole"]
+            z_d = x @ self[f"core.{k}.depth.weight"] + self[f"core.{k}.depth.bias"]
+            new = new + masked(torch.sigmoid(z_d + w_cd * c + w_ld * below), mask_d) * below
+        h = torch.sigmoid(z_o + w_co * new) * torch.tanh(new)
+        if "projection" in self.config["core"]:
+            h = h @ self[f"core.{k}.projection.weight"]
+        return h, (h, new)
+
+    def depth_gated_step(self, k, x, below, state, mask_h, mask_d):
+        """One time step of layer `k` of Yao's model, whose first layer carries a product of its input.
+
+        i = sigm(x W_xi + h W_hi + c W_ci + b_i)      f = 1 - i      g = tanh(x W_xc + h W_hc + b_c)
+        d = sigm(x W_xd + w_ld * below + w_cd * c + b_d)      c = f * c + i * g + d * below
+        o = sigm(x W_xo + h W_ho + c W_co + b_o)      h = o * tanh c      (the first layer's d has no w_ld)
+        """
+        h, c = state
+        z = x @ self[f"core.{k}.input.weight"] + masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"]
+        z_i, z_o, z_g = (z + self[f"core.{k}.bias"]).chunk(3, dim=-1)
+        w_ci, w_co = self[f"core.{k}.peephole"]
+        z_d = x @ self[f"core.{k}.depth.weight"] + self[f"core.{k}.depth.bias"] + self[f"core.{k}.depth.peephole"][0] * c
+        if k == 0:
+            below = x @ self[f"core.{k}.depth.carry.weight"]
+        else:
+            z_d = z_d + self[f"core.{k}.depth.peephole"][1] * below
+        i = torch.sigmoid(z_i + c @ w_ci)
+        new = (1 - i) * c + i * torch.tanh(z_g) + masked(torch.sigmoid(z_d), mask_d) * below
+        h = torch.sigmoid(z_o + new @ w_co) * torch.tanh(new)
+        return h, (h, new)
+
+    def kurata_step(self, k, x, state, mask_h):
+        """One time step of layer `k`: an LSTM's, then h = T * H + (1 - T) * h; the mask acts in both products."""
+        h, (_, c) = self.lstm_step(k, x, state, mask_h)
+        z_h, z_t = (masked(h, mask_h) @ self[f"core.{k}.highway.weight"] + self[f"core.{k}.highway.bias"]).chunk(2, dim=-1)
+        t = torch.sigmoid(z_t)
+        h = t * torch.tanh(z_h) + (1 - t) * h
+        return h, (h, c)
+
     def gru_step(self, k, x, state, mask_h):
         """One time step of layer `k`: gates r, z, n; the reset gate scales the candidate's product and its bias."""
         (h,) = state
@@ -149,6 +203,7 @@ class Model:
           word (T, B)                           one value a lane and type, looked up for each token
           input.K (B, D) or (T, B, D)           the input of layer K
           hidden.K, hidden_t.K (B, H)           the state inside layer K's products (hidden_t: those of T, if apart)
+          depth.K (B, H) or (T, B, H)           the depth gate of layer K
           output (B, H) or (T, B, H)            what the output layer sees
         `vectors`: `word_vectors()`, where the caller has them already.
         """
@@ -175,6 +230,15 @@ class Model:
                         x, state[k] = self.lstm_step(k, x, state[k], mask_h)
                     case "gru":
                         x, state[k] = self.gru_step(k, x, state[k], mask_h)
+                    case "hlstm":
+                        below = state[k - 1][1] if k > 0 else None
+                        match self.config["core"]["variant"]:
+                            case "zhang":
+                                x, state[k] = self.hlstm_step(k, x, below, state[k], mask_h, at(f"depth.{k}", step))
+                            case "depth-gated":
+                                x, state[k] = self.depth_gated_step(k, x, below, state[k], mask_h, at(f"depth.{k}", step))
+                            case "kurata":
+                                x, state[k] = self.kurata_step(k, x, state[k], mask_h)
             logits.append(masked(x, at("output", step)) @ output_weight + self["output.bias"])
         return torch.stack(logits), state
 

@@ -4,6 +4,8 @@
 use super::cell::Pointwise;
 use super::gru::Gru;
 use super::hidden_mask::HiddenMask;
+use super::hlstm::Hlstm;
+use super::kurata::KurataLstm;
 use super::lstm::Lstm;
 use super::op;
 use super::prepared::{Packs, Prepared};
@@ -49,16 +51,17 @@ macro_rules! cells {
     )*};
 }
 
-cells!(Gru, Lstm, Rhn);
+cells!(Gru, Hlstm<false>, Hlstm<true>, KurataLstm, Lstm, Rhn);
 
-/// The outputs of a recurrence, `(time, batch, hidden)`, and its state after the last step, a part each
+/// The outputs of a recurrence, `(time, batch, outputs · hidden)`, and its state after the last step, a part each
 /// `(batch, hidden)`.
 ///
-/// - `projected`: `(time, batch, gates · hidden)`, the input's products with the weights of all gates
-/// - `recurrent`: `(depth, hidden, gates · hidden)`, the columns of one gate after the other; `bias`: `(depth, gates ·
-///   hidden)`
+/// - `projected`: `(time, batch, inputs · hidden)`, the input's products with the weights of all gates, and whatever else
+///   the cell takes from its input
+/// - `recurrent`: `(depth, hidden, gates · hidden)`, the columns of one gate after the other; `bias`: `(depth, (gates +
+///   unit weights) · hidden)`
 /// - `state`: the parts of the state before the first step, `(batch, hidden)` each; their history is not followed, as
-///   truncated back-propagation wants it, nor is that of the parts but the first that are returned
+///   truncated back-propagation wants it, nor is that of the parts but the first that are returned after the last step
 /// - `mask`: dropout of the state inside the products
 ///
 /// On the CPU, and in single precision on a GPU, kernels with a backward pass of their own do the work; elsewhere, and
@@ -80,6 +83,6 @@ impl Prepared {
         let recurrent = recurrent.contiguous()?.detach();
         let bias = bias.contiguous()?.detach();
         let packed = C::pack(&recurrent, precision)?;
-        Ok(Self::of_parts(packed, [recurrent, bias], C::STATES, precision, C::operate))
+        Ok(Self::of_parts(packed, [recurrent, bias], [C::STATES, C::OUTPUTS], precision, C::operate))
     }
 }

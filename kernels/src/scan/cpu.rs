@@ -3,7 +3,7 @@
 //!
 //! Threads own groups of panels, that is units; they wait for each other once a sublayer step.
 
-use super::cell::{MOST_STATES, MOST_VALUES, Pointwise, States, Values};
+use super::cell::{MOST_STATES, MOST_UNIT_WEIGHTS, MOST_VALUES, Pointwise, States, UnitWeights, Values};
 use super::packed::{PackedCell, vectors_together};
 use super::window::{
     WindowInputs, WindowLayout, WindowOutputs, WindowRecord, WindowSizes, load_vectors, store_vectors,
@@ -185,14 +185,19 @@ impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
             return; // the last vector's second half
         }
         let width = CHUNK.min(hidden - start);
+        let vectors = step.sublayer * (C::GATES + C::UNIT_WEIGHTS);
         for (gate, z) in products.iter_mut().enumerate().take(C::GATES) {
-            *z = sum(*z, load(self.inputs.bias, (step.sublayer * C::GATES + gate) * hidden + start, width));
+            *z = sum(*z, load(self.inputs.bias, (vectors + gate) * hidden + start, width));
+        }
+        let mut weights: UnitWeights<_> = [[K::Element::default(); CHUNK]; MOST_UNIT_WEIGHTS];
+        for (index, weight) in weights.iter_mut().enumerate().take(C::UNIT_WEIGHTS) {
+            *weight = load(self.inputs.bias, (vectors + C::GATES + index) * hidden + start, width);
         }
         let line = step.time * batch + row;
         let projected = (step.sublayer == 0).then(|| {
             let mut projected = [[K::Element::default(); CHUNK]; MOST_VALUES];
-            for (gate, x) in projected.iter_mut().enumerate().take(C::GATES) {
-                *x = load(self.inputs.projected, (line * C::GATES + gate) * hidden + start, width);
+            for (input, x) in projected.iter_mut().enumerate().take(C::INPUTS) {
+                *x = load(self.inputs.projected, (line * C::INPUTS + input) * hidden + start, width);
             }
             projected
         });
@@ -200,9 +205,9 @@ impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
         // SAFETY: this worker's units; the state was written before the barrier.
         let mut state = unsafe { load_vectors::<K, MOST_STATES>(self.states, entered, C::STATES) };
         let saved = if K::FUSED {
-            C::forward::<_, true>(products, projected, &mut state)
+            C::forward::<_, true>(products, projected, &weights, &mut state)
         } else {
-            C::forward::<_, false>(products, projected, &mut state)
+            C::forward::<_, false>(products, projected, &weights, &mut state)
         };
         self.store(step, row, vector, offset, &saved, &state);
         if step.index + 1 < self.inputs.sizes.steps() {
@@ -231,7 +236,10 @@ impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
                 store_vectors::<K, MOST_VALUES>(record, at, C::SAVED, saved);
             }
             if step.sublayer + 1 == depth {
-                store(self.outputs.part((step.time * batch + row) * hidden + start, width), &state[0]);
+                for (part, state) in state[..C::OUTPUTS].iter().enumerate() {
+                    let at = ((step.time * batch + row) * C::OUTPUTS + part) * hidden + start;
+                    store(self.outputs.part(at, width), state);
+                }
             }
             if step.index + 1 < self.inputs.sizes.steps() {
                 let next = C::STATES * self.vector(step.index + 1, vector, row) * K::LANES + offset;

@@ -2,7 +2,7 @@
 //! gradients of the step before it while the product's sums are in the cache; at the end one large product a sublayer
 //! for all weights of the window.
 
-use super::cell::{MOST_STATES, MOST_VALUES, Pointwise, States, Values};
+use super::cell::{MOST_STATES, MOST_UNIT_WEIGHTS, MOST_VALUES, Pointwise, States, UnitWeights, Values};
 use super::cpu_grads::{gather, weight_grads};
 use super::window::{WindowLayout, WindowRecord, WindowSizes, load_vectors, store_vectors};
 use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
@@ -17,17 +17,18 @@ use num_traits::Zero;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// The gradients of the projected input, the weights and the biases, from that of the outputs, `(time, batch, hidden)`;
-/// `recurrent` is `(depth, hidden, gates · hidden)`.
+/// The gradients of the projected input, the weights and the biases, from that of the outputs, `(time, batch, outputs ·
+/// hidden)`; `recurrent` is `(depth, hidden, gates · hidden)`, `bias` `(depth, (gates + unit weights) · hidden)`.
 pub(crate) fn backward<K: Kernel<Element: Computed>, C: Pointwise>(
     mut record: WindowRecord<K::Element>,
     recurrent: &[K::Element],
+    bias: &[K::Element],
     grad: &[K::Element],
 ) -> [Vec<K::Element>; 3] {
     let WindowSizes { time, batch, hidden, .. } = record.sizes;
-    let bias = walk_back::<K, C>(&mut record, recurrent, grad);
-    let mut projected = vec![K::Element::zero(); time * batch * C::GATES * hidden];
-    gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::GATES], &record, 0, &mut projected);
+    let bias = walk_back::<K, C>(&mut record, recurrent, bias, grad);
+    let mut projected = vec![K::Element::zero(); time * batch * C::INPUTS * hidden];
+    gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::INPUTS], &record, 0, &mut projected);
     let recurrent = weight_grads::<K, C>(&record, &projected);
     [projected, recurrent, bias]
 }
@@ -37,6 +38,7 @@ pub(crate) fn backward<K: Kernel<Element: Computed>, C: Pointwise>(
 fn walk_back<K: Kernel, C: Pointwise>(
     record: &mut WindowRecord<K::Element>,
     recurrent: &[K::Element],
+    bias: &[K::Element],
     grad: &[K::Element],
 ) -> Vec<K::Element> {
     let WindowSizes { batch, depth, hidden, .. } = record.sizes;
@@ -48,7 +50,7 @@ fn walk_back<K: Kernel, C: Pointwise>(
     };
     let inner = &[hidden; MOST_VALUES][..C::GATES];
     let weights = PackedWeights::<K>::pack(depth, hidden.div_ceil(K::columns()), inner, part);
-    let mut bias = vec![K::Element::zero(); depth * width];
+    let mut bias_grad = vec![K::Element::zero(); depth * (C::GATES + C::UNIT_WEIGHTS) * hidden];
     let mut carried = workspace::take(C::STATES * batch * hidden);
     carried.fill(K::Element::zero());
     let mut operands = OperandBuffers::<K>::new(batch, weights.steps);
@@ -57,16 +59,17 @@ fn walk_back<K: Kernel, C: Pointwise>(
         sizes: record.sizes,
         layout: record.layout,
         mask: record.mask.as_deref(),
+        bias,
         grad,
         states: Shared::new(&mut record.states),
         saved: Shared::new(&mut record.saved),
         carried: Shared::new(&mut carried),
-        bias: Shared::new(&mut bias),
+        bias_grad: Shared::new(&mut bias_grad),
         operands: operands.shared(),
         cell: PhantomData,
     };
     pool::run(|worker| pass.run(worker));
-    bias
+    bias_grad
 }
 
 struct Backward<'a, K: Kernel, C> {
@@ -74,12 +77,13 @@ struct Backward<'a, K: Kernel, C> {
     sizes: WindowSizes,
     layout: WindowLayout,
     mask: Option<&'a [K::Element]>,
+    bias: &'a [K::Element],
     grad: &'a [K::Element],
     states: Shared<'a, K::Element>,
     saved: Shared<'a, K::Element>,
     /// `(parts, batch, hidden)`: the gradient of the state that goes back unit by unit.
     carried: Shared<'a, K::Element>,
-    bias: Shared<'a, K::Element>,
+    bias_grad: Shared<'a, K::Element>,
     operands: SharedOperands<'a, K>,
     cell: PhantomData<C>,
 }
@@ -181,12 +185,16 @@ impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
         // SAFETY: as above.
         let mut saved = unsafe { load_vectors::<K, MOST_VALUES>(self.saved, saved_at, C::SAVED) };
         if sublayer + 1 == depth {
-            grads[0] = sum(grads[0], load(self.grad, time * batch * hidden + at, width));
+            for (part, sent) in grads[..C::OUTPUTS].iter_mut().enumerate() {
+                let line = (time * batch + row) * C::OUTPUTS + part;
+                *sent = sum(*sent, load(self.grad, line * hidden + start, width));
+            }
         }
+        let mut weights = self.unit_weights(sublayer, start, width);
         let carried = if K::FUSED {
-            C::backward::<_, true>(grads, state, &mut saved)
+            C::backward::<_, true>(grads, state, &mut weights, &mut saved, sublayer == 0)
         } else {
-            C::backward::<_, false>(grads, state, &mut saved)
+            C::backward::<_, false>(grads, state, &mut weights, &mut saved, sublayer == 0)
         };
         // SAFETY: as above.
         unsafe {
@@ -196,6 +204,34 @@ impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
             }
         }
         self.pass_on(index, tile, row, start, &carried, &saved);
+        for (weight, grad) in weights.iter().enumerate().take(C::UNIT_WEIGHTS) {
+            self.add_to_bias(sublayer, C::GATES + weight, start, grad);
+        }
+    }
+
+    /// The weights that act unit by unit.
+    #[inline(always)]
+    fn unit_weights(&self, sublayer: usize, start: usize, width: usize) -> UnitWeights<K::Element> {
+        let mut weights = [[K::Element::zero(); CHUNK]; MOST_UNIT_WEIGHTS];
+        for (index, weight) in weights.iter_mut().enumerate().take(C::UNIT_WEIGHTS) {
+            *weight = load(self.bias, self.vector_at(sublayer, C::GATES + index, start), width);
+        }
+        weights
+    }
+
+    /// Where the units from `start` on are in vector `index` of a sublayer's biases and unit weights.
+    #[inline(always)]
+    fn vector_at(&self, sublayer: usize, index: usize, start: usize) -> usize {
+        ((C::GATES + C::UNIT_WEIGHTS) * sublayer + index) * self.sizes.hidden + start
+    }
+
+    /// Adds a batch row's share to the gradient of vector `index` of a sublayer's biases and unit weights.
+    #[inline(always)]
+    fn add_to_bias(&self, sublayer: usize, index: usize, start: usize, grad: &Chunk<K::Element>) {
+        let width = CHUNK.min(self.sizes.hidden - start);
+        // SAFETY: this worker's units, which no other touches until all have finished.
+        let bias = unsafe { self.bias_grad.part(self.vector_at(sublayer, index, start), width) };
+        store(bias, &sum(load(bias, 0, width), *grad));
     }
 
     /// The gradient of the state after sublayer step `index`, but for that of the outputs: what was carried back unit
@@ -245,8 +281,7 @@ impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
                 store(self.carried.part(self.carried_at(part, at), width), carried);
             }
             for (gate, grad) in grads.iter().enumerate().take(C::GATES) {
-                let bias = self.bias.part((C::GATES * (index % depth) + gate) * hidden + start, width);
-                store(bias, &sum(load(bias, 0, width), *grad));
+                self.add_to_bias(index % depth, gate, start, grad);
                 let step = gate * K::steps(hidden) + start / K::DEPTH;
                 self.operands.write(index, tile, row, step, grad, width);
             }

@@ -11,7 +11,8 @@ use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
 use num_traits::Zero;
 
-/// One product a sublayer for all steps; `projected` holds the gradients of the first sublayer's projected input.
+/// One product a sublayer for all steps; `projected` holds the gradients of the first sublayer's projected input, the
+/// gates' first.
 pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
     record: &WindowRecord<K::Element>,
     projected: &[K::Element],
@@ -27,15 +28,15 @@ pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
     for sublayer in 0..depth {
         gather::<K>(&record.states, C::STATES, &[0], record, sublayer, &mut states);
         let grads = if sublayer == 0 && same_as_projected {
-            projected
+            View::new(projected, rows, C::INPUTS * hidden).columns(0, width)
         } else {
             gather::<K>(&record.saved, C::SAVED, &gates, record, sublayer, &mut grads);
-            &grads[..]
+            View::new(&grads, rows, width)
         };
         product(
             Target::new(&mut recurrent[sublayer * hidden * width..][..hidden * width], hidden, width),
             View::new(&states, rows, hidden).t(),
-            View::new(grads, rows, width),
+            grads,
             false,
             K::DEPTH == 2,
         );

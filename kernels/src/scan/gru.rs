@@ -8,7 +8,7 @@
 //! Gates: r, z, n. State: h. A fourth value is saved, `(h ⊙ m) R_n + b_n`, in whose place the backward pass leaves the
 //! gradient of x_n: the product's is r times that.
 
-use super::cell::{Pointwise, States, Values};
+use super::cell::{MOST_VALUES, Pointwise, States, UnitWeights, Values};
 use crate::cpu::chunk::CHUNK;
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -22,10 +22,15 @@ impl Pointwise for Gru {
     const GATES: usize = 3;
     const STATES: usize = 1;
     const SAVED: usize = 4;
-    const PROJECTED: [usize; 4] = [0, 1, 3, 3];
+    const PROJECTED: [usize; MOST_VALUES] = [0, 1, 3, 3, 4, 5];
     const CARRIES_OUTPUT: bool = true;
 
-    fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn reference(
+        products: &Tensor,
+        projected: Option<&Tensor>,
+        _: &[Tensor],
+        state: &[Tensor],
+    ) -> Result<Vec<Tensor>> {
         let zeros = products.zeros_like()?;
         let [x_r, x_z, x_n] = super::reference::gates(projected.unwrap_or(&zeros))?;
         let [r, z, n] = super::reference::gates(products)?;
@@ -37,26 +42,30 @@ impl Pointwise for Gru {
 
     #[inline(always)]
     fn forward<T: Real, const FUSED: bool>(
-        [mut r, mut z, mut n, _]: Values<T>,
+        [mut r, mut z, mut n, ..]: Values<T>,
         projected: Option<Values<T>>,
+        _: &UnitWeights<T>,
         [h, _]: &mut States<T>,
     ) -> Values<T> {
         let product = n;
-        let x = projected.unwrap_or([[T::zero(); CHUNK]; 4]);
+        let unused = [T::zero(); CHUNK];
+        let x = projected.unwrap_or([unused; MOST_VALUES]);
         for i in 0..CHUNK {
             r[i] = sigmoid::<T, FUSED>(r[i] + x[0][i]);
             z[i] = sigmoid::<T, FUSED>(z[i] + x[1][i]);
             n[i] = (x[2][i] + r[i] * product[i]).fast_tanh::<FUSED>();
             h[i] = n[i] + z[i] * (h[i] - n[i]);
         }
-        [r, z, n, product]
+        [r, z, n, product, unused, unused]
     }
 
     #[inline(always)]
     fn backward<T: Real, const FUSED: bool>(
         [grad, unused]: States<T>,
         [h, _]: States<T>,
-        [r, z, n, product]: &mut Values<T>,
+        _: &mut UnitWeights<T>,
+        [r, z, n, product, ..]: &mut Values<T>,
+        _: bool,
     ) -> States<T> {
         let mut carried = grad;
         for i in 0..CHUNK {

@@ -7,7 +7,7 @@
 //!
 //! Gates: i, o, f, g. State: h, c.
 
-use super::cell::{Pointwise, States, Values};
+use super::cell::{Pointwise, States, UnitWeights, Values};
 use crate::cpu::chunk::{CHUNK, sum};
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -22,7 +22,12 @@ impl Pointwise for Lstm {
     const STATES: usize = 2;
     const CARRIES_OUTPUT: bool = false;
 
-    fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn reference(
+        products: &Tensor,
+        projected: Option<&Tensor>,
+        _: &[Tensor],
+        state: &[Tensor],
+    ) -> Result<Vec<Tensor>> {
         let z = projected.map_or(Ok(products.clone()), |x| products + x)?;
         let [i, o, f, g] = super::reference::gates(&z)?;
         let [i, o, f] = [i, o, f].map(|gate| candle_nn::ops::sigmoid(&gate));
@@ -34,12 +39,13 @@ impl Pointwise for Lstm {
     fn forward<T: Real, const FUSED: bool>(
         mut products: Values<T>,
         projected: Option<Values<T>>,
+        _: &UnitWeights<T>,
         [h, c]: &mut States<T>,
     ) -> Values<T> {
         if let Some(x) = projected {
             products.iter_mut().zip(x).for_each(|(z, x)| *z = sum(*z, x));
         }
-        let [i, o, f, g] = &mut products;
+        let [i, o, f, g, ..] = &mut products;
         for k in 0..CHUNK {
             i[k] = sigmoid::<T, FUSED>(i[k]);
             o[k] = sigmoid::<T, FUSED>(o[k]);
@@ -55,7 +61,9 @@ impl Pointwise for Lstm {
     fn backward<T: Real, const FUSED: bool>(
         [h_grad, mut c_grad]: States<T>,
         [h, c]: States<T>,
-        [i, o, f, g]: &mut Values<T>,
+        _: &mut UnitWeights<T>,
+        [i, o, f, g, ..]: &mut Values<T>,
+        _: bool,
     ) -> States<T> {
         for k in 0..CHUNK {
             let after = f[k] * c[k] + i[k] * g[k];

@@ -7,7 +7,7 @@ use super::cuda;
 use super::hidden_mask::HiddenMask;
 use super::prepared::{Window, pack};
 use super::reference;
-use super::window::{WindowRecord, WindowSizes};
+use super::window::{WindowRecord, WindowSizes, last_hidden};
 use crate::backend::Backend;
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real, by_float};
@@ -31,7 +31,7 @@ pub(super) fn operate<C: Pointwise>(
 ) -> Result<(Tensor, Vec<Tensor>)> {
     let has_kernel = match Backend::of(projected) {
         Backend::Cpu => true,
-        Backend::Cuda => projected.dtype() == DType::F32,
+        Backend::Cuda => C::ON_GPU && projected.dtype() == DType::F32,
         Backend::Plain => false,
     };
     if mask.is_separate() || !has_kernel {
@@ -48,7 +48,7 @@ pub(super) fn operate<C: Pointwise>(
         cell: PhantomData,
     };
     let outputs = projected.contiguous()?.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?;
-    let mut state = vec![outputs.get(outputs.dim(0)? - 1)?];
+    let mut state = vec![last_hidden(&outputs, recurrent.dim(1)?)?];
     state.extend(last.get().into_iter().flatten().cloned());
     Ok((outputs, state))
 }
@@ -69,6 +69,7 @@ struct Scan<C> {
 struct Backward<'a, T: Real, C> {
     record: WindowRecord<T>,
     recurrent: &'a [T],
+    bias: &'a [T],
     grad: &'a [T],
     cell: PhantomData<C>,
 }
@@ -77,24 +78,30 @@ impl<T: Computed, C: Pointwise> WithKernel<T> for Backward<'_, T, C> {
     type Output = [Vec<T>; 3];
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        backward::<K, C>(self.record, self.recurrent, self.grad)
+        backward::<K, C>(self.record, self.recurrent, self.bias, self.grad)
     }
 }
 
 impl<C: Pointwise> Scan<C> {
-    fn backward<T: Computed>(&self, recurrent: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
+    fn backward<T: Computed>(
+        &self,
+        recurrent: &Tensor,
+        bias: &Tensor,
+        grad: &Tensor,
+    ) -> CandleResult<[Tensor; 3]> {
         let record = self.saved.take::<WindowRecord<T>>()?;
         let (depth, hidden, width) = recurrent.dims3()?;
         let (time, batch, _) = grad.dims3()?;
-        let [projected, recurrent, bias] = real::with_elements([recurrent, grad], |[recurrent, grad]| {
-            let work = Backward { record, recurrent, grad, cell: PhantomData::<C> };
-            T::with_kernel(self.precision.rounds(), work)
-        })?;
+        let [projected, recurrent, bias] =
+            real::with_elements([recurrent, bias, grad], |[recurrent, bias, grad]| {
+                let work = Backward { record, recurrent, bias, grad, cell: PhantomData::<C> };
+                T::with_kernel(self.precision.rounds(), work)
+            })?;
         let device = grad.device();
         Ok([
-            Tensor::from_vec(projected, (time, batch, width), device)?,
+            Tensor::from_vec(projected, (time, batch, C::INPUTS * hidden), device)?,
             Tensor::from_vec(recurrent, (depth, hidden, width), device)?,
-            Tensor::from_vec(bias, (depth, width), device)?,
+            Tensor::from_vec(bias, (depth, width + C::UNIT_WEIGHTS * hidden), device)?,
         ])
     }
 }
@@ -107,7 +114,10 @@ pub(super) fn sizes<C: Pointwise>(
 ) -> CandleResult<WindowSizes> {
     let (time, batch, width) = projected.dims3()?;
     let (depth, hidden, columns) = recurrent.dims3()?;
-    if width != C::GATES * hidden || columns != width || bias.dims2()? != (depth, width) || time == 0 {
+    let vectors = (C::GATES + C::UNIT_WEIGHTS) * hidden;
+    let fits =
+        width == C::INPUTS * hidden && columns == C::GATES * hidden && bias.dims2()? == (depth, vectors);
+    if !fits || time == 0 {
         candle_core::bail!(
             "a window of {projected:?} with recurrent weights {recurrent:?} and a bias {bias:?} is none of {}",
             C::NAME
@@ -135,14 +145,15 @@ impl<C: Pointwise> CustomOp3 for Scan<C> {
             let recurrent = real::elements::<T>(recurrent, recurrent_layout)?;
             let bias = real::elements(bias, bias_layout)?;
             let projected = real::elements(projected, projected_layout)?;
-            let window = Window { projected, bias, state: &self.state, mask: self.mask.as_ref(), sizes };
+            let (state, mask) = (&self.state, self.mask.as_ref());
+            let window = Window { projected, bias, state, mask, sizes, outputs: C::OUTPUTS };
             let weights = pack::<T, C>(recurrent, sizes.depth, sizes.hidden, self.precision.rounds());
             let (outputs, last, record) = window.run(&*weights, self.records)?;
             self.last.set(last).expect("the operation runs once");
             self.saved.keep(record);
             T::to_cpu_storage_owned(outputs)
         });
-        Ok((outputs, (sizes.time, sizes.batch, sizes.hidden).into()))
+        Ok((outputs, (sizes.time, sizes.batch, C::OUTPUTS * sizes.hidden).into()))
     }
 
     #[cfg(feature = "cuda")]
@@ -168,7 +179,7 @@ impl<C: Pointwise> CustomOp3 for Scan<C> {
         &self,
         projected: &Tensor,
         recurrent: &Tensor,
-        _bias: &Tensor,
+        bias: &Tensor,
         _outputs: &Tensor,
         grad: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
@@ -178,8 +189,8 @@ impl<C: Pointwise> CustomOp3 for Scan<C> {
             DType::F32 if grad.device().is_cuda() => {
                 cuda::backward(self.saved.take()?, recurrent, self.mask.as_ref(), &grad)?
             }
-            DType::F64 => self.backward::<f64>(recurrent, &grad)?,
-            _ => self.backward::<f32>(recurrent, &grad)?,
+            DType::F64 => self.backward::<f64>(recurrent, bias, &grad)?,
+            _ => self.backward::<f32>(recurrent, bias, &grad)?,
         };
         let [projected, recurrent, bias] = grads.map(Some);
         Ok((projected, recurrent, bias))

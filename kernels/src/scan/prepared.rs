@@ -5,7 +5,7 @@ use super::cpu::forward;
 use super::cpu_grads::gather;
 use super::hidden_mask::HiddenMask;
 use super::packed::PackedCell;
-use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes};
+use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes, last_hidden};
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real};
 use crate::cpu::tile::Kernel;
@@ -21,6 +21,7 @@ pub struct Prepared {
     recurrent: Tensor,
     bias: Tensor,
     parts: usize,
+    outputs: usize,
     precision: Precision,
     /// [`super::scan`] of the cell, where packed weights do not help.
     plain: Plain,
@@ -44,11 +45,11 @@ impl Prepared {
     pub(super) fn of_parts(
         packed: Packs,
         [recurrent, bias]: [Tensor; 2],
-        parts: usize,
+        [parts, outputs]: [usize; 2],
         precision: Precision,
         plain: Plain,
     ) -> Self {
-        Self { packed, recurrent, bias, parts, precision, plain }
+        Self { packed, recurrent, bias, parts, outputs, precision, plain }
     }
 
     /// As [`super::scan`]; the history is not followed.
@@ -80,10 +81,11 @@ impl Prepared {
         let sizes = WindowSizes { time, batch, depth, hidden };
         let projected = projected.contiguous()?;
         let (outputs, last, _) = real::with_elements([&projected, &self.bias], |[projected, bias]| {
-            Window { projected, bias, state, mask: mask.shared(), sizes }.run(packed, false)
+            let (mask, outputs) = (mask.shared(), self.outputs);
+            Window { projected, bias, state, mask, sizes, outputs }.run(packed, false)
         })??;
-        let outputs = Tensor::from_vec(outputs, (time, batch, hidden), projected.device())?;
-        let mut state = vec![outputs.get(time - 1)?];
+        let outputs = Tensor::from_vec(outputs, (time, batch, self.outputs * hidden), projected.device())?;
+        let mut state = vec![last_hidden(&outputs, hidden)?];
         state.extend(last);
         Ok((outputs, state))
     }
@@ -97,7 +99,7 @@ impl Prepared {
             sizes: WindowSizes { time: 1, batch: 1, depth, hidden },
             bias: self.bias.flatten_all()?.to_vec1()?,
             state: vec![vec![0.0; hidden]; self.parts],
-            output: vec![0.0; hidden],
+            output: vec![0.0; self.outputs * hidden],
             last: vec![0.0; (self.parts - 1) * hidden],
         }))
     }
@@ -115,13 +117,17 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// From the input's products with the layer's weights, `(gates · hidden)`, to the next state.
+    /// From what the input brings, `(inputs · hidden)`, to the next state.
     pub fn step(&mut self, projected: &[f32]) {
         let mut state: [&[f32]; MOST_STATES] = [&[]; MOST_STATES];
         state.iter_mut().zip(&self.state).for_each(|(state, part)| *state = part);
         let inputs = WindowInputs { projected, bias: &self.bias, state, mask: None, sizes: self.sizes };
         self.packed.run(&inputs, false, WindowOutputs { hidden: &mut self.output, last: &mut self.last });
-        std::mem::swap(&mut self.state[0], &mut self.output);
+        if self.output.len() == self.sizes.hidden {
+            std::mem::swap(&mut self.state[0], &mut self.output);
+        } else {
+            self.state[0].copy_from_slice(&self.output[..self.sizes.hidden]);
+        }
         for (state, last) in self.state[1..].iter_mut().zip(self.last.chunks_exact(self.sizes.hidden)) {
             state.copy_from_slice(last);
         }
@@ -214,6 +220,8 @@ pub(super) struct Window<'a, T> {
     pub(super) state: &'a [Tensor],
     pub(super) mask: Option<&'a Tensor>,
     pub(super) sizes: WindowSizes,
+    /// Parts of the state that are returned for every time step.
+    pub(super) outputs: usize,
 }
 
 /// The outputs, the parts of the state but the first after the last step, and the record if it is wanted.
@@ -228,7 +236,7 @@ impl<T: Computed> Window<'_, T> {
         let mut state: [&[T]; MOST_STATES] = [&[]; MOST_STATES];
         state.iter_mut().zip(&entering).for_each(|(state, part)| *state = part);
         let mask = self.mask.map(values).transpose()?;
-        let mut outputs = vec![T::zero(); time * batch * hidden];
+        let mut outputs = vec![T::zero(); time * batch * self.outputs * hidden];
         let mut last = vec![T::zero(); (entering.len() - 1) * batch * hidden];
         let inputs = WindowInputs { projected, bias, state, mask: mask.as_deref(), sizes };
         let record = weights.run(&inputs, records, WindowOutputs { hidden: &mut outputs, last: &mut last });

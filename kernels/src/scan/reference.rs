@@ -22,11 +22,16 @@ pub fn scan<C: Pointwise>(
     for step in 0..time {
         for sublayer in 0..depth {
             let product = masked_product(&state[0], &recurrent.get(sublayer)?, mask)?;
-            let product = product.broadcast_add(&bias.get(sublayer)?)?;
+            let vectors = bias.get(sublayer)?;
+            let width = recurrent.dim(2)?;
+            let product = product.broadcast_add(&vectors.narrow(0, 0, width)?)?;
             let x = if sublayer == 0 { Some(projected.get(step)?) } else { None };
-            state = C::reference(&product, x.as_ref(), &state)?;
+            let hidden = state[0].dim(1)?;
+            let vector = |index: usize| Ok(vectors.narrow(0, width + index * hidden, hidden)?);
+            let weights = (0..C::UNIT_WEIGHTS).map(vector).collect::<Result<Vec<_>>>()?;
+            state = C::reference(&product, x.as_ref(), &weights, &state)?;
         }
-        outputs.push(state[0].clone());
+        outputs.push(if C::OUTPUTS == 1 { state[0].clone() } else { Tensor::cat(&state[..C::OUTPUTS], 1)? });
     }
     Ok((Tensor::stack(&outputs, 0)?, state))
 }

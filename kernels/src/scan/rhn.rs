@@ -9,7 +9,7 @@
 //!
 //! Gates: h, t. State: s.
 
-use super::cell::{Pointwise, States, Values};
+use super::cell::{Pointwise, States, UnitWeights, Values};
 use crate::cpu::chunk::{CHUNK, sum};
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -38,7 +38,12 @@ impl Pointwise for Rhn {
     const STATES: usize = 1;
     const CARRIES_OUTPUT: bool = true;
 
-    fn reference(products: &Tensor, projected: Option<&Tensor>, state: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn reference(
+        products: &Tensor,
+        projected: Option<&Tensor>,
+        _: &[Tensor],
+        state: &[Tensor],
+    ) -> Result<Vec<Tensor>> {
         let [h, t] = Self::gates(products, projected)?;
         Ok(vec![Self::mix(&state[0], &h, &t)?])
     }
@@ -47,6 +52,7 @@ impl Pointwise for Rhn {
     fn forward<T: Real, const FUSED: bool>(
         mut products: Values<T>,
         projected: Option<Values<T>>,
+        _: &UnitWeights<T>,
         [s, _]: &mut States<T>,
     ) -> Values<T> {
         if let Some(x) = projected {
@@ -66,7 +72,9 @@ impl Pointwise for Rhn {
     fn backward<T: Real, const FUSED: bool>(
         [grad, unused]: States<T>,
         [s, _]: States<T>,
+        _: &mut UnitWeights<T>,
         [h, t, ..]: &mut Values<T>,
+        _: bool,
     ) -> States<T> {
         let mut carried = grad;
         for i in 0..CHUNK {

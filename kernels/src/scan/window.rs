@@ -6,6 +6,7 @@ use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
 use crate::cpu::workspace::Buffer;
+use candle_core::{Result as CandleResult, Tensor};
 
 /// Sizes of a window.
 #[derive(Clone, Copy)]
@@ -35,10 +36,16 @@ pub struct WindowInputs<'a, T> {
 
 /// Where a window's results go.
 pub struct WindowOutputs<'a, T> {
-    /// `(time, batch, hidden)`: the state's first part after each time step.
+    /// `(time, batch, outputs · hidden)`: the state's first parts after each time step.
     pub(crate) hidden: &'a mut [T],
     /// `(parts − 1, batch, hidden)`: its other parts after the last one.
     pub(crate) last: &'a mut [T],
+}
+
+/// The first part of the state after the last step, from all `outputs`.
+pub(super) fn last_hidden(outputs: &Tensor, hidden: usize) -> CandleResult<Tensor> {
+    let last = outputs.get(outputs.dim(0)? - 1)?;
+    if last.dim(1)? == hidden { Ok(last) } else { last.narrow(1, 0, hidden)?.contiguous() }
 }
 
 /// Values of every sublayer step, for the backward pass, laid out as [`WindowLayout`] says.

@@ -3,6 +3,7 @@
 
 mod feed_forward;
 mod gru;
+mod hlstm;
 mod lstm;
 mod recurrent;
 mod rhn;
@@ -12,6 +13,7 @@ pub mod state;
 
 pub use feed_forward::{Activation, FeedForwardConfig, Mixing, SharedGates};
 pub use gru::GruConfig;
+pub use hlstm::{HlstmConfig, Peephole, Variant};
 pub use lstm::LstmConfig;
 pub use rhn::RhnConfig;
 
@@ -37,6 +39,8 @@ pub enum CoreConfig {
     Gru(GruConfig),
     /// A stack of highway or plain layers without a state, for images.
     FeedForward(FeedForwardConfig),
+    /// Highway LSTM (Zhang et al., 2016) and its relatives.
+    Hlstm(HlstmConfig),
 }
 
 impl CoreConfig {
@@ -46,12 +50,30 @@ impl CoreConfig {
             Self::Lstm(core) => core,
             Self::Gru(core) => core,
             Self::FeedForward(core) => core,
+            Self::Hlstm(core) => core,
+        }
+    }
+
+    /// This core with the sizes of `trained`, if its weights are those of `trained` and some more, with which training
+    /// can go on: an LSTM gets a highway layer inside.
+    pub(crate) fn grown_from(&self, trained: &Self) -> Option<Self> {
+        match (self, trained) {
+            (Self::Hlstm(own), Self::Lstm(lstm)) if own.variant == Variant::Kurata => {
+                let (layers, hidden_size) = (lstm.layers, lstm.hidden_size);
+                Some(Self::Hlstm(HlstmConfig { layers, hidden_size, ..own.clone() }))
+            }
+            _ => None,
         }
     }
 
     /// Units of the state that the output layer sees.
     pub fn hidden_size(&self) -> usize {
         self.settings().hidden_size()
+    }
+
+    /// Whether a layer takes the cell of the one below through a gate.
+    pub fn has_depth_gates(&self) -> bool {
+        (0..self.layers()).any(|layer| self.settings().depth_gate(layer).is_some())
     }
 
     /// Stacked layers.

@@ -18,6 +18,11 @@ pub(in crate::model) trait CoreSettings {
     /// Units of the state that the output layer sees.
     fn hidden_size(&self) -> usize;
 
+    /// Units of the widest part of the state.
+    fn widest(&self) -> usize {
+        self.hidden_size()
+    }
+
     /// Sublayers a time step.
     fn depth(&self) -> usize {
         1
@@ -26,6 +31,11 @@ pub(in crate::model) trait CoreSettings {
     /// Whether H and T can have separate masks on the hidden state.
     fn has_separate_gate_masks(&self) -> bool {
         false
+    }
+
+    /// Units of the gate through which layer `layer` takes the lower layer's cell, if it has one.
+    fn depth_gate(&self, _layer: usize) -> Option<usize> {
+        None
     }
 
     /// Refuses settings that no core of this kind can have.

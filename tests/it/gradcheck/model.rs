@@ -32,6 +32,12 @@ fn lstm(layers: usize) -> Value {
     json!({"kind": "lstm", "layers": layers, "hidden_size": 5})
 }
 
+fn hlstm(layers: usize, settings: Value) -> Value {
+    let mut core = json!({"kind": "hlstm", "layers": layers, "hidden_size": 5, "depth_bias": -0.5});
+    core.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    core
+}
+
 fn char_cnn(highway_layers: usize, word_size: Option<usize>) -> Value {
     json!({"kind": "char-cnn", "char_size": 3, "filter_widths": [1, 2, 4], "filter_counts": [2, 3, 2],
            "highway_layers": highway_layers, "word_size": word_size})
@@ -122,6 +128,32 @@ fn an_lstm_has_the_gradient_of_central_differences() {
 }
 
 #[test]
+fn a_highway_lstm_has_the_gradient_of_central_differences() {
+    let masks = json!({"word": 0.2, "input": 0.3, "hidden": 0.3, "output": 0.3, "depth": 0.3});
+    let per_step = json!({"kind": "per-step", "between": 0.5, "output": 0.5, "depth": 0.3});
+    let settings = [
+        json!({}),
+        json!({"peephole": "none", "first_layer_carry": true}),
+        json!({"coupled": true, "projection": 3}),
+        json!({"variant": "depth-gated"}),
+    ];
+    for settings in settings {
+        Window::new(words(None), hlstm(1, settings.clone()), false, json!({})).check();
+        for dropout in [&masks, &per_step] {
+            Window::new(words(Some(4)), hlstm(3, settings.clone()), false, dropout.clone()).check();
+        }
+    }
+}
+
+#[test]
+fn an_lstm_with_a_highway_layer_inside_has_the_gradient_of_central_differences() {
+    for dropout in [json!({}), shared_masks()] {
+        let kurata = hlstm(2, json!({"variant": "kurata"}));
+        Window::new(words(Some(4)), kurata, false, dropout).check();
+    }
+}
+
+#[test]
 fn char_cnn_and_highway_layers_have_the_gradient_of_central_differences() {
     for (highway_layers, word_size) in [(0, None), (1, Some(4)), (2, None)] {
         Window::new(char_cnn(highway_layers, word_size), rhn(1), false, shared_masks()).check();
@@ -131,7 +163,8 @@ fn char_cnn_and_highway_layers_have_the_gradient_of_central_differences() {
 
 #[test]
 fn the_history_behind_the_entering_state_is_not_followed() {
-    for core in [rhn(2), lstm(2)] {
+    let depth_gated = hlstm(2, json!({"variant": "depth-gated"}));
+    for core in [rhn(2), lstm(2), hlstm(2, json!({})), depth_gated] {
         let mut window = Window::new(words(None), core, false, all_masks());
         let parts: Vec<Var> =
             window.state.save().values().map(|part| Var::from_tensor(part).unwrap()).collect();
