@@ -73,11 +73,6 @@ impl LanguageModel {
         Ok((model, asked.into_inner()))
     }
 
-    /// Where the weights are.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
     /// The state before the first token.
     pub fn zero_state(&self, batch: usize) -> Result<State> {
         self.core.zero_state(batch)

@@ -64,7 +64,7 @@ fn run<T: Computed>(
         let weights = pack::<T, Rhn>(recurrent, depth, hidden, bf16);
         let state = std::slice::from_ref(state);
         let (outputs, _, record) =
-            Window { projected, bias, state, mask: None, sizes }.run(&*weights, true)?;
+            Window { projected, bias, state, mask: None, sizes, outputs: 1 }.run(&*weights, true)?;
         let record = record.expect("it was asked for");
         let sublayer = |index| -> CandleResult<Sublayer> {
             let mut values = weights.sublayer(&record, index).into_iter().map(tensor);
