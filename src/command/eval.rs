@@ -6,6 +6,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::{TrainConfig, Unit};
 use crate::data::{Chosen, Encoded, SplitName, Tokenizer, TrainedOn};
 use crate::error::Error;
+use crate::eval;
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Evaluation, Split, batched, stream};
 use crate::model::{FrozenModel, LanguageModel};
@@ -126,7 +127,7 @@ fn run_images(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
         meter.set(done, total);
         Ok(())
     };
-    let found = images::evaluate(&model, [&corpus.name, name], split, precision, progress)?;
+    let found = eval::images::evaluate(&model, [&corpus.name, name], split, precision, progress)?;
     let mut out = stdout().lock();
     if args.json {
         return Ok(json_line(&mut out, &found)?);

@@ -151,6 +151,11 @@ impl Images {
         })
     }
 
+    /// The first `count` of them, or all if they are fewer.
+    pub fn first(&self, count: usize) -> Self {
+        self.part(0, count.min(self.count))
+    }
+
     fn part(&self, start: usize, count: usize) -> Self {
         Self { first: self.first + start, count, ..self.clone() }
     }

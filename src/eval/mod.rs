@@ -1,5 +1,6 @@
 //! How well a trained model predicts: perplexity of a split, with and without dropout, and surprisal of any text.
 
+pub mod images;
 pub mod monte_carlo;
 pub mod perplexity;
 pub mod score;

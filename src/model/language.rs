@@ -115,6 +115,11 @@ impl LanguageModel {
         &self.config
     }
 
+    /// What it computes with.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// Where the weights are.
     pub fn device(&self) -> &Device {
         &self.device

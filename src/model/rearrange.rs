@@ -32,6 +32,11 @@ pub enum StageId {
         /// How many layers are stacked.
         of: usize,
     },
+    /// The layers of a feed-forward core: this many.
+    FeedForward {
+        /// How many.
+        layers: usize,
+    },
 }
 
 /// The stages that a model has.
@@ -46,6 +51,9 @@ pub fn stages(config: &ModelConfig) -> Vec<StageId> {
         let depth = core.recurrence_depth;
         stages.extend((0..core.layers).map(|layer| StageId::TimeStep { layer, depth, of: core.layers }));
     }
+    if let CoreConfig::FeedForward(core) = &config.spec.core {
+        stages.push(StageId::FeedForward { layers: core.layers });
+    }
     stages
 }
 
@@ -56,13 +64,14 @@ impl StageId {
             Self::Embedding { .. } => "highway layers of the char CNN".into(),
             Self::TimeStep { of: 1, .. } => "sublayers of a time step".into(),
             Self::TimeStep { layer, .. } => format!("sublayers of a time step, layer {}", layer + 1),
+            Self::FeedForward { .. } => "layers after the first".into(),
         }
     }
 
     /// How many layers it has.
     pub fn layers(self) -> usize {
         match self {
-            Self::Embedding { layers } => layers,
+            Self::Embedding { layers } | Self::FeedForward { layers } => layers,
             Self::TimeStep { depth, .. } => depth,
         }
     }
@@ -70,7 +79,7 @@ impl StageId {
     /// The layers that can change places: all but a time step's first, which alone reads the input.
     pub fn exchangeable(self) -> Range<usize> {
         match self {
-            Self::Embedding { layers } => 0..layers,
+            Self::Embedding { layers } | Self::FeedForward { layers } => 0..layers,
             Self::TimeStep { depth, .. } => 1..depth,
         }
     }
@@ -101,6 +110,17 @@ impl StageId {
                     return Err(Error::config("the first sublayer reads the input and cannot come later"));
                 }
                 reorder(&mut tensors, &format!("core.{layer}"), order)?;
+            }
+            Self::FeedForward { .. } => {
+                if let CoreConfig::FeedForward(core) = &mut config.spec.core {
+                    core.layers = order.len();
+                }
+                let ids: Vec<u32> = order.iter().map(|&layer| layer as u32).collect();
+                for name in ["core.weight", "core.bias"] {
+                    let trained = tensors.get(name).ok_or_else(|| missing(name))?;
+                    let ids = Tensor::new(&ids[..], trained.device())?;
+                    tensors.insert(name.into(), trained.index_select(&ids, 0)?);
+                }
             }
         }
         Ok((config, tensors))

@@ -13,6 +13,7 @@ use crate::config::train::{OnNonFinite, Schedule};
 use crate::config::{Recipe, Resolved, TrainConfig};
 use crate::console::note;
 use crate::data::chosen::corpus_of;
+use crate::data::images::ImageCorpus;
 use crate::data::{Corpus, DataDirectories, Tokenizer, TrainedOn};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
@@ -166,17 +167,29 @@ impl Request {
     }
 
     /// As [`Request::begin`], of images.
-    fn begin_images(&self, mut resolved: Resolved, first: Option<&First>) -> Result<ImageTask> {
+    fn begin_images(
+        &self,
+        mut resolved: Resolved,
+        first: Option<&First>,
+        images: Option<ImageCorpus>,
+    ) -> Result<ImageTask> {
         if self.grow_vocab {
             return Err(Error::config("--grow-vocab is for text: images have labels, and no vocabulary"));
         }
         first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
-        ImageTask::prepare(resolved.recipe, &self.directories, self.precision, &self.device)
+        let open = || ImageCorpus::open(&resolved.recipe.corpus, &self.directories);
+        let corpus = images.map_or_else(open, Ok)?;
+        ImageTask::with_corpus(resolved.recipe, corpus, self.precision, &self.device)
     }
 
     /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory
     /// cannot be used; a failed start leaves no directory behind.
     pub(crate) fn open(&self) -> Result<AnyRun> {
+        self.open_with(None)
+    }
+
+    /// As [`Request::open`], with the images of the recipe if they are open already.
+    pub(crate) fn open_with(&self, images: Option<ImageCorpus>) -> Result<AnyRun> {
         let (mut resolved, run) = self.resolve()?;
         let first = self.first()?;
         let out = self.out.clone().or(run);
@@ -184,7 +197,7 @@ impl Request {
         let held = if out.exists() { Some(location::hold(&out, self.resume)?) } else { None };
         let resumed = if self.resume { find_state(&out, &mut resolved)? } else { None };
         if resolved.recipe.task.kind == TaskKind::Images {
-            let task = self.begin_images(resolved, first.as_ref())?;
+            let task = self.begin_images(resolved, first.as_ref(), images)?;
             let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
             return Ok(AnyRun::Images(self.ready(task, stepper, out, resumed, held)?));
         }

@@ -5,6 +5,7 @@ use crate::config::{CorpusConfig, ModelConfig, Recipe};
 use crate::data::DataDirectories;
 use crate::data::images::{ImageCorpus, Images};
 use crate::error::{Error, Result};
+use crate::eval::images::evaluate;
 use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::{LanguageModel, Noise, NoiseSource, Parameters, State};
 use crate::parallel::world::Solo;
@@ -13,15 +14,11 @@ use crate::train::objective::{Loss, Objective, Sums};
 use crate::train::step::Stepper;
 use crate::train::task::{Data, Files, Task};
 use crate::train::update::Update;
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::rng::Rng;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::time::Instant;
-
-/// Images that are evaluated together.
-const TOGETHER: usize = 1000;
 
 /// A recipe brought to its images: everything that a run needs before its first step.
 pub struct ImageTask {
@@ -43,18 +40,7 @@ pub struct Labelled {
 }
 
 impl ImageTask {
-    /// Opens the corpus and sizes the model.
-    pub fn prepare(
-        recipe: Recipe,
-        directories: &DataDirectories,
-        precision: Precision,
-        device: &Device,
-    ) -> Result<Self> {
-        let corpus = ImageCorpus::open(&recipe.corpus, directories)?;
-        Self::with_corpus(recipe, corpus, precision, device)
-    }
-
-    /// As [`ImageTask::prepare`], with a corpus that is open.
+    /// Sizes the model for an open corpus.
     pub fn with_corpus(
         recipe: Recipe,
         corpus: ImageCorpus,
@@ -149,41 +135,6 @@ fn check_pixels(model: &ModelConfig, corpus: &ImageCorpus) -> Result<()> {
         wanted.map_or("none".into(), |pixels| pixels.to_string())
     );
     Err(Error::config(what))
-}
-
-/// The model on a split: mean −ln p of the labels, and how many have the largest probability.
-///
-/// # Errors
-/// If a loss is not finite, or `progress` ends it.
-pub fn evaluate(
-    model: &LanguageModel,
-    [corpus, split]: [&str; 2],
-    images: &Images,
-    precision: Precision,
-    progress: EvaluationProgress<'_>,
-) -> Result<Evaluation> {
-    let start = Instant::now();
-    let state = model.zero_state(TOGETHER)?;
-    let mut nats = 0f64;
-    let mut correct = 0;
-    let all: Vec<u32> = (0..images.len() as u32).collect();
-    for numbers in all.chunks(TOGETHER) {
-        let (pixels, labels) = images.batch(numbers, precision.dtype(), model.device())?;
-        let (logits, _) = model.logits(&pixels, &state, &Noise::none())?;
-        let logits = logits.squeeze(0)?.to_dtype(DType::F64)?;
-        let labels = labels.squeeze(0)?;
-        let of_labels = logits.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?;
-        nats += (logits.log_sum_exp(D::Minus1)? - of_labels)?.sum_all()?.to_scalar::<f64>()?;
-        let hits = logits.argmax(D::Minus1)?.eq(&labels)?.to_dtype(DType::F64)?;
-        correct += hits.sum_all()?.to_scalar::<f64>()? as u64;
-        if !nats.is_finite() {
-            let what = format!("the model gives a label of {corpus} ({split}) −ln p = {nats}");
-            return Err(Error::NotFinite { step: 0, what });
-        }
-        progress(u64::from(numbers[numbers.len() - 1]) + 1, images.len() as u64)?;
-    }
-    let counts = [images.len() as u64, correct];
-    Ok(Evaluation::of_labels(corpus, split, nats, counts, start.elapsed().as_secs_f64()))
 }
 
 impl Task for ImageTask {

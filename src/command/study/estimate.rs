@@ -1,5 +1,6 @@
 //! `rhn study estimate`: whether the layers of a stage refine one estimate.
 
+use super::images::ImageSubject;
 use super::subject::{Subject, SubjectArgs, report_directory};
 use crate::command::output::{Meter, json_line};
 use crate::command::runs;
@@ -7,7 +8,7 @@ use crate::error::Result;
 use crate::model::{LanguageModel, Parameters};
 use crate::readable::grouped;
 use crate::study::directory::{StudyDirectory, tsv_number};
-use crate::study::estimate::{COLUMNS, Over, StageEstimate, estimate};
+use crate::study::estimate::{self, COLUMNS, Over, StageEstimate};
 use crate::study::markdown;
 use candle_core::Tensor;
 use clap::ValueEnum;
@@ -64,6 +65,9 @@ struct Found<'a> {
 
 /// Measures, prints and keeps. Fails if the checkpoint or its corpus is refused, or a state is not finite.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(subject) = args.subject.open_images()? {
+        return run_images(args, &subject);
+    }
     let subject = args.subject.open()?;
     let batches = subject.batches()?;
     let tensors = subject.tensors()?;
@@ -75,7 +79,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             meter.set(done, total);
             Ok(())
         };
-        estimate(&model, weights, &subject.text.tokens, &batches, args.over, &mut progress)
+        estimate::estimate(&model, weights, &subject.text.tokens, &batches, args.over, &mut progress)
     };
     let mut stages = measure(&tensors, "trained")?;
     if args.against.is_some() {
@@ -96,6 +100,33 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         json_line(&mut std::io::stdout().lock(), &found)?;
     } else {
         runs::print(&(subject.describe(found.tokens) + &table(&stages)))?;
+    }
+    report_directory(&directory);
+    Ok(())
+}
+
+/// The same of a net that classifies images, over the images of the split.
+fn run_images(args: &Args, subject: &ImageSubject) -> anyhow::Result<()> {
+    let meter = Meter::new("reading");
+    let mut progress = |done, total| {
+        meter.set(done, total);
+        Ok(())
+    };
+    let mut stages = estimate::of_images(&subject.model, "trained", &subject.images, &mut progress)?;
+    if args.against.is_some() {
+        let untrained = subject.untrained()?;
+        stages.extend(estimate::of_images(&untrained, "init", &subject.images, &mut progress)?);
+    }
+    drop(meter);
+    let [corpus, split] = subject.names();
+    let tokens = subject.images.len() as u64;
+    let found = Found { study: "estimate", corpus, split, protocol: "images", tokens, stages: &stages };
+    let directory = subject.directory("estimate")?;
+    keep(&directory, &found)?;
+    if args.subject.json {
+        json_line(&mut std::io::stdout().lock(), &found)?;
+    } else {
+        runs::print(&(subject.describe() + &table(&stages)))?;
     }
     report_directory(&directory);
     Ok(())
@@ -140,6 +171,7 @@ fn table(stages: &[StageEstimate]) -> String {
         let (count, units) = (grouped(stage.rows), grouped(stage.units as u64));
         let rows_are = match (stage.over.as_str(), stage.rows as f64 == stage.weight) {
             ("tokens", true) => format!("{count} tokens"),
+            ("images", _) => format!("{count} images"),
             ("tokens", false) => {
                 format!("{} tokens of {count} distinct words", grouped(stage.weight as u64))
             }

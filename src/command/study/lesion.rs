@@ -1,10 +1,12 @@
 //! `rhn study lesion`: what a model loses when layers are left out, exchanged, shuffled or repeated.
 
+use super::images::ImageSubject;
 use super::subject::{Subject, SubjectArgs, report_directory};
 use crate::command::output::{Meter, json_line};
 use crate::command::runs;
 use crate::error::Result;
 use crate::eval::perplexity::batched;
+use crate::model::stages;
 use crate::readable::{or_dash, perplexity};
 use crate::study::directory::{StudyDirectory, tsv_number};
 use crate::study::lesion::{Asked, Intervention, Mild, Outcome, Reading, Trained, mild};
@@ -59,6 +61,9 @@ struct Found<'a> {
 /// Evaluates, prints and keeps. Fails if the checkpoint or its corpus is refused, or the untouched model gives numbers
 /// that are not finite.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(subject) = args.subject.open_images()? {
+        return run_images(args, &subject);
+    }
     let subject = args.subject.open()?;
     let found = study(args, &subject)?;
     let directory = args.subject.directory(&subject, "lesion")?;
@@ -70,6 +75,83 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     report_directory(&directory);
     Ok(())
+}
+
+/// The same of a net that classifies images: its loss is over all images of the split, the training images unless another
+/// is asked for, as in the papers.
+fn run_images(args: &Args, subject: &ImageSubject) -> anyhow::Result<()> {
+    let stages = stages(subject.model.config());
+    let asked = Asked { swap: args.swap, repeat: args.repeat, shuffles: args.shuffle, seed: args.seed };
+    let mut interventions = asked.interventions(&stages)?;
+    interventions.retain(|intervention| !intervention.order.is_empty()); // a net has at least a layer
+    let names = subject.names();
+    let tensors = subject.tensors()?;
+    let trained = Trained {
+        config: subject.model.config(),
+        tensors: &tensors,
+        precision: subject.model.precision(),
+        device: subject.model.device(),
+    };
+    let meter = Meter::new("evaluating");
+    let mut progress = |done, total| {
+        meter.set(done, total);
+        Ok(())
+    };
+    let none = Intervention::none(stages[0]);
+    let untouched = trained.evaluate_images(&none, names, &subject.images, &mut progress)?;
+    let outcomes = Outcome::all(
+        &interventions,
+        &untouched,
+        &|intervention, progress| trained.evaluate_images(intervention, names, &subject.images, progress),
+        &mut progress,
+    )?;
+    drop(meter);
+    let found = Found {
+        study: "lesion",
+        corpus: names[0],
+        split: names[1],
+        protocol: "images",
+        tokens: untouched.tokens,
+        seed: args.seed,
+        untouched: Outcome::new(&none, &untouched, &untouched),
+        mild: mild(&stages, &interventions, &outcomes),
+        interventions: outcomes,
+    };
+    let directory = subject.directory("lesion")?;
+    keep(&directory, &found)?;
+    if args.subject.json {
+        json_line(&mut std::io::stdout().lock(), &found)?;
+    } else {
+        runs::print(&(subject.describe() + &image_table(&found)))?;
+    }
+    report_directory(&directory);
+    Ok(())
+}
+
+/// The losses in nats, since a net may give its labels nearly all probability.
+fn image_table(found: &Found<'_>) -> String {
+    let head = ["intervention", "layers", "nats an image", "times the untouched"].map(String::from);
+    let least = found.untouched.nats_per_token;
+    let row = |outcome: &Outcome| {
+        let times = outcome.nats_per_token.zip(least).map(|(nats, least)| nats / least);
+        vec![
+            outcome.intervention.clone(),
+            outcome.layers.clone(),
+            outcome.nats_per_token.map_or_else(|| "–".into(), |nats| format!("{nats:.3e}")),
+            or_dash(times, 2),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(&found.untouched).chain(&found.interventions).map(row).collect();
+    let cheap = |outcome: &&Outcome| {
+        let nats = outcome.nats_per_token.zip(least);
+        outcome.intervention == "left out" && nats.is_some_and(|(nats, least)| nats < 1.25 * least)
+    };
+    let removed = found.interventions.iter().filter(|outcome| outcome.intervention == "left out").count();
+    let cheap = found.interventions.iter().filter(cheap).count();
+    let table = markdown::table(&head, &rows);
+    format!(
+        "{table}\n{cheap} of {removed} layers cost less than a quarter of the loss when they are left out\n"
+    )
 }
 
 fn study<'a>(args: &Args, subject: &'a Subject) -> Result<Found<'a>> {
@@ -93,7 +175,12 @@ fn study<'a>(args: &Args, subject: &'a Subject) -> Result<Found<'a>> {
         precision: model.precision(),
         device: model.device(),
     };
-    let outcomes = trained.outcomes(&interventions, &untouched, reading, &mut progress)?;
+    let outcomes = Outcome::all(
+        &interventions,
+        &untouched,
+        &|intervention, progress| trained.evaluate(intervention, reading, progress),
+        &mut progress,
+    )?;
     Ok(Found {
         study: "lesion",
         corpus: &subject.corpus,

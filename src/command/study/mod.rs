@@ -1,7 +1,13 @@
 //! `rhn study`: what happens inside a trained model, and what it loses without its parts. One file a study.
 
+mod bias;
+mod depth;
 mod estimate;
+mod gates;
+mod images;
 mod lesion;
+mod nets;
+mod published;
 mod subject;
 
 use super::args::DeviceArgs;
@@ -12,9 +18,12 @@ where --out says. docs/studies.md has the definitions, the sources and how to re
 
 Examples:
   rhn study estimate checkpoints/shakespeare         do its sublayers refine one estimate?
-  rhn study lesion checkpoints/shakespeare --swap    what does it lose without one of them?";
+  rhn study lesion checkpoints/shakespeare --swap    what does it lose without one of them?
+  rhn study gates checkpoints/shakespeare            when are its gates open?
+  rhn study depth                                    plain and highway nets of 10 to 100 layers, on MNIST
+  rhn study bias --depth 50                          how closed should gates begin?";
 
-/// Study a trained model: its layers' estimates, what it loses without a layer
+/// Study models: depth, gates, their first bias, the layers' estimates, what is lost without a layer
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
@@ -26,6 +35,9 @@ pub(super) struct Args {
 enum Study {
     Estimate(estimate::Args),
     Lesion(lesion::Args),
+    Gates(gates::Args),
+    Depth(depth::Args),
+    Bias(bias::Args),
 }
 
 impl Args {
@@ -34,6 +46,9 @@ impl Args {
         match &self.study {
             Study::Estimate(args) => Some(&args.subject.device),
             Study::Lesion(args) => Some(&args.subject.device),
+            Study::Gates(args) => Some(&args.subject.device),
+            Study::Depth(args) => Some(&args.nets.device),
+            Study::Bias(args) => Some(&args.nets.device),
         }
     }
 }
@@ -43,5 +58,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.study {
         Study::Estimate(args) => estimate::run(args),
         Study::Lesion(args) => lesion::run(args),
+        Study::Gates(args) => gates::run(args),
+        Study::Depth(args) => depth::run(args),
+        Study::Bias(args) => bias::run(args),
     }
 }

@@ -1,5 +1,7 @@
 //! What a study of a language model works on: a checkpoint and a part of its own corpus.
 
+use super::images::ImageSubject;
+use crate::checkpoint::{self, Checkpoint};
 use crate::command::args::{DataArgs, DeviceArgs};
 use crate::command::output::{load, note_unseen};
 use crate::config::Recipe;
@@ -19,10 +21,10 @@ use std::path::PathBuf;
 pub(super) struct SubjectArgs {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: PathBuf,
-    /// The part of the run's corpus to read
-    #[arg(long, value_enum, value_name = "SPLIT", default_value = "valid")]
-    split: SplitName,
-    /// Read only the first N tokens of it
+    /// The part of the run's corpus to read [default: valid; of images train]
+    #[arg(long, value_enum, value_name = "SPLIT")]
+    split: Option<SplitName>,
+    /// Read only the first N tokens, or images, of it
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
     /// Where the results go [default: studies/RUN/STUDY]
@@ -47,9 +49,24 @@ pub(super) struct Subject {
 }
 
 impl SubjectArgs {
+    /// The net and its images, if the checkpoint classifies images. Fails if one of them is refused.
+    pub(super) fn open_images(&self) -> Result<Option<ImageSubject>> {
+        let checkpoint = Checkpoint::open(&checkpoint::resolve(&self.checkpoint)?)?;
+        if checkpoint.config.pixels().is_none() {
+            return Ok(None);
+        }
+        let (device, precision) = self.device.open()?;
+        let split = self.split.unwrap_or(SplitName::Train);
+        let directories = self.data.directories()?;
+        let count = self.tokens;
+        ImageSubject::open(checkpoint, split, count, self.out.clone(), &directories, (device, precision))
+            .map(Some)
+    }
+
     /// Opens the checkpoint, and its corpus as `rhn eval` does. Fails if one of them is refused, or the model has no
     /// stage.
     pub(super) fn open(&self) -> Result<Subject> {
+        let split = self.split.unwrap_or(SplitName::Valid);
         let loaded = load(&self.checkpoint, &self.device)?;
         if stages(loaded.model.config()).is_empty() {
             return Err(Error::config(format!(
@@ -63,15 +80,15 @@ impl SubjectArgs {
         let sha256 = loaded.corpus_sha256();
         let run =
             TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: loaded.directory() };
-        let chosen = Chosen::of_run(run, Some(self.split), &self.data.directories()?)?;
+        let chosen = Chosen::of_run(run, Some(split), &self.data.directories()?)?;
         let text = loaded.tokenizer.encode_measured(&chosen.text)?;
-        let name = format!("the {} split", self.split.as_str());
+        let name = format!("the {} split", split.as_str());
         note_unseen(text.unseen, &name, loaded.tokenizer.unknown_id().is_some());
         let text = match self.tokens {
             Some(count) => text.truncated(count),
             None => text,
         };
-        Ok(Subject { loaded, recipe, corpus: chosen.corpus, split: self.split, text })
+        Ok(Subject { loaded, recipe, corpus: chosen.corpus, split, text })
     }
 
     /// The directory of the study's results. Fails if it cannot be made.

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::Core;
 use crate::model::noise::Noise;
+use crate::model::stage::{LayerTrace, StageTrace};
 use candle_core::Tensor;
 use rhn_kernels::feed_forward::reference::{LayerValues, values};
 use rhn_kernels::feed_forward::{self as stack, Layer, feed_forward};
@@ -133,7 +134,7 @@ impl FeedForwardConfig {
     }
 
     /// The stack on its weights.
-    pub(in crate::model) fn stack(&self, input_size: usize, builder: &Builder<'_>) -> Result<FeedForward> {
+    fn stack(&self, input_size: usize, builder: &Builder<'_>) -> Result<FeedForward> {
         let size = self.hidden_size;
         if input_size != size {
             return Err(Error::config(format!(
@@ -216,7 +217,7 @@ impl CoreSettings for FeedForwardConfig {
 }
 
 /// The layers with their weights.
-pub(in crate::model) struct FeedForward {
+struct FeedForward {
     own: (Tensor, Tensor),
     /// Weight and bias of the shared gates, and whether the layers' last columns come after theirs.
     shared: Option<(Tensor, Tensor, bool)>,
@@ -247,7 +248,7 @@ impl FeedForward {
     }
 
     /// What each layer computes for `xs`, `(rows, size)`.
-    pub(in crate::model) fn trace(&self, xs: &Tensor) -> Result<Vec<LayerValues>> {
+    fn values(&self, xs: &Tensor) -> Result<Vec<LayerValues>> {
         let (weights, biases) = self.parameters()?;
         let mut layers: Vec<LayerValues> = Vec::with_capacity(weights.dim(0)?);
         for index in 0..weights.dim(0)? {
@@ -265,6 +266,18 @@ impl Core for FeedForward {
         let (weights, biases) = self.parameters()?;
         let ys = feed_forward(&xs.flatten(0, 1)?, &weights, &biases, self.layer, self.precision)?;
         Ok((ys.reshape((time, batch, ()))?, state.clone()))
+    }
+
+    /// All layers are one stage.
+    fn trace(&self, xs: &Tensor, state: &State) -> Result<Option<(Vec<StageTrace>, State)>> {
+        let xs = xs.flatten(0, 1)?.detach();
+        let layer = |values: LayerValues| LayerTrace {
+            state: values.y.detach(),
+            candidate: values.t.is_some().then(|| values.h.detach()),
+            gate: values.t.map(|t| t.detach()),
+        };
+        let layers = self.values(&xs)?.into_iter().map(layer).collect();
+        Ok(Some((vec![StageTrace { entering: xs, layers }], state.clone())))
     }
 
     fn zero_state(&self, _batch: usize) -> Result<State> {

@@ -62,6 +62,11 @@ impl HighwayVariant {
         }
     }
 
+    /// Whether a gate weighs the candidate.
+    pub(crate) fn has_transform_gate(self) -> bool {
+        matches!(self, Self::Coupled | Self::Full | Self::TransformOnly)
+    }
+
     /// Refuses a transform bias that is no number, or that the variant has no gate for.
     pub(super) fn validate(self, transform_bias: f64) -> Result<()> {
         if !transform_bias.is_finite() {

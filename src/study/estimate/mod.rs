@@ -11,9 +11,11 @@ pub(crate) use result::{COLUMNS, LayerEstimate, StageEstimate};
 
 use crate::data::Tokens;
 use crate::data::batch::Batches;
+use crate::data::images::Images;
 use crate::error::Result;
 use crate::eval::EvaluationProgress;
 use crate::model::{LanguageModel, StageId, stages};
+use crate::study::gates::for_each_trace;
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 use sums::StageSums;
@@ -61,6 +63,25 @@ pub(crate) fn estimate(
         found.extend(time_steps(model, &steps, weights, tokens, batches, progress)?);
     }
     Ok(found)
+}
+
+/// The layers of a net for images, each image once; else as [`estimate`].
+pub(crate) fn of_images(
+    model: &LanguageModel,
+    weights: &str,
+    images: &Images,
+    progress: EvaluationProgress<'_>,
+) -> Result<Vec<StageEstimate>> {
+    let mut sums: Option<StageSums> = None;
+    for_each_trace(model, images, progress, |trace| {
+        let sums = match &mut sums {
+            Some(sums) => sums,
+            empty => empty.insert(StageSums::new(trace)?),
+        };
+        sums.add(trace, |_| 1.0)
+    })?;
+    let stages = stages(model.config());
+    Ok(sums.iter().zip(stages).map(|(sums, stage)| sums.divide(stage, weights, "images")).collect())
 }
 
 /// The highway layers of the embedding, each distinct word computed once.

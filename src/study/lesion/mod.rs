@@ -5,7 +5,9 @@ mod intervention;
 
 pub(crate) use intervention::{Asked, Change, Intervention};
 
+use crate::data::images::Images;
 use crate::error::{Error, Result};
+use crate::eval;
 use crate::eval::perplexity::batched;
 use crate::eval::{Evaluation, EvaluationProgress, Split};
 use crate::model::config::ModelConfig;
@@ -94,32 +96,48 @@ impl Trained<'_> {
         batched(&model, reading.split, reading.batch, reading.steps, progress)
     }
 
+    /// As [`Trained::evaluate`], of a net that classifies images; `names` are those of the corpus and the split.
+    pub(crate) fn evaluate_images(
+        &self,
+        intervention: &Intervention,
+        names: [&str; 2],
+        images: &Images,
+        progress: EvaluationProgress<'_>,
+    ) -> Result<Evaluation> {
+        let Intervention { stage, order, .. } = intervention;
+        let (config, tensors) = stage.rearranged(self.config, self.tensors, order)?;
+        let model = LanguageModel::of_tensors(&config, &tensors, self.precision, self.device)?;
+        eval::images::evaluate(&model, names, images, self.precision, progress)
+    }
+}
+
+/// The evaluation of a model under a change.
+type Evaluate<'a> = &'a dyn Fn(&Intervention, EvaluationProgress<'_>) -> Result<Evaluation>;
+
+impl Outcome {
     /// The outcome of each change, in order; `untouched` is the model's own evaluation. One whose loss is not finite
     /// has no figure, and says why.
     ///
     /// # Errors
-    /// As [`Trained::evaluate`], but for a loss that is not finite.
-    pub(crate) fn outcomes(
-        &self,
+    /// As `evaluate`, but for a loss that is not finite.
+    pub(crate) fn all(
         interventions: &[Intervention],
         untouched: &Evaluation,
-        reading: Reading<'_>,
+        evaluate: Evaluate<'_>,
         progress: EvaluationProgress<'_>,
-    ) -> Result<Vec<Outcome>> {
+    ) -> Result<Vec<Self>> {
         let count = interventions.len() as u64;
         let outcome = |(done, intervention): (u64, &Intervention)| {
             let mut part = |tokens, of| progress(done * of + tokens, count * of);
-            match self.evaluate(intervention, reading, &mut part) {
-                Ok(found) => Ok(Outcome::new(intervention, &found, untouched)),
-                Err(Error::NotFinite { what, .. }) => Ok(Outcome::absent(intervention, what)),
+            match evaluate(intervention, &mut part) {
+                Ok(found) => Ok(Self::new(intervention, &found, untouched)),
+                Err(Error::NotFinite { what, .. }) => Ok(Self::absent(intervention, what)),
                 Err(error) => Err(error),
             }
         };
         (0..).zip(interventions).map(outcome).collect()
     }
-}
 
-impl Outcome {
     /// Of an evaluation.
     pub(crate) fn new(intervention: &Intervention, found: &Evaluation, untouched: &Evaluation) -> Self {
         let finite = |value: f64| value.is_finite().then_some(value);

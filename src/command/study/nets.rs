@@ -1,0 +1,398 @@
+//! Image nets that a study trains: each a run of its own in the study's directory, which goes on where it was stopped.
+
+use crate::command::args::{DataArgs, DeviceArgs};
+use crate::config::recipe::Resolved;
+use crate::console::{Line, report};
+use crate::data::images::ImageCorpus;
+use crate::error::{Error, Result};
+use crate::eval::images::evaluate;
+use crate::events::{Event, Outcome};
+use crate::model::LanguageModel;
+use crate::readable::duration;
+use crate::run::{AnyRun, Ended, Request};
+use crate::signals::Signals;
+use crate::storage::RECIPE;
+use crate::study::RunHistory;
+use crate::task::images::ImageTask;
+use crate::train::limits::{Limits, Stop};
+use crate::train::recorder::{Progress, Recorder};
+use crate::train::task::Task;
+use rhn_kernels::rng::Rng;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// The rates that are tried where the recipe's is not taken.
+const RATES: [f64; 4] = [0.003, 0.01, 0.03, 0.1];
+
+/// Epochs that each of them is tried for.
+const TRIED_EPOCHS: u64 = 2;
+
+/// A loss beyond this, in nats of ten classes, is of a net that has left its course.
+const LOST: f64 = 5.0;
+
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct NetArgs {
+    /// Epochs of each net
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(super) epochs: u64,
+    /// Three epochs and the recipe's own rate: a look at the study in a minute or two
+    #[arg(long, conflicts_with = "epochs")]
+    quick: bool,
+    /// Runs of each net with settings drawn at random, as the paper did; 1 tries four rates instead
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(super) trials: u64,
+    /// What the settings, first weights and orders of images are drawn from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// The images: a known name, or a directory with idx files
+    #[arg(long, value_name = "NAME|DIR", default_value = "mnist")]
+    corpus: String,
+    /// Override a key of the recipe mnist-highway for every net, say train.batch_size=50; may be repeated. A rate that is
+    /// set is not searched
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Where the runs and the results go [default: studies/STUDY]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// A net that is to be trained.
+#[derive(Clone, Debug)]
+pub(super) struct Net {
+    /// Of its directory.
+    pub(super) name: String,
+    pub(super) kind: &'static str,
+    /// Hidden layers, the first plain one counted.
+    pub(super) depth: usize,
+    /// What it sets otherwise than the recipe `mnist-highway`.
+    pub(super) settings: Vec<String>,
+}
+
+/// What a trial of a net came to. Losses are over all training images, in a pass of their own.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Trained {
+    pub(super) net: String,
+    pub(super) kind: &'static str,
+    pub(super) depth: usize,
+    pub(super) trial: u64,
+    pub(super) units: usize,
+    pub(super) weights: u64,
+    pub(super) learning_rate: f64,
+    pub(super) momentum: f64,
+    /// What the rate is multiplied by each epoch.
+    pub(super) decay: f64,
+    pub(super) activation: String,
+    /// Of highway nets.
+    pub(super) transform_bias: Option<f64>,
+    pub(super) epochs: u64,
+    pub(super) best_train_nats: Option<f64>,
+    pub(super) last_train_nats: Option<f64>,
+    pub(super) train_accuracy: Option<f64>,
+    pub(super) test_nats: Option<f64>,
+    pub(super) test_accuracy: Option<f64>,
+    pub(super) seconds: Option<f64>,
+    /// Why there is no result.
+    pub(super) failed: Option<String>,
+    /// The loss after each epoch.
+    pub(super) curve: Vec<(u64, f64)>,
+    /// Its run.
+    #[serde(skip)]
+    pub(super) directory: PathBuf,
+}
+
+/// What trains the nets of a study.
+pub(super) struct Nets<'a> {
+    args: &'a NetArgs,
+    pub(super) out: PathBuf,
+    corpus: ImageCorpus,
+    signals: Signals,
+}
+
+impl NetArgs {
+    /// Epochs of each net.
+    pub(super) fn epochs(&self) -> u64 {
+        if self.quick { 3 } else { self.epochs }
+    }
+
+    /// What the rate is multiplied by each epoch unless it is drawn: the papers' curves are flat from epoch 150 on.
+    fn decay(&self) -> f64 {
+        if self.epochs() <= 50 { 0.9 } else { 0.97 }
+    }
+
+    /// Opens the images. Fails if they cannot be had.
+    pub(super) fn open(&self, study: &str) -> Result<Nets<'_>> {
+        let out = self.out.clone().unwrap_or_else(|| Path::new("studies").join(study));
+        let resolved = Resolved::new("mnist-highway", &self.common(0.9))?;
+        let corpus = ImageCorpus::open(&resolved.recipe.corpus, &self.data.directories()?)?;
+        Ok(Nets { args: self, out, corpus, signals: Signals::listen()? })
+    }
+
+    /// The settings of every net.
+    fn common(&self, decay: f64) -> Vec<String> {
+        let name = toml::Value::String(self.corpus.clone());
+        let mut settings = vec![
+            format!("corpus.name={name}"),
+            format!("train.epochs={}", self.epochs()),
+            format!("train.seed={}", self.seed),
+            format!("train.schedule={{kind=\"decay-per-epoch\",factor={:?},constant_epochs=1}}", 1.0 / decay),
+        ];
+        settings.extend(self.settings.clone());
+        settings
+    }
+}
+
+impl Nets<'_> {
+    /// The images.
+    pub(super) fn corpus(&self) -> &ImageCorpus {
+        &self.corpus
+    }
+
+    /// Trains what is not finished of all trials of `nets`. A net that leaves its course is a result like another.
+    ///
+    /// # Errors
+    /// If a recipe cannot be used, a file cannot be written, or a signal ends it.
+    pub(super) fn train(&self, nets: &[Net]) -> Result<Vec<Trained>> {
+        let trials = self.args.trials;
+        let mut all = Vec::new();
+        for (number, net) in (1..).zip(nets) {
+            for trial in 1..=trials {
+                let name = if trials > 1 { format!("{}-trial-{trial}", net.name) } else { net.name.clone() };
+                let trained = self.trial(net, trial, &self.out.join(&name))?;
+                let loss =
+                    trained.last_train_nats.map_or_else(|| "–".into(), |nats| format!("{nats:.3e} nats"));
+                let what = trained.failed.clone().map_or(loss, |why| format!("failed: {why}"));
+                let took =
+                    trained.seconds.map_or_else(String::new, |seconds| format!(", {}", duration(seconds)));
+                report(&format!(
+                    "{number} of {}: {name}: {what} at rate {}{took}",
+                    nets.len(),
+                    trained.learning_rate
+                ));
+                all.push(trained);
+            }
+        }
+        Ok(all)
+    }
+
+    fn trial(&self, net: &Net, trial: u64, directory: &Path) -> Result<Trained> {
+        let begun = directory.join(RECIPE).is_file();
+        let settings = if begun { Vec::new() } else { self.settings(net, trial)? };
+        let recipe = if begun { directory.display().to_string() } else { "mnist-highway".into() };
+        let (device, precision) = self.args.device.open()?;
+        let request = Request {
+            recipe,
+            settings,
+            corpus: None,
+            on_non_finite: None,
+            out: Some(directory.to_path_buf()),
+            resume: begun,
+            init_from: None,
+            grow_vocab: false,
+            precision,
+            device,
+            directories: self.args.data.directories()?,
+            limits: Limits { max_steps: None, time: None },
+        };
+        let failed = match self.run(&request, net) {
+            Ok(_) => None,
+            Err(error @ (Error::NotFinite { .. } | Error::Diverged { .. })) => Some(first_sentence(&error)),
+            Err(error) => return Err(error),
+        };
+        Trained::read(net, trial, directory, failed)
+    }
+
+    fn run(&self, request: &Request, net: &Net) -> Result<Outcome> {
+        let AnyRun::Images(run) = request.open_with(Some(self.corpus.clone()))? else {
+            return Err(Error::config("the recipe of a net for images is one of text"));
+        };
+        let screen = Box::new(Screen { name: net.name.clone(), line: Line::new() });
+        match run.train(screen, self.signals.clone())? {
+            Ended::Before(outcome, _) | Ended::Finished(outcome) => Ok(outcome),
+            Ended::Untested(code) | Ended::Stopped(Stop::Signal(code)) => Err(Error::Stopped { code }),
+            Ended::Stopped(_) => Err(Error::Stopped { code: 0 }),
+        }
+    }
+
+    /// What a trial sets: at random where there are several, else the best of a few rates.
+    fn settings(&self, net: &Net, trial: u64) -> Result<Vec<String>> {
+        if self.args.trials > 1 {
+            return Ok(self.drawn(net, trial));
+        }
+        let mut settings = self.args.common(self.args.decay());
+        settings.extend(net.settings.clone());
+        let is_set = settings.iter().any(|setting| setting.starts_with("train.learning_rate="));
+        if !is_set && !self.args.quick {
+            let rate = self.best_rate(net, &settings)?;
+            settings.push(format!("train.learning_rate={rate:?}"));
+        }
+        Ok(settings)
+    }
+
+    /// The paper's search: rate, momentum, decay, activation and transform bias at random.
+    fn drawn(&self, net: &Net, trial: u64) -> Vec<String> {
+        let mut rng = Rng::keyed(self.args.seed, &format!("study.nets.{}", net.name), trial);
+        let mut uniform = |low: f64, high: f64| low + (high - low) * rng.uniform();
+        let rate = 10f64.powf(uniform(-3.0, -1.0));
+        let momentum = [0.5, 0.9, 0.99][uniform(0.0, 3.0) as usize % 3];
+        let decay = uniform(0.9, 1.0);
+        let activation = ["relu", "tanh"][uniform(0.0, 2.0) as usize % 2];
+        let bias = -1.0 - uniform(0.0, 10.0).floor().min(9.0);
+        let mut settings = self.args.common(decay);
+        settings.extend(net.settings.clone());
+        settings.extend([
+            format!("train.learning_rate={rate:?}"),
+            format!("train.momentum={momentum:?}"),
+            format!("train.seed={}", self.args.seed + trial - 1),
+        ]);
+        settings.extend(activated(activation));
+        if net.kind != "plain" {
+            settings.push(format!("model.core.transform_bias={bias:?}"));
+        }
+        settings
+    }
+
+    /// The rate with the least loss after a short training; one that loses its course is passed over.
+    fn best_rate(&self, net: &Net, settings: &[String]) -> Result<f64> {
+        let mut best = (f64::INFINITY, RATES[0]);
+        let mut line = Line::new();
+        for (number, rate) in (0..).zip(RATES) {
+            let mut with_rate = settings.to_vec();
+            with_rate.push(format!("train.learning_rate={rate:?}"));
+            let recipe = Resolved::new("mnist-highway", &with_rate)?.recipe;
+            let (device, precision) = self.args.device.open()?;
+            let task = ImageTask::with_corpus(recipe, self.corpus.clone(), precision, &device)?;
+            let all = TRIED_EPOCHS * task.batch_count() as u64;
+            let nats = self.try_rate(&task, |step| {
+                let head = format!("{}: rate {rate}", net.name);
+                line.show(&head, number * all + step, RATES.len() as u64 * all, || {
+                    "searching the rate".into()
+                });
+            })?;
+            if nats.is_some_and(|nats| nats < best.0) {
+                best = (nats.unwrap_or(f64::INFINITY), rate);
+            }
+        }
+        line.clear();
+        Ok(best.1)
+    }
+
+    /// The loss after [`TRIED_EPOCHS`]; `None` if a number was not finite, or the loss was lost.
+    fn try_rate(&self, task: &ImageTask, mut show: impl FnMut(u64)) -> Result<Option<f64>> {
+        let mut stepper = task.stepper(None)?;
+        let rate = task.recipe().train.learning_rate;
+        let batches = task.batch_count();
+        let mut step = 0;
+        for epoch in 0..TRIED_EPOCHS {
+            for index in 0..batches {
+                self.signals.check()?;
+                match stepper.step(&task.batch(epoch, index)?, step, rate) {
+                    Ok(report) if report.nats / report.tokens as f64 <= LOST => {}
+                    Ok(_) | Err(Error::NotFinite { .. }) => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+                step += 1;
+                show(step);
+            }
+        }
+        let parameters = &stepper.parameters;
+        let (precision, device) = (task.precision(), stepper.objective.model.device());
+        let model = LanguageModel::new(task.model(), parameters, precision, device)?;
+        let names = [self.corpus.name.as_str(), "train"];
+        match evaluate(&model, names, &self.corpus.train, precision, &mut |_, _| self.signals.check()) {
+            Ok(found) => Ok(Some(found.nats_per_token)),
+            Err(Error::NotFinite { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The settings of an activation, of the first layer too, with the first weights that keep its signal's size.
+pub(super) fn activated(activation: &str) -> [String; 3] {
+    let init = if activation == "relu" { "he" } else { "glorot" };
+    [
+        format!("model.core.activation={activation}"),
+        format!("model.embedding.activation={activation}"),
+        format!("train.init={init}"),
+    ]
+}
+
+fn first_sentence(error: &Error) -> String {
+    let text = error.to_string();
+    text.split(". ").next().unwrap_or(&text).to_string()
+}
+
+impl Trained {
+    /// What the run in `directory` has recorded.
+    fn read(net: &Net, trial: u64, directory: &Path, failed: Option<String>) -> Result<Self> {
+        let run = RunHistory::read(directory)?;
+        let recipe = &run.start.recipe;
+        let number = |key: &str| key.split('.').fold(recipe, |value, part| &value[part]).as_f64();
+        let loss = |row: &crate::events::Epoch| row.valid_nats_per_token;
+        let curve: Vec<(u64, f64)> =
+            run.epochs.iter().filter_map(|row| Some((row.epoch, loss(row)?))).collect();
+        let result = run.result.as_ref();
+        let last = run.epochs.last();
+        let is_plain = net.kind == "plain";
+        let bias = number("model.core.transform_bias").filter(|_| !is_plain);
+        Ok(Self {
+            net: net.name.clone(),
+            kind: net.kind,
+            depth: net.depth,
+            trial,
+            units: number("model.core.hidden_size").unwrap_or(0.0) as usize,
+            weights: run.start.parameters,
+            learning_rate: number("train.learning_rate").unwrap_or(f64::NAN),
+            momentum: number("train.momentum").unwrap_or(0.0),
+            decay: 1.0 / number("train.schedule.factor").unwrap_or(1.0),
+            activation: recipe["model"]["core"]["activation"].as_str().unwrap_or("tanh").into(),
+            transform_bias: bias,
+            epochs: last.map_or(0, |row| row.epoch),
+            best_train_nats: curve.iter().map(|point| point.1).min_by(f64::total_cmp),
+            last_train_nats: last.and_then(loss).filter(|_| failed.is_none()),
+            train_accuracy: last.and_then(|row| row.valid_accuracy),
+            test_nats: result.and_then(|result| result.test.nats_per_token),
+            test_accuracy: result.and_then(|result| result.test.accuracy),
+            seconds: last.and_then(|row| row.seconds),
+            failed,
+            curve,
+            directory: directory.to_path_buf(),
+        })
+    }
+}
+
+/// A line that moves while a net trains.
+struct Screen {
+    name: String,
+    line: Line,
+}
+
+impl Recorder for Screen {
+    fn record(&mut self, _event: &Event) -> Result<()> {
+        Ok(())
+    }
+
+    fn show(&mut self, progress: &Progress<'_>) {
+        match progress {
+            Progress::Training(now) => {
+                let head = format!("{}: epoch {}/{}", self.name, now.epoch, now.epochs);
+                self.line.show(&head, now.window, now.windows, || {
+                    format!(
+                        "{:.2e} nats  {:.0} images/s  {} left",
+                        now.nats,
+                        now.tokens_per_second,
+                        duration(now.run_left)
+                    )
+                });
+            }
+            Progress::Evaluating(..) | Progress::Sample(_) => {}
+            Progress::Over => self.line.clear(),
+        }
+    }
+}
