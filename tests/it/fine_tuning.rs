@@ -62,7 +62,7 @@ fn assert_old_logits_stay(place: &Place) {
 #[test]
 fn a_trained_lstm_gets_a_highway_layer_inside_and_goes_on() {
     let place = with_first("--set model.core={kind=\"lstm\",layers=2,hidden_size=8}");
-    let recipe = "train ptb-hlstm-small --corpus corpus.txt --out grown";
+    let recipe = "train ptb-hlstm-small --corpus corpus.txt --out grown --set train.batch_size=2 --set train.bptt_steps=4";
     let kurata = "--set model.core.variant=kurata --set model.core.depth_bias=-3";
     let output = place.rhn(&format!("{recipe} {kurata} --init-from first --max-steps 0"));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
