@@ -27,7 +27,7 @@ fn run() {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let window = (step % windows) as usize;
-                let window = language.batch(window).expect("a window");
+                let window = language.batch(0, window).expect("a window");
                 stepper.step(&window, step, 1e-9).expect("a step");
                 step += 1;
             });

@@ -125,11 +125,11 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
         AnyRun::Language(run) => {
             introduce(&run.task);
             let shown = Shown::Text(run.task.unit());
-            train(run, shown, signals)
+            train(*run, shown, signals)
         }
         AnyRun::Images(run) => {
             introduce_images(&run.task);
-            train(run, Shown::Images, signals)
+            train(*run, Shown::Images, signals)
         }
     }
 }

@@ -73,8 +73,8 @@ pub(crate) struct Run<T: Task> {
 
 /// A run of any task.
 pub(crate) enum AnyRun {
-    Language(Run<Language>),
-    Images(Run<ImageTask>),
+    Language(Box<Run<Language>>),
+    Images(Box<Run<ImageTask>>),
 }
 
 /// How a run ended in this process.
@@ -199,7 +199,7 @@ impl Request {
         if resolved.recipe.task.kind == TaskKind::Images {
             let task = self.begin_images(resolved, first.as_ref(), images)?;
             let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
-            return Ok(AnyRun::Images(self.ready(task, stepper, out, resumed, held)?));
+            return Ok(AnyRun::Images(Box::new(self.ready(task, stepper, out, resumed, held)?)));
         }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,
@@ -217,7 +217,7 @@ impl Request {
             }
         };
         let stepper = language.stepper(first.as_ref().map(|first| &first.checkpoint))?;
-        Ok(AnyRun::Language(self.ready(language, stepper, out, resumed, held)?))
+        Ok(AnyRun::Language(Box::new(self.ready(language, stepper, out, resumed, held)?)))
     }
 
     /// The run of a task that is known to fit: only now a directory is made.

@@ -136,7 +136,6 @@ impl<'a, T: Real> Pass<'a, T> {
 
     #[inline(always)]
     fn layer<const FUSED: bool>(&self, layer: usize, block: Range<usize>) {
-        let Sizes { size, .. } = self.sizes();
         let mut vector = block.start;
         while vector < block.end {
             let pair = vector + VECTORS <= block.end;
@@ -154,9 +153,7 @@ impl<'a, T: Real> Pass<'a, T> {
             #[inline(always)]
             |kind| {
                 for vector in block.clone() {
-                    for unit in 0..size {
-                        self.unit::<FUSED>(kind, layer, vector, unit);
-                    }
+                    self.mix::<FUSED>(kind, layer, vector);
                 }
             },
         );
@@ -184,27 +181,33 @@ impl<'a, T: Real> Pass<'a, T> {
         unsafe { self.xs.part(self.sizes().at(layer % self.slots, vector), size * CHUNK) }
     }
 
-    /// A unit of a vector: what the layer makes of its products.
+    /// What a layer makes of a vector's products, unit by unit.
     #[inline(always)]
-    fn unit<const FUSED: bool>(&self, kind: Layer, layer: usize, vector: usize, unit: usize) {
+    fn mix<const FUSED: bool>(&self, kind: Layer, layer: usize, vector: usize) {
         let Sizes { layers, rows, size, .. } = self.sizes();
+        let gates = kind.gates();
         let values = self.values(layer, vector);
-        let mut chunks: Values<T> = [[T::zero(); CHUNK]; MOST_GATES];
-        for (gate, chunk) in chunks.iter_mut().enumerate().take(kind.gates()) {
-            *chunk = load(values, (gate * size + unit) * CHUNK, CHUNK);
-        }
-        let x = load(self.entering(layer, vector), unit * CHUNK, CHUNK);
-        let y = kind.forward::<T, FUSED>(&mut chunks, x);
-        for (gate, chunk) in chunks.iter().enumerate().take(kind.gates()) {
-            store(&mut values[(gate * size + unit) * CHUNK..][..CHUNK], chunk);
-        }
-        if layer + 1 < layers {
-            return store(&mut self.entering(layer + 1, vector)[unit * CHUNK..][..CHUNK], &y);
-        }
-        for (lane, row) in (vector * CHUNK..rows.min((vector + 1) * CHUNK)).enumerate() {
-            // SAFETY: this worker's rows.
-            let out = unsafe { self.out.part(row * size + unit, 1) };
-            out[0] = y[lane];
+        let xs = self.entering(layer, vector);
+        let mut next = (layer + 1 < layers).then(|| self.entering(layer + 1, vector));
+        for unit in 0..size {
+            let mut chunks: Values<T> = [[T::zero(); CHUNK]; MOST_GATES];
+            for (gate, chunk) in chunks.iter_mut().enumerate().take(gates) {
+                *chunk = load(values, (gate * size + unit) * CHUNK, CHUNK);
+            }
+            let y = kind.forward::<T, FUSED>(&mut chunks, load(xs, unit * CHUNK, CHUNK));
+            for (gate, chunk) in chunks.iter().enumerate().take(gates) {
+                store(&mut values[(gate * size + unit) * CHUNK..][..CHUNK], chunk);
+            }
+            match &mut next {
+                Some(next) => store(&mut next[unit * CHUNK..][..CHUNK], &y),
+                None => {
+                    for (lane, row) in (vector * CHUNK..rows.min((vector + 1) * CHUNK)).enumerate() {
+                        // SAFETY: this worker's rows.
+                        let out = unsafe { self.out.part(row * size + unit, 1) };
+                        out[0] = y[lane];
+                    }
+                }
+            }
         }
     }
 }

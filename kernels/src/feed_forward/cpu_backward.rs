@@ -159,9 +159,7 @@ impl<'a, T: Real> Pass<'a, T> {
             #[inline(always)]
             |kind| {
                 for vector in block.clone() {
-                    for unit in 0..size {
-                        self.unit(kind, layer, vector, unit);
-                    }
+                    self.unmix(kind, layer, vector);
                 }
             },
         );
@@ -180,22 +178,25 @@ impl<'a, T: Real> Pass<'a, T> {
         }
     }
 
-    /// A unit of a vector: the gradients of its products, and what goes past the layer.
+    /// The gradients of a vector's products, and what goes past the layer, unit by unit.
     #[inline(always)]
-    fn unit(&self, kind: Layer, layer: usize, vector: usize, unit: usize) {
+    fn unmix(&self, kind: Layer, layer: usize, vector: usize) {
         let Sizes { size, .. } = self.sizes;
+        let gates = kind.gates();
         let values = self.values(layer, vector);
         let carried = self.carried(vector);
-        let mut chunks: Values<T> = [[T::zero(); CHUNK]; MOST_GATES];
-        for (gate, chunk) in chunks.iter_mut().enumerate().take(kind.gates()) {
-            *chunk = load(values, (gate * size + unit) * CHUNK, CHUNK);
-        }
-        let at = unit * CHUNK;
-        let x = load(self.xs, self.sizes.at(layer, vector) + at, CHUNK);
-        let past = kind.backward(&mut chunks, x, load(carried, at, CHUNK));
-        store(&mut carried[at..at + CHUNK], &past);
-        for (gate, chunk) in chunks.iter().enumerate().take(kind.gates()) {
-            store(&mut values[(gate * size + unit) * CHUNK..][..CHUNK], chunk);
+        let xs = &self.xs[self.sizes.at(layer, vector)..][..size * CHUNK];
+        for unit in 0..size {
+            let mut chunks: Values<T> = [[T::zero(); CHUNK]; MOST_GATES];
+            for (gate, chunk) in chunks.iter_mut().enumerate().take(gates) {
+                *chunk = load(values, (gate * size + unit) * CHUNK, CHUNK);
+            }
+            let at = unit * CHUNK;
+            let past = kind.backward(&mut chunks, load(xs, at, CHUNK), load(carried, at, CHUNK));
+            store(&mut carried[at..at + CHUNK], &past);
+            for (gate, chunk) in chunks.iter().enumerate().take(gates) {
+                store(&mut values[(gate * size + unit) * CHUNK..][..CHUNK], chunk);
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Args {
         long,
         value_name = "X,…",
         value_delimiter = ',',
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         default_values_t = [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]
     )]
     values: Vec<f64>,

@@ -138,7 +138,7 @@ fn untrained(subject: &Subject, tensors: BTreeMap<String, Tensor>) -> Result<BTr
     let model = &subject.loaded.model;
     let dtype = model.precision().dtype();
     let drawn =
-        Parameters::draw(model.config(), tensors, train.seed, train.init_scale, dtype, model.device())?;
+        Parameters::draw(model.config(), tensors, train.seed, train.initial(), dtype, model.device())?;
     Ok(drawn.tensors())
 }
 
