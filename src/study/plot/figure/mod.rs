@@ -10,6 +10,8 @@ mod blank;
 mod color_scale;
 mod content;
 mod domain;
+#[cfg(test)]
+mod examples;
 mod frame;
 mod heat_map;
 mod layout;
