@@ -140,7 +140,7 @@ fn listening_changes_no_bit_of_a_step() {
     let directories = DataDirectories::only(Path::new("."), Registry::built_in());
     let recipe = shrunk("shakespeare", 8, &["train.batch_size=2"]);
     let language = Language::prepare(recipe, &directories, None, DType::F32, &Device::Cpu).unwrap();
-    let window = language.batch(0).unwrap();
+    let window = language.batch(0, 0).unwrap();
     let run = |listens: bool| {
         let mut stepper = language.stepper(None).unwrap();
         let mut step = |number| stepper.step(&window, number, 0.1).unwrap();

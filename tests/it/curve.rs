@@ -24,7 +24,7 @@ fn losses(dtype: DType) -> Vec<f64> {
     let mut stepper = language.stepper(None).unwrap();
     let rate = Rate::new(&language.recipe().train, language.total_steps());
     let step = |step: u64| {
-        let window = language.batch(step as usize).unwrap();
+        let window = language.batch(0, step as usize).unwrap();
         let report = stepper.step(&window, step, rate.at(0, step)).unwrap();
         report.nats / report.tokens as f64
     };

@@ -84,7 +84,7 @@ fn train_epoch(
 ) -> f64 {
     let (mut nats, mut tokens) = (0.0, 0);
     for window in 0..language.batch_count() {
-        let window = language.batch(window).unwrap();
+        let window = language.batch(0, window).unwrap();
         let report = stepper.step(&window, *step, rate(*step)).unwrap();
         nats += report.nats;
         tokens += report.tokens;

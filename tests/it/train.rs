@@ -412,7 +412,7 @@ fn a_step_that_fails_leaves_the_weights_as_they_were() {
     let weights = |stepper: &rhn::train::step::Stepper<NextToken>| {
         rhn::storage::save_tensors(&stepper.parameters.tensors()).unwrap()
     };
-    let window = language.batch(0).unwrap();
+    let window = language.batch(0, 0).unwrap();
     for step in 0..20 {
         let before = weights(&stepper);
         match stepper.step(&window, step, 1e30) {

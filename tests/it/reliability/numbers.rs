@@ -35,7 +35,7 @@ fn all(stepper: &Stepper<NextToken>) -> [Vec<u8>; 3] {
 }
 
 fn step(language: &Language, stepper: &mut Stepper<NextToken>, step: u64) -> Result<(), Error> {
-    stepper.step(&language.batch(0)?, step, 0.01).map(drop)
+    stepper.step(&language.batch(0, 0)?, step, 0.01).map(drop)
 }
 
 /// The step fails by its number for a reason of this kind, and changes nothing.
@@ -180,7 +180,7 @@ fn an_update_beyond_the_weights_type_stops_the_step() {
         let language = language(&place, &[&format!("train.optimizer={optimizer}")]);
         let mut stepper = language.stepper(None).unwrap();
         let before = all(&stepper);
-        let error = stepper.step(&language.batch(0).unwrap(), 0, rate).unwrap_err();
+        let error = stepper.step(&language.batch(0, 0).unwrap(), 0, rate).unwrap_err();
         assert!(error.to_string().starts_with("step 1: the update of core.0.bias is not finite"), "{error}");
         assert!(before == all(&stepper));
     }

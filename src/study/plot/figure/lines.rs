@@ -79,9 +79,8 @@ impl<'a> LinePlan<'a> {
     fn line(&self, line: &Line, run: &[LinePoint], origin: Point, picture: &mut Picture) {
         let color = palette::curve(line.color);
         let points: Vec<Point> = run.iter().map(|point| self.at(origin, point.x, point.y)).collect();
-        if line.points.len() <= FEW_POINTS || points.len() == 1 {
-            points.iter().for_each(|&point| picture.dot(point, 2.8, color));
-        }
+        let dots =
+            if line.points.len() <= FEW_POINTS || run.len() == 1 { points.clone() } else { Vec::new() };
         picture.shapes.push(Shape::Polyline(Polyline {
             points,
             color,
@@ -89,5 +88,6 @@ impl<'a> LinePlan<'a> {
             dash: line.dashed.then_some([5.0, 5.0]),
             title: (!line.label.is_empty()).then(|| line.label.clone()),
         }));
+        dots.into_iter().for_each(|point| picture.dot(point, 2.8, color));
     }
 }
