@@ -158,7 +158,7 @@ mod tests {
         assert_eq!((values(0)[0], values(0)[2]), (Some(200.0), Some(6.0)));
         assert!(values(0)[1].is_some_and(f64::is_nan), "it was measured, and has no value");
         assert_eq!(values(1), [None, Some(5.0), None]);
-        assert_eq!(bars.references[0].label, "untouched 4");
+        assert_eq!(bars.references[0].label, "untouched 4.00");
         let figure = orders(&untouched, &outcomes, Cost::Perplexity).unwrap();
         let Content::Points(points) = &figure.panels[0].content else { panic!("{figure:?}") };
         assert_eq!(points.clouds[0].points, [(0.5, 9.0)]);

@@ -86,7 +86,7 @@ pub(super) fn short_labels(ticks: &[f64], log: bool) -> Vec<String> {
     if log {
         ticks.iter().map(|tick| shortest(*tick)).collect()
     } else if greatest >= 1e12 || step < 1e-5 {
-        ticks.iter().map(|tick| significant(*tick, 4)).collect()
+        ticks.iter().map(|number| tick(*number)).collect()
     } else {
         labels(ticks)
     }
@@ -95,31 +95,35 @@ pub(super) fn short_labels(ticks: &[f64], log: bool) -> Vec<String> {
 /// `0.001` and `100k`, but `1e-4` and `1e12`.
 fn shortest(number: f64) -> String {
     match number {
-        number if !(1e-3..1e12).contains(&number) => significant(number, 4),
+        number if !(1e-3..1e12).contains(&number) => tick(number),
         number if number >= 100_000.0 => short(number),
         number if number >= 1000.0 && number.fract() == 0.0 => grouped(number as u64),
         number => number.to_string(),
     }
 }
 
-/// As many significant digits as `digits`, without zeros at the end; powers of ten where the number is very small or
-/// very large.
+/// As many significant digits as `digits`; powers of ten where the number is very small or very large.
 pub(crate) fn significant(number: f64, digits: usize) -> String {
     if number == 0.0 {
         return "0".into();
     }
     let scientific = format!("{number:.*e}", digits - 1);
-    let (mantissa, power) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let power: i32 = power.parse().unwrap_or(0);
-    let trimmed = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
-        false => text.to_string(),
-    };
-    if (-3..6).contains(&power) {
-        trimmed(&format!("{number:.*}", usize::try_from(digits as i32 - 1 - power).unwrap_or(0)))
-    } else {
-        format!("{}e{power}", trimmed(mantissa))
+    let power = scientific.split_once('e').and_then(|(_, power)| power.parse().ok()).unwrap_or(0);
+    match power {
+        -3..6 => format!("{number:.*}", usize::try_from(digits as i32 - 1 - power).unwrap_or(0)),
+        _ => scientific,
     }
+}
+
+/// A tick's number without zeros at its end.
+fn tick(number: f64) -> String {
+    let text = significant(number, 4);
+    let (mantissa, power) = text.split_once('e').map_or((text.as_str(), None), |(m, power)| (m, Some(power)));
+    let mantissa = match mantissa.contains('.') {
+        true => mantissa.trim_end_matches('0').trim_end_matches('.'),
+        false => mantissa,
+    };
+    power.map_or_else(|| mantissa.to_string(), |power| format!("{mantissa}e{power}"))
 }
 
 fn rounded(number: f64, decimals: i32) -> f64 {
@@ -175,7 +179,7 @@ mod tests {
         assert_eq!(short_labels(&[-2e-7, 0.0, 2e-7], false), ["-2e-7", "0", "2e-7"]);
         assert_eq!(
             [200.494, 5.93, 0.123_456, 1234.5, 1e9, -0.5].map(|number| significant(number, 3)),
-            ["200", "5.93", "0.123", "1234", "1e9", "-0.5"]
+            ["200", "5.93", "0.123", "1234", "1.00e9", "-0.500"]
         );
     }
 }

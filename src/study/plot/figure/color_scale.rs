@@ -56,6 +56,8 @@ pub(super) struct Colors {
     pub(super) low: f64,
     pub(super) high: f64,
     diverging: bool,
+    /// Whether values lie below `low` and above `high`, which then have the colours of the ends.
+    pub(super) beyond: [bool; 2],
 }
 
 impl Colors {
@@ -77,7 +79,7 @@ impl Colors {
             (true, _) => (low - 0.5 * low.abs().max(1.0), low + 0.5 * low.abs().max(1.0)),
             _ => (0.0, 1.0),
         };
-        Self { low, high, diverging }
+        Self { low, high, diverging, beyond: [least < low, greatest > high] }
     }
 
     /// Which of the [`LEVELS`] a finite value has; beyond the ends it is the end's.
@@ -113,6 +115,9 @@ mod tests {
         assert_eq!(colors.color(colors.level(0.0)), VIRIDIS[0]);
         assert_eq!(colors.color(colors.level(0.25)), VIRIDIS[8]);
         assert_eq!(colors.color(colors.level(7.0)), VIRIDIS[16], "beyond the end it is the end's");
+        assert_eq!(colors.beyond, [false, false]);
+        let narrow = ColorScale::Sequential { low: None, high: Some(0.4) };
+        assert_eq!(Colors::new(narrow, &[0.25, 0.5]).beyond, [false, true]);
     }
 
     #[test]

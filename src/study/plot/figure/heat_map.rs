@@ -19,6 +19,8 @@ const LARGEST_CELL: f64 = 40.0;
 const BAR_GAP: f64 = 16.0;
 const BAR_WIDTH: f64 = 14.0;
 const BAR_HEIGHT: f64 = 260.0;
+/// How far the bar's end points beyond it.
+const TIP: f64 = 8.0;
 /// A colour bar beside a flat map is higher than the map, so that it can be read.
 const LEAST_BAR: f64 = 90.0;
 
@@ -103,11 +105,23 @@ impl<'a> HeatPlan<'a> {
             let color = self.colors.color(level);
             picture.rectangle((left, upper), BAR_WIDTH, edge(level) - upper, color);
         }
+        self.draw_tips(left, (top, top + height), picture);
         for Mark { at, text } in marks::along_y(&self.bar, false) {
             let y = top + at;
             picture.line(vec![(left + BAR_WIDTH, y), (left + BAR_WIDTH + 4.0, y)], AXIS, 1.0, None);
             let start = (left + BAR_WIDTH + 8.0, y + MIDDLE * MARK_SIZE);
             picture.text(start, text, MARK_SIZE, FAINT_INK, Anchor::Start);
+        }
+    }
+
+    /// The bar ends in a point where values lie beyond it: they have the colour of that end.
+    fn draw_tips(&self, left: f64, (top, bottom): (f64, f64), picture: &mut Picture) {
+        let ends = [(0, bottom, bottom + TIP), (LEVELS - 1, top, top - TIP)];
+        for ((level, base, tip), beyond) in ends.into_iter().zip(self.colors.beyond) {
+            if beyond {
+                let corners = vec![(left, base), (left + BAR_WIDTH, base), (left + BAR_WIDTH / 2.0, tip)];
+                picture.polygon(corners, self.colors.color(level), 1.0);
+            }
         }
     }
 }

@@ -94,7 +94,7 @@ fn whiskers_end_at_their_values_on_a_logarithmic_axis() {
         near(titled.at.1, f64::midpoint(whisker[0].1, whisker[1].1)),
         "the geometric mean is in the middle"
     );
-    assert_eq!(titled.title.as_deref(), Some("highway, layers 10: 1 (0.1 – 10)"));
+    assert_eq!(titled.title.as_deref(), Some("highway, layers 10: 1.00 (0.100 – 10.0)"));
 }
 
 #[test]
