@@ -1,7 +1,7 @@
 //! Runs side by side: learning curves, tables, what differs. A run is known by its directory and its
 //! `metrics.jsonl` alone, so live, finished and downloaded ones are treated alike.
 //!
-//! And studies of a trained model: [`mod@estimate`], [`lesion`], with their results in a [`directory`].
+//! And studies of a trained model: `estimate`, `lesion`, with their results in a `directory`.
 
 pub(crate) mod compare;
 pub(crate) mod curve;

@@ -61,14 +61,13 @@ fn assert_old_logits_stay(place: &Place) {
 
 #[test]
 fn a_trained_lstm_gets_a_highway_layer_inside_and_goes_on() {
-    let place =
-        with_first("--set model.core.kind=lstm --set model.core.hidden_size=8 --set model.core.layers=2");
-    let kurata = "--set model.core.kind=hlstm --set model.core.hidden_size=8 --set model.core.variant=kurata \
-        --set model.core.depth_bias=-3";
-    place.train(&format!("--out grown --init-from first {kurata} --max-steps 0"));
+    let place = with_first("--set model.core={kind=\"lstm\",layers=2,hidden_size=8}");
+    let recipe = "train ptb-hlstm-small --corpus corpus.txt --out grown --set train.batch_size=2 --set train.bptt_steps=4";
+    let kurata = "--set model.core.variant=kurata --set model.core.depth_bias=-3";
+    let output = place.rhn(&format!("{recipe} {kurata} --init-from first --max-steps 0"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let (_, _, before) = checkpoint(&place, "first");
-    let (grown, _, mut after) = checkpoint(&place, "grown");
-    assert_eq!(grown.config.spec.core.layers(), 2); // nobody has set it
+    let (_, _, mut after) = checkpoint(&place, "grown");
     for layer in 0..2 {
         let weight = after.remove(&format!("core.{layer}.highway.weight")).unwrap();
         assert!(rows(&weight).concat().iter().all(|&value| value != 0.0));
@@ -77,12 +76,12 @@ fn a_trained_lstm_gets_a_highway_layer_inside_and_goes_on() {
     }
     assert!(before.keys().eq(after.keys()));
     assert!(before.iter().all(|(name, weight)| rows(weight) == rows(&after[name])));
-    place.train(&format!("--out grown --init-from first {kurata} --resume --max-steps 2"));
-    let zhang = "--set model.core.kind=hlstm --set model.core.hidden_size=8 --set model.core.variant=zhang";
+    let output = place.rhn(&format!("{recipe} {kurata} --resume --max-steps 2"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     place.fails(
-        &format!("train tiny.toml --out none --init-from first {zhang}"),
+        "train ptb-hlstm-small --corpus corpus.txt --out none --init-from first --set model.core.variant=zhang",
         4,
-        &["first: is another model", "its model.core.kind is \"lstm\", wanted \"hlstm\""],
+        &["first: is another model: its model.core.variant is unset, wanted \"zhang\""],
     );
 }
 

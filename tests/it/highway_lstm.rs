@@ -70,7 +70,7 @@ fn set(weights: &mut BTreeMap<String, Tensor>, ending: &str, value: f64) {
 
 #[test]
 fn shut_depth_gates_leave_layers_that_do_not_see_each_others_cells() {
-    // The same numbers as a stack without gates, whose layers are those with gates by name.
+    // What a shut gate sees is of no account, and gets no gradient; the scan has the comparison with no gate at all.
     let mut weights = drawn(&model(hlstm(3, json!({}))));
     set(&mut weights, "depth.bias", -1000.0);
     let (shut, grads) = run(&model(hlstm(3, json!({}))), &weights, &json!({}));

@@ -14,6 +14,7 @@ mod fuzz_corpus;
 mod gradcheck;
 mod highway_lstm;
 mod hub;
+mod images;
 mod late_reports;
 mod learning;
 mod masks;

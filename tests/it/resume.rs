@@ -51,6 +51,23 @@ fn sgd_with_a_rate_that_halves_on_a_plateau_resumes_exactly() {
 }
 
 #[test]
+fn highway_lstms_resume_exactly_on_any_number_of_threads() {
+    for (variant, masks) in
+        [("zhang", "depth=0.3,output=0.2"), ("depth-gated", "depth=0.3"), ("kurata", "hidden=0.2")]
+    {
+        let settings = format!(
+            "--set model.core={{kind=\"hlstm\",layers=2,hidden_size=7,variant=\"{variant}\"}} --set train.epochs=2 \
+             --set train.dropout={{{masks}}}"
+        );
+        holds_in_pieces(&settings, &[0.4, 1.0, 1.5]);
+        let place = Place::new();
+        place.train(&format!("--out one {settings} --threads 1 --max-steps 9"));
+        place.train(&format!("--out three {settings} --threads 3 --max-steps 9"));
+        assert_same(&place, "one", "three");
+    }
+}
+
+#[test]
 fn adam_with_a_cosine_and_a_state_carried_over_epochs_resumes_exactly() {
     let settings = "--set train.carry_state=true --set train.weight_decay=1e-4 \
         --set train.schedule={kind=\"cosine\",warmup_steps=50,final_fraction=0.1}";

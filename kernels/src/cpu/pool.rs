@@ -26,11 +26,6 @@ pub(crate) struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// This thread as the only worker: what it is handed is not shared out.
-    pub(crate) fn alone(self) -> Self {
-        Self { index: 0, count: 1, ..self }
-    }
-
     /// Returns when all have called it.
     pub(crate) fn barrier(&self) {
         self.barrier.wait(self.count);

@@ -1,20 +1,18 @@
-//! The stack forward on the CPU: a thread takes its rows through all layers, with the layers' weights in panels.
+//! The stack forward on the CPU: a thread takes its rows through all layers, and waits for nobody.
 
-use super::layer::{Layer, MOST_GATES};
-use crate::cpu::chunk::{CHUNK, load, store, sum};
+use super::layer::{Layer, MOST_GATES, Values};
+use super::tile::{Scalars, UNITS, VECTORS, by_units, multiply};
+use crate::cpu::chunk::{CHUNK, Chunk, load, store};
 use crate::cpu::instruction_set::WithKernel;
-use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
-use crate::cpu::panels::View;
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::{Kernel, even_part};
 use crate::cpu::workspace::{self, Buffer};
-use num_traits::Zero;
 use std::ops::Range;
 
-/// Rows that go through all layers together at most: their values of a layer stay in a core's nearest caches.
-const ROWS: usize = 96;
+/// Vectors of rows that go through all layers together at most: their values of a layer stay in the nearest caches.
+const TOGETHER: usize = 12;
 
 /// Sizes of a stack and its input.
 #[derive(Clone, Copy)]
@@ -28,25 +26,30 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// From one row's values of a gate to the next: whole chunks.
-    pub(super) fn stride(&self) -> usize {
-        self.size.next_multiple_of(CHUNK)
+    /// Vectors that hold the rows.
+    pub(super) fn vectors(&self) -> usize {
+        self.rows.div_ceil(CHUNK)
     }
 
-    /// A worker's rows, in blocks.
+    /// A worker's vectors, in blocks.
     pub(super) fn blocks(&self, worker: Worker<'_>) -> impl Iterator<Item = Range<usize>> {
-        let own = worker.share(self.rows);
-        let part = if own.is_empty() { 1 } else { even_part(own.len(), ROWS) };
+        let own = worker.share(self.vectors());
+        let part = if own.is_empty() { 1 } else { even_part(own.len(), TOGETHER) };
         let end = own.end;
         own.step_by(part).map(move |start| start..end.min(start + part))
     }
+
+    /// Where a vector's values of a layer's units are, one chunk a unit.
+    pub(super) fn at(&self, layer: usize, vector: usize) -> usize {
+        (layer * self.vectors() + vector) * self.size * CHUNK
+    }
 }
 
-/// What the backward pass needs; each row's values of a gate begin at a multiple of [`Sizes::stride`].
+/// What the backward pass needs.
 pub(super) struct Record<T: Real> {
-    /// What enters each layer: `(layers, rows, stride)`.
+    /// What enters each layer: `(layers, vectors, size)` chunks.
     pub(super) xs: Buffer<T>,
-    /// h, t and c: `(layers, rows, gates · stride)`.
+    /// h, t and c: `(layers, vectors, gates · size)` chunks.
     pub(super) values: Buffer<T>,
 }
 
@@ -68,189 +71,163 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
         if layers == 0 || rows == 0 || size == 0 {
             return (self.xs.to_vec(), None);
         }
-        let packed = self.pack::<K>();
-        let stride = self.sizes.stride();
+        // What enters a layer is kept of every layer, or of the present one and the next.
         let slots = if self.records { layers } else { 2 };
-        let mut xs = workspace::take(slots * rows * stride);
-        let mut values = workspace::take(if self.records { layers * rows * gates * stride } else { 0 });
+        let vectors = self.sizes.vectors();
+        let mut xs = workspace::take(slots * vectors * size * CHUNK);
+        let kept = if self.records { layers } else { 1 };
+        let mut values = workspace::take(kept * vectors * gates * size * CHUNK);
         let mut out = vec![T::zero(); rows * size];
-        let pass = Pass::<K> {
+        let pass = Pass {
             inputs: &self,
-            packed,
-            together: together(gates),
             slots,
             xs: Shared::new(&mut xs),
-            values: self.records.then(|| Shared::new(&mut values)),
+            values: Shared::new(&mut values),
             out: Shared::new(&mut out),
         };
-        pool::run(|worker| pass.sizes().blocks(worker).for_each(|rows| pass.block(rows, worker)));
-        drop(pass);
+        pool::run(|worker| {
+            for block in pass.sizes().blocks(worker) {
+                pass.first(block.clone());
+                for layer in 0..layers {
+                    K::vectorized(
+                        #[inline(always)]
+                        || {
+                            if K::FUSED {
+                                pass.layer::<true>(layer, block.clone())
+                            } else {
+                                pass.layer::<false>(layer, block.clone())
+                            }
+                        },
+                    );
+                }
+            }
+        });
         (out, self.records.then_some(Record { xs, values }))
     }
 }
 
-/// Vectors of units whose gates fill whole panels, of two vectors each.
-fn together(gates: usize) -> usize {
-    if gates.is_multiple_of(2) { 1 } else { 2 }
-}
-
-impl<T: Real> Forward<'_, T> {
-    /// A group of panels holds all gates of the same units side by side, so that its sums are all that they need.
-    fn pack<K: Kernel<Element = T>>(&self) -> PackedWeights<K> {
-        let Sizes { layers, size, gates, .. } = self.sizes;
-        let width = gates * size;
-        let together = together(gates);
-        let panels = gates * together / 2;
-        let part = |layer: usize, panel: usize, _section: usize, half: usize| {
-            let matrix = View::new(&self.weights[layer * size * width..][..size * width], size, width);
-            let index = panel % panels * 2 + half;
-            let vector = panel / panels * together + index / gates;
-            let start = (vector * K::LANES).min(size);
-            matrix.columns(index % gates * size + start, K::LANES.min(size - start))
-        };
-        let groups = size.div_ceil(K::LANES).div_ceil(together);
-        PackedWeights::pack(layers, groups * panels, &[size], part).finished_together(panels)
-    }
-}
-
-struct Pass<'a, K: Kernel> {
-    inputs: &'a Forward<'a, K::Element>,
-    packed: PackedWeights<K>,
-    together: usize,
-    /// Layers whose inputs are kept.
+struct Pass<'a, T> {
+    inputs: &'a Forward<'a, T>,
     slots: usize,
-    xs: Shared<'a, K::Element>,
-    values: Option<Shared<'a, K::Element>>,
-    out: Shared<'a, K::Element>,
+    xs: Shared<'a, T>,
+    /// h, t and c of every layer, or of the present one.
+    values: Shared<'a, T>,
+    out: Shared<'a, T>,
 }
 
-impl<K: Kernel> Pass<'_, K> {
+impl<'a, T: Real> Pass<'a, T> {
     fn sizes(&self) -> Sizes {
         self.inputs.sizes
     }
 
-    /// Some rows through all layers.
-    fn block(&self, rows: Range<usize>, worker: Worker<'_>) {
-        let Sizes { layers, .. } = self.sizes();
-        let mut buffers = OperandBuffers::<K>::new(rows.len(), self.packed.steps);
-        let operands = buffers.shared();
-        let mut sums = self.packed.sums(rows.len());
-        self.first(&rows, &operands);
-        for layer in 0..layers {
-            // SAFETY: only this worker has the buffers, and writes those of the next layer meanwhile.
-            let read = unsafe { operands.read(layer) };
-            let next = (layer + 1) % layers;
-            self.packed.multiply(layer, next, read, worker.alone(), &mut sums, |group, sums| {
-                K::vectorized(
-                    #[inline(always)]
-                    || self.finish(layer, group, &rows, sums, &operands),
-                )
-            });
+    /// What enters the first layer, rows side by side; past the last row it is zero.
+    fn first(&self, block: Range<usize>) {
+        let Sizes { rows, size, .. } = self.sizes();
+        for vector in block {
+            // SAFETY: this worker's vectors.
+            let xs = unsafe { self.xs.part(self.sizes().at(0, vector), size * CHUNK) };
+            xs.fill(T::zero());
+            for (lane, row) in (vector * CHUNK..rows.min((vector + 1) * CHUNK)).enumerate() {
+                let values = &self.inputs.xs[row * size..][..size];
+                xs[lane..].iter_mut().step_by(CHUNK).zip(values).for_each(|(x, &value)| *x = value);
+            }
         }
     }
 
-    /// What enters the first layer.
-    fn first(&self, rows: &Range<usize>, operands: &SharedOperands<'_, K>) {
+    #[inline(always)]
+    fn layer<const FUSED: bool>(&self, layer: usize, block: Range<usize>) {
         let Sizes { size, .. } = self.sizes();
-        let tiling = operands.tiling;
-        for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
-            for row in tile.clone() {
-                for start in (0..size).step_by(CHUNK) {
-                    let width = CHUNK.min(size - start);
-                    let line = rows.start + row;
-                    let x = load(self.inputs.xs, line * size + start, width);
-                    // SAFETY: this worker's rows.
-                    unsafe {
-                        store(self.xs.part(self.x_at(0, line, start), CHUNK), &x);
-                        operands.write(0, &tile, row, start / K::DEPTH, &x, width);
+        let mut vector = block.start;
+        while vector < block.end {
+            let pair = vector + VECTORS <= block.end;
+            for unit in (0..self.width()).step_by(UNITS) {
+                let count = UNITS.min(self.width() - unit);
+                if pair {
+                    by_units!(count, products::<T, FUSED, 2>(self, layer, vector, unit));
+                } else {
+                    by_units!(count, products::<T, FUSED, 1>(self, layer, vector, unit));
+                }
+            }
+            vector += if pair { VECTORS } else { 1 };
+        }
+        self.inputs.layer.constant(
+            #[inline(always)]
+            |kind| {
+                for vector in block.clone() {
+                    for unit in 0..size {
+                        self.unit::<FUSED>(kind, layer, vector, unit);
                     }
                 }
-            }
-        }
+            },
+        );
     }
 
-    /// Where a row's inputs of a layer are from unit `start` on.
-    fn x_at(&self, layer: usize, line: usize, start: usize) -> usize {
-        (layer % self.slots * self.sizes().rows + line) * self.sizes().stride() + start
+    /// Columns of a layer's weights.
+    fn width(&self) -> usize {
+        self.sizes().gates * self.sizes().size
     }
 
-    /// The units of a group of panels: the layer's values, and the operands of the next.
+    /// The chunks of a vector's products.
     #[inline(always)]
-    fn finish(
-        &self,
-        layer: usize,
-        group: usize,
-        rows: &Range<usize>,
-        sums: &[K::Element],
-        operands: &SharedOperands<'_, K>,
-    ) {
-        let Sizes { size, gates, .. } = self.sizes();
-        let tiling = operands.tiling;
-        for within in 0..self.together {
-            let vector = group * self.together + within;
-            for offset in (0..K::LANES).step_by(CHUNK) {
-                let start = vector * K::LANES + offset;
-                if start >= size {
-                    break; // past the last unit
-                }
-                let width = CHUNK.min(size - start);
-                let mut bias = [[K::Element::zero(); CHUNK]; MOST_GATES];
-                for (gate, bias) in bias.iter_mut().enumerate().take(gates) {
-                    *bias = load(self.inputs.bias, (layer * gates + gate) * size + start, width);
-                }
-                for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
-                    for row in tile.clone() {
-                        let mut values = bias;
-                        for (gate, values) in values.iter_mut().enumerate().take(gates) {
-                            let index = within * gates + gate;
-                            let line = index / 2 * rows.len() + row;
-                            let at = line * K::columns() + index % 2 * K::LANES + offset;
-                            *values = sum(*values, load(sums, at, CHUNK));
-                        }
-                        self.chunk(layer, &tile, row, rows.start + row, start, values, operands);
-                    }
-                }
-            }
-        }
+    fn values(&self, layer: usize, vector: usize) -> &'a mut [T] {
+        let layer = if self.inputs.records { layer } else { 0 };
+        let at = self.sizes().at(layer, vector) * self.sizes().gates;
+        // SAFETY: this worker's vectors.
+        unsafe { self.values.part(at, self.width() * CHUNK) }
     }
 
-    /// Some units of one row.
+    /// The chunks of what enters a layer.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "where the units are, in the block and in all")]
-    fn chunk(
-        &self,
-        layer: usize,
-        tile: &Range<usize>,
-        row: usize,
-        line: usize,
-        start: usize,
-        mut values: [[K::Element; CHUNK]; MOST_GATES],
-        operands: &SharedOperands<'_, K>,
-    ) {
-        let Sizes { layers, rows, size, gates } = self.sizes();
-        let width = CHUNK.min(size - start);
-        // SAFETY: this worker's rows, here and below.
-        let x = load(unsafe { self.xs.read(self.x_at(layer, line, start), CHUNK) }, 0, CHUNK);
-        let y = if K::FUSED {
-            self.inputs.layer.forward::<_, true>(&mut values, x)
-        } else {
-            self.inputs.layer.forward::<_, false>(&mut values, x)
-        };
-        if let Some(record) = self.values {
-            for (gate, values) in values.iter().enumerate().take(gates) {
-                let at = ((layer * rows + line) * gates + gate) * self.sizes().stride() + start;
-                // SAFETY: as above.
-                store(unsafe { record.part(at, CHUNK) }, values);
-            }
+    fn entering(&self, layer: usize, vector: usize) -> &'a mut [T] {
+        let Sizes { size, .. } = self.sizes();
+        // SAFETY: this worker's vectors.
+        unsafe { self.xs.part(self.sizes().at(layer % self.slots, vector), size * CHUNK) }
+    }
+
+    /// A unit of a vector: what the layer makes of its products.
+    #[inline(always)]
+    fn unit<const FUSED: bool>(&self, kind: Layer, layer: usize, vector: usize, unit: usize) {
+        let Sizes { layers, rows, size, .. } = self.sizes();
+        let values = self.values(layer, vector);
+        let mut chunks: Values<T> = [[T::zero(); CHUNK]; MOST_GATES];
+        for (gate, chunk) in chunks.iter_mut().enumerate().take(kind.gates()) {
+            *chunk = load(values, (gate * size + unit) * CHUNK, CHUNK);
         }
-        // SAFETY: as above.
-        unsafe {
-            if layer + 1 == layers {
-                store(self.out.part(line * size + start, width), &y);
-            } else {
-                store(self.xs.part(self.x_at(layer + 1, line, start), CHUNK), &y);
-                operands.write(layer + 1, tile, row, start / K::DEPTH, &y, width);
-            }
+        let x = load(self.entering(layer, vector), unit * CHUNK, CHUNK);
+        let y = kind.forward::<T, FUSED>(&mut chunks, x);
+        for (gate, chunk) in chunks.iter().enumerate().take(kind.gates()) {
+            store(&mut values[(gate * size + unit) * CHUNK..][..CHUNK], chunk);
+        }
+        if layer + 1 < layers {
+            return store(&mut self.entering(layer + 1, vector)[unit * CHUNK..][..CHUNK], &y);
+        }
+        for (lane, row) in (vector * CHUNK..rows.min((vector + 1) * CHUNK)).enumerate() {
+            // SAFETY: this worker's rows.
+            let out = unsafe { self.out.part(row * size + unit, 1) };
+            out[0] = y[lane];
+        }
+    }
+}
+
+/// The products of `V` vectors with `U` columns of a layer's weights, and the bias.
+#[inline(always)]
+fn products<T: Real, const FUSED: bool, const V: usize, const U: usize>(
+    pass: &Pass<'_, T>,
+    layer: usize,
+    vector: usize,
+    column: usize,
+) {
+    let Sizes { size, .. } = pass.sizes();
+    let width = pass.width();
+    let weights = &pass.inputs.weights[layer * size * width..][..size * width];
+    let bias = &pass.inputs.bias[layer * width + column..][..U];
+    let xs: [&[T]; V] = std::array::from_fn(|v| &*pass.entering(layer, vector + v));
+    let mut sums: [[Chunk<T>; V]; U] = std::array::from_fn(|u| [[bias[u]; CHUNK]; V]);
+    let scalars = Scalars { data: &weights[column..], step: width, unit: 1 };
+    multiply::<T, FUSED, V, U>(&mut sums, scalars, xs, CHUNK, size);
+    for (u, sums) in sums.iter().enumerate() {
+        for (v, sum) in sums.iter().enumerate() {
+            store(&mut pass.values(layer, vector + v)[(column + u) * CHUNK..][..CHUNK], sum);
         }
     }
 }

@@ -4,17 +4,15 @@
 //! the same bits.
 
 use super::cpu::{Record, Sizes};
-use super::layer::{Layer, MOST_GATES};
-use crate::cpu::chunk::{CHUNK, load, store, sum};
-use crate::cpu::gemm::{Target, product};
+use super::layer::{Layer, MOST_GATES, Values};
+use super::tile::{Scalars, UNITS, VECTORS, by_units, multiply};
+use crate::cpu::chunk::{CHUNK, Chunk, load, store, sum};
 use crate::cpu::instruction_set::{Computed, WithKernel};
-use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
-use crate::cpu::panels::View;
-use crate::cpu::pool::{self, Worker};
+use crate::cpu::pool;
+use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
-use num_traits::Zero;
 use std::ops::Range;
 
 /// The backward pass on whatever kernel is chosen: gradients of the input, the weights and the biases.
@@ -26,8 +24,6 @@ pub(super) struct Backward<'a, T: Computed> {
     pub(super) grad: &'a [T],
     pub(super) sizes: Sizes,
     pub(super) layer: Layer,
-    /// Whether operands are rounded to bf16.
-    pub(super) rounds: bool,
 }
 
 impl<T: Computed> WithKernel<T> for Backward<'_, T> {
@@ -36,11 +32,10 @@ impl<T: Computed> WithKernel<T> for Backward<'_, T> {
     fn run<K: Kernel<Element = T>>(mut self) -> Self::Output {
         let sizes = self.sizes;
         let Sizes { layers, rows, size, gates } = sizes;
-        let packed = self.pack::<K>();
-        let mut carried = workspace::take(rows * sizes.stride());
+        let mut carried = workspace::take(sizes.vectors() * size * CHUNK);
         let mut input = vec![T::zero(); rows * size];
-        let pass = Pass::<K> {
-            packed,
+        let pass = Pass {
+            weights: self.weights,
             grad: self.grad,
             sizes,
             layer: self.layer,
@@ -49,165 +44,279 @@ impl<T: Computed> WithKernel<T> for Backward<'_, T> {
             carried: Shared::new(&mut carried),
             input: Shared::new(&mut input),
         };
-        pool::run(|worker| sizes.blocks(worker).for_each(|rows| pass.block(&rows, worker)));
-        drop(pass);
+        pool::run(|worker| {
+            for block in sizes.blocks(worker) {
+                pass.last(block.clone());
+                for layer in (0..layers).rev() {
+                    K::vectorized(
+                        #[inline(always)]
+                        || {
+                            if K::FUSED {
+                                pass.layer::<true>(layer, block.clone())
+                            } else {
+                                pass.layer::<false>(layer, block.clone())
+                            }
+                        },
+                    );
+                }
+                pass.first(block);
+            }
+        });
         let mut weights = vec![T::zero(); layers * size * gates * size];
         let mut bias = vec![T::zero(); layers * gates * size];
-        self.weight_grads(Shared::new(&mut weights), Shared::new(&mut bias));
+        let to_weights = Shared::new(&mut weights);
+        let to_bias = Shared::new(&mut bias);
+        pool::run(|worker| {
+            let mut by_rows =
+                workspace::take(sizes.vectors() * CHUNK * (gates * size).next_multiple_of(CHUNK));
+            for layer in worker.share(layers) {
+                // SAFETY: layers are shared out.
+                let (weights, bias) = unsafe {
+                    let width = gates * size;
+                    (to_weights.part(layer * size * width, size * width), to_bias.part(layer * width, width))
+                };
+                let grads = LayerGrads { record: &self.record, sizes, layer };
+                K::vectorized(
+                    #[inline(always)]
+                    || {
+                        grads.turn(&mut by_rows);
+                        grads.bias(&by_rows, bias);
+                        if K::FUSED {
+                            grads.weights::<true>(&by_rows, weights)
+                        } else {
+                            grads.weights::<false>(&by_rows, weights)
+                        }
+                    },
+                );
+            }
+        });
         [input, weights, bias]
     }
 }
 
-impl<T: Computed> Backward<'_, T> {
-    /// The transposed weights; the inner dimension is the units of one gate after the other.
-    fn pack<K: Kernel<Element = T>>(&self) -> PackedWeights<K> {
-        let Sizes { layers, size, gates, .. } = self.sizes;
-        let width = gates * size;
-        let part = |layer: usize, panel: usize, gate: usize, half: usize| {
-            let matrix = View::new(&self.weights[layer * size * width..][..size * width], size, width).t();
-            let start = (panel * K::columns() + half * K::LANES).min(size);
-            matrix.rows(gate * size, size).columns(start, K::LANES.min(size - start))
-        };
-        PackedWeights::pack(layers, size.div_ceil(K::columns()), &[size; MOST_GATES][..gates], part)
-    }
-
-    /// One product a layer over all rows, once the record holds the gradients of the products.
-    fn weight_grads(&self, weights: Shared<'_, T>, bias: Shared<'_, T>) {
-        let Sizes { layers, rows, size, gates } = self.sizes;
-        let stride = self.sizes.stride();
-        let width = gates * stride;
-        pool::run(|worker| {
-            let mut whole = workspace::take(size * width);
-            let mut sums = vec![T::zero(); width];
-            for layer in worker.share(layers) {
-                let xs = &self.record.xs[layer * rows * stride..][..rows * stride];
-                let grads = &self.record.values[layer * rows * width..][..rows * width];
-                let inputs = View::new(xs, rows, stride).columns(0, size).t();
-                let target = Target::new(&mut whole, size, width);
-                product(target, inputs, View::new(grads, rows, width), false, self.rounds);
-                sums.fill(T::zero());
-                for row in grads.chunks_exact(width) {
-                    sums.iter_mut().zip(row).for_each(|(sum, &grad)| *sum += grad);
-                }
-                // SAFETY: layers are shared out.
-                let (to_weights, to_bias) = unsafe {
-                    let per_layer = size * gates * size;
-                    (
-                        weights.part(layer * per_layer, per_layer),
-                        bias.part(layer * gates * size, gates * size),
-                    )
-                };
-                let lines = to_weights.chunks_exact_mut(gates * size).zip(whole.chunks_exact(width));
-                for (to, from) in lines.chain([(to_bias, &sums[..])]) {
-                    for (to, from) in to.chunks_exact_mut(size).zip(from.chunks_exact(stride)) {
-                        to.copy_from_slice(&from[..size]);
-                    }
-                }
-            }
-        });
-    }
-}
-
-struct Pass<'a, K: Kernel> {
-    packed: PackedWeights<K>,
-    grad: &'a [K::Element],
+struct Pass<'a, T> {
+    weights: &'a [T],
+    grad: &'a [T],
     sizes: Sizes,
     layer: Layer,
-    xs: &'a [K::Element],
+    xs: &'a [T],
     /// What was computed, to become the gradients of the products.
-    values: Shared<'a, K::Element>,
-    /// The gradient of what leaves a layer, `(rows, stride)`; zero past a row's last unit.
-    carried: Shared<'a, K::Element>,
-    input: Shared<'a, K::Element>,
+    values: Shared<'a, T>,
+    /// The gradient of what leaves a layer, `(vectors, size)` chunks; zero past the last row.
+    carried: Shared<'a, T>,
+    input: Shared<'a, T>,
 }
 
-impl<K: Kernel> Pass<'_, K> {
-    /// Some rows back through all layers.
-    fn block(&self, rows: &Range<usize>, worker: Worker<'_>) {
-        let Sizes { layers, size, .. } = self.sizes;
-        let stride = self.sizes.stride();
-        let mut buffers = OperandBuffers::<K>::new(rows.len(), self.packed.steps);
-        let operands = buffers.shared();
-        let mut sums = self.packed.sums(rows.len());
-        for line in rows.clone() {
-            // SAFETY: this worker's rows, here and below.
-            let carried = unsafe { self.carried.part(line * stride, stride) };
-            carried[..size].copy_from_slice(&self.grad[line * size..][..size]);
-            carried[size..].fill(K::Element::zero());
-        }
-        for layer in (0..layers).rev() {
-            K::vectorized(
-                #[inline(always)]
-                || self.units(layer, rows, &operands),
-            );
-            // SAFETY: only this worker has the buffers.
-            let read = unsafe { operands.read(layer) };
-            let next = layer.saturating_sub(1);
-            self.packed.multiply(layer, next, read, worker.alone(), &mut sums, |panel, sums| {
-                K::vectorized(
-                    #[inline(always)]
-                    || self.add(panel, rows, sums),
-                )
-            });
-        }
-        for line in rows.clone() {
-            // SAFETY: as above.
-            unsafe {
-                let carried = self.carried.read(line * stride, size);
-                self.input.part(line * size, size).copy_from_slice(carried);
+impl<'a, T: Real> Pass<'a, T> {
+    /// The gradient of what leaves the last layer.
+    fn last(&self, block: Range<usize>) {
+        let Sizes { rows, size, .. } = self.sizes;
+        for vector in block {
+            let carried = self.carried(vector);
+            carried.fill(T::zero());
+            for (lane, row) in (vector * CHUNK..rows.min((vector + 1) * CHUNK)).enumerate() {
+                let values = &self.grad[row * size..][..size];
+                carried[lane..].iter_mut().step_by(CHUNK).zip(values).for_each(|(to, &value)| *to = value);
             }
         }
     }
 
-    /// The gradients of a layer's products, which are the operands of the product with its weights, and what goes past it.
-    #[inline(always)]
-    fn units(&self, layer: usize, rows: &Range<usize>, operands: &SharedOperands<'_, K>) {
-        let Sizes { rows: all, size, gates, .. } = self.sizes;
-        let stride = self.sizes.stride();
-        let tiling = operands.tiling;
-        for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
-            for row in tile.clone() {
-                let line = rows.start + row;
-                let at = (layer * all + line) * stride;
+    /// The gradient of what enters the first.
+    fn first(&self, block: Range<usize>) {
+        let Sizes { rows, size, .. } = self.sizes;
+        for vector in block {
+            let carried = self.carried(vector);
+            for (lane, row) in (vector * CHUNK..rows.min((vector + 1) * CHUNK)).enumerate() {
                 // SAFETY: this worker's rows.
-                let carried = unsafe { self.carried.part(line * stride, stride) };
-                // SAFETY: as above.
-                let values = unsafe { self.values.part(at * gates, gates * stride) };
-                for start in (0..size).step_by(CHUNK) {
-                    let width = CHUNK.min(size - start);
-                    let mut chunks = [[K::Element::zero(); CHUNK]; MOST_GATES];
-                    for (gate, chunk) in chunks.iter_mut().enumerate().take(gates) {
-                        *chunk = load(values, gate * stride + start, CHUNK);
+                let input = unsafe { self.input.part(row * size, size) };
+                input
+                    .iter_mut()
+                    .zip(carried[lane..].iter().step_by(CHUNK))
+                    .for_each(|(to, &value)| *to = value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn carried(&self, vector: usize) -> &'a mut [T] {
+        let size = self.sizes.size;
+        // SAFETY: this worker's vectors.
+        unsafe { self.carried.part(vector * size * CHUNK, size * CHUNK) }
+    }
+
+    /// The chunks of a vector's products.
+    #[inline(always)]
+    fn values(&self, layer: usize, vector: usize) -> &'a mut [T] {
+        let Sizes { size, gates, .. } = self.sizes;
+        // SAFETY: this worker's vectors.
+        unsafe { self.values.part(self.sizes.at(layer, vector) * gates, gates * size * CHUNK) }
+    }
+
+    #[inline(always)]
+    fn layer<const FUSED: bool>(&self, layer: usize, block: Range<usize>) {
+        let Sizes { size, .. } = self.sizes;
+        self.layer.constant(
+            #[inline(always)]
+            |kind| {
+                for vector in block.clone() {
+                    for unit in 0..size {
+                        self.unit(kind, layer, vector, unit);
                     }
-                    let x = load(self.xs, at + start, CHUNK);
-                    let past = self.layer.backward(&mut chunks, x, load(carried, start, CHUNK));
-                    store(&mut carried[start..start + CHUNK], &past);
-                    for (gate, chunk) in chunks.iter().enumerate().take(gates) {
-                        store(&mut values[gate * stride + start..][..CHUNK], chunk);
-                        let step = gate * K::steps(size) + start / K::DEPTH;
-                        // SAFETY: only this worker has the buffers.
-                        unsafe { operands.write(layer, &tile, row, step, chunk, width) };
-                    }
+                }
+            },
+        );
+        let mut vector = block.start;
+        while vector < block.end {
+            let pair = vector + VECTORS <= block.end;
+            for unit in (0..size).step_by(UNITS) {
+                let count = UNITS.min(size - unit);
+                if pair {
+                    by_units!(count, units::<T, FUSED, 2>(self, layer, vector, unit));
+                } else {
+                    by_units!(count, units::<T, FUSED, 1>(self, layer, vector, unit));
+                }
+            }
+            vector += if pair { VECTORS } else { 1 };
+        }
+    }
+
+    /// A unit of a vector: the gradients of its products, and what goes past the layer.
+    #[inline(always)]
+    fn unit(&self, kind: Layer, layer: usize, vector: usize, unit: usize) {
+        let Sizes { size, .. } = self.sizes;
+        let values = self.values(layer, vector);
+        let carried = self.carried(vector);
+        let mut chunks: Values<T> = [[T::zero(); CHUNK]; MOST_GATES];
+        for (gate, chunk) in chunks.iter_mut().enumerate().take(kind.gates()) {
+            *chunk = load(values, (gate * size + unit) * CHUNK, CHUNK);
+        }
+        let at = unit * CHUNK;
+        let x = load(self.xs, self.sizes.at(layer, vector) + at, CHUNK);
+        let past = kind.backward(&mut chunks, x, load(carried, at, CHUNK));
+        store(&mut carried[at..at + CHUNK], &past);
+        for (gate, chunk) in chunks.iter().enumerate().take(kind.gates()) {
+            store(&mut values[(gate * size + unit) * CHUNK..][..CHUNK], chunk);
+        }
+    }
+}
+
+/// `U` units of what enters a layer, of `V` vectors: the products with the transposed weights join what went past it.
+#[inline(always)]
+fn units<T: Real, const FUSED: bool, const V: usize, const U: usize>(
+    pass: &Pass<'_, T>,
+    layer: usize,
+    vector: usize,
+    unit: usize,
+) {
+    let Sizes { size, gates, .. } = pass.sizes;
+    let width = gates * size;
+    let weights = &pass.weights[layer * size * width..][..size * width];
+    let grads: [&[T]; V] = std::array::from_fn(|v| &*pass.values(layer, vector + v));
+    let mut sums: [[Chunk<T>; V]; U] = std::array::from_fn(|u| {
+        std::array::from_fn(|v| load(pass.carried(vector + v), (unit + u) * CHUNK, CHUNK))
+    });
+    let scalars = Scalars { data: &weights[unit * width..], step: 1, unit: width };
+    multiply::<T, FUSED, V, U>(&mut sums, scalars, grads, CHUNK, width);
+    for (u, sums) in sums.iter().enumerate() {
+        for (v, sum) in sums.iter().enumerate() {
+            store(&mut pass.carried(vector + v)[(unit + u) * CHUNK..][..CHUNK], sum);
+        }
+    }
+}
+
+/// The gradients of a layer's weights and biases, once the record holds those of its products.
+struct LayerGrads<'a, T: Real> {
+    record: &'a Record<T>,
+    sizes: Sizes,
+    layer: usize,
+}
+
+impl<T: Real> LayerGrads<'_, T> {
+    /// From one row's gradients to the next in `by_rows`.
+    fn stride(&self) -> usize {
+        (self.sizes.gates * self.sizes.size).next_multiple_of(CHUNK)
+    }
+
+    /// The gradients of the products row by row: units lie in the lanes, since the sums are over rows.
+    #[inline(always)]
+    fn turn(&self, by_rows: &mut [T]) {
+        let width = self.sizes.gates * self.sizes.size;
+        let stride = self.stride();
+        for vector in 0..self.sizes.vectors() {
+            let at = self.sizes.at(self.layer, vector) * self.sizes.gates;
+            let grads = &self.record.values[at..][..width * CHUNK];
+            let rows = &mut by_rows[vector * CHUNK * stride..][..CHUNK * stride];
+            for start in (0..width).step_by(CHUNK) {
+                let count = CHUNK.min(width - start);
+                let chunks: [Chunk<T>; CHUNK] = std::array::from_fn(|unit| {
+                    if unit < count { load(grads, (start + unit) * CHUNK, CHUNK) } else { [T::zero(); CHUNK] }
+                });
+                for lane in 0..CHUNK {
+                    let row: Chunk<T> = std::array::from_fn(|unit| chunks[unit][lane]);
+                    store(&mut rows[lane * stride + start..][..CHUNK], &row);
                 }
             }
         }
     }
 
-    /// A panel's sums join what went past the layer.
     #[inline(always)]
-    fn add(&self, panel: usize, rows: &Range<usize>, sums: &[K::Element]) {
-        let stride = self.sizes.stride();
-        for offset in (0..K::columns()).step_by(CHUNK) {
-            let start = panel * K::columns() + offset;
-            if start >= stride {
-                break; // past the last unit
+    fn bias(&self, by_rows: &[T], bias: &mut [T]) {
+        let stride = self.stride();
+        for start in (0..bias.len()).step_by(CHUNK) {
+            let mut total = [T::zero(); CHUNK];
+            for row in by_rows.chunks_exact(stride).take(self.sizes.vectors() * CHUNK) {
+                total = sum(total, load(row, start, CHUNK));
             }
-            for (row, line) in rows.clone().enumerate() {
-                // SAFETY: this worker's rows.
-                let carried = unsafe { self.carried.part(line * stride + start, CHUNK) };
-                let both = sum(load(carried, 0, CHUNK), load(sums, row * K::columns() + offset, CHUNK));
-                store(carried, &both);
+            let width = CHUNK.min(bias.len() - start);
+            store(&mut bias[start..start + width], &total);
+        }
+    }
+
+    #[inline(always)]
+    fn weights<const FUSED: bool>(&self, by_rows: &[T], weights: &mut [T]) {
+        let Sizes { size, gates, .. } = self.sizes;
+        let width = gates * size;
+        for unit in (0..size).step_by(UNITS) {
+            let count = UNITS.min(size - unit);
+            let mut column = 0;
+            while column < width {
+                let pair = column + CHUNK < width;
+                if pair {
+                    by_units!(count, weight_tile::<T, FUSED, 2>(self, by_rows, weights, unit, column));
+                } else {
+                    by_units!(count, weight_tile::<T, FUSED, 1>(self, by_rows, weights, unit, column));
+                }
+                column += if pair { VECTORS * CHUNK } else { CHUNK };
             }
+        }
+    }
+}
+
+/// The weights from `U` units to `V` vectors of columns, summed over the rows in their order.
+#[inline(always)]
+fn weight_tile<T: Real, const FUSED: bool, const V: usize, const U: usize>(
+    grads: &LayerGrads<'_, T>,
+    by_rows: &[T],
+    weights: &mut [T],
+    unit: usize,
+    column: usize,
+) {
+    let Sizes { size, gates, .. } = grads.sizes;
+    let width = gates * size;
+    let stride = grads.stride();
+    let mut sums = [[[T::zero(); CHUNK]; V]; U];
+    for vector in 0..grads.sizes.vectors() {
+        let xs = &grads.record.xs[grads.sizes.at(grads.layer, vector)..][..size * CHUNK];
+        let rows: [&[T]; V] =
+            std::array::from_fn(|v| &by_rows[vector * CHUNK * stride + column + v * CHUNK..]);
+        let scalars = Scalars { data: &xs[unit * CHUNK..], step: 1, unit: CHUNK };
+        multiply::<T, FUSED, V, U>(&mut sums, scalars, rows, stride, CHUNK);
+    }
+    for (u, sums) in sums.iter().enumerate() {
+        for (v, sum) in sums.iter().enumerate() {
+            let start = column + v * CHUNK;
+            let count = CHUNK.min(width - start);
+            store(&mut weights[(unit + u) * width + start..][..count], sum);
         }
     }
 }

@@ -47,7 +47,26 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Calls `work` with this layer as a constant, so that what depends on it is decided once and not a chunk at a time.
+    #[inline(always)]
+    pub(super) fn constant(self, work: impl Fn(Self)) {
+        use Activation::{Relu, Sigmoid, Tanh};
+        use Mixing::{Coupled, Full, Plain};
+        match (self.mixing, self.activation) {
+            (Plain, Relu) => work(Self { mixing: Plain, activation: Relu }),
+            (Plain, Tanh) => work(Self { mixing: Plain, activation: Tanh }),
+            (Plain, Sigmoid) => work(Self { mixing: Plain, activation: Sigmoid }),
+            (Coupled, Relu) => work(Self { mixing: Coupled, activation: Relu }),
+            (Coupled, Tanh) => work(Self { mixing: Coupled, activation: Tanh }),
+            (Coupled, Sigmoid) => work(Self { mixing: Coupled, activation: Sigmoid }),
+            (Full, Relu) => work(Self { mixing: Full, activation: Relu }),
+            (Full, Tanh) => work(Self { mixing: Full, activation: Tanh }),
+            (Full, Sigmoid) => work(Self { mixing: Full, activation: Sigmoid }),
+        }
+    }
+
     /// Products with the input: of H, then of T, then of C.
+    #[inline(always)]
     pub fn gates(self) -> usize {
         match self.mixing {
             Mixing::Plain => 1,
@@ -59,23 +78,21 @@ impl Layer {
     /// From the products with the bias to h, t, c; gives y.
     #[inline(always)]
     pub(super) fn forward<T: Real, const FUSED: bool>(self, values: &mut Values<T>, x: Chunk<T>) -> Chunk<T> {
-        self.activation.forward::<T, FUSED>(&mut values[0]);
-        for gate in &mut values[1..self.gates()] {
-            for z in gate {
-                *z = sigmoid::<T, FUSED>(*z);
-            }
-        }
         let [h, t, c] = values;
+        self.activation.forward::<T, FUSED>(h);
         let mut y = *h;
         match self.mixing {
             Mixing::Plain => {}
             Mixing::Coupled => {
                 for i in 0..CHUNK {
+                    t[i] = sigmoid::<T, FUSED>(t[i]);
                     y[i] = x[i] + t[i] * (h[i] - x[i]);
                 }
             }
             Mixing::Full => {
                 for i in 0..CHUNK {
+                    t[i] = sigmoid::<T, FUSED>(t[i]);
+                    c[i] = sigmoid::<T, FUSED>(c[i]);
                     y[i] = h[i] * t[i] + x[i] * c[i];
                 }
             }
@@ -128,18 +145,11 @@ impl Activation {
     /// h becomes the gradient of its product.
     #[inline(always)]
     fn backward<T: Real>(self, h: &mut Chunk<T>, grad: Chunk<T>) {
-        for (h, grad) in h.iter_mut().zip(grad) {
-            *h = match self {
-                Self::Relu => {
-                    if *h > T::zero() {
-                        grad
-                    } else {
-                        T::zero()
-                    }
-                }
-                Self::Tanh => grad * (T::one() - *h * *h),
-                Self::Sigmoid => grad * *h * (T::one() - *h),
-            };
+        let both = h.iter_mut().zip(grad);
+        match self {
+            Self::Relu => both.for_each(|(h, grad)| *h = if *h > T::zero() { grad } else { T::zero() }),
+            Self::Tanh => both.for_each(|(h, grad)| *h = grad * (T::one() - *h * *h)),
+            Self::Sigmoid => both.for_each(|(h, grad)| *h = grad * *h * (T::one() - *h)),
         }
     }
 }

@@ -7,6 +7,7 @@ mod cpu;
 mod cpu_backward;
 mod layer;
 pub mod reference;
+mod tile;
 
 pub use layer::{Activation, Layer, Mixing};
 
@@ -14,7 +15,6 @@ use crate::backend::Backend;
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::real::{self, by_float};
 use crate::error::Result;
-use crate::precision::Precision;
 use crate::saved::SavedForBackward;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor, WithDType};
@@ -26,26 +26,20 @@ use cpu_backward::Backward;
 /// - `xs`: `(rows, size)`
 /// - `weights`: `(layers, size, gates · size)`, the columns of H, then of T, then of C; `bias`: `(layers, gates · size)`
 ///
-/// On the CPU a kernel with a backward pass of its own does the work, elsewhere [`reference::feed_forward`].
-pub fn feed_forward(
-    xs: &Tensor,
-    weights: &Tensor,
-    bias: &Tensor,
-    layer: Layer,
-    precision: Precision,
-) -> Result<Tensor> {
+/// On the CPU a kernel with a backward pass of its own does the work, elsewhere [`reference::feed_forward`]. Products are
+/// in full precision: layers so narrow gain nothing by another.
+pub fn feed_forward(xs: &Tensor, weights: &Tensor, bias: &Tensor, layer: Layer) -> Result<Tensor> {
     if Backend::of(xs) != Backend::Cpu {
         return reference::feed_forward(xs, weights, bias, layer);
     }
     let records = xs.track_op() || weights.track_op() || bias.track_op();
-    let op = Stack { layer, precision, records, saved: SavedForBackward::default() };
+    let op = Stack { layer, records, saved: SavedForBackward::default() };
     Ok(xs.contiguous()?.apply_op3(&weights.contiguous()?, &bias.contiguous()?, op)?)
 }
 
 /// The candle operation; what its backward pass needs stays inside it.
 struct Stack {
     layer: Layer,
-    precision: Precision,
     records: bool,
     saved: SavedForBackward,
 }
@@ -68,9 +62,8 @@ impl Stack {
     fn grads<T: Computed>(&self, sizes: Sizes, weights: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 3]> {
         let record = self.saved.take::<Record<T>>()?;
         let Sizes { layers, rows, size, gates } = sizes;
-        let rounds = self.precision.rounds();
         let [xs, weights, bias] = real::with_elements([weights, grad], |[weights, grad]| {
-            T::with_kernel(rounds, Backward { record, weights, grad, sizes, layer: self.layer, rounds })
+            T::with_kernel(false, Backward { record, weights, grad, sizes, layer: self.layer })
         })?;
         let device = grad.device();
         Ok([
@@ -105,7 +98,7 @@ impl CustomOp3 for Stack {
                 layer: self.layer,
                 records: self.records,
             };
-            let (out, record) = T::with_kernel(self.precision.rounds(), forward);
+            let (out, record) = T::with_kernel(false, forward);
             self.saved.keep(record);
             T::to_cpu_storage_owned(out)
         });

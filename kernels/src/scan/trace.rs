@@ -35,7 +35,7 @@ pub struct Sublayer {
 }
 
 /// Reads a window; operands as in [`super::scan`], nothing is dropped. On the CPU the kernel does it, elsewhere
-/// [`reference`].
+/// [`reference()`].
 pub fn trace(
     projected: &Tensor,
     recurrent: &Tensor,

@@ -258,6 +258,21 @@ fn half_the_cell_is_forgotten_at_each_step_when_weights_are_zero() {
 }
 
 #[test]
+fn a_highway_lstm_whose_depth_gate_is_shut_is_the_lstm_with_peepholes() {
+    const HIDDEN: usize = 9;
+    let case = Case::new::<Hlstm<true>>([4, 3, 1, HIDDEN], true, DType::F64);
+    let gates = case.projected.narrow(2, 0, 4 * HIDDEN).unwrap().contiguous().unwrap();
+    let below = case.projected.narrow(2, 5 * HIDDEN, HIDDEN).unwrap();
+    let shut = (below.zeros_like().unwrap() - 1e3).unwrap();
+    let with_gate = Tensor::cat(&[&gates, &shut, &below], 2).unwrap();
+    let peepholes = case.bias.narrow(1, 0, 7 * HIDDEN).unwrap().contiguous().unwrap();
+    let Case { recurrent, bias, state, mask, .. } = &case;
+    let (outputs, _) = kernel::<Hlstm<true>>(F64)(&with_gate, recurrent, bias, state, mask).unwrap();
+    let (plain, _) = kernel::<Hlstm<false>>(F64)(&gates, recurrent, &peepholes, state, mask).unwrap();
+    assert_eq!(values(&outputs), values(&plain));
+}
+
+#[test]
 fn the_reset_gate_reaches_the_candidates_recurrent_bias_alone() {
     // Weights are zero, so r = sigmoid(b_r), z = 1/2, n = tanh(x_n + r b_n).
     let projected = Tensor::new(&[[[0.0f64, 0.0, 0.3]]], &Device::Cpu).unwrap();

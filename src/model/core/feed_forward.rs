@@ -20,7 +20,6 @@ use crate::model::stage::{LayerTrace, StageTrace};
 use candle_core::Tensor;
 use rhn_kernels::feed_forward::reference::{LayerValues, values};
 use rhn_kernels::feed_forward::{self as stack, Layer, feed_forward};
-use rhn_kernels::precision::Precision;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -163,7 +162,7 @@ impl FeedForwardConfig {
                 .weight_with("bias", shared.len() * size, |index, uniform| bias(&shared, index, uniform))?;
             Some((weight, bias, self.shared_gates == SharedGates::Transform && products == 3))
         };
-        Ok(FeedForward { own: (weight, own_bias), shared, layer: self.layer(), precision: builder.precision })
+        Ok(FeedForward { own: (weight, own_bias), shared, layer: self.layer() })
     }
 
     /// Whether all layers have the weights of this product in common.
@@ -222,7 +221,6 @@ struct FeedForward {
     /// Weight and bias of the shared gates, and whether the layers' last columns come after theirs.
     shared: Option<(Tensor, Tensor, bool)>,
     layer: Layer,
-    precision: Precision,
 }
 
 impl FeedForward {
@@ -264,7 +262,7 @@ impl Core for FeedForward {
     fn forward(&self, xs: &Tensor, state: &State, _noise: &Noise) -> Result<(Tensor, State)> {
         let (time, batch, _) = xs.dims3()?;
         let (weights, biases) = self.parameters()?;
-        let ys = feed_forward(&xs.flatten(0, 1)?, &weights, &biases, self.layer, self.precision)?;
+        let ys = feed_forward(&xs.flatten(0, 1)?, &weights, &biases, self.layer)?;
         Ok((ys.reshape((time, batch, ()))?, state.clone()))
     }
 
