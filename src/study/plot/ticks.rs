@@ -79,11 +79,12 @@ pub(super) fn labels(ticks: &[f64]) -> Vec<String> {
 }
 
 /// The ticks' texts in a figure: as [`labels`] but, where that takes more than five characters of zeros, powers of ten;
-/// on a logarithmic axis each as short as it can be.
+/// on a logarithmic axis over a power of ten and more each as short as it can be.
 pub(super) fn short_labels(ticks: &[f64], log: bool) -> Vec<String> {
     let greatest = ticks.iter().fold(0.0, |greatest: f64, tick| greatest.max(tick.abs()));
     let step = ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
-    if log {
+    let decades = ticks.first().zip(ticks.last()).is_some_and(|(first, last)| *last >= 10.0 * first);
+    if log && decades {
         ticks.iter().map(|tick| shortest(*tick)).collect()
     } else if greatest >= 1e12 || step < 1e-5 {
         ticks.iter().map(|number| tick(*number)).collect()
@@ -176,6 +177,7 @@ mod tests {
             ["1e-7", "1e-4", "0.001", "0.5", "1", "2,000", "1M"]
         );
         assert_eq!(short_labels(&[0.0, 0.5, 1.0], false), ["0.0", "0.5", "1.0"]);
+        assert_eq!(short_labels(&[27.415, 27.4152], true), ["27.4150", "27.4152"]);
         assert_eq!(short_labels(&[-2e-7, 0.0, 2e-7], false), ["-2e-7", "0", "2e-7"]);
         assert_eq!(
             [200.494, 5.93, 0.123_456, 1234.5, 1e9, -0.5].map(|number| significant(number, 3)),
