@@ -1,7 +1,8 @@
-//! What a study leaves: a directory with `result.json` and a tab-separated file for each table.
+//! What a study leaves: a directory with `result.json`, a tab-separated file for each table, and pictures.
 
 use crate::error::Result;
 use crate::storage::disk;
+use crate::study::plot::{Figure, draw_figure, to_png, to_svg};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,20 @@ impl StudyDirectory {
         }
         let path = self.0.join("result.json");
         disk::replace(&path, &json.map_err(crate::error::Error::io(&path))?)
+    }
+
+    /// Writes `NAME.svg`, and if `png` also `NAME.png` with twice as many pixels in each direction.
+    ///
+    /// # Errors
+    /// If one of them cannot be made or written.
+    pub(crate) fn write_figure(&self, name: &str, figure: &Figure, png: bool) -> Result<()> {
+        const SCALE: u32 = 2;
+        let picture = draw_figure(figure);
+        disk::replace(&self.0.join(format!("{name}.svg")), to_svg(&picture).as_bytes())?;
+        if png {
+            disk::replace(&self.0.join(format!("{name}.png")), &to_png(&picture, SCALE)?)?;
+        }
+        Ok(())
     }
 
     /// Writes `NAME.tsv`: a head, and a line for each row.

@@ -43,7 +43,16 @@ fn a_lesion_study_begins_with_the_evaluations_own_perplexity() {
     assert_eq!(place.json("studies/a/lesion/result.json"), found);
     let table = std::fs::read_to_string(place.path("studies/a/lesion/interventions.tsv")).unwrap();
     assert_eq!(table.lines().count(), 1 + 1 + done.len());
-    let shown = stdout(&place.rhn("study lesion a --out elsewhere --tokens 60"));
+    let picture = std::fs::read_to_string(place.path("studies/a/lesion/lesion.svg")).unwrap();
+    for text in ["exchanged with the next</text>", ">untouched ", "<title>left out, layer 3: "] {
+        assert!(picture.contains(text), "no {text:?} in {picture}");
+    }
+    assert!(
+        !place.path("studies/a/lesion/lesion.png").exists()
+            && !place.path("studies/a/lesion/shuffle.svg").exists()
+    );
+    let shown = stdout(&place.rhn("study lesion a --out elsewhere --tokens 60 --png"));
+    assert!(std::fs::read(place.path("elsewhere/lesion.png")).unwrap().starts_with(b"\x89PNG"));
     assert!(
         shown.contains("| left out ") && shown.contains("of 3 cost less than 25 % when left out"),
         "{shown}"
@@ -56,6 +65,8 @@ fn an_estimate_study_has_the_states_of_every_stage_and_of_the_untrained_weights(
     let place = Place::new();
     place.train("--out a --set model.core.recurrence_depth=3 --set model.core.layers=2");
     let found = json(&place, "study estimate a --against init");
+    let picture = std::fs::read_to_string(place.path("studies/a/estimate/estimate.svg")).unwrap();
+    assert!(picture.contains(">untrained weights</text>") && picture.contains("<polygon "), "{picture}");
     let stages = found["stages"].as_array().unwrap();
     let names: Vec<_> =
         stages.iter().map(|one| (one["stage"].as_str().unwrap(), one["weights"].as_str().unwrap())).collect();

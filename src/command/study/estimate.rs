@@ -96,6 +96,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let directory = args.subject.directory(&subject, "estimate")?;
     keep(&directory, &found)?;
+    directory.write_figure("estimate", &estimate::figure(&stages), args.subject.png)?;
     if args.subject.json {
         json_line(&mut std::io::stdout().lock(), &found)?;
     } else {
@@ -123,6 +124,7 @@ fn run_images(args: &Args, subject: &ImageSubject) -> anyhow::Result<()> {
     let found = Found { study: "estimate", corpus, split, protocol: "images", tokens, stages: &stages };
     let directory = subject.directory("estimate")?;
     keep(&directory, &found)?;
+    directory.write_figure("estimate", &estimate::figure(&stages), args.subject.png)?;
     if args.subject.json {
         json_line(&mut std::io::stdout().lock(), &found)?;
     } else {

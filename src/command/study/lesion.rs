@@ -9,7 +9,7 @@ use crate::eval::perplexity::batched;
 use crate::model::stages;
 use crate::readable::{or_dash, perplexity};
 use crate::study::directory::{StudyDirectory, tsv_number};
-use crate::study::lesion::{Asked, Intervention, Mild, Outcome, Reading, Trained, mild};
+use crate::study::lesion::{self, Asked, Cost, Intervention, Mild, Outcome, Reading, Trained, mild};
 use crate::study::markdown;
 use serde::Serialize;
 
@@ -68,6 +68,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let found = study(args, &subject)?;
     let directory = args.subject.directory(&subject, "lesion")?;
     keep(&directory, &found)?;
+    draw(&directory, &found, Cost::Perplexity, args.subject.png)?;
     if args.subject.json {
         json_line(&mut std::io::stdout().lock(), &found)?;
     } else {
@@ -119,6 +120,7 @@ fn run_images(args: &Args, subject: &ImageSubject) -> anyhow::Result<()> {
     };
     let directory = subject.directory("lesion")?;
     keep(&directory, &found)?;
+    draw(&directory, &found, Cost::Nats, args.subject.png)?;
     if args.subject.json {
         json_line(&mut std::io::stdout().lock(), &found)?;
     } else {
@@ -206,6 +208,16 @@ fn keep(directory: &StudyDirectory, found: &Found<'_>) -> Result<()> {
     let rows: Vec<_> = std::iter::once(&found.untouched).chain(&found.interventions).map(row).collect();
     directory.write_table("interventions", &head, &rows)?;
     directory.write_result(found)
+}
+
+/// A picture of what each layer is worth, and if there are random orders one of those.
+fn draw(directory: &StudyDirectory, found: &Found<'_>, cost: Cost, png: bool) -> Result<()> {
+    let Found { untouched, interventions, .. } = found;
+    directory.write_figure("lesion", &lesion::removals(untouched, interventions, cost), png)?;
+    if let Some(figure) = lesion::orders(untouched, interventions, cost) {
+        directory.write_figure("shuffle", &figure, png)?;
+    }
+    Ok(())
 }
 
 /// A table of all interventions, and how many removals of each stage are mild.

@@ -13,8 +13,9 @@ mod subject;
 use super::args::DeviceArgs;
 
 const AFTER_HELP: &str = "\
-Each study prints a table, and leaves result.json and tab-separated tables in studies/RUN/STUDY, or
-where --out says. docs/studies.md has the definitions, the sources and how to read the figures.
+Each study prints a table, and leaves result.json, tab-separated tables and, of estimate and lesion,
+pictures in studies/RUN/STUDY, or where --out says. docs/studies.md has the definitions, the sources
+and how to read the figures.
 
 Examples:
   rhn study estimate checkpoints/shakespeare         do its sublayers refine one estimate?

@@ -30,6 +30,9 @@ pub(super) struct SubjectArgs {
     /// Where the results go [default: studies/RUN/STUDY]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write each picture as PNG too, with two pixels for one of the SVG
+    #[arg(long)]
+    pub(super) png: bool,
     /// Print one line of JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -3,10 +3,12 @@
 //!
 //! `docs/studies.md` defines the figures.
 
+mod figure;
 mod moments;
 mod result;
 mod sums;
 
+pub(crate) use figure::figure;
 pub(crate) use result::{COLUMNS, LayerEstimate, StageEstimate};
 
 use crate::data::Tokens;

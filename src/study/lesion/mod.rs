@@ -1,8 +1,10 @@
 //! What a trained model loses when layers of a stage are left out, exchanged, shuffled or repeated (Veit et al., 2016;
 //! Greff et al., 2017, arXiv 1612.07771). Nothing is trained again.
 
+mod figure;
 mod intervention;
 
+pub(crate) use figure::{Cost, orders, removals};
 pub(crate) use intervention::{Asked, Change, Intervention};
 
 use crate::data::images::Images;

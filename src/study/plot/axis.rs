@@ -50,14 +50,18 @@ fn stretch(low: f64, high: f64, back: impl Fn(f64) -> f64) -> (f64, f64) {
 impl Scale {
     /// The pixel of a value.
     pub(super) fn at(&self, value: f64) -> f64 {
-        let along = |value: f64| if self.log { value.ln() } else { value };
-        let part = (along(value) - along(self.low)) / (along(self.high) - along(self.low));
-        self.start + part * (self.end - self.start)
+        self.start + self.part(value) * (self.end - self.start)
     }
 
     pub(super) fn holds(&self, value: f64) -> bool {
-        let slack = 1e-9 * (self.high - self.low);
-        (self.low - slack..=self.high + slack).contains(&value)
+        const SLACK: f64 = 1e-9;
+        (-SLACK..=1.0 + SLACK).contains(&self.part(value))
+    }
+
+    /// How far along the axis a value is: 0 at `low`, 1 at `high`.
+    fn part(&self, value: f64) -> f64 {
+        let along = |value: f64| if self.log { value.ln() } else { value };
+        (along(value) - along(self.low)) / (along(self.high) - along(self.low))
     }
 }
 
@@ -77,6 +81,13 @@ mod tests {
                 .iter()
                 .all(|(value, at)| (scale.at(*value) - at).abs() < 1e-9)
         );
+    }
+
+    #[test]
+    fn a_logarithmic_axis_holds_nothing_below_its_end_however_long_it_is() {
+        let scale = axis(true, true).scale([1e-7, 1e5].into_iter(), 0.0, 200.0);
+        assert!([1e-7, 1.0, 1e5].iter().all(|value| scale.holds(*value)));
+        assert!([0.0, -1.0, 9e-8, 1.1e5, f64::NAN].iter().all(|value| !scale.holds(*value)));
     }
 
     #[test]

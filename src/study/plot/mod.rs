@@ -1,10 +1,11 @@
-//! Curves in one picture, as SVG or PNG.
+//! Learning curves in one picture, and figures of panels, as SVG or PNG.
 //!
-//! Each curve is named at its right end, so that no legend covers another; what is drawn is first laid out as
-//! [`picture::Shape`]s, and both formats are written from these.
+//! Each learning curve is named at its right end, so that no legend covers another; a [`Figure`] has one legend for all
+//! its panels. What is drawn is first laid out as [`picture::Shape`]s, and both formats are written from these.
 
 mod axis;
 mod draw;
+mod figure;
 mod font;
 mod labels;
 mod palette;
@@ -15,8 +16,16 @@ mod ticks;
 
 pub(crate) use axis::Axis;
 pub(crate) use draw::draw;
+pub(crate) use figure::{
+    Bar, Bars, Cloud, Content, Figure, Group, Line, LinePoint, Lines, Panel, Points, draw_figure,
+};
+#[expect(unused_imports, reason = "studies that draw gates and nets of many depths call them")]
+pub(crate) use figure::{
+    CellAxis, ColorScale, DepthCurve, HeatMap, KindBars, KindCurves, depth_bars, layer_map, training_curves,
+};
 pub(crate) use png::to_png;
 pub(crate) use svg::to_svg;
+pub(crate) use ticks::significant;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plot {

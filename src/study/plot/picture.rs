@@ -22,6 +22,8 @@ pub(crate) struct Picture {
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {
     Polyline(Polyline),
+    Polygon(Polygon),
+    Rectangle(Rectangle),
     Dot(Dot),
     Caption(Caption),
 }
@@ -34,6 +36,28 @@ pub(crate) struct Polyline {
     pub width: f64,
     /// Pixels drawn and left out, if it is dashed.
     pub dash: Option<[f64; 2]>,
+    /// What it is, where a format can hold it.
+    pub title: Option<String>,
+}
+
+/// A filled area without a rim, through which what is below can be seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Polygon {
+    /// Its corners, one after another around it.
+    pub points: Vec<(f64, f64)>,
+    pub color: Color,
+    /// From 0, invisible, to 1.
+    pub opacity: f64,
+}
+
+/// A filled rectangle without a rim.
+#[derive(Clone, Debug)]
+pub(crate) struct Rectangle {
+    /// Its upper left corner.
+    pub at: (f64, f64),
+    pub width: f64,
+    pub height: f64,
+    pub color: Color,
     /// What it is, where a format can hold it.
     pub title: Option<String>,
 }
@@ -71,6 +95,14 @@ pub(crate) enum Anchor {
 impl Picture {
     pub(super) fn line(&mut self, points: Vec<Point>, color: Color, width: f64, dash: Option<[f64; 2]>) {
         self.shapes.push(Shape::Polyline(Polyline { points, color, width, dash, title: None }));
+    }
+
+    pub(super) fn polygon(&mut self, points: Vec<Point>, color: Color, opacity: f64) {
+        self.shapes.push(Shape::Polygon(Polygon { points, color, opacity }));
+    }
+
+    pub(super) fn rectangle(&mut self, at: Point, width: f64, height: f64, color: Color) {
+        self.shapes.push(Shape::Rectangle(Rectangle { at, width, height, color, title: None }));
     }
 
     pub(super) fn dot(&mut self, center: Point, radius: f64, color: Color) {

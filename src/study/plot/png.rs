@@ -2,7 +2,7 @@
 
 use super::font;
 use super::palette::WHITE;
-use super::picture::{Anchor, Caption, Color, Dot, Picture, Polyline, Shape};
+use super::picture::{Anchor, Caption, Color, Dot, Picture, Point, Polygon, Polyline, Rectangle, Shape};
 use crate::error::{Error, Result};
 use tiny_skia::{
     FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Stroke, StrokeDash, Transform,
@@ -20,6 +20,8 @@ pub(crate) fn to_png(picture: &Picture, scale: u32) -> Result<Vec<u8>> {
     for shape in &picture.shapes {
         match shape {
             Shape::Polyline(line) => canvas.line(line),
+            Shape::Polygon(area) => canvas.area(area),
+            Shape::Rectangle(rectangle) => canvas.rectangle(rectangle),
             Shape::Dot(dot) => canvas.dot(dot),
             Shape::Caption(text) => canvas.text(text),
         }
@@ -34,12 +36,27 @@ struct Canvas {
 
 impl Canvas {
     fn line(&mut self, line: &Polyline) {
-        let mut path = PathBuilder::new();
-        for (index, &(x, y)) in line.points.iter().enumerate() {
-            if index == 0 { path.move_to(x as f32, y as f32) } else { path.line_to(x as f32, y as f32) }
-        }
+        let path = through(&line.points);
         let dash = line.dash.and_then(|[on, off]| StrokeDash::new(vec![on as f32, off as f32], 0.0));
         self.stroke(path.finish(), line.color, &Stroke { dash, ..stroke(line.width) });
+    }
+
+    fn area(&mut self, area: &Polygon) {
+        let mut path = through(&area.points);
+        path.close();
+        if let Some(path) = path.finish() {
+            let mut paint = paint(area.color);
+            paint.shader.apply_opacity(area.opacity as f32);
+            self.pixels.fill_path(&path, &paint, FillRule::Winding, self.transform, None);
+        }
+    }
+
+    fn rectangle(&mut self, rectangle: &Rectangle) {
+        let (x, y) = rectangle.at;
+        let (width, height) = (rectangle.width as f32, rectangle.height as f32);
+        if let Some(area) = tiny_skia::Rect::from_xywh(x as f32, y as f32, width, height) {
+            self.pixels.fill_rect(area, &paint(rectangle.color), self.transform, None);
+        }
     }
 
     fn dot(&mut self, dot: &Dot) {
@@ -71,6 +88,15 @@ impl Canvas {
             self.pixels.fill_path(&path, &paint(color), FillRule::Winding, self.transform, None);
         }
     }
+}
+
+/// A path from point to point.
+fn through(points: &[Point]) -> PathBuilder {
+    let mut path = PathBuilder::new();
+    for (index, &(x, y)) in points.iter().enumerate() {
+        if index == 0 { path.move_to(x as f32, y as f32) } else { path.line_to(x as f32, y as f32) }
+    }
+    path
 }
 
 fn stroke(width: f64) -> Stroke {

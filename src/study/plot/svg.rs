@@ -1,7 +1,7 @@
 //! A picture as SVG: text stays text, so it can be searched, and is shown in the viewer's own font.
 
 use super::palette::WHITE;
-use super::picture::{Anchor, Caption, Color, Dot, Picture, Polyline, Shape};
+use super::picture::{Anchor, Caption, Color, Dot, Picture, Point, Polygon, Polyline, Rectangle, Shape};
 use std::fmt::Write;
 
 const FONTS: &str = "Roboto, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif";
@@ -15,33 +15,81 @@ pub(crate) fn to_svg(picture: &Picture) -> String {
          <rect width=\"{width}\" height=\"{height}\" fill=\"{}\"/>\n",
         hex(WHITE)
     );
-    for shape in &picture.shapes {
-        let _ = writeln!(svg, "{}", element(shape)); // writing to a String cannot fail
+    for shapes in picture.shapes.chunk_by(one_element) {
+        let _ = writeln!(svg, "{}", element(shapes)); // writing to a String cannot fail
     }
     svg + "</svg>\n"
 }
 
-fn element(shape: &Shape) -> String {
-    match shape {
-        Shape::Polyline(shape) => line(shape),
-        Shape::Dot(shape) => dot(shape),
-        Shape::Caption(shape) => text(shape),
+/// Rectangles of one colour without a title are one path: the cells of a heat map would else take four times the
+/// bytes.
+fn one_element(first: &Shape, second: &Shape) -> bool {
+    match (first, second) {
+        (Shape::Rectangle(first), Shape::Rectangle(second)) => {
+            first.color == second.color && first.title.is_none() && second.title.is_none()
+        }
+        _ => false,
+    }
+}
+
+fn element(shapes: &[Shape]) -> String {
+    match shapes {
+        [Shape::Polyline(shape)] => line(shape),
+        [Shape::Polygon(shape)] => area(shape),
+        [Shape::Rectangle(shape)] => rectangle(shape),
+        [Shape::Dot(shape)] => dot(shape),
+        [Shape::Caption(shape)] => text(shape),
+        shapes => cells(shapes),
     }
 }
 
 fn line(line: &Polyline) -> String {
-    let points: Vec<String> =
-        line.points.iter().map(|(x, y)| format!("{},{}", number(*x), number(*y))).collect();
     let dash = line.dash.map(|[on, off]| format!(" stroke-dasharray=\"{on} {off}\"")).unwrap_or_default();
-    let title =
-        line.title.as_ref().map(|title| format!("<title>{}</title>", escape(title))).unwrap_or_default();
+    let title = titled(line.title.as_ref());
     format!(
         "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\" stroke-linejoin=\"round\" \
          stroke-linecap=\"round\"{dash}>{title}</polyline>",
-        points.join(" "),
+        coordinates(&line.points),
         hex(line.color),
         number(line.width)
     )
+}
+
+fn area(area: &Polygon) -> String {
+    let [points, color, opacity] = [coordinates(&area.points), hex(area.color), number(area.opacity)];
+    format!("<polygon points=\"{points}\" fill=\"{color}\" fill-opacity=\"{opacity}\"/>")
+}
+
+fn rectangle(rectangle: &Rectangle) -> String {
+    let Rectangle { at: (x, y), width, height, .. } = *rectangle;
+    let [x, y, width, height] = [x, y, width, height].map(number);
+    let [color, title] = [hex(rectangle.color), titled(rectangle.title.as_ref())];
+    let start = format!("<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{color}\"");
+    if title.is_empty() { start + "/>" } else { format!("{start}>{title}</rect>") }
+}
+
+/// Several rectangles of one colour, each from its upper left corner to the right, down and back.
+fn cells(shapes: &[Shape]) -> String {
+    let mut path = String::new();
+    let mut color = WHITE;
+    for shape in shapes {
+        if let Shape::Rectangle(cell) = shape {
+            let Rectangle { at: (x, y), width, height, .. } = *cell;
+            let [x, y, right, down, left] = [x, y, width, height, -width].map(number);
+            let _ = write!(path, "M{x} {y}h{right}v{down}h{left}z");
+            color = cell.color;
+        }
+    }
+    format!("<path fill=\"{}\" d=\"{path}\"/>", hex(color))
+}
+
+fn coordinates(points: &[Point]) -> String {
+    let points: Vec<String> = points.iter().map(|(x, y)| format!("{},{}", number(*x), number(*y))).collect();
+    points.join(" ")
+}
+
+fn titled(title: Option<&String>) -> String {
+    title.map(|title| format!("<title>{}</title>", escape(title))).unwrap_or_default()
 }
 
 fn dot(dot: &Dot) -> String {
