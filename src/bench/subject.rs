@@ -86,7 +86,8 @@ mod tests {
     fn made_up_windows_have_as_many_different_words_as_penn_treebanks() {
         let language = made_up("ptb-rhn").language;
         let distinct = |window: usize| {
-            let ids = language.batch(0, window).unwrap().inputs.flatten_all().unwrap().to_vec1::<u32>().unwrap();
+            let ids =
+                language.batch(0, window).unwrap().inputs.flatten_all().unwrap().to_vec1::<u32>().unwrap();
             ids.into_iter().collect::<HashSet<_>>().len()
         };
         let windows = language.batch_count();

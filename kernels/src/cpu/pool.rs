@@ -12,8 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 /// Iterations of a waiting loop before the core is yielded: some microseconds.
 const SPINS: usize = 1 << 12;
 
-/// Yields of an idle thread before it sleeps.
-const YIELDS: usize = 64;
+/// Yields of an idle thread before it sleeps: a millisecond or two, longer than what a small net does between two pieces of
+/// work, since to wake a thread takes longer than many a piece.
+const YIELDS: usize = 1 << 12;
 
 /// One of the threads that share a piece of work.
 #[derive(Clone, Copy)]

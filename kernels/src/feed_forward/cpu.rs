@@ -2,7 +2,7 @@
 
 use super::layer::{Layer, MOST_GATES, Values};
 use super::tile::{Scalars, UNITS, VECTORS, by_units, multiply};
-use crate::cpu::chunk::{CHUNK, Chunk, load, store};
+use crate::cpu::chunk::{CHUNK, load, store};
 use crate::cpu::instruction_set::WithKernel;
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::real::Real;
@@ -224,8 +224,15 @@ fn products<T: Real, const FUSED: bool, const V: usize, const U: usize>(
     let width = pass.width();
     let weights = &pass.inputs.weights[layer * size * width..][..size * width];
     let bias = &pass.inputs.bias[layer * width + column..][..U];
-    let xs: [&[T]; V] = std::array::from_fn(|v| &*pass.entering(layer, vector + v));
-    let mut sums: [[Chunk<T>; V]; U] = std::array::from_fn(|u| [[bias[u]; CHUNK]; V]);
+    // Loops and not `from_fn`, which the compiler may leave as a call in the middle of a tile.
+    let mut xs: [&[T]; V] = [&[]; V];
+    for (v, xs) in xs.iter_mut().enumerate() {
+        *xs = pass.entering(layer, vector + v);
+    }
+    let mut sums = [[[T::zero(); CHUNK]; V]; U];
+    for (sums, &bias) in sums.iter_mut().zip(bias) {
+        *sums = [[bias; CHUNK]; V];
+    }
     let scalars = Scalars { data: &weights[column..], step: width, unit: 1 };
     multiply::<T, FUSED, V, U>(&mut sums, scalars, xs, CHUNK, size);
     for (u, sums) in sums.iter().enumerate() {

@@ -6,7 +6,7 @@
 use super::cpu::{Record, Sizes};
 use super::layer::{Layer, MOST_GATES, Values};
 use super::tile::{Scalars, UNITS, VECTORS, by_units, multiply};
-use crate::cpu::chunk::{CHUNK, Chunk, load, store, sum};
+use crate::cpu::chunk::{CHUNK, load, store, sum};
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::pool;
 use crate::cpu::real::Real;
@@ -212,10 +212,16 @@ fn units<T: Real, const FUSED: bool, const V: usize, const U: usize>(
     let Sizes { size, gates, .. } = pass.sizes;
     let width = gates * size;
     let weights = &pass.weights[layer * size * width..][..size * width];
-    let grads: [&[T]; V] = std::array::from_fn(|v| &*pass.values(layer, vector + v));
-    let mut sums: [[Chunk<T>; V]; U] = std::array::from_fn(|u| {
-        std::array::from_fn(|v| load(pass.carried(vector + v), (unit + u) * CHUNK, CHUNK))
-    });
+    // Loops and not `from_fn`, which the compiler may leave as a call in the middle of a tile.
+    let mut grads: [&[T]; V] = [&[]; V];
+    let mut sums = [[[T::zero(); CHUNK]; V]; U];
+    for v in 0..V {
+        grads[v] = pass.values(layer, vector + v);
+        let carried = pass.carried(vector + v);
+        for (u, sums) in sums.iter_mut().enumerate() {
+            sums[v] = load(carried, (unit + u) * CHUNK, CHUNK);
+        }
+    }
     let scalars = Scalars { data: &weights[unit * width..], step: 1, unit: width };
     multiply::<T, FUSED, V, U>(&mut sums, scalars, grads, CHUNK, width);
     for (u, sums) in sums.iter().enumerate() {
@@ -248,12 +254,21 @@ impl<T: Real> LayerGrads<'_, T> {
             let grads = &self.record.values[at..][..width * CHUNK];
             let rows = &mut by_rows[vector * CHUNK * stride..][..CHUNK * stride];
             for start in (0..width).step_by(CHUNK) {
-                let count = CHUNK.min(width - start);
-                let chunks: [Chunk<T>; CHUNK] = std::array::from_fn(|unit| {
-                    if unit < count { load(grads, (start + unit) * CHUNK, CHUNK) } else { [T::zero(); CHUNK] }
-                });
+                let mut units = [[T::zero(); CHUNK]; CHUNK];
+                if start + CHUNK <= width {
+                    for (unit, chunk) in units.iter_mut().enumerate() {
+                        *chunk = load(grads, (start + unit) * CHUNK, CHUNK);
+                    }
+                } else {
+                    for (unit, chunk) in units.iter_mut().enumerate().take(width - start) {
+                        *chunk = load(grads, (start + unit) * CHUNK, CHUNK);
+                    }
+                }
                 for lane in 0..CHUNK {
-                    let row: Chunk<T> = std::array::from_fn(|unit| chunks[unit][lane]);
+                    let mut row = [T::zero(); CHUNK];
+                    for unit in 0..CHUNK {
+                        row[unit] = units[unit][lane];
+                    }
                     store(&mut rows[lane * stride + start..][..CHUNK], &row);
                 }
             }
@@ -308,8 +323,10 @@ fn weight_tile<T: Real, const FUSED: bool, const V: usize, const U: usize>(
     let mut sums = [[[T::zero(); CHUNK]; V]; U];
     for vector in 0..grads.sizes.vectors() {
         let xs = &grads.record.xs[grads.sizes.at(grads.layer, vector)..][..size * CHUNK];
-        let rows: [&[T]; V] =
-            std::array::from_fn(|v| &by_rows[vector * CHUNK * stride + column + v * CHUNK..]);
+        let mut rows: [&[T]; V] = [&[]; V];
+        for (v, rows) in rows.iter_mut().enumerate() {
+            *rows = &by_rows[vector * CHUNK * stride + column + v * CHUNK..];
+        }
         let scalars = Scalars { data: &xs[unit * CHUNK..], step: 1, unit: CHUNK };
         multiply::<T, FUSED, V, U>(&mut sums, scalars, rows, stride, CHUNK);
     }

@@ -133,7 +133,7 @@ impl Layer {
 
 impl Activation {
     #[inline(always)]
-    fn forward<T: Real, const FUSED: bool>(self, z: &mut Chunk<T>) {
+    pub(super) fn forward<T: Real, const FUSED: bool>(self, z: &mut Chunk<T>) {
         match self {
             // What is not a number stays so.
             Self::Relu => z.iter_mut().for_each(|z| *z = if *z <= T::zero() { T::zero() } else { *z }),
@@ -144,7 +144,7 @@ impl Activation {
 
     /// h becomes the gradient of its product.
     #[inline(always)]
-    fn backward<T: Real>(self, h: &mut Chunk<T>, grad: Chunk<T>) {
+    pub(super) fn backward<T: Real>(self, h: &mut Chunk<T>, grad: Chunk<T>) {
         let both = h.iter_mut().zip(grad);
         match self {
             Self::Relu => both.for_each(|(h, grad)| *h = if *h > T::zero() { grad } else { T::zero() }),

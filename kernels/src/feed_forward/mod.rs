@@ -3,12 +3,14 @@
 //! A net of a hundred layers of fifty units is all latency if each layer is several operations. Here a thread takes
 //! some of the rows through all layers, and nobody waits for another between two layers. [`Layer`] has the equations.
 
+mod activated;
 mod cpu;
 mod cpu_backward;
 mod layer;
 pub mod reference;
 mod tile;
 
+pub use activated::activated;
 pub use layer::{Activation, Layer, Mixing};
 
 use crate::backend::Backend;

@@ -5,10 +5,10 @@
 
 use crate::cpu::real::{Real, by_float, with_elements};
 use crate::error::Result;
-use crate::update::element::{Adam, AdamStep, Moments, MomentsStep, PIECE, Sgd, Velocity, VelocityStep};
+use crate::update::element::{Adam, AdamStep, Moments, MomentsStep, Sgd, Velocity, VelocityStep};
+use crate::update::pieces;
 use candle_core::Tensor;
 use pulp::Arch;
-use rayon::prelude::*;
 
 /// Whether [`crate::update::sgd`] would write finite numbers alone.
 pub fn sgd(parameter: &Tensor, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<bool> {
@@ -68,7 +68,9 @@ impl<T: Real> Zeros<T> {
 fn sgd_pass<T: Real>(op: &Sgd, parameter: &[T], grad: &[T]) -> bool {
     let arch = Arch::new();
     let (keep, step) = op.numbers::<T>();
-    parameter.par_chunks(PIECE).zip(grad.par_chunks(PIECE)).all(|(parameter, grad)| {
+    pieces::all(grad.len(), |piece| {
+        let parameter = &parameter[piece.clone()];
+        let grad = &grad[piece];
         arch.dispatch(|| {
             let mut zeros = Zeros::new();
             let (ps, p_rest) = parameter.as_chunks();
@@ -87,8 +89,8 @@ fn sgd_pass<T: Real>(op: &Sgd, parameter: &[T], grad: &[T]) -> bool {
 
 fn velocity_pass<T: Real>(step: &Velocity<T>, parameter: &[T], velocity: &[T], grad: &[T]) -> bool {
     let arch = Arch::new();
-    let both = parameter.par_chunks(PIECE).zip(velocity.par_chunks(PIECE));
-    both.zip(grad.par_chunks(PIECE)).all(|((parameter, velocity), grad)| {
+    pieces::all(grad.len(), |piece| {
+        let [parameter, velocity, grad] = [parameter, velocity, grad].map(|values| &values[piece.clone()]);
         arch.dispatch(|| {
             let mut zeros = Zeros::new();
             let [(ps, p_rest), (vs, v_rest), (gs, g_rest)] =
@@ -111,9 +113,9 @@ fn velocity_pass<T: Real>(step: &Velocity<T>, parameter: &[T], velocity: &[T], g
 fn adam_pass<T: Real>(moments: &Moments<T>, step: &Adam<T>, parameter: &[T], both: &[T], grad: &[T]) -> bool {
     let arch = Arch::new();
     let (first, second) = both.split_at(grad.len());
-    let both = first.par_chunks(PIECE).zip(second.par_chunks(PIECE));
-    let gradient = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE));
-    both.zip(gradient).all(|((first, second), (grad, parameter))| {
+    pieces::all(grad.len(), |piece| {
+        let [first, second, grad, parameter] =
+            [first, second, grad, parameter].map(|values| &values[piece.clone()]);
         arch.dispatch(|| {
             let mut zeros = Zeros::new();
             let [(ms, m_rest), (vs, v_rest), (gs, g_rest), (ps, p_rest)] =
@@ -144,6 +146,7 @@ fn repeated<T: Real>(rest: &[T]) -> [T; LANES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::update::element::PIECE;
     use candle_core::Device;
 
     /// Longer than a piece, of ones; `value` at `at`.

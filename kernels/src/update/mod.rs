@@ -7,17 +7,18 @@ mod cuda;
 mod element;
 pub mod finite;
 pub mod guard;
+mod pieces;
 
 use crate::cpu::real::{self, Real, by_float};
+use crate::cpu::shared::Shared;
 use crate::error::Result;
-use crate::update::element::{Adam, Moments, PIECE, Sgd, Velocity};
+use crate::update::element::{Adam, Moments, Sgd, Velocity};
 use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, DType, Device, InplaceOp2, InplaceOp3, Layout, Result as CandleResult, Tensor, Var,
 };
 pub use element::{AdamStep, MomentsStep, VelocityStep};
 use pulp::Arch;
-use rayon::prelude::*;
 use std::any::Any;
 
 /// The guard of `device` for weights of type `dtype`, which records `capacity` steps; `None` on the CPU.
@@ -90,9 +91,9 @@ pub fn adam(parameter: &Var, moments: &Tensor, step: AdamStep) -> Result<()> {
 fn sum_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: f64) -> f64 {
     let arch = Arch::new();
     let decay = T::from_f64(decay);
-    let piece = |(g, p): (&[T], &[T])| arch.dispatch(|| piece_of_squares(g, p, decay));
-    let pieces: Vec<f64> = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE)).map(piece).collect();
-    pieces.into_iter().sum()
+    pieces::sum(grad.len(), |piece| {
+        arch.dispatch(|| piece_of_squares(&grad[piece.clone()], &parameter[piece.clone()], decay))
+    })
 }
 
 #[inline(always)]
@@ -177,7 +178,8 @@ impl Kernel for Sgd {
     fn run<T: Real>(&self, parameter: &mut [T], grad: &[T]) {
         let arch = Arch::new();
         let (keep, step) = self.numbers::<T>();
-        parameter.par_chunks_mut(PIECE).zip(grad.par_chunks(PIECE)).for_each(|(parameter, grad)| {
+        pieces::for_each_mut(parameter, |parameter, piece| {
+            let grad = &grad[piece];
             arch.dispatch(|| parameter.iter_mut().zip(grad).for_each(|(p, &g)| *p = *p * keep + g * step));
         });
     }
@@ -217,16 +219,14 @@ impl VelocityOp {
     fn run<T: Real>(&self, target: &mut [T], first: &[T], second: &[T]) {
         let arch = Arch::new();
         let step = Velocity::new(&self.step);
-        let operands = first.par_chunks(PIECE).zip(second.par_chunks(PIECE));
-        target.par_chunks_mut(PIECE).zip(operands).for_each(|(target, (first, second))| {
-            arch.dispatch(|| {
-                for (target, (&first, &second)) in target.iter_mut().zip(first.iter().zip(second)) {
-                    *target = match self.of_parameter {
-                        true => step.parameter(*target, first, second),
-                        false => step.velocity(*target, first, second),
-                    };
-                }
-            });
+        pieces::for_each_mut(target, |target, piece| {
+            let both = first[piece.clone()].iter().zip(&second[piece]);
+            let all = target.iter_mut().zip(both);
+            if self.of_parameter {
+                arch.dispatch(|| all.for_each(|(p, (&v, &g))| *p = step.parameter(*p, v, g)));
+            } else {
+                arch.dispatch(|| all.for_each(|(v, (&g, &p))| *v = step.velocity(*v, g, p)));
+            }
         });
     }
 }
@@ -236,11 +236,13 @@ impl MomentsStep {
         let arch = Arch::new();
         let step = Moments::new(self);
         let (first, second) = moments.split_at_mut(grad.len());
-        let moments = first.par_chunks_mut(PIECE).zip(second.par_chunks_mut(PIECE));
-        let gradient = grad.par_chunks(PIECE).zip(parameter.par_chunks(PIECE));
-        moments.zip(gradient).for_each(|((m, v), (grad, parameter))| {
+        let second = Shared::new(second);
+        pieces::for_each_mut(first, |first, piece| {
+            // SAFETY: pieces are disjoint.
+            let second = unsafe { second.part(piece.start, piece.len()) };
+            let gradient = grad[piece.clone()].iter().zip(&parameter[piece]);
             arch.dispatch(|| {
-                for ((m, v), (&g, &p)) in m.iter_mut().zip(v).zip(grad.iter().zip(parameter)) {
+                for ((m, v), (&g, &p)) in first.iter_mut().zip(second).zip(gradient) {
                     (*m, *v) = step.after(*m, *v, g, p);
                 }
             });
@@ -255,10 +257,10 @@ impl Kernel for AdamStep {
         let arch = Arch::new();
         let step = Adam::new(self);
         let (first, second) = moments.split_at(parameter.len());
-        let moments = first.par_chunks(PIECE).zip(second.par_chunks(PIECE));
-        parameter.par_chunks_mut(PIECE).zip(moments).for_each(|(parameter, (m, v))| {
+        pieces::for_each_mut(parameter, |parameter, piece| {
+            let moments = first[piece.clone()].iter().zip(&second[piece]);
             arch.dispatch(|| {
-                for (p, (&m, &v)) in parameter.iter_mut().zip(m.iter().zip(v)) {
+                for (p, (&m, &v)) in parameter.iter_mut().zip(moments) {
                     *p = step.after(*p, m, v);
                 }
             });
@@ -268,6 +270,7 @@ impl Kernel for AdamStep {
 
 #[cfg(test)]
 mod tests {
+    use super::element::PIECE;
     use super::*;
     use candle_core::Device;
 

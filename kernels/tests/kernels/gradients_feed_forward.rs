@@ -3,7 +3,7 @@
 use crate::{check_by_differences, distance, random, values};
 use candle_core::{DType, Tensor, Var};
 use rhn_kernels::cpu::{InstructionSet, with_threads};
-use rhn_kernels::feed_forward::{Activation, Layer, Mixing, feed_forward, reference};
+use rhn_kernels::feed_forward::{Activation, Layer, Mixing, activated, feed_forward, reference};
 
 /// Layers, rows, units: less than a chunk, several panels, and rows that no block divides.
 const SIZES: [[usize; 3]; 3] = [[3, 5, 7], [4, 37, 50], [2, 201, 71]];
@@ -126,4 +126,31 @@ fn sizes_that_do_not_fit_are_an_error() {
     let [_, weights, _] = operands(layer, [2, 3, 5], DType::F64);
     let error = feed_forward(&xs, &weights, &bias, layer).unwrap_err().to_string();
     assert!(error.contains("no stack of layers with 2 products"), "{error}");
+}
+
+#[test]
+fn a_plain_layers_function_is_near_its_reference_and_has_its_gradient() {
+    for activation in [Activation::Relu, Activation::Tanh, Activation::Sigmoid] {
+        for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 2e-6)] {
+            let run = |dtype, work: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
+                let products = random("products", &[7, 19], 2.0, dtype);
+                let bias = random("bias", &[19], 0.5, dtype);
+                let out = work(&products, &bias);
+                let weighed = random("weighing", &[7, 19], 1.0, dtype);
+                let grads = (&out * weighed.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
+                [out.detach(), grads.get(&products).unwrap().clone(), grads.get(&bias).unwrap().clone()]
+            };
+            let exact = run(DType::F64, &|products, bias| {
+                reference::activated(&products.broadcast_add(bias).unwrap(), activation).unwrap()
+            });
+            for set in InstructionSet::available() {
+                let found = set
+                    .force(|| run(dtype, &|products, bias| activated(products, bias, activation).unwrap()));
+                for (found, wanted) in found.iter().zip(&exact) {
+                    let far = distance(&found.to_dtype(DType::F64).unwrap(), wanted);
+                    assert!(far <= tolerance, "{activation:?} {set:?} {dtype:?}: {far:e}");
+                }
+            }
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::model::builder::Builder;
 use crate::model::core::Activation;
 use crate::model::layers::Embedding;
 use candle_core::Tensor;
-use rhn_kernels::feed_forward::reference::activated;
+use rhn_kernels::feed_forward::activated;
 use rhn_kernels::linear::{Stored, linear};
 use rhn_kernels::precision::Precision;
 use serde::{Deserialize, Serialize};
@@ -80,8 +80,8 @@ impl Embedding for Pixels {
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let (time, batch, _) = images.dims3()?;
         let xs = images.flatten(0, 1)?;
-        let z = linear(&xs, &self.weight, Stored::ByInput, self.precision)?.broadcast_add(&self.bias)?;
-        Ok(activated(&z, self.activation.into())?.reshape((time, batch, ()))?)
+        let products = linear(&xs, &self.weight, Stored::ByInput, self.precision)?;
+        Ok(activated(&products, &self.bias, self.activation.into())?.reshape((time, batch, ()))?)
     }
 
     fn table(&self) -> Result<Tensor> {
