@@ -6,7 +6,7 @@ use crate::data::images::Images;
 use crate::error::{Error, Result};
 use crate::eval::EvaluationProgress;
 use crate::eval::images::TOGETHER;
-use crate::model::core::{Mixing, SharedGates};
+use crate::model::core::{Mixing, RhnSharedGates, SharedGates};
 use crate::model::{LanguageModel, StageId, StageTrace};
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;
@@ -95,6 +95,10 @@ pub(crate) fn biases(
     Ok(match (stage, &config.spec.core, &config.spec.embedding) {
         (StageId::TimeStep { layer, .. }, CoreConfig::Rhn(core), _) => {
             let size = core.hidden_size;
+            if core.shared_gates == RhnSharedGates::Transform {
+                let shared = get(format!("core.{layer}.shared.bias"))?;
+                return Ok(Some(vec![shared.to_dtype(DType::F64)?.to_vec1()?; core.recurrence_depth]));
+            }
             Some(rows(&get(format!("core.{layer}.bias"))?.narrow(1, size, size)?)?)
         }
         (StageId::FeedForward { layers }, CoreConfig::FeedForward(core), _) => match core.mixing {

@@ -44,6 +44,7 @@ golden! {
     a_depth_gated_lstm_equals_pytorch: "depth-gated-lstm",
     an_lstm_with_a_highway_layer_inside_equals_pytorch: "kurata-lstm-tied",
     stacked_lstms_with_highway_layers_inside_equal_pytorch: "kurata-lstm-2-layers",
+    rhn_layers_that_share_their_transform_gate_equal_pytorch: "rhn-shared-gate",
 }
 
 fn folder() -> PathBuf {

@@ -22,8 +22,9 @@ LEARNING_RATE, WEIGHT_DECAY = 0.2, 1e-3
 BLANK, OPEN, CLOSE = 0, 1, 2  # letters of every alphabet
 
 
-def rhn(hidden_size, depth, layers=1):
-    return {"kind": "rhn", "layers": layers, "hidden_size": hidden_size, "recurrence_depth": depth, "transform_bias": -1.0}
+def rhn(hidden_size, depth, layers=1, **more):
+    sizes = {"layers": layers, "hidden_size": hidden_size, "recurrence_depth": depth}
+    return {"kind": "rhn", **sizes, "transform_bias": -1.0, **more}
 
 
 def lstm(hidden_size, layers):
@@ -82,6 +83,7 @@ CASES = {
     "depth-gated-lstm": (word(size=5), hlstm(6, 2, "depth-gated"), False, 12, DEPTH, 1.8),
     "kurata-lstm-tied": (word(), hlstm(7, 1, "kurata"), True, 12, NONE, 1.5),
     "kurata-lstm-2-layers": (word(size=5), hlstm(6, 2, "kurata"), False, 13, VARIATIONAL, 1.8),
+    "rhn-shared-gate": (word(), rhn(7, 3, layers=2, shared_gates="transform"), True, 12, VARIATIONAL, 2.1),
 }
 HIGHWAY_COLUMNS = {"coupled": 2, "full": 3, "c-only": 2, "t-only": 2}  # those of H and of the gates; others have H alone
 
@@ -109,7 +111,13 @@ def shapes(config):
     yield from embedding_shapes(config)
     core, hidden, size = config["core"], config["core"]["hidden_size"], embedding_size(config)
     for k in range(core["layers"]):
-        if core["kind"] == "rhn":
+        if core.get("shared_gates") == "transform":
+            yield f"core.{k}.input.weight", (size, 2 * hidden)
+            yield f"core.{k}.recurrent.weight", (core["recurrence_depth"], hidden, hidden)
+            yield f"core.{k}.bias", (core["recurrence_depth"], hidden)
+            yield f"core.{k}.shared.weight", (hidden, hidden)
+            yield f"core.{k}.shared.bias", (hidden,)
+        elif core["kind"] == "rhn":
             yield f"core.{k}.input.weight", (size, 2 * hidden)
             yield f"core.{k}.recurrent.weight", (core["recurrence_depth"], hidden, 2 * hidden)
             yield f"core.{k}.bias", (core["recurrence_depth"], 2 * hidden)
@@ -174,7 +182,9 @@ def first_parameters(config, rng):
     """Larger than any real initial values: every nonlinearity must matter, and every mistake must show."""
     tensors = {name: rng.uniform(-0.6, 0.6, shape) for name, shape in shapes(config)}
     for name, tensor in tensors.items():
-        if config["core"]["kind"] == "rhn" and name.startswith("core.") and name.endswith(".bias"):
+        if name.startswith("core.") and name.endswith(".shared.bias"):
+            tensor += config["core"]["transform_bias"]
+        elif config["core"]["kind"] == "rhn" and name.startswith("core.") and name.endswith(".bias"):
             tensor[:, config["core"]["hidden_size"] :] += config["core"]["transform_bias"]
     if "embedding.characters" in tensors:
         tensors["embedding.characters"][BLANK] = 0.0

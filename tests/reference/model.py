@@ -110,8 +110,12 @@ class Model:
         """
         (s,) = state
         for l in range(self.config["core"]["recurrence_depth"]):
-            recurrent_h, recurrent_t = self[f"core.{k}.recurrent.weight"][l].chunk(2, dim=-1)
-            bias_h, bias_t = self[f"core.{k}.bias"][l].chunk(2)
+            if self.config["core"].get("shared_gates") == "transform":
+                recurrent_h, bias_h = self[f"core.{k}.recurrent.weight"][l], self[f"core.{k}.bias"][l]
+                recurrent_t, bias_t = self[f"core.{k}.shared.weight"], self[f"core.{k}.shared.bias"]
+            else:
+                recurrent_h, recurrent_t = self[f"core.{k}.recurrent.weight"][l].chunk(2, dim=-1)
+                bias_h, bias_t = self[f"core.{k}.bias"][l].chunk(2)
             h = masked(s, mask_h) @ recurrent_h + bias_h
             t = masked(s, mask_t) @ recurrent_t + bias_t
             if l == 0:

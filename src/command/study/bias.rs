@@ -12,6 +12,7 @@ use crate::readable::{duration, or_dash};
 use crate::study::directory::{StudyDirectory, tsv_number};
 use crate::study::gates::{GateMeans, for_each_trace, layer_means};
 use crate::study::markdown;
+use crate::study::plot::{Axis, Content, Figure, Line, LinePoint, Lines, Panel};
 use rhn_kernels::precision::Precision;
 use serde::Serialize;
 
@@ -109,6 +110,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let directory = StudyDirectory::create(Some(&study.out), &study.out, "bias")?;
     let found = Found { study: "bias", depth: args.depth, rows: &rows };
     keep(&directory, &found)?;
+    directory.write_figure("biases", &figure(&rows), args.nets.png)?;
     if args.nets.json {
         json_line(&mut std::io::stdout().lock(), &found)?;
     } else {
@@ -163,6 +165,34 @@ fn keep(directory: &StudyDirectory, found: &Found<'_>) -> Result<()> {
     ];
     directory.write_table("biases", &head, &found.rows.iter().map(row).collect::<Vec<_>>())?;
     directory.write_result(found)
+}
+
+/// The loss of each epoch, a line for each bias.
+fn figure(rows: &[Row]) -> Figure {
+    let line = |(color, row): (usize, &Row)| Line {
+        label: format!("bias {}", row.transform_bias),
+        color,
+        dashed: false,
+        points: row
+            .net
+            .curve
+            .iter()
+            .map(|(epoch, nats)| LinePoint { x: *epoch as f64, y: *nats, band: None })
+            .collect(),
+    };
+    let lines = Lines {
+        x: Axis { name: "epoch".into(), log: false, whole: true, from_zero: true },
+        y: Axis { name: "nats an image, training images".into(), log: true, whole: false, from_zero: false },
+        lines: rows.iter().enumerate().map(line).collect(),
+        references: Vec::new(),
+    };
+    let panel = Panel { title: String::new(), content: Content::Lines(lines) };
+    Figure {
+        title: "First bias of the transform gates".into(),
+        panels: vec![panel],
+        columns: 1,
+        equal_axes: false,
+    }
 }
 
 fn table(rows: &[Row]) -> String {

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::readable::{duration, grouped};
 use crate::study::directory::{StudyDirectory, tsv_number};
 use crate::study::markdown;
+use crate::study::plot::{Bar, DepthCurve, KindBars, KindCurves, depth_bars, training_curves};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -28,6 +29,9 @@ Examples:
   rhn study depth --depths 50,100 --epochs 400 --out studies/depth-400
   rhn study depth --depths 900 --kinds highway --transform-bias -4
   rhn study depth --trials 20 --out studies/search   random search, mean and spread of the best tenth";
+
+/// What the pictures' vertical axes show.
+const LOSS: &str = "nats an image, training images";
 
 /// Train plain and highway nets of growing depth on images
 #[derive(Debug, clap::Args)]
@@ -86,6 +90,7 @@ struct Found<'a> {
 /// The trials of one net.
 #[derive(Clone, Debug, Serialize)]
 struct Summary {
+    net: String,
     kind: &'static str,
     depth: usize,
     trials: usize,
@@ -107,6 +112,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let directory = StudyDirectory::create(Some(&study.out), &study.out, "depth")?;
     let found = Found { study: "depth", nets: &trained, summaries: &summaries };
     keep(&directory, &found)?;
+    draw(&directory, &found, args.nets.png)?;
     if args.nets.json {
         json_line(&mut std::io::stdout().lock(), &found)?;
     } else {
@@ -157,6 +163,7 @@ fn summaries(nets: &[Net], trained: &[Trained], epochs: u64) -> Vec<Summary> {
         let (mean, sd) = mean_and_sd(&losses[..best_tenth]);
         let published = published::loss(net.kind, net.depth, epochs);
         Summary {
+            net: net.name.clone(),
             kind: net.kind,
             depth: net.depth,
             trials: trials.len(),
@@ -228,6 +235,54 @@ fn keep(directory: &StudyDirectory, found: &Found<'_>) -> Result<(), Error> {
     directory.write_result(found)
 }
 
+/// The best trials' curves, a panel for each kind, and the losses by depth; whiskers are the spread of several trials.
+fn draw(directory: &StudyDirectory, found: &Found<'_>, png: bool) -> Result<(), Error> {
+    let kinds: Vec<&str> = ["plain", "highway"]
+        .into_iter()
+        .filter(|kind| found.summaries.iter().any(|summary| summary.kind == *kind))
+        .collect();
+    let of_kind = |kind: &str| found.summaries.iter().filter(move |summary| summary.kind == kind);
+    let curves = |kind: &&str| KindCurves {
+        kind: (*kind).into(),
+        curves: of_kind(kind)
+            .filter_map(|summary| {
+                let best = best(found.nets, summary)?;
+                let points = best.curve.iter().map(|(epoch, nats)| (*epoch as f64, *nats)).collect();
+                Some(DepthCurve { depth: summary.depth, points })
+            })
+            .collect(),
+    };
+    let curves: Vec<KindCurves> = kinds.iter().map(curves).collect();
+    directory.write_figure("curves", &training_curves("Training loss by depth", LOSS, &curves), png)?;
+    let mut depths: Vec<usize> = found.summaries.iter().map(|summary| summary.depth).collect();
+    depths.sort_unstable();
+    depths.dedup();
+    let bars = |kind: &&str| KindBars {
+        kind: (*kind).into(),
+        bars: depths
+            .iter()
+            .map(|depth| {
+                let summary = of_kind(kind).find(|summary| summary.depth == *depth)?;
+                let value = summary.mean?;
+                let end = |sign: f64| summary.sd.map(|sd| value + sign * sd);
+                Some(Bar { value, low: end(-1.0), high: end(1.0) })
+            })
+            .collect(),
+    };
+    let bars = kinds.iter().map(bars).collect();
+    directory.write_figure(
+        "depths",
+        &depth_bars("Training loss after the last epoch", LOSS, &depths, bars),
+        png,
+    )
+}
+
+/// The trial of a net with the least loss.
+fn best<'a>(nets: &'a [Trained], summary: &Summary) -> Option<&'a Trained> {
+    let of_net = nets.iter().filter(|net| net.net == summary.net);
+    of_net.min_by(|a, b| least(a).total_cmp(&least(b)))
+}
+
 /// The best trial of each net, beside what was published.
 fn table(trained: &[Trained], summaries: &[Summary]) -> String {
     let several = summaries.iter().any(|summary| summary.trials > 1);
@@ -250,9 +305,7 @@ fn table(trained: &[Trained], summaries: &[Summary]) -> String {
     let head: Vec<String> = head.into_iter().map(String::from).collect();
     let mut rows = Vec::new();
     for summary in summaries {
-        let of_net = trained.iter().filter(|net| net.kind == summary.kind && net.depth == summary.depth);
-        let best = of_net.min_by(|a, b| least(a).total_cmp(&least(b)));
-        let Some(net) = best else { continue };
+        let Some(net) = best(trained, summary) else { continue };
         let percent =
             |share: Option<f64>| share.map_or_else(|| "–".into(), |share| format!("{:.2}", 100.0 * share));
         let published = match (summary.published_epoch, summary.published_nats) {
@@ -293,7 +346,8 @@ fn least(net: &Trained) -> f64 {
 fn ratios(summaries: &[Summary]) -> String {
     let mut lines = String::new();
     for highway in summaries.iter().filter(|summary| summary.kind == "highway") {
-        let plain = summaries.iter().find(|other| other.kind == "plain" && other.depth == highway.depth);
+        let twin = highway.net.replacen("highway", "plain", 1);
+        let plain = summaries.iter().find(|other| other.net == twin);
         if let Some((plain, own)) = plain.and_then(|plain| plain.mean.zip(highway.mean)) {
             lines +=
                 &format!("depth {}: plain {:.2} times the highway net's loss\n", highway.depth, plain / own);

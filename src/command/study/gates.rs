@@ -12,6 +12,7 @@ use crate::readable::or_dash;
 use crate::study::directory::{StudyDirectory, tsv_number};
 use crate::study::gates::{GateMeans, Matrix, absolute, biases, for_each_trace, layer_means, rows};
 use crate::study::markdown;
+use crate::study::plot::{ColorScale, layer_map};
 use candle_core::Tensor;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -311,6 +312,13 @@ fn finish(args: &Args, found: &Found<'_>, head: &str, directory: &StudyDirectory
             };
             let lines: Vec<_> = matrix.iter().enumerate().map(row).collect();
             directory.write_table(&format!("{prefix}{name}"), &columns, &lines)?;
+            let figure = layer_map(
+                &format!("{}: {}", stage.stage, about(name)),
+                about(name),
+                colors(name),
+                matrix.clone(),
+            );
+            directory.write_figure(&format!("{prefix}{name}"), &figure, args.subject.png)?;
         }
     }
     directory.write_result(found)?;
@@ -321,6 +329,26 @@ fn finish(args: &Args, found: &Found<'_>, head: &str, directory: &StudyDirectory
     }
     report_directory(directory);
     Ok(())
+}
+
+/// What a matrix shows, for people.
+fn about(name: &str) -> &'static str {
+    match name {
+        "biases" => "bias of the transform gate",
+        "mean" => "mean of the transform gate",
+        "sample-gates" => "transform gate on one sample",
+        "sample-outputs" => "output on one sample",
+        _ => "mean gate of a class, less that of all",
+    }
+}
+
+/// The colours of a matrix: gates from 0, what has two signs around 0.
+fn colors(name: &str) -> ColorScale {
+    match name {
+        "biases" => ColorScale::Sequential { low: None, high: None },
+        "mean" | "sample-gates" => ColorScale::Sequential { low: Some(0.0), high: None },
+        _ => ColorScale::Diverging { middle: 0.0, reach: None },
+    }
 }
 
 /// A table for each stage: means over a layer's units.

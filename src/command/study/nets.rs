@@ -57,6 +57,9 @@ pub(super) struct NetArgs {
     /// Print one line of JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// Write the pictures as PNG too, at twice the size
+    #[arg(long)]
+    pub(super) png: bool,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     #[command(flatten)]

@@ -15,7 +15,7 @@ pub use feed_forward::{Activation, FeedForwardConfig, Mixing, SharedGates};
 pub use gru::GruConfig;
 pub use hlstm::{HlstmConfig, Peephole, Variant};
 pub use lstm::LstmConfig;
-pub use rhn::RhnConfig;
+pub use rhn::{RhnConfig, RhnSharedGates};
 
 use super::layers::Core;
 use super::noise::{Noise, masked};

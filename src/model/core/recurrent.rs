@@ -65,6 +65,8 @@ pub(super) struct Recurrent<C> {
     form: Form,
     bias: Bias,
     cost: u64,
+    /// Weight `(hidden, hidden)` and bias `(hidden)` of a last gate that all sublayers share.
+    shared_gate: Option<[Tensor; 2]>,
     tracer: Option<Tracer>,
     cell: PhantomData<C>,
 }
@@ -84,9 +86,27 @@ impl<C: scan::Cell> Recurrent<C> {
             cost: (input.elem_count() + recurrent.elem_count()) as u64,
             form: Form::Trained { input, recurrent, precision },
             bias,
+            shared_gate: None,
             tracer: None,
             cell: PhantomData,
         }
+    }
+
+    /// The same layer, with a last gate whose weight and bias are those of every sublayer.
+    pub(super) fn with_shared_gate(self, weight: Tensor, bias: Tensor, depth: usize) -> Self {
+        let cost = self.cost + (depth * weight.elem_count()) as u64;
+        Self { shared_gate: Some([weight, bias]), cost, ..self }
+    }
+
+    /// What the scan takes: `(depth, hidden, gates · hidden)`, and the bias `(depth, gates · hidden)`.
+    fn of_scan(&self, recurrent: &Tensor) -> Result<[Tensor; 2]> {
+        let recurrent = with_depth(recurrent.clone(), 3)?;
+        let bias = self.bias.of_state()?;
+        let Some([weight, gate_bias]) = &self.shared_gate else { return Ok([recurrent, bias]) };
+        let depth = recurrent.dim(0)?;
+        let weight = weight.unsqueeze(0)?.repeat((depth, 1, 1))?;
+        let gate_bias = gate_bias.unsqueeze(0)?.repeat((depth, 1))?;
+        Ok([Tensor::cat(&[recurrent, weight], 2)?, Tensor::cat(&[bias, gate_bias], 1)?])
     }
 
     /// The same layer, whose sublayers can be looked into.
@@ -114,8 +134,8 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
         let projected = self.projected(xs)?;
         Ok(match &self.form {
             Form::Trained { recurrent, precision, .. } => {
-                let recurrent = with_depth(recurrent.clone(), 3)?;
-                scan::<C>(&projected, &recurrent, &self.bias.of_state()?, state, mask, *precision)?
+                let [recurrent, bias] = self.of_scan(recurrent)?;
+                scan::<C>(&projected, &recurrent, &bias, state, mask, *precision)?
             }
             Form::Packed { recurrent, .. } => recurrent.forward(&projected, state, mask)?,
         })
@@ -133,21 +153,22 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
     fn trace(&self, xs: &Tensor, state: &[Tensor]) -> Result<Option<StageTrace>> {
         let Form::Trained { recurrent, precision, .. } = &self.form else { return Ok(None) };
         let Some(tracer) = self.tracer else { return Ok(None) };
-        let recurrent = with_depth(recurrent.clone(), 3)?;
+        let [recurrent, bias] = self.of_scan(recurrent)?;
         let projected = self.projected(xs)?;
-        let trace = tracer(&projected, &recurrent, &self.bias.of_state()?, &state[0], *precision)?;
+        let trace = tracer(&projected, &recurrent, &bias, &state[0], *precision)?;
         Ok(Some(stage(trace)?))
     }
 
     fn frozen(&self) -> Result<Option<Arc<dyn Cell>>> {
         let Form::Trained { input, recurrent, precision } = &self.form else { return Ok(None) };
-        let recurrent = with_depth(recurrent.clone(), 3)?;
+        let [recurrent, bias] = self.of_scan(recurrent)?;
         let input = linear::Prepared::new(input, Stored::ByInput, *precision)?;
-        let recurrent = scan::Prepared::new::<C>(&recurrent, &self.bias.of_state()?, *precision)?;
+        let recurrent = scan::Prepared::new::<C>(&recurrent, &bias, *precision)?;
         Ok(Some(Arc::new(Self {
             form: Form::Packed { input, recurrent },
             bias: self.bias.clone(),
             cost: self.cost,
+            shared_gate: None, // it is packed with the others
             tracer: self.tracer,
             cell: PhantomData,
         })))

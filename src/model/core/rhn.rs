@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Weights: `input.weight` (input, 2 hidden), `recurrent.weight` (depth, hidden, 2 hidden), `bias` (depth, 2 hidden);
-//! columns of H, then of T.
+//! columns of H, then of T. With a shared transform gate `recurrent.weight` (depth, hidden, hidden) and `bias` (depth,
+//! hidden) are of H alone, and `shared.weight` (hidden, hidden) and `shared.bias` of T.
 
 use super::recurrent::{Bias, Recurrent, Weights};
 use super::settings::CoreSettings;
@@ -33,6 +34,27 @@ pub struct RhnConfig {
     /// The transform gates' first bias.
     #[serde(default = "minus_two")]
     pub transform_bias: f64,
+    /// Which gates have one set of recurrent weights and biases for all sublayers.
+    #[serde(default, skip_serializing_if = "RhnSharedGates::is_none")]
+    pub shared_gates: RhnSharedGates,
+}
+
+/// Which gates all sublayers of a layer share, after the feed-forward nets of Lu and Renals (2016).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RhnSharedGates {
+    /// Each sublayer has its own.
+    #[default]
+    None,
+    /// The transform gate; the carry gate is tied to it.
+    Transform,
+}
+
+impl RhnSharedGates {
+    /// Whether `config.json` and recipes leave the key out.
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 fn minus_two() -> f64 {
@@ -78,6 +100,17 @@ impl CoreSettings for RhnConfig {
             if of_transform_gate { self.transform_bias } else { uniform }
         };
         Stack::build(self, input_size, builder, |input_size, weights| {
+            if self.shared_gates == RhnSharedGates::Transform {
+                let layer = Recurrent::<scan::Rhn>::new(Weights {
+                    input: weights.weight("input.weight", (input_size, 2 * hidden))?,
+                    recurrent: weights.weight("recurrent.weight", (depth, hidden, hidden))?,
+                    bias: Bias::One(weights.weight("bias", (depth, hidden))?),
+                    precision: weights.precision,
+                });
+                let gate = weights.weight("shared.weight", (hidden, hidden))?;
+                let gate_bias = weights.weight_with("shared.bias", hidden, |_, _| self.transform_bias)?;
+                return Ok(layer.with_shared_gate(gate, gate_bias, depth).with_tracer(scan::trace::trace));
+            }
             let layer = Recurrent::<scan::Rhn>::new(Weights {
                 input: weights.weight("input.weight", (input_size, 2 * hidden))?,
                 recurrent: weights.weight("recurrent.weight", (depth, hidden, 2 * hidden))?,

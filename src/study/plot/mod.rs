@@ -19,7 +19,6 @@ pub(crate) use draw::draw;
 pub(crate) use figure::{
     Bar, Bars, Cloud, Content, Figure, Group, Line, LinePoint, Lines, Panel, Points, draw_figure,
 };
-#[expect(unused_imports, reason = "studies that draw gates and nets of many depths call them")]
 pub(crate) use figure::{
     CellAxis, ColorScale, DepthCurve, HeatMap, KindBars, KindCurves, depth_bars, layer_map, training_curves,
 };

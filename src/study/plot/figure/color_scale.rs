@@ -5,7 +5,6 @@ use super::blank::has_color;
 use crate::study::plot::picture::Color;
 
 /// How values become colours.
-#[cfg_attr(not(test), expect(dead_code, reason = "for studies that draw heat maps"))]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum ColorScale {
     /// From the darkest to the lightest colour; an end that is not given is the least or the greatest value.

@@ -19,7 +19,6 @@ mod legend;
 mod lines;
 mod marks;
 mod points;
-#[cfg_attr(not(test), expect(dead_code, reason = "for studies that draw gates and nets of many depths"))]
 mod presets;
 #[cfg(test)]
 mod tests;
