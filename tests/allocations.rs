@@ -1,7 +1,7 @@
 //! What a token costs when text is sampled: no memory of its own.
 
 use rhn::config::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec};
-use rhn::model::core::{LstmConfig, RhnConfig, Variant};
+use rhn::model::core::{LstmConfig, RhnConfig, RhnSharedGates, Variant};
 use rhn::model::output::OutputConfig;
 use rhn::model::{FrozenModel, LanguageModel, Parameters};
 use rhn::sample::distribution::Filters;
@@ -46,7 +46,13 @@ fn model(core: CoreConfig, precision: Precision) -> FrozenModel {
 /// One test in this process, so that no other allocates meanwhile.
 #[test]
 fn a_sampled_token_allocates_nothing() {
-    let rhn = RhnConfig { layers: 2, hidden_size: 40, recurrence_depth: 3, transform_bias: -1.0 };
+    let rhn = RhnConfig {
+        layers: 2,
+        hidden_size: 40,
+        recurrence_depth: 3,
+        transform_bias: -1.0,
+        shared_gates: RhnSharedGates::None,
+    };
     let lstm = LstmConfig { layers: 2, hidden_size: 40 };
     let hlstm = |variant: Variant| {
         let settings = serde_json::json!({"layers": 2, "hidden_size": 40, "variant": variant});

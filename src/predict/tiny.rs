@@ -2,7 +2,7 @@
 
 use crate::config::{CoreConfig, CorpusConfig, EmbeddingConfig, ModelConfig, ModelSpec, Unit};
 use crate::data::{Encoded, Text, Tokenizer};
-use crate::model::core::RhnConfig;
+use crate::model::core::{RhnConfig, RhnSharedGates};
 use crate::model::output::OutputConfig;
 use crate::model::{FrozenModel, LanguageModel, Parameters};
 use candle_core::{DType, Device, Tensor};
@@ -10,7 +10,13 @@ use std::collections::BTreeMap;
 
 /// A recurrent highway network with 6 units and 2 sublayers, in double precision.
 pub(crate) fn config(vocab_size: usize) -> ModelConfig {
-    let core = RhnConfig { layers: 1, hidden_size: 6, recurrence_depth: 2, transform_bias: -1.0 };
+    let core = RhnConfig {
+        layers: 1,
+        hidden_size: 6,
+        recurrence_depth: 2,
+        transform_bias: -1.0,
+        shared_gates: RhnSharedGates::None,
+    };
     let spec = ModelSpec {
         embedding: EmbeddingConfig::Word(Default::default()),
         core: CoreConfig::Rhn(core),

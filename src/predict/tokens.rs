@@ -78,7 +78,7 @@ impl TokenReader {
 mod tests {
     use super::TokenReader;
     use crate::config::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec};
-    use crate::model::core::{LstmConfig, RhnConfig};
+    use crate::model::core::{LstmConfig, RhnConfig, RhnSharedGates};
     use crate::model::output::OutputConfig;
     use crate::model::{FrozenModel, LanguageModel, Noise, Parameters};
     use candle_core::{DType, Device, Tensor};
@@ -98,7 +98,13 @@ mod tests {
     }
 
     fn rhn(layers: usize) -> CoreConfig {
-        CoreConfig::Rhn(RhnConfig { layers, hidden_size: 21, recurrence_depth: 3, transform_bias: -1.0 })
+        CoreConfig::Rhn(RhnConfig {
+            layers,
+            hidden_size: 21,
+            recurrence_depth: 3,
+            transform_bias: -1.0,
+            shared_gates: RhnSharedGates::None,
+        })
     }
 
     fn lstm() -> CoreConfig {

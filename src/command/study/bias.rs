@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             format!("model.core.transform_bias={value:?}"),
         ];
         settings.extend(activated(&args.activation));
-        Net { name: format!("bias{value}"), kind: "highway", depth: args.depth, settings }
+        Net { name: format!("bias{value}"), kind: "highway", depth: args.depth, settings, biases: &[] }
     };
     let nets: Vec<Net> = args.values.iter().map(net).collect();
     let study = args.nets.open(&format!("bias-{}", args.depth))?;

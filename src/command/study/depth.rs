@@ -30,6 +30,10 @@ Examples:
   rhn study depth --depths 900 --kinds highway --transform-bias -4
   rhn study depth --trials 20 --out studies/search   random search, mean and spread of the best tenth";
 
+/// First biases that are tried unless one is given: the first lets little through fifty layers, the second through a
+/// hundred.
+const BIASES: [f64; 2] = [-2.0, -4.0];
+
 /// What the pictures' vertical axes show.
 const LOSS: &str = "nats an image, training images";
 
@@ -46,9 +50,9 @@ pub(super) struct Args {
     /// The function of all layers
     #[arg(long, value_enum, default_value = "tanh")]
     activation: ActivationChoice,
-    /// The transform gates' first bias
-    #[arg(long, value_name = "X", default_value_t = -2.0, allow_negative_numbers = true)]
-    transform_bias: f64,
+    /// The transform gates' first bias [default: the better of −2 and −4, with the rate]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    transform_bias: Option<f64>,
     #[command(flatten)]
     pub(super) nets: NetArgs,
 }
@@ -145,12 +149,17 @@ impl Args {
             Kind::Plain => {
                 settings.extend(["model.core.mixing=plain".into(), "model.core.hidden_size=71".into()]);
             }
-            Kind::Highway => settings.push(format!("model.core.transform_bias={:?}", self.transform_bias)),
+            Kind::Highway => {
+                settings
+                    .extend(self.transform_bias.map(|bias| format!("model.core.transform_bias={bias:?}")));
+            }
         }
         let kind = if kind == Kind::Plain { "plain" } else { "highway" };
         let suffix =
             if self.activation == ActivationChoice::Both { format!("-{activation}") } else { String::new() };
-        Net { name: format!("{kind}-{depth}{suffix}"), kind, depth, settings }
+        let is_searched = kind == "highway" && self.transform_bias.is_none();
+        let biases = if is_searched { &BIASES[..] } else { &[] };
+        Net { name: format!("{kind}-{depth}{suffix}"), kind, depth, settings, biases }
     }
 }
 
@@ -241,10 +250,13 @@ fn draw(directory: &StudyDirectory, found: &Found<'_>, png: bool) -> Result<(), 
         .into_iter()
         .filter(|kind| found.summaries.iter().any(|summary| summary.kind == *kind))
         .collect();
-    let of_kind = |kind: &str| found.summaries.iter().filter(move |summary| summary.kind == kind);
+    let of_kind = |kind: &str| -> Vec<&Summary> {
+        found.summaries.iter().filter(|summary| summary.kind == kind).collect()
+    };
     let curves = |kind: &&str| KindCurves {
         kind: (*kind).into(),
         curves: of_kind(kind)
+            .into_iter()
             .filter_map(|summary| {
                 let best = best(found.nets, summary)?;
                 let points = best.curve.iter().map(|(epoch, nats)| (*epoch as f64, *nats)).collect();
@@ -262,7 +274,7 @@ fn draw(directory: &StudyDirectory, found: &Found<'_>, png: bool) -> Result<(), 
         bars: depths
             .iter()
             .map(|depth| {
-                let summary = of_kind(kind).find(|summary| summary.depth == *depth)?;
+                let summary = of_kind(kind).into_iter().find(|summary| summary.depth == *depth)?;
                 let value = summary.mean?;
                 let end = |sign: f64| summary.sd.map(|sd| value + sign * sd);
                 Some(Bar { value, low: end(-1.0), high: end(1.0) })
@@ -292,6 +304,7 @@ fn table(trained: &[Trained], summaries: &[Summary]) -> String {
         "units",
         "weights",
         "rate",
+        "bias",
         "train nats, last",
         "best",
         "published",
@@ -318,6 +331,7 @@ fn table(trained: &[Trained], summaries: &[Summary]) -> String {
             net.units.to_string(),
             grouped(net.weights),
             format!("{:.3}", net.learning_rate),
+            net.transform_bias.map_or_else(|| "–".into(), |bias| bias.to_string()),
             net.failed.as_ref().map_or_else(|| nats(net.last_train_nats), |_| "left its course".into()),
             nats(net.best_train_nats),
             published,

@@ -76,6 +76,8 @@ pub(super) struct Net {
     pub(super) depth: usize,
     /// What it sets otherwise than the recipe `mnist-highway`.
     pub(super) settings: Vec<String>,
+    /// First biases of the transform gates that are tried with each rate; none where they are set, or there are no gates.
+    pub(super) biases: &'static [f64],
 }
 
 /// What a trial of a net came to. Losses are over all training images, in a pass of their own.
@@ -223,7 +225,7 @@ impl Nets<'_> {
         }
     }
 
-    /// What a trial sets: at random where there are several, else the best of a few rates.
+    /// What a trial sets: at random where there are several, else the best of a few rates and biases.
     fn settings(&self, net: &Net, trial: u64) -> Result<Vec<String>> {
         if self.args.trials > 1 {
             return Ok(self.drawn(net, trial));
@@ -231,10 +233,13 @@ impl Nets<'_> {
         let mut settings = self.args.common(self.args.decay());
         settings.extend(net.settings.clone());
         let is_set = settings.iter().any(|setting| setting.starts_with("train.learning_rate="));
-        if !is_set && !self.args.quick {
-            let rate = self.best_rate(net, &settings)?;
-            settings.push(format!("train.learning_rate={rate:?}"));
-        }
+        let rates: &[f64] = if is_set || self.args.quick { &[] } else { &RATES };
+        let rates = rates.iter().map(|rate| vec![format!("train.learning_rate={rate:?}")]);
+        let rates: Vec<Vec<String>> = if rates.len() > 0 { rates.collect() } else { vec![Vec::new()] };
+        let biases = net.biases.iter().map(|bias| vec![format!("model.core.transform_bias={bias:?}")]);
+        let biases: Vec<Vec<String>> = if biases.len() > 0 { biases.collect() } else { vec![Vec::new()] };
+        let both = biases.iter().flat_map(|bias| rates.iter().map(move |rate| [&bias[..], rate].concat()));
+        settings.extend(self.best(net, &settings, &both.collect::<Vec<_>>())?);
         Ok(settings)
     }
 
@@ -261,25 +266,27 @@ impl Nets<'_> {
         settings
     }
 
-    /// The rate with the least loss after a short training; one that loses its course is passed over.
-    fn best_rate(&self, net: &Net, settings: &[String]) -> Result<f64> {
-        let mut best = (f64::INFINITY, RATES[0]);
+    /// Those of `choices`, added to `settings`, with the least loss after a short training; one that loses its course is
+    /// passed over. A single choice is not tried.
+    fn best(&self, net: &Net, settings: &[String], choices: &[Vec<String>]) -> Result<Vec<String>> {
+        if let [only] = choices {
+            return Ok(only.clone());
+        }
+        let mut best = (f64::INFINITY, choices[0].clone());
         let mut line = Line::new();
-        for (number, rate) in (0..).zip(RATES) {
-            let mut with_rate = settings.to_vec();
-            with_rate.push(format!("train.learning_rate={rate:?}"));
-            let recipe = Resolved::new("mnist-highway", &with_rate)?.recipe;
+        for (number, choice) in (0..).zip(choices) {
+            let recipe = Resolved::new("mnist-highway", &[settings, choice].concat())?.recipe;
             let (device, precision) = self.args.device.open()?;
             let task = ImageTask::with_corpus(recipe, self.corpus.clone(), precision, &device)?;
             let all = TRIED_EPOCHS * task.batch_count() as u64;
-            let nats = self.try_rate(&task, |step| {
-                let head = format!("{}: rate {rate}", net.name);
-                line.show(&head, number * all + step, RATES.len() as u64 * all, || {
-                    "searching the rate".into()
+            let nats = self.try_out(&task, |step| {
+                let done = number * all + step;
+                line.show(&net.name, done, choices.len() as u64 * all, || {
+                    format!("trying {}", choice.join(" "))
                 });
             })?;
             if nats.is_some_and(|nats| nats < best.0) {
-                best = (nats.unwrap_or(f64::INFINITY), rate);
+                best = (nats.unwrap_or(f64::INFINITY), choice.clone());
             }
         }
         line.clear();
@@ -287,7 +294,7 @@ impl Nets<'_> {
     }
 
     /// The loss after [`TRIED_EPOCHS`]; `None` if a number was not finite, or the loss was lost.
-    fn try_rate(&self, task: &ImageTask, mut show: impl FnMut(u64)) -> Result<Option<f64>> {
+    fn try_out(&self, task: &ImageTask, mut show: impl FnMut(u64)) -> Result<Option<f64>> {
         let mut stepper = task.stepper(None)?;
         let rate = task.recipe().train.learning_rate;
         let batches = task.batch_count();

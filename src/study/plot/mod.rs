@@ -20,7 +20,7 @@ pub(crate) use figure::{
     Bar, Bars, Cloud, Content, Figure, Group, Line, LinePoint, Lines, Panel, Points, draw_figure,
 };
 pub(crate) use figure::{
-    CellAxis, ColorScale, DepthCurve, HeatMap, KindBars, KindCurves, depth_bars, layer_map, training_curves,
+    ColorScale, DepthCurve, KindBars, KindCurves, depth_bars, layer_map, training_curves,
 };
 pub(crate) use png::to_png;
 pub(crate) use svg::to_svg;

@@ -24,8 +24,6 @@ mod presets;
 mod tests;
 
 pub(crate) use color_scale::ColorScale;
-pub(crate) use content::{
-    Bar, Bars, CellAxis, Cloud, Content, Figure, Group, HeatMap, Line, LinePoint, Lines, Panel, Points,
-};
+pub(crate) use content::{Bar, Bars, Cloud, Content, Figure, Group, Line, LinePoint, Lines, Panel, Points};
 pub(crate) use layout::draw_figure;
 pub(crate) use presets::{DepthCurve, KindBars, KindCurves, depth_bars, layer_map, training_curves};
