@@ -273,7 +273,7 @@ mod tests {
             (0, Text::new(b"\x1f\x8b\x08\x00....".to_vec(), "x"), "begins with 1f 8b 08 00"),
             (0, file("x", &[4, 1, 2], &[0; 7]), "has 7 elements"),
             (0, file("x", &[u32::MAX, u32::MAX, u32::MAX], &[0; 7]), "has 7 elements"),
-            (0, file("x", &[0, 1, 2], &[]), "x: "),
+            (0, file("x", &[0, 1, 2], &[]), "x has 0 images"),
             (1, file("x", &[3], &[0; 3]), "has 3 labels"),
             (1, file("x", &[4], &[0, 0, 0, 200]), "the label 200"),
             (2, file("x", &[1, 2, 2], &[0; 4]), "images of [2, 2]"),

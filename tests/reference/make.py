@@ -85,6 +85,8 @@ CASES = {
     "kurata-lstm-2-layers": (word(size=5), hlstm(6, 2, "kurata"), False, 13, VARIATIONAL, 1.8),
     "rhn-shared-gate": (word(), rhn(7, 3, layers=2, shared_gates="transform"), True, 12, VARIATIONAL, 2.1),
 }
+# Where the place in the list is not the seed: from some others the cells of three highway LSTM layers grow without bound.
+SEEDS = {name: 12 + i for i, name in enumerate(name for name in CASES if "lstm" in name and CASES[name][1]["kind"] == "hlstm")}
 HIGHWAY_COLUMNS = {"coupled": 2, "full": 3, "c-only": 2, "t-only": 2}  # those of H and of the gates; others have H alone
 
 
@@ -306,7 +308,7 @@ def train(model, windows, masks, max_grad_norm):
 def make(name):
     """All arrays of one case, by name, and its two pieces of metadata."""
     embedding, core, tied, vocab_size, dropout, max_grad_norm = CASES[name]
-    rng = np.random.default_rng([1607, 3474, list(CASES).index(name)])
+    rng = np.random.default_rng([1607, 3474, SEEDS.get(name, list(CASES).index(name))])
     config = model_config(embedding, core, tied, vocab_size)
     tensors = first_parameters(config, rng)
     window = token_stream(config, rng, STEPS + 1)

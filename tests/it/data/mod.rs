@@ -378,7 +378,7 @@ fn a_split_that_makes_no_whole_is_a_configuration_error() {
 fn the_list_in_the_program_is_complete() {
     let registry = Registry::built_in();
     let names: Vec<_> = registry.entries().iter().map(|entry| entry.name.as_str()).collect();
-    assert_eq!(names, ["shakespeare", "ptb", "ptb-char", "enwik8", "text8"]);
+    assert_eq!(names, ["shakespeare", "ptb", "ptb-char", "enwik8", "text8", "mnist"]);
     for file in registry.entries().iter().flat_map(|entry| &entry.files) {
         let archive = file.archive.as_ref();
         let hashes = [Some(&file.sha256), archive.map(|archive| &archive.sha256)];

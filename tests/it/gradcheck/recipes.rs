@@ -26,7 +26,7 @@ fn sized(recipe: &Recipe) -> (ModelConfig, BTreeMap<String, Tensor>) {
 fn gradients(recipe: &Recipe, masked: bool) -> BTreeMap<String, Vec<Vec<f64>>> {
     let (config, fixed) = sized(recipe);
     let (train, dtype, device) = (&recipe.train, DType::F64, Device::Cpu);
-    let parameters = Parameters::draw(&config, fixed, train.seed, train.init_scale, dtype, &device).unwrap();
+    let parameters = Parameters::draw(&config, fixed, train.seed, train.initial(), dtype, &device).unwrap();
     let model = LanguageModel::new(&config, &parameters, dtype, &device).unwrap();
     let token = |i: usize| ((i + i / 7) % config.vocab_size) as u32; // every word of the vocabulary, in a changing order
     let ids: Vec<u32> = (0..TIME * LANES).map(token).collect();
@@ -38,7 +38,15 @@ fn gradients(recipe: &Recipe, masked: bool) -> BTreeMap<String, Vec<Vec<f64>>> {
         }
     };
     let targets = tokens.roll(1, 0).unwrap();
-    let (nats, _) = model.nats(&tokens, &targets, &model.zero_state(LANES).unwrap(), &masks).unwrap();
+    let inputs = match config.pixels() {
+        None => tokens,
+        Some(pixels) => {
+            let pixel = |i: usize| ((i * 7 + i / 11) % 13) as f64 / 13.0;
+            let images: Vec<f64> = (0..TIME * LANES * pixels).map(pixel).collect();
+            Tensor::from_vec(images, (TIME, LANES, pixels), &device).unwrap()
+        }
+    };
+    let (nats, _) = model.nats(&inputs, &targets, &model.zero_state(LANES).unwrap(), &masks).unwrap();
     let store = nats.sum_all().unwrap().backward().unwrap();
     let rows = |name: &str, grad: Option<&Tensor>| {
         let grad = grad.unwrap_or_else(|| panic!("{name} receives no gradient"));
