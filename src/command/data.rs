@@ -4,10 +4,11 @@ use super::args::DataArgs;
 use super::output::json_line;
 use crate::config::{CorpusConfig, Unit};
 use crate::data::corpus::{Corpus, Held, fetch_file, find, take_file};
+use crate::data::images::{ImageCorpus, Images};
 use crate::data::inspect::CorpusReport;
 use crate::data::registry::{Entry, SourceFile};
 use crate::data::{DataDirectories, Text, Tokenizer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage;
 use clap::Subcommand;
 use std::io::{Write, stdout};
@@ -109,6 +110,9 @@ fn fetch(name: &str, from: Option<&Path>, directories: &DataDirectories) -> anyh
         writeln!(stdout(), "{}", fetch_one(entry, file, from, directories)?.path().display())?;
     }
     // What was here before was not verified yet.
+    if entry.images {
+        return Ok(ImageCorpus::open(&image_settings(&entry.name), directories).map(drop)?);
+    }
     Corpus::open(&settings(&entry.name, entry.unit), directories)?;
     Ok(())
 }
@@ -133,6 +137,14 @@ fn inspect(
     json: bool,
     directories: &DataDirectories,
 ) -> anyhow::Result<()> {
+    if path.to_str().and_then(|name| directories.registry.get(name)).is_some_and(|entry| entry.images) {
+        if unit.is_some() || tokenizer.is_some() {
+            return Err(
+                Error::config("--unit and --tokenizer are for text, and this is a corpus of images").into()
+            );
+        }
+        return inspect_images(&path.display().to_string(), json, directories);
+    }
     let given = tokenizer.map(|path| match path.is_dir() {
         true => Tokenizer::load(&path.join(storage::TOKENIZER)),
         false => Tokenizer::load(path),
@@ -150,6 +162,38 @@ fn inspect(
     let report = CorpusReport::new(&corpus, &tokenizer)?;
     let written = if json { json_line(&mut stdout(), &report) } else { writeln!(stdout(), "{report}") };
     Ok(written?)
+}
+
+/// The sizes of a corpus of images, and how many there are of each label.
+fn inspect_images(name: &str, json: bool, directories: &DataDirectories) -> anyhow::Result<()> {
+    let corpus = ImageCorpus::open(&image_settings(name), directories)?;
+    let counts = |images: &Images| {
+        let mut counts = vec![0u64; corpus.classes];
+        images.labels().iter().for_each(|&label| counts[usize::from(label)] += 1);
+        counts
+    };
+    let train = counts(&corpus.train);
+    let test = counts(&corpus.test);
+    if json {
+        let report = serde_json::json!({
+            "corpus": name, "sha256": corpus.sha256, "shape": corpus.train.shape, "classes": corpus.classes,
+            "splits": [{"split": "train", "images": corpus.train.len(), "labels": train},
+                       {"split": "test", "images": corpus.test.len(), "labels": test}],
+        });
+        return Ok(json_line(&mut stdout(), &report)?);
+    }
+    let mut out = stdout().lock();
+    writeln!(out, "{name}: images of {:?} pixels, {} classes", corpus.train.shape, corpus.classes)?;
+    writeln!(out, "sha256  {}", corpus.sha256)?;
+    for (split, images, counts) in [("train", &corpus.train, train), ("test", &corpus.test, test)] {
+        writeln!(out, "{split:6}  {} images; of each label {counts:?}", images.len())?;
+    }
+    Ok(())
+}
+
+/// All images of the training files are for training.
+fn image_settings(name: &str) -> CorpusConfig {
+    CorpusConfig { split: [100.0, 0.0, 0.0], ..settings(name, Unit::Char) }
 }
 
 /// No `<unk>` is added, so that the counts are those of the corpus itself.

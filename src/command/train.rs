@@ -247,9 +247,11 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
             or_dash(outcome.test.bits_per_byte, 3)
         ),
     };
-    let what = if outcome.test.accuracy.is_some() { "eval" } else { "sample" };
+    let is_images = outcome.test.accuracy.is_some();
+    let what = if is_images { "eval" } else { "sample" };
+    let by = if is_images { "" } else { " of the validation split" };
     format!(
-        "{test}best epoch {} of the validation split, {} in all; the model is in {}\ntry: rhn {what} {}",
+        "{test}best epoch {}{by}, {} in all; the model is in {}\ntry: rhn {what} {}",
         outcome.best_epoch.map_or("null".into(), |epoch| epoch.to_string()),
         duration(number(outcome.seconds_total)),
         out.display(),

@@ -358,3 +358,22 @@ fn what_is_for_text_is_refused_of_images_and_the_other_way_round() {
     place.fails("train shakespeare --set train.init=glorot --out other", 2, &["uniform"]);
     assert!(!place.path("other").exists());
 }
+
+#[test]
+fn a_known_corpus_of_images_is_taken_only_if_it_is_what_it_should_be() {
+    let place = place();
+    place.fails(
+        "data fetch mnist --from images --data-dir kept",
+        3,
+        &["train-images-idx3-ubyte", "47040016"],
+    );
+    let mnist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/mnist");
+    if !mnist.is_dir() {
+        return println!("skipped: no MNIST in ../shared/data");
+    }
+    succeed(&place, &format!("data fetch mnist --from {} --data-dir kept", mnist.display()));
+    let found: Value =
+        serde_json::from_str(&succeed(&place, "data inspect mnist --data-dir kept --json")).unwrap();
+    assert_eq!((found["classes"].as_u64(), found["splits"][0]["labels"][0].as_u64()), (Some(10), Some(5923)));
+    place.fails("data inspect mnist --unit word --data-dir kept", 2, &["--unit"]);
+}
