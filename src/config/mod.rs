@@ -12,6 +12,7 @@ macro_rules! defaults {
 pub mod corpus;
 pub mod recipe;
 pub mod sweep;
+pub mod task;
 pub mod train;
 
 pub use crate::model::config::{ModelConfig, ModelSpec};
@@ -20,4 +21,5 @@ pub use crate::model::embedding::EmbeddingConfig;
 pub use corpus::{CorpusConfig, Unit};
 pub use recipe::{Recipe, Resolved};
 pub use sweep::Sweep;
+pub use task::{TaskConfig, TaskKind};
 pub use train::{DropoutKind, TrainConfig};

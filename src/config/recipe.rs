@@ -1,40 +1,12 @@
 //! A recipe: one run in one TOML file. Built-in ones come from `recipes/`; any key can be set from outside.
 
-use super::train::InitialRule;
-use super::{CorpusConfig, EmbeddingConfig, ModelSpec, TrainConfig, Unit};
+use super::{CorpusConfig, ModelSpec, TaskConfig, TrainConfig};
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
-
-/// `[task]` of a recipe: what the model learns to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TaskConfig {
-    /// Which task.
-    #[serde(default)]
-    pub kind: TaskKind,
-}
-
-/// What a model learns to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TaskKind {
-    /// To predict the next token of a text.
-    #[default]
-    Language,
-    /// To predict the label of an image.
-    Images,
-}
-
-impl TaskConfig {
-    /// Whether recipes leave it out.
-    fn is_language(&self) -> bool {
-        self.kind == TaskKind::Language
-    }
-}
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,7 +69,7 @@ impl Recipe {
     /// Refuses settings that cannot be trained with.
     pub fn validate(&self) -> Result<()> {
         self.train.validate()?;
-        self.validate_task()?;
+        self.task.validate(&self.corpus, &self.model, &self.train)?;
         if self.train.dropout.depth > 0.0 && !self.model.core.has_depth_gates() {
             return Err(Error::config(format!(
                 "train.dropout.depth is for the gates between the layers of a highway LSTM, and there are none in {}",
@@ -112,41 +84,6 @@ impl Recipe {
             )));
         }
         Ok(())
-    }
-}
-
-impl Recipe {
-    /// Refuses a model that is not for the task, and settings that would do nothing in it.
-    fn validate_task(&self) -> Result<()> {
-        let wrong = |what: String| Err(Error::config(what));
-        let reads_pixels = matches!(self.model.embedding, EmbeddingConfig::Pixels(_));
-        if self.task.is_language() {
-            return match (reads_pixels, self.train.init) {
-                (true, _) => wrong("a model that reads pixels needs [task] kind = \"images\"".into()),
-                (false, InitialRule::Uniform) => Ok(()),
-                (false, _) => wrong("train.init other than uniform is for [task] kind = \"images\"".into()),
-            };
-        }
-        if !reads_pixels {
-            return wrong("[task] kind = \"images\" needs model.embedding.kind = \"pixels\"".into());
-        }
-        let train = &self.train;
-        let language_only = [
-            ("corpus.unit", self.corpus.unit != Unit::Char),
-            ("train.bptt_steps", train.bptt_steps != 1),
-            ("train.min_epoch_steps", train.min_epoch_steps != 0),
-            ("train.carry_state", train.carry_state),
-            ("train.dropout.word", train.dropout.word != 0.0),
-            ("train.dropout.hidden", train.dropout.hidden != 0.0),
-            ("train.dropout.between", train.dropout.between.is_some()),
-        ];
-        match language_only.iter().find(|(_, is_set)| *is_set) {
-            None => Ok(()),
-            Some((key, _)) => wrong(format!(
-                "{key} is for text: of images, labels are characters, a window is 1, and dropout is on the input and the \
-                 output of the layers"
-            )),
-        }
     }
 }
 

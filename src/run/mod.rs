@@ -8,9 +8,8 @@ mod location;
 pub use directory::RunDirectory;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::recipe::TaskKind;
 use crate::config::train::{OnNonFinite, Schedule};
-use crate::config::{Recipe, Resolved, TrainConfig};
+use crate::config::{Recipe, Resolved, TaskKind, TrainConfig};
 use crate::console::note;
 use crate::data::chosen::corpus_of;
 use crate::data::images::ImageCorpus;

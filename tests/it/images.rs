@@ -310,6 +310,7 @@ fn the_depth_study_trains_compares_and_goes_on() {
     }
     let again: Value = serde_json::from_str(&succeed(&place, &args)).unwrap();
     assert_eq!(again["nets"], found["nets"]); // nothing is trained again
+    place.fails(&args.replace("batch_size=20", "batch_size=30"), 2, &["batch_size was 20, is 30", "--out"]);
     assert!(place.path("depth/curves.tsv").is_file() && place.path("depth/nets.tsv").is_file());
 }
 

@@ -145,7 +145,8 @@ impl<C: Pointwise> CustomOp3 for Scan<C> {
             let recurrent = real::elements::<T>(recurrent, recurrent_layout)?;
             let bias = real::elements(bias, bias_layout)?;
             let projected = real::elements(projected, projected_layout)?;
-            let (state, mask) = (&self.state, self.mask.as_ref());
+            let state = &self.state;
+            let mask = self.mask.as_ref();
             let window = Window { projected, bias, state, mask, sizes, outputs: C::OUTPUTS };
             let weights = pack::<T, C>(recurrent, sizes.depth, sizes.hidden, self.precision.rounds());
             let (outputs, last, record) = window.run(&*weights, self.records)?;

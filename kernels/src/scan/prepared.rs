@@ -81,7 +81,8 @@ impl Prepared {
         let sizes = WindowSizes { time, batch, depth, hidden };
         let projected = projected.contiguous()?;
         let (outputs, last, _) = real::with_elements([&projected, &self.bias], |[projected, bias]| {
-            let (mask, outputs) = (mask.shared(), self.outputs);
+            let mask = mask.shared();
+            let outputs = self.outputs;
             Window { projected, bias, state, mask, sizes, outputs }.run(packed, false)
         })??;
         let outputs = Tensor::from_vec(outputs, (time, batch, self.outputs * hidden), projected.device())?;

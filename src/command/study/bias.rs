@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             transform_bias: *value,
             first_gate: 1.0 / (1.0 + (-value).exp()),
             mean_gate: if net.failed.is_none() {
-                Some(mean_gate(&net, study.corpus(), precision, &device)?)
+                Some(mean_gate(&net, &study.corpus, precision, &device)?)
             } else {
                 None
             },

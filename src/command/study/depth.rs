@@ -112,7 +112,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let nets = args.nets()?;
     let study = args.nets.open("depth")?;
     let trained = study.train(&nets)?;
-    let summaries = summaries(&nets, &trained, args.nets.epochs());
+    let summaries = summaries(&nets, &trained);
     let directory = StudyDirectory::create(Some(&study.out), &study.out, "depth")?;
     let found = Found { study: "depth", nets: &trained, summaries: &summaries };
     keep(&directory, &found)?;
@@ -163,13 +163,14 @@ impl Args {
     }
 }
 
-fn summaries(nets: &[Net], trained: &[Trained], epochs: u64) -> Vec<Summary> {
+fn summaries(nets: &[Net], trained: &[Trained]) -> Vec<Summary> {
     let of_net = |net: &Net| {
         let trials: Vec<&Trained> = trained.iter().filter(|trial| trial.net == net.name).collect();
         let mut losses: Vec<f64> = trials.iter().filter_map(|trial| trial.last_train_nats).collect();
         losses.sort_by(f64::total_cmp);
         let best_tenth = trials.len().div_ceil(10).min(losses.len());
         let (mean, sd) = mean_and_sd(&losses[..best_tenth]);
+        let epochs = trials.iter().map(|trial| trial.epochs).max().unwrap_or(0);
         let published = published::loss(net.kind, net.depth, epochs);
         Summary {
             net: net.name.clone(),

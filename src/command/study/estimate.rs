@@ -170,7 +170,8 @@ fn table(stages: &[StageEstimate]) -> String {
         };
         let rows: Vec<_> = stage.layers.iter().map(row).collect();
         let weights = if stage.weights == "init" { "untrained weights" } else { "trained weights" };
-        let (count, units) = (grouped(stage.rows), grouped(stage.units as u64));
+        let count = grouped(stage.rows);
+        let units = grouped(stage.units as u64);
         let rows_are = match (stage.over.as_str(), stage.rows as f64 == stage.weight) {
             ("tokens", true) => format!("{count} tokens"),
             ("images", _) => format!("{count} images"),

@@ -8,6 +8,7 @@ mod images;
 mod lesion;
 mod nets;
 mod published;
+mod search;
 mod subject;
 
 use super::args::DeviceArgs;

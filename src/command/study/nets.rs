@@ -5,30 +5,16 @@ use crate::config::recipe::Resolved;
 use crate::console::{Line, report};
 use crate::data::images::ImageCorpus;
 use crate::error::{Error, Result};
-use crate::eval::images::evaluate;
 use crate::events::{Event, Outcome};
-use crate::model::LanguageModel;
 use crate::readable::duration;
 use crate::run::{AnyRun, Ended, Request};
 use crate::signals::Signals;
 use crate::storage::RECIPE;
 use crate::study::RunHistory;
-use crate::task::images::ImageTask;
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::{Progress, Recorder};
-use crate::train::task::Task;
-use rhn_kernels::rng::Rng;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-
-/// The rates that are tried where the recipe's is not taken.
-const RATES: [f64; 4] = [0.003, 0.01, 0.03, 0.1];
-
-/// Epochs that each of them is tried for.
-const TRIED_EPOCHS: u64 = 2;
-
-/// A loss beyond this, in nats of ten classes, is of a net that has left its course.
-const LOST: f64 = 5.0;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct NetArgs {
@@ -38,13 +24,13 @@ pub(super) struct NetArgs {
     /// Three epochs without a search, at a rate of .1 for highway and .01 for plain nets: a look at the study in a minute or
     /// two
     #[arg(long, conflicts_with = "epochs")]
-    quick: bool,
+    pub(super) quick: bool,
     /// Runs of each net with settings drawn at random, as the paper did; 1 tries four rates instead
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(super) trials: u64,
     /// What the settings, first weights and orders of images are drawn from
     #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
+    pub(super) seed: u64,
     /// The images: a known name, or a directory with idx files
     #[arg(long, value_name = "NAME|DIR", default_value = "mnist")]
     corpus: String,
@@ -115,10 +101,10 @@ pub(super) struct Trained {
 
 /// What trains the nets of a study.
 pub(super) struct Nets<'a> {
-    args: &'a NetArgs,
+    pub(super) args: &'a NetArgs,
     pub(super) out: PathBuf,
-    corpus: ImageCorpus,
-    signals: Signals,
+    pub(super) corpus: ImageCorpus,
+    pub(super) signals: Signals,
 }
 
 impl NetArgs {
@@ -128,7 +114,7 @@ impl NetArgs {
     }
 
     /// What the rate is multiplied by each epoch unless it is drawn: the papers' curves are flat from epoch 150 on.
-    fn decay(&self) -> f64 {
+    pub(super) fn decay(&self) -> f64 {
         if self.epochs() <= 50 { 0.9 } else { 0.97 }
     }
 
@@ -141,7 +127,7 @@ impl NetArgs {
     }
 
     /// The settings of every net.
-    fn common(&self, decay: f64) -> Vec<String> {
+    pub(super) fn common(&self, decay: f64) -> Vec<String> {
         let name = toml::Value::String(self.corpus.clone());
         let mut settings = vec![
             format!("corpus.name={name}"),
@@ -155,11 +141,6 @@ impl NetArgs {
 }
 
 impl Nets<'_> {
-    /// The images.
-    pub(super) fn corpus(&self) -> &ImageCorpus {
-        &self.corpus
-    }
-
     /// Trains what is not finished of all trials of `nets`. A net that leaves its course is a result like another.
     ///
     /// # Errors
@@ -189,7 +170,8 @@ impl Nets<'_> {
 
     fn trial(&self, net: &Net, trial: u64, directory: &Path) -> Result<Trained> {
         let begun = directory.join(RECIPE).is_file();
-        let settings = if begun { Vec::new() } else { self.settings(net, trial)? };
+        // A run that goes on is held to what is asked for now, but for what was searched when it began.
+        let settings = if begun { self.asked(net, trial) } else { self.settings(net, trial)? };
         let recipe = if begun { directory.display().to_string() } else { "mnist-highway".into() };
         let (device, precision) = self.args.device.open()?;
         let request = Request {
@@ -223,106 +205,6 @@ impl Nets<'_> {
             Ended::Before(outcome, _) | Ended::Finished(outcome) => Ok(outcome),
             Ended::Untested(code) | Ended::Stopped(Stop::Signal(code)) => Err(Error::Stopped { code }),
             Ended::Stopped(_) => Err(Error::Stopped { code: 0 }),
-        }
-    }
-
-    /// What a trial sets: at random where there are several, else the best of a few rates and biases.
-    fn settings(&self, net: &Net, trial: u64) -> Result<Vec<String>> {
-        if self.args.trials > 1 {
-            return Ok(self.drawn(net, trial));
-        }
-        let mut settings = self.args.common(self.args.decay());
-        settings.extend(net.settings.clone());
-        if self.args.quick && net.kind == "plain" {
-            settings.push("train.learning_rate=0.01".into()); // the recipe's is for highway nets
-        }
-        let is_set = settings.iter().any(|setting| setting.starts_with("train.learning_rate="));
-        let rates: &[f64] = if is_set || self.args.quick { &[] } else { &RATES };
-        let rates = rates.iter().map(|rate| vec![format!("train.learning_rate={rate:?}")]);
-        let rates: Vec<Vec<String>> = if rates.len() > 0 { rates.collect() } else { vec![Vec::new()] };
-        let biases = net.biases.iter().map(|bias| vec![format!("model.core.transform_bias={bias:?}")]);
-        let biases: Vec<Vec<String>> = if biases.len() > 0 { biases.collect() } else { vec![Vec::new()] };
-        let both = biases.iter().flat_map(|bias| rates.iter().map(move |rate| [&bias[..], rate].concat()));
-        settings.extend(self.best(net, &settings, &both.collect::<Vec<_>>())?);
-        Ok(settings)
-    }
-
-    /// The paper's search: rate, momentum, decay, activation and transform bias at random.
-    fn drawn(&self, net: &Net, trial: u64) -> Vec<String> {
-        let mut rng = Rng::keyed(self.args.seed, &format!("study.nets.{}", net.name), trial);
-        let mut uniform = |low: f64, high: f64| low + (high - low) * rng.uniform();
-        let rate = 10f64.powf(uniform(-3.0, -1.0));
-        let momentum = [0.5, 0.9, 0.99][uniform(0.0, 3.0) as usize % 3];
-        let decay = uniform(0.9, 1.0);
-        let activation = ["relu", "tanh"][uniform(0.0, 2.0) as usize % 2];
-        let bias = -1.0 - uniform(0.0, 10.0).floor().min(9.0);
-        let mut settings = self.args.common(decay);
-        settings.extend(net.settings.clone());
-        settings.extend([
-            format!("train.learning_rate={rate:?}"),
-            format!("train.momentum={momentum:?}"),
-            format!("train.seed={}", self.args.seed + trial - 1),
-        ]);
-        settings.extend(activated(activation));
-        if net.kind != "plain" {
-            settings.push(format!("model.core.transform_bias={bias:?}"));
-        }
-        settings
-    }
-
-    /// Those of `choices`, added to `settings`, with the least loss after a short training; one that loses its course is
-    /// passed over. A single choice is not tried.
-    fn best(&self, net: &Net, settings: &[String], choices: &[Vec<String>]) -> Result<Vec<String>> {
-        if let [only] = choices {
-            return Ok(only.clone());
-        }
-        let mut best = (f64::INFINITY, choices[0].clone());
-        let mut line = Line::new();
-        for (number, choice) in (0..).zip(choices) {
-            let recipe = Resolved::new("mnist-highway", &[settings, choice].concat())?.recipe;
-            let (device, precision) = self.args.device.open()?;
-            let task = ImageTask::with_corpus(recipe, self.corpus.clone(), precision, &device)?;
-            let all = TRIED_EPOCHS * task.batch_count() as u64;
-            let nats = self.try_out(&task, |step| {
-                let done = number * all + step;
-                line.show(&net.name, done, choices.len() as u64 * all, || {
-                    format!("trying {}", choice.join(" "))
-                });
-            })?;
-            if nats.is_some_and(|nats| nats < best.0) {
-                best = (nats.unwrap_or(f64::INFINITY), choice.clone());
-            }
-        }
-        line.clear();
-        Ok(best.1)
-    }
-
-    /// The loss after [`TRIED_EPOCHS`]; `None` if a number was not finite, or the loss was lost.
-    fn try_out(&self, task: &ImageTask, mut show: impl FnMut(u64)) -> Result<Option<f64>> {
-        let mut stepper = task.stepper(None)?;
-        let rate = task.recipe().train.learning_rate;
-        let batches = task.batch_count();
-        let mut step = 0;
-        for epoch in 0..TRIED_EPOCHS {
-            for index in 0..batches {
-                self.signals.check()?;
-                match stepper.step(&task.batch(epoch, index)?, step, rate) {
-                    Ok(report) if report.nats / report.tokens as f64 <= LOST => {}
-                    Ok(_) | Err(Error::NotFinite { .. }) => return Ok(None),
-                    Err(error) => return Err(error),
-                }
-                step += 1;
-                show(step);
-            }
-        }
-        let parameters = &stepper.parameters;
-        let (precision, device) = (task.precision(), stepper.objective.model.device());
-        let model = LanguageModel::new(task.model(), parameters, precision, device)?;
-        let names = [self.corpus.name.as_str(), "train"];
-        match evaluate(&model, names, &self.corpus.train, precision, &mut |_, _| self.signals.check()) {
-            Ok(found) => Ok(Some(found.nats_per_token)),
-            Err(Error::NotFinite { .. }) => Ok(None),
-            Err(error) => Err(error),
         }
     }
 }

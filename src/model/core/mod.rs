@@ -59,7 +59,8 @@ impl CoreConfig {
     pub(crate) fn grown_from(&self, trained: &Self) -> Option<Self> {
         match (self, trained) {
             (Self::Hlstm(own), Self::Lstm(lstm)) if own.variant == Variant::Kurata => {
-                let (layers, hidden_size) = (lstm.layers, lstm.hidden_size);
+                let layers = lstm.layers;
+                let hidden_size = lstm.hidden_size;
                 Some(Self::Hlstm(HlstmConfig { layers, hidden_size, ..own.clone() }))
             }
             _ => None,

@@ -53,7 +53,8 @@ impl Canvas {
 
     fn rectangle(&mut self, rectangle: &Rectangle) {
         let (x, y) = rectangle.at;
-        let (width, height) = (rectangle.width as f32, rectangle.height as f32);
+        let width = rectangle.width as f32;
+        let height = rectangle.height as f32;
         if let Some(area) = tiny_skia::Rect::from_xywh(x as f32, y as f32, width, height) {
             self.pixels.fill_rect(area, &paint(rectangle.color), self.transform, None);
         }

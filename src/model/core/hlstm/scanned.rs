@@ -106,7 +106,8 @@ impl Scanned {
             return Ok(prepared.forward(projected, state, mask)?);
         }
         let LayerWeights { recurrent, precision, .. } = &self.weights;
-        let (recurrent, vectors) = (recurrent.unsqueeze(0)?, self.vectors()?);
+        let recurrent = recurrent.unsqueeze(0)?;
+        let vectors = self.vectors()?;
         Ok(match self.depth.is_some() {
             true => scan::<Hlstm<true>>(projected, &recurrent, &vectors, state, mask, *precision)?,
             false => scan::<Hlstm<false>>(projected, &recurrent, &vectors, state, mask, *precision)?,
@@ -129,7 +130,8 @@ impl Layer for Scanned {
     fn frozen(&self) -> Result<Option<Arc<dyn Layer>>> {
         let mut frozen = Self::of(self.weights.clone(), Product::packed)?;
         let LayerWeights { recurrent, precision, .. } = &self.weights;
-        let (recurrent, vectors) = (recurrent.unsqueeze(0)?, self.vectors()?);
+        let recurrent = recurrent.unsqueeze(0)?;
+        let vectors = self.vectors()?;
         frozen.prepared = Some(match self.depth.is_some() {
             true => scan::Prepared::new::<Hlstm<true>>(&recurrent, &vectors, *precision)?,
             false => scan::Prepared::new::<Hlstm<false>>(&recurrent, &vectors, *precision)?,

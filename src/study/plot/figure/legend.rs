@@ -38,7 +38,8 @@ impl Legend {
     /// Side by side, in as many rows as `width` needs.
     pub(super) fn new(figure: &Figure, width: f64) -> Self {
         let mut placed = Vec::new();
-        let (mut x, mut y) = (0.0, 0.0);
+        let mut x = 0.0;
+        let mut y = 0.0;
         for mut entry in entries(figure) {
             entry.text = font::fit(&entry.text, SIZE, width - SAMPLE - 8.0);
             let wide = SAMPLE + 8.0 + font::reserved(&entry.text, SIZE);

@@ -1,0 +1,72 @@
+//! `[task]` of a recipe: what the model learns to do.
+
+use super::train::InitialRule;
+use super::{CorpusConfig, EmbeddingConfig, ModelSpec, TrainConfig, Unit};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// `[task]` of a recipe: what the model learns to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskConfig {
+    /// Which task.
+    #[serde(default)]
+    pub kind: TaskKind,
+}
+
+/// What a model learns to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// To predict the next token of a text.
+    #[default]
+    Language,
+    /// To predict the label of an image.
+    Images,
+}
+
+impl TaskConfig {
+    /// Whether recipes leave it out.
+    pub(super) fn is_language(&self) -> bool {
+        self.kind == TaskKind::Language
+    }
+}
+
+impl TaskConfig {
+    /// Refuses a model that is not for the task, and settings that would do nothing in it.
+    pub(super) fn validate(
+        self,
+        corpus: &CorpusConfig,
+        model: &ModelSpec,
+        train: &TrainConfig,
+    ) -> Result<()> {
+        let wrong = |what: String| Err(Error::config(what));
+        let reads_pixels = matches!(model.embedding, EmbeddingConfig::Pixels(_));
+        if self.is_language() {
+            return match (reads_pixels, train.init) {
+                (true, _) => wrong("a model that reads pixels needs [task] kind = \"images\"".into()),
+                (false, InitialRule::Uniform) => Ok(()),
+                (false, _) => wrong("train.init other than uniform is for [task] kind = \"images\"".into()),
+            };
+        }
+        if !reads_pixels {
+            return wrong("[task] kind = \"images\" needs model.embedding.kind = \"pixels\"".into());
+        }
+        let language_only = [
+            ("corpus.unit", corpus.unit != Unit::Char),
+            ("train.bptt_steps", train.bptt_steps != 1),
+            ("train.min_epoch_steps", train.min_epoch_steps != 0),
+            ("train.carry_state", train.carry_state),
+            ("train.dropout.word", train.dropout.word != 0.0),
+            ("train.dropout.hidden", train.dropout.hidden != 0.0),
+            ("train.dropout.between", train.dropout.between.is_some()),
+        ];
+        match language_only.iter().find(|(_, is_set)| *is_set) {
+            None => Ok(()),
+            Some((key, _)) => wrong(format!(
+                "{key} is for text: of images, labels are characters, a window is 1, and dropout is on the input and the \
+                 output of the layers"
+            )),
+        }
+    }
+}
