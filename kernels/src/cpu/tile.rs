@@ -102,6 +102,12 @@ impl Tiling {
     }
 }
 
+/// The fewest parts of at most `most` that `whole` is cut into, alike to one.
+pub(crate) fn even_parts(whole: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = whole.div_ceil(most);
+    (0..count).map(move |index| whole * index / count..whole * (index + 1) / count)
+}
+
 /// The size of parts, alike and at most `most`, that `whole` is cut into.
 pub(crate) fn even_part(whole: usize, most: usize) -> usize {
     whole.div_ceil(whole.div_ceil(most))

@@ -1,13 +1,13 @@
 //! The stack forward on the CPU: a thread takes its rows through all layers, and waits for nobody.
 
 use super::layer::{Layer, MOST_GATES, Values};
-use super::tile::{Scalars, UNITS, VECTORS, by_units, multiply};
+use super::tile::{Scalars, by_shape, multiply, shape};
 use crate::cpu::chunk::{CHUNK, load, store};
 use crate::cpu::instruction_set::WithKernel;
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
-use crate::cpu::tile::{Kernel, even_part};
+use crate::cpu::tile::{Kernel, even_part, even_parts};
 use crate::cpu::workspace::{self, Buffer};
 use std::ops::Range;
 
@@ -138,25 +138,20 @@ impl<'a, T: Real> Pass<'a, T> {
     fn layer<const FUSED: bool>(&self, layer: usize, block: Range<usize>) {
         let mut vector = block.start;
         while vector < block.end {
-            let pair = vector + VECTORS <= block.end;
-            for unit in (0..self.width()).step_by(UNITS) {
-                let count = UNITS.min(self.width() - unit);
-                if pair {
-                    by_units!(count, products::<T, FUSED, 2>(self, layer, vector, unit));
-                } else {
-                    by_units!(count, products::<T, FUSED, 1>(self, layer, vector, unit));
-                }
+            let (vectors, most) = shape(block.end - vector);
+            for columns in even_parts(self.width(), most) {
+                by_shape!(vectors, columns.len(), products::<T, FUSED>(self, layer, vector, columns.start));
             }
-            vector += if pair { VECTORS } else { 1 };
+            self.inputs.layer.constant(
+                #[inline(always)]
+                |kind| {
+                    for vector in vector..vector + vectors {
+                        self.mix::<FUSED>(kind, layer, vector);
+                    }
+                },
+            );
+            vector += vectors;
         }
-        self.inputs.layer.constant(
-            #[inline(always)]
-            |kind| {
-                for vector in block.clone() {
-                    self.mix::<FUSED>(kind, layer, vector);
-                }
-            },
-        );
     }
 
     /// Columns of a layer's weights.

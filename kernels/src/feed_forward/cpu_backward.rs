@@ -5,13 +5,13 @@
 
 use super::cpu::{Record, Sizes};
 use super::layer::{Layer, MOST_GATES, Values};
-use super::tile::{Scalars, UNITS, VECTORS, by_units, multiply};
+use super::tile::{Scalars, by_shape, multiply, shape};
 use crate::cpu::chunk::{CHUNK, load, store, sum};
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::pool;
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
-use crate::cpu::tile::Kernel;
+use crate::cpu::tile::{Kernel, even_parts};
 use crate::cpu::workspace;
 use std::ops::Range;
 
@@ -155,26 +155,21 @@ impl<'a, T: Real> Pass<'a, T> {
     #[inline(always)]
     fn layer<const FUSED: bool>(&self, layer: usize, block: Range<usize>) {
         let Sizes { size, .. } = self.sizes;
-        self.layer.constant(
-            #[inline(always)]
-            |kind| {
-                for vector in block.clone() {
-                    self.unmix(kind, layer, vector);
-                }
-            },
-        );
         let mut vector = block.start;
         while vector < block.end {
-            let pair = vector + VECTORS <= block.end;
-            for unit in (0..size).step_by(UNITS) {
-                let count = UNITS.min(size - unit);
-                if pair {
-                    by_units!(count, units::<T, FUSED, 2>(self, layer, vector, unit));
-                } else {
-                    by_units!(count, units::<T, FUSED, 1>(self, layer, vector, unit));
-                }
+            let (vectors, most) = shape(block.end - vector);
+            self.layer.constant(
+                #[inline(always)]
+                |kind| {
+                    for vector in vector..vector + vectors {
+                        self.unmix(kind, layer, vector);
+                    }
+                },
+            );
+            for part in even_parts(size, most) {
+                by_shape!(vectors, part.len(), units::<T, FUSED>(self, layer, vector, part.start));
             }
-            vector += if pair { VECTORS } else { 1 };
+            vector += vectors;
         }
     }
 
@@ -292,18 +287,19 @@ impl<T: Real> LayerGrads<'_, T> {
     fn weights<const FUSED: bool>(&self, by_rows: &[T], weights: &mut [T]) {
         let Sizes { size, gates, .. } = self.sizes;
         let width = gates * size;
-        for unit in (0..size).step_by(UNITS) {
-            let count = UNITS.min(size - unit);
-            let mut column = 0;
-            while column < width {
-                let pair = column + CHUNK < width;
-                if pair {
-                    by_units!(count, weight_tile::<T, FUSED, 2>(self, by_rows, weights, unit, column));
-                } else {
-                    by_units!(count, weight_tile::<T, FUSED, 1>(self, by_rows, weights, unit, column));
-                }
-                column += if pair { VECTORS * CHUNK } else { CHUNK };
+        let chunks = width.div_ceil(CHUNK);
+        let mut chunk = 0;
+        while chunk < chunks {
+            let (vectors, most) = shape(chunks - chunk);
+            for part in even_parts(size, most) {
+                let unit = part.start;
+                by_shape!(
+                    vectors,
+                    part.len(),
+                    weight_tile::<T, FUSED>(self, by_rows, weights, unit, chunk * CHUNK)
+                );
             }
+            chunk += vectors;
         }
     }
 }
