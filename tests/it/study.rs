@@ -261,6 +261,23 @@ fn the_depth_series_has_four_million_parameters_at_every_depth() {
 }
 
 #[test]
+fn gates_are_shared_at_equal_parameters() {
+    let sweep = shipped("ptb-rhn-shared-gates.toml");
+    let counted = sweep.runs.into_iter().map(|run| {
+        let count = parameter_count(&ModelConfig::new(run.resolved.recipe.model, 10_000)).unwrap();
+        (run.name, count)
+    });
+    // As the sweep's comments say: V·H + V, then the input's products and the sublayers'.
+    let wanted = [("own", 4_006_802), ("shared", 4_002_700), ("shared-both", 4_006_200)];
+    for (name, count) in counted {
+        assert!(
+            wanted.iter().any(|&(run, wanted)| name.starts_with(run) && count == wanted),
+            "{name}: {count}"
+        );
+    }
+}
+
+#[test]
 fn the_highway_ablation_differs_in_its_highway_layers_alone() {
     let leaves: Vec<_> =
         shipped("ptb-char-cnn-highway.toml").runs.iter().map(|run| run.resolved.recipe.leaves()).collect();
