@@ -20,7 +20,7 @@ pub(super) struct DeviceArgs {
     /// Compute on: auto, cpu, cuda or cuda:N. auto takes the first GPU if this build and machine have one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
-    /// Threads of the CPU to compute on [default: one a core]
+    /// Threads of the CPU to compute on [default: one a core, or fewer where that is found to be faster]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }

@@ -19,6 +19,7 @@ use crate::events::{self, Event, Measured};
 use crate::model::Parameters;
 use crate::signals::Signals;
 use clock::Clock;
+use rhn_kernels::threads::Tuner;
 use rhn_kernels::update::squared_norm;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ pub struct Trainer<'a, T: Task> {
     signals: Signals,
     limits: Limits,
     clock: Clock,
+    /// Finds out how many threads are fastest, where nobody asked for a number.
+    tuner: Option<Tuner>,
     /// Whether there is a state to go on from.
     has_state: bool,
 }
@@ -59,8 +62,10 @@ impl<'a, T: Task> Trainer<'a, T> {
             }
         };
         let clock = Clock::start(position.seconds);
+        let is_on_cpu = stepper.parameters.trained().all(|(_, var)| var.device().is_cpu());
+        let tuner = if is_on_cpu { Tuner::new() } else { None };
         let has_state = resumed.is_some();
-        Ok(Self { task, stepper, rate, position, recorder, signals, limits, clock, has_state })
+        Ok(Self { task, stepper, rate, position, recorder, signals, limits, clock, tuner, has_state })
     }
 
     /// The position of the run.
