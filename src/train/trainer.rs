@@ -139,7 +139,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             recorder.show(&Progress::Evaluating("validating", done, all));
             signals.check()
         };
-        match task.validate(&stepper.parameters, progress) {
+        match task.validate(stepper.measured(), progress) {
             Err(Error::Stopped { .. }) => Ok(None),
             Err(Error::NotFinite { what, .. }) => {
                 Err(Error::NotFinite { step: self.position.step, what: format!("validation: {what}") })
@@ -159,10 +159,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         let best = self.keep_if_best(valid)?;
         let row = self.row(valid, best);
         self.recorder.record(&Event::Epoch(row))?;
-        if let Some(text) = self.task.sample(&self.stepper.parameters, self.position.epoch)? {
+        if let Some(text) = self.task.sample(self.stepper.measured(), self.position.epoch)? {
             self.recorder.show(&Progress::Sample(&text));
         }
         self.rate.observe(self.position.epoch, valid.perplexity);
+        self.stepper.average.end_epoch(valid.nats_per_token);
         self.position.epoch += 1;
         self.position.window = 0;
         self.position.epoch_sums = EpochSums::default();
@@ -210,6 +211,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             tokens_per_second: Some(self.clock.tokens_per_second()),
             seconds: Some(self.clock.seconds()),
             skipped_steps: position.skipped_steps,
+            averaged_steps: self.stepper.average.steps(),
             best,
         }
     }
@@ -258,7 +260,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// The weights now become the checkpoint that other commands load.
     fn publish(&mut self) -> Result<()> {
         self.check_weights()?;
-        self.recorder.publish(&self.task.files(&self.stepper.parameters)?)
+        self.recorder.publish(&self.task.files(self.stepper.measured())?)
     }
 
     /// Keeps the training state.

@@ -91,6 +91,16 @@ fn adam_with_a_cosine_and_a_state_carried_over_epochs_resumes_exactly() {
 }
 
 #[test]
+fn means_of_the_weights_resume_exactly() {
+    holds_in_pieces("--set train.averaging={kind=\"ema\",decay=0.9}", &[0.1, 1.0, 1.5]);
+    holds_in_pieces(
+        "--set train.optimizer=sgd --set train.learning_rate=8 --set train.epochs=5 --set train.on_divergence=warn \
+         --set train.averaging={kind=\"nt-asgd\",non_monotone=1}",
+        &[0.5, 2.0, 3.5, 4.0, 4.5],
+    );
+}
+
+#[test]
 fn adamw_with_two_layers_and_every_variational_mask_resumes_exactly() {
     let settings = "--set train.optimizer=adamw --set train.weight_decay=0.1 --set model.core.layers=2 \
         --set train.dropout={word=0.1,input=0.3,between=0.2,hidden=0.2,output=0.3,separate_gate_masks=true} \
