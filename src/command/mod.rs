@@ -8,6 +8,7 @@ mod data;
 mod eval;
 mod inspect;
 mod output;
+mod packed;
 mod plot;
 mod recipe;
 mod runs;
@@ -56,6 +57,7 @@ enum Command {
     Compare(compare::Args),
     Sweep(sweep::Args),
     Study(study::Args),
+    Run(packed::Args),
     Completions(completions::Args),
 }
 
@@ -89,7 +91,7 @@ impl Command {
             Self::Sweep(args) => Some(&args.device),
             Self::Study(args) => args.device(),
             Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
-            Self::Plot(_) | Self::Compare(_) | Self::Completions(_) => None,
+            Self::Plot(_) | Self::Compare(_) | Self::Run(_) | Self::Completions(_) => None,
         }
     }
 
@@ -107,6 +109,7 @@ impl Command {
             Self::Compare(args) => compare::run(args)?,
             Self::Sweep(args) => return sweep::run(args),
             Self::Study(args) => study::run(args)?,
+            Self::Run(args) => packed::run(args)?,
             Self::Completions(args) => completions::run(args)?,
         }
         Ok(0)

@@ -21,6 +21,7 @@ mod learning;
 mod masks;
 mod model_study;
 mod one_text;
+mod packed;
 mod parameters;
 mod parity;
 mod reliability;
