@@ -42,6 +42,16 @@ impl Parameters {
         self.trained.iter().map(|(name, var)| (name.as_str(), var))
     }
 
+    /// The gradient of `objective`, one number, for each trained weight, in the order of [`Parameters::trained`].
+    pub fn gradients(&self, objective: &Tensor) -> Result<Vec<Tensor>> {
+        let mut store = objective.backward()?;
+        let mut gradient = |(name, var): (&str, &Var)| {
+            let missing = || Error::Tensor(candle_core::Error::Msg(format!("{name} received no gradient")));
+            store.remove(var).ok_or_else(missing)
+        };
+        self.trained().map(&mut gradient).collect()
+    }
+
     /// All tensors, trained and fixed, as a checkpoint keeps them; storage is shared.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
         let trained = self.trained.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor()));

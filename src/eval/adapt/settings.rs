@@ -1,0 +1,78 @@
+//! What an evaluation does beyond reading the text with the weights as they were trained, as flags and JSON name it.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+
+/// What is on; with nothing it is the plain `stream`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Adaptation {
+    /// What the logits are divided by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// The neural cache.
+    #[serde(flatten)]
+    pub cache: Option<CacheSettings>,
+}
+
+/// A neural cache (Grave et al., 2017): see [`super::cache`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CacheSettings {
+    /// How many past positions are kept.
+    #[serde(rename = "cache")]
+    pub window: usize,
+    /// How much more a state counts that is like the present one: the factor of their product.
+    #[serde(rename = "cache_theta")]
+    pub theta: f64,
+    /// The cache's share of the probability.
+    #[serde(rename = "cache_lambda")]
+    pub lambda: f64,
+}
+
+impl CacheSettings {
+    /// The authors' θ and λ for words of the Penn Treebank and an LSTM of 400 units.
+    pub fn new(window: usize) -> Self {
+        Self { window, theta: 1.0, lambda: 0.1 }
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.window == 0 {
+            return Err(refuse("cache", 0, "at least 1 position"));
+        }
+        if !(self.theta >= 0.0 && self.theta.is_finite()) {
+            return Err(refuse("cache-theta", self.theta, "a number of at least 0"));
+        }
+        if !(0.0..1.0).contains(&self.lambda) {
+            return Err(refuse("cache-lambda", self.lambda, "at least 0 and less than 1"));
+        }
+        Ok(())
+    }
+}
+
+impl Adaptation {
+    /// A temperature alone; at 1 nothing is on.
+    pub(crate) fn at_temperature(temperature: f64) -> Result<Self> {
+        let given = Self { temperature: Some(temperature), ..Self::default() };
+        given.validate()?;
+        Ok(if temperature == 1.0 { Self::default() } else { given })
+    }
+
+    /// What reports call it.
+    pub fn protocol(&self) -> &'static str {
+        if self.cache.is_some() { "cache" } else { "stream" }
+    }
+
+    /// Refuses numbers that mean nothing; names the flag.
+    pub fn validate(&self) -> Result<()> {
+        match self.temperature {
+            Some(temperature) if !(temperature > 0.0 && temperature.is_finite()) => {
+                return Err(refuse("temperature", temperature, "a number above 0"));
+            }
+            _ => {}
+        }
+        self.cache.iter().try_for_each(CacheSettings::validate)
+    }
+}
+
+fn refuse(flag: &str, found: impl std::fmt::Display, wanted: &str) -> Error {
+    Error::config(format!("--{flag} is {found}, wanted {wanted}"))
+}
