@@ -22,8 +22,9 @@ impl Meter {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
-        let style =
-            ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} tokens, {eta} left");
+        let style = ProgressStyle::with_template(
+            "{msg} {wide_bar} {human_pos}/{human_len} tokens, {per_sec}, {eta} left",
+        );
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(0).with_style(style).with_message(what.to_string());
         bar.enable_steady_tick(Duration::from_millis(500));

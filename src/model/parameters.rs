@@ -72,6 +72,14 @@ impl Parameters {
         self.trained.values().map(|var| var.elem_count() as u64).sum()
     }
 
+    /// All tensors; gradients are recorded for those trained weights whose name is `wanted`.
+    pub(crate) fn tracked_where(&self, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Tensor> {
+        let mut tensors = self.tensors();
+        let wanted = self.trained.iter().filter(|(name, _)| wanted(name));
+        tensors.extend(wanted.map(|(name, var)| (name.clone(), var.as_tensor().clone())));
+        tensors
+    }
+
     /// Builders hand out the variables themselves, so that gradients are recorded for them.
     pub(super) fn tracked(&self) -> BTreeMap<String, Tensor> {
         let trained = self.trained.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));

@@ -1,12 +1,31 @@
 //! The flags of evaluation that adapts to its text.
 
-use crate::eval::adapt::{Adaptation, CacheSettings};
+use crate::error::Result;
+use crate::eval::adapt::{Adaptation, CacheSettings, DynamicSettings, UpdateGroup};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AdaptArgs {
     /// Divide the logits by X: above 1 the model is less sure
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     temperature: Option<f64>,
+    /// Let the weights go on learning from the text, segment after segment; the checkpoint stays as it is
+    #[arg(long, conflicts_with_all = ["mc", "protocol"])]
+    dynamic: bool,
+    /// The learning rate of --dynamic [default: 5e-5]
+    #[arg(long, value_name = "X", requires = "dynamic", allow_negative_numbers = true)]
+    dynamic_rate: Option<f64>,
+    /// How fast the weights go back to what training made them [default: 2e-3]
+    #[arg(long, value_name = "X", requires = "dynamic", allow_negative_numbers = true)]
+    dynamic_decay: Option<f64>,
+    /// What is added to a gradient's root mean square before it divides [default: 2e-5]
+    #[arg(long, value_name = "X", requires = "dynamic", allow_negative_numbers = true)]
+    dynamic_epsilon: Option<f64>,
+    /// Tokens between two updates [default: 5]
+    #[arg(long, value_name = "N", requires = "dynamic")]
+    segment: Option<usize>,
+    /// Which weights learn [default: all]
+    #[arg(long, value_enum, value_name = "GROUP", requires = "dynamic")]
+    dynamic_update: Option<UpdateGroup>,
     /// Mix in a neural cache of the last N positions
     #[arg(long, value_name = "N", conflicts_with_all = ["mc", "protocol"])]
     cache: Option<usize>,
@@ -20,12 +39,24 @@ pub(super) struct AdaptArgs {
 
 impl AdaptArgs {
     /// Whether each flag that decides what is on was given.
-    pub(super) fn given(&self) -> [(&'static str, bool); 2] {
-        [("--temperature", self.temperature.is_some()), ("--cache", self.cache.is_some())]
+    pub(super) fn given(&self) -> [(&'static str, bool); 3] {
+        let temperature = ("--temperature", self.temperature.is_some());
+        [temperature, ("--dynamic", self.dynamic), ("--cache", self.cache.is_some())]
     }
 
     /// What was asked for, with the defaults of the rest.
-    pub(super) fn settings(&self) -> Adaptation {
+    ///
+    /// # Errors
+    /// If a number means nothing; names its flag.
+    pub(super) fn settings(&self) -> Result<Adaptation> {
+        let usual = DynamicSettings::default();
+        let dynamic = self.dynamic.then(|| DynamicSettings {
+            rate: self.dynamic_rate.unwrap_or(usual.rate),
+            decay: self.dynamic_decay.unwrap_or(usual.decay),
+            epsilon: self.dynamic_epsilon.unwrap_or(usual.epsilon),
+            segment: self.segment.unwrap_or(usual.segment),
+            update: self.dynamic_update.unwrap_or_default(),
+        });
         let cache = self.cache.map(|window| {
             let usual = CacheSettings::new(window);
             CacheSettings {
@@ -34,6 +65,8 @@ impl AdaptArgs {
                 ..usual
             }
         });
-        Adaptation { temperature: self.temperature, cache }
+        let asked = Adaptation { temperature: self.temperature, dynamic, cache };
+        asked.validate()?;
+        Ok(asked)
     }
 }

@@ -1,6 +1,7 @@
 //! `rhn eval`: perplexity of a corpus's split under a trained model.
 
 mod adapt;
+mod dynamic;
 mod images;
 mod table;
 
@@ -11,11 +12,10 @@ use crate::config::{TrainConfig, Unit};
 use crate::data::{Chosen, Encoded, SplitName, Tokenizer, TrainedOn};
 use crate::error::Error;
 use crate::eval::Evaluation;
-use crate::eval::adapt::adapted;
+use crate::eval::adapt::{Adaptation, Predictor, adapted};
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Split, batched_at, stream_at};
-use crate::model::FrozenModel;
-use crate::predict::WindowReader;
+use crate::predict::{Loaded, WindowReader};
 use crate::signals::Signals;
 use adapt::AdaptArgs;
 use anyhow::Result;
@@ -32,9 +32,13 @@ Protocols:
            chose its best epoch by
   --mc N   dropout stays on for N passes, each with one draw of every mask, and the tokens'
            probabilities are averaged; passes with a perplexity of 500 or more are rejected
+  --dynamic  the stream in segments; after each, the weights learn from it (Krause et al., 2017).
+           The first time, the training split is read for the sizes of its gradients
   --cache N  the stream, whose probabilities are mixed with a neural cache (Grave et al., 2017) of
            the last N positions: p = (1 - lambda) p_model + lambda p_cache
---temperature goes with each of them. A figure with a cache is not comparable with one without.
+--dynamic and --cache go together, --temperature goes with all. Figures with --dynamic or --cache
+compare with their like alone: JSON names the protocol (stream, batched, mc, dynamic, cache,
+dynamic+cache) and every setting.
 
 Bits per character and byte and the perplexity over words are over exactly the text whose
 probability was computed: what is left out of it does not count. Where letters hide behind <unk>,
@@ -44,6 +48,7 @@ Examples:
   rhn eval checkpoints/shakespeare                    the test split of its own corpus
   rhn eval checkpoints/ptb-rhn --split valid --json   one line of JSON
   rhn eval checkpoints/ptb-rhn --mc 100               Monte-Carlo dropout
+  rhn eval checkpoints/ptb-rhn --dynamic --dynamic-rate 5e-5 --segment 5
   rhn eval checkpoints/ptb-rhn --cache 500 --cache-theta 0.3 --cache-lambda 0.1
   rhn eval checkpoints/shakespeare --file my.txt      another text, the whole of it
   rhn eval checkpoints/shakespeare --file a.txt --file b.txt --per document
@@ -103,6 +108,7 @@ enum Protocol {
 /// Evaluates and prints. Fails if the checkpoint or the corpus is refused, or the model gives numbers that
 /// are not finite.
 pub(super) fn run(args: &Args) -> Result<()> {
+    let adaptation = args.adapt.settings()?;
     let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
     if checkpoint.config.pixels().is_some() {
         return images::run(args, &checkpoint);
@@ -127,8 +133,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
             None => vec![Chosen::file(path)?], // a recipe could not name it, so no run has it for its corpus
         },
     };
-    let several = texts.len() > 1;
     let signals = Signals::listen()?;
+    let predictor: Option<Box<dyn Predictor>> = match (adaptation.dynamic, adaptation.cache) {
+        (Some(settings), _) => Some(Box::new(dynamic::open(&loaded, run, &directories, settings, &signals)?)),
+        (None, Some(_)) => Some(Box::new(WindowReader::new(&loaded.model, 1)?)),
+        (None, None) => None,
+    };
+    let several = texts.len() > 1;
+    let mut evaluator =
+        Evaluator { args, loaded: &loaded, train: &recipe.train, adaptation, predictor, signals };
     let mut all = Vec::new();
     for text in texts {
         let name = text.corpus.clone();
@@ -140,8 +153,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             ));
             continue;
         }
-        let found =
-            evaluate(args, &loaded.model, &loaded.tokenizer, &recipe.train, &text, &encoded, &signals)?;
+        let found = evaluator.evaluate(&text, &encoded)?;
         if several && args.per.is_some() {
             print(args.json, &found)?;
         }
@@ -188,15 +200,48 @@ impl Found {
     }
 }
 
-fn evaluate(
-    args: &Args,
-    model: &FrozenModel,
-    tokenizer: &Tokenizer,
-    train: &TrainConfig,
-    chosen: &Chosen,
-    encoded: &Encoded,
-    signals: &Signals,
-) -> Result<Found> {
+/// Evaluates one text after another, each by itself.
+struct Evaluator<'a> {
+    args: &'a Args,
+    loaded: &'a Loaded,
+    train: &'a TrainConfig,
+    adaptation: Adaptation,
+    /// What reads with a cache or with weights that go on learning.
+    predictor: Option<Box<dyn Predictor>>,
+    signals: Signals,
+}
+
+impl Evaluator<'_> {
+    fn evaluate(&mut self, chosen: &Chosen, encoded: &Encoded) -> Result<Found> {
+        let model = &self.loaded.model;
+        let tokenizer = &self.loaded.tokenizer;
+        note_text(chosen, encoded, tokenizer);
+        let Chosen { corpus, split: part, .. } = chosen;
+        let split = &Split { corpus, split: part.as_str(), unit: tokenizer.unit(), text: encoded };
+        let meter = Meter::new("evaluating");
+        let progress = &mut |done, total| {
+            meter.set(done, total);
+            self.signals.check()
+        };
+        let temperature = self.adaptation.temperature.unwrap_or(1.0);
+        if let Some(passes) = self.args.mc {
+            let settings = MonteCarloSettings { passes, seed: self.args.seed, temperature };
+            let dropout = &self.train.dropout;
+            return Ok(Found::MonteCarlo(monte_carlo(model, split, dropout, settings, progress)?));
+        }
+        if let Some(predictor) = &mut self.predictor {
+            return Ok(Found::Plain(adapted(&mut **predictor, split, &self.adaptation, progress)?));
+        }
+        let window = [self.train.batch_size, self.train.bptt_steps];
+        Ok(Found::Plain(match self.args.protocol {
+            Protocol::Stream => stream_at(model, split, temperature, progress)?,
+            Protocol::Batched => batched_at(model, split, window, temperature, progress)?,
+        }))
+    }
+}
+
+/// Says what of a text its tokens do not have.
+fn note_text(chosen: &Chosen, encoded: &Encoded, tokenizer: &Tokenizer) {
     let Chosen { corpus, split: part, text } = chosen;
     let name = match part {
         SplitName::All => corpus.clone(),
@@ -209,26 +254,6 @@ fn evaluate(
             "the tokenizer changes {name} before it cuts it; figures over characters and bytes are of the text as it was given"
         ));
     }
-    let split = &Split { corpus, split: part.as_str(), unit: tokenizer.unit(), text: encoded };
-    let meter = Meter::new("evaluating");
-    let progress = &mut |done, total| {
-        meter.set(done, total);
-        signals.check()
-    };
-    let adaptation = args.adapt.settings();
-    let temperature = adaptation.temperature.unwrap_or(1.0);
-    if let Some(passes) = args.mc {
-        let settings = MonteCarloSettings { passes, seed: args.seed, temperature };
-        return Ok(Found::MonteCarlo(monte_carlo(model, split, &train.dropout, settings, progress)?));
-    }
-    if adaptation.cache.is_some() {
-        return Ok(Found::Plain(adapted(&mut WindowReader::new(model, 1)?, split, &adaptation, progress)?));
-    }
-    let window = [train.batch_size, train.bptt_steps];
-    Ok(Found::Plain(match args.protocol {
-        Protocol::Stream => stream_at(model, split, temperature, progress)?,
-        Protocol::Batched => batched_at(model, split, window, temperature, progress)?,
-    }))
 }
 
 /// Prints as one line of JSON or as a table.

@@ -1,7 +1,7 @@
 //! An evaluation as a table.
 
 use crate::eval::Evaluation;
-use crate::eval::adapt::Adaptation;
+use crate::eval::adapt::{Adaptation, DynamicSettings};
 use crate::readable::{or_dash, perplexity};
 use std::io::Write;
 
@@ -9,6 +9,12 @@ use std::io::Write;
 fn rows(used: &Adaptation) -> Vec<(&'static str, String)> {
     let mut rows = Vec::new();
     rows.extend(used.temperature.map(|temperature| ("temperature", temperature.to_string())));
+    rows.extend(used.dynamic.map(|dynamic| {
+        let DynamicSettings { rate, decay, epsilon, segment, update } = dynamic;
+        let group = update.name();
+        let what = format!("rate {rate:e}, decay {decay:e}, epsilon {epsilon:e}, segment {segment}, {group}");
+        ("dynamic", what)
+    }));
     rows.extend(used.cache.map(|cache| {
         let what = format!("{} positions, theta {}, lambda {}", cache.window, cache.theta, cache.lambda);
         ("cache", what)

@@ -1,19 +1,23 @@
-//! Evaluation that adapts to the text it reads: a temperature of the softmax, a cache of past states.
+//! Evaluation that adapts to the text it reads: a temperature of the softmax, weights that go on learning, a cache of past
+//! states.
 //!
 //! All of it uses past text alone, so the perplexities are honest; but none of them is comparable with that of a model
 //! whose weights and distribution stay as they were trained. [`Adaptation`] says in every result what was on.
 
 mod cache;
+mod dynamic;
 mod predictor;
 mod settings;
+pub mod statistics;
 
+pub use dynamic::DynamicModel;
 pub use predictor::Predictor;
-pub use settings::{Adaptation, CacheSettings};
+pub use settings::{Adaptation, CacheSettings, DynamicSettings, UpdateGroup};
 
 use super::Evaluation;
 use super::log_sum::ln_of_two;
 use super::perplexity::{EvaluationProgress, Split, evaluate};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::predict::Reader;
 use cache::NeuralCache;
 use candle_core::{DType, Device, Tensor};
@@ -34,12 +38,27 @@ pub fn adapted(
     let batches = split.stream(predictor.window())?;
     let device = predictor.device().clone();
     let mut reader = AdaptedReader::new(predictor, adaptation, batches.predicted)?;
-    let found = evaluate(&mut reader, split, adaptation.protocol(), &batches, &device, progress)?;
+    let found = evaluate(&mut reader, split, adaptation.protocol(), &batches, &device, progress);
+    let found = if adaptation.dynamic.is_some() { found.map_err(off_course)? } else { found? };
     Ok(Evaluation { adaptation: adaptation.clone(), ..found })
 }
 
-/// Reads one batch row with the adaptation on.
-struct AdaptedReader<'a> {
+/// Says what to do when weights that go on learning make a number that is not finite.
+fn off_course(error: Error) -> Error {
+    match error {
+        Error::NotFinite { step, what } => {
+            let advice = "a smaller --dynamic-rate, or a larger --dynamic-decay or --dynamic-epsilon, may do";
+            Error::NotFinite {
+                step,
+                what: format!("dynamic evaluation has left its course: {what}; {advice}"),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Reads one batch row with the adaptation on, in windows of at most [`Predictor::window`].
+pub struct AdaptedReader<'a> {
     predictor: &'a mut dyn Predictor,
     temperature: f64,
     cache: Option<(CacheSettings, NeuralCache)>,
@@ -47,7 +66,7 @@ struct AdaptedReader<'a> {
 
 impl<'a> AdaptedReader<'a> {
     /// A reader of a text of `tokens` that has read nothing yet.
-    fn new(predictor: &'a mut dyn Predictor, adaptation: &Adaptation, tokens: usize) -> Result<Self> {
+    pub fn new(predictor: &'a mut dyn Predictor, adaptation: &Adaptation, tokens: usize) -> Result<Self> {
         predictor.restart()?;
         let empty = |settings: CacheSettings| (settings, NeuralCache::new(settings.window.min(tokens)));
         let cache = adaptation.cache.map(empty);

@@ -9,9 +9,84 @@ pub struct Adaptation {
     /// What the logits are divided by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
+    /// Dynamic evaluation.
+    #[serde(flatten)]
+    pub dynamic: Option<DynamicSettings>,
     /// The neural cache.
     #[serde(flatten)]
     pub cache: Option<CacheSettings>,
+}
+
+/// Dynamic evaluation (Krause et al., 2017): see [`super::dynamic`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct DynamicSettings {
+    /// The learning rate, η.
+    #[serde(rename = "dynamic_rate")]
+    pub rate: f64,
+    /// How fast weights go back to what training made them, λ.
+    #[serde(rename = "dynamic_decay")]
+    pub decay: f64,
+    /// What is added to a gradient's root mean square before it divides, ε.
+    #[serde(rename = "dynamic_epsilon")]
+    pub epsilon: f64,
+    /// Tokens between two updates.
+    pub segment: usize,
+    /// Which weights are updated.
+    #[serde(rename = "dynamic_update")]
+    pub update: UpdateGroup,
+}
+
+/// A group of weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateGroup {
+    /// Every trained weight
+    #[default]
+    All,
+    /// The bias of the output layer
+    OutputBias,
+}
+
+impl UpdateGroup {
+    /// As flags and reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::OutputBias => "output-bias",
+        }
+    }
+
+    /// Whether the weight called `name` is one of them.
+    pub(super) fn includes(self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::OutputBias => name == "output.bias",
+        }
+    }
+}
+
+impl Default for DynamicSettings {
+    /// The authors', for an LSTM on words.
+    fn default() -> Self {
+        Self { rate: 5e-5, decay: 2e-3, epsilon: 2e-5, segment: 5, update: UpdateGroup::All }
+    }
+}
+
+impl DynamicSettings {
+    pub(super) fn validate(&self) -> Result<()> {
+        for (flag, value) in [("dynamic-rate", self.rate), ("dynamic-decay", self.decay)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(refuse(flag, value, "a number of at least 0"));
+            }
+        }
+        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
+            return Err(refuse("dynamic-epsilon", self.epsilon, "a number above 0"));
+        }
+        if self.segment == 0 {
+            return Err(refuse("segment", 0, "at least 1 token"));
+        }
+        Ok(())
+    }
 }
 
 /// A neural cache (Grave et al., 2017): see [`super::cache`].
@@ -58,7 +133,12 @@ impl Adaptation {
 
     /// What reports call it.
     pub fn protocol(&self) -> &'static str {
-        if self.cache.is_some() { "cache" } else { "stream" }
+        match (self.dynamic.is_some(), self.cache.is_some()) {
+            (false, false) => "stream",
+            (true, false) => "dynamic",
+            (false, true) => "cache",
+            (true, true) => "dynamic+cache",
+        }
     }
 
     /// Refuses numbers that mean nothing; names the flag.
@@ -69,6 +149,7 @@ impl Adaptation {
             }
             _ => {}
         }
+        self.dynamic.iter().try_for_each(DynamicSettings::validate)?;
         self.cache.iter().try_for_each(CacheSettings::validate)
     }
 }

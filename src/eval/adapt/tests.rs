@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Unit;
 use crate::data::Encoded;
 use crate::eval::perplexity::{stream, stream_at};
-use crate::model::FrozenModel;
+use crate::model::{FrozenModel, LanguageModel, Noise};
 use crate::predict::{STREAM_STEPS, WindowReader, tiny};
 
 fn split(text: &Encoded) -> Split<'_> {
@@ -55,15 +55,122 @@ fn a_temperature_of_1_is_none_and_any_other_divides_the_logits() {
 #[test]
 fn numbers_that_mean_nothing_are_refused_by_the_flags_name() {
     let cache = |window, theta, lambda| Some(CacheSettings { window, theta, lambda });
-    for (temperature, cache, wanted) in [
+    let cases = [
         (Some(0.0), None, "--temperature is 0"),
         (Some(f64::NAN), None, "--temperature is NaN"),
         (None, cache(0, 1.0, 0.1), "--cache is 0"),
         (None, cache(5, -1.0, 0.1), "--cache-theta is -1"),
         (None, cache(5, 1.0, 1.0), "--cache-lambda is 1,"),
         (None, cache(5, 1.0, -0.1), "--cache-lambda is -0.1"),
-    ] {
-        let message = Adaptation { temperature, cache }.validate().unwrap_err().to_string();
+    ];
+    for (temperature, cache, wanted) in cases {
+        let adaptation = Adaptation { temperature, cache, ..Adaptation::default() };
+        let message = adaptation.validate().unwrap_err().to_string();
         assert!(message.contains(wanted), "{message}");
+    }
+    let usual = DynamicSettings::default();
+    for (dynamic, wanted) in [
+        (DynamicSettings { rate: -1.0, ..usual }, "--dynamic-rate is -1"),
+        (DynamicSettings { decay: f64::INFINITY, ..usual }, "--dynamic-decay is inf"),
+        (DynamicSettings { epsilon: 0.0, ..usual }, "--dynamic-epsilon is 0"),
+        (DynamicSettings { segment: 0, ..usual }, "--segment is 0"),
+    ] {
+        let adaptation = Adaptation { dynamic: Some(dynamic), ..Adaptation::default() };
+        let message = adaptation.validate().unwrap_err().to_string();
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+/// The tiny model on weights that learn, with m = 0.1 everywhere.
+fn learning(vocab_size: usize, settings: DynamicSettings) -> DynamicModel {
+    let (config, parameters) = tiny::parameters(vocab_size, 1.0);
+    let rms = |(name, tensor): (&str, &candle_core::Var)| {
+        (name.to_string(), (tensor.zeros_like().unwrap() + 0.1).unwrap())
+    };
+    let statistics = parameters.trained().map(rms).collect();
+    DynamicModel::new(&config, parameters, &statistics, settings, DType::F64.into(), &Device::Cpu).unwrap()
+}
+
+fn adapt(predictor: &mut dyn Predictor, text: &Encoded, adaptation: &Adaptation) -> Evaluation {
+    adapted(predictor, &split(text), adaptation, &mut |_, _| Ok(())).unwrap()
+}
+
+#[test]
+fn weights_that_do_not_move_are_the_stream_in_segments_to_the_bit() {
+    let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(83));
+    let settings = DynamicSettings { rate: 0.0, decay: 0.0, segment: 7, ..DynamicSettings::default() };
+    let dynamic = Some(settings);
+    let found =
+        adapt(&mut learning(vocab_size, settings), &text, &Adaptation { dynamic, ..Adaptation::default() });
+    let mut reader = WindowReader::new(&tiny::drawn(vocab_size, 1.0), 1).unwrap();
+    let batches = split(&text).stream(7).unwrap();
+    let wanted =
+        evaluate(&mut reader, &split(&text), "stream", &batches, &Device::Cpu, &mut |_, _| Ok(())).unwrap();
+    assert_eq!(found.nats_per_token, wanted.nats_per_token);
+    assert_eq!(found.protocol, "dynamic");
+}
+
+#[test]
+fn the_loss_of_a_segment_is_counted_before_it_is_learned_from_and_texts_begin_anew() {
+    let (text, vocab_size) = tiny::encoded(Unit::Char, &"abc".repeat(30));
+    let model = tiny::drawn(vocab_size, 1.0);
+    let stream = stream(&model, &split(&text), &mut |_, _| Ok(())).unwrap().nats_per_token;
+    let run = |segment| {
+        let settings = DynamicSettings { rate: 0.01, segment, ..DynamicSettings::default() };
+        let adaptation = Adaptation { dynamic: Some(settings), ..Adaptation::default() };
+        let mut dynamic = learning(vocab_size, settings);
+        let found = [0; 2].map(|_| adapt(&mut dynamic, &text, &adaptation).nats_per_token);
+        assert_eq!(found[0], found[1], "the weights of the first text are gone");
+        found[0]
+    };
+    let one_segment = run(89); // the only update comes after the last token
+    assert!((one_segment - stream).abs() < 1e-12);
+    assert!(run(5) < stream - 0.2, "{} is no better than {stream}", run(5)); // a text that repeats is learned
+}
+
+#[test]
+fn a_bias_that_learns_alone_leaves_every_other_weight() {
+    let (text, vocab_size) = tiny::encoded(Unit::Char, &"aab".repeat(30));
+    let update = UpdateGroup::OutputBias;
+    let settings = DynamicSettings { rate: 0.01, update, ..DynamicSettings::default() };
+    let adaptation = Adaptation { dynamic: Some(settings), ..Adaptation::default() };
+    let mut dynamic = learning(vocab_size, settings);
+    let before = dynamic.weights().unwrap();
+    adapt(&mut dynamic, &text, &adaptation);
+    for (name, after) in dynamic.weights().unwrap() {
+        let same = after.flatten_all().unwrap().to_vec1::<f64>().unwrap()
+            == before[&name].flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        assert_eq!(same, name != "output.bias", "{name}");
+    }
+}
+
+#[test]
+fn statistics_are_the_root_mean_square_of_the_segments_gradients() {
+    let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(11)); // one row, two segments of five
+    let (config, parameters) = tiny::parameters(vocab_size, 1.0);
+    let found = statistics::gather(
+        &config,
+        &parameters,
+        ("tiny", &text.tokens),
+        DType::F64.into(),
+        &Device::Cpu,
+        &mut |_, _| Ok(()),
+    );
+    let found = found.unwrap();
+    let model = LanguageModel::new(&config, &parameters, DType::F64, &Device::Cpu).unwrap();
+    let batches = crate::data::batch::Batches::batched("tiny", 11, 1, 5).unwrap();
+    let mut state = model.zero_state(1).unwrap();
+    let mut gradients = Vec::new();
+    for window in 0..2 {
+        let (inputs, targets) = batches.window(&text.tokens, window, &Device::Cpu).unwrap();
+        let (nats, after) = model.nats(&inputs, &targets, &state, &Noise::none()).unwrap();
+        gradients.push(parameters.gradients(&(nats.sum_all().unwrap() / 5.0).unwrap()).unwrap());
+        state = after.detach();
+    }
+    for (index, (name, _)) in parameters.trained().enumerate() {
+        let squares = (gradients[0][index].sqr().unwrap() + gradients[1][index].sqr().unwrap()).unwrap();
+        let wanted = (squares / 2.0).unwrap().sqrt().unwrap();
+        let far = (&found[name] - wanted).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+        assert!(far.to_scalar::<f64>().unwrap() < 1e-15, "{name}");
     }
 }
