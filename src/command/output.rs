@@ -36,6 +36,11 @@ impl Meter {
         self.0.set_length(total);
         self.0.set_position(done);
     }
+
+    /// Prints something without tearing the bar.
+    pub(super) fn beside(&self, print: impl FnOnce()) {
+        self.0.suspend(print);
+    }
 }
 
 impl Drop for Meter {

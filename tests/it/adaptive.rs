@@ -78,6 +78,7 @@ impl Golden {
             temperature: has("temperature").then(|| self.number("temperature")),
             dynamic: has("dynamic").then(|| self.dynamic()),
             cache: has("cache").then_some(cache),
+            tuned_tokens: None,
         }
     }
 }
@@ -296,4 +297,19 @@ fn a_signal_ends_the_gathering_and_leaves_no_file() {
     let left = std::fs::read_dir(place.path("long")).unwrap();
     let names = left.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
     assert!(names.into_iter().all(|name| !name.contains("gradient-rms")));
+}
+
+#[test]
+fn a_search_prints_its_trials_and_flags_that_give_the_same_again() {
+    let place = trained();
+    let output = place.rhn("eval run --json --tune --dynamic --segment 10 --cache 30");
+    let tuned = without_clock(serde_json::from_slice(&output.stdout).unwrap());
+    let printed = stderr(&output);
+    let best = printed.lines().find_map(|line| line.split_once("validation split: ")).expect("the best").1;
+    let mut again = without_clock(json(&place, best));
+    again["tuned_tokens"] = tuned["tuned_tokens"].clone();
+    assert_eq!(again, tuned, "{best}");
+    assert_eq!(printed.lines().filter(|line| line.trim_start().starts_with(char::is_numeric)).count(), 83);
+    let table = stdout(&place.rhn("eval run --tune"));
+    assert!(table.contains("--temperature 1.25") && table.contains("tuned on"), "{table}");
 }

@@ -1,7 +1,7 @@
 //! The flags of evaluation that adapts to its text.
 
 use crate::error::Result;
-use crate::eval::adapt::{Adaptation, CacheSettings, DynamicSettings, UpdateGroup};
+use crate::eval::adapt::{Adaptation, CacheSettings, DynamicSettings, Free, UpdateGroup};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AdaptArgs {
@@ -35,13 +35,28 @@ pub(super) struct AdaptArgs {
     /// The cache's share of the probability [default: 0.1]
     #[arg(long, value_name = "X", requires = "cache", allow_negative_numbers = true)]
     cache_lambda: Option<f64>,
+    /// Search the temperature, and of --dynamic and --cache what is not given, on the first 30,000 tokens of the validation
+    /// split; then read the split with the best
+    #[arg(long, conflicts_with_all = ["mc", "protocol"])]
+    tune: bool,
 }
 
 impl AdaptArgs {
     /// Whether each flag that decides what is on was given.
-    pub(super) fn given(&self) -> [(&'static str, bool); 3] {
+    pub(super) fn given(&self) -> [(&'static str, bool); 4] {
         let temperature = ("--temperature", self.temperature.is_some());
-        [temperature, ("--dynamic", self.dynamic), ("--cache", self.cache.is_some())]
+        [temperature, ("--dynamic", self.dynamic), ("--cache", self.cache.is_some()), ("--tune", self.tune)]
+    }
+
+    /// What --tune is to search.
+    pub(super) fn free(&self) -> Option<Free> {
+        self.tune.then_some(Free {
+            temperature: self.temperature.is_none(),
+            rate: self.dynamic_rate.is_none(),
+            decay: self.dynamic_decay.is_none(),
+            theta: self.cache_theta.is_none(),
+            lambda: self.cache_lambda.is_none(),
+        })
     }
 
     /// What was asked for, with the defaults of the rest.
@@ -65,8 +80,26 @@ impl AdaptArgs {
                 ..usual
             }
         });
-        let asked = Adaptation { temperature: self.temperature, dynamic, cache };
+        let asked = Adaptation { temperature: self.temperature, dynamic, cache, tuned_tokens: None };
         asked.validate()?;
         Ok(asked)
     }
+}
+
+/// The flags that ask for `adaptation`.
+pub(super) fn flags(adaptation: &Adaptation) -> String {
+    let mut flags = Vec::new();
+    if let Some(DynamicSettings { rate, decay, epsilon, segment, update }) = adaptation.dynamic {
+        flags.push(format!(
+            "--dynamic --dynamic-rate {rate:e} --dynamic-decay {decay:e} --dynamic-epsilon {epsilon:e} --segment {segment}"
+        ));
+        if update != UpdateGroup::All {
+            flags.push(format!("--dynamic-update {}", update.name()));
+        }
+    }
+    flags.extend(adaptation.temperature.map(|temperature| format!("--temperature {temperature}")));
+    if let Some(CacheSettings { window, theta, lambda }) = adaptation.cache {
+        flags.push(format!("--cache {window} --cache-theta {theta} --cache-lambda {lambda}"));
+    }
+    flags.join(" ")
 }

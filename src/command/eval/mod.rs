@@ -4,6 +4,7 @@ mod adapt;
 mod dynamic;
 mod images;
 mod table;
+mod tune;
 
 use super::args::{DataArgs, DeviceArgs};
 use super::output::{Meter, json_line, load, note, note_crlf, note_unseen};
@@ -38,7 +39,8 @@ Protocols:
            the last N positions: p = (1 - lambda) p_model + lambda p_cache
 --dynamic and --cache go together, --temperature goes with all. Figures with --dynamic or --cache
 compare with their like alone: JSON names the protocol (stream, batched, mc, dynamic, cache,
-dynamic+cache) and every setting.
+dynamic+cache) and every setting. --tune searches what is not given of --dynamic-rate and
+--dynamic-decay, of --temperature, and of --cache-theta and --cache-lambda.
 
 Bits per character and byte and the perplexity over words are over exactly the text whose
 probability was computed: what is left out of it does not count. Where letters hide behind <unk>,
@@ -49,6 +51,7 @@ Examples:
   rhn eval checkpoints/ptb-rhn --split valid --json   one line of JSON
   rhn eval checkpoints/ptb-rhn --mc 100               Monte-Carlo dropout
   rhn eval checkpoints/ptb-rhn --dynamic --dynamic-rate 5e-5 --segment 5
+  rhn eval checkpoints/ptb-rhn --dynamic --cache 500 --tune
   rhn eval checkpoints/ptb-rhn --cache 500 --cache-theta 0.3 --cache-lambda 0.1
   rhn eval checkpoints/shakespeare --file my.txt      another text, the whole of it
   rhn eval checkpoints/shakespeare --file a.txt --file b.txt --per document
@@ -108,7 +111,7 @@ enum Protocol {
 /// Evaluates and prints. Fails if the checkpoint or the corpus is refused, or the model gives numbers that
 /// are not finite.
 pub(super) fn run(args: &Args) -> Result<()> {
-    let adaptation = args.adapt.settings()?;
+    let mut adaptation = args.adapt.settings()?;
     let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
     if checkpoint.config.pixels().is_some() {
         return images::run(args, &checkpoint);
@@ -134,11 +137,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
         },
     };
     let signals = Signals::listen()?;
-    let predictor: Option<Box<dyn Predictor>> = match (adaptation.dynamic, adaptation.cache) {
-        (Some(settings), _) => Some(Box::new(dynamic::open(&loaded, run, &directories, settings, &signals)?)),
-        (None, Some(_)) => Some(Box::new(WindowReader::new(&loaded.model, 1)?)),
-        (None, None) => None,
+    let free = args.adapt.free();
+    let mut predictor: Option<Box<dyn Predictor>> = match adaptation.dynamic {
+        Some(settings) => Some(Box::new(dynamic::open(&loaded, run, &directories, settings, &signals)?)),
+        None if adaptation.cache.is_some() || free.is_some() => {
+            Some(Box::new(WindowReader::new(&loaded.model, 1)?))
+        }
+        None => None,
     };
+    if let Some((free, predictor)) = free.zip(predictor.as_deref_mut()) {
+        let corpus = (run, &directories);
+        adaptation =
+            tune::search(predictor, &adaptation, free, corpus, &loaded.tokenizer, args.json, &signals)?;
+    }
     let several = texts.len() > 1;
     let mut evaluator =
         Evaluator { args, loaded: &loaded, train: &recipe.train, adaptation, predictor, signals };

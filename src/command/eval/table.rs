@@ -19,6 +19,9 @@ fn rows(used: &Adaptation) -> Vec<(&'static str, String)> {
         let what = format!("{} positions, theta {}, lambda {}", cache.window, cache.theta, cache.lambda);
         ("cache", what)
     }));
+    rows.extend(
+        used.tuned_tokens.map(|tokens| ("tuned on", format!("{tokens} tokens of the validation split"))),
+    );
     rows
 }
 

@@ -9,7 +9,7 @@
 //! where m is the root mean square of each number's gradient over the training text ([`super::statistics`]).
 
 use super::predictor::{Predicted, Predictor};
-use super::settings::DynamicSettings;
+use super::settings::{Adaptation, DynamicSettings};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Noise, Parameters, State};
@@ -61,14 +61,6 @@ impl DynamicModel {
         Ok(Self { state: model.zero_state(1)?, model, parameters, trained, mean, settings })
     }
 
-    /// The same model with other settings of the same group of weights, as it was trained.
-    pub fn set(&mut self, settings: DynamicSettings) -> Result<()> {
-        settings.validate()?;
-        debug_assert_eq!(settings.update, self.settings.update);
-        self.settings = settings;
-        self.restart()
-    }
-
     /// The weights as they are now, by name.
     pub fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
         let copied = |(name, tensor): (String, Tensor)| Ok((name, tensor.copy()?));
@@ -91,7 +83,11 @@ impl DynamicModel {
 }
 
 impl Predictor for DynamicModel {
-    fn restart(&mut self) -> Result<()> {
+    fn restart(&mut self, adaptation: &Adaptation) -> Result<()> {
+        if let Some(settings) = adaptation.dynamic {
+            assert_eq!(settings.update, self.settings.update, "the model was made for one group of weights");
+            self.settings = settings;
+        }
         for (name, var) in self.parameters.trained() {
             if let Some(trained) = self.trained.get(name) {
                 var.set(&trained.get(0)?)?;

@@ -9,10 +9,12 @@ mod dynamic;
 mod predictor;
 mod settings;
 pub mod statistics;
+mod tune;
 
 pub use dynamic::DynamicModel;
 pub use predictor::Predictor;
 pub use settings::{Adaptation, CacheSettings, DynamicSettings, UpdateGroup};
+pub use tune::{Free, SearchText, Trial, tune};
 
 use super::Evaluation;
 use super::log_sum::ln_of_two;
@@ -35,9 +37,9 @@ pub fn adapted(
     progress: EvaluationProgress<'_>,
 ) -> Result<Evaluation> {
     adaptation.validate()?;
-    let batches = split.stream(predictor.window())?;
     let device = predictor.device().clone();
-    let mut reader = AdaptedReader::new(predictor, adaptation, batches.predicted)?;
+    let mut reader = AdaptedReader::new(predictor, adaptation, split.text.tokens.len())?;
+    let batches = split.stream(reader.predictor.window())?;
     let found = evaluate(&mut reader, split, adaptation.protocol(), &batches, &device, progress);
     let found = if adaptation.dynamic.is_some() { found.map_err(off_course)? } else { found? };
     Ok(Evaluation { adaptation: adaptation.clone(), ..found })
@@ -67,7 +69,7 @@ pub struct AdaptedReader<'a> {
 impl<'a> AdaptedReader<'a> {
     /// A reader of a text of `tokens` that has read nothing yet.
     pub fn new(predictor: &'a mut dyn Predictor, adaptation: &Adaptation, tokens: usize) -> Result<Self> {
-        predictor.restart()?;
+        predictor.restart(adaptation)?;
         let empty = |settings: CacheSettings| (settings, NeuralCache::new(settings.window.min(tokens)));
         let cache = adaptation.cache.map(empty);
         Ok(Self { predictor, temperature: adaptation.temperature.unwrap_or(1.0), cache })

@@ -1,5 +1,6 @@
 //! A model that reads one batch row and shows what it would need to be mixed with something else.
 
+use super::settings::Adaptation;
 use crate::error::Result;
 use crate::model::Noise;
 use crate::predict::{STREAM_STEPS, WindowReader};
@@ -7,8 +8,8 @@ use candle_core::{Device, Tensor};
 
 /// Reads one batch row window by window.
 pub trait Predictor {
-    /// Goes back to the start of a text, with the weights as they were trained.
-    fn restart(&mut self) -> Result<()>;
+    /// Goes back to the start of a text, with the weights as they were trained, and takes what `adaptation` says of them.
+    fn restart(&mut self, adaptation: &Adaptation) -> Result<()>;
 
     /// Reads a window, by what the model was before it. `inputs` and `targets`: `(time, 1)` of u32.
     fn predict(&mut self, inputs: &Tensor, targets: &Tensor, temperatures: &[f64]) -> Result<Predicted>;
@@ -30,7 +31,7 @@ pub struct Predicted {
 
 /// The weights stay as they are.
 impl Predictor for WindowReader {
-    fn restart(&mut self) -> Result<()> {
+    fn restart(&mut self, _: &Adaptation) -> Result<()> {
         self.set_state(self.model().zero_state(1)?);
         Ok(())
     }

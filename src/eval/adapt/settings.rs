@@ -15,6 +15,9 @@ pub struct Adaptation {
     /// The neural cache.
     #[serde(flatten)]
     pub cache: Option<CacheSettings>,
+    /// Tokens of the validation split on which some of it was searched for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned_tokens: Option<u64>,
 }
 
 /// Dynamic evaluation (Krause et al., 2017): see [`super::dynamic`].

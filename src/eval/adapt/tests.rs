@@ -174,3 +174,60 @@ fn statistics_are_the_root_mean_square_of_the_segments_gradients() {
         assert!(far.to_scalar::<f64>().unwrap() < 1e-15, "{name}");
     }
 }
+
+/// The tiny model on weights that learn searches everything that is free; the trials and the best of them.
+fn search(asked: &Adaptation, free: Free) -> (Vec<Trial>, Adaptation) {
+    let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(120));
+    let mut predictor: Box<dyn Predictor> = match asked.dynamic {
+        Some(settings) => Box::new(learning(vocab_size, settings)),
+        None => Box::new(WindowReader::new(&tiny::drawn(vocab_size, 1.0), 1).unwrap()),
+    };
+    let mut trials = Vec::new();
+    let mut report = |trial: &Trial| trials.push(trial.clone());
+    let search = SearchText { name: "tiny", tokens: &text.tokens, most: 90 };
+    let best = tune(&mut *predictor, search, asked, free, &mut report, &mut |_, _| Ok(())).unwrap();
+    (trials, best)
+}
+
+#[test]
+fn every_trial_of_a_search_is_what_an_evaluation_with_its_settings_gives() {
+    let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(120));
+    let mut head = text.clone();
+    head.tokens.truncate(91);
+    head.extents = {
+        let tokenizer = tiny::tokenizer(Unit::Char, &tiny::characters(120));
+        let characters: String = tiny::characters(120).chars().take(91).collect();
+        tokenizer.encode_measured(&crate::data::Text::from(characters.as_str())).unwrap().extents
+    };
+    let settings = DynamicSettings { segment: 10, ..DynamicSettings::default() };
+    let asked =
+        Adaptation { dynamic: Some(settings), cache: Some(CacheSettings::new(30)), ..Adaptation::default() };
+    let all = Free { temperature: true, rate: true, decay: true, theta: true, lambda: true };
+    let (trials, best) = search(&asked, all);
+    assert_eq!(trials.len(), 6 + 3 + 14 + 60);
+    let mut dynamic = learning(vocab_size, settings);
+    for trial in trials.iter().step_by(7).chain(&trials[..9]) {
+        let found = adapt(&mut dynamic, &head, &trial.adaptation).nats_per_token;
+        assert!((found - trial.nats_per_token).abs() < 1e-12, "{trial:?}: {found}");
+    }
+    let least = trials[23..].iter().map(|trial| trial.nats_per_token).fold(f64::INFINITY, f64::min);
+    let found = adapt(&mut dynamic, &head, &best).nats_per_token;
+    assert!((found - least).abs() < 1e-12, "{best:?}: {found} is not {least}");
+    assert_eq!((best.tuned_tokens, best.dynamic.unwrap().segment), (Some(90), 10));
+}
+
+#[test]
+fn what_is_given_is_not_searched() {
+    let none = Free { temperature: false, rate: false, decay: false, theta: false, lambda: false };
+    let settings = DynamicSettings { rate: 1e-3, decay: 0.1, ..DynamicSettings::default() };
+    let cache = Some(CacheSettings { window: 9, theta: 0.3, lambda: 0.4 });
+    let asked = Adaptation { dynamic: Some(settings), cache, ..Adaptation::default() };
+    let (trials, best) = search(&asked, Free { decay: true, ..none });
+    let rates = trials.iter().map(|trial| trial.adaptation.dynamic.unwrap().rate);
+    assert!(rates.eq([1e-3; 4]) && best.cache == cache, "{best:?}");
+    let (trials, best) = search(&asked, Free { lambda: true, ..none });
+    assert_eq!((trials.len(), best.dynamic, best.cache.unwrap().theta), (7, Some(settings), 0.3));
+    let asked = Adaptation { cache, ..Adaptation::default() };
+    let (trials, best) = search(&asked, Free { temperature: true, ..none });
+    assert_eq!((trials.len(), best.cache), (15, cache));
+}
