@@ -241,7 +241,7 @@ fn flags_that_mean_nothing_are_refused_with_one_error() {
         ("--mc 3 --dynamic", &["--mc", "--dynamic", "cannot be used with"]),
         ("--mc 3 --cache 9", &["--mc", "--cache", "cannot be used with"]),
         ("--protocol batched --dynamic", &["--protocol", "--dynamic", "cannot be used with"]),
-        ("--dynamic --dynamic-update gates", &["gates", "output-bias"]),
+        ("--dynamic --dynamic-update bias", &["bias", "gate-biases", "output-bias"]),
     ] {
         let output = place.rhn(&format!("eval run {args}"));
         assert_fails(&output, 2, parts);

@@ -13,21 +13,29 @@ use super::settings::{Adaptation, DynamicSettings};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Noise, Parameters, State};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::update::dynamic::{DynamicStep, dynamic};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// A model whose weights change as it reads; they are its own, and nothing is stored back.
 pub struct DynamicModel {
     model: LanguageModel,
     parameters: Parameters,
-    /// Of each trained weight that is updated `(2, …)`: as it was trained, and m.
-    trained: BTreeMap<String, Tensor>,
+    learning: BTreeMap<String, Learning>,
     /// Mean over the tensors of the mean of m.
     mean: f64,
     settings: DynamicSettings,
     state: State,
+}
+
+/// A weight that is updated.
+struct Learning {
+    /// `(2, …)`: as it was trained, and m.
+    trained: Tensor,
+    /// 1 for the columns that are updated, 0 for the others; none where all are.
+    mask: Option<Tensor>,
 }
 
 impl DynamicModel {
@@ -44,21 +52,23 @@ impl DynamicModel {
         device: &Device,
     ) -> Result<Self> {
         settings.validate()?;
-        let tensors = parameters.tracked_where(|name| settings.update.includes(name));
-        let model = LanguageModel::of_tensors(config, &tensors, precision, device)?;
-        let mut trained = BTreeMap::new();
+        let mut learning = BTreeMap::new();
         let mut means = Vec::new();
         for (name, var) in parameters.trained() {
             let rms =
                 statistics.get(name).ok_or_else(|| Error::tensor(name, "has no gradient statistics"))?;
             means.push(rms.to_dtype(DType::F64)?.mean_all()?.to_scalar::<f64>()?);
-            if settings.update.includes(name) {
+            let columns = settings.update.columns(&config.spec.core, name, var.dim(D::Minus1)?)?;
+            if !columns.is_empty() {
                 let start = var.as_detached_tensor();
-                trained.insert(name.to_string(), Tensor::stack(&[&start, &rms.to_dtype(start.dtype())?], 0)?);
+                let trained = Tensor::stack(&[&start, &rms.to_dtype(start.dtype())?], 0)?;
+                learning.insert(name.to_string(), Learning { trained, mask: mask(&start, columns)? });
             }
         }
         let mean = means.iter().sum::<f64>() / means.len() as f64;
-        Ok(Self { state: model.zero_state(1)?, model, parameters, trained, mean, settings })
+        let tensors = parameters.tracked_where(|name| learning.contains_key(name));
+        let model = LanguageModel::of_tensors(config, &tensors, precision, device)?;
+        Ok(Self { state: model.zero_state(1)?, model, parameters, learning, mean, settings })
     }
 
     /// The weights as they are now, by name.
@@ -73,13 +83,26 @@ impl DynamicModel {
         let step = DynamicStep { rate, decay: decay / self.mean, epsilon };
         let mut gradients = loss.backward()?;
         for (name, var) in self.parameters.trained() {
-            let Some(trained) = self.trained.get(name) else { continue };
+            let Some(Learning { trained, mask }) = self.learning.get(name) else { continue };
             let gradient = gradients.remove(var);
-            let gradient = gradient.ok_or_else(|| Error::tensor(name, "received no gradient"))?;
+            let mut gradient = gradient.ok_or_else(|| Error::tensor(name, "received no gradient"))?;
+            if let Some(mask) = mask {
+                gradient = gradient.broadcast_mul(mask)?; // what never leaves its first value is not drawn back either
+            }
             dynamic(var, trained, &gradient, step)?;
         }
         Ok(())
     }
+}
+
+/// 1 for some columns of `weight`, 0 for the others; `None` if these are all.
+fn mask(weight: &Tensor, columns: Range<usize>) -> Result<Option<Tensor>> {
+    let width = weight.dim(D::Minus1)?;
+    if columns == (0..width) {
+        return Ok(None);
+    }
+    let ones = (0..width).map(|column| f32::from(columns.contains(&column)));
+    Ok(Some(Tensor::from_iter(ones, weight.device())?.to_dtype(weight.dtype())?))
 }
 
 impl Predictor for DynamicModel {
@@ -89,8 +112,8 @@ impl Predictor for DynamicModel {
             self.settings = settings;
         }
         for (name, var) in self.parameters.trained() {
-            if let Some(trained) = self.trained.get(name) {
-                var.set(&trained.get(0)?)?;
+            if let Some(learning) = self.learning.get(name) {
+                var.set(&learning.trained.get(0)?)?;
             }
         }
         self.state = self.model.zero_state(1)?;
