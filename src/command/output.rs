@@ -29,7 +29,7 @@ impl Meter {
             return Self(ProgressBar::hidden());
         }
         let style = ProgressStyle::with_template(&format!(
-            "{{msg}} {{wide_bar}} {{human_pos}}/{{human_len}} {things}, {{eta}} left"
+            "{{msg}} {{wide_bar}} {{human_pos}}/{{human_len}} {things}, {{per_sec}}, {{eta}} left"
         ));
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(0).with_style(style).with_message(what.to_string());
@@ -41,6 +41,11 @@ impl Meter {
     pub(super) fn set(&self, done: u64, total: u64) {
         self.0.set_length(total);
         self.0.set_position(done);
+    }
+
+    /// Prints something without tearing the bar.
+    pub(super) fn beside(&self, print: impl FnOnce()) {
+        self.0.suspend(print);
     }
 }
 
