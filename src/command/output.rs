@@ -19,18 +19,26 @@ pub(super) struct Meter(ProgressBar);
 
 impl Meter {
     pub(super) fn new(what: &str) -> Self {
+        Self::with_template(what, "{msg} {wide_bar} {human_pos}/{human_len} tokens, {eta} left")
+    }
+
+    /// Of bytes, with how many a second.
+    pub(super) fn of_bytes(what: &str) -> Self {
+        Self::with_template(what, "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left")
+    }
+
+    fn with_template(what: &str, template: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
-        let style =
-            ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} tokens, {eta} left");
+        let style = ProgressStyle::with_template(template);
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(0).with_style(style).with_message(what.to_string());
         bar.enable_steady_tick(Duration::from_millis(500));
         Self(bar)
     }
 
-    /// Shows that `done` of `total` tokens are done.
+    /// Shows that `done` of `total` are done.
     pub(super) fn set(&self, done: u64, total: u64) {
         self.0.set_length(total);
         self.0.set_position(done);

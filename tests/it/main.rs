@@ -5,6 +5,7 @@
 mod bench;
 mod checkpoint;
 mod cli;
+mod compress;
 mod curve;
 mod data;
 mod divergence;
