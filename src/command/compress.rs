@@ -34,7 +34,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE.rhn")]
     out: PathBuf,
     /// Cut the text into N parts that are read side by side: faster, a few bytes larger for each
-    /// [default: one for each 16 KiB, at most 64]
+    /// [default: one for each 8 KiB, at most 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_ROWS as i64))]
     rows: Option<u16>,
     #[command(flatten)]

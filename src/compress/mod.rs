@@ -26,8 +26,9 @@ use serde::Serialize;
 use std::path::Path;
 use step::{Stepper, with_fixed_numbers};
 
-/// Bytes of text for which another batch row pays off: a row begins without a context, which costs some ten bytes.
-const BYTES_A_ROW: usize = 16 << 10;
+/// Bytes of text for which another batch row pays off: it costs the 8 bytes or more that the header has of it, and a
+/// beginning without a context.
+const BYTES_A_ROW: usize = 8 << 10;
 
 /// Batch rows unless they are asked for, at most.
 const DEFAULT_ROWS: usize = 64;

@@ -271,10 +271,6 @@ fn without_fused_multiply_adds_the_logits_are_others() {
             (0..20).flat_map(|token| stepper.step(&[token % 9]).unwrap()).collect::<Vec<f32>>()
         })
     };
-    let fused = logits(InstructionSet::PortableFused);
-    assert!(fused != logits(InstructionSet::Portable)); // so the test of every instruction set can fail
-    assert!(
-        fused == logits(*InstructionSet::available().last().unwrap())
-            || InstructionSet::available().len() == 2
-    );
+    // So the test of every instruction set can fail.
+    assert!(logits(InstructionSet::PortableFused) != logits(InstructionSet::Portable));
 }
