@@ -7,6 +7,11 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::new().chain_update(bytes))
 }
 
+/// The SHA-256 of these bytes.
+pub(crate) fn sha256_bytes(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
 pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -9,7 +9,7 @@
 //! | [`run`] | a run from its settings to its result: its directory, its recorders |
 //! | [`task`] | what is trained: a recipe brought to its data, with its objective |
 //! | [`train`], [`parallel`] | the step, the update, the loop around them, what is saved; the ranks of a run |
-//! | [`eval`], [`sample`], [`study`] | perplexity, surprisal, text; runs side by side |
+//! | [`eval`], [`sample`], [`compress`], [`study`] | perplexity, surprisal, text; lossless compression; runs side by side |
 //! | [`predict`] | a trained model that reads text, window by window or token by token |
 //! | [`checkpoint`] | directories that are whole or refused, and the model in one |
 //! | [`config`], [`data`], `events` | recipes; corpora, vocabularies, batches; one JSON line an event |
@@ -20,6 +20,7 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod command;
+pub mod compress;
 pub mod config;
 pub(crate) mod console;
 pub mod data;

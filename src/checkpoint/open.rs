@@ -30,7 +30,7 @@ pub struct Checkpoint {
     /// Every file had the length and the hash that the manifest says. Without a manifest (another program's
     /// checkpoint) nothing could be checked.
     pub verified: bool,
-    config_path: PathBuf,
+    config_file: LoadedFile,
     model: LoadedFile,
 }
 
@@ -58,9 +58,14 @@ impl Checkpoint {
             tokenizer_path: tokenizer.path,
             recipe: files.remove(RECIPE).map(text).transpose()?,
             verified,
-            config_path: config.path,
+            config_file: config,
             model,
         })
+    }
+
+    /// The bytes of the files that fix what the model computes: `config.json`, `tokenizer.json`, `model.safetensors`.
+    pub fn files(&self) -> [&[u8]; 3] {
+        [&self.config_file.bytes, &self.tokenizer, &self.model.bytes]
     }
 
     /// The weights as `dtype` on `device`: exactly the tensors of `expected`, all finite.
@@ -127,7 +132,7 @@ impl Checkpoint {
             self.config.vocab_size,
             self.tokenizer_path.display()
         );
-        Err(Error::checkpoint(&self.config_path, what))
+        Err(Error::checkpoint(&self.config_file.path, what))
     }
 
     /// The run that it comes from, if it says so. Fails if its recipe is not understood.

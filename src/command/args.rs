@@ -20,9 +20,22 @@ pub(super) struct DeviceArgs {
     /// Compute on: auto, cpu, cuda or cuda:N. auto takes the first GPU if this build and machine have one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
+    #[command(flatten)]
+    pub(super) threads: ThreadArgs,
+}
+
+/// How many threads compute.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ThreadArgs {
     /// Threads of the CPU to compute on [default: one a core, or fewer where that is found to be faster]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+}
+
+impl ThreadArgs {
+    pub(super) fn count(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +60,6 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceArgs {
-    pub(super) fn threads(&self) -> Option<usize> {
-        self.threads.map(usize::from)
-    }
-
     /// The device and the numbers to compute with. Fails if a GPU was asked for by name and there is none, or
     /// this build cannot use it, or the device has no kernels for the numbers.
     pub(super) fn open(&self) -> Result<(Device, Precision)> {

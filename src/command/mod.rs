@@ -4,7 +4,9 @@ mod args;
 mod bench;
 mod compare;
 mod completions;
+mod compress;
 mod data;
+mod decompress;
 mod eval;
 mod inspect;
 mod output;
@@ -19,7 +21,7 @@ mod sweep;
 mod train;
 
 use crate::signals::Signals;
-use args::DeviceArgs;
+use args::ThreadArgs;
 use clap::{Parser, Subcommand};
 use rhn_kernels::{memory, threads};
 
@@ -49,6 +51,8 @@ enum Command {
     Eval(eval::Args),
     Sample(sample::Args),
     Score(score::Args),
+    Compress(compress::Args),
+    Decompress(decompress::Args),
     Data(data::Args),
     Recipe(recipe::Args),
     Inspect(inspect::Args),
@@ -69,10 +73,10 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<u8> {
         memory::keep_pages();
         Signals::ignore_file_size_limit()?;
-        match self.command.device() {
+        match self.command.threads() {
             None => self.command.run(),
-            Some(device) => {
-                threads::start(device.threads())?;
+            Some(args) => {
+                threads::start(args.count())?;
                 threads::on_one(|| self.command.run())
             }
         }
@@ -80,9 +84,11 @@ impl Cli {
 }
 
 impl Command {
-    /// Where and on how many threads the command computes; `None` if it does not.
-    fn device(&self) -> Option<&DeviceArgs> {
-        match self {
+    /// On how many threads the command computes; `None` if it does not.
+    fn threads(&self) -> Option<&ThreadArgs> {
+        let device = match self {
+            Self::Compress(args) => return Some(&args.threads),
+            Self::Decompress(args) => return Some(&args.threads),
             Self::Train(args) => Some(&args.device),
             Self::Eval(args) => Some(&args.device),
             Self::Sample(args) => Some(&args.device),
@@ -92,7 +98,8 @@ impl Command {
             Self::Study(args) => args.device(),
             Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
             Self::Plot(_) | Self::Compare(_) | Self::Run(_) | Self::Completions(_) => None,
-        }
+        };
+        device.map(|device| &device.threads)
     }
 
     fn run(&self) -> anyhow::Result<u8> {
@@ -101,6 +108,8 @@ impl Command {
             Self::Eval(args) => eval::run(args)?,
             Self::Sample(args) => sample::run(args)?,
             Self::Score(args) => score::run(args)?,
+            Self::Compress(args) => compress::run(args)?,
+            Self::Decompress(args) => decompress::run(args)?,
             Self::Data(args) => data::run(args)?,
             Self::Recipe(args) => recipe::run(args)?,
             Self::Inspect(args) => inspect::run(args)?,

@@ -20,17 +20,19 @@ pub(super) struct Meter(ProgressBar);
 impl Meter {
     /// Counts tokens.
     pub(super) fn new(what: &str) -> Self {
-        Self::of("tokens", what)
+        Self::with_template(what, "{msg} {wide_bar} {human_pos}/{human_len} tokens, {per_sec}, {eta} left")
     }
 
-    /// Counts what is called `things`.
-    pub(super) fn of(things: &str, what: &str) -> Self {
+    /// Of bytes, with how many a second.
+    pub(super) fn of_bytes(what: &str) -> Self {
+        Self::with_template(what, "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left")
+    }
+
+    fn with_template(what: &str, template: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
-        let style = ProgressStyle::with_template(&format!(
-            "{{msg}} {{wide_bar}} {{human_pos}}/{{human_len}} {things}, {{per_sec}}, {{eta}} left"
-        ));
+        let style = ProgressStyle::with_template(template);
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(0).with_style(style).with_message(what.to_string());
         bar.enable_steady_tick(Duration::from_millis(500));

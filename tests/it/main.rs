@@ -7,6 +7,7 @@ mod averaging;
 mod bench;
 mod checkpoint;
 mod cli;
+mod compress;
 mod curve;
 mod data;
 mod divergence;

@@ -211,16 +211,16 @@ impl<T: Real> Part<'_, T> {
             unsafe { tile(operands, Sums { out: whole, stride: self.c.stride, add: self.add }) };
             return;
         }
+        // The copy begins with what is added to, so that a sum has the same order in a full panel and in the last one,
+        // which are not the same columns on every instruction set.
         let mut out = [T::zero(); MOST_ROWS * MOST_COLUMNS];
+        for (r, sums) in out.chunks_mut(K::columns()).take(rows).enumerate().filter(|_| self.add) {
+            sums[..width].copy_from_slice(target(r));
+        }
         // SAFETY: as above, and `out` holds the largest tile.
-        unsafe { tile(operands, Sums { out: out.as_mut_ptr(), stride: K::columns(), add: false }) };
+        unsafe { tile(operands, Sums { out: out.as_mut_ptr(), stride: K::columns(), add: self.add }) };
         for (r, sums) in out.chunks(K::columns()).take(rows).enumerate() {
-            let target = target(r).iter_mut().zip(sums);
-            if self.add {
-                target.for_each(|(target, &sum)| *target += sum);
-            } else {
-                target.for_each(|(target, &sum)| *target = sum);
-            }
+            target(r).copy_from_slice(&sums[..width]);
         }
     }
 }
@@ -322,6 +322,22 @@ mod tests {
         };
         let alone = run(1);
         assert!([2, 3, 5].iter().all(|&threads| run(threads) == alone));
+    }
+
+    #[test]
+    fn every_instruction_set_whose_multiply_adds_are_fused_gives_the_same_bits() {
+        for (m, n, k) in [(1, 40, 30), (7, 33, 700), (20, 530, 460), (5, 3, 1000)] {
+            let a = cast::<f32>(&random(m * k, "a"));
+            let b = cast::<f32>(&random(k * n, "b"));
+            let run = |set: InstructionSet| {
+                let mut c = cast::<f32>(&random(m * n, "c"));
+                let target = Target::new(&mut c, m, n);
+                set.fused().force(|| product(target, View::new(&a, m, k), View::new(&b, k, n), true, false));
+                c
+            };
+            let wanted = run(InstructionSet::Portable);
+            assert!(InstructionSet::available().into_iter().all(|set| run(set) == wanted), "{m} {n} {k}");
+        }
     }
 
     #[test]

@@ -10,6 +10,9 @@ use std::cell::Cell;
 /// An instruction set that the kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InstructionSet {
+    /// Plain Rust with fused multiply-adds, in software where the processor has none: slow, and in single precision the
+    /// same bits as AVX2 and AVX-512. Never chosen but by [`InstructionSet::fused`].
+    PortableFused,
     /// Plain Rust; on aarch64 the compiler makes NEON of it.
     Portable,
     /// AVX2 and FMA.
@@ -25,7 +28,7 @@ thread_local! {
 }
 
 impl InstructionSet {
-    const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+    const ALL: [Self; 5] = [Self::PortableFused, Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
     /// Those that this processor has, the best last.
     pub fn available() -> Vec<Self> {
@@ -47,6 +50,14 @@ impl InstructionSet {
         result
     }
 
+    /// The set to compute with where results must not depend on the processor: this one if its multiply-adds are fused.
+    ///
+    /// In single precision all such sets give the same bits: a product's sum has one accumulator, which runs along the
+    /// inner dimension in order, and everything else is the same operations on each element.
+    pub fn fused(self) -> Self {
+        if self == Self::Portable { Self::PortableFused } else { self }
+    }
+
     /// Whether bf16 products are instructions of this set, not emulated in f32.
     pub fn multiplies_bf16(self) -> bool {
         self == Self::Avx512Bf16
@@ -57,7 +68,7 @@ impl InstructionSet {
         let avx2 = || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         let avx512 = || avx2() && is_x86_feature_detected!("avx512f");
         match self {
-            Self::Portable => true,
+            Self::PortableFused | Self::Portable => true,
             Self::Avx2 => avx2(),
             Self::Avx512 => avx512(),
             Self::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
@@ -66,7 +77,7 @@ impl InstructionSet {
 
     #[cfg(not(target_arch = "x86_64"))]
     fn is_available(self) -> bool {
-        self == Self::Portable
+        matches!(self, Self::PortableFused | Self::Portable)
     }
 }
 
@@ -100,6 +111,7 @@ impl Computed for f32 {
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, false) => work.run::<Avx2>(),
             (_, true) => work.run::<PortableBf16>(),
+            (InstructionSet::PortableFused, false) => work.run::<Portable<f32, true>>(),
             (_, false) => work.run::<Portable<f32>>(),
         }
     }

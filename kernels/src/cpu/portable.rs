@@ -1,4 +1,5 @@
-//! Tiles in plain Rust, for every processor (with NEON where it has it) and for double precision.
+//! Tiles in plain Rust, for every processor (with NEON where it has it) and for double precision; on request with fused
+//! multiply-adds also where the processor has none.
 
 use crate::cpu::real::Real;
 use crate::cpu::tile::{Kernel, Operands, Sums, Tile, pair, unpair};
@@ -9,22 +10,26 @@ const LANES: usize = 8;
 /// Whether every processor of this build fuses multiply-adds.
 const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
-/// f32 or f64 as it is.
+/// f32 or f64 as it is; `ALWAYS_FUSED` multiply-adds have one rounding on every processor.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable<T>(std::marker::PhantomData<T>);
+pub(crate) struct Portable<T, const ALWAYS_FUSED: bool = false>(std::marker::PhantomData<T>);
 
 /// bf16 operands, products and sums in f32.
 #[derive(Clone, Copy)]
 pub(crate) struct PortableBf16;
 
 #[inline(always)]
-fn multiply_add<T: Real>(a: T, b: T, c: T) -> T {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
+fn multiply_add<T: Real, const ALWAYS_FUSED: bool>(a: T, b: T, c: T) -> T {
+    match (FUSED, ALWAYS_FUSED) {
+        (true, _) => a.mul_add(b, c),
+        (false, true) => a.fused_in_software(b, c),
+        (false, false) => a * b + c,
+    }
 }
 
 /// # Safety
 /// As [`crate::cpu::tile::Tile`] says.
-unsafe fn tile<T: Real, const R: usize>(operands: Operands<T, T>, to: Sums<T>) {
+unsafe fn tile<T: Real, const R: usize, const ALWAYS_FUSED: bool>(operands: Operands<T, T>, to: Sums<T>) {
     let Operands { rows, panel, steps, .. } = operands;
     // SAFETY: what `Operands` and `Sums` say, which the caller promises.
     unsafe {
@@ -34,7 +39,7 @@ unsafe fn tile<T: Real, const R: usize>(operands: Operands<T, T>, to: Sums<T>) {
             for (r, sums) in sums.iter_mut().enumerate() {
                 let a = *rows.add(k * R + r);
                 for (sum, &column) in sums.iter_mut().zip(columns) {
-                    *sum = multiply_add(a, column, *sum);
+                    *sum = multiply_add::<T, ALWAYS_FUSED>(a, column, *sum);
                 }
             }
         }
@@ -55,7 +60,8 @@ unsafe fn tile_bf16<const R: usize>(operands: Operands<u32, u32>, to: Sums<f32>)
                 let [a0, a1] = unpair(*rows.add(k * R + r));
                 for (sum, &column) in sums.iter_mut().zip(columns) {
                     let [b0, b1] = unpair(column);
-                    *sum = multiply_add(a1, b1, multiply_add(a0, b0, *sum));
+                    let first = multiply_add::<f32, false>(a0, b0, *sum);
+                    *sum = multiply_add::<f32, false>(a1, b1, first);
                 }
             }
         }
@@ -87,14 +93,19 @@ unsafe fn store<T: Real, const R: usize>(to: Sums<T>, sums: [[T; 2 * LANES]; R])
     }
 }
 
-impl<T: Real> Kernel for Portable<T> {
+impl<T: Real, const ALWAYS_FUSED: bool> Kernel for Portable<T, ALWAYS_FUSED> {
     type Element = T;
     type Row = T;
     type Column = T;
     const LANES: usize = LANES;
     const DEPTH: usize = 1;
-    const FUSED: bool = FUSED;
-    const TILES: &'static [Tile<Self>] = &[tile::<T, 1>, tile::<T, 2>, tile::<T, 3>, tile::<T, 4>];
+    const FUSED: bool = FUSED || ALWAYS_FUSED;
+    const TILES: &'static [Tile<Self>] = &[
+        tile::<T, 1, ALWAYS_FUSED>,
+        tile::<T, 2, ALWAYS_FUSED>,
+        tile::<T, 3, ALWAYS_FUSED>,
+        tile::<T, 4, ALWAYS_FUSED>,
+    ];
 
     fn vectorized<R>(work: impl FnOnce() -> R) -> R {
         work()

@@ -11,6 +11,8 @@ pub trait Real: WithDType + Default + num_traits::Float + std::iter::Sum {
     fn fast_tanh<const FUSED: bool>(self) -> Self;
     /// Exponential of a number that is at most 0.
     fn fast_exp(self) -> Self;
+    /// `self · b + c` with one rounding, as `mul_add`, but fast where the processor has no such instruction.
+    fn fused_in_software(self, b: Self, c: Self) -> Self;
 }
 
 /// `1 / (1 + e^-x)`, by the tangent so that it needs no exponential.
@@ -57,6 +59,22 @@ impl Real for f32 {
         let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
         (p * r * r + r + 1.0) * scale
     }
+
+    /// In double precision the product is exact; their sum is rounded to odd there, so that the second rounding, to
+    /// single precision, is that of the exact sum (Boldo and Melquiond, 2008).
+    #[inline(always)]
+    fn fused_in_software(self, b: Self, c: Self) -> Self {
+        let product = f64::from(self) * f64::from(b);
+        let c = f64::from(c);
+        let sum = product + c;
+        let added = sum - product;
+        let error = (product - (sum - added)) + (c - added);
+        let bits = sum.to_bits();
+        let inexact = error.abs() > 0.0; // not if it is no number
+        let toward_error =
+            if (error > 0.0) == (sum > 0.0) { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
+        f64::from_bits(if inexact && bits & 1 == 0 { toward_error } else { bits }) as f32
+    }
 }
 
 impl Real for f64 {
@@ -68,6 +86,11 @@ impl Real for f64 {
     #[inline(always)]
     fn fast_exp(self) -> Self {
         self.exp()
+    }
+
+    #[inline(always)]
+    fn fused_in_software(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
     }
 }
 
@@ -113,6 +136,7 @@ pub(crate) use by_float;
 #[cfg(test)]
 mod tests {
     use super::{Real, sigmoid};
+    use crate::rng::Rng;
 
     /// Points from -12 to 12, dense near zero.
     fn points() -> impl Iterator<Item = f32> {
@@ -159,6 +183,33 @@ mod tests {
         for x in points().map(|x| -x.abs() * 7.0) {
             let want = f64::from(x).exp();
             assert!((f64::from(x.fast_exp()) - want).abs() <= 3e-7 * want, "exp({x}): {}", x.fast_exp());
+        }
+    }
+
+    #[test]
+    fn a_multiply_add_in_software_is_the_fused_one_to_the_bit() {
+        let mut rng = Rng::keyed(1, "fused", 0);
+        let mut any = || f32::from_bits((rng.uniform() * 2f64.powi(32)) as u32);
+        let assert_equal = |[a, b, c]: [f32; 3]| {
+            let found = a.fused_in_software(b, c);
+            let wanted = a.mul_add(b, c);
+            let same = found.to_bits() == wanted.to_bits() || found.is_nan() && wanted.is_nan();
+            assert!(same, "{a:e} · {b:e} + {c:e}: {found:e}, wanted {wanted:e}");
+        };
+        (0..200_000).for_each(|_| assert_equal([any(), any(), any()]));
+        // of like size, where the sum's last bits are lost or cancel, also among the smallest numbers
+        for scale in [1.0f32, 2f32.powi(-70)] {
+            let mut near = || scale * (1.0 + (any().to_bits() >> 9) as f32 / 2f32.powi(23));
+            for _ in 0..100_000 {
+                let [a, b] = [near(), near()];
+                let c = [-a * b, near() * scale, f32::MIN_POSITIVE * scale, f32::from_bits(3)];
+                c.into_iter().for_each(|c| assert_equal([a, b, c]));
+            }
+        }
+        let special =
+            [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN, f32::from_bits(1)];
+        for a in special {
+            special.iter().for_each(|&b| special.iter().for_each(|&c| assert_equal([a, b, c])));
         }
     }
 

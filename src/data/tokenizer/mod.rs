@@ -8,12 +8,14 @@ mod json;
 mod normalizer;
 mod panic_capture;
 mod piece;
+mod spellings;
 mod table;
 mod word;
 
 pub(crate) use decoder::Characters;
 pub use decoder::Decoder;
 pub use piece::{Extent, Extents, Piece};
+pub use spellings::Spellings;
 
 use crate::config::{CorpusConfig, Unit};
 use crate::data::text::Text;
@@ -296,6 +298,11 @@ impl Tokenizer {
             Kind::Byte(table) => &table.words,
             Kind::Bpe(bpe) => &bpe.words,
         }
+    }
+
+    /// The very bytes of every token; none if another program's tokenizer does not tell them.
+    pub fn spellings(&self) -> Option<Spellings> {
+        Spellings::new(&self.0, self.unknown_id(), self.line_end_id())
     }
 
     /// Turns ids into text as they come.
