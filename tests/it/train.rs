@@ -64,7 +64,9 @@ fn the_standard_output_is_rows_samples_and_the_test_result() {
     assert!(text.lines().any(|line| line.starts_with("      |")), "a sample: {text}");
     let notes = stderr(&output);
     assert!(notes.starts_with("corpus.txt: ") && notes.contains(" parameters, "), "{notes}");
-    assert_eq!(notes.lines().count(), 2, "{notes}"); // no bar where there is no terminal
+    // No bar where there is no terminal, but a line from time to time if the machine is slow.
+    let others = notes.lines().filter(|line| !line.starts_with("epoch "));
+    assert_eq!(others.count(), 2, "{notes}");
 }
 
 #[test]
