@@ -27,7 +27,7 @@ pub(super) struct DeviceArgs {
 /// How many threads compute.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ThreadArgs {
-    /// Threads of the CPU to compute on [default: one a core]
+    /// Threads of the CPU to compute on [default: one a core, or fewer where that is found to be faster]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }

@@ -10,6 +10,7 @@ mod decompress;
 mod eval;
 mod inspect;
 mod output;
+mod packed;
 mod plot;
 mod recipe;
 mod runs;
@@ -60,6 +61,7 @@ enum Command {
     Compare(compare::Args),
     Sweep(sweep::Args),
     Study(study::Args),
+    Run(packed::Args),
     Completions(completions::Args),
 }
 
@@ -95,7 +97,7 @@ impl Command {
             Self::Sweep(args) => Some(&args.device),
             Self::Study(args) => args.device(),
             Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
-            Self::Plot(_) | Self::Compare(_) | Self::Completions(_) => None,
+            Self::Plot(_) | Self::Compare(_) | Self::Run(_) | Self::Completions(_) => None,
         };
         device.map(|device| &device.threads)
     }
@@ -116,6 +118,7 @@ impl Command {
             Self::Compare(args) => compare::run(args)?,
             Self::Sweep(args) => return sweep::run(args),
             Self::Study(args) => study::run(args)?,
+            Self::Run(args) => packed::run(args)?,
             Self::Completions(args) => completions::run(args)?,
         }
         Ok(0)

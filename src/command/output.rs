@@ -18,11 +18,20 @@ use std::time::Duration;
 pub(super) struct Meter(ProgressBar);
 
 impl Meter {
+    /// Counts tokens.
     pub(super) fn new(what: &str) -> Self {
-        Self::with_template(what, "{msg} {wide_bar} {human_pos}/{human_len} tokens, {eta} left")
+        Self::of("tokens", what)
     }
 
-    /// Of bytes, with how many a second.
+    /// Counts what is called `things`.
+    pub(super) fn of(things: &str, what: &str) -> Self {
+        Self::with_template(
+            what,
+            &format!("{{msg}} {{wide_bar}} {{human_pos}}/{{human_len}} {things}, {{eta}} left"),
+        )
+    }
+
+    /// Counts bytes, with how many a second.
     pub(super) fn of_bytes(what: &str) -> Self {
         Self::with_template(what, "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left")
     }

@@ -59,6 +59,9 @@ pub struct TrainConfig {
     /// Which values are dropped.
     #[serde(default)]
     pub dropout: DropoutConfig,
+    /// By which weights the run is measured and published: its own, or their mean over the steps.
+    #[serde(default, skip_serializing_if = "Averaging::is_none")]
+    pub averaging: Averaging,
     /// Measure the validation split after every so many steps of the run as well, and publish the model if it is the
     /// best so far; 0 does so at each epoch's end alone. The schedule and `patience` go by epochs either way.
     #[serde(default)]
@@ -84,6 +87,43 @@ pub struct TrainConfig {
     /// With `rollback`: stop after so many rollbacks after all.
     #[serde(default = "three")]
     pub max_rollbacks: u64,
+}
+
+/// The mean of the weights that a run is measured and published by; `train/averaging.rs` has the rules.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Averaging {
+    /// There is none.
+    #[default]
+    None,
+    /// Exponential, from the first step on.
+    Ema(Ema),
+    /// Of all steps since the validation loss stopped falling (Merity et al., 2017).
+    NtAsgd(NtAsgd),
+}
+
+/// An exponential mean.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ema {
+    /// What is kept of the mean at a step.
+    #[serde(default = "ema_decay")]
+    pub decay: f64,
+}
+
+/// A mean with a trigger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NtAsgd {
+    /// It begins after an epoch whose validation loss is above the least of all epochs but the last so many before it.
+    #[serde(default = "five")]
+    pub non_monotone: usize,
+}
+
+impl Averaging {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// What to do when the loss has left its course.
@@ -132,6 +172,8 @@ defaults! {
     full: f64 = 1.0;
     two: u64 = 2;
     three: u64 = 3;
+    five: usize = 5;
+    ema_decay: f64 = 0.999;
 }
 
 /// The update rule.
@@ -245,6 +287,11 @@ impl TrainConfig {
         let has_velocity = self.momentum > 0.0;
         if (has_velocity && self.optimizer != OptimizerKind::Sgd) || (self.nesterov && !has_velocity) {
             return wrong("momentum is for optimizer = \"sgd\", and nesterov needs momentum".into());
+        }
+        if let Averaging::Ema(Ema { decay }) = self.averaging
+            && !(decay > 0.0 && decay < 1.0)
+        {
+            return wrong(format!("averaging.decay is {decay}, wanted 0 < decay < 1"));
         }
         self.schedule.validate()?;
         self.dropout.validate()

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::FrozenModel;
 use crate::predict::{Reader, STREAM_STEPS, WindowReader};
 use candle_core::{DType, Device, Tensor};
+use rhn_kernels::threads::Tuner;
 use serde::Serialize;
 use std::f64::consts::LN_2;
 use std::time::Instant;
@@ -143,11 +144,16 @@ pub(super) fn read_split(
     take: &mut dyn FnMut(usize, &[f64]),
     progress: EvaluationProgress<'_>,
 ) -> Result<()> {
+    let mut tuner = if device.is_cpu() { Tuner::new() } else { None };
     for (window, (start, steps)) in batches.windows().enumerate() {
+        let begun = Instant::now();
         let (inputs, targets) = batches.window(&split.text.tokens, window, device)?;
         let nats = reader.nats(&inputs, &targets)?;
         let (_, rows) = nats.dims2()?;
         take(start, &finite(&nats, start)?);
+        if let Some(tuner) = &mut tuner {
+            tuner.observe(begun.elapsed().as_secs_f64());
+        }
         progress((rows * (start + steps)) as u64, (rows * batches.predicted) as u64)?;
     }
     Ok(())

@@ -89,6 +89,10 @@ pub struct Divergence {
     pub rollbacks: u64,
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// An epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
@@ -119,6 +123,9 @@ pub struct Epoch {
     pub seconds: Option<f64>,
     #[serde(default)]
     pub skipped_steps: u64,
+    /// Steps in the mean of the weights that was measured; 0 for the weights themselves.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub averaged_steps: u64,
     /// Whether no validation before was better.
     #[serde(default)]
     pub best: bool,

@@ -37,6 +37,15 @@ impl Parameters {
         Ok(parameters)
     }
 
+    /// The same weights with memory of their own; fixed tensors are shared.
+    pub fn copy(&self) -> Result<Self> {
+        let copied = |(name, var): (&String, &Var)| Ok((name.clone(), Var::from_tensor(&var.copy()?)?));
+        Ok(Self {
+            trained: self.trained.iter().map(copied).collect::<Result<_>>()?,
+            fixed: self.fixed.clone(),
+        })
+    }
+
     /// The trained weights in name order.
     pub fn trained(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.trained.iter().map(|(name, var)| (name.as_str(), var))

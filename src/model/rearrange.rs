@@ -1,8 +1,8 @@
 //! A trained model whose layers of one stage are left out, exchanged, put in another order or applied again.
 //!
-//! Nothing is trained. A layer that is left out carries what it receives to the next one: of a highway layer that is
-//! T = 0 (C = 1 where it has that gate), of a residual one F = 0, to the last bit. The recurrent kernels' sigmoid in
-//! single precision never reaches 0 exactly, so this is not done by a bias.
+//! Nothing is trained. A layer that is left out carries what it receives to the next one: of a highway layer that is T
+//! = 0 (C = 1 where it has that gate), of a residual one F = 0, to the last bit. It is taken out of the weights: by
+//! its bias a gate is exactly 0 only where the sigmoid is rounded to that.
 
 use super::builder::missing;
 use super::config::ModelConfig;

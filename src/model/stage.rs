@@ -19,6 +19,8 @@ pub struct LayerTrace {
     pub candidate: Option<Tensor>,
     /// T, where the layer has a transform gate.
     pub gate: Option<Tensor>,
+    /// C, where the layer has a carry gate with weights of its own.
+    pub carry: Option<Tensor>,
 }
 
 #[cfg(test)]
@@ -57,16 +59,24 @@ mod tests {
             let has = |part: &Option<Tensor>| part.is_some();
             let gated = ["coupled", "full", "t-only"].contains(&variant);
             let mixed = ["coupled", "full"].contains(&variant);
-            assert!(
-                trace.layers.iter().all(|layer| has(&layer.gate) == gated && has(&layer.candidate) == mixed)
-            );
+            let carries = ["full", "c-only"].contains(&variant);
+            for layer in &trace.layers {
+                assert_eq!(
+                    [has(&layer.gate), has(&layer.candidate), has(&layer.carry)],
+                    [gated, mixed, carries]
+                );
+            }
         }
     }
 
     #[test]
     fn the_last_state_of_a_time_step_is_the_models_to_the_bit() {
-        for precision in [Precision::F32, Precision::Bf16, Precision::F64] {
-            let core = json!({"kind": "rhn", "layers": 2, "hidden_size": 9, "recurrence_depth": 3});
+        let precisions = [Precision::F32, Precision::Bf16, Precision::F64];
+        for (shared, precision) in
+            ["none", "transform", "both"].into_iter().flat_map(|shared| precisions.map(|one| (shared, one)))
+        {
+            let core = json!({"kind": "rhn", "layers": 2, "hidden_size": 9, "recurrence_depth": 3,
+                "shared_gates": shared});
             let model = model(json!({"kind": "word"}), core, precision);
             let tokens = Tensor::new(&[[0u32, 1], [4, 3], [2, 2]], &Device::Cpu).unwrap();
             let zero = model.zero_state(2).unwrap();
@@ -74,13 +84,16 @@ mod tests {
             let (_, wanted) = model.freeze().unwrap().logits(&tokens, &zero, &Noise::none()).unwrap();
             assert_eq!(traces.len(), 2);
             for (found, wanted) in after.0.iter().flatten().zip(wanted.0.iter().flatten()) {
-                assert_eq!(values(found), values(wanted), "{precision:?}");
+                assert_eq!(values(found), values(wanted), "{shared} {precision:?}");
             }
             for trace in traces {
                 let mut before = trace.entering.clone();
                 for layer in trace.layers {
-                    let difference = (layer.candidate.unwrap() - &before).unwrap();
-                    let mixed = (&before + (layer.gate.unwrap() * difference).unwrap()).unwrap();
+                    assert_eq!(layer.carry.is_some(), shared == "both");
+                    let gate = layer.gate.unwrap();
+                    let carry = layer.carry.unwrap_or_else(|| (1.0 - &gate).unwrap());
+                    let transformed = (gate * layer.candidate.unwrap()).unwrap();
+                    let mixed = (transformed + (carry * &before).unwrap()).unwrap();
                     let errors = values(&(mixed - &layer.state).unwrap());
                     assert!(errors.iter().all(|error| error.abs() < 1e-6));
                     before = layer.state;

@@ -97,13 +97,13 @@ mod tests {
         LanguageModel::new(&config, &parameters, precision, &device).unwrap().freeze().unwrap()
     }
 
-    fn rhn(layers: usize) -> CoreConfig {
+    fn rhn(layers: usize, shared_gates: RhnSharedGates) -> CoreConfig {
         CoreConfig::Rhn(RhnConfig {
             layers,
             hidden_size: 21,
             recurrence_depth: 3,
             transform_bias: -1.0,
-            shared_gates: RhnSharedGates::None,
+            shared_gates,
         })
     }
 
@@ -123,7 +123,11 @@ mod tests {
     fn a_token_at_a_time_gives_the_windows_logits() {
         let tokens = [3, 1, 4, 1, 5, 9, 2, 6, 5, 10, 0];
         for precision in [Precision::F32, Precision::Bf16, Precision::F64] {
-            for (core, tied) in [(rhn(1), true), (rhn(3), false), (lstm(), false)] {
+            let one_rhn = rhn(1, RhnSharedGates::None);
+            let three_rhns = rhn(3, RhnSharedGates::None);
+            let sharing_rhns = rhn(2, RhnSharedGates::Both);
+            for (core, tied) in [(one_rhn, true), (three_rhns, false), (sharing_rhns, false), (lstm(), false)]
+            {
                 let model = model(core, tied, precision);
                 let mut reader = TokenReader::new(&model).unwrap();
                 reader.read(&tokens[..2]).unwrap(); // a prompt

@@ -4,6 +4,7 @@ pub(crate) mod console;
 pub mod directory;
 mod first;
 mod location;
+pub(crate) mod packed;
 
 pub use directory::RunDirectory;
 

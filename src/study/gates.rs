@@ -14,10 +14,12 @@ use std::collections::BTreeMap;
 /// Layers × units.
 pub(crate) type Matrix = Vec<Vec<f64>>;
 
-/// Means of the transform gates over rows.
+/// Means of the gates over rows: of the transform gates, unless a name says otherwise.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GateMeans {
     all: Sums,
+    /// Of the carry gates, where they have weights of their own.
+    carry: Sums,
     /// Of the classes that are asked for.
     classes: BTreeMap<u32, Sums>,
 }
@@ -46,13 +48,16 @@ impl GateMeans {
     /// Before any row; means are kept of all rows, and of those of each of `classes`.
     pub(crate) fn of_classes(classes: impl IntoIterator<Item = u32>) -> Self {
         let classes = classes.into_iter().map(|class| (class, Sums::default()));
-        Self { all: Sums::default(), classes: classes.collect() }
+        Self { classes: classes.collect(), ..Self::default() }
     }
 
     /// Adds the rows of a trace; `classes` has one for each.
     pub(crate) fn add(&mut self, trace: &StageTrace, classes: &[u32]) -> Result<()> {
         for (layer, values) in trace.layers.iter().enumerate() {
             let Some(gate) = &values.gate else { return Ok(()) };
+            if let Some(carry) = &values.carry {
+                rows(carry)?.iter().for_each(|row| self.carry.add(layer, row));
+            }
             for (row, class) in rows(gate)?.iter().zip(classes) {
                 self.all.add(layer, row);
                 if let Some(sums) = self.classes.get_mut(class) {
@@ -61,6 +66,7 @@ impl GateMeans {
             }
         }
         self.all.rows += classes.len() as u64;
+        self.carry.rows += classes.len() as u64;
         for class in classes {
             if let Some(sums) = self.classes.get_mut(class) {
                 sums.rows += 1;
@@ -72,6 +78,11 @@ impl GateMeans {
     /// Over all rows; empty where the layers have no transform gates.
     pub(crate) fn mean(&self) -> Matrix {
         self.all.mean()
+    }
+
+    /// Of the carry gates, over all rows; empty where the layers have none with weights of their own.
+    pub(crate) fn mean_carry(&self) -> Matrix {
+        self.carry.mean()
     }
 
     /// Over the rows of a class, less the mean over all; `None` if no row had it.
@@ -95,8 +106,8 @@ pub(crate) fn biases(
     Ok(match (stage, &config.spec.core, &config.spec.embedding) {
         (StageId::TimeStep { layer, .. }, CoreConfig::Rhn(core), _) => {
             let size = core.hidden_size;
-            if core.shared_gates == RhnSharedGates::Transform {
-                let shared = get(format!("core.{layer}.shared.bias"))?;
+            if core.shared_gates != RhnSharedGates::None {
+                let shared = get(format!("core.{layer}.shared.bias"))?.narrow(0, 0, size)?;
                 return Ok(Some(vec![shared.to_dtype(DType::F64)?.to_vec1()?; core.recurrence_depth]));
             }
             Some(rows(&get(format!("core.{layer}.bias"))?.narrow(1, size, size)?)?)
@@ -175,11 +186,14 @@ mod tests {
     fn routing_is_a_classes_mean_less_that_of_all() {
         let tensor = |values: &[[f64; 2]; 4]| Tensor::new(values, &Device::Cpu).unwrap();
         let gate = tensor(&[[0.0, 1.0], [1.0, 1.0], [0.5, 0.0], [0.5, 0.0]]);
-        let layer = LayerTrace { state: gate.clone(), candidate: None, gate: Some(gate.clone()) };
+        let carry = tensor(&[[1.0, 0.0], [0.0, 0.0], [1.0, 0.5], [1.0, 0.5]]);
+        let layer =
+            LayerTrace { state: gate.clone(), candidate: None, gate: Some(gate.clone()), carry: Some(carry) };
         let trace = StageTrace { entering: gate, layers: vec![layer] };
         let mut means = GateMeans::of_classes([1, 3, 7]);
         means.add(&trace, &[3, 3, 3, 7]).unwrap();
         assert_eq!(means.mean(), [[0.5, 0.5]]);
+        assert_eq!(means.mean_carry(), [[0.75, 0.25]]);
         assert_eq!(means.routing(3).unwrap(), [[0.0, 2.0 / 3.0 - 0.5]]);
         assert_eq!(means.routing(7).unwrap(), [[0.0, -0.5]]);
         assert!(means.routing(1).is_none());

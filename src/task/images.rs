@@ -10,6 +10,7 @@ use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::{LanguageModel, Noise, NoiseSource, Parameters, State};
 use crate::parallel::world::Solo;
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
+use crate::train::averaging::Average;
 use crate::train::objective::{Loss, Objective, Sums};
 use crate::train::step::Stepper;
 use crate::train::task::{Data, Files, Task};
@@ -74,6 +75,7 @@ impl ImageTask {
         let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
         Ok(Stepper {
             carried: model.zero_state(config.batch_size)?,
+            average: Average::new(&config.averaging),
             update: Update::new(config, &parameters, dtype, &self.device)?,
             objective: Label {
                 noise: NoiseSource::new(&self.model, &config.dropout, config.seed, dtype, &self.device),

@@ -12,6 +12,7 @@ use crate::parallel::world::Solo;
 use crate::sample::text::{Prompt, text};
 use crate::sample::{SampleSettings, Sampler};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
+use crate::train::averaging::Average;
 use crate::train::objective::{Loss, Objective, Sums};
 use crate::train::step::Stepper;
 use crate::train::task::{Data, Files, Task};
@@ -164,6 +165,7 @@ impl Language {
         let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
         Ok(Stepper {
             carried: model.zero_state(config.batch_size)?,
+            average: Average::new(&config.averaging),
             update: Update::new(config, &parameters, dtype, &self.device)?,
             objective: NextToken {
                 noise: NoiseSource::new(&self.model, &config.dropout, config.seed, dtype, &self.device),

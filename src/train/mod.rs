@@ -4,6 +4,7 @@
 //! [`update`] changes the weights. The loop knows no screen and no file; its events and files go to a
 //! [`recorder`]. A new hyper-parameter is a field of `config/train.rs` and the line that reads it.
 
+pub mod averaging;
 pub mod divergence;
 pub mod limits;
 pub mod objective;

@@ -112,6 +112,9 @@ impl Resumed {
         stepper.parameters.restore(&self.weights).map_err(Error::in_file(self.path.join(MODEL)))?;
         let Position { optimizer_updates: updates, skipped_steps: skipped, .. } = self.position;
         stepper.update.load(updates, skipped, &self.remembered).map_err(Error::in_file(&optimizer))?;
+        let averaging = self.position.averaging.clone();
+        let averaged = stepper.average.load(averaging, &self.remembered, &stepper.parameters);
+        averaged.map_err(Error::in_file(&optimizer))?;
         stepper.carried = stepper.carried.load(&self.remembered).map_err(Error::in_file(&optimizer))?;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The training state that `--resume` goes on from.
 
+use super::averaging::AveragingMemory;
 use super::divergence::Course;
 use super::schedule::RateMemory;
 use super::step::Stepper;
@@ -41,6 +42,9 @@ pub struct Position {
     pub course: Course,
     /// What the schedule remembers.
     pub rate: RateMemory,
+    /// What the mean of the weights remembers.
+    #[serde(default)]
+    pub averaging: AveragingMemory,
     /// The best validation so far.
     pub best: Option<Best>,
     /// Wall-clock seconds so far.
@@ -107,6 +111,7 @@ impl Position {
             evaluated_step: 0,
             course: Course::default(),
             rate: RateMemory::default(),
+            averaging: AveragingMemory::default(),
             best: None,
             seconds: 0.0,
             optimizer_updates: 0,
@@ -125,6 +130,9 @@ impl Position {
 pub fn files<T: Task>(task: &T, stepper: &Stepper<T::Objective>, position: &mut Position) -> Result<Files> {
     let (updates, mut remembered) = stepper.update.save();
     position.optimizer_updates = updates;
+    let (averaging, mean) = stepper.average.save();
+    position.averaging = averaging;
+    remembered.extend(mean);
     remembered.extend(stepper.carried.save().into_iter().map(|(name, tensor)| (name, tensor.detach())));
     check_finite(Path::new(OPTIMIZER), &remembered).map_err(|error| {
         let what = format!("{error}; the last saved state is kept");

@@ -1,5 +1,6 @@
 //! The training step, on one page.
 
+use super::averaging::Average;
 use super::objective::Objective;
 use super::update::{Step, StepReport, Update};
 use crate::error::{Error, Result};
@@ -15,6 +16,8 @@ pub struct Stepper<O> {
     pub parameters: Parameters,
     /// The update rule and what it remembers.
     pub update: Update,
+    /// The mean of the weights.
+    pub average: Average,
     /// The state that the batch rows carry from window to window.
     pub carried: State,
     /// The ranks that train together.
@@ -37,7 +40,12 @@ impl<O: Objective> Stepper<O> {
         let sums = loss.sums.over(&*self.world)?;
         let applied = self.update.step(&self.parameters, &gradients, &sums, Step { step, rate })?;
         self.carried = applied.choose(&loss.carried, &self.carried)?;
-        Ok(())
+        self.average.add(&self.parameters)
+    }
+
+    /// The weights that the run is measured and published by.
+    pub fn measured(&self) -> &Parameters {
+        self.average.weights(&self.parameters)
     }
 
     /// What steps did, in their order: those that are known, or with `wait` all that were not reported yet.

@@ -19,6 +19,7 @@ use crate::events::{self, Event, Measured};
 use crate::model::Parameters;
 use crate::signals::Signals;
 use clock::Clock;
+use rhn_kernels::threads::Tuner;
 use rhn_kernels::update::squared_norm;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ pub struct Trainer<'a, T: Task> {
     signals: Signals,
     limits: Limits,
     clock: Clock,
+    /// Finds out how many threads are fastest, where nobody asked for a number.
+    tuner: Option<Tuner>,
     /// Whether there is a state to go on from.
     has_state: bool,
 }
@@ -59,8 +62,10 @@ impl<'a, T: Task> Trainer<'a, T> {
             }
         };
         let clock = Clock::start(position.seconds);
+        let is_on_cpu = stepper.parameters.trained().all(|(_, var)| var.device().is_cpu());
+        let tuner = if is_on_cpu { Tuner::new() } else { None };
         let has_state = resumed.is_some();
-        Ok(Self { task, stepper, rate, position, recorder, signals, limits, clock, has_state })
+        Ok(Self { task, stepper, rate, position, recorder, signals, limits, clock, tuner, has_state })
     }
 
     /// The position of the run.
@@ -134,7 +139,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             recorder.show(&Progress::Evaluating("validating", done, all));
             signals.check()
         };
-        match task.validate(&stepper.parameters, progress) {
+        match task.validate(stepper.measured(), progress) {
             Err(Error::Stopped { .. }) => Ok(None),
             Err(Error::NotFinite { what, .. }) => {
                 Err(Error::NotFinite { step: self.position.step, what: format!("validation: {what}") })
@@ -154,10 +159,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         let best = self.keep_if_best(valid)?;
         let row = self.row(valid, best);
         self.recorder.record(&Event::Epoch(row))?;
-        if let Some(text) = self.task.sample(&self.stepper.parameters, self.position.epoch)? {
+        if let Some(text) = self.task.sample(self.stepper.measured(), self.position.epoch)? {
             self.recorder.show(&Progress::Sample(&text));
         }
         self.rate.observe(self.position.epoch, valid.perplexity);
+        self.stepper.average.end_epoch(valid.nats_per_token);
         self.position.epoch += 1;
         self.position.window = 0;
         self.position.epoch_sums = EpochSums::default();
@@ -205,6 +211,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             tokens_per_second: Some(self.clock.tokens_per_second()),
             seconds: Some(self.clock.seconds()),
             skipped_steps: position.skipped_steps,
+            averaged_steps: self.stepper.average.steps(),
             best,
         }
     }
@@ -253,7 +260,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// The weights now become the checkpoint that other commands load.
     fn publish(&mut self) -> Result<()> {
         self.check_weights()?;
-        self.recorder.publish(&self.task.files(&self.stepper.parameters)?)
+        self.recorder.publish(&self.task.files(self.stepper.measured())?)
     }
 
     /// Keeps the training state.

@@ -2,6 +2,7 @@
 //!
 //! Long forms are run by name: `cargo test --test it reliability -- --ignored`.
 
+mod averaging;
 mod bench;
 mod checkpoint;
 mod cli;
@@ -21,6 +22,7 @@ mod learning;
 mod masks;
 mod model_study;
 mod one_text;
+mod packed;
 mod parameters;
 mod parity;
 mod reliability;

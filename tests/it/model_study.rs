@@ -61,6 +61,38 @@ fn a_lesion_study_begins_with_the_evaluations_own_perplexity() {
 }
 
 #[test]
+fn the_studies_take_sublayers_that_share_their_gates() {
+    let place = Place::new();
+    place.train("--out a --set model.core.shared_gates=both --set model.core.recurrence_depth=3");
+    let evaluated = json(&place, "eval a --split valid --protocol batched");
+    let found = json(&place, "study lesion a --swap --repeat");
+    assert_eq!(found["untouched"]["perplexity"], evaluated["perplexity"]);
+    for one in found["interventions"].as_array().unwrap() {
+        assert!(one["ratio"].as_f64().is_some_and(|ratio| ratio != 1.0), "{one}");
+    }
+    let found = json(&place, "study estimate a --against init");
+    let untrained = &found["stages"][1]["layers"];
+    assert_eq!(untrained.as_array().unwrap().len(), 4);
+    // b_T = -2, b_C = 2, and the input's weights are small: sigmoid(-2) = 0.119, sigmoid(2) = 0.881
+    assert!((untrained[2]["gate_mean"].as_f64().unwrap() - 0.119).abs() < 0.01, "{untrained}");
+    place.train(
+        "--out b --set model.core.shared_gates=both --set train.learning_rate=1e-12 --set train.epochs=1",
+    );
+    let gates = json(&place, "study gates b");
+    for layer in gates["stages"][0]["layers"].as_array().unwrap() {
+        for (name, wanted) in [("bias", -2.0), ("mean", 0.119), ("mean_carry", 0.881)] {
+            assert!((layer[name].as_f64().unwrap() - wanted).abs() < 0.01, "{name} of {layer}");
+        }
+    }
+    assert!(place.path("studies/b/gates/mean-carry.tsv").exists());
+    assert!(stdout(&place.rhn("study gates b")).contains("| mean C |"));
+    let inspected = stdout(&place.rhn("inspect b"));
+    assert!(inspected.contains("one transform and one carry gate for all sublayers"), "{inspected}");
+    place.train("--out c");
+    assert!(!stdout(&place.rhn("study gates c")).contains("mean C"));
+}
+
+#[test]
 fn an_estimate_study_has_the_states_of_every_stage_and_of_the_untrained_weights() {
     let place = Place::new();
     place.train("--out a --set model.core.recurrence_depth=3 --set model.core.layers=2");

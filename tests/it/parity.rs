@@ -45,6 +45,8 @@ golden! {
     an_lstm_with_a_highway_layer_inside_equals_pytorch: "kurata-lstm-tied",
     stacked_lstms_with_highway_layers_inside_equal_pytorch: "kurata-lstm-2-layers",
     rhn_layers_that_share_their_transform_gate_equal_pytorch: "rhn-shared-gate",
+    rhn_layers_that_share_both_gates_with_masks_apart_equal_pytorch: "rhn-shared-gates",
+    an_rhn_of_depth_4_that_shares_both_gates_equals_pytorch: "rhn-shared-gates-untied",
 }
 
 fn folder() -> PathBuf {

@@ -50,6 +50,26 @@ fn sgd_with_a_rate_that_halves_on_a_plateau_resumes_exactly() {
     holds_in_pieces(settings, &[0.5, 1.0, 1.3, 2.0, 2.9]);
 }
 
+/// As [`holds_in_pieces`], and one thread trains to the same bits as three.
+#[track_caller]
+fn holds_in_pieces_on_any_number_of_threads(settings: &str) {
+    holds_in_pieces(settings, &[0.4, 1.0, 1.5]);
+    let place = Place::new();
+    place.train(&format!("--out one {settings} --threads 1 --max-steps 9"));
+    place.train(&format!("--out three {settings} --threads 3 --max-steps 9"));
+    assert_same(&place, "one", "three");
+}
+
+#[test]
+fn rhns_that_share_gates_resume_exactly_on_any_number_of_threads() {
+    for gates in ["transform", "both"] {
+        holds_in_pieces_on_any_number_of_threads(&format!(
+            "--set model.core.shared_gates={gates} --set model.core.layers=2 --set model.core.recurrence_depth=3 \
+             --set train.epochs=2 --set train.dropout={{input=0.2,hidden=0.2}}"
+        ));
+    }
+}
+
 #[test]
 fn highway_lstms_resume_exactly_on_any_number_of_threads() {
     for (variant, masks) in
@@ -59,11 +79,7 @@ fn highway_lstms_resume_exactly_on_any_number_of_threads() {
             "--set model.core={{kind=\"hlstm\",layers=2,hidden_size=7,variant=\"{variant}\"}} --set train.epochs=2 \
              --set train.dropout={{{masks}}}"
         );
-        holds_in_pieces(&settings, &[0.4, 1.0, 1.5]);
-        let place = Place::new();
-        place.train(&format!("--out one {settings} --threads 1 --max-steps 9"));
-        place.train(&format!("--out three {settings} --threads 3 --max-steps 9"));
-        assert_same(&place, "one", "three");
+        holds_in_pieces_on_any_number_of_threads(&settings);
     }
 }
 
@@ -72,6 +88,16 @@ fn adam_with_a_cosine_and_a_state_carried_over_epochs_resumes_exactly() {
     let settings = "--set train.carry_state=true --set train.weight_decay=1e-4 \
         --set train.schedule={kind=\"cosine\",warmup_steps=50,final_fraction=0.1}";
     holds_in_pieces(settings, &[0.0, 0.4, 1.0, 1.5, 2.0]);
+}
+
+#[test]
+fn means_of_the_weights_resume_exactly() {
+    holds_in_pieces("--set train.averaging={kind=\"ema\",decay=0.9}", &[0.1, 1.0, 1.5]);
+    holds_in_pieces(
+        "--set train.optimizer=sgd --set train.learning_rate=8 --set train.epochs=5 --set train.on_divergence=warn \
+         --set train.averaging={kind=\"nt-asgd\",non_monotone=1}",
+        &[0.5, 2.0, 3.5, 4.0, 4.5],
+    );
 }
 
 #[test]

@@ -215,7 +215,7 @@ fn seeds_are_trained_one_after_another_and_taken_together() {
 fn a_run_that_diverges_does_not_keep_the_others_from_being_trained() {
     let place = Place::new();
     let text = "recipe = \"tiny.toml\"\nset.train.epochs = 2\n[[run]]\nname = \"bad\"\n\
-        set.train = { optimizer = \"sgd\", learning_rate = 1e30, max_grad_norm = 0.0 }\n[[run]]\nname = \"good\"\n";
+        set.train = { optimizer = \"sgd\", learning_rate = 1e38, max_grad_norm = 0.0 }\n[[run]]\nname = \"good\"\n";
     place.write("two.toml", text);
     let output = place.rhn("sweep two.toml");
     assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
@@ -257,6 +257,23 @@ fn the_depth_series_has_four_million_parameters_at_every_depth() {
     for run in sweep.runs {
         let count = parameter_count(&ModelConfig::new(run.resolved.recipe.model, 10_000)).unwrap();
         assert!((count as f64 / 4e6 - 1.0).abs() < 0.01, "{}: {count}", run.name);
+    }
+}
+
+#[test]
+fn gates_are_shared_at_equal_parameters() {
+    let sweep = shipped("ptb-rhn-shared-gates.toml");
+    let counted = sweep.runs.into_iter().map(|run| {
+        let count = parameter_count(&ModelConfig::new(run.resolved.recipe.model, 10_000)).unwrap();
+        (run.name, count)
+    });
+    // As the sweep's comments say: V·H + V, then the input's products and the sublayers'.
+    let wanted = [("own", 4_006_802), ("shared", 4_002_700), ("shared-both", 4_006_200)];
+    for (name, count) in counted {
+        assert!(
+            wanted.iter().any(|&(run, wanted)| name.starts_with(run) && count == wanted),
+            "{name}: {count}"
+        );
     }
 }
 

@@ -103,26 +103,30 @@ class Model:
         like = self["output.bias"]
         return [tuple(torch.zeros(lanes, size, dtype=like.dtype) for size in sizes) for _ in range(self.layers)]
 
+    def gates(self, columns):
+        """The columns of H and of each gate that `columns` has, in order."""
+        return list(columns.split(self.hidden_size, dim=-1))
+
     def rhn_step(self, k, x, state, mask_h, mask_t):
-        """One time step of layer `k`: L highway sublayers, the carry tied to 1 - t.
+        """One time step of layer `k`: L highway sublayers, the carry tied to 1 - t, or with both gates shared its own.
 
         The masks act inside the products alone; the carry sees the state as it is.
         """
         (s,) = state
+        shared = self.config["core"].get("shared_gates", "none")
         for l in range(self.config["core"]["recurrence_depth"]):
-            if self.config["core"].get("shared_gates") == "transform":
-                recurrent_h, bias_h = self[f"core.{k}.recurrent.weight"][l], self[f"core.{k}.bias"][l]
-                recurrent_t, bias_t = self[f"core.{k}.shared.weight"], self[f"core.{k}.shared.bias"]
-            else:
-                recurrent_h, recurrent_t = self[f"core.{k}.recurrent.weight"][l].chunk(2, dim=-1)
-                bias_h, bias_t = self[f"core.{k}.bias"][l].chunk(2)
-            h = masked(s, mask_h) @ recurrent_h + bias_h
-            t = masked(s, mask_t) @ recurrent_t + bias_t
+            weights = self.gates(self[f"core.{k}.recurrent.weight"][l])
+            biases = self.gates(self[f"core.{k}.bias"][l])
+            if shared != "none":  # H has weights of this sublayer, the gates have those of all
+                weights += self.gates(self[f"core.{k}.shared.weight"])
+                biases += self.gates(self[f"core.{k}.shared.bias"])
+            masks = [mask_h] + [mask_t] * (len(weights) - 1)
+            z = [masked(s, mask) @ weight + bias for mask, weight, bias in zip(masks, weights, biases)]
             if l == 0:
-                input_h, input_t = self[f"core.{k}.input.weight"].chunk(2, dim=-1)
-                h, t = h + x @ input_h, t + x @ input_t
-            h, t = torch.tanh(h), torch.sigmoid(t)
-            s = s + t * (h - s)
+                inputs = self.gates(self[f"core.{k}.input.weight"])
+                z = [gate + x @ weight for gate, weight in zip(z, inputs)]
+            h, t = torch.tanh(z[0]), torch.sigmoid(z[1])
+            s = h * t + s * torch.sigmoid(z[2]) if shared == "both" else s + t * (h - s)
         return s, (s,)
 
     def lstm_step(self, k, x, state, mask_h):

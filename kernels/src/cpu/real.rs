@@ -24,10 +24,14 @@ pub(crate) fn sigmoid<T: Real, const FUSED: bool>(x: T) -> T {
 
 impl Real for f32 {
     /// Rational minimax approximation of degree 13 over 6, as in Eigen.
+    ///
+    /// Where it first comes to exactly 1 it is cut off: beyond, its gradient `1 − tanh²` is exactly 0, as that of the
+    /// standard library's is from 9.02 on, and nothing is above 1. Fused sums are rounded otherwise and come to 1 later.
     #[inline(always)]
     fn fast_tanh<const FUSED: bool>(self) -> Self {
         let add = |sum: f32, y: f32, c: f32| if FUSED { sum.mul_add(y, c) } else { sum * y + c };
-        let x = self.clamp(-7.905_311, 7.905_311);
+        let end = if FUSED { 7.907_765_4 } else { 7.905_311 };
+        let x = self.clamp(-end, end);
         let y = x * x;
         let mut p = -2.760_768_5e-16f32;
         for c in [2.000_188e-13, -8.604_672e-11, 5.122_297e-8, 1.485_722_4e-5, 6.372_619_4e-4, 4.893_525e-3] {
@@ -146,6 +150,22 @@ mod tests {
             for found in [x.fast_tanh::<false>(), x.fast_tanh::<true>()] {
                 let error = (f64::from(found) - want).abs();
                 assert!(error <= 4e-7 * want.abs().max(1e-30), "tanh({x}): {found} for {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn tanh_is_never_above_one_and_exactly_one_from_where_it_first_is() {
+        for x in (7.0f32.to_bits()..=10.0f32.to_bits()).map(f32::from_bits) {
+            for tanh in [x.fast_tanh::<false>(), x.fast_tanh::<true>()] {
+                assert!(tanh <= 1.0 && (x < 7.907_765_4 || tanh == 1.0), "tanh({x}): {tanh}");
+            }
+        }
+        for x in [9.1f32, 100.0, 1e30, f32::INFINITY] {
+            for sign in [1.0, -1.0] {
+                assert_eq!((sign * x).fast_tanh::<false>(), sign);
+                assert_eq!((sign * x).fast_tanh::<true>(), sign);
+                assert_eq!(sigmoid::<f32, true>(2.0 * sign * x), (sign + 1.0) / 2.0);
             }
         }
     }

@@ -10,6 +10,7 @@ use super::lstm::Lstm;
 use super::op;
 use super::prepared::{Packs, Prepared};
 use super::rhn::Rhn;
+use super::rhn_uncoupled::UncoupledRhn;
 use crate::error::Result;
 use crate::precision::Precision;
 use candle_core::Tensor;
@@ -51,7 +52,7 @@ macro_rules! cells {
     )*};
 }
 
-cells!(Gru, Hlstm<false>, Hlstm<true>, KurataLstm, Lstm, Rhn);
+cells!(Gru, Hlstm<false>, Hlstm<true>, KurataLstm, Lstm, Rhn, UncoupledRhn);
 
 /// The outputs of a recurrence, `(time, batch, outputs · hidden)`, and its state after the last step, a part each
 /// `(batch, hidden)`.

@@ -28,6 +28,7 @@ pub mod persistent;
 mod prepared;
 pub mod reference;
 mod rhn;
+mod rhn_uncoupled;
 pub mod trace;
 mod window;
 
@@ -40,3 +41,4 @@ pub use kurata::KurataLstm;
 pub use lstm::Lstm;
 pub use prepared::{Prepared, Steps};
 pub use rhn::Rhn;
+pub use rhn_uncoupled::UncoupledRhn;

@@ -10,6 +10,7 @@
 //! Gates: h, t. State: s.
 
 use super::cell::{Pointwise, States, UnitWeights, Values};
+use super::trace::HighwayCell;
 use crate::cpu::chunk::{CHUNK, sum};
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
@@ -18,17 +19,13 @@ use candle_core::Tensor;
 /// The recurrent highway cell.
 pub struct Rhn;
 
-impl Rhn {
-    /// H and T, `(batch, hidden)` each; operands as in [`Pointwise::reference`].
-    pub(super) fn gates(products: &Tensor, projected: Option<&Tensor>) -> Result<[Tensor; 2]> {
+impl HighwayCell for Rhn {
+    fn sublayer(products: &Tensor, projected: Option<&Tensor>, s: &Tensor) -> Result<(Vec<Tensor>, Tensor)> {
         let z = projected.map_or(Ok(products.clone()), |x| products + x)?;
         let [h, t] = super::reference::gates(&z)?;
-        Ok([h.tanh()?, candle_nn::ops::sigmoid(&t)?])
-    }
-
-    /// The state after a sublayer.
-    pub(super) fn mix(s: &Tensor, h: &Tensor, t: &Tensor) -> Result<Tensor> {
-        Ok((s + (t * (h - s)?)?)?)
+        let [h, t] = [h.tanh()?, candle_nn::ops::sigmoid(&t)?];
+        let after = (s + (&t * (&h - s)?)?)?;
+        Ok((vec![h, t], after))
     }
 }
 
@@ -44,8 +41,7 @@ impl Pointwise for Rhn {
         _: &[Tensor],
         state: &[Tensor],
     ) -> Result<Vec<Tensor>> {
-        let [h, t] = Self::gates(products, projected)?;
-        Ok(vec![Self::mix(&state[0], &h, &t)?])
+        Ok(vec![Self::sublayer(products, projected, &state[0])?.1])
     }
 
     #[inline(always)]

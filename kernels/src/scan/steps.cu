@@ -3,6 +3,7 @@
 #include "scan/gru.cuh"
 #include "scan/lstm.cuh"
 #include "scan/rhn.cuh"
+#include "scan/rhn_uncoupled.cuh"
 #include "scan/window.cuh"
 
 // A batch row and a unit.
@@ -140,5 +141,6 @@ template <class Cell, class E> __device__ __forceinline__ void pack(const Window
 
 // The cells that can be scanned, by the names that their Rust side gives them.
 CELL_KERNELS(rhn, Rhn)
+CELL_KERNELS(rhn_uncoupled, UncoupledRhn)
 CELL_KERNELS(lstm, Lstm)
 CELL_KERNELS(gru, Gru)

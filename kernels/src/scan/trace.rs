@@ -1,17 +1,16 @@
 //! What happens inside the time steps of a recurrent highway network: the state that enters each sublayer, and the
-//! sublayer's H and T.
+//! sublayer's H and T, and its C where that is a gate of its own.
 //!
 //! The kernel's own record of a window, which its backward pass reads, is copied out as tensors.
 
+use super::compiled::Cell;
 use super::hidden_mask::HiddenMask;
 use super::op::sizes;
-use super::prepared::{Window, pack};
+use super::prepared::{Packs, Recurrence, Window};
 use super::reference::masked_product;
-use super::rhn::Rhn;
 use super::window::WindowSizes;
-use crate::backend::Backend;
 use crate::cpu::instruction_set::Computed;
-use crate::cpu::real::{self, by_float};
+use crate::cpu::real;
 use crate::error::Result;
 use crate::precision::Precision;
 use candle_core::{Device, Result as CandleResult, Tensor};
@@ -32,76 +31,98 @@ pub struct Sublayer {
     pub candidate: Tensor,
     /// T, its transform gate.
     pub gate: Tensor,
+    /// C, its carry gate, if that is not `1 − T`.
+    pub carry: Option<Tensor>,
+}
+
+/// A cell whose sublayers are highway layers: it saves H and T, and C if it has that gate.
+pub trait HighwayCell: Cell {
+    /// From the operands of [`Pointwise::reference`](super::Pointwise::reference) to the values that are saved, and the
+    /// state after the sublayer.
+    #[doc(hidden)]
+    fn sublayer(
+        products: &Tensor,
+        projected: Option<&Tensor>,
+        state: &Tensor,
+    ) -> Result<(Vec<Tensor>, Tensor)>;
+}
+
+impl Sublayer {
+    /// From the state that enters it and what its cell saves, in order.
+    fn of_values(values: impl IntoIterator<Item = CandleResult<Tensor>>) -> CandleResult<Self> {
+        let mut values = values.into_iter();
+        let mut next = || values.next().expect("a highway cell has its state and at least two gates");
+        let entering = next()?;
+        let candidate = next()?;
+        let gate = next()?;
+        Ok(Self { entering, candidate, gate, carry: values.next().transpose()? })
+    }
 }
 
 /// Reads a window; operands as in [`super::scan`], nothing is dropped. On the CPU the kernel does it, elsewhere
 /// [`reference()`].
-pub fn trace(
+pub fn trace<C: HighwayCell>(
     projected: &Tensor,
     recurrent: &Tensor,
     bias: &Tensor,
     state: &Tensor,
     precision: Precision,
 ) -> Result<Trace> {
-    if Backend::of(projected) != Backend::Cpu {
-        return reference(projected, recurrent, bias, state);
-    }
     let plain = |tensor: &Tensor| tensor.detach().contiguous();
-    let window = [&plain(projected)?, &plain(recurrent)?, &plain(bias)?];
-    let sizes = sizes::<Rhn>(projected.shape(), recurrent.shape(), bias.shape())?;
-    Ok(by_float!(projected.dtype(), T => run::<T>(window, state, sizes, precision.rounds())?))
+    let recurrent = plain(recurrent)?;
+    let window = [&plain(projected)?, &plain(bias)?];
+    let sizes = sizes::<C>(projected.shape(), recurrent.shape(), bias.shape())?;
+    Ok(match C::pack(&recurrent, precision)? {
+        Packs::F32(weights) => run(&*weights, window, state, sizes)?,
+        Packs::F64(weights) => run(&*weights, window, state, sizes)?,
+        Packs::None => reference::<C>(projected, &recurrent, bias, state)?,
+    })
 }
 
 fn run<T: Computed>(
-    window: [&Tensor; 3],
+    weights: &dyn Recurrence<T>,
+    window: [&Tensor; 2],
     state: &Tensor,
     sizes: WindowSizes,
-    bf16: bool,
 ) -> CandleResult<Trace> {
     let WindowSizes { time, batch, depth, hidden } = sizes;
     let tensor = |values: Vec<T>| Tensor::from_vec(values, (time, batch, hidden), &Device::Cpu);
-    real::with_elements(window, |[projected, recurrent, bias]| {
-        let weights = pack::<T, Rhn>(recurrent, depth, hidden, bf16);
+    real::with_elements(window, |[projected, bias]| {
         let state = std::slice::from_ref(state);
         let (outputs, _, record) =
-            Window { projected, bias, state, mask: None, sizes, outputs: 1 }.run(&*weights, true)?;
+            Window { projected, bias, state, mask: None, sizes, outputs: 1 }.run(weights, true)?;
         let record = record.expect("it was asked for");
-        let sublayer = |index| -> CandleResult<Sublayer> {
-            let mut values = weights.sublayer(&record, index).into_iter().map(tensor);
-            let mut next = || values.next().expect("a highway cell has its state and two gates");
-            Ok(Sublayer { entering: next()?, candidate: next()?, gate: next()? })
-        };
+        let sublayer = |index| Sublayer::of_values(weights.sublayer(&record, index).into_iter().map(tensor));
         let sublayers = (0..depth).map(sublayer).collect::<CandleResult<_>>()?;
         Ok(Trace { outputs: tensor(outputs)?, sublayers })
     })?
 }
 
 /// [`trace`] in plain tensor operations, one step after another.
-pub fn reference(projected: &Tensor, recurrent: &Tensor, bias: &Tensor, state: &Tensor) -> Result<Trace> {
+pub fn reference<C: HighwayCell>(
+    projected: &Tensor,
+    recurrent: &Tensor,
+    bias: &Tensor,
+    state: &Tensor,
+) -> Result<Trace> {
     let time = projected.dim(0)?;
     let depth = recurrent.dim(0)?;
     let mut state = state.detach();
     let mut outputs = Vec::with_capacity(time);
-    let mut steps: Vec<[Vec<Tensor>; 3]> = vec![Default::default(); depth];
+    let mut sublayers: Vec<Vec<Vec<Tensor>>> = vec![vec![Vec::new(); 1 + C::GATES]; depth];
     for step in 0..time {
-        for (index, values) in steps.iter_mut().enumerate() {
+        for (index, values) in sublayers.iter_mut().enumerate() {
             let product = masked_product(&state, &recurrent.get(index)?, &HiddenMask::None)?;
             let product = product.broadcast_add(&bias.get(index)?)?;
             let x = if index == 0 { Some(projected.get(step)?) } else { None };
-            let [h, t] = Rhn::gates(&product, x.as_ref())?;
-            let after = Rhn::mix(&state, &h, &t)?;
-            values.iter_mut().zip([state, h, t]).for_each(|(values, value)| values.push(value));
+            let (gates, after) = C::sublayer(&product, x.as_ref(), &state)?;
+            let of_step = std::iter::once(state).chain(gates);
+            values.iter_mut().zip(of_step).for_each(|(values, value)| values.push(value));
             state = after;
         }
         outputs.push(state.clone());
     }
-    let all_steps = |values: &[Tensor]| -> Result<Tensor> { Ok(Tensor::stack(values, 0)?.detach()) };
-    let sublayer = |[entering, candidate, gate]: &[Vec<Tensor>; 3]| -> Result<Sublayer> {
-        Ok(Sublayer {
-            entering: all_steps(entering)?,
-            candidate: all_steps(candidate)?,
-            gate: all_steps(gate)?,
-        })
-    };
-    Ok(Trace { outputs: all_steps(&outputs)?, sublayers: steps.iter().map(sublayer).collect::<Result<_>>()? })
+    let all_steps = |values: &Vec<Tensor>| -> CandleResult<Tensor> { Ok(Tensor::stack(values, 0)?.detach()) };
+    let sublayers = sublayers.iter().map(|values| Sublayer::of_values(values.iter().map(all_steps)));
+    Ok(Trace { outputs: all_steps(&outputs)?, sublayers: sublayers.collect::<CandleResult<_>>()? })
 }

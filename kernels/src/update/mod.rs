@@ -56,6 +56,16 @@ pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) ->
     Ok(parameter.inplace_op2(&grad.contiguous()?, &Sgd::new(rate, scale, decay))?)
 }
 
+/// mean ← mean + (θ − mean) · share
+pub fn towards(mean: &Var, parameter: &Var, share: f64) -> Result<()> {
+    let parameter = parameter.as_detached_tensor();
+    if !parameter.device().is_cpu() {
+        let old = mean.as_detached_tensor();
+        return Ok(mean.set(&(&old + ((parameter - &old)? * share)?)?)?);
+    }
+    Ok(mean.inplace_op2(&parameter, &Towards(share))?)
+}
+
 /// v ← momentum · v + scale · (g + decay · θ), then θ ← θ − rate · v, or with Nesterov's form θ − rate · (scale · (g +
 /// decay · θ) + momentum · v); as `torch.optim.SGD`. By plain operations where there is no kernel.
 pub fn velocity(parameter: &Var, velocity: &Var, grad: &Tensor, step: VelocityStep) -> Result<()> {
@@ -147,7 +157,7 @@ macro_rules! in_place {
     )*};
 }
 
-in_place!(Sgd, AdamStep);
+in_place!(Sgd, AdamStep, Towards);
 
 impl InplaceOp3 for MomentsStep {
     fn name(&self) -> &'static str {
@@ -169,6 +179,22 @@ impl InplaceOp3 for MomentsStep {
             self.run::<T>(elements_mut(moments, layout)?, grad, parameter);
         });
         Ok(())
+    }
+}
+
+/// A tensor goes a share of the way to another.
+struct Towards(f64);
+
+impl Kernel for Towards {
+    const NAME: &'static str = "towards";
+
+    fn run<T: Real>(&self, mean: &mut [T], parameter: &[T]) {
+        let arch = Arch::new();
+        let share = T::from_f64(self.0);
+        pieces::for_each_mut(mean, |mean, piece| {
+            let both = mean.iter_mut().zip(&parameter[piece]);
+            arch.dispatch(|| both.for_each(|(mean, &parameter)| *mean = *mean + (parameter - *mean) * share));
+        });
     }
 }
 
@@ -295,6 +321,20 @@ mod tests {
     fn the_norm_of_many_pieces_is_that_of_the_whole() {
         let ones = Tensor::ones(3 * PIECE + 5, DType::F32, &Device::Cpu).unwrap();
         assert_eq!(squared_norm(&ones, &ones, 0.0).unwrap(), (3 * PIECE + 5) as f64);
+    }
+
+    #[test]
+    fn a_mean_goes_a_share_of_the_way_in_every_piece() {
+        let mean =
+            Var::from_tensor(&Tensor::zeros(2 * PIECE + 9, DType::F64, &Device::Cpu).unwrap()).unwrap();
+        let parameter = Var::from_tensor(&Tensor::arange(0.0, (2 * PIECE + 9) as f64, &Device::Cpu).unwrap());
+        let parameter = parameter.unwrap();
+        for steps in 1..=3 {
+            towards(&mean, &parameter, 1.0 / f64::from(steps)).unwrap(); // twice what it is already
+        }
+        towards(&mean, &var(&vec![-1.0; 2 * PIECE + 9]), 0.25).unwrap();
+        let wanted: Vec<f64> = (0..2 * PIECE + 9).map(|i| 0.75 * i as f64 - 0.25).collect();
+        close(&mean, &wanted);
     }
 
     #[test]

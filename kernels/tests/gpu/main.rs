@@ -7,7 +7,7 @@ use rhn_kernels::precision::Precision;
 use rhn_kernels::rng::Rng;
 use rhn_kernels::scan::cuda::Path;
 use rhn_kernels::scan::persistent::launch_plan::{Card, Direction, Persistent, Shape};
-use rhn_kernels::scan::{Cell, Gru, HiddenMask, Lstm, Rhn, reference, scan};
+use rhn_kernels::scan::{Cell, Gru, HiddenMask, Lstm, Rhn, UncoupledRhn, reference, scan};
 use std::marker::PhantomData;
 
 /// The GPU; `None`, with a note, where there is none.
@@ -127,6 +127,7 @@ fn a_launch_a_step_equals_the_reference() {
             for (precision, tolerance) in PRECISIONS {
                 let case = Case::<Rhn>::new(sizes, masked);
                 Path::Steps.force(|| case.check(&device, precision, tolerance));
+                Case::<UncoupledRhn>::new(sizes, masked).check(&device, precision, tolerance);
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::emulated_case::Case;
 use crate::emulated_window::{Matrix, Operands, Window};
 use crate::emulator::{LaunchShape, emulator};
-use rhn_kernels::scan::{Cell, Gru, Lstm, Rhn};
+use rhn_kernels::scan::{Cell, Gru, Lstm, Rhn, UncoupledRhn};
 
 /// As the operation orders its launches.
 fn script<'a>(case: &'a Case, operands: Operands) -> Window<'a> {
@@ -84,6 +84,7 @@ const FLAT_SHAPES: [[usize; 4]; 4] = [[1, 1, 1, 7], [5, 3, 1, 7], [4, 20, 1, 7],
 fn a_launch_a_step_equals_the_reference_in_single_precision() {
     for masked in [false, true] {
         SHAPES.into_iter().for_each(|sizes| check::<Rhn>(sizes, masked, Operands::F32, 1e-5));
+        SHAPES.into_iter().for_each(|sizes| check::<UncoupledRhn>(sizes, masked, Operands::F32, 1e-5));
         FLAT_SHAPES.into_iter().for_each(|sizes| check::<Lstm>(sizes, masked, Operands::F32, 1e-5));
         FLAT_SHAPES.into_iter().for_each(|sizes| check::<Gru>(sizes, masked, Operands::F32, 1e-5));
     }
@@ -93,6 +94,7 @@ fn a_launch_a_step_equals_the_reference_in_single_precision() {
 fn a_launch_a_step_is_near_the_reference_in_bf16() {
     // Operands have a relative error of 2^-9.
     SHAPES.into_iter().for_each(|sizes| check::<Rhn>(sizes, true, Operands::Bf16, 2e-2));
+    SHAPES.into_iter().for_each(|sizes| check::<UncoupledRhn>(sizes, true, Operands::Bf16, 2e-2));
     FLAT_SHAPES.into_iter().for_each(|sizes| check::<Lstm>(sizes, true, Operands::Bf16, 2e-2));
     FLAT_SHAPES.into_iter().for_each(|sizes| check::<Gru>(sizes, true, Operands::Bf16, 2e-2));
 }

@@ -6,7 +6,9 @@ use candle_core::{DType, Device, Tensor, Var};
 use rhn_kernels::Result;
 use rhn_kernels::cpu::{InstructionSet, with_threads};
 use rhn_kernels::precision::Precision::{self, F64};
-use rhn_kernels::scan::{Cell, Gru, HiddenMask, Hlstm, KurataLstm, Lstm, Prepared, Rhn, reference, scan};
+use rhn_kernels::scan::{
+    Cell, Gru, HiddenMask, Hlstm, KurataLstm, Lstm, Prepared, Rhn, UncoupledRhn, reference, scan,
+};
 
 struct Case {
     projected: Var,
@@ -61,9 +63,10 @@ fn kernel<C: Cell>(precision: Precision) -> impl Scan {
     }
 }
 
-/// T, B, L, H: odd ones, full vectors and one more, more batch rows than a tile has.
+/// T, B, L, H: odd ones, full vectors and one more, more batch rows than a tile has. Never one number alone, of which
+/// nothing is left where its terms cancel.
 const SHAPES: [[usize; 4]; 12] = [
-    [1, 1, 1, 1],
+    [2, 1, 1, 1],
     [35, 1, 1, 7],
     [3, 3, 2, 7],
     [5, 20, 3, 16],
@@ -111,6 +114,11 @@ fn a_scan_of_highway_layers_is_near_the_reference_in_every_precision() {
 }
 
 #[test]
+fn a_scan_of_uncoupled_highway_layers_is_near_the_reference_in_every_precision() {
+    check_beside_the_reference::<UncoupledRhn>();
+}
+
+#[test]
 fn a_scan_of_an_lstm_is_near_the_reference_in_every_precision() {
     check_beside_the_reference::<Lstm>();
 }
@@ -154,6 +162,7 @@ fn check_threads<C: Cell>() {
 #[test]
 fn every_number_of_threads_gives_the_same_bits() {
     check_threads::<Rhn>();
+    check_threads::<UncoupledRhn>();
     check_threads::<Lstm>();
     check_threads::<Gru>();
     check_threads::<Hlstm<false>>();
@@ -191,6 +200,7 @@ fn check_reading<C: Cell>() {
 #[test]
 fn reading_gives_the_bits_of_training() {
     check_reading::<Rhn>();
+    check_reading::<UncoupledRhn>();
     check_reading::<Lstm>();
     check_reading::<Gru>();
     check_reading::<Hlstm<false>>();
@@ -214,6 +224,7 @@ fn check_differences<C: Cell>() {
 #[test]
 fn a_scan_has_the_gradient_of_central_differences() {
     check_differences::<Rhn>();
+    check_differences::<UncoupledRhn>();
     check_differences::<Lstm>();
     check_differences::<Gru>();
     check_differences::<Hlstm<false>>();
@@ -242,6 +253,16 @@ fn each_sublayer_halves_the_state_when_weights_are_zero() {
         .unwrap();
         assert_eq!(values(&outputs), [0.5f64.powi(depth as i32); 2]); // h = 0, t = 1/2
     }
+}
+
+#[test]
+fn an_uncoupled_sublayer_carries_as_much_as_its_carry_gate_says() {
+    // Weights are zero, so h = tanh(b_h) = 1/3, t = sigmoid(b_t) = 3/4 and c = 1/2, which is not 1 − t.
+    let bias = Tensor::new(&[[2f64.ln() / 2.0, 3f64.ln(), 0.0]], &Device::Cpu).unwrap();
+    let zeros = zeros(&[1, 1, 3]);
+    let (outputs, _) =
+        kernel::<UncoupledRhn>(F64)(&zeros, &zeros, &bias, &[ones(&[1, 1])], &HiddenMask::None).unwrap();
+    assert!((values(&outputs)[0] - (0.25 + 0.5)).abs() < 1e-15);
 }
 
 #[test]

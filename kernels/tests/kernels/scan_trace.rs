@@ -4,43 +4,49 @@ use super::{distance, random, values};
 use candle_core::{DType, Tensor};
 use rhn_kernels::cpu::InstructionSet;
 use rhn_kernels::precision::Precision;
-use rhn_kernels::scan::trace::{Trace, reference, trace};
-use rhn_kernels::scan::{HiddenMask, Rhn, scan};
+use rhn_kernels::scan::trace::{HighwayCell, Trace, reference, trace};
+use rhn_kernels::scan::{HiddenMask, Rhn, UncoupledRhn, scan};
 
 /// Projected input, recurrent weights, bias and state.
-fn window([time, batch, depth, hidden]: [usize; 4], dtype: DType) -> [Tensor; 4] {
+fn window<C: HighwayCell>([time, batch, depth, hidden]: [usize; 4], dtype: DType) -> [Tensor; 4] {
+    let width = C::GATES * hidden;
     [
-        random("projected", &[time, batch, 2 * hidden], 2.0, dtype),
-        random("recurrent", &[depth, hidden, 2 * hidden], 0.3, dtype),
-        random("bias", &[depth, 2 * hidden], 1.0, dtype),
+        random("projected", &[time, batch, width], 2.0, dtype),
+        random("recurrent", &[depth, hidden, width], 0.3, dtype),
+        random("bias", &[depth, width], 1.0, dtype),
         random("state", &[batch, hidden], 0.9, dtype),
     ]
     .map(|var| var.as_detached_tensor())
 }
 
-/// The outputs, then each sublayer's state, H and T.
+/// The outputs, then each sublayer's state, H and T, and C where it has that gate.
 fn parts(trace: &Trace) -> Vec<Tensor> {
     let sublayers = trace.sublayers.iter();
-    let all = sublayers.flat_map(|layer| [&layer.entering, &layer.candidate, &layer.gate]);
+    let all = sublayers
+        .flat_map(|layer| [&layer.entering, &layer.candidate, &layer.gate].into_iter().chain(&layer.carry));
     std::iter::once(&trace.outputs).chain(all).cloned().collect()
 }
 
 const SHAPES: [[usize; 4]; 4] = [[1, 1, 1, 1], [3, 2, 2, 5], [4, 20, 3, 130], [2, 33, 4, 33]];
 
-#[test]
-fn the_trace_of_every_instruction_set_equals_the_references() {
+fn check_beside_the_reference<C: HighwayCell>() {
     for shape in SHAPES {
-        let [projected, recurrent, bias, state] = window(shape, DType::F64);
-        let exact = parts(&reference(&projected, &recurrent, &bias, &state).unwrap());
+        let [projected, recurrent, bias, state] = window::<C>(shape, DType::F64);
+        let exact = parts(&reference::<C>(&projected, &recurrent, &bias, &state).unwrap());
+        assert_eq!(exact.len(), 1 + shape[2] * (1 + C::GATES));
         for (dtype, precision, tolerance) in
             [(DType::F64, Precision::F64, 1e-12), (DType::F32, Precision::F32, 1e-5)]
         {
-            let [projected, recurrent, bias, state] = window(shape, dtype);
+            let [projected, recurrent, bias, state] = window::<C>(shape, dtype);
             for set in InstructionSet::available() {
-                let fast = set.force(|| trace(&projected, &recurrent, &bias, &state, precision).unwrap());
-                for (part, (fast, exact)) in parts(&fast).iter().zip(&exact).enumerate() {
+                let fast =
+                    set.force(|| trace::<C>(&projected, &recurrent, &bias, &state, precision).unwrap());
+                let fast = parts(&fast);
+                assert_eq!(fast.len(), exact.len());
+                for (part, (fast, exact)) in fast.iter().zip(&exact).enumerate() {
                     let distance = distance(fast, exact);
-                    assert!(distance <= tolerance, "{shape:?} part {part} {set:?} {dtype:?}: {distance:e}");
+                    let case = format!("{} {shape:?} part {part} {set:?} {dtype:?}", C::NAME);
+                    assert!(distance <= tolerance, "{case}: {distance:e}");
                 }
             }
         }
@@ -48,15 +54,20 @@ fn the_trace_of_every_instruction_set_equals_the_references() {
 }
 
 #[test]
-fn the_trace_ends_where_the_scan_does_to_the_bit_and_each_step_begins_where_the_last_one_ended() {
+fn the_trace_of_every_instruction_set_equals_the_references() {
+    check_beside_the_reference::<Rhn>();
+    check_beside_the_reference::<UncoupledRhn>();
+}
+
+fn check_beside_the_scan<C: HighwayCell>() {
     for shape @ [time, _, depth, _] in SHAPES {
         for precision in [Precision::F32, Precision::Bf16, Precision::F64] {
-            let [projected, recurrent, bias, state] = window(shape, precision.dtype());
-            let found = trace(&projected, &recurrent, &bias, &state, precision).unwrap();
+            let [projected, recurrent, bias, state] = window::<C>(shape, precision.dtype());
+            let found = trace::<C>(&projected, &recurrent, &bias, &state, precision).unwrap();
             let part = std::slice::from_ref(&state);
             let (outputs, _) =
-                scan::<Rhn>(&projected, &recurrent, &bias, part, &HiddenMask::None, precision).unwrap();
-            assert_eq!(values(&found.outputs), values(&outputs), "{shape:?} {precision:?}");
+                scan::<C>(&projected, &recurrent, &bias, part, &HiddenMask::None, precision).unwrap();
+            assert_eq!(values(&found.outputs), values(&outputs), "{} {shape:?} {precision:?}", C::NAME);
             assert_eq!(found.sublayers.len(), depth);
             let entering = &found.sublayers[0].entering;
             assert_eq!(values(&entering.get(0).unwrap()), values(&state));
@@ -69,14 +80,25 @@ fn the_trace_ends_where_the_scan_does_to_the_bit_and_each_step_begins_where_the_
 }
 
 #[test]
-fn a_sublayer_mixes_its_state_with_its_candidate() {
-    let [projected, recurrent, bias, state] = window([3, 2, 3, 7], DType::F64);
-    let found = trace(&projected, &recurrent, &bias, &state, Precision::F64).unwrap();
+fn the_trace_ends_where_the_scan_does_to_the_bit_and_each_step_begins_where_the_last_one_ended() {
+    check_beside_the_scan::<Rhn>();
+    check_beside_the_scan::<UncoupledRhn>();
+}
+
+fn check_mixing<C: HighwayCell>() {
+    let [projected, recurrent, bias, state] = window::<C>([3, 2, 3, 7], DType::F64);
+    let found = trace::<C>(&projected, &recurrent, &bias, &state, Precision::F64).unwrap();
     for (index, layer) in found.sublayers.iter().enumerate() {
         let after = found.sublayers.get(index + 1).map_or(&found.outputs, |next| &next.entering);
-        let mixed = (&layer.entering
-            + (&layer.gate * (&layer.candidate - &layer.entering).unwrap()).unwrap())
-        .unwrap();
-        assert!(distance(&mixed, after) < 1e-15);
+        let carry = layer.carry.clone().unwrap_or_else(|| (1.0 - &layer.gate).unwrap());
+        let transformed = (&layer.gate * &layer.candidate).unwrap();
+        let mixed = (transformed + (carry * &layer.entering).unwrap()).unwrap();
+        assert!(distance(&mixed, after) < 1e-15, "{}", C::NAME);
     }
+}
+
+#[test]
+fn a_sublayer_mixes_its_state_with_its_candidate() {
+    check_mixing::<Rhn>();
+    check_mixing::<UncoupledRhn>();
 }

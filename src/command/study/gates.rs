@@ -18,9 +18,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 const AFTER_HELP: &str = "\
-Of every stage, a table of layers × units each, as TSV: the gates' biases, the gates' mean over all
-that is read, the gates and the outputs on one sample, and for a class the gates' mean on it less the
-mean over all. The table on the screen has their means over a layer's units.
+Of every stage, a table of layers × units each, as TSV: the transform gates' biases, their mean
+over all that is read, the gates and the outputs on one sample, and for a class the gates' mean on
+it less the mean over all. Carry gates with weights of their own have a table of their mean. The
+table on the screen has means over a layer's units.
 
 Of a net for images a class is a label and a sample an image; of a language model a class is a token
 that is read (as --class the,of), a sample is a token of the split, and the layers are the sublayers
@@ -64,6 +65,8 @@ struct LayerRow {
     layer: usize,
     bias: Option<f64>,
     mean: Option<f64>,
+    /// Of the carry gate, where it has weights of its own.
+    mean_carry: Option<f64>,
     sample_gate: Option<f64>,
     sample_output: Option<f64>,
     /// The mean absolute difference of each class's mean from that of all.
@@ -113,12 +116,16 @@ impl Gathered {
         classes: &[(String, u32)],
     ) -> Stage {
         let mean = self.means.mean();
+        let mean_carry = self.means.mean_carry();
         let (sample_gates, sample_outputs) = self.sample.unwrap_or_default();
         let mut matrices: Vec<(String, Matrix)> = Vec::new();
         matrices.extend(biases.clone().map(|matrix| ("biases".to_string(), matrix)));
-        for (name, matrix) in
-            [("mean", &mean), ("sample-gates", &sample_gates), ("sample-outputs", &sample_outputs)]
-        {
+        for (name, matrix) in [
+            ("mean", &mean),
+            ("mean-carry", &mean_carry),
+            ("sample-gates", &sample_gates),
+            ("sample-outputs", &sample_outputs),
+        ] {
             if !matrix.is_empty() {
                 matrices.push((name.to_string(), matrix.clone()));
             }
@@ -135,6 +142,7 @@ impl Gathered {
             layer: layer + 1,
             bias: biases.as_ref().and_then(|matrix| at(matrix, layer)),
             mean: at(&mean, layer),
+            mean_carry: at(&mean_carry, layer),
             sample_gate: at(&sample_gates, layer),
             sample_output: at(&sample_outputs, layer),
             classes: of_classes
@@ -336,6 +344,7 @@ fn about(name: &str) -> &'static str {
     match name {
         "biases" => "bias of the transform gate",
         "mean" => "mean of the transform gate",
+        "mean-carry" => "mean of the carry gate",
         "sample-gates" => "transform gate on one sample",
         "sample-outputs" => "output on one sample",
         _ => "mean gate of a class, less that of all",
@@ -346,22 +355,27 @@ fn about(name: &str) -> &'static str {
 fn colors(name: &str) -> ColorScale {
     match name {
         "biases" => ColorScale::Sequential { low: None, high: None },
-        "mean" | "sample-gates" => ColorScale::Sequential { low: Some(0.0), high: None },
+        "mean" | "mean-carry" | "sample-gates" => ColorScale::Sequential { low: Some(0.0), high: None },
         _ => ColorScale::Diverging { middle: 0.0, reach: None },
     }
 }
 
 /// A table for each stage: means over a layer's units.
 fn table(args: &Args, found: &Found<'_>) -> String {
-    let mut head =
-        vec!["layer".to_string(), "bias".into(), "mean T".into(), "sample's T".into(), "sample's y".into()];
+    let mut layers = found.stages.iter().flat_map(|stage| &stage.layers);
+    let carry_column = layers.any(|layer| layer.mean_carry.is_some()).then_some("mean C");
+    let names =
+        ["layer", "bias", "mean T"].into_iter().chain(carry_column).chain(["sample's T", "sample's y"]);
+    let mut head: Vec<String> = names.map(String::from).collect();
     head.extend(args.classes.iter().map(|class| format!("|{class} − all|")));
     let mut text = String::new();
     for stage in found.stages {
         let row = |layer: &LayerRow| {
-            let figures = [layer.bias, layer.mean, layer.sample_gate, layer.sample_output];
+            let carry = carry_column.map(|_| layer.mean_carry);
+            let sample = [layer.sample_gate, layer.sample_output];
+            let figures = [layer.bias, layer.mean].into_iter().chain(carry).chain(sample);
             let classes = args.classes.iter().map(|class| layer.classes.get(class).copied());
-            let figures = figures.into_iter().chain(classes).map(|value| or_dash(value, 4));
+            let figures = figures.chain(classes).map(|value| or_dash(value, 4));
             std::iter::once(layer.layer.to_string()).chain(figures).collect::<Vec<_>>()
         };
         let rows: Vec<_> = stage.layers.iter().map(row).collect();

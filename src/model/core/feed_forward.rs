@@ -273,6 +273,7 @@ impl Core for FeedForward {
             state: values.y.detach(),
             candidate: values.t.is_some().then(|| values.h.detach()),
             gate: values.t.map(|t| t.detach()),
+            carry: values.c.map(|c| c.detach()),
         };
         let layers = self.values(&xs)?.into_iter().map(layer).collect();
         Ok(Some((vec![StageTrace { entering: xs, layers }], state.clone())))

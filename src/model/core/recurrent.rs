@@ -9,7 +9,8 @@ use crate::model::stage::{LayerTrace, StageTrace};
 use candle_core::{Device, Tensor};
 use rhn_kernels::linear::{self, Stored, linear};
 use rhn_kernels::precision::Precision;
-use rhn_kernels::scan::{self, HiddenMask, scan, trace::Trace};
+use rhn_kernels::scan::trace::{HighwayCell, Trace};
+use rhn_kernels::scan::{self, HiddenMask, scan};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -65,14 +66,14 @@ pub(super) struct Recurrent<C> {
     form: Form,
     bias: Bias,
     cost: u64,
-    /// Weight `(hidden, hidden)` and bias `(hidden)` of a last gate that all sublayers share.
-    shared_gate: Option<[Tensor; 2]>,
+    /// Weight `(hidden, shared · hidden)` and bias `(shared · hidden)` of the last gates, where all sublayers share them.
+    shared_gates: Option<[Tensor; 2]>,
     tracer: Option<Tracer>,
     cell: PhantomData<C>,
 }
 
 /// [`scan::trace::trace`], of a cell whose sublayers are highway layers.
-pub(super) type Tracer = fn(&Tensor, &Tensor, &Tensor, &Tensor, Precision) -> rhn_kernels::Result<Trace>;
+type Tracer = fn(&Tensor, &Tensor, &Tensor, &Tensor, Precision) -> rhn_kernels::Result<Trace>;
 
 /// The weights of the products with the input and with the state.
 enum Form {
@@ -86,32 +87,27 @@ impl<C: scan::Cell> Recurrent<C> {
             cost: (input.elem_count() + recurrent.elem_count()) as u64,
             form: Form::Trained { input, recurrent, precision },
             bias,
-            shared_gate: None,
+            shared_gates: None,
             tracer: None,
             cell: PhantomData,
         }
     }
 
-    /// The same layer, with a last gate whose weight and bias are those of every sublayer.
-    pub(super) fn with_shared_gate(self, weight: Tensor, bias: Tensor, depth: usize) -> Self {
+    /// The same layer, with last gates whose weight and bias are those of every sublayer.
+    pub(super) fn with_shared_gates(self, weight: Tensor, bias: Tensor, depth: usize) -> Self {
         let cost = self.cost + (depth * weight.elem_count()) as u64;
-        Self { shared_gate: Some([weight, bias]), cost, ..self }
+        Self { shared_gates: Some([weight, bias]), cost, ..self }
     }
 
     /// What the scan takes: `(depth, hidden, gates · hidden)`, and the bias `(depth, gates · hidden)`.
     fn of_scan(&self, recurrent: &Tensor) -> Result<[Tensor; 2]> {
         let recurrent = with_depth(recurrent.clone(), 3)?;
         let bias = self.bias.of_state()?;
-        let Some([weight, gate_bias]) = &self.shared_gate else { return Ok([recurrent, bias]) };
+        let Some([weight, gate_bias]) = &self.shared_gates else { return Ok([recurrent, bias]) };
         let depth = recurrent.dim(0)?;
         let weight = weight.unsqueeze(0)?.repeat((depth, 1, 1))?;
         let gate_bias = gate_bias.unsqueeze(0)?.repeat((depth, 1))?;
         Ok([Tensor::cat(&[recurrent, weight], 2)?, Tensor::cat(&[bias, gate_bias], 1)?])
-    }
-
-    /// The same layer, whose sublayers can be looked into.
-    pub(super) fn with_tracer(self, tracer: Tracer) -> Self {
-        Self { tracer: Some(tracer), ..self }
     }
 
     /// `(time, batch, input)` to `(time, batch, gates · hidden)`.
@@ -126,6 +122,13 @@ impl<C: scan::Cell> Recurrent<C> {
             projected = projected.broadcast_add(bias)?;
         }
         Ok(projected.reshape((time, batch, ()))?)
+    }
+}
+
+impl<C: HighwayCell> Recurrent<C> {
+    /// The same layer, whose sublayers can be looked into.
+    pub(super) fn with_tracer(self) -> Self {
+        Self { tracer: Some(scan::trace::trace::<C>), ..self }
     }
 }
 
@@ -168,7 +171,7 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
             form: Form::Packed { input, recurrent },
             bias: self.bias.clone(),
             cost: self.cost,
-            shared_gate: None, // it is packed with the others
+            shared_gates: None, // they are packed with the others
             tracer: self.tracer,
             cell: PhantomData,
         })))
@@ -188,8 +191,12 @@ fn stage(Trace { outputs, sublayers }: Trace) -> Result<StageTrace> {
     let entering = rows(&sublayers[0].entering)?;
     let after = sublayers[1..].iter().map(|next| &next.entering).chain([&outputs]);
     let layer = |(sublayer, after): (&scan::trace::Sublayer, &Tensor)| -> Result<LayerTrace> {
-        let candidate = Some(rows(&sublayer.candidate)?);
-        Ok(LayerTrace { state: rows(after)?, candidate, gate: Some(rows(&sublayer.gate)?) })
+        Ok(LayerTrace {
+            state: rows(after)?,
+            candidate: Some(rows(&sublayer.candidate)?),
+            gate: Some(rows(&sublayer.gate)?),
+            carry: sublayer.carry.as_ref().map(rows).transpose()?,
+        })
     };
     Ok(StageTrace { entering, layers: sublayers.iter().zip(after).map(layer).collect::<Result<_>>()? })
 }

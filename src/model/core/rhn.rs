@@ -6,9 +6,20 @@
 //! s_l = s_{l-1} + t_l (h_l - s_{l-1})                     l = 1 ..= depth
 //! ```
 //!
+//! The sublayers can share their gates, as the layers of a highway DNN do (Lu and Renals, 2016). They share t alone:
+//! R_t,l and b_t,l are the same for all l. Or t and a carry gate of its own, as that DNN has it:
+//!
+//! ```text
+//! c_l = sigmoid(x W_c [l = 1] + s_{l-1} R_c + b_c)
+//! s_l = h_l t_l + s_{l-1} c_l
+//! ```
+//!
+//! b_c begins at minus b_t's first value: sigmoid(-b) = 1 - sigmoid(b), so that the layer starts nearly as a coupled one.
+//!
 //! Weights: `input.weight` (input, 2 hidden), `recurrent.weight` (depth, hidden, 2 hidden), `bias` (depth, 2 hidden);
-//! columns of H, then of T. With a shared transform gate `recurrent.weight` (depth, hidden, hidden) and `bias` (depth,
-//! hidden) are of H alone, and `shared.weight` (hidden, hidden) and `shared.bias` of T.
+//! columns of H, then of T. With shared gates `recurrent.weight` (depth, hidden, hidden) and `bias` (depth, hidden) are
+//! of H alone; `shared.weight` (hidden, hidden) and `shared.bias` (hidden) are of T. With both gates shared these are
+//! (hidden, 2 hidden) and (2 hidden), of T, then of C, and `input.weight` is (input, 3 hidden), of H, T, C.
 
 use super::recurrent::{Bias, Recurrent, Weights};
 use super::settings::CoreSettings;
@@ -16,11 +27,11 @@ use super::stack::Stack;
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::Core;
-use rhn_kernels::scan;
+use rhn_kernels::scan::{self, trace::HighwayCell};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Recurrent highway network with coupled gates.
+/// Recurrent highway network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RhnConfig {
@@ -31,7 +42,7 @@ pub struct RhnConfig {
     pub hidden_size: usize,
     /// Highway sublayers a time step, L.
     pub recurrence_depth: usize,
-    /// The transform gates' first bias.
+    /// The transform gates' first bias; that of a carry gate of its own is minus this.
     #[serde(default = "minus_two")]
     pub transform_bias: f64,
     /// Which gates have one set of recurrent weights and biases for all sublayers.
@@ -48,12 +59,23 @@ pub enum RhnSharedGates {
     None,
     /// The transform gate; the carry gate is tied to it.
     Transform,
+    /// The transform gate, and a carry gate that is not tied to it.
+    Both,
 }
 
 impl RhnSharedGates {
     /// Whether `config.json` and recipes leave the key out.
     fn is_none(&self) -> bool {
         *self == Self::None
+    }
+
+    /// What [`CoreSettings::describe`] adds.
+    fn describe(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Transform => ", one transform gate for all sublayers",
+            Self::Both => ", one transform and one carry gate for all sublayers",
+        }
     }
 }
 
@@ -87,37 +109,66 @@ impl CoreSettings for RhnConfig {
 
     fn describe(&self) -> String {
         let Self { layers, hidden_size, recurrence_depth, .. } = self;
+        let shared = self.shared_gates.describe();
         format!(
-            "recurrent highway network, {layers} layer(s) of {hidden_size} units, depth {recurrence_depth}"
+            "recurrent highway network, {layers} layer(s) of {hidden_size} units, depth {recurrence_depth}{shared}"
         )
     }
 
     fn build(&self, input_size: usize, builder: &Builder<'_>) -> Result<Arc<dyn Core>> {
+        match self.shared_gates {
+            RhnSharedGates::None => {
+                Stack::build(self, input_size, builder, |input_size, weights| self.layer(input_size, weights))
+            }
+            RhnSharedGates::Transform => Stack::build(self, input_size, builder, |input_size, weights| {
+                self.sharing_layer::<scan::Rhn>(input_size, weights)
+            }),
+            RhnSharedGates::Both => Stack::build(self, input_size, builder, |input_size, weights| {
+                self.sharing_layer::<scan::UncoupledRhn>(input_size, weights)
+            }),
+        }
+    }
+}
+
+impl RhnConfig {
+    /// A layer each of whose sublayers has its own gates.
+    fn layer(&self, input_size: usize, weights: &Builder<'_>) -> Result<Recurrent<scan::Rhn>> {
         let hidden = self.hidden_size;
         let depth = self.recurrence_depth;
         let first_bias = |index: usize, uniform: f64| {
             let of_transform_gate = index % (2 * hidden) >= hidden;
             if of_transform_gate { self.transform_bias } else { uniform }
         };
-        Stack::build(self, input_size, builder, |input_size, weights| {
-            if self.shared_gates == RhnSharedGates::Transform {
-                let layer = Recurrent::<scan::Rhn>::new(Weights {
-                    input: weights.weight("input.weight", (input_size, 2 * hidden))?,
-                    recurrent: weights.weight("recurrent.weight", (depth, hidden, hidden))?,
-                    bias: Bias::One(weights.weight("bias", (depth, hidden))?),
-                    precision: weights.precision,
-                });
-                let gate = weights.weight("shared.weight", (hidden, hidden))?;
-                let gate_bias = weights.weight_with("shared.bias", hidden, |_, _| self.transform_bias)?;
-                return Ok(layer.with_shared_gate(gate, gate_bias, depth).with_tracer(scan::trace::trace));
-            }
-            let layer = Recurrent::<scan::Rhn>::new(Weights {
-                input: weights.weight("input.weight", (input_size, 2 * hidden))?,
-                recurrent: weights.weight("recurrent.weight", (depth, hidden, 2 * hidden))?,
-                bias: Bias::One(weights.weight_with("bias", (depth, 2 * hidden), first_bias)?),
-                precision: weights.precision,
-            });
-            Ok(layer.with_tracer(scan::trace::trace))
-        })
+        let layer = Recurrent::new(Weights {
+            input: weights.weight("input.weight", (input_size, 2 * hidden))?,
+            recurrent: weights.weight("recurrent.weight", (depth, hidden, 2 * hidden))?,
+            bias: Bias::One(weights.weight_with("bias", (depth, 2 * hidden), first_bias)?),
+            precision: weights.precision,
+        });
+        Ok(layer.with_tracer())
+    }
+
+    /// A layer whose sublayers share all gates that cell `C` has, and have an H each.
+    fn sharing_layer<C: HighwayCell>(
+        &self,
+        input_size: usize,
+        weights: &Builder<'_>,
+    ) -> Result<Recurrent<C>> {
+        let hidden = self.hidden_size;
+        let depth = self.recurrence_depth;
+        let shared = C::GATES - 1;
+        let layer = Recurrent::new(Weights {
+            input: weights.weight("input.weight", (input_size, C::GATES * hidden))?,
+            recurrent: weights.weight("recurrent.weight", (depth, hidden, hidden))?,
+            bias: Bias::One(weights.weight("bias", (depth, hidden))?),
+            precision: weights.precision,
+        });
+        let first_bias = |index: usize, _: f64| {
+            let of_transform_gate = index < hidden;
+            if of_transform_gate { self.transform_bias } else { -self.transform_bias }
+        };
+        let gates = weights.weight("shared.weight", (hidden, shared * hidden))?;
+        let bias = weights.weight_with("shared.bias", shared * hidden, first_bias)?;
+        Ok(layer.with_shared_gates(gates, bias, depth).with_tracer())
     }
 }

@@ -139,10 +139,12 @@ impl Highway {
         let (h, gates) = activations(self.variant, &products, &self.bias, self.transform_bias)?;
         let mixes = matches!(self.variant, Variant::Coupled | Variant::Full);
         let transforms = mixes || self.variant == Variant::TransformOnly;
+        let carries = matches!(self.variant, Variant::Full | Variant::CarryOnly);
         Ok(LayerTrace {
             state: self.forward(&y)?.detach(),
             candidate: mixes.then(|| h.detach()),
             gate: gates.first().filter(|_| transforms).map(Tensor::detach),
+            carry: gates.last().filter(|_| carries).map(Tensor::detach),
         })
     }
 }

@@ -215,6 +215,7 @@ mod tests {
             state: rows(state),
             candidate: Some(rows(&[[4.0, 1.0], [6.0, -1.0]])),
             gate: Some(rows(&[[gate, 0.0], [gate, 0.0]])),
+            carry: None,
         };
         let first = layer(&[[2.0, 0.0], [6.0, 0.0]], 0.75);
         let last = layer(&[[4.0, 0.0], [8.0, 0.0]], 0.25);

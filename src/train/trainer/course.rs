@@ -80,6 +80,7 @@ impl<T: Task> Trainer<'_, T> {
         };
         self.stepper.parameters.restore(&weights)?;
         self.stepper.update.restart(self.position.skipped_steps)?;
+        self.stepper.average.restart();
         self.stepper.carried = self.stepper.objective.zero_state()?;
         self.rate.roll_back();
         self.position.course.alarm = None;

@@ -9,6 +9,7 @@ use crate::train::limits::Stop;
 use crate::train::recorder::{Progress, Training};
 use crate::train::task::Task;
 use crate::train::update::StepReport;
+use std::time::Instant;
 
 /// Steps between two `step` events.
 const STEP_EVENTS: u64 = 100;
@@ -72,11 +73,15 @@ impl<T: Task> Trainer<'_, T> {
         let step = self.position.step + self.pending();
         let epoch = self.position.epoch;
         let rate = self.rate.at(epoch, step);
-        let Self { task, stepper, clock, .. } = self;
+        let Self { task, stepper, clock, tuner, .. } = self;
+        let start = Instant::now();
         let done = clock.train(|| {
             let batch = task.batch(epoch, window as usize)?;
             stepper.advance(&batch, step, rate)
         });
+        if let Some(tuner) = tuner {
+            tuner.observe(start.elapsed().as_secs_f64());
+        }
         match done {
             Err(Error::NotFinite { step, what }) => {
                 self.observe(true)?; // the steps before it come first

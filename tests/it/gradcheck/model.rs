@@ -28,6 +28,12 @@ fn rhn(layers: usize) -> Value {
     json!({"kind": "rhn", "layers": layers, "hidden_size": 5, "recurrence_depth": 3, "transform_bias": -0.5})
 }
 
+fn sharing_rhn(layers: usize, gates: &str) -> Value {
+    let mut core = rhn(layers);
+    core["shared_gates"] = gates.into();
+    core
+}
+
 fn lstm(layers: usize) -> Value {
     json!({"kind": "lstm", "layers": layers, "hidden_size": 5})
 }
@@ -113,6 +119,15 @@ fn an_rhn_has_the_gradient_of_central_differences() {
 }
 
 #[test]
+fn an_rhn_that_shares_gates_has_the_gradient_of_central_differences() {
+    for gates in ["transform", "both"] {
+        for dropout in [json!({}), shared_masks(), all_masks()] {
+            Window::new(words(Some(4)), sharing_rhn(2, gates), false, dropout).check();
+        }
+    }
+}
+
+#[test]
 fn a_tied_output_adds_to_the_embeddings_gradient() {
     Window::new(words(None), rhn(1), true, all_masks()).check();
     Window::new(words(None), lstm(1), true, shared_masks()).check();
@@ -163,7 +178,7 @@ fn char_cnn_and_highway_layers_have_the_gradient_of_central_differences() {
 #[test]
 fn the_history_behind_the_entering_state_is_not_followed() {
     let depth_gated = hlstm(2, json!({"variant": "depth-gated"}));
-    for core in [rhn(2), lstm(2), hlstm(2, json!({})), depth_gated] {
+    for core in [rhn(2), sharing_rhn(2, "both"), lstm(2), hlstm(2, json!({})), depth_gated] {
         let mut window = Window::new(words(None), core, false, all_masks());
         let parts: Vec<Var> =
             window.state.save().values().map(|part| Var::from_tensor(part).unwrap()).collect();

@@ -1,9 +1,20 @@
 //! How many threads the products use, and a way to stay on one of them.
 
+mod tuner;
+
+pub use tuner::Tuner;
+
 use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A deep graph of plain operations is walked recursively when gradients are taken.
 const STACK: usize = 64 << 20;
+
+/// Threads that the products use if fewer than were started are faster; 0 for all.
+static FEWER: AtomicUsize = AtomicUsize::new(0);
+
+/// Threads that were started, one a core, if nobody asked for a number; else 0.
+static AUTOMATIC: AtomicUsize = AtomicUsize::new(0);
 
 /// Starts the threads, `count` of them or one a core; call it once, before the first tensor operation.
 pub fn start(count: Option<usize>) -> Result<()> {
@@ -19,13 +30,32 @@ pub fn start(count: Option<usize>) -> Result<()> {
             std::env::set_var("CANDLE_NUM_THREADS", "1");
         }
     }
+    let is_asked_for = count.is_some() || std::env::var_os("RAYON_NUM_THREADS").is_some();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count.unwrap_or(0)).stack_size(STACK);
-    pool.build_global().map_err(|error| Error::setting(format!("the threads could not be started: {error}")))
+    pool.build_global()
+        .map_err(|error| Error::setting(format!("the threads could not be started: {error}")))?;
+    if !is_asked_for {
+        AUTOMATIC.store(rayon::current_num_threads(), Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// How many threads the products use.
 pub fn count() -> usize {
-    rayon::current_num_threads()
+    match FEWER.load(Ordering::Relaxed) {
+        0 => rayon::current_num_threads(),
+        count => count,
+    }
+}
+
+/// Uses so many threads from the next product on, at most as many as were started.
+fn set_count(count: usize) {
+    FEWER.store(count.min(rayon::current_num_threads()), Ordering::Relaxed);
+}
+
+/// Threads that were started, if nobody asked for a number.
+fn automatic() -> Option<usize> {
+    Some(AUTOMATIC.load(Ordering::Relaxed)).filter(|&count| count > 0)
 }
 
 /// Runs `work` on one of the threads: products that start there need not wake another first.

@@ -1,0 +1,163 @@
+//! The mean of the weights over the steps: a run is measured and published by it, and trains on from its own weights.
+//!
+//! ```text
+//! mean ← mean + (θ − mean) / n                       n-th step of the mean: the mean of all of them
+//! mean ← mean + (θ − mean) max(1 / n, 1 − decay)     ema: the same until n is 1 / (1 − decay), from there exponential
+//! ```
+//!
+//! `nt-asgd` (Merity et al., 2017, algorithm 1) begins the mean once a validation loss was worse than all but the last
+//! few before it; `ema` with the first step. Neither changes how the weights themselves are trained, but for a rate that
+//! goes by the validation loss.
+
+use crate::config::train::Averaging;
+use crate::error::{Error, Result};
+use crate::model::Parameters;
+use candle_core::Tensor;
+use rhn_kernels::update::towards;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The mean of the weights, if the recipe wants one, and whether it has begun.
+pub struct Average {
+    config: Averaging,
+    mean: Option<Parameters>,
+    memory: AveragingMemory,
+}
+
+/// What a resumed run needs beside the mean itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AveragingMemory {
+    /// Whether steps are averaged.
+    begun: bool,
+    /// Steps that the mean has.
+    steps: u64,
+    /// Validation losses at the end of the epochs so far, for `nt-asgd`.
+    losses: Vec<f64>,
+}
+
+impl Average {
+    /// Before the first step.
+    pub fn new(config: &Averaging) -> Self {
+        let begun = matches!(config, Averaging::Ema(_));
+        Self { config: config.clone(), mean: None, memory: AveragingMemory { begun, ..Default::default() } }
+    }
+
+    /// The weights to measure and publish: the mean once it has a step, else `own`.
+    pub fn weights<'a>(&'a self, own: &'a Parameters) -> &'a Parameters {
+        self.mean.as_ref().unwrap_or(own)
+    }
+
+    /// Steps that the mean has.
+    pub fn steps(&self) -> u64 {
+        self.memory.steps
+    }
+
+    /// Takes the weights after a step into the mean, if that has begun.
+    pub fn add(&mut self, own: &Parameters) -> Result<()> {
+        if !self.memory.begun {
+            return Ok(());
+        }
+        self.memory.steps += 1;
+        let Some(mean) = &self.mean else {
+            self.mean = Some(own.copy()?);
+            return Ok(());
+        };
+        let share = 1.0 / self.memory.steps as f64;
+        let share = match &self.config {
+            Averaging::Ema(ema) => share.max(1.0 - ema.decay),
+            Averaging::None | Averaging::NtAsgd(_) => share,
+        };
+        for ((_, mean), (_, own)) in mean.trained().zip(own.trained()) {
+            towards(mean, own, share)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the validation loss at an epoch's end: `nt-asgd` may begin the mean with the next step.
+    pub fn end_epoch(&mut self, loss: f64) {
+        let Averaging::NtAsgd(settings) = &self.config else { return };
+        let AveragingMemory { begun, losses, .. } = &mut self.memory;
+        let earlier = losses.len().saturating_sub(settings.non_monotone);
+        *begun |= losses[..earlier].iter().any(|&before| before < loss);
+        losses.push(loss);
+    }
+
+    /// Forgets the mean: the weights have gone back to earlier ones.
+    pub fn restart(&mut self) {
+        self.mean = None;
+        self.memory.steps = 0;
+    }
+
+    /// What outlives a step: the counts, and the mean by the names of a training state.
+    pub fn save(&self) -> (AveragingMemory, BTreeMap<String, Tensor>) {
+        let trained = self.mean.iter().flat_map(Parameters::trained);
+        let tensors = trained.map(|(name, var)| (memory_name(name), var.as_detached_tensor()));
+        (self.memory.clone(), tensors.collect())
+    }
+
+    /// Takes back what [`Average::save`] gave, for weights of the shapes of `own`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn load(
+        &mut self,
+        memory: AveragingMemory,
+        tensors: &BTreeMap<String, Tensor>,
+        own: &Parameters,
+    ) -> Result<()> {
+        self.mean = None;
+        if memory.steps > 0 {
+            let mean = own.copy()?;
+            for (name, var) in mean.trained() {
+                let name = memory_name(name);
+                let tensor = tensors.get(&name).ok_or_else(|| Error::tensor(&name, "is missing"))?;
+                if tensor.shape() != var.shape() {
+                    let what = format!("{:?} where the model has {:?}", tensor.dims(), var.dims());
+                    return Err(Error::tensor(&name, what));
+                }
+                var.set(&tensor.to_device(var.device())?.to_dtype(var.dtype())?)?;
+            }
+            self.mean = Some(mean);
+        }
+        self.memory = memory;
+        Ok(())
+    }
+}
+
+fn memory_name(parameter: &str) -> String {
+    format!("average.{parameter}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Average;
+    use crate::config::train::{Averaging, Ema, NtAsgd};
+
+    /// Epochs, counted from 1, at whose end the mean begins.
+    fn begins(non_monotone: usize, losses: &[f64]) -> Option<usize> {
+        let mut average = Average::new(&Averaging::NtAsgd(NtAsgd { non_monotone }));
+        let begun = losses.iter().position(|&loss| {
+            average.end_epoch(loss);
+            average.memory.begun
+        });
+        begun.map(|index| index + 1)
+    }
+
+    #[test]
+    fn the_trigger_is_that_of_the_paper() {
+        assert_eq!(begins(2, &[5.0, 4.0, 3.0, 2.0, 1.0]), None);
+        assert_eq!(begins(2, &[5.0, 4.0, 4.5, 4.6, 4.2]), Some(5)); // the least but for the last two is 4.0
+        assert_eq!(begins(2, &[5.0, 4.0, 4.5, 3.9, 3.8]), None);
+        assert_eq!(begins(0, &[5.0, 4.0, 4.1]), Some(3));
+        assert_eq!(begins(5, &[1.0, 2.0, 2.0, 2.0, 2.0]), None); // fewer epochs than it waits
+        assert_eq!(begins(5, &[1.0, 2.0, 2.0, 2.0, 2.0, 2.0]), None);
+        assert_eq!(begins(5, &[1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]), Some(7));
+        assert_eq!(begins(1, &[1.0, f64::NAN, f64::NAN]), None);
+    }
+
+    #[test]
+    fn an_exponential_mean_begins_with_the_first_step() {
+        assert!(Average::new(&Averaging::Ema(Ema { decay: 0.9 })).memory.begun);
+        assert!(!Average::new(&Averaging::None).memory.begun);
+    }
+}
