@@ -6,6 +6,7 @@ pub mod fetch;
 mod open;
 mod resolve;
 mod state;
+mod statistics;
 
 pub use directory::{publish, recover};
 pub use open::{Checkpoint, parse_config};

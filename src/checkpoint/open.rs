@@ -3,6 +3,7 @@
 use super::directory::{check_exists, read_published};
 use crate::config::{ModelConfig, Recipe};
 use crate::data::Tokenizer;
+use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::model::config::MODEL_TYPE;
 use crate::model::{FrozenModel, LanguageModel, Parameters, TensorSpec, specs};
@@ -80,6 +81,11 @@ impl Checkpoint {
     /// Every tensor of `model.safetensors` as it is stored, on the CPU: for a look at it.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
         tensors::load_tensors(&self.model.path, &self.model.bytes, &Device::Cpu)
+    }
+
+    /// The SHA-256 of `model.safetensors`: which weights these are.
+    pub fn weights_sha256(&self) -> String {
+        sha256(&self.model.bytes)
     }
 
     /// The weights of its model, to be trained on. Fails if a tensor is missing, additional, of another shape, or not

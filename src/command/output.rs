@@ -20,15 +20,7 @@ pub(super) struct Meter(ProgressBar);
 impl Meter {
     /// Counts tokens.
     pub(super) fn new(what: &str) -> Self {
-        Self::of("tokens", what)
-    }
-
-    /// Counts what is called `things`.
-    pub(super) fn of(things: &str, what: &str) -> Self {
-        Self::with_template(
-            what,
-            &format!("{{msg}} {{wide_bar}} {{human_pos}}/{{human_len}} {things}, {{eta}} left"),
-        )
+        Self::with_template(what, "{msg} {wide_bar} {human_pos}/{human_len} tokens, {per_sec}, {eta} left")
     }
 
     /// Counts bytes, with how many a second.
@@ -51,6 +43,11 @@ impl Meter {
     pub(super) fn set(&self, done: u64, total: u64) {
         self.0.set_length(total);
         self.0.set_position(done);
+    }
+
+    /// Prints something without tearing the bar.
+    pub(super) fn beside(&self, print: impl FnOnce()) {
+        self.0.suspend(print);
     }
 }
 

@@ -4,9 +4,11 @@
 //! perplexity reaches 500 are rejected, as the authors of the recurrent highway network do. Then
 //! perplexity = exp(mean over tokens of −ln p̄), p̄ the mean of p over the passes that are left.
 
-use super::perplexity::{Evaluation, EvaluationProgress, Split, read_split};
+use super::Evaluation;
+use super::adapt::Adaptation;
+use super::log_sum::ln_of_two;
+use super::perplexity::{EvaluationProgress, Split, read_split};
 use super::tally::Tally;
-use crate::data::batch::Batches;
 use crate::error::{Error, Result};
 use crate::model::FrozenModel;
 use crate::model::dropout::DropoutConfig;
@@ -31,6 +33,8 @@ pub struct MonteCarloSettings {
     pub passes: usize,
     /// Fixes every mask.
     pub seed: u64,
+    /// What the logits are divided by.
+    pub temperature: f64,
 }
 
 /// An evaluation by averaged probabilities.
@@ -58,6 +62,7 @@ pub fn monte_carlo(
     if settings.passes == 0 {
         return Err(Error::config("Monte-Carlo dropout needs at least 1 pass"));
     }
+    let adaptation = Adaptation::at_temperature(settings.temperature)?;
     let tokens = split.text.tokens.len().saturating_sub(1);
     if tokens == 0 {
         return Err(split.too_short("at least 2 are needed: the first is context, the second is predicted"));
@@ -70,16 +75,17 @@ pub fn monte_carlo(
         let passes = first..settings.passes.min(first + at_once);
         let done = (first * tokens) as u64;
         let progress: EvaluationProgress<'_> = &mut |some, _| progress(done + some, total);
-        for pass in run(model, split, dropout, settings.seed, passes, progress)? {
+        for pass in run(model, split, dropout, settings, passes, progress)? {
             mean.add(&pass);
         }
     }
     let nats = mean.nats()?;
-    let row = Batches::stream(split.corpus, split.text.tokens.len(), STREAM_STEPS)?;
+    let row = split.stream(STREAM_STEPS)?;
     let mut tally = Tally::of_text(split.text, &row);
     tally.add(split.text, &row, 0, &nats);
+    let evaluation = Evaluation::new(split, "mc", tally, start.elapsed().as_secs_f64());
     Ok(MonteCarlo {
-        evaluation: Evaluation::new(split, "mc", tally, start.elapsed().as_secs_f64()),
+        evaluation: Evaluation { adaptation, ..evaluation },
         mc_passes: settings.passes,
         mc_rejected: mean.rejected,
         mc_seed: settings.seed,
@@ -91,25 +97,20 @@ fn run(
     model: &FrozenModel,
     split: &Split<'_>,
     dropout: &DropoutConfig,
-    seed: u64,
+    settings: MonteCarloSettings,
     passes: Range<usize>,
     progress: EvaluationProgress<'_>,
 ) -> Result<Vec<Vec<f64>>> {
-    let row = Batches::stream(split.corpus, split.text.tokens.len(), STREAM_STEPS)?;
+    let row = split.stream(STREAM_STEPS)?;
     let mut nats = vec![Vec::with_capacity(row.predicted); passes.len()];
-    let mut reader = DropoutReader::new(model, dropout, seed, passes)?;
+    let reader = DropoutReader::new(model, dropout, settings.seed, passes)?;
+    let mut reader = reader.at_temperature(settings.temperature);
     let mut add = |_: usize, window: &[f64]| {
         let rows = window.chunks(nats.len());
         rows.for_each(|row| nats.iter_mut().zip(row).for_each(|(pass, &value)| pass.push(value)));
     };
     read_split(&mut reader, split, &row, model.device(), &mut add, progress)?;
     Ok(nats)
-}
-
-/// ln (e^a + e^b): probabilities that no double holds are summed all the same.
-fn ln_of_sum(a: f64, b: f64) -> f64 {
-    let (less, more) = if a < b { (a, b) } else { (b, a) };
-    more + (less - more).exp().ln_1p()
 }
 
 /// Token probabilities summed over the passes that were not rejected.
@@ -132,7 +133,7 @@ impl MeanProbability {
             return;
         }
         self.kept += 1;
-        self.logs.iter_mut().zip(nats).for_each(|(log, value)| *log = ln_of_sum(*log, -value));
+        self.logs.iter_mut().zip(nats).for_each(|(log, value)| *log = ln_of_two(*log, -value));
     }
 
     /// −ln p̄ of each token.
@@ -172,7 +173,7 @@ mod tests {
         passes: usize,
         seed: u64,
     ) -> MonteCarlo {
-        let settings = MonteCarloSettings { passes, seed };
+        let settings = MonteCarloSettings { passes, seed, temperature: 1.0 };
         monte_carlo(model, &split(text), dropout, settings, &mut |_, _| Ok(())).unwrap()
     }
 
@@ -239,7 +240,8 @@ mod tests {
         // −ln of a mean is at most the mean of −ln
         let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(60));
         let model = tiny::drawn(vocab_size, 1.0);
-        let passes = run(&model, &split(&text), &dropout(), 1, 0..8, &mut |_, _| Ok(())).unwrap();
+        let settings = MonteCarloSettings { passes: 8, seed: 1, temperature: 1.0 };
+        let passes = run(&model, &split(&text), &dropout(), settings, 0..8, &mut |_, _| Ok(())).unwrap();
         let alone = passes.iter().flatten().sum::<f64>() / (8.0 * 59.0);
         assert!(measure(&model, &text, &dropout(), 8, 1).evaluation.nats_per_token < alone);
     }

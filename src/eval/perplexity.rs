@@ -3,7 +3,9 @@
 //! `stream` is one batch row over the whole split, every token but the first predicted: the number that papers publish.
 //! `batched` is the rows and windows of training with dropout off, the tail dropped: quick, for choosing a model.
 
-use super::tally::{Figure, Tally};
+use super::Evaluation;
+use super::adapt::Adaptation;
+use super::tally::Tally;
 use crate::config::Unit;
 use crate::data::Encoded;
 use crate::data::batch::Batches;
@@ -12,8 +14,6 @@ use crate::model::FrozenModel;
 use crate::predict::{Reader, STREAM_STEPS, WindowReader};
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::threads::Tuner;
-use serde::Serialize;
-use std::f64::consts::LN_2;
 use std::time::Instant;
 
 /// A text as an evaluation sees it, and what it is called in reports and errors.
@@ -32,79 +32,13 @@ pub struct Split<'a> {
 /// Receives the tokens that are done and how many there are; its error ends the evaluation.
 pub type EvaluationProgress<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
 
-/// How well a model predicted a text; what `rhn eval --json` prints.
-///
-/// A figure over characters, bytes or words is over exactly the text whose probability was computed. Where there is no
-/// such figure, as when letters hide behind `<unk>`, it is absent and the field after it says why.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Evaluation {
-    /// The corpus's name.
-    pub corpus: String,
-    /// `train`, `valid`, `test` or `all`.
-    pub split: String,
-    /// `stream`, `batched` or `mc`.
-    pub protocol: String,
-    /// Tokens that were predicted.
-    pub tokens: u64,
-    /// Bytes of the text that was predicted: of what became a token, the letters behind `<unk>` apart.
-    pub bytes: u64,
-    /// Characters of the same; absent if the text is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub chars: Option<u64>,
-    /// Words, which white space separates, that end in it.
-    pub words: u64,
-    /// Symbols of the split that the vocabulary lacks.
-    pub oov_tokens: u64,
-    /// Mean −ln p of a token.
-    pub nats_per_token: f64,
-    /// exp of the nats per token; infinite, and null in JSON, if a double does not hold it.
-    pub perplexity: f64,
-    /// exp of the nats per token over the tokens that are not `<unk>`; absent from a vocabulary without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub perplexity_known: Option<f64>,
-    /// Why there is none, where the vocabulary has `<unk>`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub perplexity_known_absent: Option<String>,
-    /// exp of all nats over the text's words: comparable between units, and no perplexity of tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub perplexity_words: Option<f64>,
-    /// Why there is no perplexity over words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub perplexity_words_absent: Option<String>,
-    /// The share of images whose label has the largest probability; of text there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub accuracy: Option<f64>,
-    /// The same in bits.
-    pub bits_per_token: f64,
-    /// Bits over the characters that were predicted; for character units, the bits per token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bits_per_char: Option<f64>,
-    /// Why there are no bits per character.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bits_per_char_absent: Option<String>,
-    /// Bits over the bytes that were predicted; for byte units, the bits per token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bits_per_byte: Option<f64>,
-    /// Why there are no bits per byte.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bits_per_byte_absent: Option<String>,
-    /// Wall-clock time.
-    pub seconds: f64,
-    /// Tokens predicted in a second of it.
-    pub tokens_per_second: f64,
-    /// The sums that all this was divided from.
-    #[serde(skip)]
-    pub(super) tally: Tally,
-}
-
 /// Perplexity at batch 1 with the state carried over the whole split, every token but the first predicted.
 pub fn stream(
     model: &FrozenModel,
     split: &Split<'_>,
     progress: EvaluationProgress<'_>,
 ) -> Result<Evaluation> {
-    let batches = Batches::stream(&split.name(), split.text.tokens.len(), STREAM_STEPS)?;
-    evaluate(model, split, "stream", &batches, progress)
+    stream_at(model, split, 1.0, progress)
 }
 
 /// Perplexity over `batch` contiguous rows in windows of `steps`, as in training but with dropout off.
@@ -115,22 +49,59 @@ pub fn batched(
     steps: usize,
     progress: EvaluationProgress<'_>,
 ) -> Result<Evaluation> {
-    let batches = Batches::batched(&split.name(), split.text.tokens.len(), batch, steps)?;
-    evaluate(model, split, "batched", &batches, progress)
+    batched_at(model, split, [batch, steps], 1.0, progress)
 }
 
-fn evaluate(
+/// As [`stream`], with the logits divided by `temperature`.
+pub fn stream_at(
+    model: &FrozenModel,
+    split: &Split<'_>,
+    temperature: f64,
+    progress: EvaluationProgress<'_>,
+) -> Result<Evaluation> {
+    let batches = split.stream(STREAM_STEPS)?;
+    at_temperature(model, split, "stream", &batches, temperature, progress)
+}
+
+/// As [`batched`], with the logits divided by `temperature`; `batch` rows and the windows' steps.
+pub fn batched_at(
+    model: &FrozenModel,
+    split: &Split<'_>,
+    [batch, steps]: [usize; 2],
+    temperature: f64,
+    progress: EvaluationProgress<'_>,
+) -> Result<Evaluation> {
+    let batches = Batches::batched(&split.name(), split.text.tokens.len(), batch, steps)?;
+    at_temperature(model, split, "batched", &batches, temperature, progress)
+}
+
+fn at_temperature(
     model: &FrozenModel,
     split: &Split<'_>,
     protocol: &str,
     batches: &Batches,
+    temperature: f64,
+    progress: EvaluationProgress<'_>,
+) -> Result<Evaluation> {
+    let adaptation = Adaptation::at_temperature(temperature)?;
+    let mut reader = WindowReader::new(model, batches.count)?.at_temperature(temperature);
+    let found = evaluate(&mut reader, split, protocol, batches, model.device(), progress)?;
+    Ok(Evaluation { adaptation, ..found })
+}
+
+/// Reads what `batches` predict of the split, and divides its sums.
+pub(super) fn evaluate(
+    reader: &mut dyn Reader,
+    split: &Split<'_>,
+    protocol: &str,
+    batches: &Batches,
+    device: &Device,
     progress: EvaluationProgress<'_>,
 ) -> Result<Evaluation> {
     let start = Instant::now();
-    let mut reader = WindowReader::new(model, batches.count)?;
     let mut tally = Tally::of_text(split.text, batches);
     let mut add = |start: usize, window: &[f64]| tally.add(split.text, batches, start, window);
-    read_split(&mut reader, split, batches, model.device(), &mut add, progress)?;
+    read_split(reader, split, batches, device, &mut add, progress)?;
     Ok(Evaluation::new(split, protocol, tally, start.elapsed().as_secs_f64()))
 }
 
@@ -176,6 +147,11 @@ pub(super) fn finite(nats: &Tensor, start: usize) -> Result<Vec<f64>> {
 }
 
 impl Split<'_> {
+    /// One batch row over all of it, in windows of at most `steps`.
+    pub(super) fn stream(&self, steps: usize) -> Result<Batches> {
+        Batches::stream(&self.name(), self.text.tokens.len(), steps)
+    }
+
     /// What to call the split in an error.
     fn name(&self) -> String {
         format!("{} ({})", self.corpus, self.split)
@@ -184,88 +160,6 @@ impl Split<'_> {
     pub(crate) fn too_short(&self, wanted: &str) -> Error {
         let found = self.text.tokens.len();
         Error::data(self.name(), format!("{found} tokens are too few to evaluate; {wanted}"))
-    }
-}
-
-impl Evaluation {
-    /// Divides the sums, once.
-    pub(super) fn new(split: &Split<'_>, protocol: &str, tally: Tally, seconds: f64) -> Self {
-        let named = Self {
-            corpus: split.corpus.into(),
-            split: split.split.into(),
-            protocol: protocol.into(),
-            ..Self::default()
-        };
-        named.divide(split.unit, tally, seconds)
-    }
-
-    /// Several texts' evaluations, by one model and one protocol, as one.
-    pub fn total(corpus: &str, unit: Unit, parts: &[Self]) -> Self {
-        let mut tally = Tally::default();
-        parts.iter().for_each(|part| tally.join(&part.tally));
-        let seconds = parts.iter().map(|part| part.seconds).sum();
-        let first = parts.first().cloned().unwrap_or_default();
-        Self { corpus: corpus.into(), ..first }.divide(unit, tally, seconds)
-    }
-
-    /// Of a classifier: the nats of all labels; `counts` are images, and those whose label is the most probable.
-    pub(crate) fn of_labels(corpus: &str, split: &str, nats: f64, counts: [u64; 2], seconds: f64) -> Self {
-        let images = counts[0] as f64;
-        Self {
-            corpus: corpus.into(),
-            split: split.into(),
-            protocol: "images".into(),
-            tokens: counts[0],
-            nats_per_token: nats / images,
-            perplexity: (nats / images).exp(),
-            accuracy: Some(counts[1] as f64 / images),
-            bits_per_token: nats / images / LN_2,
-            seconds,
-            tokens_per_second: images / seconds.max(1e-9),
-            ..Self::default()
-        }
-    }
-
-    /// Divides the sums, once. A figure that a double does not hold is absent like one that is not known.
-    fn divide(self, unit: Unit, tally: Tally, seconds: f64) -> Self {
-        let tokens = tally.tokens as f64;
-        let bits = tally.nats / LN_2;
-        let per_token = bits / tokens;
-        let (bits_per_char, bits_per_char_absent) = tally.over_chars(bits, per_token, unit);
-        let (bits_per_byte, bits_per_byte_absent) = tally.over_bytes(bits, per_token, unit);
-        let (known_perplexity, perplexity_known_absent) = finite_exp(tally.over_known());
-        let (perplexity_words, perplexity_words_absent) = finite_exp(tally.over_words());
-        Self {
-            tokens: tally.tokens,
-            bytes: tally.bytes,
-            chars: (!tally.no_characters).then_some(tally.chars),
-            words: tally.words,
-            oov_tokens: tally.unseen,
-            nats_per_token: tally.nats / tokens,
-            perplexity: (tally.nats / tokens).exp(),
-            perplexity_known: known_perplexity,
-            perplexity_known_absent,
-            perplexity_words,
-            perplexity_words_absent,
-            bits_per_token: per_token,
-            bits_per_char,
-            bits_per_char_absent,
-            bits_per_byte,
-            bits_per_byte_absent,
-            seconds,
-            tokens_per_second: tokens / seconds.max(1e-9),
-            tally,
-            ..self
-        }
-    }
-}
-
-fn finite_exp((nats, absent): Figure) -> Figure {
-    match nats.map(f64::exp) {
-        Some(value) if value.is_infinite() => {
-            (None, Some("over 1e308, which no number of JSON holds".into()))
-        }
-        value => (value, absent),
     }
 }
 

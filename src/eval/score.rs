@@ -1,5 +1,6 @@
 //! Surprisal: −ln p of each token of any text, given all the text before it.
 
+use super::log_sum::ln_of_sum;
 use super::perplexity::finite;
 use crate::error::Result;
 use crate::model::{FrozenModel, Noise, State};
@@ -97,16 +98,6 @@ impl Scorer {
             ln_of_sum(row.iter().copied()) - ln_of_sum(members)
         };
         Ok(rows.iter().map(of).collect())
-    }
-}
-
-/// ln Σ e^x, without overflow.
-fn ln_of_sum(logits: impl Iterator<Item = f64> + Clone) -> f64 {
-    let most = logits.clone().fold(f64::NEG_INFINITY, f64::max);
-    if most == f64::NEG_INFINITY {
-        most
-    } else {
-        most + logits.map(|logit| (logit - most).exp()).sum::<f64>().ln()
     }
 }
 

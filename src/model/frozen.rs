@@ -4,6 +4,7 @@ use super::config::ModelConfig;
 use super::core::{self, state::State};
 use super::layers::{Core, Output, OutputRows, Steps};
 use super::noise::Noise;
+use super::output::nats_at;
 use crate::error::Result;
 use candle_core::{Device, Tensor};
 use rhn_kernels::embedding::{copy_row, lookup};
@@ -52,14 +53,19 @@ impl FrozenModel {
         state: &State,
         noise: &Noise,
     ) -> Result<(Tensor, State)> {
-        let (ys, state) = self.forward(tokens, state, noise)?;
-        Ok((self.output.nats(&ys, targets, noise)?.detach(), state))
+        let (ys, state) = self.hidden(tokens, state, noise)?;
+        Ok((self.nats_of(&ys, targets, noise, 1.0)?, state))
     }
 
     /// Logits `(time, batch, vocabulary)`, and the state after the window; no history is followed.
     pub fn logits(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
-        let (ys, state) = self.forward(tokens, state, noise)?;
+        let (ys, state) = self.hidden(tokens, state, noise)?;
         Ok((self.output.logits(&ys)?.detach(), state))
+    }
+
+    /// Nats of each target, `(time, batch)`, from what [`FrozenModel::hidden`] gave, the logits divided by `temperature`.
+    pub fn nats_of(&self, ys: &Tensor, targets: &Tensor, noise: &Noise, temperature: f64) -> Result<Tensor> {
+        Ok(nats_at(&*self.output, ys, targets, noise, temperature)?.detach())
     }
 
     /// The layers for one token after another at batch 1, from the zero state; `None` where only tensors can do it.
@@ -70,8 +76,8 @@ impl FrozenModel {
         Ok(Some(TokenSteps { table: self.table.clone(), vector, core, output }))
     }
 
-    /// What the output layer sees, `(time, batch, hidden)`.
-    fn forward(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+    /// What the output layer sees, `(time, batch, hidden)`, and the state after the window; no history is followed.
+    pub fn hidden(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
         let (time, batch) = tokens.dims2()?;
         let vectors = lookup(&self.table, &tokens.flatten_all()?, None)?.reshape((time, batch, ()))?;
         let (ys, state) = core::forward(&*self.core, vectors, state, noise)?;

@@ -10,6 +10,7 @@ use super::core::{self, state::State};
 use super::frozen::FrozenModel;
 use super::layers::{Core, Cost, Embedding, Output};
 use super::noise::Noise;
+use super::output::nats_at;
 use super::parameters::Parameters;
 use super::stage::StageTrace;
 use crate::error::Result;
@@ -87,14 +88,26 @@ impl LanguageModel {
         state: &State,
         noise: &Noise,
     ) -> Result<(Tensor, State)> {
-        let (ys, state) = self.forward(tokens, state, noise)?;
-        Ok((self.output.nats(&ys, targets, noise)?, state))
+        let (ys, state) = self.hidden(tokens, state, noise)?;
+        Ok((self.nats_of(&ys, targets, noise, 1.0)?, state))
     }
 
     /// Logits `(time, batch, vocabulary)`, and the state after the window.
     pub fn logits(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
-        let (ys, state) = self.forward(tokens, state, noise)?;
+        let (ys, state) = self.hidden(tokens, state, noise)?;
         Ok((self.output.logits(&ys)?, state))
+    }
+
+    /// What the output layer sees, `(time, batch, hidden)`, and the state after the window.
+    pub fn hidden(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+        profile::enter(Part::EmbeddingForward);
+        core::forward(&*self.core, self.embedding.forward(tokens)?, state, noise)
+    }
+
+    /// Nats of each target, `(time, batch)`, from what [`LanguageModel::hidden`] gave, the logits divided by
+    /// `temperature`. Only at 1 is their history recorded.
+    pub fn nats_of(&self, ys: &Tensor, targets: &Tensor, noise: &Noise, temperature: f64) -> Result<Tensor> {
+        nats_at(&*self.output, ys, targets, noise, temperature)
     }
 
     /// The model for evaluation, on the weights as they are now: each word's vector is computed once, and every weight
@@ -139,11 +152,5 @@ impl LanguageModel {
     pub(super) fn cost(&self) -> Cost {
         let per_token = self.core.cost() + self.output.cost();
         Cost { per_token, per_distinct: self.embedding.cost() }
-    }
-
-    /// What the output layer sees, `(time, batch, hidden)`.
-    fn forward(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
-        profile::enter(Part::EmbeddingForward);
-        core::forward(&*self.core, self.embedding.forward(tokens)?, state, noise)
     }
 }

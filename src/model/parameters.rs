@@ -51,6 +51,16 @@ impl Parameters {
         self.trained.iter().map(|(name, var)| (name.as_str(), var))
     }
 
+    /// The gradient of `objective`, one number, for each trained weight, in the order of [`Parameters::trained`].
+    pub fn gradients(&self, objective: &Tensor) -> Result<Vec<Tensor>> {
+        let mut store = objective.backward()?;
+        let mut gradient = |(name, var): (&str, &Var)| {
+            let missing = || Error::Tensor(candle_core::Error::Msg(format!("{name} received no gradient")));
+            store.remove(var).ok_or_else(missing)
+        };
+        self.trained().map(&mut gradient).collect()
+    }
+
     /// All tensors, trained and fixed, as a checkpoint keeps them; storage is shared.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
         let trained = self.trained.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor()));
@@ -69,6 +79,14 @@ impl Parameters {
     /// How many numbers training finds.
     pub fn count(&self) -> u64 {
         self.trained.values().map(|var| var.elem_count() as u64).sum()
+    }
+
+    /// All tensors; gradients are recorded for those trained weights whose name is `wanted`.
+    pub(crate) fn tracked_where(&self, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Tensor> {
+        let mut tensors = self.tensors();
+        let wanted = self.trained.iter().filter(|(name, _)| wanted(name));
+        tensors.extend(wanted.map(|(name, var)| (name.clone(), var.as_tensor().clone())));
+        tensors
     }
 
     /// Builders hand out the variables themselves, so that gradients are recorded for them.

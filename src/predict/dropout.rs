@@ -43,6 +43,11 @@ impl DropoutReader {
         })
     }
 
+    /// The same reader, which divides the logits by `temperature`.
+    pub fn at_temperature(self, temperature: f64) -> Self {
+        Self { reader: self.reader.at_temperature(temperature), ..self }
+    }
+
     /// The masks of the window that comes next.
     fn noise(&self, inputs: &Tensor) -> Result<Noise> {
         let first = self.passes.start as u64;

@@ -31,6 +31,13 @@ fn weights(vocab_size: usize, scale: f64) -> BTreeMap<String, Tensor> {
     drawn.expect("a valid configuration").tensors()
 }
 
+/// Weights to be trained on, drawn as those of [`drawn`].
+pub(crate) fn parameters(vocab_size: usize, scale: f64) -> (ModelConfig, Parameters) {
+    let config = config(vocab_size);
+    let parameters = Parameters::load(&config, &weights(vocab_size, scale), DType::F64, &Device::Cpu);
+    (config, parameters.expect("the model's own weights"))
+}
+
 fn model(vocab_size: usize, tensors: &BTreeMap<String, Tensor>) -> FrozenModel {
     let config = config(vocab_size);
     let device = Device::Cpu;

@@ -12,12 +12,18 @@ pub const STREAM_STEPS: usize = 256;
 pub struct WindowReader {
     model: FrozenModel,
     state: State,
+    temperature: f64,
 }
 
 impl WindowReader {
     /// A reader of `batch` rows that has read nothing yet.
     pub fn new(model: &FrozenModel, batch: usize) -> Result<Self> {
-        Ok(Self { state: model.zero_state(batch)?, model: model.clone() })
+        Ok(Self { state: model.zero_state(batch)?, model: model.clone(), temperature: 1.0 })
+    }
+
+    /// The same reader, which divides the logits by `temperature`.
+    pub fn at_temperature(self, temperature: f64) -> Self {
+        Self { temperature, ..self }
     }
 
     /// The model.
@@ -37,9 +43,15 @@ impl WindowReader {
 
     /// As [`Reader::nats`], with the masks of `noise`.
     pub fn nats_with(&mut self, inputs: &Tensor, targets: &Tensor, noise: &Noise) -> Result<Tensor> {
-        let (nats, state) = self.model.nats(inputs, targets, &self.state, noise)?;
+        let ys = self.hidden(inputs, noise)?;
+        self.model.nats_of(&ys, targets, noise, self.temperature)
+    }
+
+    /// Reads `inputs`: what the output layer sees, `(time, batch, hidden)`.
+    pub fn hidden(&mut self, inputs: &Tensor, noise: &Noise) -> Result<Tensor> {
+        let (ys, state) = self.model.hidden(inputs, &self.state, noise)?;
         self.state = state;
-        Ok(nats)
+        Ok(ys)
     }
 }
 

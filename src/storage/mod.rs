@@ -12,7 +12,7 @@ pub(crate) mod tensors;
 pub use lock::Lock;
 pub(crate) use manifest::check_format;
 pub use manifest::{FileRecord, Manifest};
-pub use tensors::{load_tensors, load_weights, save_tensors};
+pub use tensors::{load_tensors, load_weights, save_tensors, save_tensors_of};
 
 /// `value` as the JSON of a checkpoint's file.
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Vec<u8> {
@@ -29,6 +29,8 @@ pub const MODEL: &str = "model.safetensors";
 pub const TOKENIZER: &str = "tokenizer.json";
 /// The run as it was asked for.
 pub const RECIPE: &str = "recipe.toml";
+/// The root mean squares of the weights' gradients over the training text, for dynamic evaluation.
+pub const STATISTICS: &str = "gradient-rms.safetensors";
 /// The final numbers of a run.
 pub const RESULT: &str = "result.json";
 /// The events of a run, one JSON object a line.

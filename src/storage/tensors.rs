@@ -14,12 +14,17 @@ const MAX_HEADER: u64 = 16 << 20;
 
 /// The bytes of a safetensors file; equal tensors give equal bytes.
 pub fn save_tensors(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
+    // Python's loaders expect the name of the library whose layout it is.
+    save_tensors_of(tensors, "format", "pt")
+}
+
+/// The bytes of a safetensors file that says one thing about itself.
+pub fn save_tensors_of(tensors: &BTreeMap<String, Tensor>, key: &str, value: &str) -> Result<Vec<u8>> {
     let on_cpu: Vec<(&str, Tensor)> = tensors
         .iter()
         .map(|(name, tensor)| Ok((name.as_str(), tensor.to_device(&Device::Cpu)?.contiguous()?)))
         .collect::<Result<_>>()?;
-    // Python's loaders expect the name of the library whose layout it is.
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let metadata = HashMap::from([(key.to_string(), value.to_string())]);
     safetensors::serialize(on_cpu, Some(metadata))
         .map_err(|error| Error::from(candle_core::Error::from(error)))
 }
@@ -32,6 +37,14 @@ pub fn load_tensors(path: &Path, bytes: &[u8], device: &Device) -> Result<BTreeM
         Ok((name, tensor))
     };
     parsed.tensors().into_iter().map(load).collect()
+}
+
+/// What a safetensors file says about itself under `key`; `path` is for messages.
+pub(crate) fn metadata(path: &Path, bytes: &[u8], key: &str) -> Result<Option<String>> {
+    parse(path, bytes)?; // for its messages
+    let (_, header) = SafeTensors::read_metadata(bytes)
+        .map_err(|error| Error::checkpoint(path, format!("is not a safetensors file: {error}")))?;
+    Ok(header.metadata().as_ref().and_then(|metadata| metadata.get(key).cloned()))
 }
 
 /// The weights of a model: exactly the tensors of `expected`, all finite, floats as `dtype`.

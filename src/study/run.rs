@@ -2,9 +2,10 @@
 
 use crate::checkpoint;
 use crate::config::Unit;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::{Epoch, Event, Events, Outcome, Start};
 use crate::hub::SCHEME;
+use crate::storage::METRICS;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -51,8 +52,25 @@ impl RunHistory {
         if !begun {
             return Err(events.refuse(1, "wanted the event `start`; the run has not begun yet"));
         }
+        run.check_protocol()?;
         run.forget_dishonest_figures();
         Ok(run)
+    }
+
+    /// Refuses a test figure that does not compare with others: training writes those of weights that stay as they were
+    /// trained and of no cache, `rhn eval` names what else there is.
+    fn check_protocol(&self) -> Result<()> {
+        let protocol = self.result.as_ref().and_then(|result| result.test.protocol.as_deref());
+        match protocol {
+            None | Some("stream" | "batched" | "images") => Ok(()),
+            Some(other) => {
+                let what = format!(
+                    "its test figure is by the protocol {other:?}, which does not compare with the plain figures of \
+                     other runs"
+                );
+                Err(Error::checkpoint(self.directory.join(METRICS), what))
+            }
+        }
     }
 
     /// Takes back what earlier versions divided by text that was not predicted: where the vocabulary lacked symbols, they

@@ -3,10 +3,9 @@
 use super::averaging::Average;
 use super::objective::Objective;
 use super::update::{Step, StepReport, Update};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Parameters, State};
 use crate::parallel::world::World;
-use candle_core::Tensor;
 
 /// Everything that a step reads and changes.
 pub struct Stepper<O> {
@@ -35,7 +34,7 @@ impl<O: Objective> Stepper<O> {
     pub fn advance(&mut self, batch: &O::Batch, step: u64, rate: f64) -> Result<()> {
         let noise = self.objective.noise(batch, step)?;
         let loss = self.objective.loss(batch, &self.carried, &noise)?;
-        let mut gradients = gradients(&self.parameters, &loss.objective)?;
+        let mut gradients = self.parameters.gradients(&loss.objective)?;
         self.world.sum(&mut gradients)?;
         let sums = loss.sums.over(&*self.world)?;
         let applied = self.update.step(&self.parameters, &gradients, &sums, Step { step, rate })?;
@@ -63,14 +62,4 @@ impl<O: Objective> Stepper<O> {
         let last = self.reports(true)?.pop();
         last.unwrap_or_else(|| Err(self.update.halted()))
     }
-}
-
-/// The gradient of `objective` for each trained weight, in the order of [`Parameters::trained`].
-fn gradients(parameters: &Parameters, objective: &Tensor) -> Result<Vec<Tensor>> {
-    let mut store = objective.backward()?;
-    let mut gradient = |(name, var): (&str, &candle_core::Var)| {
-        let missing = || Error::Tensor(candle_core::Error::Msg(format!("{name} received no gradient")));
-        store.remove(var).ok_or_else(missing)
-    };
-    parameters.trained().map(&mut gradient).collect()
 }

@@ -341,6 +341,10 @@ fn what_is_for_text_is_refused_of_images_and_the_other_way_round() {
     for command in ["sample run", "score run corpus.txt", "eval run --mc 3", "eval run --file corpus.txt"] {
         place.fails(command, if command.starts_with("eval") { 2 } else { 4 }, &["image"]);
     }
+    for flag in ["--dynamic", "--cache 9", "--temperature 2", "--tune"] {
+        let name = flag.split(' ').next().unwrap();
+        place.fails(&format!("eval run {flag}"), 2, &[name, "is for text", "images"]);
+    }
     for (settings, code, parts) in [
         ("--set train.bptt_steps=5", 2, vec!["train.bptt_steps is for text"]),
         ("--set train.dropout.word=0.5", 2, vec!["train.dropout.word is for text"]),

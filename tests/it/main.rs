@@ -2,6 +2,7 @@
 //!
 //! Long forms are run by name: `cargo test --test it reliability -- --ignored`.
 
+mod adaptive;
 mod averaging;
 mod bench;
 mod checkpoint;

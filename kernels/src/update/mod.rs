@@ -4,6 +4,7 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+pub mod dynamic;
 mod element;
 pub mod finite;
 pub mod guard;
@@ -157,7 +158,7 @@ macro_rules! in_place {
     )*};
 }
 
-in_place!(Sgd, AdamStep, Towards);
+in_place!(Sgd, AdamStep, Towards, dynamic::Squares);
 
 impl InplaceOp3 for MomentsStep {
     fn name(&self) -> &'static str {

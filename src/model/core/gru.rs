@@ -16,6 +16,7 @@ use crate::model::builder::Builder;
 use crate::model::layers::Core;
 use rhn_kernels::scan;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Gated recurrent unit.
@@ -36,6 +37,10 @@ impl CoreSettings for GruConfig {
 
     fn hidden_size(&self) -> usize {
         self.hidden_size
+    }
+
+    fn gate_columns(&self, _name: &str) -> Option<Range<usize>> {
+        Some(0..2 * self.hidden_size)
     }
 
     fn describe(&self) -> String {

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use settings::CoreSettings;
 use state::State;
 use std::fmt::{self, Display, Formatter};
+use std::ops::Range;
 
 /// What carries the state from token to token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +66,13 @@ impl CoreConfig {
             }
             _ => None,
         }
+    }
+
+    /// Which columns of the weight `name` compute gates, an empty range if none do; `None` where this kind of core does not
+    /// tell them apart.
+    pub(crate) fn gate_columns(&self, name: &str) -> Option<Range<usize>> {
+        let of_layer = name.strip_prefix("core.").and_then(|rest| rest.split_once('.'));
+        of_layer.map_or(Some(0..0), |(_, name)| self.settings().gate_columns(name))
     }
 
     /// Units of the state that the output layer sees.

@@ -29,6 +29,7 @@ use crate::model::builder::Builder;
 use crate::model::layers::Core;
 use rhn_kernels::scan::{self, trace::HighwayCell};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Recurrent highway network.
@@ -98,6 +99,16 @@ impl CoreSettings for RhnConfig {
 
     fn has_separate_gate_masks(&self) -> bool {
         true
+    }
+
+    fn gate_columns(&self, name: &str) -> Option<Range<usize>> {
+        let hidden = self.hidden_size;
+        let shared = self.shared_gates == RhnSharedGates::Transform;
+        Some(match name {
+            "shared.weight" | "shared.bias" => 0..hidden,
+            "recurrent.weight" | "bias" if shared => 0..0, // of H alone
+            _ => hidden..2 * hidden,
+        })
     }
 
     fn validate(&self) -> Result<()> {

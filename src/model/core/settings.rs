@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::layers::Core;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How many layers there are unless the settings say more.
@@ -35,6 +36,12 @@ pub(in crate::model) trait CoreSettings {
 
     /// Units of the gate through which layer `layer` takes the lower layer's cell, if it has one.
     fn depth_gate(&self, _layer: usize) -> Option<usize> {
+        None
+    }
+
+    /// Which columns of a layer's tensor compute gates, by what its name says after `core.<k>.`; `None` where the kind does
+    /// not tell them apart.
+    fn gate_columns(&self, _name: &str) -> Option<Range<usize>> {
         None
     }
 

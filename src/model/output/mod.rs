@@ -5,11 +5,30 @@ mod softmax;
 
 use super::builder::Builder;
 use super::layers::Output;
+use super::noise::Noise;
 use crate::error::Result;
 use candle_core::Tensor;
+use rhn_kernels::softmax::nats_of_products;
 use serde::{Deserialize, Serialize};
 use softmax::Softmax;
 use std::sync::Arc;
+
+/// Nats of each target with the logits divided by `temperature`: at 1 [`Output::nats`] itself, else by the logits, whose
+/// history is not followed.
+pub(super) fn nats_at(
+    output: &dyn Output,
+    ys: &Tensor,
+    targets: &Tensor,
+    noise: &Noise,
+    temperature: f64,
+) -> Result<Tensor> {
+    if temperature == 1.0 {
+        return output.nats(ys, targets, noise);
+    }
+    let logits = (output.logits(ys)?.detach().flatten(0, 1)? / temperature)?;
+    let no_bias = Tensor::zeros(logits.dim(1)?, logits.dtype(), logits.device())?;
+    Ok(nats_of_products(&logits, &no_bias, &targets.flatten_all()?)?.reshape(targets.shape())?)
+}
 
 /// How the state becomes a distribution over the next token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

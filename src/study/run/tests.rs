@@ -57,6 +57,24 @@ fn bits_over_text_that_was_not_predicted_are_forgotten() {
 }
 
 #[test]
+fn a_test_figure_that_does_not_compare_with_others_is_refused_by_its_protocol() {
+    for (protocol, compares) in
+        [("stream", true), ("dynamic", false), ("cache", false), ("dynamic+cache", false), ("mc", false)]
+    {
+        let mut found = result(4.4);
+        found["protocol"] = protocol.into();
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &[start(1), epoch(1, 5.0), found]);
+        match RunHistory::read(folder.path()) {
+            Ok(_) => assert!(compares, "{protocol}"),
+            Err(error) => {
+                assert!(!compares && error.to_string().contains(&format!("{protocol:?}")), "{error}")
+            }
+        }
+    }
+}
+
+#[test]
 fn an_epoch_that_was_lived_twice_counts_once() {
     let run = read("run", &[start(1), epoch(1, 5.0), epoch(2, 4.0), epoch(2, 4.5)]);
     assert_eq!(run.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(), [1, 2]);

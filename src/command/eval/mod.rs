@@ -1,18 +1,24 @@
 //! `rhn eval`: perplexity of a corpus's split under a trained model.
 
+mod adapt;
+mod dynamic;
+mod images;
+mod table;
+mod tune;
+
 use super::args::{DataArgs, DeviceArgs};
 use super::output::{Meter, json_line, load, note, note_crlf, note_unseen};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{TrainConfig, Unit};
 use crate::data::{Chosen, Encoded, SplitName, Tokenizer, TrainedOn};
 use crate::error::Error;
-use crate::eval;
+use crate::eval::Evaluation;
+use crate::eval::adapt::{Adaptation, Predictor, adapted};
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
-use crate::eval::perplexity::{Evaluation, Split, batched, stream};
-use crate::model::{FrozenModel, LanguageModel};
-use crate::readable::{or_dash, perplexity};
-use crate::storage::RECIPE;
-use crate::task::images;
+use crate::eval::perplexity::{Split, batched_at, stream_at};
+use crate::predict::{Loaded, WindowReader};
+use crate::signals::Signals;
+use adapt::AdaptArgs;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -27,6 +33,14 @@ Protocols:
            chose its best epoch by
   --mc N   dropout stays on for N passes, each with one draw of every mask, and the tokens'
            probabilities are averaged; passes with a perplexity of 500 or more are rejected
+  --dynamic  the stream in segments; after each, the weights learn from it (Krause et al., 2017).
+           The first time, the training split is read for the sizes of its gradients
+  --cache N  the stream, whose probabilities are mixed with a neural cache (Grave et al., 2017) of
+           the last N positions: p = (1 - lambda) p_model + lambda p_cache
+--dynamic and --cache go together, --temperature goes with all. Figures with --dynamic or --cache
+compare with their like alone: JSON names the protocol (stream, batched, mc, dynamic, cache,
+dynamic+cache) and every setting. --tune searches what is not given of --dynamic-rate and
+--dynamic-decay, of --temperature, and of --cache-theta and --cache-lambda.
 
 Bits per character and byte and the perplexity over words are over exactly the text whose
 probability was computed: what is left out of it does not count. Where letters hide behind <unk>,
@@ -36,6 +50,9 @@ Examples:
   rhn eval checkpoints/shakespeare                    the test split of its own corpus
   rhn eval checkpoints/ptb-rhn --split valid --json   one line of JSON
   rhn eval checkpoints/ptb-rhn --mc 100               Monte-Carlo dropout
+  rhn eval checkpoints/ptb-rhn --dynamic --dynamic-rate 5e-5 --segment 5
+  rhn eval checkpoints/ptb-rhn --dynamic --cache 500 --tune
+  rhn eval checkpoints/ptb-rhn --cache 500 --cache-theta 0.3 --cache-lambda 0.1
   rhn eval checkpoints/shakespeare --file my.txt      another text, the whole of it
   rhn eval checkpoints/shakespeare --file a.txt --file b.txt --per document
   rhn eval checkpoints/shakespeare --corpus my-text/  the test split of another corpus
@@ -69,6 +86,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "mc")]
     seed: u64,
     #[command(flatten)]
+    adapt: AdaptArgs,
+    #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
@@ -89,62 +108,13 @@ enum Protocol {
     Batched,
 }
 
-/// The loss and the accuracy of a checkpoint that classifies images.
-fn run_images(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
-    let text_only =
-        [("--file", !args.file.is_empty()), ("--mc", args.mc.is_some()), ("--per", args.per.is_some())];
-    if let Some((flag, _)) = text_only.iter().find(|(_, given)| *given) {
-        return Err(
-            Error::config(format!("{flag} is for text, and this checkpoint classifies images")).into()
-        );
-    }
-    let (device, precision) = args.device.open()?;
-    let recipe = checkpoint.read_recipe()?.ok_or_else(|| {
-        Error::checkpoint(
-            checkpoint.directory.join(RECIPE),
-            "is missing: it says which images were trained on",
-        )
-    })?;
-    let named = args
-        .corpus
-        .as_deref()
-        .map(|path| path.to_str().ok_or_else(|| Error::data(path, "has a name that is not UTF-8")));
-    let directories = args.data.directories()?;
-    let corpus = images::corpus_of(&recipe.corpus, named.transpose()?, &checkpoint.config, &directories)?;
-    let parameters = checkpoint.parameters(precision.dtype(), &device)?;
-    let model = LanguageModel::new(&checkpoint.config, &parameters, precision, &device)?;
-    let absent = || Error::data(&corpus.name, "has no validation images: corpus.split keeps none apart");
-    let (name, split) = match args.split.unwrap_or(SplitName::Test) {
-        SplitName::Test => ("test", &corpus.test),
-        SplitName::Train => ("train", &corpus.train),
-        SplitName::Valid => ("valid", corpus.valid.as_ref().ok_or_else(absent)?),
-        SplitName::All => {
-            return Err(Error::config("--split all is for text: name train, valid or test").into());
-        }
-    };
-    let meter = Meter::new("evaluating");
-    let progress = &mut |done, total| {
-        meter.set(done, total);
-        Ok(())
-    };
-    let found = eval::images::evaluate(&model, [&corpus.name, name], split, precision, progress)?;
-    let mut out = stdout().lock();
-    if args.json {
-        return Ok(json_line(&mut out, &found)?);
-    }
-    writeln!(out, "{}, {} split", found.corpus, found.split)?;
-    writeln!(out, "nats an image    {:.6}", found.nats_per_token)?;
-    writeln!(out, "accuracy         {:.2} %", 100.0 * found.accuracy.unwrap_or(f64::NAN))?;
-    writeln!(out, "images           {}", found.tokens)?;
-    Ok(writeln!(out, "time             {:.1} s, {:.0} images/s", found.seconds, found.tokens_per_second)?)
-}
-
 /// Evaluates and prints. Fails if the checkpoint or the corpus is refused, or the model gives numbers that
 /// are not finite.
 pub(super) fn run(args: &Args) -> Result<()> {
+    let mut adaptation = args.adapt.settings()?;
     let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
     if checkpoint.config.pixels().is_some() {
-        return run_images(args, &checkpoint);
+        return images::run(args, &checkpoint);
     }
     let loaded = load(&args.checkpoint, &args.device)?;
     let recipe = loaded.recipe()?;
@@ -166,7 +136,23 @@ pub(super) fn run(args: &Args) -> Result<()> {
             None => vec![Chosen::file(path)?], // a recipe could not name it, so no run has it for its corpus
         },
     };
+    let signals = Signals::listen()?;
+    let free = args.adapt.free();
+    let mut predictor: Option<Box<dyn Predictor>> = match adaptation.dynamic {
+        Some(settings) => Some(Box::new(dynamic::open(&loaded, run, &directories, settings, &signals)?)),
+        None if adaptation.cache.is_some() || free.is_some() => {
+            Some(Box::new(WindowReader::new(&loaded.model, 1)?))
+        }
+        None => None,
+    };
+    if let Some((free, predictor)) = free.zip(predictor.as_deref_mut()) {
+        let corpus = (run, &directories);
+        adaptation =
+            tune::search(predictor, &adaptation, free, corpus, &loaded.tokenizer, args.json, &signals)?;
+    }
     let several = texts.len() > 1;
+    let mut evaluator =
+        Evaluator { args, loaded: &loaded, train: &recipe.train, adaptation, predictor, signals };
     let mut all = Vec::new();
     for text in texts {
         let name = text.corpus.clone();
@@ -178,7 +164,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             ));
             continue;
         }
-        let found = evaluate(args, &loaded.model, &loaded.tokenizer, &recipe.train, &text, &encoded)?;
+        let found = evaluator.evaluate(&text, &encoded)?;
         if several && args.per.is_some() {
             print(args.json, &found)?;
         }
@@ -225,14 +211,48 @@ impl Found {
     }
 }
 
-fn evaluate(
-    args: &Args,
-    model: &FrozenModel,
-    tokenizer: &Tokenizer,
-    train: &TrainConfig,
-    chosen: &Chosen,
-    encoded: &Encoded,
-) -> Result<Found> {
+/// Evaluates one text after another, each by itself.
+struct Evaluator<'a> {
+    args: &'a Args,
+    loaded: &'a Loaded,
+    train: &'a TrainConfig,
+    adaptation: Adaptation,
+    /// What reads with a cache or with weights that go on learning.
+    predictor: Option<Box<dyn Predictor>>,
+    signals: Signals,
+}
+
+impl Evaluator<'_> {
+    fn evaluate(&mut self, chosen: &Chosen, encoded: &Encoded) -> Result<Found> {
+        let model = &self.loaded.model;
+        let tokenizer = &self.loaded.tokenizer;
+        note_text(chosen, encoded, tokenizer);
+        let Chosen { corpus, split: part, .. } = chosen;
+        let split = &Split { corpus, split: part.as_str(), unit: tokenizer.unit(), text: encoded };
+        let meter = Meter::new("evaluating");
+        let progress = &mut |done, total| {
+            meter.set(done, total);
+            self.signals.check()
+        };
+        let temperature = self.adaptation.temperature.unwrap_or(1.0);
+        if let Some(passes) = self.args.mc {
+            let settings = MonteCarloSettings { passes, seed: self.args.seed, temperature };
+            let dropout = &self.train.dropout;
+            return Ok(Found::MonteCarlo(monte_carlo(model, split, dropout, settings, progress)?));
+        }
+        if let Some(predictor) = &mut self.predictor {
+            return Ok(Found::Plain(adapted(&mut **predictor, split, &self.adaptation, progress)?));
+        }
+        let window = [self.train.batch_size, self.train.bptt_steps];
+        Ok(Found::Plain(match self.args.protocol {
+            Protocol::Stream => stream_at(model, split, temperature, progress)?,
+            Protocol::Batched => batched_at(model, split, window, temperature, progress)?,
+        }))
+    }
+}
+
+/// Says what of a text its tokens do not have.
+fn note_text(chosen: &Chosen, encoded: &Encoded, tokenizer: &Tokenizer) {
     let Chosen { corpus, split: part, text } = chosen;
     let name = match part {
         SplitName::All => corpus.clone(),
@@ -245,20 +265,6 @@ fn evaluate(
             "the tokenizer changes {name} before it cuts it; figures over characters and bytes are of the text as it was given"
         ));
     }
-    let split = &Split { corpus, split: part.as_str(), unit: tokenizer.unit(), text: encoded };
-    let meter = Meter::new("evaluating");
-    let progress = &mut |done, total| {
-        meter.set(done, total);
-        Ok(())
-    };
-    if let Some(passes) = args.mc {
-        let settings = MonteCarloSettings { passes, seed: args.seed };
-        return Ok(Found::MonteCarlo(monte_carlo(model, split, &train.dropout, settings, progress)?));
-    }
-    Ok(Found::Plain(match args.protocol {
-        Protocol::Stream => stream(model, split, progress)?,
-        Protocol::Batched => batched(model, split, train.batch_size, train.bptt_steps, progress)?,
-    }))
 }
 
 /// Prints as one line of JSON or as a table.
@@ -267,36 +273,9 @@ fn print(json: bool, found: &Found) -> std::io::Result<()> {
     if json {
         return json_line(&mut out, found);
     }
-    table(&mut out, found.evaluation())?;
+    table::table(&mut out, found.evaluation())?;
     if let Found::MonteCarlo(MonteCarlo { mc_passes, mc_rejected, .. }) = found {
         writeln!(out, "passes           {mc_passes}, {mc_rejected} of them rejected")?;
     }
     Ok(())
-}
-
-fn table(out: &mut impl Write, found: &Evaluation) -> std::io::Result<()> {
-    let part = if found.split == "all" { "the whole text".into() } else { format!("{} split", found.split) };
-    writeln!(out, "{}, {part}, {} protocol", found.corpus, found.protocol)?;
-    writeln!(out, "perplexity       {}", perplexity(found.nats_per_token, 4))?;
-    if let Some(known) = found.perplexity_known {
-        writeln!(out, "  without <unk>  {}", perplexity(known.ln(), 4))?;
-    }
-    writeln!(out, "nats per token   {:.5}", found.nats_per_token)?;
-    writeln!(out, "bits per token   {:.5}", found.bits_per_token)?;
-    writeln!(out, "bits per char    {}", or_dash(found.bits_per_char, 5))?;
-    writeln!(out, "bits per byte    {}", or_dash(found.bits_per_byte, 5))?;
-    let words = found.perplexity_words.map_or_else(|| "–".into(), |value| perplexity(value.ln(), 4));
-    writeln!(out, "text over words  {words} (exp of all nats over {} words)", found.words)?;
-    let characters = found.chars.map_or_else(|| "no".into(), |chars| chars.to_string());
-    writeln!(out, "tokens           {} ({} characters, {} bytes)", found.tokens, characters, found.bytes)?;
-    writeln!(out, "not in vocab     {}", found.oov_tokens)?;
-    let reasons = [&found.bits_per_char_absent, &found.bits_per_byte_absent, &found.perplexity_words_absent];
-    let mut said = Vec::new();
-    for reason in reasons.into_iter().flatten() {
-        if !said.contains(&reason) {
-            writeln!(out, "no figure where there is a dash: {reason}")?;
-            said.push(reason);
-        }
-    }
-    writeln!(out, "time             {:.1} s, {:.0} tokens/s", found.seconds, found.tokens_per_second)
 }
