@@ -23,7 +23,7 @@ impl Meter {
         Self::with_template(what, "{msg} {wide_bar} {human_pos}/{human_len} tokens, {per_sec}, {eta} left")
     }
 
-    /// Counts bytes, with how many a second.
+    /// Of bytes, with how many a second.
     pub(super) fn of_bytes(what: &str) -> Self {
         Self::with_template(what, "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left")
     }
