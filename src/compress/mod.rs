@@ -2,8 +2,8 @@
 //! format and the rules.
 //!
 //! A text decodes only where the probabilities come out the same to the last bit, so both directions run one code:
-//! [`step`] has the numbers, [`frequencies`] the integers made of them, [`row`] what is coded in which order; they differ
-//! in the end of the [`coder`] that they hold. What the tokens of a vocabulary do not spell exactly goes as literal bytes,
+//! `step` has the numbers, `frequencies` the integers made of them, `row` what is coded in which order; they differ
+//! in the end of the `coder` that they hold. What the tokens of a vocabulary do not spell exactly goes as literal bytes,
 //! so every file comes back byte for byte.
 
 mod adaptive;

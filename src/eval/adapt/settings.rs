@@ -22,7 +22,7 @@ pub struct Adaptation {
     pub tuned_tokens: Option<u64>,
 }
 
-/// Dynamic evaluation (Krause et al., 2017): see [`super::dynamic`].
+/// Dynamic evaluation (Krause et al., 2017): see `dynamic.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct DynamicSettings {
     /// The learning rate, η.
@@ -115,7 +115,7 @@ impl DynamicSettings {
     }
 }
 
-/// A neural cache (Grave et al., 2017): see [`super::cache`].
+/// A neural cache (Grave et al., 2017): see `cache.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct CacheSettings {
     /// How many past positions are kept.
