@@ -73,7 +73,10 @@ fn size(text: &str) -> std::result::Result<u64, String> {
 /// Packs or unpacks, and says what there is then.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
-    let meter = Meter::of_bytes("packing");
+    let meter = Meter::of_bytes(match args.action {
+        Action::Pack { .. } => "packing",
+        Action::Unpack { .. } => "unpacking",
+    });
     let told = &mut |done, total| {
         meter.set(done, total);
         signals.check()

@@ -10,7 +10,7 @@ use std::f64::consts::LN_2;
 /// How well a model predicted a text; what `rhn eval --json` prints.
 ///
 /// A figure over characters, bytes or words is over exactly the text whose probability was computed. Where there is no
-/// such figure, as when letters hide behind `<unk>`, it is absent and the field after it says why.
+/// such figure, as when characters hide behind `<unk>`, it is absent and the field after it says why.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Evaluation {
     /// The corpus's name.
@@ -21,7 +21,7 @@ pub struct Evaluation {
     pub protocol: String,
     /// Tokens that were predicted.
     pub tokens: u64,
-    /// Bytes of the text that was predicted: of what became a token, the letters behind `<unk>` apart.
+    /// Bytes of the text that was predicted: of what became a token, the characters behind `<unk>` apart.
     pub bytes: u64,
     /// Characters of the same; absent if the text is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]

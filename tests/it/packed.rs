@@ -107,6 +107,7 @@ fn what_cannot_be_packed_or_unpacked_is_refused() {
         ("run unpack run.zip.001 --out empty", 2, &["empty", "is there already"]),
         ("run unpack corpus.txt --out new", 2, &["corpus.txt", "NAME.zip.001"]),
         ("run unpack run.zip.001 text.zip.001 --out new", 2, &["two runs"]),
+        ("run unpack run.zip.99999999999999 --out new", 4, &["run.zip.002", "is missing"]),
         ("run unpack other.zip.001 --out new", 4, &["other.zip.001", "is missing"]),
         ("run unpack text.zip.001 --out new", 4, &["text.zip.001", "no whole archive"]),
     ] {

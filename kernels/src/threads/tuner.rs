@@ -22,13 +22,13 @@ const LONGEST_INTERVAL: usize = 2048;
 /// Chooses the number of threads by the times of like steps.
 pub struct Tuner {
     /// The numbers that are tried, falling.
-    ladder: Vec<usize>,
-    /// The rung that is in use but for trials.
-    rung: usize,
-    /// Times of the latest steps, of the rung in use or of the one on trial.
+    counts: Vec<usize>,
+    /// Where among them the number is that is in use but for trials.
+    index: usize,
+    /// Times of the latest steps, of the number in use or of the one on trial.
     times: Vec<f64>,
     trial: Option<Trial>,
-    /// The rung's best median since it was taken.
+    /// The best median since that number was taken.
     best: f64,
     /// Steps since the last trial.
     waited: usize,
@@ -37,9 +37,9 @@ pub struct Tuner {
     is_upward: bool,
 }
 
-/// Another rung, and the median of the one in use when the trial began.
+/// Another number, and the median of the one in use when the trial began.
 struct Trial {
-    rung: usize,
+    index: usize,
     beside: f64,
 }
 
@@ -47,18 +47,18 @@ impl Tuner {
     /// For steps computed on the CPU; `None` if the number of threads was asked for, or there is but one.
     pub fn new() -> Option<Self> {
         let most = super::automatic()?;
-        let tuner = Self::of_ladder(ladder(most), count());
-        (tuner.ladder.len() > 1).then_some(tuner)
+        let tuner = Self::of_counts(counts(most), count());
+        (tuner.counts.len() > 1).then_some(tuner)
     }
 
-    fn of_ladder(ladder: Vec<usize>, current: usize) -> Self {
-        let rung = ladder.iter().position(|&rung| rung <= current).unwrap_or(0);
+    fn of_counts(counts: Vec<usize>, current: usize) -> Self {
+        let index = counts.iter().position(|&count| count <= current).unwrap_or(0);
         let times = Vec::new();
         let interval = FIRST_INTERVAL;
         // The first trial comes with the first sample.
         Self {
-            ladder,
-            rung,
+            counts,
+            index,
             times,
             trial: None,
             best: f64::INFINITY,
@@ -79,7 +79,7 @@ impl Tuner {
 
     /// The number of threads in use.
     fn threads(&self) -> usize {
-        self.ladder[self.trial.as_ref().map_or(self.rung, |trial| trial.rung)]
+        self.counts[self.trial.as_ref().map_or(self.index, |trial| trial.index)]
     }
 
     /// The number of threads for the next step, after one of so many seconds.
@@ -112,11 +112,11 @@ impl Tuner {
             self.interval = FIRST_INTERVAL;
             self.is_upward = false;
         }
-        let fewer = (self.rung + 1 < self.ladder.len()).then_some(self.rung + 1);
-        let more = self.rung.checked_sub(1);
-        let rung = if self.is_upward { more.or(fewer) } else { fewer.or(more) };
+        let fewer = (self.index + 1 < self.counts.len()).then_some(self.index + 1);
+        let more = self.index.checked_sub(1);
+        let index = if self.is_upward { more.or(fewer) } else { fewer.or(more) };
         self.is_upward = !self.is_upward;
-        self.trial = rung.map(|rung| Trial { rung, beside: median });
+        self.trial = index.map(|index| Trial { index, beside: median });
         self.times.clear();
     }
 
@@ -126,11 +126,12 @@ impl Tuner {
         self.waited = 0;
         self.times.clear();
         if median <= GAIN * trial.beside {
-            self.is_upward = trial.rung < self.rung;
-            self.rung = trial.rung;
+            self.is_upward = trial.index < self.index;
+            self.index = trial.index;
             self.best = median;
             self.interval = FIRST_INTERVAL;
-            let has_further = if self.is_upward { self.rung > 0 } else { self.rung + 1 < self.ladder.len() };
+            let has_further =
+                if self.is_upward { self.index > 0 } else { self.index + 1 < self.counts.len() };
             if has_further {
                 self.waited = self.interval; // on in the same direction at once
             }
@@ -141,7 +142,7 @@ impl Tuner {
 }
 
 /// All threads, and from there three quarters of each number down to one: so far apart that a gain shows.
-fn ladder(most: usize) -> Vec<usize> {
+fn counts(most: usize) -> Vec<usize> {
     std::iter::successors(Some(most), |&threads| Some(threads * 3 / 4).filter(|&next| next > 0)).collect()
 }
 
@@ -153,11 +154,11 @@ fn median(times: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST_INTERVAL, Tuner, ladder};
+    use super::{LONGEST_INTERVAL, Tuner, counts};
 
     /// Makes steps of the seconds that `time` gives for a number of threads, and gives how many were made with each.
     fn steps(tuner: &mut Tuner, count: usize, time: impl Fn(usize, usize) -> f64) -> Vec<usize> {
-        let mut made = vec![0; tuner.ladder[0] + 1];
+        let mut made = vec![0; tuner.counts[0] + 1];
         for step in 0..count {
             let threads = tuner.threads();
             made[threads] += 1;
@@ -167,15 +168,15 @@ mod tests {
     }
 
     fn tuner(most: usize) -> Tuner {
-        Tuner::of_ladder(ladder(most), most)
+        Tuner::of_counts(counts(most), most)
     }
 
     #[test]
-    fn ladders_fall_to_one() {
-        assert_eq!(ladder(1), [1]);
-        assert_eq!(ladder(2), [2, 1]);
-        assert_eq!(ladder(4), [4, 3, 2, 1]);
-        assert_eq!(ladder(16), [16, 12, 9, 6, 4, 3, 2, 1]);
+    fn numbers_fall_to_one() {
+        assert_eq!(counts(1), [1]);
+        assert_eq!(counts(2), [2, 1]);
+        assert_eq!(counts(4), [4, 3, 2, 1]);
+        assert_eq!(counts(16), [16, 12, 9, 6, 4, 3, 2, 1]);
     }
 
     #[test]
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_too_many_for_a_small_model_are_taken_down_rung_by_rung() {
+    fn many_threads_too_many_for_a_small_model_are_taken_down_step_by_step() {
         let mut tuner = tuner(16);
         // Fastest with four: work that is shared, and waiting that grows.
         steps(&mut tuner, 3000, |_, threads| 1.0 / threads as f64 + 0.06 * threads as f64);

@@ -54,7 +54,8 @@ fn gather(
         meter.set(done, total);
         signals.check()
     };
-    let (precision, device) = (loaded.model.precision(), loaded.model.device());
+    let precision = loaded.model.precision();
+    let device = loaded.model.device();
     let text = (train.corpus.as_str(), &tokens);
     let found = statistics::gather(&checkpoint.config, parameters, text, precision, device, progress)?;
     if let Err(error) = checkpoint.write_statistics(&found) {

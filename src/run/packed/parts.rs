@@ -156,9 +156,12 @@ pub(crate) fn find_parts(given: &[PathBuf]) -> Result<PartSet> {
     let hashes = read_hashes(&ended(HASHES))?;
     let listed = hashes.as_ref().map_or(0, |(_, hashes)| hashes.len());
     let last = given.iter().filter_map(|path| number(path)).max().unwrap_or(0).max(listed);
-    let mut paths: Vec<PathBuf> = (1..=last).map(numbered).collect();
-    if let Some(missing) = paths.iter().find(|path| !path.is_file()) {
-        return Err(Error::checkpoint(missing, "is missing; a run is unpacked from all of its parts"));
+    let mut paths = Vec::new();
+    for path in (1..=last).map(numbered) {
+        if !path.is_file() {
+            return Err(Error::checkpoint(path, "is missing; a run is unpacked from all of its parts"));
+        }
+        paths.push(path); // one after another: a name may have any number
     }
     if listed == 0 {
         paths.extend((last + 1..).map(numbered).take_while(|path| path.is_file()));
