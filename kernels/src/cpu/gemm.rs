@@ -18,6 +18,9 @@ const COLUMNS: usize = 4096;
 /// Rows of the result that stay in a core's own cache while the panels pass.
 const ROWS: usize = 144;
 
+/// Panels that a worker packs together for itself: what lies side by side in a row of the operand is read at once.
+const STRIP: usize = 8;
+
 /// A result: `rows × columns` values, `stride` apart by row.
 pub(crate) struct Target<'a, T> {
     data: Shared<'a, T>,
@@ -89,19 +92,35 @@ struct Blocks<'a, K: Kernel> {
 impl<K: Kernel> Blocks<'_, K> {
     fn each(&self, product: &Product<'_, K::Element>, worker: Worker<'_>) {
         let Product { c, a, b, accumulate } = product;
+        let few_rows = Tiling::new::<K>(c.rows).count <= tiles_near::<K>();
+        let alone = few_rows && self.columns / K::columns() >= STRIP * worker.count;
         for first in (0..a.columns).step_by(self.inner) {
             let inner = self.inner.min(a.columns - first);
+            let steps = K::steps(inner);
+            let add = *accumulate || first > 0;
+            let b = b.rows(first, inner);
             pack_tiles::<K>(&self.rows, a.columns(first, inner), worker);
+            if alone {
+                worker.barrier();
+                Part { c, column: 0, width: c.columns, steps, add }.pack_and_multiply(self, b, worker);
+                worker.barrier();
+                continue;
+            }
             for column in (0..c.columns).step_by(self.columns) {
                 let width = self.columns.min(c.columns - column);
-                pack_panels::<K>(&self.panels, b.rows(first, inner).columns(column, width), worker);
+                let b = b.columns(column, width);
+                pack_panels::<K>(&self.panels, 0, b, worker.share(width.div_ceil(K::columns())));
                 worker.barrier();
-                let steps = K::steps(inner);
-                Part { c, column, width, steps, add: *accumulate || first > 0 }.multiply(self, worker);
+                Part { c, column, width, steps, add }.multiply(self, worker);
                 worker.barrier();
             }
         }
     }
+}
+
+/// How many tiles' rows stay in a core's own cache.
+fn tiles_near<K: Kernel>() -> usize {
+    (ROWS / K::TILES.len()).max(1)
 }
 
 /// `c = a b` of row-major `a` (m × k) and `b` (k × n), by the kernels that the models use; `sizes` are m, n, k.
@@ -122,16 +141,27 @@ fn pack_tiles<K: Kernel>(packed: &Shared<'_, K::Row>, a: View<'_, K::Element>, w
     }
 }
 
-fn pack_panels<K: Kernel>(panels: &Shared<'_, K::Column>, b: View<'_, K::Element>, worker: Worker<'_>) {
+/// Packs some panels of `b` behind the first `start` panels of the buffer, some steps of all of them at a time.
+fn pack_panels<K: Kernel>(
+    panels: &Shared<'_, K::Column>,
+    start: usize,
+    b: View<'_, K::Element>,
+    chosen: Range<usize>,
+) {
+    const STEPS: usize = 64;
     let width = K::columns();
-    let len = K::steps(b.rows) * K::columns();
-    for panel in worker.share(b.columns.div_ceil(width)) {
-        // SAFETY: workers' shares are disjoint, and the panels are read only after a barrier.
-        let packed = unsafe { panels.part(panel * len, len) };
-        for half in 0..2 {
-            let start = (panel * width + half * K::LANES).min(b.columns);
-            let columns = b.columns(start, K::LANES.min(b.columns - start));
-            pack_half::<K>(&mut packed[half * K::LANES..], columns);
+    let len = K::steps(b.rows) * width;
+    for (block, first) in (0..b.rows).step_by(STEPS * K::DEPTH).enumerate() {
+        let b = b.rows(first, (STEPS * K::DEPTH).min(b.rows - first));
+        for panel in chosen.clone() {
+            let at = (start + panel) * len + block * STEPS * width;
+            // SAFETY: no two workers pack the same panels, and those of another are read only after a barrier.
+            let packed = unsafe { panels.part(at, K::steps(b.rows) * width) };
+            for half in 0..2 {
+                let start = (panel * width + half * K::LANES).min(b.columns);
+                let columns = b.columns(start, K::LANES.min(b.columns - start));
+                pack_half::<K>(&mut packed[half * K::LANES..], columns);
+            }
         }
     }
 }
@@ -155,27 +185,49 @@ impl<T: Real> Part<'_, T> {
         } else {
             (0..panels, worker.share(tiling.count))
         };
-        let near = (ROWS / K::TILES.len()).max(1);
+        let near = tiles_near::<K>();
         for start in tiles.clone().step_by(near) {
             for panel in panels.clone() {
                 let end = tiles.end.min(start + near);
-                self.panel(blocks, panel, (start..end).map(|index| tiling.tile(index)));
+                self.panel(blocks, panel, panel, (start..end).map(|index| tiling.tile(index)));
             }
         }
     }
 
-    /// One panel's columns of some tiles.
+    /// The worker's share by columns, of few rows: each panel is used while it is still in the cache in which it was
+    /// packed, and no other worker needs it.
+    fn pack_and_multiply<K: Kernel<Element = T>>(
+        &self,
+        blocks: &Blocks<'_, K>,
+        b: View<'_, T>,
+        worker: Worker<'_>,
+    ) {
+        let tiling = Tiling::new::<K>(self.c.rows);
+        let own = worker.share(self.width.div_ceil(K::columns()));
+        for start in own.clone().step_by(STRIP) {
+            let strip = start..own.end.min(start + STRIP);
+            let columns = b.columns(start * K::columns(), b.columns - start * K::columns());
+            let buffer = worker.index * STRIP;
+            pack_panels::<K>(&blocks.panels, buffer, columns, 0..strip.len());
+            for (at, panel) in strip.enumerate() {
+                self.panel(blocks, panel, buffer + at, (0..tiling.count).map(|index| tiling.tile(index)));
+            }
+        }
+    }
+
+    /// One panel's columns of some tiles; it is packed as panel `packed` of the buffer.
     fn panel<K: Kernel<Element = T>>(
         &self,
         blocks: &Blocks<'_, K>,
         panel: usize,
+        packed: usize,
         tiles: impl Iterator<Item = Range<usize>>,
     ) {
         let steps = self.steps;
         let column = self.column + panel * K::columns();
         let width = K::columns().min(self.column + self.width - column);
-        // SAFETY: packed before the barrier, and not written until the next one.
-        let columns = unsafe { blocks.panels.read(panel * steps * K::columns(), steps * K::columns()) };
+        // SAFETY: packed before the barrier or by this worker, and not written meanwhile.
+        let columns = unsafe { blocks.panels.read(packed * steps * K::columns(), steps * K::columns()) };
         for tile in tiles {
             // SAFETY: as above.
             let rows = unsafe { blocks.rows.read(tile.start * steps, tile.len() * steps) };
@@ -293,6 +345,7 @@ mod tests {
             (20, 40, 831),
             (33, 16, 7),
             (150, 70, 450),
+            (5, 600, 330), // each worker packs for itself
             (1, 300, 5),
             (5, 1, 900),
         ];

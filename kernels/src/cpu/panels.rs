@@ -78,12 +78,37 @@ fn pack_columns<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) 
     for (block, lines) in panel.chunks_mut(STEPS * K::columns()).enumerate() {
         let first = block * STEPS * K::DEPTH;
         let inner = (STEPS * K::DEPTH).min(view.rows - first);
+        let view = view.rows(first, inner);
+        let (columns, steps) = transpose_blocks::<K>(lines, view);
+        let whole = |column| if column < columns { steps } else { 0 };
         for column in 0..view.columns {
-            let slots = lines[column..].iter_mut().step_by(K::columns());
-            let from = &view.data[first * view.row_stride + column * view.column_stride..];
-            fill_steps::<K, _>(slots, from, view.row_stride, inner, K::column);
+            let done = whole(column);
+            let slots = lines.iter_mut().skip(done * K::columns() + column).step_by(K::columns());
+            let from =
+                &view.data[(done * view.row_stride + column * view.column_stride).min(view.data.len())..];
+            fill_steps::<K, _>(slots, from, view.row_stride, inner - done, K::column);
         }
     }
+}
+
+/// Packs what whole blocks of 8 columns by 8 steps cover, where the kernel can: so many columns, and steps of each.
+#[inline(always)]
+fn transpose_blocks<K: Kernel>(lines: &mut [K::Column], view: View<'_, K::Element>) -> (usize, usize) {
+    const SIDE: usize = 8;
+    let Some(transpose) = K::TRANSPOSE.filter(|_| view.row_stride == 1) else { return (0, 0) };
+    let columns = view.columns / SIDE * SIDE;
+    let steps = view.rows / SIDE * SIDE;
+    for column in (0..columns).step_by(SIDE) {
+        for step in (0..steps).step_by(SIDE) {
+            let from = &view.data[step + column * view.column_stride..];
+            let to = &mut lines[step * K::columns() + column..];
+            assert!(from.len() >= (SIDE - 1) * view.column_stride + SIDE);
+            assert!(to.len() >= (SIDE - 1) * K::columns() + SIDE);
+            // SAFETY: both slices hold the block, and `with_kernel` chose a kernel that the processor has.
+            unsafe { transpose(from.as_ptr(), view.column_stride, to.as_mut_ptr(), K::columns()) };
+        }
+    }
+    (columns, steps)
 }
 
 /// Packs `inner` values, `stride` apart, into steps.

@@ -4,6 +4,7 @@
 //! library's: it serves checks, not speed.
 
 use candle_core::{CpuStorage, Layout, Storage, Tensor, WithDType};
+use std::any::Any;
 
 /// f32 or f64.
 pub trait Real: WithDType + Default + num_traits::Float + std::iter::Sum {
@@ -103,6 +104,22 @@ pub(crate) fn elements<'a, T: Real>(
         .contiguous_offsets()
         .ok_or_else(|| candle_core::Error::Msg("a kernel wants contiguous tensors".into()))?;
     Ok(&T::cpu_storage_as_slice(storage)?[start..end])
+}
+
+/// The elements of a contiguous tensor, to be changed.
+pub(crate) fn elements_mut<'a, T: Real>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> candle_core::Result<&'a mut [T]> {
+    let values: &mut dyn Any = match storage {
+        CpuStorage::F64(values) => values,
+        CpuStorage::F32(values) => values,
+        _ => candle_core::bail!("a kernel wants tensors of f32 or f64"),
+    };
+    match (layout.contiguous_offsets(), values.downcast_mut::<Vec<T>>()) {
+        (Some((start, end)), Some(values)) => Ok(&mut values[start..end]),
+        _ => candle_core::bail!("a kernel wants contiguous tensors of one element type"),
+    }
 }
 
 /// Calls `work` with the elements of contiguous tensors on the CPU, nothing copied.

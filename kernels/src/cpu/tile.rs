@@ -20,6 +20,17 @@ pub(crate) const MOST_COLUMNS: usize = 32;
 pub(crate) type Tile<K> =
     unsafe fn(Operands<<K as Kernel>::Row, <K as Kernel>::Column>, Sums<<K as Kernel>::Element>);
 
+/// `to[k · line + c] = from[c · stride + k]` for 8 values along the inner dimension of 8 columns.
+///
+/// # Safety
+/// The processor has the kernel's instructions; 8 values can be read and written at each of the 8 positions.
+pub(crate) type Transpose<K> = unsafe fn(
+    from: *const <K as Kernel>::Element,
+    stride: usize,
+    to: *mut <K as Kernel>::Column,
+    line: usize,
+);
+
 /// What a tile multiplies.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands<A, B> {
@@ -60,6 +71,9 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
 
     /// Tiles of 1, 2, … rows.
     const TILES: &'static [Tile<Self>];
+
+    /// Packs a block of columns that lie along the inner dimension, where there are instructions for it.
+    const TRANSPOSE: Option<Transpose<Self>> = None;
 
     /// Runs `work` compiled for the instruction set; it and what it calls must be `#[inline(always)]`.
     fn vectorized<R>(work: impl FnOnce() -> R) -> R;

@@ -2,7 +2,7 @@
 //!
 //! AVX2 has 16 registers: 6 rows × 2 vectors of sums, two of columns and one of a row. AVX-512 has 32: 12 rows.
 
-use crate::cpu::tile::{Kernel, Operands, Sums, Tile, pair, round_to_bf16};
+use crate::cpu::tile::{Kernel, Operands, Sums, Tile, Transpose, pair, round_to_bf16};
 use std::arch::x86_64::*;
 
 /// f32 by AVX2 and FMA.
@@ -129,7 +129,7 @@ tiles! {
 }
 
 macro_rules! kernel {
-    ($kernel:ty, $features:literal, $lanes:literal, $depth:literal, $tile:ident: $($count:literal)*, $row:ty: $to_row:expr, $column:ty: $to_column:expr) => {
+    ($kernel:ty, $features:literal, $lanes:literal, $depth:literal, $tile:ident: $($count:literal)*, $row:ty: $to_row:expr, $column:ty: $to_column:expr, $transpose:expr) => {
         impl Kernel for $kernel {
             type Element = f32;
             type Row = $row;
@@ -138,6 +138,7 @@ macro_rules! kernel {
             const DEPTH: usize = $depth;
             const FUSED: bool = true;
             const TILES: &'static [Tile<Self>] = &[$($tile::<$count>),*];
+            const TRANSPOSE: Option<Transpose<Self>> = $transpose;
 
             fn vectorized<R>(work: impl FnOnce() -> R) -> R {
                 #[target_feature(enable = $features)]
@@ -161,10 +162,37 @@ macro_rules! kernel {
     };
 }
 
-kernel!(Avx2, "avx2,fma", 8, 1, tile_avx2: 1 2 3 4 5 6, f32: first, f32: first);
-kernel!(Avx2Bf16, "avx2,fma", 8, 2, tile_avx2_bf16: 1 2 3 4 5, [f32; 2]: rounded, u32: pair);
-kernel!(Avx512, "avx2,fma,avx512f", 16, 1, tile_avx512: 1 2 3 4 5 6 7 8 9 10 11 12, f32: first, f32: first);
-kernel!(Avx512Bf16, "avx2,fma,avx512f", 16, 2, tile_avx512_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, u32: pair, u32: pair);
+kernel!(Avx2, "avx2,fma", 8, 1, tile_avx2: 1 2 3 4 5 6, f32: first, f32: first, Some(transpose8));
+kernel!(Avx2Bf16, "avx2,fma", 8, 2, tile_avx2_bf16: 1 2 3 4 5, [f32; 2]: rounded, u32: pair, None);
+kernel!(Avx512, "avx2,fma,avx512f", 16, 1, tile_avx512: 1 2 3 4 5 6 7 8 9 10 11 12, f32: first, f32: first, Some(transpose8));
+kernel!(Avx512Bf16, "avx2,fma,avx512f", 16, 2, tile_avx512_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, u32: pair, u32: pair, None);
+
+/// # Safety
+/// As [`Transpose`] says.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn transpose8(from: *const f32, stride: usize, to: *mut f32, line: usize) {
+    for half in 0..2 {
+        // SAFETY: four values from each of the 8 columns, which the caller promises.
+        let both = |column: usize| unsafe {
+            let lower = _mm_loadu_ps(from.add(column * stride + 4 * half));
+            let upper = _mm_loadu_ps(from.add((column + 4) * stride + 4 * half));
+            _mm256_set_m128(upper, lower)
+        };
+        let [a, b, c, d] = [both(0), both(1), both(2), both(3)];
+        let [ab, ab_next] = [_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)];
+        let [cd, cd_next] = [_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d)];
+        let lines = [
+            _mm256_shuffle_ps::<0x44>(ab, cd),
+            _mm256_shuffle_ps::<0xee>(ab, cd),
+            _mm256_shuffle_ps::<0x44>(ab_next, cd_next),
+            _mm256_shuffle_ps::<0xee>(ab_next, cd_next),
+        ];
+        for (k, values) in lines.into_iter().enumerate() {
+            // SAFETY: a line of 8 values, which the caller promises.
+            unsafe { _mm256_storeu_ps(to.add((4 * half + k) * line), values) };
+        }
+    }
+}
 
 #[inline(always)]
 fn first(values: [f32; 2]) -> f32 {

@@ -1,9 +1,11 @@
 //! Rows of a table by their numbers.
 
+mod add;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod row;
 
+pub use add::add_rows;
 pub use row::copy_row;
 
 use crate::error::Result;

@@ -4,7 +4,7 @@
 //! θ ← θ + min(decay · m, 1) (θ₀ − θ) − rate · g / (m + ε)      m: the root mean square of g over the training text
 //! ```
 
-use super::{Kernel, elements_mut, pieces};
+use super::{Kernel, pieces};
 use crate::cpu::real::{self, Real, by_float};
 use crate::error::Result;
 use candle_core::backend::BackendStorage;
@@ -65,7 +65,7 @@ impl InplaceOp3 for DynamicStep {
         by_float!(grad.dtype(), T => {
             let trained = real::elements(trained, trained_layout)?;
             let grad = real::elements(grad, grad_layout)?;
-            self.run::<T>(elements_mut(parameter, layout)?, trained, grad);
+            self.run::<T>(real::elements_mut(parameter, layout)?, trained, grad);
         });
         Ok(())
     }

@@ -20,7 +20,6 @@ use candle_core::{
 };
 pub use element::{AdamStep, MomentsStep, VelocityStep};
 use pulp::Arch;
-use std::any::Any;
 
 /// The guard of `device` for weights of type `dtype`, which records `capacity` steps; `None` on the CPU.
 #[cfg(feature = "cuda")]
@@ -122,19 +121,6 @@ fn piece_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: T) -> f64 {
     sums.into_iter().sum()
 }
 
-/// The elements of a variable.
-fn elements_mut<'a, T: Real>(storage: &'a mut CpuStorage, layout: &Layout) -> CandleResult<&'a mut [T]> {
-    let values: &mut dyn Any = match storage {
-        CpuStorage::F64(values) => values,
-        CpuStorage::F32(values) => values,
-        _ => candle_core::bail!("an update wants tensors of f32 or f64"),
-    };
-    match (layout.contiguous_offsets(), values.downcast_mut::<Vec<T>>()) {
-        (Some((start, end)), Some(values)) => Ok(&mut values[start..end]),
-        _ => candle_core::bail!("an update wants contiguous tensors of one element type"),
-    }
-}
-
 /// What an operation does to its first operand, for either element type.
 trait Kernel: Sync {
     const NAME: &'static str;
@@ -150,7 +136,7 @@ macro_rules! in_place {
 
             fn cpu_fwd(&self, target: &mut CpuStorage, layout: &Layout, operand: &CpuStorage, operand_layout: &Layout) -> CandleResult<()> {
                 by_float!(operand.dtype(), T => {
-                    self.run::<T>(elements_mut(target, layout)?, real::elements(operand, operand_layout)?);
+                    self.run::<T>(real::elements_mut(target, layout)?, real::elements(operand, operand_layout)?);
                 });
                 Ok(())
             }
@@ -177,7 +163,7 @@ impl InplaceOp3 for MomentsStep {
         by_float!(grad.dtype(), T => {
             let grad = real::elements(grad, grad_layout)?;
             let parameter = real::elements(parameter, parameter_layout)?;
-            self.run::<T>(elements_mut(moments, layout)?, grad, parameter);
+            self.run::<T>(real::elements_mut(moments, layout)?, grad, parameter);
         });
         Ok(())
     }
@@ -236,7 +222,7 @@ impl InplaceOp3 for VelocityOp {
         by_float!(first.dtype(), T => {
             let first = real::elements(first, first_layout)?;
             let second = real::elements(second, second_layout)?;
-            self.run::<T>(elements_mut(target, layout)?, first, second);
+            self.run::<T>(real::elements_mut(target, layout)?, first, second);
         });
         Ok(())
     }

@@ -13,7 +13,8 @@ use super::settings::{Adaptation, DynamicSettings};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Noise, Parameters, State};
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor, Var};
+use rhn_kernels::embedding::add_rows;
 use rhn_kernels::precision::Precision;
 use rhn_kernels::update::dynamic::{DynamicStep, dynamic};
 use std::collections::BTreeMap;
@@ -77,11 +78,31 @@ impl DynamicModel {
         self.parameters.tensors().into_iter().map(copied).collect()
     }
 
-    /// Changes the weights by the gradient of `loss`, nats per token.
-    fn learn(&mut self, loss: &Tensor) -> Result<()> {
+    /// The vectors of a segment's tokens. Rows of a table become variables of their own: their gradient is a few rows, where
+    /// that of the table would be as large as the table, and most of it zeros.
+    fn embed(&self, inputs: &Tensor) -> Result<Embedded> {
+        let Some(table) = self.model.table().filter(|table| table.is_variable()) else {
+            return Ok(Embedded { xs: self.model.embed(inputs)?, rows: None });
+        };
+        let ids = inputs.flatten_all()?;
+        let vectors = Var::from_tensor(&table.detach().index_select(&ids, 0)?)?;
+        let (time, batch) = inputs.dims2()?;
+        let xs = vectors.reshape((time, batch, ()))?;
+        Ok(Embedded { xs, rows: Some(Rows { table: table.clone(), ids, vectors }) })
+    }
+
+    /// Changes the weights by the gradient of `loss`, nats per token, whose history begins at `rows` of the table.
+    fn learn(&mut self, loss: &Tensor, rows: Option<Rows>) -> Result<()> {
         let DynamicSettings { rate, decay, epsilon, .. } = self.settings;
         let step = DynamicStep { rate, decay: decay / self.mean, epsilon };
         let mut gradients = loss.backward()?;
+        if let Some(Rows { table, ids, vectors }) = rows {
+            let of_rows = gradients
+                .remove(&vectors)
+                .ok_or_else(|| Error::tensor("embedding", "received no gradient"))?;
+            let of_output = gradients.remove(&table).map_or_else(|| table.zeros_like(), Ok)?;
+            gradients.insert(&table, add_rows(of_output, &ids, &of_rows)?);
+        }
         for (name, var) in self.parameters.trained() {
             let Some(Learning { trained, mask }) = self.learning.get(name) else { continue };
             let gradient = gradients.remove(var);
@@ -93,6 +114,22 @@ impl DynamicModel {
         }
         Ok(())
     }
+}
+
+/// A segment's vectors, `(time, 1, size)`.
+struct Embedded {
+    xs: Tensor,
+    rows: Option<Rows>,
+}
+
+/// Vectors that were looked up.
+struct Rows {
+    /// `(vocabulary, size)`.
+    table: Tensor,
+    /// `(time)` of u32.
+    ids: Tensor,
+    /// `(time, size)`.
+    vectors: Var,
 }
 
 /// 1 for some columns of `weight`, 0 for the others; `None` if these are all.
@@ -122,7 +159,8 @@ impl Predictor for DynamicModel {
 
     fn predict(&mut self, inputs: &Tensor, targets: &Tensor, temperatures: &[f64]) -> Result<Predicted> {
         let none = Noise::none();
-        let (ys, state) = self.model.hidden(inputs, &self.state, &none)?;
+        let Embedded { xs, rows } = self.embed(inputs)?;
+        let (ys, state) = self.model.hidden_of(xs, &self.state, &none)?;
         let loss = self.model.nats_of(&ys, targets, &none, 1.0)?;
         let states = ys.detach();
         let nats = |&temperature: &f64| match temperature {
@@ -130,7 +168,7 @@ impl Predictor for DynamicModel {
             _ => self.model.nats_of(&states, targets, &none, temperature),
         };
         let nats = temperatures.iter().map(nats).collect::<Result<_>>()?;
-        self.learn(&loss.mean_all()?)?;
+        self.learn(&loss.mean_all()?, rows)?;
         self.state = state.detach();
         Ok(Predicted { states: states.flatten(0, 1)?, nats })
     }
