@@ -5,8 +5,10 @@ pub(crate) mod stop;
 pub(crate) mod text;
 
 use crate::error::{Error, Result};
+use crate::eval::adapt::{CacheSettings, CachedText};
 use crate::model::FrozenModel;
 use crate::predict::TokenReader;
+use candle_core::Tensor;
 use distribution::{Candidate, Filters};
 use rhn_kernels::rng::Rng;
 use std::collections::VecDeque;
@@ -23,13 +25,16 @@ pub struct SampleSettings {
     pub repetition_window: usize,
     /// A token that is never drawn, say `<unk>`.
     pub forbidden: Option<u32>,
+    /// A neural cache that is mixed in before the filters: what they take for logits is then the logarithms of the
+    /// probabilities.
+    pub cache: Option<CacheSettings>,
     /// Fixes every draw, together with the sample's index.
     pub seed: u64,
 }
 
 impl Default for SampleSettings {
     fn default() -> Self {
-        Self { filters: Filters::default(), repetition_window: 256, forbidden: None, seed: 1 }
+        Self { filters: Filters::default(), repetition_window: 256, forbidden: None, cache: None, seed: 1 }
     }
 }
 
@@ -38,18 +43,51 @@ impl Default for SampleSettings {
 pub struct Drawn {
     /// The token's id.
     pub id: u32,
-    /// Its −ln p under the model itself, before any filter.
+    /// Its −ln p under the model itself, with its cache and before any filter.
     pub nats: f64,
 }
 
 /// A text that grows by a token at each `next`, without end.
 pub struct Sampler {
     reader: TokenReader,
+    cache: Option<SamplerCache>,
     settings: SampleSettings,
     pending: Option<u32>, // drawn but not yet read by the model
     candidates: Vec<Candidate>,
     recent: VecDeque<u32>,
     rng: Rng,
+}
+
+/// A cache, and what the next token is predicted from.
+struct SamplerCache {
+    text: CachedText,
+    /// What the output layer saw last, `(1, hidden)`; none before anything was read.
+    last: Option<Tensor>,
+    /// Logarithms of the next token's probabilities.
+    mixed: Vec<f64>,
+}
+
+impl SamplerCache {
+    /// The model has read `tokens`, saw `states`, `(time, hidden)`, and gives `logits` for the next.
+    fn read(&mut self, tokens: &[u32], states: &Tensor, logits: &[f64]) -> Result<()> {
+        if let Some(last) = &self.last {
+            self.text.enter(last, &tokens[..1])?;
+        }
+        let time = tokens.len();
+        if time > 1 {
+            self.text.enter(&states.narrow(0, 0, time - 1)?, &tokens[1..])?;
+        }
+        let last = states.narrow(0, time - 1, 1)?.contiguous()?;
+        self.mixed.clear();
+        self.mixed.extend_from_slice(logits);
+        self.text.mix(&last, &mut self.mixed)?;
+        self.last = Some(last);
+        Ok(())
+    }
+
+    fn fork(&self) -> Result<Self> {
+        Ok(Self { text: self.text.fork()?, last: self.last.clone(), mixed: self.mixed.clone() })
+    }
 }
 
 impl Sampler {
@@ -63,8 +101,15 @@ impl Sampler {
             return Err(Error::config("a sample needs a token to start from"));
         }
         let rng = Rng::keyed(settings.seed, "sample", index);
+        let reader = TokenReader::new(model)?;
+        let empty = |cache| {
+            let text = CachedText::new(cache)?;
+            Ok::<_, Error>(SamplerCache { text, last: None, mixed: Vec::new() })
+        };
+        let cache = settings.cache.map(empty).transpose()?;
         let mut sampler = Self {
-            reader: TokenReader::new(model)?,
+            reader: if cache.is_some() { reader.keep_states() } else { reader },
+            cache,
             settings,
             pending: None,
             candidates: Vec::new(),
@@ -81,6 +126,7 @@ impl Sampler {
     pub fn fork(&self, index: u64) -> Result<Self> {
         Ok(Self {
             reader: self.reader.fork()?,
+            cache: self.cache.as_ref().map(SamplerCache::fork).transpose()?,
             settings: self.settings.clone(),
             pending: self.pending,
             candidates: Vec::new(),
@@ -94,11 +140,18 @@ impl Sampler {
         self.reader.read(tokens)?;
         tokens.iter().for_each(|&token| self.remember(token));
         match self.reader.logits().iter().find(|logit| !logit.is_finite()) {
-            None => Ok(()),
+            None => self.read_cache(tokens),
             Some(logit) => Err(Error::NotFinite {
                 step: self.recent.len() as u64,
                 what: format!("the model gives a logit of {logit} while sampling; its weights are unusable"),
             }),
+        }
+    }
+
+    fn read_cache(&mut self, tokens: &[u32]) -> Result<()> {
+        match (&mut self.cache, self.reader.states()) {
+            (Some(cache), Some(states)) => cache.read(tokens, states, self.reader.logits()),
+            _ => Ok(()),
         }
     }
 
@@ -115,7 +168,10 @@ impl Sampler {
         if let Some(token) = self.pending.take() {
             self.read(&[token])?;
         }
-        let logits = self.reader.logits();
+        let logits = match &self.cache {
+            Some(cache) => &cache.mixed[..],
+            None => self.reader.logits(),
+        };
         let recent = self.recent.iter().copied();
         self.settings.filters.apply(logits, recent, self.settings.forbidden, &mut self.candidates);
         let id = distribution::draw(&self.candidates, self.rng.uniform());
@@ -180,6 +236,24 @@ mod tests {
         let wanted = crate::eval::score::Scorer::new(&model, Some(0)).unwrap().nats(&ids).unwrap();
         let close = |(drawn, wanted): (&Drawn, Option<f64>)| (drawn.nats - wanted.unwrap()).abs() < 1e-9;
         assert!(drawn.iter().zip(wanted).all(close));
+    }
+
+    #[test]
+    fn with_a_cache_the_nats_are_those_that_scoring_with_it_gives() {
+        for vocabulary in [5, 40] {
+            let model = tiny::drawn(vocabulary, 2.0);
+            let cache = CacheSettings { window: 6, theta: 0.3, lambda: 0.4 };
+            let settings = SampleSettings { cache: Some(cache), ..SampleSettings::default() };
+            let first = Sampler::new(&model, settings, &[0, 3, 1, 2, 3], 0).unwrap();
+            let drawn: Vec<Drawn> = first.fork(2).unwrap().take(30).map(|drawn| drawn.unwrap()).collect();
+            let ids: Vec<u32> = drawn.iter().map(|drawn| drawn.id).collect();
+            let scorer = crate::eval::score::Scorer::new(&model, Some(0)).unwrap();
+            let mut scorer = scorer.with_cache(cache).unwrap();
+            scorer.set_context(&[3, 1, 2, 3]).unwrap();
+            let wanted = scorer.nats(&ids).unwrap();
+            let close = |(drawn, wanted): (&Drawn, Option<f64>)| (drawn.nats - wanted.unwrap()).abs() < 1e-9;
+            assert!(drawn.iter().zip(wanted).all(close));
+        }
     }
 
     #[test]

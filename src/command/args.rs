@@ -3,6 +3,7 @@
 use crate::console::note;
 use crate::data::DataDirectories;
 use crate::error::{Error, Result};
+use crate::eval::adapt::CacheSettings;
 use candle_core::Device;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -164,5 +165,47 @@ mod tests {
     fn a_build_without_cuda_says_how_to_get_it() {
         let message = super::cuda(0).expect_err("there is no CUDA").to_string();
         assert!(message.contains("--features cuda"), "{message}");
+    }
+}
+
+/// The flags of a neural cache.
+#[derive(Debug, clap::Args)]
+pub(super) struct CacheArgs {
+    /// Mix in a neural cache of the last N positions
+    #[arg(long, value_name = "N")]
+    cache: Option<usize>,
+    /// How much more a past state counts that is like the present one [default: 1]
+    #[arg(long, value_name = "X", requires = "cache", allow_negative_numbers = true)]
+    cache_theta: Option<f64>,
+    /// The cache's share of the probability [default: 0.1]
+    #[arg(long, value_name = "X", requires = "cache", allow_negative_numbers = true)]
+    cache_lambda: Option<f64>,
+}
+
+impl CacheArgs {
+    /// What was asked for, with the defaults of the rest; `None` without `--cache`.
+    ///
+    /// # Errors
+    /// If a number means nothing; names its flag.
+    pub(super) fn settings(&self) -> Result<Option<CacheSettings>> {
+        let Some(window) = self.cache else { return Ok(None) };
+        let usual = CacheSettings::new(window);
+        let asked = CacheSettings {
+            theta: self.cache_theta.unwrap_or(usual.theta),
+            lambda: self.cache_lambda.unwrap_or(usual.lambda),
+            ..usual
+        };
+        asked.validate()?;
+        Ok(Some(asked))
+    }
+
+    /// Whether there is to be a cache.
+    pub(super) fn is_given(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    /// Which of θ and λ were left open.
+    pub(super) fn free(&self) -> [bool; 2] {
+        [self.cache_theta.is_none(), self.cache_lambda.is_none()]
     }
 }

@@ -1,9 +1,10 @@
 //! `rhn sample`: text from a trained model, shown as it comes.
 
-use super::args::DeviceArgs;
+use super::args::{CacheArgs, DeviceArgs};
 use super::output::{json_line, load, note_unseen};
 use crate::data::Text;
 use crate::error::Result;
+use crate::eval::adapt::CacheSettings;
 use crate::sample::distribution::Filters;
 use crate::sample::text::{Prompt, Sample, hex, write};
 use crate::sample::{SampleSettings, Sampler};
@@ -79,6 +80,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     seed: u64,
     #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
     pub(super) device: DeviceArgs,
     /// Print one line of JSON a sample: prompt, text, tokens, nats
     #[arg(long)]
@@ -105,8 +108,9 @@ impl Args {
         }
     }
 
-    fn settings(&self, unknown: Option<u32>) -> SampleSettings {
+    fn settings(&self, unknown: Option<u32>, cache: Option<CacheSettings>) -> SampleSettings {
         SampleSettings {
+            cache,
             filters: self.filters(),
             repetition_window: self.repetition_window,
             forbidden: unknown.filter(|_| !self.unknown),
@@ -132,12 +136,13 @@ struct SampleRow<'a> {
 /// output cannot be written.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     args.filters().validate()?; // before anything is loaded
+    let cache = args.cache.settings()?;
     let loaded = load(&args.checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
     let given = args.given_prompt()?;
     let prompt = Prompt::new(tokenizer, &given)?;
     note_unseen(prompt.unseen, "the prompt", tokenizer.unknown_id().is_some());
-    let settings = args.settings(tokenizer.unknown_id());
+    let settings = args.settings(tokenizer.unknown_id(), cache);
     let first = Sampler::new(&loaded.model, settings, prompt.context(), 0)?;
     for index in 0..args.samples {
         let sampler = first.fork(index)?;

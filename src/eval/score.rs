@@ -1,19 +1,28 @@
 //! Surprisal: −ln p of each token of any text, given all the text before it.
 
+use super::adapt::{CacheSettings, CachedText};
 use super::log_sum::ln_of_sum;
 use super::perplexity::finite;
 use crate::error::Result;
 use crate::model::{FrozenModel, Noise, State};
-use crate::predict::{Reader, STREAM_STEPS, WindowReader};
+use crate::predict::{STREAM_STEPS, WindowReader};
 use candle_core::{DType, Tensor};
 
 /// Reads a text piece by piece, the state carried from one to the next.
 pub struct Scorer {
     reader: WindowReader,
     previous: Option<u32>,
+    cache: Option<CachedText>,
     /// Where [`Scorer::restart`] goes back to.
-    start: (State, Option<u32>),
+    start: Start,
     read: usize,
+}
+
+/// What a text begins with.
+struct Start {
+    state: State,
+    previous: Option<u32>,
+    cache: Option<CachedText>,
 }
 
 /// What a token cost.
@@ -30,21 +39,35 @@ impl Scorer {
     /// vocabulary has none, the first token has no surprisal.
     pub fn new(model: &FrozenModel, context: Option<u32>) -> Result<Self> {
         let reader = WindowReader::new(model, 1)?;
-        let start = (reader.state().clone(), context);
-        Ok(Self { reader, previous: context, start, read: 0 })
+        let start = Start { state: reader.state().clone(), previous: context, cache: None };
+        Ok(Self { reader, previous: context, cache: None, start, read: 0 })
+    }
+
+    /// The same reader, which mixes in a neural cache; to be asked for before anything is read. A text's cache begins empty,
+    /// or with what [`Scorer::set_context`] read.
+    ///
+    /// # Errors
+    /// If a setting cannot be used.
+    pub fn with_cache(mut self, settings: CacheSettings) -> Result<Self> {
+        self.cache = Some(CachedText::new(settings)?);
+        self.start.cache = Some(CachedText::new(settings)?);
+        Ok(self)
     }
 
     /// Reads `tokens` after the line end without a score; texts begin after them from now on.
     pub fn set_context(&mut self, tokens: &[u32]) -> Result<()> {
         self.nats(tokens)?;
-        self.start = (self.reader.state().clone(), self.previous);
+        let cache = self.cache.as_ref().map(CachedText::fork).transpose()?;
+        self.start = Start { state: self.reader.state().clone(), previous: self.previous, cache };
         Ok(())
     }
 
     /// Goes back to the start of a text.
-    pub fn restart(&mut self) {
-        self.reader.set_state(self.start.0.clone());
-        self.previous = self.start.1;
+    pub fn restart(&mut self) -> Result<()> {
+        self.reader.set_state(self.start.state.clone());
+        self.previous = self.start.previous;
+        self.cache = self.start.cache.as_ref().map(CachedText::fork).transpose()?;
+        Ok(())
     }
 
     /// Nats of each of the next tokens.
@@ -75,23 +98,28 @@ impl Scorer {
         if targets.is_empty() {
             return Ok(());
         }
-        let device = self.reader.model().device();
-        let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), device);
-        let inputs = column(&inputs)?;
+        let device = self.reader.model().device().clone();
+        let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &device);
+        let states = self.reader.hidden(&column(&inputs)?, &Noise::none())?;
         let set_nats = match set {
             None => vec![0.0; targets.len()],
-            Some(set) => self.set_nats(&inputs, set)?,
+            Some(set) => self.set_nats(&states, set)?,
         };
-        let window = self.reader.nats(&inputs, &column(targets)?)?;
-        let nats = finite(&window, self.read)?;
-        costs.extend(nats.into_iter().zip(set_nats).map(|(nats, set_nats)| Some(Cost { nats, set_nats })));
+        let nats = self.reader.model().nats_of(&states, &column(targets)?, &Noise::none(), 1.0)?;
+        let nats = finite(&nats, self.read)?;
+        let mut found: Vec<Cost> =
+            nats.into_iter().zip(set_nats).map(|(nats, set_nats)| Cost { nats, set_nats }).collect();
+        if let Some(cache) = &mut self.cache {
+            found = cache.costs(&states.flatten(0, 1)?, targets, found, set)?;
+        }
+        costs.extend(found.into_iter().map(Some));
         self.read += targets.len();
         Ok(())
     }
 
-    /// −ln of what the members of `set` share after each of `inputs`; the reader's state stays as it is.
-    fn set_nats(&self, inputs: &Tensor, set: &[bool]) -> Result<Vec<f64>> {
-        let (logits, _) = self.reader.model().logits(inputs, self.reader.state(), &Noise::none())?;
+    /// −ln of what the members of `set` share after each of `states`, `(time, 1, hidden)`.
+    fn set_nats(&self, states: &Tensor, set: &[bool]) -> Result<Vec<f64>> {
+        let logits = self.reader.model().logits_of(states)?;
         let rows = logits.squeeze(1)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
         let of = |row: &Vec<f64>| {
             let members = row.iter().zip(set).filter(|&(_, &member)| member).map(|(&logit, _)| logit);
@@ -103,11 +131,12 @@ impl Scorer {
 
 #[cfg(test)]
 mod tests {
-    use super::Scorer;
+    use super::{CacheSettings, Scorer};
     use crate::config::Unit;
+    use crate::eval::adapt::{Adaptation, adapted};
     use crate::eval::perplexity::{Split, stream};
-    use crate::predict::STREAM_STEPS;
     use crate::predict::tiny;
+    use crate::predict::{STREAM_STEPS, WindowReader};
 
     #[test]
     fn a_text_scores_alike_however_it_is_cut_and_as_the_stream_does() {
@@ -155,7 +184,27 @@ mod tests {
         for _ in 0..2 {
             let found = scorer.nats(&[2, 1]).unwrap();
             assert!(found.iter().zip(&wanted).all(|(a, b)| (a.unwrap() - b.unwrap()).abs() < 1e-12));
-            scorer.restart();
+            scorer.restart().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_cache_gives_what_evaluation_with_it_gives_however_the_text_is_cut() {
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(STREAM_STEPS + 30));
+        let model = tiny::drawn(vocab_size, 1.0);
+        let ids = text.tokens.to_vec();
+        let settings = CacheSettings { window: 40, theta: 0.3, lambda: 0.2 };
+        let split = Split { corpus: "tiny", split: "test", unit: Unit::Char, text: &text };
+        let mut predictor = WindowReader::new(&model, 1).unwrap();
+        let adaptation = Adaptation { cache: Some(settings), ..Adaptation::default() };
+        let wanted = adapted(&mut predictor, &split, &adaptation, &mut |_, _| Ok(())).unwrap().nats_per_token;
+        let mut scorer = Scorer::new(&model, None).unwrap().with_cache(settings).unwrap();
+        for piece in [1, 7, ids.len()] {
+            scorer.restart().unwrap();
+            let nats: Vec<f64> =
+                ids.chunks(piece).flat_map(|piece| scorer.nats(piece).unwrap()).flatten().collect();
+            let mean = nats.iter().sum::<f64>() / (ids.len() - 1) as f64;
+            assert!((mean - wanted).abs() < 1e-10, "pieces of {piece}: {mean} is not {wanted}");
         }
     }
 

@@ -60,7 +60,12 @@ impl FrozenModel {
     /// Logits `(time, batch, vocabulary)`, and the state after the window; no history is followed.
     pub fn logits(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
         let (ys, state) = self.hidden(tokens, state, noise)?;
-        Ok((self.output.logits(&ys)?.detach(), state))
+        Ok((self.logits_of(&ys)?, state))
+    }
+
+    /// Logits, `(time, batch, vocabulary)`, from what [`FrozenModel::hidden`] gave.
+    pub fn logits_of(&self, ys: &Tensor) -> Result<Tensor> {
+        Ok(self.output.logits(ys)?.detach())
     }
 
     /// Nats of each target, `(time, batch)`, from what [`FrozenModel::hidden`] gave, the logits divided by `temperature`.
@@ -73,7 +78,7 @@ impl FrozenModel {
         let Some(output) = self.output.rows()? else { return Ok(None) };
         let Some(core) = self.core.steps()? else { return Ok(None) };
         let vector = vec![0.0; self.table.dim(1)?];
-        Ok(Some(TokenSteps { table: self.table.clone(), vector, core, output }))
+        Ok(Some(TokenSteps { table: self.table.clone(), vector, core, output, hidden: None }))
     }
 
     /// What the output layer sees, `(time, batch, hidden)`, and the state after the window; no history is followed.
@@ -92,14 +97,31 @@ pub(crate) struct TokenSteps {
     vector: Vec<f32>,
     core: Box<dyn Steps>,
     output: Box<dyn OutputRows>,
+    /// Where what the output layer sees is kept, if anyone asks for it.
+    hidden: Option<Vec<f32>>,
 }
 
 impl TokenSteps {
     /// Reads `token`; `logits` are then about the one after it.
     pub(crate) fn read(&mut self, token: u32, logits: &mut Vec<f64>) -> Result<()> {
         copy_row(&self.table, token as usize, &mut self.vector)?;
-        self.output.logits(self.core.step(&self.vector), logits);
+        let ys = self.core.step(&self.vector);
+        if let Some(hidden) = &mut self.hidden {
+            hidden.clear();
+            hidden.extend_from_slice(ys);
+        }
+        self.output.logits(ys, logits);
         Ok(())
+    }
+
+    /// What the output layer sees is kept from now on.
+    pub(crate) fn keep_hidden(&mut self) {
+        self.hidden.get_or_insert_default();
+    }
+
+    /// What the output layer saw of the last token, if that is kept.
+    pub(crate) fn hidden(&self) -> Option<&[f32]> {
+        self.hidden.as_deref()
     }
 
     pub(crate) fn state(&self) -> Result<State> {

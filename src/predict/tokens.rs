@@ -6,13 +6,16 @@
 use crate::error::Result;
 use crate::model::frozen::TokenSteps;
 use crate::model::{FrozenModel, Noise, State};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 /// Reads a text at batch 1, from the state before the first token.
 pub struct TokenReader {
     model: FrozenModel,
     carried: Carried,
     logits: Vec<f64>,
+    /// What the output layer saw of the last tokens, `(time, hidden)`, where that is kept.
+    states: Option<Tensor>,
+    keeps_states: bool,
 }
 
 enum Carried {
@@ -27,15 +30,34 @@ impl TokenReader {
             Some(steps) => Carried::Buffers(steps),
             None => Carried::Tensors(model.zero_state(1)?),
         };
-        Ok(Self { model: model.clone(), carried, logits: Vec::new() })
+        Ok(Self { model: model.clone(), carried, logits: Vec::new(), states: None, keeps_states: false })
+    }
+
+    /// The same reader, which keeps what the output layer sees.
+    pub fn keep_states(mut self) -> Self {
+        self.keeps_states = true;
+        if let Carried::Buffers(steps) = &mut self.carried {
+            steps.keep_hidden();
+        }
+        self
     }
 
     /// Reads `tokens`, at least one, each below the vocabulary's size.
     pub fn read(&mut self, tokens: &[u32]) -> Result<()> {
         match (&mut self.carried, tokens) {
-            (Carried::Buffers(steps), &[token]) => steps.read(token, &mut self.logits),
+            (Carried::Buffers(steps), &[token]) => {
+                steps.read(token, &mut self.logits)?;
+                let of_hidden = |hidden: &[f32]| Tensor::from_slice(hidden, (1, hidden.len()), &Device::Cpu);
+                self.states = steps.hidden().map(of_hidden).transpose()?;
+                Ok(())
+            }
             _ => self.read_window(tokens),
         }
+    }
+
+    /// What the output layer saw of the tokens that were read last, `(time, hidden)`; `None` unless it is kept.
+    pub fn states(&self) -> Option<&Tensor> {
+        self.states.as_ref()
     }
 
     /// Logits of the token that comes next, `(vocabulary)`; none before anything was read.
@@ -46,6 +68,10 @@ impl TokenReader {
     /// Another reader that has read the same.
     pub fn fork(&self) -> Result<Self> {
         let mut fork = Self::new(&self.model)?;
+        if self.keeps_states {
+            fork = fork.keep_states();
+            fork.states.clone_from(&self.states);
+        }
         fork.set_state(self.state()?)?;
         fork.logits.clone_from(&self.logits);
         Ok(fork)
@@ -53,8 +79,10 @@ impl TokenReader {
 
     fn read_window(&mut self, tokens: &[u32]) -> Result<()> {
         let inputs = Tensor::from_slice(tokens, (tokens.len(), 1), self.model.device())?;
-        let (logits, state) = self.model.logits(&inputs, &self.state()?, &Noise::none())?;
-        self.logits = logits.get(tokens.len() - 1)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+        let (states, state) = self.model.hidden(&inputs, &self.state()?, &Noise::none())?;
+        let logits = self.model.logits_of(&states.narrow(0, tokens.len() - 1, 1)?)?;
+        self.logits = logits.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+        self.states = if self.keeps_states { Some(states.flatten(0, 1)?) } else { None };
         self.set_state(state)
     }
 

@@ -313,3 +313,31 @@ fn a_search_prints_its_trials_and_flags_that_give_the_same_again() {
     let table = stdout(&place.rhn("eval run --tune"));
     assert!(table.contains("--temperature 1.25") && table.contains("tuned on"), "{table}");
 }
+
+#[test]
+fn scoring_and_sampling_can_have_the_cache_that_evaluation_has() {
+    let place = trained();
+    let cache = "--cache 20 --cache-theta 0.5 --cache-lambda 0.3";
+    place.write("text.txt", PLAY);
+    let wanted = json(&place, &format!("--file text.txt {cache}"));
+    let total = |args: &str| -> Value {
+        let output = place.rhn(&format!("score run text.txt --per line --base e --json {args}"));
+        serde_json::from_str(stdout(&output).lines().last().unwrap()).unwrap()
+    };
+    let found = total(cache);
+    assert!(total("").get("protocol").is_none());
+    assert_eq!((&found["protocol"], &found["cache"]), (&wanted["protocol"], &wanted["cache"]));
+    let nats = wanted["nats_per_token"].as_f64().unwrap();
+    let first = place.rhn(&format!("score run text.txt --base e --json {cache}"));
+    let rows = stdout(&first).lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
+    let tokens = rows[1..rows.len() - 1].iter().map(|row| row["surprisal"].as_f64().unwrap());
+    let mean = tokens.clone().sum::<f64>() / tokens.len() as f64; // evaluation predicts every token but the first
+    assert_eq!(tokens.len() as u64, wanted["tokens"].as_u64().unwrap());
+    assert!((mean - nats).abs() < 0.01, "{mean} is not {nats}");
+    let sample = |args: &str| stdout(&place.rhn(&format!("sample run --prompt to --tokens 80 {args}")));
+    assert_eq!(sample(cache), sample(cache));
+    assert_ne!(sample(cache), sample(""));
+    place.fails("sample run --cache 0", 2, &["--cache is 0"]);
+    place.fails("score run text.txt --cache 9 --cache-lambda 2", 2, &["--cache-lambda is 2"]);
+    place.fails("score run text.txt --cache-theta 2", 2, &["--cache"]);
+}

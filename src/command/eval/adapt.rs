@@ -1,5 +1,6 @@
 //! The flags of evaluation that adapts to its text.
 
+use crate::command::args::CacheArgs;
 use crate::error::Result;
 use crate::eval::adapt::{Adaptation, CacheSettings, DynamicSettings, Free, UpdateGroup};
 
@@ -26,15 +27,8 @@ pub(super) struct AdaptArgs {
     /// Which weights learn [default: all]
     #[arg(long, value_enum, value_name = "GROUP", requires = "dynamic")]
     dynamic_update: Option<UpdateGroup>,
-    /// Mix in a neural cache of the last N positions
-    #[arg(long, value_name = "N", conflicts_with_all = ["mc", "protocol"])]
-    cache: Option<usize>,
-    /// How much more a past state counts that is like the present one [default: 1]
-    #[arg(long, value_name = "X", requires = "cache", allow_negative_numbers = true)]
-    cache_theta: Option<f64>,
-    /// The cache's share of the probability [default: 0.1]
-    #[arg(long, value_name = "X", requires = "cache", allow_negative_numbers = true)]
-    cache_lambda: Option<f64>,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Search the temperature, and of --dynamic and --cache what is not given, on the first 30,000 tokens of the validation
     /// split; then read the split with the best
     #[arg(long, conflicts_with_all = ["mc", "protocol"])]
@@ -45,17 +39,18 @@ impl AdaptArgs {
     /// Whether each flag that decides what is on was given.
     pub(super) fn given(&self) -> [(&'static str, bool); 4] {
         let temperature = ("--temperature", self.temperature.is_some());
-        [temperature, ("--dynamic", self.dynamic), ("--cache", self.cache.is_some()), ("--tune", self.tune)]
+        [temperature, ("--dynamic", self.dynamic), ("--cache", self.cache.is_given()), ("--tune", self.tune)]
     }
 
     /// What --tune is to search.
     pub(super) fn free(&self) -> Option<Free> {
+        let [theta, lambda] = self.cache.free();
         self.tune.then_some(Free {
             temperature: self.temperature.is_none(),
             rate: self.dynamic_rate.is_none(),
             decay: self.dynamic_decay.is_none(),
-            theta: self.cache_theta.is_none(),
-            lambda: self.cache_lambda.is_none(),
+            theta,
+            lambda,
         })
     }
 
@@ -72,15 +67,12 @@ impl AdaptArgs {
             segment: self.segment.unwrap_or(usual.segment),
             update: self.dynamic_update.unwrap_or_default(),
         });
-        let cache = self.cache.map(|window| {
-            let usual = CacheSettings::new(window);
-            CacheSettings {
-                theta: self.cache_theta.unwrap_or(usual.theta),
-                lambda: self.cache_lambda.unwrap_or(usual.lambda),
-                ..usual
-            }
-        });
-        let asked = Adaptation { temperature: self.temperature, dynamic, cache, tuned_tokens: None };
+        let asked = Adaptation {
+            temperature: self.temperature,
+            dynamic,
+            cache: self.cache.settings()?,
+            tuned_tokens: None,
+        };
         asked.validate()?;
         Ok(asked)
     }

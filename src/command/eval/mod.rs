@@ -80,7 +80,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value = "stream")]
     protocol: Protocol,
     /// Average N passes with dropout on, at the rates of the checkpoint's recipe
-    #[arg(long, value_name = "N", conflicts_with = "protocol")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["protocol", "cache"])]
     mc: Option<usize>,
     /// What the masks of --mc are drawn from
     #[arg(long, value_name = "N", default_value_t = 1, requires = "mc")]

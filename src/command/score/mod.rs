@@ -4,7 +4,7 @@ mod rows;
 mod table;
 mod window;
 
-use super::args::DeviceArgs;
+use super::args::{CacheArgs, DeviceArgs};
 use super::output::{load, note_crlf, note_unseen};
 use crate::data::{Piece, Text, TextStream, Tokenizer, packed};
 use crate::error::{Error, Result};
@@ -75,6 +75,8 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value = "2")]
     base: Base,
     #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
     pub(super) device: DeviceArgs,
     /// Print a line of JSON for each row, and one of totals at the end
     #[arg(long)]
@@ -130,9 +132,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             Error::config("the standard input (-) can be read once only, it is asked for twice").into()
         );
     }
+    let cache = args.cache.settings()?; // before anything is loaded
     let loaded = load(&args.checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
     let mut scorer = Scorer::new(&loaded.model, tokenizer.line_end_id())?;
+    if let Some(cache) = cache {
+        scorer = scorer.with_cache(cache)?;
+    }
     if let Some(file) = &args.context {
         let (source, mut input) = open(file)?;
         let mut bytes = Vec::new();
@@ -148,7 +154,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         packed::open(file)?; // before anything is printed
     }
     let table = Table::new(args, BufWriter::new(io::stdout().lock()))?;
-    let rows = Rows::new(args, set.is_some(), tokenizer, table);
+    let rows = Rows::new(args, set.is_some(), tokenizer, table, cache);
     let mut scoring = Scoring { args, tokenizer, scorer, set, rows };
     for file in &args.files {
         scoring.file(file)?;
@@ -188,7 +194,7 @@ impl Scoring<'_> {
         let (source, input) = open(file)?;
         let mut stream = TextStream::new(&source, input);
         if self.args.reset == Reset::Document {
-            self.scorer.restart();
+            self.scorer.restart()?;
         }
         self.rows.begin(&source);
         let mut unseen = 0;
@@ -200,7 +206,7 @@ impl Scoring<'_> {
             };
             let Some(part) = part else { break };
             if self.args.reset == Reset::Line {
-                self.scorer.restart();
+                self.scorer.restart()?;
             }
             unseen += self.part(&part)?;
             crlf += part.bytes().windows(2).filter(|pair| pair == b"\r\n").count();

@@ -4,6 +4,7 @@ use super::table::{Row, Table, cell, number};
 use super::window::{Cursor, Place, Window};
 use super::{Args, Base, Per};
 use crate::data::{Piece, Text, Tokenizer, spelled};
+use crate::eval::adapt::CacheSettings;
 use crate::eval::score::Cost;
 use crate::eval::words::{TokenCost, WordCost, Words};
 use serde::Serialize;
@@ -71,6 +72,11 @@ struct DocumentRow<'a> {
     mean: Option<f64>,
     /// exp of the mean, in nats.
     perplexity: Option<f64>,
+    /// As evaluation names what was on, if anything was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<&'static str>,
+    #[serde(flatten)]
+    cache: Option<CacheSettings>,
 }
 
 impl Row for TokenRow {
@@ -175,6 +181,7 @@ pub(super) struct Rows<'a, W> {
     base: Base,
     tokenizer: &'a Tokenizer,
     table: Table<W>,
+    cache: Option<CacheSettings>,
     file: String,
     files: usize,
     window: Window,
@@ -192,12 +199,19 @@ pub(super) struct Rows<'a, W> {
 }
 
 impl<'a, W: Write> Rows<'a, W> {
-    pub(super) fn new(args: &Args, apart: bool, tokenizer: &'a Tokenizer, table: Table<W>) -> Self {
+    pub(super) fn new(
+        args: &Args,
+        apart: bool,
+        tokenizer: &'a Tokenizer,
+        table: Table<W>,
+        cache: Option<CacheSettings>,
+    ) -> Self {
         Self {
             per: args.per,
             base: args.base,
             tokenizer,
             table,
+            cache,
             file: String::new(),
             files: 0,
             window: Window::default(),
@@ -402,6 +416,8 @@ impl<'a, W: Write> Rows<'a, W> {
             surprisal: sums.all().map(|nats| self.base.of(nats)),
             mean: sums.mean().map(|nats| self.base.of(nats)),
             perplexity: sums.mean().map(f64::exp),
+            protocol: self.cache.map(|_| "cache"),
+            cache: self.cache,
         }
     }
 

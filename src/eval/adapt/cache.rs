@@ -29,19 +29,17 @@ impl NeuralCache {
         Self { window, states: None, words: Vec::new(), oldest: 0 }
     }
 
-    /// For each position of a block, ln p_cache of its target with each θ; none without a history. Then the positions
-    /// enter. `states`: `(time, hidden)`; −∞ for a word that did not come.
-    pub(super) fn read(
+    /// For each position of a block what `of` makes of the positions in the cache, each the product of its state with the
+    /// present one and the word that followed it, and of the present target; none without a history. Then the block's
+    /// positions enter. `states`: `(time, hidden)`.
+    pub(super) fn read<R>(
         &mut self,
         states: &Tensor,
         targets: &[u32],
-        thetas: &[f64],
-    ) -> Result<Vec<Option<Vec<f64>>>> {
+        of: impl Fn(&[(f64, u32)], u32) -> R,
+    ) -> Result<Vec<Option<R>>> {
         let filled = self.words.len();
-        let past = match &self.states {
-            Some(rows) if filled > 0 => products(states, &rows.narrow(0, 0, filled)?)?,
-            _ => vec![Vec::new(); targets.len()],
-        };
+        let past = self.past(states)?;
         let block = products(states, states)?;
         let mut found = Vec::with_capacity(targets.len());
         let mut seen = Vec::new();
@@ -52,15 +50,35 @@ impl NeuralCache {
             seen.extend(rows.map(|row| (past[row], self.words[row])));
             let of_block = dropped.saturating_sub(filled)..step;
             seen.extend(of_block.map(|before| (block[before], targets[before])));
-            let of_target = |&theta| ln_probability(&seen, targets[step], theta);
-            found.push((!seen.is_empty()).then(|| thetas.iter().map(of_target).collect()));
+            found.push((!seen.is_empty()).then(|| of(&seen, targets[step])));
         }
         self.enter(states, targets)?;
         Ok(found)
     }
 
+    /// The positions in the cache beside `state`, `(1, hidden)`: products and words.
+    pub(super) fn seen(&self, state: &Tensor) -> Result<Vec<(f64, u32)>> {
+        let products = self.past(state)?.swap_remove(0);
+        Ok(products.into_iter().zip(self.words.iter().copied()).collect())
+    }
+
+    /// The same positions with memory of their own.
+    pub(super) fn copy(&self) -> Result<Self> {
+        let states = self.states.as_ref().map(Tensor::copy).transpose()?;
+        Ok(Self { states, words: self.words.clone(), ..*self })
+    }
+
+    /// The products of each of `states` with those in the cache, as they lie there.
+    fn past(&self, states: &Tensor) -> Result<Vec<Vec<f64>>> {
+        let filled = self.words.len();
+        match &self.states {
+            Some(rows) if filled > 0 => products(states, &rows.narrow(0, 0, filled)?),
+            _ => Ok(vec![Vec::new(); states.dim(0)?]),
+        }
+    }
+
     /// The block's positions replace the oldest ones.
-    fn enter(&mut self, states: &Tensor, targets: &[u32]) -> Result<()> {
+    pub(super) fn enter(&mut self, states: &Tensor, targets: &[u32]) -> Result<()> {
         let (time, hidden) = states.dims2()?;
         let rows = match &self.states {
             Some(rows) => rows.clone(),
@@ -92,10 +110,10 @@ fn products(states: &Tensor, others: &Tensor) -> Result<Vec<Vec<f64>>> {
     Ok(products.to_dtype(DType::F64)?.to_vec2()?)
 }
 
-/// ln of the share that `word` has of exp(θ · product), summed over the positions.
-fn ln_probability(seen: &[(f64, u32)], word: u32, theta: f64) -> f64 {
-    let of_word = seen.iter().filter(|&&(_, next)| next == word).map(|&(product, _)| theta * product);
-    ln_of_sum(of_word) - ln_of_sum(seen.iter().map(|&(product, _)| theta * product))
+/// ln of the share that words with `wanted` have of exp(θ · product), summed over the positions; −∞ if none came.
+pub(super) fn ln_share(seen: &[(f64, u32)], theta: f64, wanted: impl Fn(u32) -> bool) -> f64 {
+    let of_words = seen.iter().filter(|&&(_, next)| wanted(next)).map(|&(product, _)| theta * product);
+    ln_of_sum(of_words) - ln_of_sum(seen.iter().map(|&(product, _)| theta * product))
 }
 
 #[cfg(test)]
@@ -109,9 +127,9 @@ mod tests {
         let blocks = states.chunks(at_once).zip(words.chunks(at_once));
         let read = blocks.flat_map(|(states, words)| {
             let rows = Tensor::new(states.concat(), &Device::Cpu).unwrap().reshape((words.len(), 2)).unwrap();
-            cache.read(&rows, words, &[0.5]).unwrap()
+            cache.read(&rows, words, |seen, target| ln_share(seen, 0.5, |word| word == target)).unwrap()
         });
-        read.map(|found| found.map(|found| found[0])).collect()
+        read.collect()
     }
 
     #[test]

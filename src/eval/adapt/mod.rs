@@ -5,23 +5,23 @@
 //! whose weights and distribution stay as they were trained. [`Adaptation`] says in every result what was on.
 
 mod cache;
+mod cached;
 mod dynamic;
 mod predictor;
 mod settings;
 pub mod statistics;
 mod tune;
 
+pub use cached::CachedText;
 pub use dynamic::DynamicModel;
 pub use predictor::Predictor;
 pub use settings::{Adaptation, CacheSettings, DynamicSettings, UpdateGroup};
 pub use tune::{Free, SearchText, Trial, tune};
 
 use super::Evaluation;
-use super::log_sum::ln_of_two;
 use super::perplexity::{EvaluationProgress, Split, evaluate};
 use crate::error::{Error, Result};
 use crate::predict::Reader;
-use cache::NeuralCache;
 use candle_core::{DType, Device, Tensor};
 use predictor::Predicted;
 
@@ -63,15 +63,17 @@ fn off_course(error: Error) -> Error {
 pub struct AdaptedReader<'a> {
     predictor: &'a mut dyn Predictor,
     temperature: f64,
-    cache: Option<(CacheSettings, NeuralCache)>,
+    cache: Option<CachedText>,
 }
 
 impl<'a> AdaptedReader<'a> {
     /// A reader of a text of `tokens` that has read nothing yet.
     pub fn new(predictor: &'a mut dyn Predictor, adaptation: &Adaptation, tokens: usize) -> Result<Self> {
         predictor.restart(adaptation)?;
-        let empty = |settings: CacheSettings| (settings, NeuralCache::new(settings.window.min(tokens)));
-        let cache = adaptation.cache.map(empty);
+        let empty = |settings: CacheSettings| {
+            CachedText::new(CacheSettings { window: settings.window.min(tokens.max(1)), ..settings })
+        };
+        let cache = adaptation.cache.map(empty).transpose()?;
         Ok(Self { predictor, temperature: adaptation.temperature.unwrap_or(1.0), cache })
     }
 }
@@ -80,19 +82,11 @@ impl Reader for AdaptedReader<'_> {
     fn nats(&mut self, inputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let Predicted { states, nats } = self.predictor.predict(inputs, targets, &[self.temperature])?;
         let nats = &nats[0];
-        let Some((settings, cache)) = &mut self.cache else { return Ok(nats.clone()) };
+        let Some(cache) = &mut self.cache else { return Ok(nats.clone()) };
         let by_model = nats.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-        let by_cache = cache.read(&states, &targets.flatten_all()?.to_vec1()?, &[settings.theta])?;
-        let both = by_model.into_iter().zip(by_cache);
-        let both = both.map(|(nats, cache)| mixed(nats, cache.map(|cache| cache[0]), settings.lambda));
+        let both = cache.nats(&states, &targets.flatten_all()?.to_vec1()?, by_model)?;
         Ok(Tensor::from_iter(both, &Device::Cpu)?.reshape(targets.shape())?)
     }
-}
-
-/// −ln ((1 − λ) p + λ p_cache), from the model's −ln p and the cache's ln p_cache; a cache without a history is not mixed
-/// in. With λ = 0 it is the model's to the bit.
-fn mixed(nats: f64, cache: Option<f64>, lambda: f64) -> f64 {
-    cache.map_or(nats, |cache| -ln_of_two((1.0 - lambda).ln() - nats, lambda.ln() + cache))
 }
 
 #[cfg(test)]

@@ -135,7 +135,8 @@ impl CacheSettings {
         Self { window, theta: 1.0, lambda: 0.1 }
     }
 
-    fn validate(&self) -> Result<()> {
+    /// Refuses numbers that mean nothing; names the flag.
+    pub(crate) fn validate(&self) -> Result<()> {
         if self.window == 0 {
             return Err(refuse("cache", 0, "at least 1 position"));
         }

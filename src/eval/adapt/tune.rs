@@ -3,8 +3,8 @@
 //! First the rate of dynamic evaluation, then its decay, a pass each; then one more pass gives the temperature, and θ and
 //! λ of the cache at that temperature: all of these are computed from the same outputs.
 
-use super::cache::NeuralCache;
-use super::mixed;
+use super::cache::{NeuralCache, ln_share};
+use super::cached::mixed;
 use super::predictor::Predictor;
 use super::settings::{Adaptation, CacheSettings, DynamicSettings};
 use crate::data::Tokens;
@@ -195,7 +195,10 @@ impl Search<'_, '_> {
                 all.extend(finite(nats, start)?);
             }
             if !thetas.is_empty() {
-                for step in cache.read(&found.states, &targets.flatten_all()?.to_vec1()?, thetas)? {
+                let shares = |seen: &[(f64, u32)], target: u32| -> Vec<f64> {
+                    thetas.iter().map(|&theta| ln_share(seen, theta, |word| word == target)).collect()
+                };
+                for step in cache.read(&found.states, &targets.flatten_all()?.to_vec1()?, shares)? {
                     let by_theta = pass.cache.iter_mut().enumerate();
                     by_theta.for_each(|(at, all)| all.push(step.as_ref().map(|step| step[at])));
                 }
