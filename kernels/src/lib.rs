@@ -8,6 +8,7 @@
 //! | [`linear`], [`softmax`] | products with weights; the output layer and its loss |
 //! | [`embedding`], [`char_cnn`], [`highway`] | tokens and characters to vectors |
 //! | [`dropout`], [`update`] | masks; gradient norms and optimizer updates |
+//! | [`gradients`] | back through a loss, without candle's copies of large gradients |
 //! | [`cpu`] | instruction sets, register tiles, packed panels, threads |
 //! | [`precision`], [`rng`], [`threads`], [`memory`], [`profile`], [`peak`] | what all of them share |
 //!
@@ -22,6 +23,7 @@ pub mod dropout;
 pub mod embedding;
 pub mod error;
 pub mod feed_forward;
+pub mod gradients;
 pub mod highway;
 pub mod linear;
 pub mod memory;

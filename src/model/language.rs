@@ -101,22 +101,7 @@ impl LanguageModel {
     /// What the output layer sees, `(time, batch, hidden)`, and the state after the window.
     pub fn hidden(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
         profile::enter(Part::EmbeddingForward);
-        self.hidden_of(self.embed(tokens)?, state, noise)
-    }
-
-    /// The tokens' vectors, `(time, batch, size)`.
-    pub(crate) fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.embedding.forward(tokens)
-    }
-
-    /// As [`LanguageModel::hidden`], of vectors that were looked up, `(time, batch, size)`.
-    pub(crate) fn hidden_of(&self, xs: Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
-        core::forward(&*self.core, xs, state, noise)
-    }
-
-    /// The trained table whose rows are the tokens' vectors, `(vocabulary, size)`; `None` if they are computed.
-    pub(crate) fn table(&self) -> Option<&Tensor> {
-        self.embedding.tied()
+        core::forward(&*self.core, self.embedding.forward(tokens)?, state, noise)
     }
 
     /// Nats of each target, `(time, batch)`, from what [`LanguageModel::hidden`] gave, the logits divided by

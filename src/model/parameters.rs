@@ -3,6 +3,7 @@
 use super::builder::{TensorSpec, missing};
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
+use rhn_kernels::gradients::Gradients;
 use std::collections::BTreeMap;
 
 /// The weights of a model, by name.
@@ -53,10 +54,10 @@ impl Parameters {
 
     /// The gradient of `objective`, one number, for each trained weight, in the order of [`Parameters::trained`].
     pub fn gradients(&self, objective: &Tensor) -> Result<Vec<Tensor>> {
-        let mut store = objective.backward()?;
+        let mut gradients = Gradients::of(objective)?;
         let mut gradient = |(name, var): (&str, &Var)| {
             let missing = || Error::Tensor(candle_core::Error::Msg(format!("{name} received no gradient")));
-            store.remove(var).ok_or_else(missing)
+            gradients.remove(var)?.ok_or_else(missing)
         };
         self.trained().map(&mut gradient).collect()
     }

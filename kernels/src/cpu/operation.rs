@@ -2,6 +2,7 @@
 
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::real::{by_float, elements, with_elements};
+use crate::gradients::hand_over;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -31,7 +32,7 @@ impl<O: Operation> Candle<O> {
             with_elements(tensors, |[a, b, c, out, grad]| self.0.backward::<T>([a, b, c], out, grad))?;
         let mut given = [const { None }; 3];
         for ((given, grad), operand) in given.iter_mut().zip(grads).zip(tensors) {
-            *given = Some(Tensor::from_vec(grad, operand.shape(), operand.device())?);
+            *given = hand_over(operand, Tensor::from_vec(grad, operand.shape(), operand.device())?)?;
         }
         Ok(given)
     }

@@ -4,6 +4,7 @@ use crate::cpu::real::by_float;
 use crate::cuda::launch::{
     cover, dtype, elements, grid, kernels, launch, size, tensor, uninitialized, with_elements,
 };
+use crate::gradients::hand_over;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// Rows of `table` `(rows, width)`: `(ids, width)`. Row `blank` receives no gradient; a number that the table lacks
@@ -61,7 +62,7 @@ impl CustomOp1 for Lookup {
                         grads, ids, &size(rows)?, &blank, &size(width)?, &size(count)?, &mut out)
                 })
             })?;
-            Ok(Some(tensor(out, (rows, width), device)))
+            hand_over(table, tensor(out, (rows, width), device))
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Rows of a table by their numbers.
 
 mod add;
+mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod row;
@@ -8,6 +9,7 @@ mod row;
 pub use add::add_rows;
 pub use row::copy_row;
 
+use crate::backend::Backend;
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -19,6 +21,9 @@ pub fn lookup(table: &Tensor, ids: &Tensor, blank: Option<u32>) -> Result<Tensor
     if table.device().is_cuda() {
         return Ok(crate::embedding::cuda::lookup(table, ids, blank)?);
     }
-    let _ = blank; // index_select computes every gradient
+    let _ = blank; // elsewhere every gradient is computed
+    if Backend::of(table) == Backend::Cpu {
+        return Ok(cpu::lookup(table, &ids.flatten_all()?)?);
+    }
     Ok(table.index_select(&ids.flatten_all()?, 0)?)
 }

@@ -10,6 +10,7 @@ use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
 use crate::error::Result;
+use crate::gradients::hand_over;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result as CandleResult, Shape, Tensor, WithDType};
 
@@ -137,13 +138,13 @@ impl CustomOp2 for Activated {
 
     fn bwd(
         &self,
-        _products: &Tensor,
-        _bias: &Tensor,
+        products: &Tensor,
+        bias: &Tensor,
         out: &Tensor,
         grad: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let [products, bias] = by_float!(grad.dtype(), T => self.grads::<T>(out, &grad)?).map(Some);
-        Ok((products, bias))
+        let [of_products, of_bias] = by_float!(grad.dtype(), T => self.grads::<T>(out, &grad)?);
+        Ok((hand_over(products, of_products)?, hand_over(bias, of_bias)?))
     }
 }

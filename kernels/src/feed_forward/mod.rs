@@ -17,6 +17,7 @@ use crate::backend::Backend;
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::real::{self, by_float};
 use crate::error::Result;
+use crate::gradients::hand_over;
 use crate::saved::SavedForBackward;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor, WithDType};
@@ -117,8 +118,8 @@ impl CustomOp3 for Stack {
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let sizes = self.sizes(xs.shape(), weights.shape(), bias.shape())?;
         let grad = grad.contiguous()?;
-        let [xs, weights, bias] =
-            by_float!(grad.dtype(), T => self.grads::<T>(sizes, weights, &grad)?).map(Some);
-        Ok((xs, weights, bias))
+        let [of_xs, of_weights, of_bias] =
+            by_float!(grad.dtype(), T => self.grads::<T>(sizes, weights, &grad)?);
+        Ok((hand_over(xs, of_xs)?, hand_over(weights, of_weights)?, hand_over(bias, of_bias)?))
     }
 }

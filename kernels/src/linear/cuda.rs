@@ -20,7 +20,7 @@ impl Linear {
         xs: &Tensor,
         weight: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<[Option<Tensor>; 2]> {
         let by_input = self.stored == Stored::ByInput;
         let product = |a, b| product_of(a, b, self.precision);
         let xs_grad = xs.track_op().then(|| product((grad, false), (weight, by_input)));
@@ -28,6 +28,6 @@ impl Linear {
             Stored::ByInput => product((xs, true), (grad, false)),
             Stored::ByOutput => product((grad, true), (xs, false)),
         });
-        Ok((xs_grad.transpose()?, weight_grad.transpose()?))
+        Ok([xs_grad.transpose()?, weight_grad.transpose()?])
     }
 }

@@ -13,6 +13,7 @@ use crate::cpu::instruction_set::Computed;
 use crate::cpu::panels::View;
 use crate::cpu::real::{self, by_float};
 use crate::error::Result;
+use crate::gradients::hand_over;
 use crate::linear::cpu::Dense;
 use crate::precision::Precision;
 #[cfg(feature = "cuda")]
@@ -200,12 +201,21 @@ impl CustomOp2 for Linear {
         let grad = grad.contiguous()?;
         #[cfg(feature = "cuda")]
         if grad.device().is_cuda() {
-            return self.grads_on_gpu(xs, weight, &grad);
+            let [of_xs, of_weight] = self.grads_on_gpu(xs, weight, &grad)?;
+            return Ok((handed(xs, of_xs)?, handed(weight, of_weight)?));
         }
         let xs_grad = || by_float!(xs.dtype(), T => self.input_grad::<T>(weight, &grad));
         let weight_grad = || by_float!(xs.dtype(), T => self.weight_grad::<T>(xs, &grad));
-        let xs_grad = xs.track_op().then(xs_grad).transpose()?;
-        Ok((xs_grad, weight.track_op().then(weight_grad).transpose()?))
+        let of_xs = xs.track_op().then(xs_grad).transpose()?;
+        let of_weight = weight.track_op().then(weight_grad).transpose()?;
+        Ok((handed(xs, of_xs)?, handed(weight, of_weight)?))
+    }
+}
+
+fn handed(operand: &Tensor, gradient: Option<Tensor>) -> CandleResult<Option<Tensor>> {
+    match gradient {
+        Some(gradient) => hand_over(operand, gradient),
+        None => Ok(None),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
 use crate::error::Result;
+use crate::gradients::hand_over;
 use crate::precision::Precision;
 use crate::saved::SavedForBackward;
 #[cfg(feature = "cuda")]
@@ -193,7 +194,11 @@ impl<C: Pointwise> CustomOp3 for Scan<C> {
             DType::F64 => self.backward::<f64>(recurrent, bias, &grad)?,
             _ => self.backward::<f32>(recurrent, bias, &grad)?,
         };
-        let [projected, recurrent, bias] = grads.map(Some);
-        Ok((projected, recurrent, bias))
+        let [of_projected, of_recurrent, of_bias] = grads;
+        Ok((
+            hand_over(projected, of_projected)?,
+            hand_over(recurrent, of_recurrent)?,
+            hand_over(bias, of_bias)?,
+        ))
     }
 }

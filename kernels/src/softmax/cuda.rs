@@ -4,6 +4,7 @@ use crate::cpu::real::by_float;
 use crate::cuda::launch::{
     blocks, cover, dtype, elements, kernels, launch, size, tensor, uninitialized, with_elements,
 };
+use crate::gradients::hand_over;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use std::sync::{Mutex, PoisonError};
 
@@ -103,6 +104,6 @@ impl CustomOp2 for Nats {
             lse.ok_or_else(|| candle_core::Error::Msg("the products were overwritten before".into()))?;
         let logits = products.detach();
         let bias_grad = by_float!(logits.dtype(), T => self.backward::<T>(&logits, bias, &lse, grad)?);
-        Ok((Some(logits), Some(bias_grad)))
+        Ok((Some(logits), hand_over(bias, bias_grad)?))
     }
 }

@@ -13,8 +13,8 @@ use super::settings::{Adaptation, DynamicSettings};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Noise, Parameters, State};
-use candle_core::{D, DType, Device, Tensor, Var};
-use rhn_kernels::embedding::add_rows;
+use candle_core::{D, DType, Device, Tensor};
+use rhn_kernels::gradients::Gradients;
 use rhn_kernels::precision::Precision;
 use rhn_kernels::update::dynamic::{DynamicStep, dynamic};
 use std::collections::BTreeMap;
@@ -78,34 +78,14 @@ impl DynamicModel {
         self.parameters.tensors().into_iter().map(copied).collect()
     }
 
-    /// The vectors of a segment's tokens. Rows of a table become variables of their own: their gradient is a few rows, where
-    /// that of the table would be as large as the table, and most of it zeros.
-    fn embed(&self, inputs: &Tensor) -> Result<Embedded> {
-        let Some(table) = self.model.table().filter(|table| table.is_variable()) else {
-            return Ok(Embedded { xs: self.model.embed(inputs)?, rows: None });
-        };
-        let ids = inputs.flatten_all()?;
-        let vectors = Var::from_tensor(&table.detach().index_select(&ids, 0)?)?;
-        let (time, batch) = inputs.dims2()?;
-        let xs = vectors.reshape((time, batch, ()))?;
-        Ok(Embedded { xs, rows: Some(Rows { table: table.clone(), ids, vectors }) })
-    }
-
-    /// Changes the weights by the gradient of `loss`, nats per token, whose history begins at `rows` of the table.
-    fn learn(&mut self, loss: &Tensor, rows: Option<Rows>) -> Result<()> {
+    /// Changes the weights by the gradient of `loss`, nats per token.
+    fn learn(&mut self, loss: &Tensor) -> Result<()> {
         let DynamicSettings { rate, decay, epsilon, .. } = self.settings;
         let step = DynamicStep { rate, decay: decay / self.mean, epsilon };
-        let mut gradients = loss.backward()?;
-        if let Some(Rows { table, ids, vectors }) = rows {
-            let of_rows = gradients
-                .remove(&vectors)
-                .ok_or_else(|| Error::tensor("embedding", "received no gradient"))?;
-            let of_output = gradients.remove(&table).map_or_else(|| table.zeros_like(), Ok)?;
-            gradients.insert(&table, add_rows(of_output, &ids, &of_rows)?);
-        }
+        let mut gradients = Gradients::of(loss)?;
         for (name, var) in self.parameters.trained() {
             let Some(Learning { trained, mask }) = self.learning.get(name) else { continue };
-            let gradient = gradients.remove(var);
+            let gradient = gradients.remove(var)?;
             let mut gradient = gradient.ok_or_else(|| Error::tensor(name, "received no gradient"))?;
             if let Some(mask) = mask {
                 gradient = gradient.broadcast_mul(mask)?; // what never leaves its first value is not drawn back either
@@ -114,22 +94,6 @@ impl DynamicModel {
         }
         Ok(())
     }
-}
-
-/// A segment's vectors, `(time, 1, size)`.
-struct Embedded {
-    xs: Tensor,
-    rows: Option<Rows>,
-}
-
-/// Vectors that were looked up.
-struct Rows {
-    /// `(vocabulary, size)`.
-    table: Tensor,
-    /// `(time)` of u32.
-    ids: Tensor,
-    /// `(time, size)`.
-    vectors: Var,
 }
 
 /// 1 for some columns of `weight`, 0 for the others; `None` if these are all.
@@ -159,8 +123,7 @@ impl Predictor for DynamicModel {
 
     fn predict(&mut self, inputs: &Tensor, targets: &Tensor, temperatures: &[f64]) -> Result<Predicted> {
         let none = Noise::none();
-        let Embedded { xs, rows } = self.embed(inputs)?;
-        let (ys, state) = self.model.hidden_of(xs, &self.state, &none)?;
+        let (ys, state) = self.model.hidden(inputs, &self.state, &none)?;
         let loss = self.model.nats_of(&ys, targets, &none, 1.0)?;
         let states = ys.detach();
         let nats = |&temperature: &f64| match temperature {
@@ -168,7 +131,7 @@ impl Predictor for DynamicModel {
             _ => self.model.nats_of(&states, targets, &none, temperature),
         };
         let nats = temperatures.iter().map(nats).collect::<Result<_>>()?;
-        self.learn(&loss.mean_all()?, rows)?;
+        self.learn(&loss.mean_all()?)?;
         self.state = state.detach();
         Ok(Predicted { states: states.flatten(0, 1)?, nats })
     }

@@ -1,0 +1,68 @@
+//! Rows of a table by their numbers on the CPU; the table's gradient is summed in the order of the positions.
+
+use crate::cpu::real::{self, by_float};
+use crate::gradients::hand_over_rows;
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
+
+/// Rows of `table` `(rows, width)` of f32 or f64 by `ids` `(count)` of u32: `(count, width)`.
+pub(super) fn lookup(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let numbers = ids.to_vec1()?;
+    table.contiguous()?.apply_op1(Lookup { ids: ids.clone(), numbers })
+}
+
+struct Lookup {
+    ids: Tensor,
+    numbers: Vec<u32>,
+}
+
+impl CustomOp1 for Lookup {
+    fn name(&self) -> &'static str {
+        "lookup"
+    }
+
+    fn cpu_fwd(&self, table: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, width) = layout.shape().dims2()?;
+        let shape = Shape::from((self.numbers.len(), width));
+        by_float!(table.dtype(), T => {
+            let table = real::elements::<T>(table, layout)?;
+            let mut out = Vec::with_capacity(shape.elem_count());
+            for &id in &self.numbers {
+                match table.get(id as usize * width..(id as usize + 1) * width) {
+                    Some(row) => out.extend_from_slice(row),
+                    None => candle_core::bail!("row {id} of a table of {rows}"),
+                }
+            }
+            Ok((T::to_cpu_storage_owned(out), shape))
+        })
+    }
+
+    fn bwd(&self, table: &Tensor, _rows: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        hand_over_rows(table, &self.ids, grad.contiguous()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lookup;
+    use candle_core::{Device, Tensor, Var};
+
+    #[test]
+    fn rows_and_gradient_are_those_of_candles_index_select() {
+        let table = Var::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], &Device::Cpu).unwrap();
+        let ids = Tensor::new(&[2u32, 0, 2], &Device::Cpu).unwrap();
+        let weights = Tensor::new(&[[1f32, 2.0], [0.5, -1.0], [3.0, 0.25]], &Device::Cpu).unwrap();
+        let run = |rows: Tensor| {
+            let grads = (&rows * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+            [&rows, grads.get(&table).unwrap()].map(|tensor| tensor.to_vec2::<f32>().unwrap())
+        };
+        let wanted = run(table.index_select(&ids, 0).unwrap());
+        assert_eq!(run(lookup(&table, &ids).unwrap()), wanted);
+    }
+
+    #[test]
+    fn a_row_that_the_table_lacks_is_an_error() {
+        let table = Tensor::new(&[[1f32, 2.0]], &Device::Cpu).unwrap();
+        assert!(lookup(&table, &Tensor::new(&[1u32], &Device::Cpu).unwrap()).is_err());
+    }
+}
