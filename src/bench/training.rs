@@ -106,7 +106,7 @@ impl<'a> Steps<'a> {
     pub(super) fn next(&mut self) -> Result<u64> {
         let device = self.language.device();
         let Window { inputs, targets } =
-            self.language.batch_on(self.done % self.language.batch_count(), &Device::Cpu)?;
+            self.language.batch_on(0, self.done % self.language.batch_count(0), &Device::Cpu)?;
         let ids = inputs.flatten_all()?.to_vec1::<u32>()?;
         self.distinct += ids.into_iter().collect::<HashSet<_>>().len();
         let window = Window { inputs: inputs.to_device(device)?, targets: targets.to_device(device)? };

@@ -13,6 +13,7 @@ pub mod corpus;
 pub mod recipe;
 pub mod sweep;
 pub mod task;
+pub mod techniques;
 pub mod train;
 
 pub use crate::model::config::{ModelConfig, ModelSpec};

@@ -1,8 +1,10 @@
 //! `[train]` of a recipe: how the weights are found.
 
+pub use super::techniques::{ActivationConfig, FraternalConfig, FraternalVariant, WindowKind};
 pub use crate::model::dropout::{DropoutConfig, DropoutKind};
 pub use crate::model::{Initial, InitialRule};
 
+use super::techniques::probability;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Time steps of a truncated back-propagation window, T.
     pub bptt_steps: usize,
+    /// Whether each window has `bptt_steps`, or a number drawn around it.
+    #[serde(default, skip_serializing_if = "WindowKind::is_fixed")]
+    pub window: WindowKind,
     /// For a text too small for so many steps an epoch, `batch_size` and `bptt_steps` are made smaller unless they were
     /// set from outside; 0 leaves them.
     #[serde(default)]
@@ -59,6 +64,15 @@ pub struct TrainConfig {
     /// Which values are dropped.
     #[serde(default)]
     pub dropout: DropoutConfig,
+    /// Penalties on what the last layer gives.
+    #[serde(default, skip_serializing_if = "ActivationConfig::is_off")]
+    pub activation: ActivationConfig,
+    /// Two passes over each window, which should agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraternal: Option<FraternalConfig>,
+    /// The probability with which a window begins with the zero state instead of the carried one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub state_reset: f64,
     /// By which weights the run is measured and published: its own, or their mean over the steps.
     #[serde(default, skip_serializing_if = "Averaging::is_none")]
     pub averaging: Averaging,
@@ -118,6 +132,9 @@ pub struct NtAsgd {
     /// It begins after an epoch whose validation loss is above the least of all epochs but the last so many before it.
     #[serde(default = "five")]
     pub non_monotone: usize,
+    /// It begins with the first step, and the run is over after such an epoch: their rule for fine-tuning.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub from_start: bool,
 }
 
 impl Averaging {
@@ -159,6 +176,14 @@ pub enum OnNonFinite {
     Stop,
     /// Leave weights, moments and state as they were, count it, and go on with the next window
     Skip,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 defaults! {
@@ -294,6 +319,9 @@ impl TrainConfig {
             return wrong(format!("averaging.decay is {decay}, wanted 0 < decay < 1"));
         }
         self.schedule.validate()?;
+        self.activation.validate()?;
+        probability("state_reset", self.state_reset)?;
+        self.fraternal.map_or(Ok(()), |fraternal| fraternal.validate(&self.dropout))?;
         self.dropout.validate()
     }
 }

@@ -35,7 +35,7 @@ impl DropoutReader {
         let dtype = model.precision().dtype();
         Ok(Self {
             reader: WindowReader::new(model, passes.len())?,
-            masks: NoiseSource::new(model.config(), &without_words, seed, dtype, model.device()),
+            masks: NoiseSource::new(model.config(), &without_words, seed, dtype, model.device()).of_passes(),
             word_rate: dropout.word,
             seed,
             passes,
@@ -53,7 +53,11 @@ impl DropoutReader {
         let first = self.passes.start as u64;
         let mut noise = self.masks.draw(inputs, first, window_position(first, self.read))?;
         if self.word_rate > 0.0 {
-            noise.word = Some(self.word_mask(first)?);
+            let of_pass = self.word_mask(first)?;
+            noise.word = Some(match noise.word {
+                None => of_pass,
+                Some(of_types) => of_types.broadcast_mul(&of_pass)?,
+            });
         }
         Ok(noise)
     }

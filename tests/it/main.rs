@@ -33,3 +33,4 @@ mod study;
 mod supply_chain;
 mod support;
 mod train;
+mod training;

@@ -45,6 +45,19 @@ impl Softmax {
     }
 }
 
+impl Softmax {
+    /// `ys` times the weights: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
+    fn products(&self, ys: &Tensor) -> Result<Tensor> {
+        let (time, batch, _) = ys.dims3()?;
+        let ys = ys.flatten(0, 1)?;
+        let products = match &self.form {
+            Form::Trained { weight, stored, precision } => linear(&ys, weight, *stored, *precision)?,
+            Form::Packed(weight) => weight.forward(&ys)?,
+        };
+        Ok(products.reshape((time, batch, ()))?)
+    }
+}
+
 impl Output for Softmax {
     fn nats(&self, ys: &Tensor, targets: &Tensor, _noise: &Noise) -> Result<Tensor> {
         let ys = ys.flatten(0, 1)?;
@@ -59,13 +72,13 @@ impl Output for Softmax {
     }
 
     fn logits(&self, ys: &Tensor) -> Result<Tensor> {
-        let (time, batch, _) = ys.dims3()?;
-        let ys = ys.flatten(0, 1)?;
-        let products = match &self.form {
-            Form::Trained { weight, stored, precision } => linear(&ys, weight, *stored, *precision)?,
-            Form::Packed(weight) => weight.forward(&ys)?,
-        };
-        Ok(products.broadcast_add(&self.bias)?.reshape((time, batch, ()))?)
+        Ok(self.products(ys)?.broadcast_add(&self.bias)?)
+    }
+
+    /// One product: logits are linear, so their difference is that of the difference, and the bias falls out. Only one
+    /// tensor of the vocabulary's size is made for both passes.
+    fn squared_distance(&self, one: &Tensor, other: &Tensor) -> Result<Tensor> {
+        Ok(self.products(&(one - other)?)?.sqr()?)
     }
 
     fn cost(&self) -> u64 {
