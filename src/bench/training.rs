@@ -69,7 +69,8 @@ impl Training {
         let apart = if step_seconds > LONG_SECONDS { 1 } else { STEPS_APART };
         let parts = if language.device().is_cpu() { steps.parts(apart)? } else { Vec::new() };
         let distinct = steps.distinct as f64 / steps.done as f64;
-        let flops = flops::of_step(language.model(), tokens, distinct)?;
+        let passes = if config.fraternal.is_some() { 2.0 } else { 1.0 };
+        let flops = passes * flops::of_step(language.model(), tokens, distinct)?;
         progress("validation", 0, 0);
         let epoch_seconds =
             epoch_seconds(language, &steps.stepper.parameters, step_seconds, subject.windows()?)?;

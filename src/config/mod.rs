@@ -9,6 +9,7 @@ macro_rules! defaults {
     };
 }
 
+pub mod averaging;
 pub mod corpus;
 pub mod recipe;
 pub mod sweep;

@@ -4,7 +4,7 @@ use super::train::DropoutConfig;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Penalties on what the last layer gives (Merity et al., 2017, section 4.3); 0 is none.
+/// Penalties on what the last layer gives (Merity et al., 2017, arXiv 1708.01009); 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActivationConfig {

@@ -1,5 +1,6 @@
 //! `[train]` of a recipe: how the weights are found.
 
+pub use super::averaging::{Averaging, Ema, NtAsgd};
 pub use super::techniques::{ActivationConfig, FraternalConfig, FraternalVariant, WindowKind};
 pub use crate::model::dropout::{DropoutConfig, DropoutKind};
 pub use crate::model::{Initial, InitialRule};
@@ -103,46 +104,6 @@ pub struct TrainConfig {
     pub max_rollbacks: u64,
 }
 
-/// The mean of the weights that a run is measured and published by; `train/averaging.rs` has the rules.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Averaging {
-    /// There is none.
-    #[default]
-    None,
-    /// Exponential, from the first step on.
-    Ema(Ema),
-    /// Of all steps since the validation loss stopped falling (Merity et al., 2017).
-    NtAsgd(NtAsgd),
-}
-
-/// An exponential mean.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ema {
-    /// What is kept of the mean at a step.
-    #[serde(default = "ema_decay")]
-    pub decay: f64,
-}
-
-/// A mean with a trigger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NtAsgd {
-    /// It begins after an epoch whose validation loss is above the least of all epochs but the last so many before it.
-    #[serde(default = "five")]
-    pub non_monotone: usize,
-    /// It begins with the first step, and the run is over after such an epoch: their rule for fine-tuning.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub from_start: bool,
-}
-
-impl Averaging {
-    fn is_none(&self) -> bool {
-        *self == Self::None
-    }
-}
-
 /// What to do when the loss has left its course.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -182,10 +143,6 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 defaults! {
     beta1: f64 = 0.9;
     beta2: f64 = 0.999;
@@ -197,8 +154,6 @@ defaults! {
     full: f64 = 1.0;
     two: u64 = 2;
     three: u64 = 3;
-    five: usize = 5;
-    ema_decay: f64 = 0.999;
 }
 
 /// The update rule.
@@ -313,11 +268,7 @@ impl TrainConfig {
         if (has_velocity && self.optimizer != OptimizerKind::Sgd) || (self.nesterov && !has_velocity) {
             return wrong("momentum is for optimizer = \"sgd\", and nesterov needs momentum".into());
         }
-        if let Averaging::Ema(Ema { decay }) = self.averaging
-            && !(decay > 0.0 && decay < 1.0)
-        {
-            return wrong(format!("averaging.decay is {decay}, wanted 0 < decay < 1"));
-        }
+        self.averaging.validate()?;
         self.schedule.validate()?;
         self.activation.validate()?;
         probability("state_reset", self.state_reset)?;

@@ -101,6 +101,22 @@ mod tests {
     use crate::predict::tiny;
 
     #[test]
+    fn each_pass_drops_word_types_of_its_own_and_the_same_in_every_window() {
+        let dropout = DropoutConfig { embedding: 0.5, ..DropoutConfig::default() };
+        let mut reader = DropoutReader::new(&tiny::drawn(5, 1.0), &dropout, 1, 0..16).unwrap();
+        let mut mask = || {
+            let inputs = Tensor::zeros((2, 1), candle_core::DType::U32, &Device::Cpu).unwrap();
+            let noise = reader.noise(&reader.for_each_pass(&inputs).unwrap()).unwrap();
+            reader.nats(&inputs, &inputs).unwrap();
+            noise.word.unwrap().squeeze(2).unwrap().to_vec2::<f64>().unwrap()
+        };
+        let first = mask();
+        assert_eq!(first, mask());
+        assert_eq!(first[0], first[1]); // one word at two steps
+        assert!(first[0].contains(&0.0) && first[0].contains(&2.0), "{first:?}");
+    }
+
+    #[test]
     fn the_word_mask_is_one_number_for_a_whole_pass() {
         let dropout = DropoutConfig { word: 0.25, input: 0.5, hidden: 0.25, ..DropoutConfig::default() };
         let mut reader = DropoutReader::new(&tiny::drawn(5, 1.0), &dropout, 1, 0..16).unwrap();

@@ -1,9 +1,10 @@
 //! What a recipe can add to training, against PyTorch: `reference/make_training.py` writes the papers' form, in the papers'
 //! units.
 
+use crate::gradcheck::check_by_differences;
 use crate::parity::{Golden, Report, apply, summed, values};
 use candle_core::{DType, Device, Tensor};
-use rhn::model::{LanguageModel, Parameters};
+use rhn::model::{LanguageModel, Noise, Parameters, State};
 use rhn::task::language::{NextToken, Window, WindowNoise};
 use rhn::train::averaging::Average;
 use rhn::train::objective::{Objective, Sums};
@@ -103,6 +104,25 @@ fn twenty_steps(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
     }
 }
 
+#[test]
+fn the_objective_with_all_of_them_has_the_gradient_of_central_differences() {
+    let golden = golden("everything");
+    let parameters = golden.parameters(DType::F64);
+    let model = LanguageModel::new(&golden.config, &parameters, DType::F64, &Device::Cpu).unwrap();
+    let objective = NextToken::new(model, &golden.train);
+    let zero = objective.zero_state().unwrap();
+    let entering = |part: &Tensor| (part + 0.3).unwrap();
+    let state = State(zero.0.iter().map(|layer| layer.iter().map(entering).collect()).collect());
+    let mut windows = windows(&golden, DType::F64);
+    windows.retain(|(window, noise)| !noise.resets_state && window.inputs.dims()[0] < 7);
+    let (window, noise) = &windows[0];
+    let loss = || objective.loss(window, &state, noise).unwrap().objective;
+    let gradients = loss().backward().unwrap();
+    for (name, var) in parameters.trained() {
+        check_by_differences(name, var, &values(gradients.get(var).unwrap()), || values(&loss())[0]);
+    }
+}
+
 /// The means of `average` by the names that the file has them under.
 fn compare(report: &mut Report<'_>, kind: &str, average: &Average, own: &Parameters) {
     for (name, variable) in average.weights(own).trained() {
@@ -139,7 +159,7 @@ fn means_of_the_weights_equal_pytorch() {
             let tokens = window.narrow(0, 0, rows - 1).unwrap();
             let targets = window.narrow(0, 1, rows - 1).unwrap();
             let state = model.zero_state(golden.train.batch_size).unwrap();
-            let (nats, _) = model.nats(&tokens, &targets, &state, &rhn::model::Noise::none()).unwrap();
+            let (nats, _) = model.nats(&tokens, &targets, &state, &Noise::none()).unwrap();
             let sums = Sums { nats: nats.detach(), tokens: targets.elem_count() as u64 };
             let at = Step { step: step as u64, rate: golden.train.learning_rate };
             apply(&mut update, &parameters, &summed(&nats), &sums, at);

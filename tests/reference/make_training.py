@@ -2,8 +2,9 @@
 
 What a recipe can add to training, written from the papers and in their units, twenty updates each:
 
-  activation    AR and TAR: Merity et al., 2017, arXiv 1708.02182, section 4.3
-  window        windows of other lengths than the usual one, with the rate times T' / T: the same, section 4.1
+  activation    AR and TAR: Merity et al., 2017, arXiv 1708.01009
+  window        windows of other lengths than the usual one, with the rate times T' / T: Merity et al., 2017, arXiv
+                1708.02182, section 4.1
   embedding     dropout of rows of the table, which the output does not see: the same, section 4.3
   fraternal     two passes: Zolna et al., 2018, arXiv 1711.00066; its relatives `eld` and `pi`
   state_reset   windows that begin with the zero state
