@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
     println!("{} parameters", stepper.parameters.count());
 
     for step in 0..steps {
-        let batch = language.batch(0, step as usize % language.batch_count())?;
+        let batch = language.batch(0, step as usize % language.batch_count(0))?;
         let report = stepper.step(&batch, step, rate)?;
         if step % 10 == 0 {
             println!("step {step}: {:.4} nats a token", report.nats / report.tokens as f64);

@@ -21,7 +21,7 @@ fn run() {
     for name in ["shakespeare", "ptb-rhn", "ptb-char-cnn-small"] {
         let language = subject(name).language;
         let mut stepper = language.stepper(None).expect("a model");
-        let windows = language.batch_count() as u64;
+        let windows = language.batch_count(0) as u64;
         let mut step = 0;
         group.throughput(Throughput::Elements(step_tokens(&language)));
         group.bench_function(name, |bencher| {

@@ -1,6 +1,9 @@
 //! What a run will take: parameters, memory and time, from a step or two of it.
 
 use super::training::{Steps, epoch_seconds};
+use crate::config::TrainConfig;
+use crate::config::train::WindowKind;
+use crate::data::Encoded;
 use crate::data::batch::Batches;
 use crate::error::Result;
 use crate::model::parameter_count;
@@ -14,26 +17,32 @@ use std::time::Instant;
 /// Fails if the model cannot be made, or a step fails.
 pub(crate) fn report(language: &Language) -> Result<String> {
     let mut steps = Steps::new(language)?;
-    let mut step_seconds = 0.0;
+    let config = &language.recipe().train;
+    let tokens = (config.batch_size * config.bptt_steps) as f64;
+    let mut step_seconds = 0.0; // of a window of `bptt_steps`; one of a drawn length takes another time
     for _ in 0..2 {
         let start = Instant::now();
-        steps.next()?;
+        let read = steps.next()?;
         steps.check(true)?;
-        step_seconds = start.elapsed().as_secs_f64(); // the first only warms up
+        step_seconds = start.elapsed().as_secs_f64() * tokens / read as f64; // the first only warms up
     }
-    let config = &language.recipe().train;
     let (train, valid, _) = language.splits();
-    let batches = Batches::batched("validation", valid.tokens.len(), config.batch_size, config.bptt_steps)?;
-    let windows = language.batch_count();
-    let epoch =
-        epoch_seconds(language, &steps.stepper.parameters, step_seconds, [windows, batches.window_count()])?;
-    let tokens = (config.batch_size * config.bptt_steps) as f64;
+    let windows = |split: &str, text: &Encoded| -> Result<usize> {
+        let &TrainConfig { batch_size, bptt_steps, .. } = config;
+        Ok(Batches::batched(split, text.tokens.len(), batch_size, bptt_steps)?.window_count())
+    };
+    let whole = [windows("training", train)?, windows("validation", valid)?];
+    let epoch = epoch_seconds(language, &steps.stepper.parameters, step_seconds, whole)?;
     Ok(format!(
-        "parameters       {}\ntraining tokens  {}, {} steps an epoch\nspeed            {} tokens/s on {} threads\n\
+        "parameters       {}\ntraining tokens  {}, {} steps {}\nspeed            {} tokens/s on {} threads\n\
          peak memory      {}\nan epoch         {}\nthe whole run    {} for {} epochs, the test split apart\n",
         grouped(parameter_count(language.model())?),
         grouped(train.tokens.len() as u64),
-        grouped(windows as u64),
+        grouped(language.batch_count(0) as u64),
+        match config.window {
+            WindowKind::Fixed => "an epoch",
+            WindowKind::Variable => "in the first epoch",
+        },
         grouped((tokens / step_seconds).round() as u64),
         threads::count(),
         memory::peak_mib().map_or("unknown on this system".into(), |mib| format!("{} MiB", grouped(mib))),

@@ -90,7 +90,7 @@ mod tests {
                 language.batch(0, window).unwrap().inputs.flatten_all().unwrap().to_vec1::<u32>().unwrap();
             ids.into_iter().collect::<HashSet<_>>().len()
         };
-        let windows = language.batch_count();
+        let windows = language.batch_count(0);
         let mean = (0..windows).map(distinct).sum::<usize>() as f64 / windows as f64;
         assert!((mean - 360.0).abs() < 10.0, "{mean}"); // 360.1 in the real training split
     }

@@ -69,7 +69,8 @@ impl Training {
         let apart = if step_seconds > LONG_SECONDS { 1 } else { STEPS_APART };
         let parts = if language.device().is_cpu() { steps.parts(apart)? } else { Vec::new() };
         let distinct = steps.distinct as f64 / steps.done as f64;
-        let flops = flops::of_step(language.model(), tokens, distinct)?;
+        let passes = if config.fraternal.is_some() { 2.0 } else { 1.0 };
+        let flops = passes * flops::of_step(language.model(), tokens, distinct)?;
         progress("validation", 0, 0);
         let epoch_seconds =
             epoch_seconds(language, &steps.stepper.parameters, step_seconds, subject.windows()?)?;
@@ -106,7 +107,7 @@ impl<'a> Steps<'a> {
     pub(super) fn next(&mut self) -> Result<u64> {
         let device = self.language.device();
         let Window { inputs, targets } =
-            self.language.batch_on(self.done % self.language.batch_count(), &Device::Cpu)?;
+            self.language.batch_on(0, self.done % self.language.batch_count(0), &Device::Cpu)?;
         let ids = inputs.flatten_all()?.to_vec1::<u32>()?;
         self.distinct += ids.into_iter().collect::<HashSet<_>>().len();
         let window = Window { inputs: inputs.to_device(device)?, targets: targets.to_device(device)? };

@@ -3,7 +3,7 @@
 use super::args::{DataArgs, DeviceArgs};
 use super::output::{note, note_unseen};
 use crate::bench::dry_run;
-use crate::config::train::OnNonFinite;
+use crate::config::train::{OnNonFinite, WindowKind};
 use crate::console::{print, report};
 use crate::data::Encoded;
 use crate::error::Result;
@@ -192,14 +192,16 @@ fn introduce_images(task: &ImageTask) {
 
 fn introduce_training<T: Task>(run: &Run<T>) {
     let config = &run.task.recipe().train;
-    let step = match config.bptt_steps {
-        1 => format!("{} images", config.batch_size),
-        steps => format!("{} × {steps} tokens", config.batch_size),
+    let step = match (config.bptt_steps, config.window) {
+        (1, WindowKind::Fixed) => format!("{} images", config.batch_size),
+        (steps, WindowKind::Fixed) => format!("{} × {steps} tokens", config.batch_size),
+        (steps, WindowKind::Variable) => format!("{} × about {steps} tokens", config.batch_size),
     };
+    let epoch = run.resumed.as_ref().map_or(0, |resumed| resumed.position.epoch);
     report(&format!(
         "{} parameters, {} steps an epoch of {step}, into {}",
         grouped(run.parameters()),
-        grouped(run.task.batch_count() as u64),
+        grouped(run.task.batch_count(epoch) as u64),
         run.out.display()
     ));
     if let Some(resumed) = &run.resumed {
@@ -209,10 +211,15 @@ fn introduce_training<T: Task>(run: &Run<T>) {
 
 /// What lets a finished run, or its model, go on.
 fn advice(finish: Finish, out: &Path) -> String {
-    let Finish { epochs: [done, asked], patience, is_bound } = finish;
+    let Finish { epochs: [done, asked], patience, is_bound, no_longer_falls } = finish;
     let out = shell_quoted(&out.display().to_string());
     let init = format!("rhn train {out} --init-from {out} --out DIR begins another with its weights");
     match patience {
+        _ if no_longer_falls => {
+            format!(
+                ": after epoch {done} of {asked} the loss of the mean of the weights no longer fell; {init}"
+            )
+        }
         Some(patience) if done < asked => format!(
             ": train.patience = {patience} ended it after epoch {done} of {asked}; a larger one, or 0, lets it go on"
         ),

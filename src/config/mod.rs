@@ -9,10 +9,12 @@ macro_rules! defaults {
     };
 }
 
+pub mod averaging;
 pub mod corpus;
 pub mod recipe;
 pub mod sweep;
 pub mod task;
+pub mod techniques;
 pub mod train;
 
 pub use crate::model::config::{ModelConfig, ModelSpec};

@@ -1,6 +1,6 @@
 //! `[task]` of a recipe: what the model learns to do.
 
-use super::train::InitialRule;
+use super::train::{InitialRule, WindowKind};
 use super::{CorpusConfig, EmbeddingConfig, ModelSpec, TrainConfig, Unit};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,12 @@ impl TaskConfig {
             ("train.bptt_steps", train.bptt_steps != 1),
             ("train.min_epoch_steps", train.min_epoch_steps != 0),
             ("train.carry_state", train.carry_state),
+            ("train.window", train.window != WindowKind::Fixed),
+            ("train.activation", !train.activation.is_off()),
+            ("train.fraternal", train.fraternal.is_some()),
+            ("train.state_reset", train.state_reset != 0.0),
             ("train.dropout.word", train.dropout.word != 0.0),
+            ("train.dropout.embedding", train.dropout.embedding != 0.0),
             ("train.dropout.hidden", train.dropout.hidden != 0.0),
             ("train.dropout.between", train.dropout.between.is_some()),
         ];

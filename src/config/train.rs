@@ -1,8 +1,11 @@
 //! `[train]` of a recipe: how the weights are found.
 
+pub use super::averaging::{Averaging, Ema, NtAsgd};
+pub use super::techniques::{ActivationConfig, FraternalConfig, FraternalVariant, WindowKind};
 pub use crate::model::dropout::{DropoutConfig, DropoutKind};
 pub use crate::model::{Initial, InitialRule};
 
+use super::techniques::probability;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +19,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Time steps of a truncated back-propagation window, T.
     pub bptt_steps: usize,
+    /// Whether each window has `bptt_steps`, or a number drawn around it.
+    #[serde(default, skip_serializing_if = "WindowKind::is_fixed")]
+    pub window: WindowKind,
     /// For a text too small for so many steps an epoch, `batch_size` and `bptt_steps` are made smaller unless they were
     /// set from outside; 0 leaves them.
     #[serde(default)]
@@ -59,6 +65,15 @@ pub struct TrainConfig {
     /// Which values are dropped.
     #[serde(default)]
     pub dropout: DropoutConfig,
+    /// Penalties on what the last layer gives.
+    #[serde(default, skip_serializing_if = "ActivationConfig::is_off")]
+    pub activation: ActivationConfig,
+    /// Two passes over each window, which should agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraternal: Option<FraternalConfig>,
+    /// The probability with which a window begins with the zero state instead of the carried one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub state_reset: f64,
     /// By which weights the run is measured and published: its own, or their mean over the steps.
     #[serde(default, skip_serializing_if = "Averaging::is_none")]
     pub averaging: Averaging,
@@ -87,43 +102,6 @@ pub struct TrainConfig {
     /// With `rollback`: stop after so many rollbacks after all.
     #[serde(default = "three")]
     pub max_rollbacks: u64,
-}
-
-/// The mean of the weights that a run is measured and published by; `train/averaging.rs` has the rules.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Averaging {
-    /// There is none.
-    #[default]
-    None,
-    /// Exponential, from the first step on.
-    Ema(Ema),
-    /// Of all steps since the validation loss stopped falling (Merity et al., 2017).
-    NtAsgd(NtAsgd),
-}
-
-/// An exponential mean.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ema {
-    /// What is kept of the mean at a step.
-    #[serde(default = "ema_decay")]
-    pub decay: f64,
-}
-
-/// A mean with a trigger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NtAsgd {
-    /// It begins after an epoch whose validation loss is above the least of all epochs but the last so many before it.
-    #[serde(default = "five")]
-    pub non_monotone: usize,
-}
-
-impl Averaging {
-    fn is_none(&self) -> bool {
-        *self == Self::None
-    }
 }
 
 /// What to do when the loss has left its course.
@@ -161,6 +139,10 @@ pub enum OnNonFinite {
     Skip,
 }
 
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 defaults! {
     beta1: f64 = 0.9;
     beta2: f64 = 0.999;
@@ -172,8 +154,6 @@ defaults! {
     full: f64 = 1.0;
     two: u64 = 2;
     three: u64 = 3;
-    five: usize = 5;
-    ema_decay: f64 = 0.999;
 }
 
 /// The update rule.
@@ -288,12 +268,11 @@ impl TrainConfig {
         if (has_velocity && self.optimizer != OptimizerKind::Sgd) || (self.nesterov && !has_velocity) {
             return wrong("momentum is for optimizer = \"sgd\", and nesterov needs momentum".into());
         }
-        if let Averaging::Ema(Ema { decay }) = self.averaging
-            && !(decay > 0.0 && decay < 1.0)
-        {
-            return wrong(format!("averaging.decay is {decay}, wanted 0 < decay < 1"));
-        }
+        self.averaging.validate()?;
         self.schedule.validate()?;
+        self.activation.validate()?;
+        probability("state_reset", self.state_reset)?;
+        self.fraternal.map_or(Ok(()), |fraternal| fraternal.validate(&self.dropout))?;
         self.dropout.validate()
     }
 }

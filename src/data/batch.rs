@@ -56,6 +56,11 @@ impl Batches {
         self.predicted.div_ceil(self.steps)
     }
 
+    /// Tokens of a batch row after its first.
+    pub(crate) fn following(&self) -> usize {
+        self.length - 1
+    }
+
     /// Where in the stream the token is that batch row `row` predicts at `step`.
     pub(crate) fn target(&self, row: usize, step: usize) -> usize {
         row * self.length + step + 1
@@ -71,7 +76,16 @@ impl Batches {
     /// Window number `index`: its inputs and its targets, `(time, batch)` of u32 each.
     pub(crate) fn window(&self, tokens: &Tokens, index: usize, device: &Device) -> Result<(Tensor, Tensor)> {
         let start = index * self.steps;
-        let steps = self.steps.min(self.predicted - start);
+        self.window_at(tokens, (start, self.steps.min(self.predicted - start)), device)
+    }
+
+    /// The window of so many `steps` from `start` on in every batch row: as [`Batches::window`].
+    pub(crate) fn window_at(
+        &self,
+        tokens: &Tokens,
+        (start, steps): (usize, usize),
+        device: &Device,
+    ) -> Result<(Tensor, Tensor)> {
         let part = |start| self.part(tokens, start, steps, device);
         Ok((part(start)?, part(start + 1)?))
     }

@@ -7,6 +7,7 @@ pub mod corpus;
 pub(crate) mod data_directories;
 mod directory;
 mod documents;
+pub(crate) mod drawn;
 mod fetch;
 pub mod images;
 pub mod inspect;

@@ -35,6 +35,7 @@ pub struct Start {
     pub vocab_size: usize,
     #[serde(default)]
     pub train_tokens: usize,
+    /// Steps of the epoch that begins or goes on; where windows are drawn, others have about as many.
     #[serde(default)]
     pub steps_per_epoch: u64,
     /// The run as it was asked for.

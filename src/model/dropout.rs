@@ -2,7 +2,8 @@
 //!
 //! Inverted: what is kept is divided by the probability of being kept. Variational masks (Gal and Ghahramani, 2016)
 //! are drawn once a window and batch row and shared by its time steps and sublayers; the word mask is one number a row
-//! and word type, so that all occurrences of a word in a row's window share it.
+//! and word type, so that all occurrences of a word in a row's window share it; the embedding mask is one number a word
+//! type, whichever row it is in (Merity et al., 2017, section 4.3).
 
 use super::config::ModelConfig;
 use super::noise::Noise;
@@ -23,6 +24,9 @@ pub struct DropoutConfig {
     /// Whole word types, a batch row at a time.
     #[serde(default)]
     pub word: f64,
+    /// Whole word types, in all batch rows of a window alike; as inputs alone, also where the output is tied.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub embedding: f64,
     /// The first layer's input.
     #[serde(default)]
     pub input: f64,
@@ -66,7 +70,7 @@ impl DropoutConfig {
 
     pub(crate) fn validate(&self) -> Result<()> {
         let between = self.between.unwrap_or(0.0);
-        for rate in [self.word, self.input, between, self.hidden, self.output, self.depth] {
+        for rate in [self.word, self.embedding, self.input, between, self.hidden, self.output, self.depth] {
             if !(0.0..1.0).contains(&rate) {
                 return Err(Error::config(format!("a dropout rate of {rate} is not in 0 ≤ rate < 1")));
             }
@@ -86,6 +90,10 @@ pub struct NoiseSource {
     depth_gates: Vec<Option<usize>>,
     hidden_size: usize,
     separate_gate_masks: bool,
+    /// Whether the embedding mask differs from row to row, where rows are passes over one text.
+    rows_differ: bool,
+    /// What the streams of a window's second pass are called, to be others than the first's.
+    pass: &'static str,
     seed: u64,
     dtype: DType,
     device: Device,
@@ -111,10 +119,22 @@ impl NoiseSource {
             depth_gates: (0..core.layers()).map(|layer| core.settings().depth_gate(layer)).collect(),
             hidden_size,
             separate_gate_masks,
+            rows_differ: false,
+            pass: "",
             seed,
             dtype,
             device: device.clone(),
         }
+    }
+
+    /// The same source for a second pass over each window: its masks are others.
+    pub fn second_pass(&self) -> Self {
+        Self { pass: "second.", ..self.clone() }
+    }
+
+    /// The same source for a batch whose rows are passes over one text: none shares an embedding mask.
+    pub(crate) fn of_passes(self) -> Self {
+        Self { rows_differ: true, ..self }
     }
 
     /// The masks for the window of `tokens`, `(time, batch)` of u32.
@@ -166,18 +186,40 @@ impl NoiseSource {
         if rate == 0.0 {
             return Ok(None);
         }
+        let purpose = &format!("{}{purpose}", self.pass);
         let stream = Stream { seed: self.seed, purpose, position };
         Ok(Some(masks::mask(stream, rate, shape, self.dtype, &self.device)?))
     }
 
-    /// One number a batch row and word type, found by the type's id.
+    /// The mask of words, of which `word` draws one number a batch row and word type, `embedding` one a word type.
     fn word(&self, tokens: &Tensor, position: u64) -> Result<Option<Tensor>> {
-        let rate = self.dropout.word;
+        let by_row = self.types("dropout.word", self.dropout.word, true, tokens, position)?;
+        let shared =
+            self.types("dropout.embedding", self.dropout.embedding, self.rows_differ, tokens, position)?;
+        Ok(match (by_row, shared) {
+            (Some(one), Some(other)) => Some((one * other)?),
+            (one, other) => one.or(other),
+        })
+    }
+
+    /// A number for each of `tokens`, found by its id: those of all rows from one stream, or each row's from its own.
+    fn types(
+        &self,
+        purpose: &str,
+        rate: f64,
+        rows_differ: bool,
+        tokens: &Tensor,
+        position: u64,
+    ) -> Result<Option<Tensor>> {
         if rate == 0.0 {
             return Ok(None);
         }
         let (_, batch) = tokens.dims2()?;
-        let purposes: Vec<String> = (0..batch).map(|row| format!("dropout.word.{row}")).collect();
+        let name = |row: usize| match rows_differ {
+            true => format!("{}{purpose}.{row}", self.pass),
+            false => format!("{}{purpose}", self.pass),
+        };
+        let purposes: Vec<String> = (0..batch).map(name).collect();
         let streams: Vec<Stream<'_>> =
             purposes.iter().map(|purpose| Stream { seed: self.seed, purpose, position }).collect();
         Ok(Some(masks::words(&streams, rate, tokens, self.dtype, &self.device)?))

@@ -9,7 +9,7 @@ use super::config::ModelConfig;
 use super::core::{self, state::State};
 use super::frozen::FrozenModel;
 use super::layers::{Core, Cost, Embedding, Output};
-use super::noise::Noise;
+use super::noise::{Noise, masked};
 use super::output::nats_at;
 use super::parameters::Parameters;
 use super::stage::StageTrace;
@@ -29,6 +29,16 @@ pub struct LanguageModel {
     output: Arc<dyn Output>,
     precision: Precision,
     device: Device,
+}
+
+/// What the core gives for a window.
+pub(crate) struct Outputs {
+    /// `(time, batch, hidden)`, of the last layer.
+    pub(crate) given: Tensor,
+    /// The same with the mask of the output layer's input.
+    pub(crate) seen: Tensor,
+    /// The state after the window.
+    pub(crate) state: State,
 }
 
 impl LanguageModel {
@@ -102,6 +112,19 @@ impl LanguageModel {
     pub fn hidden(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
         profile::enter(Part::EmbeddingForward);
         core::forward(&*self.core, self.embedding.forward(tokens)?, state, noise)
+    }
+
+    /// What a window's loss may be made of beside its nats.
+    pub(crate) fn outputs(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<Outputs> {
+        profile::enter(Part::EmbeddingForward);
+        let (given, state) = core::unmasked(&*self.core, self.embedding.forward(tokens)?, state, noise)?;
+        Ok(Outputs { seen: masked(given.clone(), noise.output.as_ref())?, given, state })
+    }
+
+    /// The squares of the differences of the logits of `one` and `other`, `(time, batch, vocabulary)`, both of them
+    /// [`Outputs::seen`].
+    pub(crate) fn squared_distance(&self, one: &Tensor, other: &Tensor) -> Result<Tensor> {
+        self.output.squared_distance(one, other)
     }
 
     /// Nats of each target, `(time, batch)`, from what [`LanguageModel::hidden`] gave, the logits divided by

@@ -118,6 +118,12 @@ pub trait Output: Send + Sync {
     /// Numbers whose softmax is the distribution: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
     fn logits(&self, ys: &Tensor) -> Result<Tensor>;
 
+    /// The squares of the differences of the logits of `one` and `other`, whose gradients are recorded:
+    /// `(time, batch, hidden)` twice to `(time, batch, vocabulary)`.
+    fn squared_distance(&self, one: &Tensor, other: &Tensor) -> Result<Tensor> {
+        Ok((self.logits(one)? - self.logits(other)?)?.sqr()?)
+    }
+
     /// Multiplications a token.
     fn cost(&self) -> u64;
 

@@ -32,6 +32,7 @@ pub use dropout::NoiseSource;
 pub use embedding::spelling;
 pub use frozen::FrozenModel;
 pub use language::LanguageModel;
+pub(crate) use language::Outputs;
 pub use layers::Cost;
 pub use noise::Noise;
 pub use parameters::Parameters;

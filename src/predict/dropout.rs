@@ -35,7 +35,7 @@ impl DropoutReader {
         let dtype = model.precision().dtype();
         Ok(Self {
             reader: WindowReader::new(model, passes.len())?,
-            masks: NoiseSource::new(model.config(), &without_words, seed, dtype, model.device()),
+            masks: NoiseSource::new(model.config(), &without_words, seed, dtype, model.device()).of_passes(),
             word_rate: dropout.word,
             seed,
             passes,
@@ -53,7 +53,11 @@ impl DropoutReader {
         let first = self.passes.start as u64;
         let mut noise = self.masks.draw(inputs, first, window_position(first, self.read))?;
         if self.word_rate > 0.0 {
-            noise.word = Some(self.word_mask(first)?);
+            let of_pass = self.word_mask(first)?;
+            noise.word = Some(match noise.word {
+                None => of_pass,
+                Some(of_types) => of_types.broadcast_mul(&of_pass)?,
+            });
         }
         Ok(noise)
     }
@@ -95,6 +99,22 @@ fn window_position(first_pass: u64, first_token: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::predict::tiny;
+
+    #[test]
+    fn each_pass_drops_word_types_of_its_own_and_the_same_in_every_window() {
+        let dropout = DropoutConfig { embedding: 0.5, ..DropoutConfig::default() };
+        let mut reader = DropoutReader::new(&tiny::drawn(5, 1.0), &dropout, 1, 0..16).unwrap();
+        let mut mask = || {
+            let inputs = Tensor::zeros((2, 1), candle_core::DType::U32, &Device::Cpu).unwrap();
+            let noise = reader.noise(&reader.for_each_pass(&inputs).unwrap()).unwrap();
+            reader.nats(&inputs, &inputs).unwrap();
+            noise.word.unwrap().squeeze(2).unwrap().to_vec2::<f64>().unwrap()
+        };
+        let first = mask();
+        assert_eq!(first, mask());
+        assert_eq!(first[0], first[1]); // one word at two steps
+        assert!(first[0].contains(&0.0) && first[0].contains(&2.0), "{first:?}");
+    }
 
     #[test]
     fn the_word_mask_is_one_number_for_a_whole_pass() {

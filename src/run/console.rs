@@ -58,7 +58,9 @@ impl Recorder for Console {
                 self.line.print(&head(self.shown));
             }
             Event::Evaluation(row) => {
+                // Where windows are drawn, this is about the epochs, and never another one's.
                 let epochs = row.step as f64 / self.steps_per_epoch.max(1) as f64;
+                let epochs = epochs.clamp(row.epoch.saturating_sub(1) as f64, row.epoch as f64);
                 self.line.print(&line(&format!("{epochs:.2}"), row, self.shown));
             }
             Event::Epoch(row) => self.line.print(&line(&row.epoch.to_string(), row, self.shown)),

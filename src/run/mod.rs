@@ -96,6 +96,8 @@ pub struct Finish {
     pub patience: Option<u64>,
     /// Whether the rate depends on the number of epochs, so that no more of them can be had.
     pub is_bound: bool,
+    /// Whether `train.averaging.from_start` ended it: the validation loss no longer falls.
+    pub no_longer_falls: bool,
 }
 
 impl Request {
@@ -256,6 +258,7 @@ fn finish(position: &Position, config: &TrainConfig) -> Finish {
         epochs: [position.epoch, config.epochs],
         patience: Some(config.patience).filter(|&patience| patience > 0 && waited >= patience),
         is_bound: matches!(config.schedule, Schedule::Cosine(_)),
+        no_longer_falls: position.averaging.is_over(),
     }
 }
 

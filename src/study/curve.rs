@@ -46,19 +46,32 @@ pub(crate) fn points(run: &RunHistory, split: CurveSplit, along: Along, measure:
         CurveSplit::Train => run.epochs.iter().collect(), // within an epoch its mean is not known yet
         CurveSplit::Valid | CurveSplit::Both => run.rows(),
     };
-    let per_epoch = run.start.steps_per_epoch;
-    rows.into_iter().filter_map(|row| Some((position(row, along, per_epoch)?, loss(row)?))).collect()
+    rows.into_iter().filter_map(|row| Some((position(run, row, along)?, loss(row)?))).collect()
 }
 
 /// Where a row lies along an axis; one within an epoch lies between the whole numbers.
-fn position(epoch: &Epoch, along: Along, steps_per_epoch: u64) -> Option<f64> {
+fn position(run: &RunHistory, epoch: &Epoch, along: Along) -> Option<f64> {
     match along {
-        Along::Epoch if steps_per_epoch > 0 => Some(epoch.step as f64 / steps_per_epoch as f64),
-        Along::Epoch => Some(epoch.epoch as f64),
+        Along::Epoch => Some(epochs(run, epoch)),
         Along::Step => Some(epoch.step as f64),
         Along::Tokens => Some(epoch.tokens as f64),
         Along::Time => epoch.seconds,
     }
+}
+
+/// The epochs until a row. Epochs need not have the same number of steps: an epoch's end is known by its own row, and only
+/// before it by the steps that the run said an epoch has.
+fn epochs(run: &RunHistory, row: &Epoch) -> f64 {
+    let end = |epoch: u64| run.epochs.iter().find(|other| other.epoch == epoch).map(|other| other.step);
+    let per_epoch = run.start.steps_per_epoch;
+    let end_of_this = end(row.epoch);
+    if per_epoch == 0 || end_of_this == Some(row.step) {
+        return row.epoch as f64;
+    }
+    let before = row.epoch.saturating_sub(1);
+    let begin = end(before).unwrap_or(before * per_epoch);
+    let steps = end_of_this.map_or(per_epoch, |end| end.saturating_sub(begin)).max(1);
+    before as f64 + row.step.saturating_sub(begin) as f64 / steps as f64
 }
 
 #[cfg(test)]
@@ -91,6 +104,23 @@ mod tests {
         let curve = |split| points(&run, split, Along::Epoch, Measure::Nats);
         assert_eq!(curve(CurveSplit::Valid), [(1.0, 5.0), (1.5, 4.5), (2.0, 4.0)]);
         assert_eq!(curve(CurveSplit::Train), [(1.0, 5.5), (2.0, 4.5)]);
+    }
+
+    #[test]
+    fn epochs_of_different_lengths_end_at_whole_numbers() {
+        let mut begin = start(1);
+        begin["steps_per_epoch"] = 10.into();
+        let with_step = |mut row: serde_json::Value, step: u64| {
+            row["step"] = step.into();
+            row
+        };
+        let mut within = with_step(epoch(2, 4.5), 17);
+        within["event"] = "evaluation".into();
+        let mut last = with_step(epoch(3, 3.5), 27);
+        last["event"] = "evaluation".into();
+        let rows = [begin, with_step(epoch(1, 5.0), 11), within, with_step(epoch(2, 4.0), 23), last];
+        let points = points(&read("run", &rows), CurveSplit::Valid, Along::Epoch, Measure::Nats);
+        assert_eq!(points, [(1.0, 5.0), (1.5, 4.5), (2.0, 4.0), (2.4, 3.5)]); // 6 of 12 steps, 4 of about 10
     }
 
     #[test]

@@ -161,7 +161,7 @@ impl Task for ImageTask {
         self.precision
     }
 
-    fn batch_count(&self) -> usize {
+    fn batch_count(&self, _epoch: u64) -> usize {
         self.corpus.train.len() / self.recipe.train.batch_size
     }
 
@@ -212,6 +212,7 @@ pub struct Label {
 
 impl Objective for Label {
     type Batch = Labelled;
+    type Noise = Noise;
 
     fn zero_state(&self) -> Result<State> {
         self.model.zero_state(0)

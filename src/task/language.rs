@@ -1,5 +1,8 @@
-//! Language modelling: the corpus as tokens, the vocabulary, the model's sizes, and the loss of the next token.
+//! Language modelling: the corpus as tokens, the vocabulary and the model's sizes.
 
+pub use super::next_token::{NextToken, Window, WindowNoise};
+
+use super::windows::TrainingWindows;
 use crate::checkpoint::Checkpoint;
 use crate::config::{ModelConfig, Recipe, TrainConfig, Unit};
 use crate::data::batch::Batches;
@@ -7,13 +10,12 @@ use crate::data::{Corpus, DataDirectories, Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluation, EvaluationProgress, Split};
 use crate::model::grow::{Vocabulary, grow};
-use crate::model::{FrozenModel, LanguageModel, Noise, NoiseSource, Parameters, State, specs};
+use crate::model::{FrozenModel, LanguageModel, Parameters, specs};
 use crate::parallel::world::Solo;
 use crate::sample::text::{Prompt, text};
 use crate::sample::{SampleSettings, Sampler};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
 use crate::train::averaging::Average;
-use crate::train::objective::{Loss, Objective, Sums};
 use crate::train::step::Stepper;
 use crate::train::task::{Data, Files, Task};
 use crate::train::update::Update;
@@ -34,19 +36,11 @@ pub struct Language {
     valid: Encoded,
     test: Option<Encoded>,
     model: ModelConfig,
-    batches: Batches,
+    windows: TrainingWindows,
     precision: Precision,
     device: Device,
     fixed: BTreeMap<String, Tensor>,
     taken: Vec<String>,
-}
-
-/// A window of every batch row, and what follows each of its tokens: `(time, batch)` of u32.
-pub struct Window {
-    /// The tokens that are read.
-    pub inputs: Tensor,
-    /// The tokens that are predicted.
-    pub targets: Tensor,
 }
 
 impl Language {
@@ -100,7 +94,7 @@ impl Language {
             let steps = recipe.train.bptt_steps;
             Batches::batched(&format!("{} ({split} split)", corpus.name), text.tokens.len(), rows, steps)
         };
-        let batches = batched("training", &train)?;
+        let windows = TrainingWindows::new(batched("training", &train)?, &recipe.train);
         batched("validation", &valid)?;
         let (model, fixed) = size_model(&recipe, &tokenizer)?;
         Ok(Self {
@@ -111,7 +105,7 @@ impl Language {
             valid,
             test,
             model,
-            batches,
+            windows,
             precision: precision.into(),
             device: device.clone(),
             fixed,
@@ -145,9 +139,9 @@ impl Language {
         (&self.train, &self.valid, self.test.as_ref())
     }
 
-    /// Window number `index` of an epoch, on a device of the caller's choice.
-    pub(crate) fn batch_on(&self, index: usize, device: &Device) -> Result<Window> {
-        let (inputs, targets) = self.batches.window(&self.train.tokens, index, device)?;
+    /// Window number `index` of epoch `epoch`, on a device of the caller's choice.
+    pub(crate) fn batch_on(&self, epoch: u64, index: usize, device: &Device) -> Result<Window> {
+        let (inputs, targets) = self.windows.window(&self.train.tokens, epoch, index, device)?;
         Ok(Window { inputs, targets })
     }
 
@@ -167,11 +161,7 @@ impl Language {
             carried: model.zero_state(config.batch_size)?,
             average: Average::new(&config.averaging),
             update: Update::new(config, &parameters, dtype, &self.device)?,
-            objective: NextToken {
-                noise: NoiseSource::new(&self.model, &config.dropout, config.seed, dtype, &self.device),
-                rows: config.batch_size,
-                model,
-            },
+            objective: NextToken::new(model, config),
             parameters,
             world: Box::new(Solo),
         })
@@ -253,12 +243,16 @@ impl Task for Language {
         self.precision
     }
 
-    fn batch_count(&self) -> usize {
-        self.batches.window_count()
+    fn batch_count(&self, epoch: u64) -> usize {
+        self.windows.count(epoch)
     }
 
-    fn batch(&self, _epoch: u64, index: usize) -> Result<Window> {
-        self.batch_on(index, &self.device)
+    fn total_steps(&self) -> u64 {
+        self.windows.total(self.recipe.train.epochs)
+    }
+
+    fn batch(&self, epoch: u64, index: usize) -> Result<Window> {
+        self.batch_on(epoch, index, &self.device)
     }
 
     /// In the batches of training.
@@ -299,35 +293,6 @@ impl Task for Language {
             (TOKENIZER, self.tokenizer.to_json().into_bytes()),
             (RECIPE, self.recipe.to_toml().into_bytes()),
         ])
-    }
-}
-
-/// The loss of the next token, summed over a window's steps and averaged over its batch rows.
-pub struct NextToken {
-    /// The model, whose gradients are recorded.
-    pub model: LanguageModel,
-    /// Draws each window's dropout masks.
-    pub noise: NoiseSource,
-    rows: usize,
-}
-
-impl Objective for NextToken {
-    type Batch = Window;
-
-    fn zero_state(&self) -> Result<State> {
-        self.model.zero_state(self.rows)
-    }
-
-    fn noise(&self, batch: &Window, step: u64) -> Result<Noise> {
-        self.noise.draw(&batch.inputs, step, step)
-    }
-
-    fn loss(&self, batch: &Window, carried: &State, noise: &Noise) -> Result<Loss> {
-        let (_, rows) = batch.inputs.dims2()?;
-        let (nats, carried) = self.model.nats(&batch.inputs, &batch.targets, carried, noise)?;
-        let objective = (nats.sum_all()? / rows as f64)?;
-        let sums = Sums { nats: nats.detach(), tokens: batch.targets.elem_count() as u64 };
-        Ok(Loss { objective, sums, carried })
     }
 }
 

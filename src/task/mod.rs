@@ -3,3 +3,5 @@
 pub mod fit;
 pub mod images;
 pub mod language;
+mod next_token;
+mod windows;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `nt-asgd` (Merity et al., 2017, algorithm 1) begins the mean once a validation loss was worse than all but the last
-//! few before it; `ema` with the first step. Neither changes how the weights themselves are trained, but for a rate that
+//! few before it, or with the first step, and then it is the run that ends so; `ema` begins with the first step. Neither changes how the weights themselves are trained, but for a rate that
 //! goes by the validation loss.
 
 use crate::config::train::Averaging;
@@ -33,12 +33,26 @@ pub struct AveragingMemory {
     steps: u64,
     /// Validation losses at the end of the epochs so far, for `nt-asgd`.
     losses: Vec<f64>,
+    /// Whether the last of them ended a run that averages from its start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    over: bool,
+}
+
+impl AveragingMemory {
+    /// As [`Average::is_over`].
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
 }
 
 impl Average {
     /// Before the first step.
     pub fn new(config: &Averaging) -> Self {
-        let begun = matches!(config, Averaging::Ema(_));
+        let begun = match config {
+            Averaging::None => false,
+            Averaging::Ema(_) => true,
+            Averaging::NtAsgd(settings) => settings.from_start,
+        };
         Self { config: config.clone(), mean: None, memory: AveragingMemory { begun, ..Default::default() } }
     }
 
@@ -73,12 +87,19 @@ impl Average {
         Ok(())
     }
 
-    /// Takes the validation loss at an epoch's end: `nt-asgd` may begin the mean with the next step.
+    /// Whether a run that averages from its start should end: its validation loss no longer falls.
+    pub fn is_over(&self) -> bool {
+        self.memory.is_over()
+    }
+
+    /// Takes the validation loss at an epoch's end: `nt-asgd` may begin the mean with the next step, or end the run.
     pub fn end_epoch(&mut self, loss: f64) {
         let Averaging::NtAsgd(settings) = &self.config else { return };
-        let AveragingMemory { begun, losses, .. } = &mut self.memory;
+        let AveragingMemory { begun, losses, over, .. } = &mut self.memory;
         let earlier = losses.len().saturating_sub(settings.non_monotone);
-        *begun |= losses[..earlier].iter().any(|&before| before < loss);
+        let no_longer_falls = losses[..earlier].iter().any(|&before| before < loss);
+        *begun |= no_longer_falls;
+        *over |= no_longer_falls && settings.from_start;
         losses.push(loss);
     }
 
@@ -135,7 +156,7 @@ mod tests {
 
     /// Epochs, counted from 1, at whose end the mean begins.
     fn begins(non_monotone: usize, losses: &[f64]) -> Option<usize> {
-        let mut average = Average::new(&Averaging::NtAsgd(NtAsgd { non_monotone }));
+        let mut average = Average::new(&Averaging::NtAsgd(NtAsgd { non_monotone, from_start: false }));
         let begun = losses.iter().position(|&loss| {
             average.end_epoch(loss);
             average.memory.begun
@@ -153,6 +174,18 @@ mod tests {
         assert_eq!(begins(5, &[1.0, 2.0, 2.0, 2.0, 2.0, 2.0]), None);
         assert_eq!(begins(5, &[1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]), Some(7));
         assert_eq!(begins(1, &[1.0, f64::NAN, f64::NAN]), None);
+    }
+
+    #[test]
+    fn a_mean_from_the_start_has_begun_and_ends_the_run_by_the_same_trigger() {
+        let mut average = Average::new(&Averaging::NtAsgd(NtAsgd { non_monotone: 2, from_start: true }));
+        assert!(average.memory.begun);
+        for (loss, is_over) in
+            [(5.0, false), (4.0, false), (4.5, false), (4.6, false), (4.2, true), (1.0, true)]
+        {
+            average.end_epoch(loss);
+            assert_eq!(average.is_over(), is_over, "after {loss}");
+        }
     }
 
     #[test]

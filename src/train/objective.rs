@@ -3,7 +3,7 @@
 //! An objective takes two files: its implementation in `task/`, and the arm of the recipe that asks for it.
 
 use crate::error::Result;
-use crate::model::{Noise, State};
+use crate::model::State;
 use crate::parallel::world::World;
 use candle_core::Tensor;
 
@@ -12,14 +12,22 @@ pub trait Objective {
     /// What one step is trained on.
     type Batch;
 
+    /// What is random in a step.
+    type Noise;
+
     /// The state before the first batch, and at the beginning of an epoch that does not carry it over.
     fn zero_state(&self) -> Result<State>;
 
     /// Everything random of step `step`, counted from 0.
-    fn noise(&self, batch: &Self::Batch, step: u64) -> Result<Noise>;
+    fn noise(&self, batch: &Self::Batch, step: u64) -> Result<Self::Noise>;
+
+    /// What the schedule's rate is multiplied by for a batch.
+    fn rate_scale(&self, _batch: &Self::Batch) -> f64 {
+        1.0
+    }
 
     /// The loss of a batch, whose rows go on from the state `carried`.
-    fn loss(&self, batch: &Self::Batch, carried: &State, noise: &Noise) -> Result<Loss>;
+    fn loss(&self, batch: &Self::Batch, carried: &State, noise: &Self::Noise) -> Result<Loss>;
 }
 
 /// The loss of a batch.

@@ -27,12 +27,13 @@ impl<O: Objective> Stepper<O> {
     /// One update by truncated back-propagation; the state carries over, its history does not. What the step did is
     /// among [`Stepper::reports`], then or later.
     ///
-    /// `step` counts from 0 and names the batch's noise.
+    /// `step` counts from 0 and names the batch's noise; `rate` is the schedule's, which the batch may scale.
     ///
     /// # Errors
     /// If it is known that loss, gradient's norm or update are not finite; all is then as it was.
     pub fn advance(&mut self, batch: &O::Batch, step: u64, rate: f64) -> Result<()> {
         let noise = self.objective.noise(batch, step)?;
+        let rate = rate * self.objective.rate_scale(batch);
         let loss = self.objective.loss(batch, &self.carried, &noise)?;
         let mut gradients = self.parameters.gradients(&loss.objective)?;
         self.world.sum(&mut gradients)?;

@@ -44,8 +44,8 @@ pub trait Task {
     /// The numbers that it computes with.
     fn precision(&self) -> Precision;
 
-    /// Batches of an epoch, one a step.
-    fn batch_count(&self) -> usize;
+    /// Batches of epoch `epoch`, counted from 0, one a step.
+    fn batch_count(&self, epoch: u64) -> usize;
 
     /// Batch number `index` of epoch `epoch`, both counted from 0.
     fn batch(&self, epoch: u64, index: usize) -> Result<<Self::Objective as Objective>::Batch>;
@@ -65,8 +65,8 @@ pub trait Task {
     /// The weights of a checkpoint of the same model; of another one they are refused.
     fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters>;
 
-    /// Steps of the whole run.
+    /// Steps of the whole run; this is of a task whose epochs have as many each.
     fn total_steps(&self) -> u64 {
-        self.recipe().train.epochs.saturating_mul(self.batch_count() as u64)
+        self.recipe().train.epochs.saturating_mul(self.batch_count(0) as u64)
     }
 }

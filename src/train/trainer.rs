@@ -13,6 +13,7 @@ use super::state::{self, Best, EpochSums, Position};
 use super::step::Stepper;
 use super::task::Task;
 use crate::config::TrainConfig;
+use crate::config::train::Schedule;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::events::{self, Event, Measured};
@@ -52,7 +53,9 @@ impl<'a, T: Task> Trainer<'a, T> {
         signals: Signals,
         limits: Limits,
     ) -> Result<Self> {
-        let mut rate = Rate::new(&task.recipe().train, task.total_steps());
+        let config = &task.recipe().train;
+        let needs_total = matches!(config.schedule, Schedule::Cosine(_)); // to count it takes time where windows are drawn
+        let mut rate = Rate::new(config, if needs_total { task.total_steps() } else { 0 });
         let position = match resumed {
             None => Position::first(task),
             Some(resumed) => {
@@ -73,12 +76,15 @@ impl<'a, T: Task> Trainer<'a, T> {
         &self.position
     }
 
-    /// Whether the epochs are done, or as many as `train.patience` were no better on the validation split.
+    /// Whether the epochs are done, as many as `train.patience` were no better on the validation split, or the mean of the
+    /// weights is no longer getting better where that ends a run.
     pub fn is_over(&self) -> bool {
         let config = self.config();
         let best = self.position.best.as_ref();
         let waited = best.map_or(0, |best| self.position.epoch.saturating_sub(best.epoch)); // it may be of this epoch
-        self.position.epoch >= config.epochs || (config.patience > 0 && waited >= config.patience)
+        self.position.epoch >= config.epochs
+            || (config.patience > 0 && waited >= config.patience)
+            || self.stepper.average.is_over()
     }
 
     /// Trains to the recipe's end, or to a limit, which is then returned; the state is saved either way.
@@ -290,7 +296,8 @@ impl<'a, T: Task> Trainer<'a, T> {
         &self.task.recipe().train
     }
 
+    /// Windows of the epoch.
     fn windows(&self) -> u64 {
-        self.task.batch_count() as u64
+        self.task.batch_count(self.position.epoch) as u64
     }
 }

@@ -60,7 +60,7 @@ fn language(
 }
 
 fn window(language: &Language, index: usize) -> Window {
-    language.batch(0, index % language.batch_count()).unwrap()
+    language.batch(0, index % language.batch_count(0)).unwrap()
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {

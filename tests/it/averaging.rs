@@ -91,6 +91,30 @@ fn a_triggered_mean_begins_when_the_loss_no_longer_falls_and_is_what_is_measured
 }
 
 #[test]
+fn fine_tuning_averages_from_the_first_step_and_ends_when_the_loss_of_the_mean_no_longer_falls() {
+    let place = Place::new();
+    place.train("--out first --set train.epochs=2 --set train.averaging.kind=ema");
+    let settings = "--init-from first --set train.optimizer=sgd --set train.learning_rate=8 --set train.epochs=60 \
+        --set train.on_divergence=warn --set train.averaging={kind=\"nt-asgd\",non_monotone=2,from_start=true}";
+    place.train(&format!("--out run {settings}"));
+    let epochs = place.events("run", "epoch");
+    let number = |epoch: &serde_json::Value, key: &str| epoch[key].as_f64().unwrap();
+    assert!(epochs.iter().all(|epoch| epoch["averaged_steps"] == epoch["step"]));
+    let losses: Vec<f64> = epochs.iter().map(|epoch| number(epoch, "valid_nats_per_token")).collect();
+    let is_trigger =
+        |epoch: usize| losses[..epoch.saturating_sub(2)].iter().any(|&before| before < losses[epoch]);
+    let triggers: Vec<usize> = (0..losses.len()).filter(|&epoch| is_trigger(epoch)).collect();
+    assert_eq!(triggers, [losses.len() - 1], "{losses:?}");
+    assert!(losses.len() < 60, "{losses:?}");
+    let message = place.train(
+        "--out run --resume --set train.optimizer=sgd --set train.learning_rate=8 \
+        --set train.epochs=60 --set train.on_divergence=warn \
+        --set train.averaging={kind=\"nt-asgd\",non_monotone=2,from_start=true}",
+    );
+    assert!(message.contains("the loss of the mean of the weights no longer fell"), "{message}");
+}
+
+#[test]
 fn settings_that_mean_nothing_are_refused() {
     let place = Place::new();
     for (value, part) in [

@@ -83,7 +83,7 @@ fn train_epoch(
     rate: impl Fn(u64) -> f64,
 ) -> f64 {
     let (mut nats, mut tokens) = (0.0, 0);
-    for window in 0..language.batch_count() {
+    for window in 0..language.batch_count(0) {
         let window = language.batch(0, window).unwrap();
         let report = stepper.step(&window, *step, rate(*step)).unwrap();
         nats += report.nats;

@@ -32,4 +32,6 @@ mod small_texts;
 mod study;
 mod supply_chain;
 mod support;
+mod techniques;
 mod train;
+mod training;

@@ -146,6 +146,43 @@ fn occurrences_of_a_word_in_a_row_share_its_mask_and_rows_differ() {
 }
 
 #[test]
+fn occurrences_of_a_word_in_all_rows_share_the_embedding_mask() {
+    let tokens = tokens().flatten_all().unwrap().to_vec1::<u32>().unwrap();
+    let embedding = json!({"embedding": 0.5});
+    let mut seen = std::collections::BTreeSet::new();
+    for step in 0..40 {
+        let mask = drawn(rhn(-2.0), embedding.clone(), step).word.unwrap();
+        assert_eq!(mask.dims(), [TIME, ROWS, 1]);
+        let mut by_word = BTreeMap::new();
+        for (&id, value) in tokens.iter().zip(values(&mask)) {
+            assert_eq!(*by_word.entry(id).or_insert(value), value, "word {id} at step {step}");
+        }
+        seen.insert(by_word.values().map(|&value| value as u32).collect::<Vec<_>>());
+    }
+    assert_eq!(seen.len(), 8, "three words, each dropped or doubled: {seen:?}");
+}
+
+#[test]
+fn word_and_embedding_masks_multiply() {
+    let both = drawn(rhn(-2.0), json!({"word": 0.25, "embedding": 0.5}), 3).word.unwrap();
+    let [word, embedding] = [json!({"word": 0.25}), json!({"embedding": 0.5})]
+        .map(|dropout| drawn(rhn(-2.0), dropout, 3).word.unwrap());
+    assert_eq!(values(&both), values(&(word * embedding).unwrap()));
+}
+
+#[test]
+fn a_second_pass_has_masks_of_its_own() {
+    let rates = json!({"word": 0.25, "embedding": 0.4, "input": 0.75, "hidden": 0.2, "output": 0.4});
+    let source = source(rhn(-2.0), rates, 1, DType::F64);
+    let first = all(&source.draw(&tokens(), 5, 5).unwrap());
+    let second = all(&source.second_pass().draw(&tokens(), 5, 5).unwrap());
+    assert!(first.keys().eq(second.keys()));
+    for (name, mask) in &first {
+        assert_ne!(mask, &second[name], "{name}");
+    }
+}
+
+#[test]
 fn variational_masks_have_no_time_and_per_step_masks_differ_at_every_step() {
     let dims = |masks: &Noise| named(masks).into_iter().map(|(n, m)| (n, m.dims().to_vec())).collect();
     let shared: BTreeMap<String, Vec<usize>> = dims(&drawn(rhn(-2.0), rates(), 0));

@@ -141,12 +141,18 @@ fn twenty_steps(golden: &Golden, dtype: DType, report: &mut Report<'_>) {
 }
 
 /// Summed over the window's steps, averaged over its batch rows.
-fn summed(nats: &Tensor) -> Tensor {
+pub(crate) fn summed(nats: &Tensor) -> Tensor {
     nats.mean(1).unwrap().sum_all().unwrap()
 }
 
 /// One update, clipped. Returns the gradient's norm before that.
-fn apply(update: &mut Update, parameters: &Parameters, loss: &Tensor, sums: &Sums, step: Step) -> f64 {
+pub(crate) fn apply(
+    update: &mut Update,
+    parameters: &Parameters,
+    loss: &Tensor,
+    sums: &Sums,
+    step: Step,
+) -> f64 {
     let store = loss.backward().unwrap();
     let gradients: Vec<Tensor> =
         parameters.trained().map(|(_, variable)| store.get(variable).unwrap().clone()).collect();
@@ -155,14 +161,14 @@ fn apply(update: &mut Update, parameters: &Parameters, loss: &Tensor, sums: &Sum
 }
 
 /// What PyTorch computed for one small model.
-struct Golden {
-    config: ModelConfig,
-    train: TrainConfig,
+pub(crate) struct Golden {
+    pub(crate) config: ModelConfig,
+    pub(crate) train: TrainConfig,
     tensors: BTreeMap<String, Tensor>,
 }
 
 impl Golden {
-    fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().as_ref().expect("metadata");
@@ -176,16 +182,16 @@ impl Golden {
         }
     }
 
-    fn optional(&self, name: &str) -> Option<&Tensor> {
+    pub(crate) fn optional(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
 
-    fn tensor(&self, name: &str) -> &Tensor {
+    pub(crate) fn tensor(&self, name: &str) -> &Tensor {
         self.optional(name).unwrap_or_else(|| panic!("the golden file has no {name}"))
     }
 
     /// The first weights.
-    fn parameters(&self, dtype: DType) -> Parameters {
+    pub(crate) fn parameters(&self, dtype: DType) -> Parameters {
         let named =
             |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix("param.")?.into(), tensor.clone()));
         let first = self.tensors.iter().filter_map(named).collect();
@@ -200,9 +206,14 @@ impl Golden {
 
     /// The masks, with `word` (time, batch) for the tokens at hand.
     fn masks(&self, dtype: DType, word: Option<&Tensor>) -> Noise {
+        self.masks_of("mask", dtype, word)
+    }
+
+    /// Those whose names begin with `pass`.
+    pub(crate) fn masks_of(&self, pass: &str, dtype: DType, word: Option<&Tensor>) -> Noise {
         let cast = |mask: &Tensor| mask.to_dtype(dtype).unwrap();
         let mask = |name: String| self.optional(&name).map(cast);
-        let hidden = |k| match (mask(format!("mask.hidden.{k}")), mask(format!("mask.hidden_t.{k}"))) {
+        let hidden = |k| match (mask(format!("{pass}.hidden.{k}")), mask(format!("{pass}.hidden_t.{k}"))) {
             (None, _) => HiddenMask::None,
             (Some(both), None) => HiddenMask::Shared(both),
             (Some(h), Some(t)) => HiddenMask::Separate { h, t },
@@ -210,24 +221,24 @@ impl Golden {
         let layers = 0..self.config.spec.core.layers();
         Noise {
             word: word.map(|word| cast(&word.unsqueeze(2).unwrap())),
-            input: layers.clone().map(|k| mask(format!("mask.input.{k}"))).collect(),
+            input: layers.clone().map(|k| mask(format!("{pass}.input.{k}"))).collect(),
             hidden: layers.map(hidden).collect(),
-            depth: (0..self.config.spec.core.layers()).map(|k| mask(format!("mask.depth.{k}"))).collect(),
-            output: mask("mask.output".into()),
+            depth: (0..self.config.spec.core.layers()).map(|k| mask(format!("{pass}.depth.{k}"))).collect(),
+            output: mask(format!("{pass}.output")),
         }
     }
 }
 
 /// Collects what differs, so that a failure shows all of it.
-struct Report<'a> {
-    golden: &'a Golden,
-    dtype: DType,
-    tolerance: f64,
-    wrong: Vec<String>,
+pub(crate) struct Report<'a> {
+    pub(crate) golden: &'a Golden,
+    pub(crate) dtype: DType,
+    pub(crate) tolerance: f64,
+    pub(crate) wrong: Vec<String>,
 }
 
 impl Report<'_> {
-    fn compare(&mut self, name: &str, found: &Tensor) {
+    pub(crate) fn compare(&mut self, name: &str, found: &Tensor) {
         let wanted = self.golden.tensor(name);
         let distance = distance(found, wanted);
         if distance > self.tolerance {
@@ -260,6 +271,6 @@ fn distance(found: &Tensor, wanted: &Tensor) -> f64 {
     )
 }
 
-fn values(tensor: &Tensor) -> Vec<f64> {
+pub(crate) fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }

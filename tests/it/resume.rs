@@ -101,6 +101,24 @@ fn means_of_the_weights_resume_exactly() {
 }
 
 #[test]
+fn all_that_can_be_added_to_training_resumes_exactly_on_any_number_of_threads() {
+    let settings = "--set train.bptt_steps=8 --set train.window=variable --set train.state_reset=0.1 \
+        --set train.activation={ar=2.0,tar=1.0} --set train.evaluate_steps=7 \
+        --set train.schedule={kind=\"cosine\",warmup_steps=5,final_fraction=0.1} \
+        --set train.dropout={word=0.1,embedding=0.1,input=0.3,hidden=0.2,output=0.3}";
+    for second in ["{kappa=0.15}", "{kappa=0.25,variant=\"eld\"}", "{variant=\"pi\"}"] {
+        holds_in_pieces_on_any_number_of_threads(&format!("{settings} --set train.fraternal={second}"));
+    }
+}
+
+#[test]
+fn a_mean_from_the_start_resumes_exactly_to_the_same_end() {
+    let settings = "--set train.optimizer=sgd --set train.learning_rate=8 --set train.epochs=40 \
+        --set train.on_divergence=warn --set train.averaging={kind=\"nt-asgd\",non_monotone=1,from_start=true}";
+    holds_in_pieces(settings, &[0.5, 2.0, 2.5]);
+}
+
+#[test]
 fn adamw_with_two_layers_and_every_variational_mask_resumes_exactly() {
     let settings = "--set train.optimizer=adamw --set train.weight_decay=0.1 --set model.core.layers=2 \
         --set train.dropout={word=0.1,input=0.3,between=0.2,hidden=0.2,output=0.3,separate_gate_masks=true} \

@@ -223,7 +223,7 @@ class Model:
             mask = masks.get(name)
             return mask[step] if mask is not None and mask.dim() == 3 else mask
 
-        state, logits = list(state), []
+        state, logits, given = list(state), [], []
         for step, types in enumerate(tokens):
             x = table[types]
             if "word" in masks:
@@ -247,7 +247,9 @@ class Model:
                                 x, state[k] = self.depth_gated_step(k, x, below, state[k], mask_h, at(f"depth.{k}", step))
                             case "kurata":
                                 x, state[k] = self.kurata_step(k, x, state[k], mask_h)
+            given.append(x)
             logits.append(masked(x, at("output", step)) @ output_weight + self["output.bias"])
+        self.given = torch.stack(given)  # (T, B, H): the last layer's outputs, before the output's mask
         return torch.stack(logits), state
 
 

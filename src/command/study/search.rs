@@ -85,7 +85,7 @@ impl Nets<'_> {
             let recipe = Resolved::new("mnist-highway", &[settings, choice].concat())?.recipe;
             let (device, precision) = self.args.device.open()?;
             let task = ImageTask::with_corpus(recipe, self.corpus.clone(), precision, &device)?;
-            let all = TRIED_EPOCHS * task.batch_count() as u64;
+            let all = TRIED_EPOCHS * task.batch_count(0) as u64;
             let nats = self.try_out(&task, |step| {
                 let done = number * all + step;
                 line.show(&net.name, done, choices.len() as u64 * all, || {
@@ -104,7 +104,7 @@ impl Nets<'_> {
     fn try_out(&self, task: &ImageTask, mut show: impl FnMut(u64)) -> Result<Option<f64>> {
         let mut stepper = task.stepper(None)?;
         let rate = task.recipe().train.learning_rate;
-        let batches = task.batch_count();
+        let batches = task.batch_count(0);
         let mut step = 0;
         for epoch in 0..TRIED_EPOCHS {
             for index in 0..batches {

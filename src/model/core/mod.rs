@@ -105,9 +105,19 @@ pub(super) fn forward(
     state: &State,
     noise: &Noise,
 ) -> Result<(Tensor, State)> {
+    let (ys, state) = unmasked(core, embedded, state, noise)?;
+    Ok((masked(ys, noise.output.as_ref())?, state))
+}
+
+/// As [`forward`], before the mask of the output layer's input.
+pub(super) fn unmasked(
+    core: &dyn Core,
+    embedded: Tensor,
+    state: &State,
+    noise: &Noise,
+) -> Result<(Tensor, State)> {
     let embedded = masked(embedded, noise.word.as_ref())?;
     let xs = profile::mark(embedded, Part::RecurrenceForward, Part::EmbeddingBackward)?;
     let (ys, state) = core.forward(&xs, state, noise)?;
-    let ys = profile::mark(ys, Part::OutputForward, Part::RecurrenceBackward)?;
-    Ok((masked(ys, noise.output.as_ref())?, state))
+    Ok((profile::mark(ys, Part::OutputForward, Part::RecurrenceBackward)?, state))
 }

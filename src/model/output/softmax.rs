@@ -45,6 +45,19 @@ impl Softmax {
     }
 }
 
+impl Softmax {
+    /// `ys` times the weights: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
+    fn products(&self, ys: &Tensor) -> Result<Tensor> {
+        let (time, batch, _) = ys.dims3()?;
+        let ys = ys.flatten(0, 1)?;
+        let products = match &self.form {
+            Form::Trained { weight, stored, precision } => linear(&ys, weight, *stored, *precision)?,
+            Form::Packed(weight) => weight.forward(&ys)?,
+        };
+        Ok(products.reshape((time, batch, ()))?)
+    }
+}
+
 impl Output for Softmax {
     fn nats(&self, ys: &Tensor, targets: &Tensor, _noise: &Noise) -> Result<Tensor> {
         let ys = ys.flatten(0, 1)?;
@@ -59,13 +72,13 @@ impl Output for Softmax {
     }
 
     fn logits(&self, ys: &Tensor) -> Result<Tensor> {
-        let (time, batch, _) = ys.dims3()?;
-        let ys = ys.flatten(0, 1)?;
-        let products = match &self.form {
-            Form::Trained { weight, stored, precision } => linear(&ys, weight, *stored, *precision)?,
-            Form::Packed(weight) => weight.forward(&ys)?,
-        };
-        Ok(products.broadcast_add(&self.bias)?.reshape((time, batch, ()))?)
+        Ok(self.products(ys)?.broadcast_add(&self.bias)?)
+    }
+
+    /// One product: logits are linear, so their difference is that of the difference, and the bias falls out. No
+    /// pass's own logits are made.
+    fn squared_distance(&self, one: &Tensor, other: &Tensor) -> Result<Tensor> {
+        Ok(self.products(&(one - other)?)?.sqr()?)
     }
 
     fn cost(&self) -> u64 {
@@ -101,7 +114,7 @@ impl OutputRows for SoftmaxRows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{D, DType, Device};
+    use candle_core::{D, DType, Device, Var};
 
     #[test]
     fn log_probabilities_are_the_negative_nats_trained_or_frozen() {
@@ -124,5 +137,32 @@ mod tests {
             let whole = log_probs.exp().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
             assert!((whole - 2.0).abs() < 1e-12); // two time steps
         }
+    }
+
+    #[test]
+    fn the_distance_of_logits_is_that_of_the_logits_themselves_and_so_is_its_gradient() {
+        let var = |values: &[f64], shape: &[usize]| {
+            Var::from_tensor(&Tensor::from_slice(values, shape, &Device::Cpu).unwrap()).unwrap()
+        };
+        let weight = var(&[1.0, -2.0, 0.5, 0.25, 3.0, -1.0], &[2, 3]);
+        let bias = var(&[0.1, 0.2, -0.3], &[3]);
+        let one = var(&[0.3, -0.7, 1.5, 0.2], &[2, 1, 2]);
+        let other = var(&[-0.4, 0.1, 1.1, 0.9], &[2, 1, 2]);
+        let trained = weight.as_tensor().clone();
+        let form = Form::Trained { weight: trained, stored: Stored::ByInput, precision: Precision::F64 };
+        let softmax = Softmax { form, bias: bias.as_tensor().clone(), cost: 6 };
+        let fast = softmax.squared_distance(&one, &other).unwrap();
+        let slow = (softmax.logits(&one).unwrap() - softmax.logits(&other).unwrap()).unwrap().sqr().unwrap();
+        let off = |a: &Tensor, b: &Tensor| -> f64 {
+            (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+        };
+        assert_eq!(fast.dims(), [2, 1, 3]);
+        assert!(off(&fast, &slow) < 1e-12);
+        let [fast, slow] = [fast, slow].map(|distance| distance.backward().unwrap());
+        for var in [&weight, &one, &other] {
+            assert!(off(fast.get(var).unwrap(), slow.get(var).unwrap()) < 1e-12);
+        }
+        assert_eq!(off(slow.get(&bias).unwrap(), &bias.zeros_like().unwrap()), 0.0);
+        assert!(fast.get(&bias).is_none());
     }
 }
