@@ -28,9 +28,9 @@ pub(super) fn load(argument: &Path) -> Result<Loaded> {
     if loaded.model.steps()?.is_some() {
         return Ok(loaded);
     }
-    let what = "has a core of plain tensor operations, whose tanh is that of the operating system: another machine might \
-                not decode what it compresses. Cores with kernels can: rhn, lstm, gru, and hlstm without full peepholes, \
-                coupled gates and projection";
+    let what = "has a part of plain tensor operations, whose tanh and exp are those of the operating system: another \
+                machine might not decode what it compresses. An output that is one softmax can, and cores with kernels: \
+                rhn, lstm, gru, and hlstm without full peepholes, coupled gates and projection";
     Err(Error::checkpoint(loaded.directory(), what))
 }
 

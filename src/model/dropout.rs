@@ -38,6 +38,9 @@ pub struct DropoutConfig {
     /// The gates through which the layers of a highway LSTM take the cells of the layers below.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub depth: f64,
+    /// The vectors that a mixture of softmaxes makes of a state.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub components: f64,
     /// Draw separate hidden masks for H and T, as the authors' Torch7 version does.
     #[serde(default)]
     pub separate_gate_masks: bool,
@@ -66,7 +69,7 @@ impl DropoutConfig {
 
     pub(crate) fn validate(&self) -> Result<()> {
         let between = self.between.unwrap_or(0.0);
-        for rate in [self.word, self.input, between, self.hidden, self.output, self.depth] {
+        for rate in [self.word, self.input, between, self.hidden, self.output, self.depth, self.components] {
             if !(0.0..1.0).contains(&rate) {
                 return Err(Error::config(format!("a dropout rate of {rate} is not in 0 ≤ rate < 1")));
             }
@@ -85,6 +88,8 @@ pub struct NoiseSource {
     input_sizes: Vec<usize>,
     depth_gates: Vec<Option<usize>>,
     hidden_size: usize,
+    /// Sizes of a mixture's vectors together.
+    components_size: usize,
     separate_gate_masks: bool,
     seed: u64,
     dtype: DType,
@@ -110,6 +115,7 @@ impl NoiseSource {
             input_sizes,
             depth_gates: (0..core.layers()).map(|layer| core.settings().depth_gate(layer)).collect(),
             hidden_size,
+            components_size: model.spec.output.component_count().unwrap_or(0) * model.embedding_size(),
             separate_gate_masks,
             seed,
             dtype,
@@ -140,6 +146,8 @@ impl NoiseSource {
             self.mask(&format!("dropout.depth.{layer}"), self.dropout.depth, shape, position)
         };
         let (output_shape, output_position) = shape(self.hidden_size);
+        let (components_shape, components_position) = shape(self.components_size);
+        let components_rate = if self.components_size == 0 { 0.0 } else { self.dropout.components };
         let layers = 0..self.input_sizes.len();
         Ok(Noise {
             word: self.word(tokens, position)?,
@@ -147,6 +155,12 @@ impl NoiseSource {
             hidden: layers.map(|layer| self.hidden(layer, batch, position)).collect::<Result<_>>()?,
             depth: self.depth_gates.iter().enumerate().map(depth_gate).collect::<Result<_>>()?,
             output: self.mask("dropout.output", self.dropout.output, output_shape, output_position)?,
+            components: self.mask(
+                "dropout.components",
+                components_rate,
+                components_shape,
+                components_position,
+            )?,
         })
     }
 

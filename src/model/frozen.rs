@@ -60,7 +60,7 @@ impl FrozenModel {
     /// Logits `(time, batch, vocabulary)`, and the state after the window; no history is followed.
     pub fn logits(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
         let (ys, state) = self.hidden(tokens, state, noise)?;
-        Ok((self.output.logits(&ys)?.detach(), state))
+        Ok((self.output.logits(&ys, noise)?.detach(), state))
     }
 
     /// Nats of each target, `(time, batch)`, from what [`FrozenModel::hidden`] gave, the logits divided by `temperature`.

@@ -115,8 +115,9 @@ pub trait Output: Send + Sync {
     /// Nats of each target, `(time, batch)`, for `ys` of `(time, batch, hidden)`; `noise` holds what is random in it.
     fn nats(&self, ys: &Tensor, targets: &Tensor, noise: &Noise) -> Result<Tensor>;
 
-    /// Numbers whose softmax is the distribution: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
-    fn logits(&self, ys: &Tensor) -> Result<Tensor>;
+    /// Numbers whose softmax is the distribution: `(time, batch, hidden)` to `(time, batch, vocabulary)`; `noise` as for
+    /// [`Output::nats`].
+    fn logits(&self, ys: &Tensor, noise: &Noise) -> Result<Tensor>;
 
     /// Multiplications a token.
     fn cost(&self) -> u64;

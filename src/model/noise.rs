@@ -17,6 +17,8 @@ pub struct Noise {
     pub depth: Vec<Option<Tensor>>,
     /// Mask of what the output layer sees: as `input`, of the hidden size.
     pub output: Option<Tensor>,
+    /// Mask of the vectors that a mixture of softmaxes makes of a state: as `input`, of all vectors' sizes together.
+    pub components: Option<Tensor>,
 }
 
 impl Noise {

@@ -21,6 +21,7 @@ mod images;
 mod late_reports;
 mod learning;
 mod masks;
+mod mixture;
 mod model_study;
 mod one_text;
 mod packed;

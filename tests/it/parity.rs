@@ -47,6 +47,9 @@ golden! {
     rhn_layers_that_share_their_transform_gate_equal_pytorch: "rhn-shared-gate",
     rhn_layers_that_share_both_gates_with_masks_apart_equal_pytorch: "rhn-shared-gates",
     an_rhn_of_depth_4_that_shares_both_gates_equals_pytorch: "rhn-shared-gates-untied",
+    a_mixture_tied_to_vectors_of_another_size_equals_pytorch: "mixture-tied-rhn",
+    an_untied_mixture_with_masks_at_every_step_equals_pytorch: "mixture-untied-lstm",
+    a_mixture_over_letters_equals_pytorch: "mixture-char-cnn",
 }
 
 fn folder() -> PathBuf {
@@ -214,6 +217,7 @@ impl Golden {
             hidden: layers.map(hidden).collect(),
             depth: (0..self.config.spec.core.layers()).map(|k| mask(format!("mask.depth.{k}"))).collect(),
             output: mask("mask.output".into()),
+            components: mask("mask.components".into()),
         }
     }
 }

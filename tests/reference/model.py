@@ -9,6 +9,7 @@ no fused operation, no cleverness, every gradient by autograd.
   variants   Greff et al., Highway and Residual Networks learn Unrolled Iterative Estimation, ICLR 2017, arXiv 1612.07771
   HLSTM      Zhang et al., 2016, arXiv 1510.08983; the depth-gated LSTM of Yao et al., 2015, arXiv 1508.03790, as its
              authors' code has it; the LSTM with a highway layer inside of Kurata et al., 2017, arXiv 1709.06436
+  mixture    Yang et al., Breaking the Softmax Bottleneck, ICLR 2018, arXiv 1711.03953
   masks      Gal and Ghahramani, NIPS 2016, arXiv 1512.05287 (variational); Zaremba et al., arXiv 1409.2329 (per step)
 
 Sizes: T steps, B batch rows, V word types, D values of a word vector, H units, L sublayers, A letters, F filters.
@@ -202,6 +203,18 @@ class Model:
         h = (1 - z) * n + z * h
         return h, (h,)
 
+    # ---- output ----
+
+    def logits(self, y, mask):
+        """Numbers whose softmax is p, (B, V), for y of (B, H); of a mixture of softmaxes that is ln p."""
+        words = self["embedding.weight"].T if self.config["output"]["tied"] else self["output.weight"]
+        if self.config["output"].get("kind", "softmax") == "softmax":
+            return y @ words + self["output.bias"]
+        pi = torch.softmax(y @ self["output.mixture.weight"], dim=-1)
+        u = masked(torch.tanh(y @ self["output.components.weight"] + self["output.components.bias"]), mask)
+        p = [torch.softmax(u_k @ words + self["output.bias"], dim=-1) for u_k in u.chunk(pi.shape[1], dim=-1)]
+        return torch.log(sum(pi[:, k : k + 1] * p_k for k, p_k in enumerate(p)))
+
     # ---- the whole ----
 
     def forward(self, tokens, state, masks=None, vectors=None):
@@ -213,11 +226,11 @@ class Model:
           hidden.K, hidden_t.K (B, H)           the state inside layer K's products (hidden_t: those of T, if apart)
           depth.K (B, H) or (T, B, H)           the depth gate of layer K
           output (B, H) or (T, B, H)            what the output layer sees
+          components (B, K D) or (T, B, K D)    the vectors u_k of a mixture of softmaxes, side by side
         `vectors`: `word_vectors()`, where the caller has them already.
         """
         masks = masks or {}
         table = self.word_vectors() if vectors is None else vectors
-        output_weight = self["embedding.weight"].T if self.config["output"]["tied"] else self["output.weight"]
 
         def at(name, step):  # a mask with a time dimension is drawn anew at each step
             mask = masks.get(name)
@@ -247,7 +260,7 @@ class Model:
                                 x, state[k] = self.depth_gated_step(k, x, below, state[k], mask_h, at(f"depth.{k}", step))
                             case "kurata":
                                 x, state[k] = self.kurata_step(k, x, state[k], mask_h)
-            logits.append(masked(x, at("output", step)) @ output_weight + self["output.bias"])
+            logits.append(self.logits(masked(x, at("output", step)), at("components", step)))
         return torch.stack(logits), state
 
 

@@ -6,6 +6,7 @@
 //!
 //! Weights: `output.weight` (hidden, vocabulary), or the embedding's (vocabulary, hidden) if tied; `output.bias`.
 
+use super::OutputSizes;
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::layers::{Output, OutputRows};
@@ -30,16 +31,15 @@ enum Form {
 
 impl Softmax {
     pub(super) fn build(
-        hidden_size: usize,
-        vocab_size: usize,
+        OutputSizes { hidden, vocabulary, .. }: OutputSizes,
         tied: Option<&Tensor>,
         builder: &Builder<'_>,
     ) -> Result<Self> {
         let (weight, stored) = match tied {
             Some(table) => (table.clone(), Stored::ByOutput),
-            None => (builder.weight("output.weight", (hidden_size, vocab_size))?, Stored::ByInput),
+            None => (builder.weight("output.weight", (hidden, vocabulary))?, Stored::ByInput),
         };
-        let bias = builder.weight("output.bias", vocab_size)?;
+        let bias = builder.weight("output.bias", vocabulary)?;
         let cost = weight.elem_count() as u64;
         Ok(Self { form: Form::Trained { weight, stored, precision: builder.precision }, bias, cost })
     }
@@ -58,7 +58,7 @@ impl Output for Softmax {
         Ok(profile::mark(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
     }
 
-    fn logits(&self, ys: &Tensor) -> Result<Tensor> {
+    fn logits(&self, ys: &Tensor, _noise: &Noise) -> Result<Tensor> {
         let (time, batch, _) = ys.dims3()?;
         let ys = ys.flatten(0, 1)?;
         let products = match &self.form {
@@ -115,7 +115,7 @@ mod tests {
         let targets = Tensor::zeros((2, 1), DType::U32, &Device::Cpu).unwrap();
         for layer in [&softmax as &dyn Output, &*softmax.frozen().unwrap().unwrap()] {
             let nats = layer.nats(&ys, &targets, &Noise::none()).unwrap();
-            let logits = layer.logits(&ys).unwrap();
+            let logits = layer.logits(&ys, &Noise::none()).unwrap();
             let sums = logits.exp().unwrap().sum_keepdim(D::Minus1).unwrap();
             let log_probs = logits.broadcast_sub(&sums.log().unwrap()).unwrap();
             let sum = (nats + log_probs.narrow(2, 0, 1).unwrap().squeeze(2).unwrap()).unwrap();

@@ -62,10 +62,14 @@ struct Window {
 
 impl Window {
     fn new(embedding: Value, core: Value, tied: bool, dropout: Value) -> Self {
+        Self::with_output(embedding, core, json!({"tied": tied}), dropout)
+    }
+
+    fn with_output(embedding: Value, core: Value, output: Value, dropout: Value) -> Self {
         let spelled = Spelling::of(WORDS.into_iter(), 65).unwrap();
         let config: ModelConfig = serde_json::from_value(json!({
             "model_type": "rhn", "vocab_size": WORDS.len(), "alphabet_size": spelled.size.alphabet_size,
-            "word_length": spelled.size.word_length, "embedding": embedding, "core": core, "output": {"tied": tied},
+            "word_length": spelled.size.word_length, "embedding": embedding, "core": core, "output": output,
         }))
         .unwrap();
         let (dtype, device, fixed) = (DType::F64, Device::Cpu, spelled.tensors().unwrap());
@@ -131,6 +135,18 @@ fn an_rhn_that_shares_gates_has_the_gradient_of_central_differences() {
 fn a_tied_output_adds_to_the_embeddings_gradient() {
     Window::new(words(None), rhn(1), true, all_masks()).check();
     Window::new(words(None), lstm(1), true, shared_masks()).check();
+}
+
+#[test]
+fn a_mixture_of_softmaxes_has_the_gradient_of_central_differences() {
+    let masks = json!({"word": 0.2, "input": 0.3, "output": 0.3, "components": 0.3});
+    let per_step = json!({"kind": "per-step", "output": 0.3, "components": 0.3});
+    for (size, components, tied, dropout) in
+        [(3, 1, true, json!({})), (4, 3, true, masks), (6, 2, false, per_step)]
+    {
+        let output = json!({"kind": "mixture", "components": components, "tied": tied});
+        Window::with_output(words(Some(size)), lstm(1), output, dropout).check();
+    }
 }
 
 #[test]
