@@ -5,11 +5,10 @@
 //! token after another without allocation.
 
 use super::core::state::State;
-use super::noise::Noise;
+use super::noise::{Noise, RecurrentNoise};
 use super::stage::StageTrace;
 use crate::error::Result;
 use candle_core::Tensor;
-use rhn_kernels::scan::HiddenMask;
 use std::sync::Arc;
 
 /// From tokens to vectors.
@@ -71,7 +70,12 @@ pub trait Cell: Send + Sync {
     /// `(time, batch, input)` and the state that enters to `(time, batch, hidden)` and the state that leaves.
     ///
     /// `state` has [`Cell::parts`] tensors of `(batch, hidden)`; the history behind them is not followed.
-    fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)>;
+    fn forward(
+        &self,
+        xs: &Tensor,
+        state: &[Tensor],
+        noise: RecurrentNoise<'_>,
+    ) -> Result<(Tensor, Vec<Tensor>)>;
 
     /// How many tensors the state has.
     fn parts(&self) -> usize {

@@ -33,7 +33,7 @@ pub use embedding::spelling;
 pub use frozen::FrozenModel;
 pub use language::LanguageModel;
 pub use layers::Cost;
-pub use noise::Noise;
+pub use noise::{Noise, RecurrentNoise, WeightMasks};
 pub use parameters::Parameters;
 pub use rearrange::{StageId, stages};
 pub use specs::{cost, parameter_count, specs};

@@ -34,3 +34,4 @@ mod study;
 mod supply_chain;
 mod support;
 mod train;
+mod weight_drop;

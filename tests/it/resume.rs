@@ -109,6 +109,13 @@ fn adamw_with_two_layers_and_every_variational_mask_resumes_exactly() {
 }
 
 #[test]
+fn masked_weights_resume_exactly_on_any_number_of_threads() {
+    holds_in_pieces_on_any_number_of_threads(
+        "--set train.epochs=2 --set model.core.layers=2 --set train.dropout={hidden=0.1,recurrent_weights=0.4}",
+    );
+}
+
+#[test]
 fn a_mixture_of_softmaxes_resumes_exactly_on_any_number_of_threads() {
     holds_in_pieces_on_any_number_of_threads(
         "--set model.embedding.size=3 --set model.output={kind=\"mixture\",components=3,tied=true} \

@@ -55,6 +55,8 @@ INPUT_OUTPUT = {"kind": "variational", "input": 0.4, "output": 0.4}
 NONE = {"kind": "variational"}
 COMPONENTS = {**VARIATIONAL, "components": 0.3}
 COMPONENTS_PER_STEP = {**PAPER, "components": 0.3}
+WEIGHTS = {"kind": "variational", "recurrent_weights": 0.4}
+ALL_AND_WEIGHTS = {**SEPARATE, "recurrent_weights": 0.3}
 TIED_MIXTURE = {"kind": "mixture", "tied": True, "components": 3}
 MIXTURE = {"kind": "mixture", "tied": False, "components": 2}
 DEPTH = {**VARIATIONAL, "depth": 0.3}
@@ -93,6 +95,13 @@ CASES = {
     "mixture-tied-rhn": (word(size=4), rhn(7, 2), TIED_MIXTURE, 12, COMPONENTS, 1.9),
     "mixture-untied-lstm": (word(size=5), lstm(6, 2), MIXTURE, 13, COMPONENTS_PER_STEP, 1.7),
     "mixture-char-cnn": (char_cnn([1, 2], [3, 4], 1, word_size=4), rhn(6, 1), MIXTURE, 11, NONE, 1.6),
+    "weight-drop-rhn": (word(), rhn(6, 2, layers=2), True, 11, ALL_AND_WEIGHTS, 2.1),
+    "weight-drop-rhn-shared-gates": (word(), rhn(6, 3, shared_gates="both"), False, 11, WEIGHTS, 1.4),
+    "weight-drop-lstm": (word(), lstm(6, 2), True, 11, WEIGHTS, 1.4),
+    "weight-drop-gru": (word(), gru(6, 1), False, 11, WEIGHTS, 2.0),
+    "weight-drop-hlstm": (word(), hlstm(6, 2), False, 11, WEIGHTS, 1.8),
+    "weight-drop-depth-gated-lstm": (word(), hlstm(5, 2, "depth-gated"), False, 11, WEIGHTS, 1.8),
+    "weight-drop-kurata-lstm": (word(), hlstm(6, 1, "kurata"), True, 11, WEIGHTS, 1.5),
 }
 HIGHWAY_COLUMNS = {"coupled": 2, "full": 3, "c-only": 2, "t-only": 2}  # those of H and of the gates; others have H alone
 
@@ -151,6 +160,14 @@ def shapes(config):
     if not config["output"]["tied"]:
         yield "output.weight", (size, config["vocab_size"])
     yield "output.bias", (config["vocab_size"],)
+
+
+def recurrent_weights(config):
+    """Name → shape of the matrices that a state is multiplied by."""
+    parts = (".recurrent.weight", ".shared.weight", ".highway.weight", ".peephole")
+    for name, shape in shapes(config):
+        if name.startswith("core.") and name.endswith(parts) and not (name.endswith(".peephole") and len(shape) == 2):
+            yield name, shape
 
 
 def highway_lstm_shapes(core, k, size):
@@ -260,6 +277,9 @@ def draw_masks(config, dropout, tokens, rng):
                 masks[f"hidden_t.{k}"] = draw(dropout["hidden"], LANES, hidden)
         if dropout.get("depth") and (k > 0 or core["variant"] == "depth-gated"):
             masks[f"depth.{k}"] = draw(dropout["depth"], *steps, LANES, hidden)
+    if dropout.get("recurrent_weights"):
+        for name, shape in recurrent_weights(config):
+            masks[f"weights.{name}"] = draw(dropout["recurrent_weights"], *shape)
     if dropout.get("output"):
         masks["output"] = draw(dropout["output"], *steps, LANES, outputs)
     if dropout.get("components"):

@@ -37,8 +37,14 @@ class Model:
         self.hidden_size = config["core"]["hidden_size"]
         self.output_size = config["core"].get("projection", self.hidden_size)
 
+        self.weight_masks = {}  # of the window that is read
+
     def __getitem__(self, name):
         return self.parameters[name]
+
+    def dropped(self, name):
+        """A recurrent weight with the mask that the window has for it, the same at all steps and for all lanes."""
+        return masked(self[name], self.weight_masks.get(name))
 
     # ---- embedding ----
 
@@ -116,10 +122,10 @@ class Model:
         (s,) = state
         shared = self.config["core"].get("shared_gates", "none")
         for l in range(self.config["core"]["recurrence_depth"]):
-            weights = self.gates(self[f"core.{k}.recurrent.weight"][l])
+            weights = self.gates(self.dropped(f"core.{k}.recurrent.weight")[l])
             biases = self.gates(self[f"core.{k}.bias"][l])
             if shared != "none":  # H has weights of this sublayer, the gates have those of all
-                weights += self.gates(self[f"core.{k}.shared.weight"])
+                weights += self.gates(self.dropped(f"core.{k}.shared.weight"))
                 biases += self.gates(self[f"core.{k}.shared.bias"])
             masks = [mask_h] + [mask_t] * (len(weights) - 1)
             z = [masked(s, mask) @ weight + bias for mask, weight, bias in zip(masks, weights, biases)]
@@ -134,7 +140,7 @@ class Model:
         """One time step of layer `k`: gates i, o, f, g, two bias vectors, nothing added to the forget gate."""
         h, c = state
         gates = x @ self[f"core.{k}.input.weight"] + self[f"core.{k}.input.bias"]
-        gates = gates + masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"] + self[f"core.{k}.recurrent.bias"]
+        gates = gates + masked(h, mask_h) @ self.dropped(f"core.{k}.recurrent.weight") + self[f"core.{k}.recurrent.bias"]
         i, o, f, g = gates.chunk(4, dim=-1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
@@ -149,7 +155,7 @@ class Model:
         h = (o * tanh c) W_proj
         """
         h, c = state
-        z = x @ self[f"core.{k}.input.weight"] + masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"]
+        z = x @ self[f"core.{k}.input.weight"] + masked(h, mask_h) @ self.dropped(f"core.{k}.recurrent.weight")
         z_i, z_o, z_f, z_g = (z + self[f"core.{k}.bias"]).chunk(4, dim=-1)
         w_ci, w_cf, w_co = self[f"core.{k}.peephole"]
         i, f, g = torch.sigmoid(z_i + w_ci * c), torch.sigmoid(z_f + w_cf * c), torch.tanh(z_g)
@@ -171,9 +177,9 @@ class Model:
         o = sigm(x W_xo + h W_ho + c W_co + b_o)      h = o * tanh c      (the first layer's d has no w_ld)
         """
         h, c = state
-        z = x @ self[f"core.{k}.input.weight"] + masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"]
+        z = x @ self[f"core.{k}.input.weight"] + masked(h, mask_h) @ self.dropped(f"core.{k}.recurrent.weight")
         z_i, z_o, z_g = (z + self[f"core.{k}.bias"]).chunk(3, dim=-1)
-        w_ci, w_co = self[f"core.{k}.peephole"]
+        w_ci, w_co = self.dropped(f"core.{k}.peephole")
         z_d = x @ self[f"core.{k}.depth.weight"] + self[f"core.{k}.depth.bias"] + self[f"core.{k}.depth.peephole"][0] * c
         if k == 0:
             below = x @ self[f"core.{k}.depth.carry.weight"]
@@ -187,7 +193,7 @@ class Model:
     def kurata_step(self, k, x, state, mask_h):
         """One time step of layer `k`: an LSTM's, then h = T * H + (1 - T) * h; the mask acts in both products."""
         h, (_, c) = self.lstm_step(k, x, state, mask_h)
-        z_h, z_t = (masked(h, mask_h) @ self[f"core.{k}.highway.weight"] + self[f"core.{k}.highway.bias"]).chunk(2, dim=-1)
+        z_h, z_t = (masked(h, mask_h) @ self.dropped(f"core.{k}.highway.weight") + self[f"core.{k}.highway.bias"]).chunk(2, dim=-1)
         t = torch.sigmoid(z_t)
         h = t * torch.tanh(z_h) + (1 - t) * h
         return h, (h, c)
@@ -196,7 +202,7 @@ class Model:
         """One time step of layer `k`: gates r, z, n; the reset gate scales the candidate's product and its bias."""
         (h,) = state
         x_r, x_z, x_n = (x @ self[f"core.{k}.input.weight"] + self[f"core.{k}.input.bias"]).chunk(3, dim=-1)
-        recurrent = masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"] + self[f"core.{k}.recurrent.bias"]
+        recurrent = masked(h, mask_h) @ self.dropped(f"core.{k}.recurrent.weight") + self[f"core.{k}.recurrent.bias"]
         h_r, h_z, h_n = recurrent.chunk(3, dim=-1)
         z = torch.sigmoid(x_z + h_z)
         n = torch.tanh(x_n + torch.sigmoid(x_r + h_r) * h_n)
@@ -225,11 +231,13 @@ class Model:
           input.K (B, D) or (T, B, D)           the input of layer K
           hidden.K, hidden_t.K (B, H)           the state inside layer K's products (hidden_t: those of T, if apart)
           depth.K (B, H) or (T, B, H)           the depth gate of layer K
+          weights.NAME, as the weight           the recurrent weight NAME, element by element (Merity et al., 2018)
           output (B, H) or (T, B, H)            what the output layer sees
           components (B, K D) or (T, B, K D)    the vectors u_k of a mixture of softmaxes, side by side
         `vectors`: `word_vectors()`, where the caller has them already.
         """
         masks = masks or {}
+        self.weight_masks = {key.removeprefix("weights."): mask for key, mask in masks.items() if key.startswith("weights.")}
         table = self.word_vectors() if vectors is None else vectors
 
         def at(name, step):  # a mask with a time dimension is drawn anew at each step

@@ -85,6 +85,11 @@ impl CoreConfig {
         (0..self.layers()).any(|layer| self.settings().depth_gate(layer).is_some())
     }
 
+    /// Whether there are weights that the state is multiplied by.
+    pub fn has_recurrent_weights(&self) -> bool {
+        !self.settings().recurrent_weights().is_empty()
+    }
+
     /// Stacked layers.
     pub fn layers(&self) -> usize {
         self.settings().layers()

@@ -21,12 +21,13 @@
 //! of H alone; `shared.weight` (hidden, hidden) and `shared.bias` (hidden) are of T. With both gates shared these are
 //! (hidden, 2 hidden) and (2 hidden), of T, then of C, and `input.weight` is (input, 3 hidden), of H, T, C.
 
-use super::recurrent::{Bias, Recurrent, Weights};
+use super::recurrent::{Bias, RECURRENT, Recurrent, SHARED, Weights};
 use super::settings::CoreSettings;
 use super::stack::Stack;
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::Core;
+use candle_core::Shape;
 use rhn_kernels::scan::{self, trace::HighwayCell};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -101,6 +102,18 @@ impl CoreSettings for RhnConfig {
         true
     }
 
+    fn recurrent_weights(&self) -> Vec<(&'static str, Shape)> {
+        let hidden = self.hidden_size;
+        let depth = self.recurrence_depth;
+        let of_sublayers = |gates: usize| (RECURRENT, Shape::from((depth, hidden, gates * hidden)));
+        let shared = |gates: usize| (SHARED, Shape::from((hidden, gates * hidden)));
+        match self.shared_gates {
+            RhnSharedGates::None => vec![of_sublayers(2)],
+            RhnSharedGates::Transform => vec![of_sublayers(1), shared(1)],
+            RhnSharedGates::Both => vec![of_sublayers(1), shared(2)],
+        }
+    }
+
     fn gate_columns(&self, name: &str) -> Option<Range<usize>> {
         let hidden = self.hidden_size;
         let shared = self.shared_gates == RhnSharedGates::Transform;
@@ -152,7 +165,7 @@ impl RhnConfig {
         };
         let layer = Recurrent::new(Weights {
             input: weights.weight("input.weight", (input_size, 2 * hidden))?,
-            recurrent: weights.weight("recurrent.weight", (depth, hidden, 2 * hidden))?,
+            recurrent: weights.weight(RECURRENT, (depth, hidden, 2 * hidden))?,
             bias: Bias::One(weights.weight_with("bias", (depth, 2 * hidden), first_bias)?),
             precision: weights.precision,
         });
@@ -170,7 +183,7 @@ impl RhnConfig {
         let shared = C::GATES - 1;
         let layer = Recurrent::new(Weights {
             input: weights.weight("input.weight", (input_size, C::GATES * hidden))?,
-            recurrent: weights.weight("recurrent.weight", (depth, hidden, hidden))?,
+            recurrent: weights.weight(RECURRENT, (depth, hidden, hidden))?,
             bias: Bias::One(weights.weight("bias", (depth, hidden))?),
             precision: weights.precision,
         });
@@ -178,7 +191,7 @@ impl RhnConfig {
             let of_transform_gate = index < hidden;
             if of_transform_gate { self.transform_bias } else { -self.transform_bias }
         };
-        let gates = weights.weight("shared.weight", (hidden, shared * hidden))?;
+        let gates = weights.weight(SHARED, (hidden, shared * hidden))?;
         let bias = weights.weight_with("shared.bias", shared * hidden, first_bias)?;
         Ok(layer.with_shared_gates(gates, bias, depth).with_tracer())
     }

@@ -17,11 +17,12 @@ const WORDS: [&str; 7] = ["a", "aaa", "abab", "<eos>", "<unk>", "bcdba", "dd"];
 
 /// Noise on everything that the kind of dropout has, with separate ones for H and T.
 fn all_masks() -> Value {
-    json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3, "separate_gate_masks": true})
+    json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3, "recurrent_weights": 0.3,
+        "separate_gate_masks": true})
 }
 
 fn shared_masks() -> Value {
-    json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3})
+    json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3, "recurrent_weights": 0.3})
 }
 
 fn rhn(layers: usize) -> Value {
@@ -159,8 +160,15 @@ fn an_lstm_has_the_gradient_of_central_differences() {
 }
 
 #[test]
+fn a_gru_with_masked_weights_has_the_gradient_of_central_differences() {
+    let gru = json!({"kind": "gru", "layers": 2, "hidden_size": 5});
+    Window::new(words(Some(4)), gru, false, json!({"hidden": 0.3, "recurrent_weights": 0.4})).check();
+}
+
+#[test]
 fn a_highway_lstm_has_the_gradient_of_central_differences() {
-    let masks = json!({"word": 0.2, "input": 0.3, "hidden": 0.3, "output": 0.3, "depth": 0.3});
+    let masks = json!({"word": 0.2, "input": 0.3, "hidden": 0.3, "output": 0.3, "depth": 0.3,
+        "recurrent_weights": 0.3});
     let per_step = json!({"kind": "per-step", "between": 0.5, "output": 0.5, "depth": 0.3});
     let settings = [
         json!({}),
