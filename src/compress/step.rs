@@ -30,7 +30,7 @@ pub(super) fn load(argument: &Path) -> Result<Loaded> {
     }
     let what = "has a part of plain tensor operations, whose tanh and exp are those of the operating system: another \
                 machine might not decode what it compresses. An output that is one softmax can, and cores with kernels: \
-                rhn, lstm, gru, and hlstm without full peepholes, coupled gates and projection";
+                rhn and lstm without a mogrifier, gru, and hlstm without full peepholes, coupled gates and projection";
     Err(Error::checkpoint(loaded.directory(), what))
 }
 

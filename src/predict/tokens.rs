@@ -104,11 +104,12 @@ mod tests {
             recurrence_depth: 3,
             transform_bias: -1.0,
             shared_gates,
+            mogrifier: None,
         })
     }
 
     fn lstm() -> CoreConfig {
-        CoreConfig::Lstm(LstmConfig { layers: 2, hidden_size: 13 })
+        CoreConfig::Lstm(LstmConfig { layers: 2, hidden_size: 13, mogrifier: None })
     }
 
     /// Logits after each token of a text, by windows of tensors.

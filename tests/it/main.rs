@@ -23,6 +23,7 @@ mod learning;
 mod masks;
 mod mixture;
 mod model_study;
+mod mogrifier;
 mod one_text;
 mod packed;
 mod parameters;

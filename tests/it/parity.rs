@@ -57,6 +57,10 @@ golden! {
     a_highway_lstm_with_masked_weights_equals_pytorch: "weight-drop-hlstm",
     a_depth_gated_lstm_with_masked_weights_equals_pytorch: "weight-drop-depth-gated-lstm",
     a_kurata_lstm_with_masked_weights_equals_pytorch: "weight-drop-kurata-lstm",
+    mogrified_rhn_layers_with_every_mask_equal_pytorch: "mogrifier-rhn",
+    a_mogrified_rhn_with_shared_gates_equals_pytorch: "mogrifier-rhn-shared-gates",
+    mogrified_lstm_layers_equal_pytorch: "mogrifier-lstm",
+    a_mogrified_lstm_of_low_rank_equals_pytorch: "mogrifier-lstm-rank",
 }
 
 fn folder() -> PathBuf {

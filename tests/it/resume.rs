@@ -116,6 +116,14 @@ fn masked_weights_resume_exactly_on_any_number_of_threads() {
 }
 
 #[test]
+fn a_mogrifier_resumes_exactly_on_any_number_of_threads() {
+    holds_in_pieces_on_any_number_of_threads(
+        "--set train.epochs=2 --set model.core={kind=\"lstm\",layers=2,hidden_size=7,mogrifier={rounds=3}} \
+         --set train.dropout={input=0.2,hidden=0.2}",
+    );
+}
+
+#[test]
 fn a_mixture_of_softmaxes_resumes_exactly_on_any_number_of_threads() {
     holds_in_pieces_on_any_number_of_threads(
         "--set model.embedding.size=3 --set model.output={kind=\"mixture\",components=3,tied=true} \

@@ -27,8 +27,8 @@ def rhn(hidden_size, depth, layers=1, **more):
     return {"kind": "rhn", **sizes, "transform_bias": -1.0, **more}
 
 
-def lstm(hidden_size, layers):
-    return {"kind": "lstm", "layers": layers, "hidden_size": hidden_size}
+def lstm(hidden_size, layers, **more):
+    return {"kind": "lstm", "layers": layers, "hidden_size": hidden_size, **more}
 
 
 def gru(hidden_size, layers):
@@ -102,6 +102,10 @@ CASES = {
     "weight-drop-hlstm": (word(), hlstm(6, 2), False, 11, WEIGHTS, 1.8),
     "weight-drop-depth-gated-lstm": (word(), hlstm(5, 2, "depth-gated"), False, 11, WEIGHTS, 1.8),
     "weight-drop-kurata-lstm": (word(), hlstm(6, 1, "kurata"), True, 11, WEIGHTS, 1.5),
+    "mogrifier-rhn": (word(size=4), rhn(6, 2, layers=2, mogrifier={"rounds": 5, "rank": 3}), False, 11, ALL_AND_WEIGHTS, 2.1),
+    "mogrifier-rhn-shared-gates": (word(), rhn(6, 2, shared_gates="both", mogrifier={"rounds": 2}), True, 11, VARIATIONAL, 1.8),
+    "mogrifier-lstm": (word(size=5), lstm(6, 2, mogrifier={"rounds": 4}), False, 11, PAPER, 1.8),
+    "mogrifier-lstm-rank": (word(), lstm(6, 1, mogrifier={"rounds": 5, "rank": 2}), True, 11, VARIATIONAL, 1.8),
 }
 HIGHWAY_COLUMNS = {"coupled": 2, "full": 3, "c-only": 2, "t-only": 2}  # those of H and of the gates; others have H alone
 
@@ -150,6 +154,8 @@ def shapes(config):
             if core["kind"] == "hlstm":
                 yield f"core.{k}.highway.weight", (hidden, 2 * hidden)
                 yield f"core.{k}.highway.bias", (2 * hidden,)
+        if "mogrifier" in core:
+            yield from mogrifier_shapes(core, k, size)
         size = core.get("projection", hidden)
     if "components" in config["output"]:
         components, vector = config["output"]["components"], embedding_size(config)
@@ -160,6 +166,19 @@ def shapes(config):
     if not config["output"]["tied"]:
         yield "output.weight", (size, config["vocab_size"])
     yield "output.bias", (config["vocab_size"],)
+
+
+def mogrifier_shapes(core, k, size):
+    """Of a layer that reads `size` numbers."""
+    hidden, rank = core["hidden_size"], core["mogrifier"].get("rank")
+    for i in range(core["mogrifier"]["rounds"]):
+        inputs, outputs = (hidden, size) if i % 2 == 0 else (size, hidden)
+        if rank is None:
+            yield f"core.{k}.mogrifier.{i}.weight", (inputs, outputs)
+        else:
+            yield f"core.{k}.mogrifier.{i}.down.weight", (inputs, rank)
+            yield f"core.{k}.mogrifier.{i}.up.weight", (rank, outputs)
+        yield f"core.{k}.mogrifier.{i}.bias", (outputs,)
 
 
 def recurrent_weights(config):
@@ -218,7 +237,7 @@ def first_parameters(config, rng):
         if name.startswith("core.") and name.endswith(".shared.bias"):
             tensor[: config["core"]["hidden_size"]] += config["core"]["transform_bias"]
             tensor[config["core"]["hidden_size"] :] -= config["core"]["transform_bias"]
-        elif config["core"]["kind"] == "rhn" and name.startswith("core.") and name.endswith(".bias"):
+        elif config["core"]["kind"] == "rhn" and name.startswith("core.") and name.endswith(".bias") and "mogrifier" not in name:
             tensor[:, config["core"]["hidden_size"] :] += config["core"]["transform_bias"]
     if "embedding.characters" in tensors:
         tensors["embedding.characters"][BLANK] = 0.0

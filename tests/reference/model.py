@@ -9,6 +9,7 @@ no fused operation, no cleverness, every gradient by autograd.
   variants   Greff et al., Highway and Residual Networks learn Unrolled Iterative Estimation, ICLR 2017, arXiv 1612.07771
   HLSTM      Zhang et al., 2016, arXiv 1510.08983; the depth-gated LSTM of Yao et al., 2015, arXiv 1508.03790, as its
              authors' code has it; the LSTM with a highway layer inside of Kurata et al., 2017, arXiv 1709.06436
+  Mogrifier  Melis et al., Mogrifier LSTM, ICLR 2020, arXiv 1909.01792
   mixture    Yang et al., Breaking the Softmax Bottleneck, ICLR 2018, arXiv 1711.03953
   masks      Gal and Ghahramani, NIPS 2016, arXiv 1512.05287 (variational); Zaremba et al., arXiv 1409.2329 (per step)
 
@@ -113,6 +114,18 @@ class Model:
     def gates(self, columns):
         """The columns of H and of each gate that `columns` has, in order."""
         return list(columns.split(self.hidden_size, dim=-1))
+
+    def mogrify(self, k, x, h):
+        """Input and state of layer `k` after their rounds: each is scaled by a gate that sees the other."""
+        for i in range(self.config["core"]["mogrifier"]["rounds"]):
+            seen, name = (h if i % 2 == 0 else x), f"core.{k}.mogrifier.{i}"
+            if "rank" in self.config["core"]["mogrifier"]:
+                z = seen @ self[f"{name}.down.weight"] @ self[f"{name}.up.weight"]
+            else:
+                z = seen @ self[f"{name}.weight"]
+            gate = 2 * torch.sigmoid(z + self[f"{name}.bias"])
+            x, h = (gate * x, h) if i % 2 == 0 else (x, gate * h)
+        return x, h
 
     def rhn_step(self, k, x, state, mask_h, mask_t):
         """One time step of layer `k`: L highway sublayers, the carry tied to 1 - t, or with both gates shared its own.
@@ -252,6 +265,10 @@ class Model:
             for k in range(self.layers):
                 x = masked(x, at(f"input.{k}", step))
                 mask_h = masks.get(f"hidden.{k}")
+                if "mogrifier" in self.config["core"]:
+                    h, *rest = state[k]
+                    x, h = self.mogrify(k, x, h)
+                    state[k] = (h, *rest)
                 match self.config["core"]["kind"]:
                     case "rhn":
                         x, state[k] = self.rhn_step(k, x, state[k], mask_h, masks.get(f"hidden_t.{k}", mask_h))

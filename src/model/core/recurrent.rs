@@ -3,6 +3,7 @@
 //! What a kind of cell adds is its weights, and its name in [`rhn_kernels::scan`].
 
 use super::state::State;
+use super::step_weights::StepWeights;
 use crate::error::Result;
 use crate::model::layers::{Cell, Steps};
 use crate::model::noise::{RecurrentNoise, WeightMasks};
@@ -52,6 +53,16 @@ impl Bias {
             },
             2,
         )
+    }
+
+    fn detached(&self) -> Self {
+        match self {
+            Self::One(bias) => Self::One(bias.detach()),
+            Self::Summed(one, other) => Self::Summed(one.detach(), other.detach()),
+            Self::Apart { input, recurrent } => {
+                Self::Apart { input: input.detach(), recurrent: recurrent.detach() }
+            }
+        }
     }
 
     /// What is added to the input's product, if anything.
@@ -129,6 +140,35 @@ impl<C: scan::Cell> Recurrent<C> {
             projected = projected.broadcast_add(bias)?;
         }
         Ok(projected.reshape((time, batch, ()))?)
+    }
+}
+
+impl<C: scan::Cell> Recurrent<C> {
+    /// The weights of a layer that is trained, or [`Recurrent::detached`] from training, for single time steps.
+    pub(super) fn step_weights(&self, noise: RecurrentNoise<'_>) -> Result<StepWeights> {
+        let Form::Trained { input, recurrent, precision } = &self.form else {
+            panic!("packed weights are for the scan alone")
+        };
+        let [recurrent, bias] = self.of_scan(recurrent, noise.weights)?;
+        StepWeights::new(input.clone(), &recurrent, &bias, noise.state, *precision)
+    }
+
+    /// The same layer without the history of its weights.
+    pub(super) fn detached(&self) -> Self {
+        let form = match &self.form {
+            Form::Trained { input, recurrent, precision } => {
+                Form::Trained { input: input.detach(), recurrent: recurrent.detach(), precision: *precision }
+            }
+            Form::Packed { .. } => panic!("packed weights are for the scan alone"),
+        };
+        Self {
+            form,
+            bias: self.bias.detached(),
+            cost: self.cost,
+            shared_gates: self.shared_gates.as_ref().map(|gates| gates.each_ref().map(Tensor::detach)),
+            tracer: self.tracer,
+            cell: PhantomData,
+        }
     }
 }
 

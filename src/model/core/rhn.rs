@@ -21,6 +21,7 @@
 //! of H alone; `shared.weight` (hidden, hidden) and `shared.bias` (hidden) are of T. With both gates shared these are
 //! (hidden, 2 hidden) and (2 hidden), of T, then of C, and `input.weight` is (input, 3 hidden), of H, T, C.
 
+use super::mogrifier::{Mogrified, MogrifierConfig};
 use super::recurrent::{Bias, RECURRENT, Recurrent, SHARED, Weights};
 use super::settings::CoreSettings;
 use super::stack::Stack;
@@ -50,6 +51,9 @@ pub struct RhnConfig {
     /// Which gates have one set of recurrent weights and biases for all sublayers.
     #[serde(default, skip_serializing_if = "RhnSharedGates::is_none")]
     pub shared_gates: RhnSharedGates,
+    /// Gates between the input and the state before the first sublayer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mogrifier: Option<MogrifierConfig>,
 }
 
 /// Which gates all sublayers of a layer share, after the feed-forward nets of Lu and Renals (2016).
@@ -118,6 +122,7 @@ impl CoreSettings for RhnConfig {
         let hidden = self.hidden_size;
         let shared = self.shared_gates == RhnSharedGates::Transform;
         Some(match name {
+            _ if name.starts_with("mogrifier.") => 0..0,
             "shared.weight" | "shared.bias" => 0..hidden,
             "recurrent.weight" | "bias" if shared => 0..0, // of H alone
             _ => hidden..2 * hidden,
@@ -128,33 +133,47 @@ impl CoreSettings for RhnConfig {
         if self.recurrence_depth == 0 || !self.transform_bias.is_finite() {
             return Err(Error::config("recurrence_depth must be at least 1 and transform_bias finite"));
         }
-        Ok(())
+        self.mogrifier.as_ref().map_or(Ok(()), |mogrifier| mogrifier.validate(self.hidden_size))
     }
 
     fn describe(&self) -> String {
         let Self { layers, hidden_size, recurrence_depth, .. } = self;
         let shared = self.shared_gates.describe();
+        let mogrifier = self.mogrifier.as_ref().map(MogrifierConfig::to_string).unwrap_or_default();
         format!(
-            "recurrent highway network, {layers} layer(s) of {hidden_size} units, depth {recurrence_depth}{shared}"
+            "recurrent highway network, {layers} layer(s) of {hidden_size} units, depth {recurrence_depth}{shared}\
+             {mogrifier}"
         )
     }
 
     fn build(&self, input_size: usize, builder: &Builder<'_>) -> Result<Arc<dyn Core>> {
         match self.shared_gates {
-            RhnSharedGates::None => {
-                Stack::build(self, input_size, builder, |input_size, weights| self.layer(input_size, weights))
+            RhnSharedGates::None => self.stack(input_size, builder, Self::layer),
+            RhnSharedGates::Transform => self.stack(input_size, builder, Self::sharing_layer::<scan::Rhn>),
+            RhnSharedGates::Both => {
+                self.stack(input_size, builder, Self::sharing_layer::<scan::UncoupledRhn>)
             }
-            RhnSharedGates::Transform => Stack::build(self, input_size, builder, |input_size, weights| {
-                self.sharing_layer::<scan::Rhn>(input_size, weights)
-            }),
-            RhnSharedGates::Both => Stack::build(self, input_size, builder, |input_size, weights| {
-                self.sharing_layer::<scan::UncoupledRhn>(input_size, weights)
-            }),
         }
     }
 }
 
 impl RhnConfig {
+    /// The layers that `layer` builds, behind their gates where there are some.
+    fn stack<C: HighwayCell + 'static>(
+        &self,
+        input_size: usize,
+        builder: &Builder<'_>,
+        layer: impl Fn(&Self, usize, &Builder<'_>) -> Result<Recurrent<C>>,
+    ) -> Result<Arc<dyn Core>> {
+        let Some(mogrifier) = &self.mogrifier else {
+            return Stack::build(self, input_size, builder, |size, weights| layer(self, size, weights));
+        };
+        Stack::build(self, input_size, builder, |size, weights| {
+            let gates = mogrifier.build(size, self.hidden_size, weights)?;
+            Ok(Mogrified::new(gates, layer(self, size, weights)?).with_tracer())
+        })
+    }
+
     /// A layer each of whose sublayers has its own gates.
     fn layer(&self, input_size: usize, weights: &Builder<'_>) -> Result<Recurrent<scan::Rhn>> {
         let hidden = self.hidden_size;

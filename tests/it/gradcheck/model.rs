@@ -166,6 +166,19 @@ fn a_gru_with_masked_weights_has_the_gradient_of_central_differences() {
 }
 
 #[test]
+fn a_mogrifier_has_the_gradient_of_central_differences() {
+    let mogrified = |mut core: Value, mogrifier: Value| {
+        core["mogrifier"] = mogrifier;
+        core
+    };
+    let rank = json!({"rounds": 5, "rank": 2});
+    Window::new(words(Some(4)), mogrified(rhn(2), rank), false, all_masks()).check();
+    Window::new(words(None), mogrified(sharing_rhn(1, "both"), json!({"rounds": 3})), true, json!({}))
+        .check();
+    Window::new(words(Some(4)), mogrified(lstm(2), json!({"rounds": 2})), false, shared_masks()).check();
+}
+
+#[test]
 fn a_highway_lstm_has_the_gradient_of_central_differences() {
     let masks = json!({"word": 0.2, "input": 0.3, "hidden": 0.3, "output": 0.3, "depth": 0.3,
         "recurrent_weights": 0.3});
@@ -202,7 +215,9 @@ fn char_cnn_and_highway_layers_have_the_gradient_of_central_differences() {
 #[test]
 fn the_history_behind_the_entering_state_is_not_followed() {
     let depth_gated = hlstm(2, json!({"variant": "depth-gated"}));
-    for core in [rhn(2), sharing_rhn(2, "both"), lstm(2), hlstm(2, json!({})), depth_gated] {
+    let mut mogrified = rhn(2);
+    mogrified["mogrifier"] = json!({"rounds": 3});
+    for core in [rhn(2), sharing_rhn(2, "both"), lstm(2), hlstm(2, json!({})), depth_gated, mogrified] {
         let mut window = Window::new(words(None), core, false, all_masks());
         let parts: Vec<Var> =
             window.state.save().values().map(|part| Var::from_tensor(part).unwrap()).collect();
