@@ -156,7 +156,8 @@ impl ModelConfig {
         let layers = core.layers();
         let depth = core.settings().depth();
         let (mut sizes, embedding_layers) = self.spec.embedding.settings().magnitude();
-        sizes.push(self.spec.output.component_count().unwrap_or(1) * self.embedding_size());
+        let components = self.spec.output.component_count().unwrap_or(1);
+        sizes.push(components.saturating_mul(self.embedding_size()));
         sizes.extend([self.vocab_size, hidden, layers, depth, self.embedding_size()]);
         let weights = [8, layers, depth, hidden, hidden]
             .iter()

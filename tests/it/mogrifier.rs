@@ -160,7 +160,7 @@ fn every_command_works_with_it_or_refuses_by_name() {
     let described = stdout(&place.rhn("inspect run"));
     assert!(described.contains("input and state gate each other in 3 rounds of rank 2"), "{described}");
     let output = place.rhn("compress run play.txt --out play.rhn");
-    assert_fails(&output, 4, &["has a part of plain tensor operations", "without a mogrifier"]);
+    assert_fails(&output, 4, &["has a core of plain tensor operations", "without a mogrifier"]);
 }
 
 #[test]

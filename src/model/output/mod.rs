@@ -47,6 +47,10 @@ pub struct OutputConfig {
     pub components: Option<usize>,
 }
 
+fn needs_components() -> Error {
+    Error::config("output.kind = \"mixture\" needs output.components, how many softmaxes are mixed")
+}
+
 /// The sizes that an output layer has to fit.
 #[derive(Clone, Copy)]
 pub(super) struct OutputSizes {
@@ -94,9 +98,7 @@ impl OutputConfig {
             (OutputKind::Softmax, Some(_)) => Err(Error::config(
                 "output.components is for output.kind = \"mixture\": a softmax has no components",
             )),
-            (OutputKind::Mixture, None) => Err(Error::config(
-                "output.kind = \"mixture\" needs output.components, how many softmaxes are mixed",
-            )),
+            (OutputKind::Mixture, None) => Err(needs_components()),
             (OutputKind::Mixture, Some(count)) if !(1..=MOST).contains(&count) => {
                 Err(Error::config(format!("output.components is {count}, wanted 1 to {MOST}")))
             }
@@ -124,7 +126,7 @@ impl OutputConfig {
         Ok(match self.kind {
             OutputKind::Softmax => Arc::new(Softmax::build(sizes, tied, builder)?),
             OutputKind::Mixture => {
-                let components = self.components.expect("a configuration that was validated");
+                let components = self.components.ok_or_else(needs_components)?;
                 Arc::new(Mixture::build(components, sizes, tied, builder)?)
             }
         })
