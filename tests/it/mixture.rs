@@ -40,7 +40,9 @@ fn every_command_that_needs_its_probabilities_works() {
     place.write("line.txt", "To be ,\n");
     assert_eq!(place.rhn("score run line.txt").status.code(), Some(0));
     place.write("other.txt", "zoo\nΖωή to be\n".repeat(40)); // with characters that the vocabulary lacks
-    place.train("--out grown --corpus other.txt --init-from run --grow-vocab --max-steps 2");
+    place.train(&format!(
+        "--out grown --corpus other.txt --init-from run --grow-vocab {MIXTURE} --max-steps 2"
+    ));
     assert!(stdout(&place.rhn("inspect grown")).contains("mixture of 4 softmaxes, tied"));
 }
 
