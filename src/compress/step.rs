@@ -28,9 +28,17 @@ pub(super) fn load(argument: &Path) -> Result<Loaded> {
     if loaded.model.steps()?.is_some() {
         return Ok(loaded);
     }
-    let what = "has a core of plain tensor operations, whose tanh is that of the operating system: another machine might \
-                not decode what it compresses. Cores with kernels can: rhn, lstm, gru, and hlstm without full peepholes, \
-                coupled gates and projection";
+    let what = match loaded.model.config().spec.output.component_count() {
+        Some(_) => {
+            "has a mixture of softmaxes for its output, whose tanh and exp are those of the operating system: another \
+             machine might not decode what it compresses. A model with one softmax can"
+        }
+        None => {
+            "has a core of plain tensor operations, whose tanh is that of the operating system: another machine might \
+             not decode what it compresses. Cores with kernels can: rhn and lstm without a mogrifier, gru, and hlstm \
+             without full peepholes, coupled gates and projection"
+        }
+    };
     Err(Error::checkpoint(loaded.directory(), what))
 }
 

@@ -76,6 +76,17 @@ impl Recipe {
                 self.model.core
             )));
         }
+        if self.train.dropout.recurrent_weights > 0.0 && !self.model.core.has_recurrent_weights() {
+            return Err(Error::config(format!(
+                "train.dropout.recurrent_weights is for the weights between time steps, and there are none in {}",
+                self.model.core
+            )));
+        }
+        if self.train.dropout.components > 0.0 && self.model.output.component_count().is_none() {
+            return Err(Error::config(
+                "train.dropout.components is for the vectors of model.output.kind = \"mixture\", and the output is a softmax",
+            ));
+        }
         let sum: f64 = self.corpus.split.iter().sum();
         if self.corpus.split.iter().any(|part| !(0.0..=100.0).contains(part)) || (sum - 100.0).abs() > 1e-6 {
             return Err(Error::config(format!(

@@ -119,7 +119,7 @@ impl Scorer {
 
     /// −ln of what the members of `set` share after each of `states`, `(time, 1, hidden)`.
     fn set_nats(&self, states: &Tensor, set: &[bool]) -> Result<Vec<f64>> {
-        let logits = self.reader.model().logits_of(states)?;
+        let logits = self.reader.model().logits_of(states, &Noise::none())?;
         let rows = logits.squeeze(1)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
         let of = |row: &Vec<f64>| {
             let members = row.iter().zip(set).filter(|&(_, &member)| member).map(|(&logit, _)| logit);

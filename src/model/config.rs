@@ -113,6 +113,7 @@ impl ModelConfig {
             vocab_size: self.vocab_size,
             hidden_size: self.spec.core.hidden_size(),
             tied: self.spec.output.tied,
+            ties_hidden_size: self.spec.output.ties_hidden_size(),
         }
     }
 
@@ -135,6 +136,7 @@ impl ModelConfig {
             return wrong("pixels are for a feed-forward core, and such a core is for pixels alone".into());
         }
         core.settings().validate()?;
+        self.spec.output.validate()?;
         self.spec.embedding.settings().validate(self.around_embedding())?;
         self.validate_magnitude()
     }
@@ -154,6 +156,8 @@ impl ModelConfig {
         let layers = core.layers();
         let depth = core.settings().depth();
         let (mut sizes, embedding_layers) = self.spec.embedding.settings().magnitude();
+        let components = self.spec.output.component_count().unwrap_or(1);
+        sizes.push(components.saturating_mul(self.embedding_size()));
         sizes.extend([self.vocab_size, hidden, layers, depth, self.embedding_size()]);
         let weights = [8, layers, depth, hidden, hidden]
             .iter()
@@ -175,7 +179,7 @@ impl ModelConfig {
 impl Display for ModelConfig {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let ModelSpec { embedding, core, output } = &self.spec;
-        let output = if output.tied { "tied" } else { "untied" };
+        let output = output.describe();
         let kind = embedding.settings().describe();
         write!(f, "{core}; embedding: {kind} of size {}; output: {output}", self.embedding_size())
     }

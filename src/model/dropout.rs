@@ -6,7 +6,7 @@
 //! type, whichever row it is in (Merity et al., 2017, section 4.3).
 
 use super::config::ModelConfig;
-use super::noise::Noise;
+use super::noise::{Noise, WeightMasks};
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Shape, Tensor};
 use rhn_kernels::dropout::{self as masks, Stream};
@@ -42,6 +42,13 @@ pub struct DropoutConfig {
     /// The gates through which the layers of a highway LSTM take the cells of the layers below.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub depth: f64,
+    /// The vectors that a mixture of softmaxes makes of a state.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub components: f64,
+    /// Single recurrent weights: the same ones for a whole window, all its time steps and batch rows (Merity et al., 2018).
+    /// An evaluation drops none, Monte-Carlo dropout neither.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recurrent_weights: f64,
     /// Draw separate hidden masks for H and T, as the authors' Torch7 version does.
     #[serde(default)]
     pub separate_gate_masks: bool,
@@ -70,7 +77,8 @@ impl DropoutConfig {
 
     pub(crate) fn validate(&self) -> Result<()> {
         let between = self.between.unwrap_or(0.0);
-        for rate in [self.word, self.embedding, self.input, between, self.hidden, self.output, self.depth] {
+        let of_state = [self.word, self.embedding, self.input, between, self.hidden, self.output];
+        for rate in of_state.into_iter().chain([self.depth, self.components, self.recurrent_weights]) {
             if !(0.0..1.0).contains(&rate) {
                 return Err(Error::config(format!("a dropout rate of {rate} is not in 0 ≤ rate < 1")));
             }
@@ -88,7 +96,11 @@ pub struct NoiseSource {
     dropout: DropoutConfig,
     input_sizes: Vec<usize>,
     depth_gates: Vec<Option<usize>>,
+    /// Of each layer, the same.
+    recurrent_weights: Vec<(&'static str, Shape)>,
     hidden_size: usize,
+    /// Sizes of a mixture's vectors together.
+    components_size: usize,
     separate_gate_masks: bool,
     /// Whether the embedding mask differs from row to row, where rows are passes over one text.
     rows_differ: bool,
@@ -117,7 +129,9 @@ impl NoiseSource {
             dropout: dropout.clone(),
             input_sizes,
             depth_gates: (0..core.layers()).map(|layer| core.settings().depth_gate(layer)).collect(),
+            recurrent_weights: core.settings().recurrent_weights(),
             hidden_size,
+            components_size: model.spec.output.component_count().unwrap_or(0) * model.embedding_size(),
             separate_gate_masks,
             rows_differ: false,
             pass: "",
@@ -160,13 +174,22 @@ impl NoiseSource {
             self.mask(&format!("dropout.depth.{layer}"), self.dropout.depth, shape, position)
         };
         let (output_shape, output_position) = shape(self.hidden_size);
+        let (components_shape, components_position) = shape(self.components_size);
+        let components_rate = if self.components_size == 0 { 0.0 } else { self.dropout.components };
         let layers = 0..self.input_sizes.len();
         Ok(Noise {
             word: self.word(tokens, position)?,
             input: layers.clone().map(layer_input).collect::<Result<_>>()?,
-            hidden: layers.map(|layer| self.hidden(layer, batch, position)).collect::<Result<_>>()?,
+            hidden: layers.clone().map(|layer| self.hidden(layer, batch, position)).collect::<Result<_>>()?,
+            weights: layers.map(|layer| self.weights(layer, position)).collect::<Result<_>>()?,
             depth: self.depth_gates.iter().enumerate().map(depth_gate).collect::<Result<_>>()?,
             output: self.mask("dropout.output", self.dropout.output, output_shape, output_position)?,
+            components: self.mask(
+                "dropout.components",
+                components_rate,
+                components_shape,
+                components_position,
+            )?,
         })
     }
 
@@ -180,6 +203,16 @@ impl NoiseSource {
             None => HiddenMask::Shared(h),
             Some(t) => HiddenMask::Separate { h, t: t?.expect("the rate is not zero") },
         })
+    }
+
+    fn weights(&self, layer: usize, position: u64) -> Result<WeightMasks> {
+        let mask = |(name, shape): &(&'static str, Shape)| {
+            let purpose = format!("dropout.recurrent_weights.{layer}.{name}");
+            let mask = self.mask(&purpose, self.dropout.recurrent_weights, shape.clone(), position)?;
+            Ok(mask.map(|mask| (name.to_string(), mask)))
+        };
+        let masks = self.recurrent_weights.iter().map(mask).collect::<Result<Vec<_>>>()?;
+        Ok(WeightMasks(masks.into_iter().flatten().collect()))
     }
 
     fn mask(&self, purpose: &str, rate: f64, shape: Shape, position: u64) -> Result<Option<Tensor>> {

@@ -60,12 +60,12 @@ impl FrozenModel {
     /// Logits `(time, batch, vocabulary)`, and the state after the window; no history is followed.
     pub fn logits(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
         let (ys, state) = self.hidden(tokens, state, noise)?;
-        Ok((self.logits_of(&ys)?, state))
+        Ok((self.logits_of(&ys, noise)?, state))
     }
 
-    /// Logits, `(time, batch, vocabulary)`, from what [`FrozenModel::hidden`] gave.
-    pub fn logits_of(&self, ys: &Tensor) -> Result<Tensor> {
-        Ok(self.output.logits(ys)?.detach())
+    /// Logits, `(time, batch, vocabulary)`, from what [`FrozenModel::hidden`] gave; `noise` holds what is random in the output layer.
+    pub fn logits_of(&self, ys: &Tensor, noise: &Noise) -> Result<Tensor> {
+        Ok(self.output.logits(ys, noise)?.detach())
     }
 
     /// Nats of each target, `(time, batch)`, from what [`FrozenModel::hidden`] gave, the logits divided by `temperature`.

@@ -10,7 +10,7 @@ use super::core::{self, state::State};
 use super::frozen::FrozenModel;
 use super::layers::{Core, Cost, Embedding, Output};
 use super::noise::{Noise, masked};
-use super::output::nats_at;
+use super::output::{OutputSizes, nats_at};
 use super::parameters::Parameters;
 use super::stage::StageTrace;
 use crate::error::Result;
@@ -77,8 +77,12 @@ impl LanguageModel {
         let embedding =
             spec.embedding.settings().build(config.vocab_size, config.embedding_size(), &builder)?;
         let core = spec.core.settings().build(config.embedding_size(), &builder)?;
-        let hidden_size = spec.core.hidden_size();
-        let output = spec.output.build(hidden_size, config.vocab_size, embedding.tied(), &builder)?;
+        let sizes = OutputSizes {
+            hidden: spec.core.hidden_size(),
+            embedding: config.embedding_size(),
+            vocabulary: config.vocab_size,
+        };
+        let output = spec.output.build(sizes, embedding.tied(), &builder)?;
         let config = Arc::new(config.clone());
         let model = Self { config, embedding, core, output, precision, device: device.clone() };
         Ok((model, asked.into_inner()))
@@ -105,7 +109,7 @@ impl LanguageModel {
     /// Logits `(time, batch, vocabulary)`, and the state after the window.
     pub fn logits(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
         let (ys, state) = self.hidden(tokens, state, noise)?;
-        Ok((self.output.logits(&ys)?, state))
+        Ok((self.output.logits(&ys, noise)?, state))
     }
 
     /// What the output layer sees, `(time, batch, hidden)`, and the state after the window.
@@ -122,9 +126,9 @@ impl LanguageModel {
     }
 
     /// The squares of the differences of the logits of `one` and `other`, `(time, batch, vocabulary)`, both of them
-    /// [`Outputs::seen`].
-    pub(crate) fn squared_distance(&self, one: &Tensor, other: &Tensor) -> Result<Tensor> {
-        self.output.squared_distance(one, other)
+    /// [`Outputs::seen`], with what is random in the output layer for each.
+    pub(crate) fn squared_distance(&self, seen: [&Tensor; 2], noise: [&Noise; 2]) -> Result<Tensor> {
+        self.output.squared_distance(seen, noise)
     }
 
     /// Nats of each target, `(time, batch)`, from what [`LanguageModel::hidden`] gave, the logits divided by

@@ -5,11 +5,10 @@
 //! token after another without allocation.
 
 use super::core::state::State;
-use super::noise::Noise;
+use super::noise::{Noise, RecurrentNoise};
 use super::stage::StageTrace;
 use crate::error::Result;
 use candle_core::Tensor;
-use rhn_kernels::scan::HiddenMask;
 use std::sync::Arc;
 
 /// From tokens to vectors.
@@ -71,7 +70,12 @@ pub trait Cell: Send + Sync {
     /// `(time, batch, input)` and the state that enters to `(time, batch, hidden)` and the state that leaves.
     ///
     /// `state` has [`Cell::parts`] tensors of `(batch, hidden)`; the history behind them is not followed.
-    fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)>;
+    fn forward(
+        &self,
+        xs: &Tensor,
+        state: &[Tensor],
+        noise: RecurrentNoise<'_>,
+    ) -> Result<(Tensor, Vec<Tensor>)>;
 
     /// How many tensors the state has.
     fn parts(&self) -> usize {
@@ -115,13 +119,14 @@ pub trait Output: Send + Sync {
     /// Nats of each target, `(time, batch)`, for `ys` of `(time, batch, hidden)`; `noise` holds what is random in it.
     fn nats(&self, ys: &Tensor, targets: &Tensor, noise: &Noise) -> Result<Tensor>;
 
-    /// Numbers whose softmax is the distribution: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
-    fn logits(&self, ys: &Tensor) -> Result<Tensor>;
+    /// Numbers whose softmax is the distribution: `(time, batch, hidden)` to `(time, batch, vocabulary)`; `noise` as for
+    /// [`Output::nats`].
+    fn logits(&self, ys: &Tensor, noise: &Noise) -> Result<Tensor>;
 
     /// The squares of the differences of the logits of `one` and `other`, whose gradients are recorded:
-    /// `(time, batch, hidden)` twice to `(time, batch, vocabulary)`.
-    fn squared_distance(&self, one: &Tensor, other: &Tensor) -> Result<Tensor> {
-        Ok((self.logits(one)? - self.logits(other)?)?.sqr()?)
+    /// `(time, batch, hidden)` twice to `(time, batch, vocabulary)`, with what is random in the layer for each.
+    fn squared_distance(&self, [one, other]: [&Tensor; 2], noise: [&Noise; 2]) -> Result<Tensor> {
+        Ok((self.logits(one, noise[0])? - self.logits(other, noise[1])?)?.sqr()?)
     }
 
     /// Multiplications a token.

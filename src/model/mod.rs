@@ -34,7 +34,7 @@ pub use frozen::FrozenModel;
 pub use language::LanguageModel;
 pub(crate) use language::Outputs;
 pub use layers::Cost;
-pub use noise::Noise;
+pub use noise::{Noise, RecurrentNoise, WeightMasks};
 pub use parameters::Parameters;
 pub use rearrange::{StageId, stages};
 pub use specs::{cost, parameter_count, specs};

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use candle_core::Tensor;
 use rhn_kernels::scan::HiddenMask;
+use std::collections::BTreeMap;
 
 /// The dropout masks of one window; an absent mask drops nothing.
 #[derive(Clone, Debug, Default)]
@@ -13,10 +14,52 @@ pub struct Noise {
     pub input: Vec<Option<Tensor>>,
     /// Mask of each layer's state inside the recurrent products: `(batch, hidden)`.
     pub hidden: Vec<HiddenMask>,
+    /// Masks of each layer's recurrent weights.
+    pub weights: Vec<WeightMasks>,
     /// Mask of each layer's depth gate: as `input`, of the cell's size. Only a highway LSTM has these gates.
     pub depth: Vec<Option<Tensor>>,
     /// Mask of what the output layer sees: as `input`, of the hidden size.
     pub output: Option<Tensor>,
+    /// Mask of the vectors that a mixture of softmaxes makes of a state: as `input`, of all vectors' sizes together.
+    pub components: Option<Tensor>,
+}
+
+/// Masks of weights, element by element, by the weight's name within its layer; the weights themselves stay as they are.
+#[derive(Clone, Debug, Default)]
+pub struct WeightMasks(pub BTreeMap<String, Tensor>);
+
+/// What is dropped inside a layer's recurrence.
+#[derive(Clone, Copy)]
+pub struct RecurrentNoise<'a> {
+    /// Of the state, inside the products.
+    pub state: &'a HiddenMask,
+    /// Of the weights.
+    pub weights: &'a WeightMasks,
+}
+
+impl WeightMasks {
+    /// No weight is dropped.
+    pub const NONE: &'static Self = &Self(BTreeMap::new());
+
+    /// `weight` times the mask of this name, where there is one.
+    pub(super) fn on(&self, name: &str, weight: &Tensor) -> Result<Tensor> {
+        Ok(match self.0.get(name) {
+            None => weight.clone(),
+            Some(mask) => (weight * mask)?,
+        })
+    }
+
+    /// [`WeightMasks::on`] in place, where there is a mask.
+    pub(super) fn drop(&self, name: &str, weight: &mut Tensor) -> Result<()> {
+        *weight = self.on(name, weight)?;
+        Ok(())
+    }
+}
+
+impl RecurrentNoise<'_> {
+    /// Nothing is dropped.
+    pub const NONE: RecurrentNoise<'static> =
+        RecurrentNoise { state: &HiddenMask::None, weights: WeightMasks::NONE };
 }
 
 impl Noise {
@@ -34,8 +77,11 @@ impl Noise {
         self.depth.get(layer).and_then(Option::as_ref)
     }
 
-    pub(super) fn hidden(&self, layer: usize) -> &HiddenMask {
-        self.hidden.get(layer).unwrap_or(&HiddenMask::None)
+    pub(super) fn recurrent(&self, layer: usize) -> RecurrentNoise<'_> {
+        RecurrentNoise {
+            state: self.hidden.get(layer).unwrap_or(&HiddenMask::None),
+            weights: self.weights.get(layer).unwrap_or(WeightMasks::NONE),
+        }
     }
 }
 

@@ -31,11 +31,11 @@ impl DropoutReader {
         seed: u64,
         passes: Range<usize>,
     ) -> Result<Self> {
-        let without_words = DropoutConfig { word: 0.0, ..dropout.clone() };
+        let masks = DropoutConfig { word: 0.0, recurrent_weights: 0.0, ..dropout.clone() }; // weights are whole here
         let dtype = model.precision().dtype();
         Ok(Self {
             reader: WindowReader::new(model, passes.len())?,
-            masks: NoiseSource::new(model.config(), &without_words, seed, dtype, model.device()).of_passes(),
+            masks: NoiseSource::new(model.config(), &masks, seed, dtype, model.device()).of_passes(),
             word_rate: dropout.word,
             seed,
             passes,

@@ -16,6 +16,7 @@ pub(crate) fn config(vocab_size: usize) -> ModelConfig {
         recurrence_depth: 2,
         transform_bias: -1.0,
         shared_gates: RhnSharedGates::None,
+        mogrifier: None,
     };
     let spec = ModelSpec {
         embedding: EmbeddingConfig::Word(Default::default()),

@@ -80,7 +80,7 @@ impl TokenReader {
     fn read_window(&mut self, tokens: &[u32]) -> Result<()> {
         let inputs = Tensor::from_slice(tokens, (tokens.len(), 1), self.model.device())?;
         let (states, state) = self.model.hidden(&inputs, &self.state()?, &Noise::none())?;
-        let logits = self.model.logits_of(&states.narrow(0, tokens.len() - 1, 1)?)?;
+        let logits = self.model.logits_of(&states.narrow(0, tokens.len() - 1, 1)?, &Noise::none())?;
         self.logits = logits.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
         self.states = if self.keeps_states { Some(states.flatten(0, 1)?) } else { None };
         self.set_state(state)
@@ -132,11 +132,12 @@ mod tests {
             recurrence_depth: 3,
             transform_bias: -1.0,
             shared_gates,
+            mogrifier: None,
         })
     }
 
     fn lstm() -> CoreConfig {
-        CoreConfig::Lstm(LstmConfig { layers: 2, hidden_size: 13 })
+        CoreConfig::Lstm(LstmConfig { layers: 2, hidden_size: 13, mogrifier: None })
     }
 
     /// Logits after each token of a text, by windows of tensors.

@@ -110,15 +110,18 @@ impl NextToken {
         settings: FraternalConfig,
         batch: &Window,
         carried: &State,
-        noise: &Noise,
+        noise: &WindowNoise,
         (outputs, loss): (&Outputs, Tensor),
     ) -> Result<Tensor> {
-        let second = self.model.outputs(&batch.inputs, carried, noise)?;
+        let second = self.model.outputs(&batch.inputs, carried, &noise.second)?;
         let loss = match settings.variant {
             FraternalVariant::Eld | FraternalVariant::Pi => loss,
-            FraternalVariant::Fraternal => ((loss + self.cross_entropy(batch, &second, noise)?.0)? * 0.5)?,
+            FraternalVariant::Fraternal => {
+                ((loss + self.cross_entropy(batch, &second, &noise.second)?.0)? * 0.5)?
+            }
         };
-        let distance = self.model.squared_distance(&outputs.seen, &second.seen)?.mean_all()?;
+        let seen = [&outputs.seen, &second.seen];
+        let distance = self.model.squared_distance(seen, [&noise.first, &noise.second])?.mean_all()?;
         Ok((loss + (distance * (settings.kappa * self.bptt_steps))?)?)
     }
 }
@@ -157,7 +160,7 @@ impl Objective for NextToken {
         let first = self.model.outputs(&batch.inputs, carried, &noise.first)?;
         let (mut objective, nats) = self.cross_entropy(batch, &first, &noise.first)?;
         if let Some(settings) = self.fraternal {
-            objective = self.fraternal(settings, batch, carried, &noise.second, (&first, objective))?;
+            objective = self.fraternal(settings, batch, carried, noise, (&first, objective))?;
         }
         if let Some(penalty) = self.penalty(&first)? {
             objective = (objective + penalty)?;

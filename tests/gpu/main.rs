@@ -31,6 +31,17 @@ const MODELS: [(&str, usize); 7] = [
     ("ptb-char-cnn-rhn", 20),
 ];
 
+/// Settings on a small recipe, of parts that go step by step or in blocks of rows on any device.
+const PARTS: [&[&str]; 3] = [
+    &[
+        "model.output={kind=\"mixture\",components=3,tied=true}",
+        "model.embedding.size=8",
+        "train.dropout.components=0.3",
+    ],
+    &["train.dropout.recurrent_weights=0.4"],
+    &["model.core.mogrifier={rounds=5,rank=4}"],
+];
+
 /// The first GPU, if this build can use one and it is there.
 fn gpu() -> Option<Device> {
     #[cfg(feature = "cuda")]
@@ -103,14 +114,16 @@ fn gradients(stepper: &Stepper<NextToken>, window: &Window) -> BTreeMap<String, 
 
 fn compare_gradients(precision: Precision, exact: Precision, tolerance: f64) {
     let Some(device) = gpu() else { return };
-    for (recipe, hidden) in MODELS {
+    let none: &[&str] = &[];
+    let models = MODELS.map(|(recipe, hidden)| (recipe, hidden, none));
+    for (recipe, hidden, settings) in models.into_iter().chain(PARTS.map(|part| ("ptb-rhn", 20, part))) {
         let [there, here] = [(precision, &device), (exact, &Device::Cpu)].map(|(precision, device)| {
-            let language = language(recipe, hidden, &[], precision, device);
+            let language = language(recipe, hidden, settings, precision, device);
             gradients(&language.stepper(None).unwrap(), &window(&language, 3))
         });
         assert_eq!(there.keys().collect::<Vec<_>>(), here.keys().collect::<Vec<_>>());
         for (name, found) in &there {
-            assert_near(&format!("{recipe} {hidden} {name}"), found, &here[name], tolerance);
+            assert_near(&format!("{recipe} {hidden} {settings:?} {name}"), found, &here[name], tolerance);
         }
     }
 }

@@ -113,7 +113,7 @@ fn distance(found: &[f64], wanted: &[f64]) -> f64 {
 
 #[test]
 fn two_hundred_tokens_cost_what_they_cost_in_pytorch() {
-    for name in ["rhn-tied", "char-cnn-lstm"] {
+    for name in ["rhn-tied", "char-cnn-lstm", "mixture-lstm"] {
         let golden = Golden::read(name);
         let text = golden.tokens("text");
         for (dtype, tolerance) in [(DType::F64, 1e-9), (DType::F32, 1e-5)] {

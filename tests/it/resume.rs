@@ -127,6 +127,29 @@ fn adamw_with_two_layers_and_every_variational_mask_resumes_exactly() {
 }
 
 #[test]
+fn masked_weights_resume_exactly_on_any_number_of_threads() {
+    holds_in_pieces_on_any_number_of_threads(
+        "--set train.epochs=2 --set model.core.layers=2 --set train.dropout={hidden=0.1,recurrent_weights=0.4}",
+    );
+}
+
+#[test]
+fn a_mogrifier_resumes_exactly_on_any_number_of_threads() {
+    holds_in_pieces_on_any_number_of_threads(
+        "--set train.epochs=2 --set model.core={kind=\"lstm\",layers=2,hidden_size=7,mogrifier={rounds=3}} \
+         --set train.dropout={input=0.2,hidden=0.2}",
+    );
+}
+
+#[test]
+fn a_mixture_of_softmaxes_resumes_exactly_on_any_number_of_threads() {
+    holds_in_pieces_on_any_number_of_threads(
+        "--set model.embedding.size=3 --set model.output={kind=\"mixture\",components=3,tied=true} \
+         --set train.epochs=2 --set train.dropout={output=0.2,components=0.3}",
+    );
+}
+
+#[test]
 fn letters_and_an_lstm_with_masks_at_every_step_resume_exactly() {
     holds_in_pieces(
         &format!("{WORD_CNN} --set train.optimizer=sgd --set train.learning_rate=0.5"),

@@ -27,8 +27,8 @@ def rhn(hidden_size, depth, layers=1, **more):
     return {"kind": "rhn", **sizes, "transform_bias": -1.0, **more}
 
 
-def lstm(hidden_size, layers):
-    return {"kind": "lstm", "layers": layers, "hidden_size": hidden_size}
+def lstm(hidden_size, layers, **more):
+    return {"kind": "lstm", "layers": layers, "hidden_size": hidden_size, **more}
 
 
 def gru(hidden_size, layers):
@@ -53,10 +53,16 @@ SEPARATE = {**VARIATIONAL, "separate_gate_masks": True}
 PAPER = {"kind": "per-step", "input": 0.0, "between": 0.5, "output": 0.5}  # Kim et al.: none on the CNN's output
 INPUT_OUTPUT = {"kind": "variational", "input": 0.4, "output": 0.4}
 NONE = {"kind": "variational"}
+COMPONENTS = {**VARIATIONAL, "components": 0.3}
+COMPONENTS_PER_STEP = {**PAPER, "components": 0.3}
+WEIGHTS = {"kind": "variational", "recurrent_weights": 0.4}
+ALL_AND_WEIGHTS = {**SEPARATE, "recurrent_weights": 0.3}
+TIED_MIXTURE = {"kind": "mixture", "tied": True, "components": 3}
+MIXTURE = {"kind": "mixture", "tied": False, "components": 2}
 DEPTH = {**VARIATIONAL, "depth": 0.3}
 DEPTH_PER_STEP = {**PAPER, "depth": 0.3}
 
-# name: embedding, core, tied, vocabulary, dropout, the norm to clip at (reached in some of the 20 steps, not in all)
+# name: embedding, core, output (its settings, or whether it is tied), vocabulary, dropout, the norm to clip at (reached in some of the 20 steps, not in all)
 CASES = {
     "rhn-depth-1-tied": (word(), rhn(6, 1), True, 11, VARIATIONAL, 2.1),
     "rhn-depth-3-tied": (word(), rhn(7, 3), True, 13, VARIATIONAL, 2.0),
@@ -86,6 +92,20 @@ CASES = {
     "rhn-shared-gate": (word(), rhn(7, 3, layers=2, shared_gates="transform"), True, 12, VARIATIONAL, 2.1),
     "rhn-shared-gates": (word(), rhn(7, 3, layers=2, shared_gates="both"), True, 12, SEPARATE, 2.1),
     "rhn-shared-gates-untied": (word(size=5), rhn(6, 4, shared_gates="both"), False, 13, VARIATIONAL, 1.4),
+    "mixture-tied-rhn": (word(size=4), rhn(7, 2), TIED_MIXTURE, 12, COMPONENTS, 1.9),
+    "mixture-untied-lstm": (word(size=5), lstm(6, 2), MIXTURE, 13, COMPONENTS_PER_STEP, 1.7),
+    "mixture-char-cnn": (char_cnn([1, 2], [3, 4], 1, word_size=4), rhn(6, 1), MIXTURE, 11, NONE, 1.6),
+    "weight-drop-rhn": (word(), rhn(6, 2, layers=2), True, 11, ALL_AND_WEIGHTS, 2.1),
+    "weight-drop-rhn-shared-gates": (word(), rhn(6, 3, shared_gates="both"), False, 11, WEIGHTS, 1.4),
+    "weight-drop-lstm": (word(), lstm(6, 2), True, 11, WEIGHTS, 1.4),
+    "weight-drop-gru": (word(), gru(6, 1), False, 11, WEIGHTS, 2.0),
+    "weight-drop-hlstm": (word(), hlstm(6, 2), False, 11, WEIGHTS, 1.8),
+    "weight-drop-depth-gated-lstm": (word(), hlstm(5, 2, "depth-gated"), False, 11, WEIGHTS, 1.8),
+    "weight-drop-kurata-lstm": (word(), hlstm(6, 1, "kurata"), True, 11, WEIGHTS, 1.5),
+    "mogrifier-rhn": (word(size=4), rhn(6, 2, layers=2, mogrifier={"rounds": 5, "rank": 3}), False, 11, ALL_AND_WEIGHTS, 2.1),
+    "mogrifier-rhn-shared-gates": (word(), rhn(6, 2, shared_gates="both", mogrifier={"rounds": 2}), True, 11, VARIATIONAL, 1.8),
+    "mogrifier-lstm": (word(size=5), lstm(6, 2, mogrifier={"rounds": 4}), False, 11, PAPER, 1.8),
+    "mogrifier-lstm-rank": (word(), lstm(6, 1, mogrifier={"rounds": 5, "rank": 2}), True, 11, VARIATIONAL, 1.8),
 }
 HIGHWAY_COLUMNS = {"coupled": 2, "full": 3, "c-only": 2, "t-only": 2}  # those of H and of the gates; others have H alone
 
@@ -93,11 +113,11 @@ HIGHWAY_COLUMNS = {"coupled": 2, "full": 3, "c-only": 2, "t-only": 2}  # those o
 # ---- what a case is made of ----
 
 
-def model_config(embedding, core, tied, vocab_size):
+def model_config(embedding, core, output, vocab_size):
     config = {"model_type": "rhn", "vocab_size": vocab_size}
     if embedding["kind"] == "char-cnn":
         config |= {"alphabet_size": 8, "word_length": 9}
-    return config | {"embedding": embedding, "core": core, "output": {"tied": tied}}
+    return config | {"embedding": embedding, "core": core, "output": {"tied": output} if isinstance(output, bool) else output}
 
 
 def embedding_size(config):
@@ -134,10 +154,39 @@ def shapes(config):
             if core["kind"] == "hlstm":
                 yield f"core.{k}.highway.weight", (hidden, 2 * hidden)
                 yield f"core.{k}.highway.bias", (2 * hidden,)
+        if "mogrifier" in core:
+            yield from mogrifier_shapes(core, k, size)
         size = core.get("projection", hidden)
+    if "components" in config["output"]:
+        components, vector = config["output"]["components"], embedding_size(config)
+        yield "output.components.weight", (size, components * vector)
+        yield "output.components.bias", (components * vector,)
+        yield "output.mixture.weight", (size, components)
+        size = vector
     if not config["output"]["tied"]:
         yield "output.weight", (size, config["vocab_size"])
     yield "output.bias", (config["vocab_size"],)
+
+
+def mogrifier_shapes(core, k, size):
+    """Of a layer that reads `size` numbers."""
+    hidden, rank = core["hidden_size"], core["mogrifier"].get("rank")
+    for i in range(core["mogrifier"]["rounds"]):
+        inputs, outputs = (hidden, size) if i % 2 == 0 else (size, hidden)
+        if rank is None:
+            yield f"core.{k}.mogrifier.{i}.weight", (inputs, outputs)
+        else:
+            yield f"core.{k}.mogrifier.{i}.down.weight", (inputs, rank)
+            yield f"core.{k}.mogrifier.{i}.up.weight", (rank, outputs)
+        yield f"core.{k}.mogrifier.{i}.bias", (outputs,)
+
+
+def recurrent_weights(config):
+    """Name → shape of the matrices that a state is multiplied by."""
+    parts = (".recurrent.weight", ".shared.weight", ".highway.weight", ".peephole")
+    for name, shape in shapes(config):
+        if name.startswith("core.") and name.endswith(parts) and not (name.endswith(".peephole") and len(shape) == 2):
+            yield name, shape
 
 
 def highway_lstm_shapes(core, k, size):
@@ -188,7 +237,7 @@ def first_parameters(config, rng):
         if name.startswith("core.") and name.endswith(".shared.bias"):
             tensor[: config["core"]["hidden_size"]] += config["core"]["transform_bias"]
             tensor[config["core"]["hidden_size"] :] -= config["core"]["transform_bias"]
-        elif config["core"]["kind"] == "rhn" and name.startswith("core.") and name.endswith(".bias"):
+        elif config["core"]["kind"] == "rhn" and name.startswith("core.") and name.endswith(".bias") and "mogrifier" not in name:
             tensor[:, config["core"]["hidden_size"] :] += config["core"]["transform_bias"]
     if "embedding.characters" in tensors:
         tensors["embedding.characters"][BLANK] = 0.0
@@ -247,8 +296,13 @@ def draw_masks(config, dropout, tokens, rng):
                 masks[f"hidden_t.{k}"] = draw(dropout["hidden"], LANES, hidden)
         if dropout.get("depth") and (k > 0 or core["variant"] == "depth-gated"):
             masks[f"depth.{k}"] = draw(dropout["depth"], *steps, LANES, hidden)
+    if dropout.get("recurrent_weights"):
+        for name, shape in recurrent_weights(config):
+            masks[f"weights.{name}"] = draw(dropout["recurrent_weights"], *shape)
     if dropout.get("output"):
         masks["output"] = draw(dropout["output"], *steps, LANES, outputs)
+    if dropout.get("components"):
+        masks["components"] = draw(dropout["components"], *steps, LANES, config["output"]["components"] * embedding_size(config))
     return masks
 
 
@@ -309,9 +363,9 @@ def train(model, windows, masks, max_grad_norm):
 
 def make(name):
     """All arrays of one case, by name, and its two pieces of metadata."""
-    embedding, core, tied, vocab_size, dropout, max_grad_norm = CASES[name]
+    embedding, core, output, vocab_size, dropout, max_grad_norm = CASES[name]
     rng = np.random.default_rng([1607, 3474, list(CASES).index(name)])
-    config = model_config(embedding, core, tied, vocab_size)
+    config = model_config(embedding, core, output, vocab_size)
     tensors = first_parameters(config, rng)
     window = token_stream(config, rng, STEPS + 1)
     masks = draw_masks(config, dropout, window[:-1], rng)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from make import char_cnn, first_parameters, largest_difference, lstm, model_config, rhn, to_bytes, to_numpy, token_stream, word
+from make import TIED_MIXTURE, char_cnn, first_parameters, largest_difference, lstm, model_config, rhn, to_bytes, to_numpy, token_stream, word
 from model import Model, nats
 
 HERE = Path(__file__).parent / "adaptive"
@@ -23,10 +23,11 @@ ROWS, STEPS = 100, 5  # of the statistics
 CACHE = {"cache": 30, "cache_theta": 0.7, "cache_lambda": 0.3}
 TEMPERATURE = 1.3
 
-# name: embedding, core, tied, vocabulary, and the settings of dynamic evaluation
+# name: embedding, core, output, vocabulary, and the settings of dynamic evaluation
 CASES = {
     "rhn-tied": (word(), rhn(7, 2, layers=2), True, 13, {"rate": 0.004, "decay": 0.02, "epsilon": 1e-3, "segment": 5}),
     "char-cnn-lstm": (char_cnn([1, 2, 3], [3, 4, 5], 1), lstm(6, 2), False, 12, {"rate": 0.01, "decay": 0.5, "epsilon": 1e-2, "segment": 7}),
+    "mixture-lstm": (word(size=4), lstm(6, 1), TIED_MIXTURE, 11, {"rate": 0.004, "decay": 0.02, "epsilon": 1e-3, "segment": 5}),
 }
 
 
@@ -99,9 +100,9 @@ def with_cache(hidden, probabilities, targets):
 
 
 def make(name):
-    embedding, core, tied, vocab_size, settings = CASES[name]
+    embedding, core, output, vocab_size, settings = CASES[name]
     rng = np.random.default_rng([1709, 7432, list(CASES).index(name)])
-    config = model_config(embedding, core, tied, vocab_size)
+    config = model_config(embedding, core, output, vocab_size)
     tensors = first_parameters(config, rng)
     tokens = token_stream(config, rng, TRAIN)
     train, text = tokens[:, 1], tokens[:TEXT, 0]

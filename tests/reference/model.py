@@ -9,6 +9,8 @@ no fused operation, no cleverness, every gradient by autograd.
   variants   Greff et al., Highway and Residual Networks learn Unrolled Iterative Estimation, ICLR 2017, arXiv 1612.07771
   HLSTM      Zhang et al., 2016, arXiv 1510.08983; the depth-gated LSTM of Yao et al., 2015, arXiv 1508.03790, as its
              authors' code has it; the LSTM with a highway layer inside of Kurata et al., 2017, arXiv 1709.06436
+  Mogrifier  Melis et al., Mogrifier LSTM, ICLR 2020, arXiv 1909.01792
+  mixture    Yang et al., Breaking the Softmax Bottleneck, ICLR 2018, arXiv 1711.03953
   masks      Gal and Ghahramani, NIPS 2016, arXiv 1512.05287 (variational); Zaremba et al., arXiv 1409.2329 (per step)
 
 Sizes: T steps, B batch rows, V word types, D values of a word vector, H units, L sublayers, A letters, F filters.
@@ -36,8 +38,14 @@ class Model:
         self.hidden_size = config["core"]["hidden_size"]
         self.output_size = config["core"].get("projection", self.hidden_size)
 
+        self.weight_masks = {}  # of the window that is read
+
     def __getitem__(self, name):
         return self.parameters[name]
+
+    def dropped(self, name):
+        """A recurrent weight with the mask that the window has for it, the same at all steps and for all lanes."""
+        return masked(self[name], self.weight_masks.get(name))
 
     # ---- embedding ----
 
@@ -107,6 +115,18 @@ class Model:
         """The columns of H and of each gate that `columns` has, in order."""
         return list(columns.split(self.hidden_size, dim=-1))
 
+    def mogrify(self, k, x, h):
+        """Input and state of layer `k` after their rounds: each is scaled by a gate that sees the other."""
+        for i in range(self.config["core"]["mogrifier"]["rounds"]):
+            seen, name = (h if i % 2 == 0 else x), f"core.{k}.mogrifier.{i}"
+            if "rank" in self.config["core"]["mogrifier"]:
+                z = seen @ self[f"{name}.down.weight"] @ self[f"{name}.up.weight"]
+            else:
+                z = seen @ self[f"{name}.weight"]
+            gate = 2 * torch.sigmoid(z + self[f"{name}.bias"])
+            x, h = (gate * x, h) if i % 2 == 0 else (x, gate * h)
+        return x, h
+
     def rhn_step(self, k, x, state, mask_h, mask_t):
         """One time step of layer `k`: L highway sublayers, the carry tied to 1 - t, or with both gates shared its own.
 
@@ -115,10 +135,10 @@ class Model:
         (s,) = state
         shared = self.config["core"].get("shared_gates", "none")
         for l in range(self.config["core"]["recurrence_depth"]):
-            weights = self.gates(self[f"core.{k}.recurrent.weight"][l])
+            weights = self.gates(self.dropped(f"core.{k}.recurrent.weight")[l])
             biases = self.gates(self[f"core.{k}.bias"][l])
             if shared != "none":  # H has weights of this sublayer, the gates have those of all
-                weights += self.gates(self[f"core.{k}.shared.weight"])
+                weights += self.gates(self.dropped(f"core.{k}.shared.weight"))
                 biases += self.gates(self[f"core.{k}.shared.bias"])
             masks = [mask_h] + [mask_t] * (len(weights) - 1)
             z = [masked(s, mask) @ weight + bias for mask, weight, bias in zip(masks, weights, biases)]
@@ -133,7 +153,7 @@ class Model:
         """One time step of layer `k`: gates i, o, f, g, two bias vectors, nothing added to the forget gate."""
         h, c = state
         gates = x @ self[f"core.{k}.input.weight"] + self[f"core.{k}.input.bias"]
-        gates = gates + masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"] + self[f"core.{k}.recurrent.bias"]
+        gates = gates + masked(h, mask_h) @ self.dropped(f"core.{k}.recurrent.weight") + self[f"core.{k}.recurrent.bias"]
         i, o, f, g = gates.chunk(4, dim=-1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
@@ -148,7 +168,7 @@ class Model:
         h = (o * tanh c) W_proj
         """
         h, c = state
-        z = x @ self[f"core.{k}.input.weight"] + masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"]
+        z = x @ self[f"core.{k}.input.weight"] + masked(h, mask_h) @ self.dropped(f"core.{k}.recurrent.weight")
         z_i, z_o, z_f, z_g = (z + self[f"core.{k}.bias"]).chunk(4, dim=-1)
         w_ci, w_cf, w_co = self[f"core.{k}.peephole"]
         i, f, g = torch.sigmoid(z_i + w_ci * c), torch.sigmoid(z_f + w_cf * c), torch.tanh(z_g)
@@ -170,9 +190,9 @@ class Model:
         o = sigm(x W_xo + h W_ho + c W_co + b_o)      h = o * tanh c      (the first layer's d has no w_ld)
         """
         h, c = state
-        z = x @ self[f"core.{k}.input.weight"] + masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"]
+        z = x @ self[f"core.{k}.input.weight"] + masked(h, mask_h) @ self.dropped(f"core.{k}.recurrent.weight")
         z_i, z_o, z_g = (z + self[f"core.{k}.bias"]).chunk(3, dim=-1)
-        w_ci, w_co = self[f"core.{k}.peephole"]
+        w_ci, w_co = self.dropped(f"core.{k}.peephole")
         z_d = x @ self[f"core.{k}.depth.weight"] + self[f"core.{k}.depth.bias"] + self[f"core.{k}.depth.peephole"][0] * c
         if k == 0:
             below = x @ self[f"core.{k}.depth.carry.weight"]
@@ -186,7 +206,7 @@ class Model:
     def kurata_step(self, k, x, state, mask_h):
         """One time step of layer `k`: an LSTM's, then h = T * H + (1 - T) * h; the mask acts in both products."""
         h, (_, c) = self.lstm_step(k, x, state, mask_h)
-        z_h, z_t = (masked(h, mask_h) @ self[f"core.{k}.highway.weight"] + self[f"core.{k}.highway.bias"]).chunk(2, dim=-1)
+        z_h, z_t = (masked(h, mask_h) @ self.dropped(f"core.{k}.highway.weight") + self[f"core.{k}.highway.bias"]).chunk(2, dim=-1)
         t = torch.sigmoid(z_t)
         h = t * torch.tanh(z_h) + (1 - t) * h
         return h, (h, c)
@@ -195,12 +215,24 @@ class Model:
         """One time step of layer `k`: gates r, z, n; the reset gate scales the candidate's product and its bias."""
         (h,) = state
         x_r, x_z, x_n = (x @ self[f"core.{k}.input.weight"] + self[f"core.{k}.input.bias"]).chunk(3, dim=-1)
-        recurrent = masked(h, mask_h) @ self[f"core.{k}.recurrent.weight"] + self[f"core.{k}.recurrent.bias"]
+        recurrent = masked(h, mask_h) @ self.dropped(f"core.{k}.recurrent.weight") + self[f"core.{k}.recurrent.bias"]
         h_r, h_z, h_n = recurrent.chunk(3, dim=-1)
         z = torch.sigmoid(x_z + h_z)
         n = torch.tanh(x_n + torch.sigmoid(x_r + h_r) * h_n)
         h = (1 - z) * n + z * h
         return h, (h,)
+
+    # ---- output ----
+
+    def logits(self, y, mask):
+        """Numbers whose softmax is p, (B, V), for y of (B, H); of a mixture of softmaxes that is ln p."""
+        words = self["embedding.weight"].T if self.config["output"]["tied"] else self["output.weight"]
+        if self.config["output"].get("kind", "softmax") == "softmax":
+            return y @ words + self["output.bias"]
+        pi = torch.softmax(y @ self["output.mixture.weight"], dim=-1)
+        u = masked(torch.tanh(y @ self["output.components.weight"] + self["output.components.bias"]), mask)
+        p = [torch.softmax(u_k @ words + self["output.bias"], dim=-1) for u_k in u.chunk(pi.shape[1], dim=-1)]
+        return torch.log(sum(pi[:, k : k + 1] * p_k for k, p_k in enumerate(p)))
 
     # ---- the whole ----
 
@@ -212,12 +244,14 @@ class Model:
           input.K (B, D) or (T, B, D)           the input of layer K
           hidden.K, hidden_t.K (B, H)           the state inside layer K's products (hidden_t: those of T, if apart)
           depth.K (B, H) or (T, B, H)           the depth gate of layer K
+          weights.NAME, as the weight           the recurrent weight NAME, element by element (Merity et al., 2018)
           output (B, H) or (T, B, H)            what the output layer sees
+          components (B, K D) or (T, B, K D)    the vectors u_k of a mixture of softmaxes, side by side
         `vectors`: `word_vectors()`, where the caller has them already.
         """
         masks = masks or {}
+        self.weight_masks = {key.removeprefix("weights."): mask for key, mask in masks.items() if key.startswith("weights.")}
         table = self.word_vectors() if vectors is None else vectors
-        output_weight = self["embedding.weight"].T if self.config["output"]["tied"] else self["output.weight"]
 
         def at(name, step):  # a mask with a time dimension is drawn anew at each step
             mask = masks.get(name)
@@ -231,6 +265,10 @@ class Model:
             for k in range(self.layers):
                 x = masked(x, at(f"input.{k}", step))
                 mask_h = masks.get(f"hidden.{k}")
+                if "mogrifier" in self.config["core"]:
+                    h, *rest = state[k]
+                    x, h = self.mogrify(k, x, h)
+                    state[k] = (h, *rest)
                 match self.config["core"]["kind"]:
                     case "rhn":
                         x, state[k] = self.rhn_step(k, x, state[k], mask_h, masks.get(f"hidden_t.{k}", mask_h))
@@ -248,7 +286,7 @@ class Model:
                             case "kurata":
                                 x, state[k] = self.kurata_step(k, x, state[k], mask_h)
             given.append(x)
-            logits.append(masked(x, at("output", step)) @ output_weight + self["output.bias"])
+            logits.append(self.logits(masked(x, at("output", step)), at("components", step)))
         self.given = torch.stack(given)  # (T, B, H): the last layer's outputs, before the output's mask
         return torch.stack(logits), state
 

@@ -8,12 +8,13 @@
 //! Weights: `input.weight` (input, 3 hidden), `input.bias`, `recurrent.weight` (hidden, 3 hidden), `recurrent.bias`;
 //! columns of r, z, n in this order.
 
-use super::recurrent::{Bias, Recurrent, Weights};
+use super::recurrent::{Bias, RECURRENT, Recurrent, Weights};
 use super::settings::CoreSettings;
 use super::stack::Stack;
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::layers::Core;
+use candle_core::Shape;
 use rhn_kernels::scan;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -39,6 +40,10 @@ impl CoreSettings for GruConfig {
         self.hidden_size
     }
 
+    fn recurrent_weights(&self) -> Vec<(&'static str, Shape)> {
+        vec![(RECURRENT, (self.hidden_size, 3 * self.hidden_size).into())]
+    }
+
     fn gate_columns(&self, _name: &str) -> Option<Range<usize>> {
         Some(0..2 * self.hidden_size)
     }
@@ -52,7 +57,7 @@ impl CoreSettings for GruConfig {
         Stack::build(self, input_size, builder, |input_size, weights| {
             Ok(Recurrent::<scan::Gru>::new(Weights {
                 input: weights.weight("input.weight", (input_size, 3 * hidden))?,
-                recurrent: weights.weight("recurrent.weight", (hidden, 3 * hidden))?,
+                recurrent: weights.weight(RECURRENT, (hidden, 3 * hidden))?,
                 bias: Bias::Apart {
                     input: weights.weight("input.bias", 3 * hidden)?,
                     recurrent: weights.weight("recurrent.bias", 3 * hidden)?,

@@ -8,12 +8,14 @@
 //! Weights: `input.weight` (input, 4 hidden), `input.bias`, `recurrent.weight` (hidden, 4 hidden), `recurrent.bias`;
 //! columns of i, o, f, g in this order.
 
-use super::recurrent::{Bias, Recurrent, Weights};
+use super::mogrifier::{Mogrified, MogrifierConfig};
+use super::recurrent::{Bias, RECURRENT, Recurrent, Weights};
 use super::settings::CoreSettings;
 use super::stack::Stack;
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::layers::Core;
+use candle_core::Shape;
 use rhn_kernels::scan;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -28,6 +30,9 @@ pub struct LstmConfig {
     pub layers: usize,
     /// Units of the state.
     pub hidden_size: usize,
+    /// Gates between the input and the state before the cell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mogrifier: Option<MogrifierConfig>,
 }
 
 impl CoreSettings for LstmConfig {
@@ -39,26 +44,45 @@ impl CoreSettings for LstmConfig {
         self.hidden_size
     }
 
-    fn gate_columns(&self, _name: &str) -> Option<Range<usize>> {
-        Some(0..3 * self.hidden_size)
+    fn recurrent_weights(&self) -> Vec<(&'static str, Shape)> {
+        vec![(RECURRENT, (self.hidden_size, 4 * self.hidden_size).into())]
+    }
+
+    fn gate_columns(&self, name: &str) -> Option<Range<usize>> {
+        Some(if name.starts_with("mogrifier.") { 0..0 } else { 0..3 * self.hidden_size })
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.mogrifier.as_ref().map_or(Ok(()), |mogrifier| mogrifier.validate(self.hidden_size))
     }
 
     fn describe(&self) -> String {
-        format!("LSTM, {} layer(s) of {} units", self.layers, self.hidden_size)
+        let mogrifier = self.mogrifier.as_ref().map(MogrifierConfig::to_string).unwrap_or_default();
+        format!("LSTM, {} layer(s) of {} units{mogrifier}", self.layers, self.hidden_size)
     }
 
     fn build(&self, input_size: usize, builder: &Builder<'_>) -> Result<Arc<dyn Core>> {
-        let hidden = self.hidden_size;
-        Stack::build(self, input_size, builder, |input_size, weights| {
-            Ok(Recurrent::<scan::Lstm>::new(Weights {
-                input: weights.weight("input.weight", (input_size, 4 * hidden))?,
-                recurrent: weights.weight("recurrent.weight", (hidden, 4 * hidden))?,
-                bias: Bias::Summed(
-                    weights.weight("input.bias", 4 * hidden)?,
-                    weights.weight("recurrent.bias", 4 * hidden)?,
-                ),
-                precision: weights.precision,
-            }))
+        let Some(mogrifier) = &self.mogrifier else {
+            return Stack::build(self, input_size, builder, |size, weights| self.layer(size, weights));
+        };
+        Stack::build(self, input_size, builder, |size, weights| {
+            let gates = mogrifier.build(size, self.hidden_size, weights)?;
+            Ok(Mogrified::new(gates, self.layer(size, weights)?))
         })
+    }
+}
+
+impl LstmConfig {
+    fn layer(&self, input_size: usize, weights: &Builder<'_>) -> Result<Recurrent<scan::Lstm>> {
+        let hidden = self.hidden_size;
+        Ok(Recurrent::new(Weights {
+            input: weights.weight("input.weight", (input_size, 4 * hidden))?,
+            recurrent: weights.weight(RECURRENT, (hidden, 4 * hidden))?,
+            bias: Bias::Summed(
+                weights.weight("input.bias", 4 * hidden)?,
+                weights.weight("recurrent.bias", 4 * hidden)?,
+            ),
+            precision: weights.precision,
+        }))
     }
 }

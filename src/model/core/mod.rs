@@ -5,16 +5,19 @@ mod feed_forward;
 mod gru;
 mod hlstm;
 mod lstm;
+mod mogrifier;
 mod recurrent;
 mod rhn;
 mod settings;
 mod stack;
 pub mod state;
+mod step_weights;
 
 pub use feed_forward::{Activation, FeedForwardConfig, Mixing, SharedGates};
 pub use gru::GruConfig;
 pub use hlstm::{HlstmConfig, Peephole, Variant};
 pub use lstm::LstmConfig;
+pub use mogrifier::MogrifierConfig;
 pub use rhn::{RhnConfig, RhnSharedGates};
 
 use super::layers::Core;
@@ -59,7 +62,9 @@ impl CoreConfig {
     /// can go on: an LSTM gets a highway layer inside.
     pub(crate) fn grown_from(&self, trained: &Self) -> Option<Self> {
         match (self, trained) {
-            (Self::Hlstm(own), Self::Lstm(lstm)) if own.variant == Variant::Kurata => {
+            (Self::Hlstm(own), Self::Lstm(lstm))
+                if own.variant == Variant::Kurata && lstm.mogrifier.is_none() =>
+            {
                 let layers = lstm.layers;
                 let hidden_size = lstm.hidden_size;
                 Some(Self::Hlstm(HlstmConfig { layers, hidden_size, ..own.clone() }))
@@ -83,6 +88,11 @@ impl CoreConfig {
     /// Whether a layer takes the cell of the one below through a gate.
     pub fn has_depth_gates(&self) -> bool {
         (0..self.layers()).any(|layer| self.settings().depth_gate(layer).is_some())
+    }
+
+    /// Whether there are weights that the state is multiplied by.
+    pub fn has_recurrent_weights(&self) -> bool {
+        !self.settings().recurrent_weights().is_empty()
     }
 
     /// Stacked layers.

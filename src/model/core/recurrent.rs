@@ -3,16 +3,24 @@
 //! What a kind of cell adds is its weights, and its name in [`rhn_kernels::scan`].
 
 use super::state::State;
+use super::step_weights::StepWeights;
 use crate::error::Result;
 use crate::model::layers::{Cell, Steps};
+use crate::model::noise::{RecurrentNoise, WeightMasks};
 use crate::model::stage::{LayerTrace, StageTrace};
 use candle_core::{Device, Tensor};
 use rhn_kernels::linear::{self, Stored, linear};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::scan::trace::{HighwayCell, Trace};
-use rhn_kernels::scan::{self, HiddenMask, scan};
+use rhn_kernels::scan::{self, scan};
 use std::marker::PhantomData;
 use std::sync::Arc;
+
+/// The name of a layer's recurrent weights.
+pub(super) const RECURRENT: &str = "recurrent.weight";
+
+/// The name of those that all sublayers share.
+pub(super) const SHARED: &str = "shared.weight";
 
 /// The trained tensors of a layer.
 pub(super) struct Weights {
@@ -45,6 +53,16 @@ impl Bias {
             },
             2,
         )
+    }
+
+    fn detached(&self) -> Self {
+        match self {
+            Self::One(bias) => Self::One(bias.detach()),
+            Self::Summed(one, other) => Self::Summed(one.detach(), other.detach()),
+            Self::Apart { input, recurrent } => {
+                Self::Apart { input: input.detach(), recurrent: recurrent.detach() }
+            }
+        }
     }
 
     /// What is added to the input's product, if anything.
@@ -100,12 +118,12 @@ impl<C: scan::Cell> Recurrent<C> {
     }
 
     /// What the scan takes: `(depth, hidden, gates · hidden)`, and the bias `(depth, gates · hidden)`.
-    fn of_scan(&self, recurrent: &Tensor) -> Result<[Tensor; 2]> {
-        let recurrent = with_depth(recurrent.clone(), 3)?;
+    fn of_scan(&self, recurrent: &Tensor, masks: &WeightMasks) -> Result<[Tensor; 2]> {
+        let recurrent = with_depth(masks.on(RECURRENT, recurrent)?, 3)?;
         let bias = self.bias.of_state()?;
         let Some([weight, gate_bias]) = &self.shared_gates else { return Ok([recurrent, bias]) };
         let depth = recurrent.dim(0)?;
-        let weight = weight.unsqueeze(0)?.repeat((depth, 1, 1))?;
+        let weight = masks.on(SHARED, weight)?.unsqueeze(0)?.repeat((depth, 1, 1))?;
         let gate_bias = gate_bias.unsqueeze(0)?.repeat((depth, 1))?;
         Ok([Tensor::cat(&[recurrent, weight], 2)?, Tensor::cat(&[bias, gate_bias], 1)?])
     }
@@ -125,6 +143,35 @@ impl<C: scan::Cell> Recurrent<C> {
     }
 }
 
+impl<C: scan::Cell> Recurrent<C> {
+    /// The weights of a layer that is trained, or [`Recurrent::detached`] from training, for single time steps.
+    pub(super) fn step_weights(&self, noise: RecurrentNoise<'_>) -> Result<StepWeights> {
+        let Form::Trained { input, recurrent, precision } = &self.form else {
+            panic!("packed weights are for the scan alone")
+        };
+        let [recurrent, bias] = self.of_scan(recurrent, noise.weights)?;
+        StepWeights::new(input.clone(), &recurrent, &bias, noise.state, *precision)
+    }
+
+    /// The same layer without the history of its weights.
+    pub(super) fn detached(&self) -> Self {
+        let form = match &self.form {
+            Form::Trained { input, recurrent, precision } => {
+                Form::Trained { input: input.detach(), recurrent: recurrent.detach(), precision: *precision }
+            }
+            Form::Packed { .. } => panic!("packed weights are for the scan alone"),
+        };
+        Self {
+            form,
+            bias: self.bias.detached(),
+            cost: self.cost,
+            shared_gates: self.shared_gates.as_ref().map(|gates| gates.each_ref().map(Tensor::detach)),
+            tracer: self.tracer,
+            cell: PhantomData,
+        }
+    }
+}
+
 impl<C: HighwayCell> Recurrent<C> {
     /// The same layer, whose sublayers can be looked into.
     pub(super) fn with_tracer(self) -> Self {
@@ -133,14 +180,20 @@ impl<C: HighwayCell> Recurrent<C> {
 }
 
 impl<C: scan::Cell> Cell for Recurrent<C> {
-    fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
+    /// Packed weights are those of an evaluation, which drops none.
+    fn forward(
+        &self,
+        xs: &Tensor,
+        state: &[Tensor],
+        noise: RecurrentNoise<'_>,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let projected = self.projected(xs)?;
         Ok(match &self.form {
             Form::Trained { recurrent, precision, .. } => {
-                let [recurrent, bias] = self.of_scan(recurrent)?;
-                scan::<C>(&projected, &recurrent, &bias, state, mask, *precision)?
+                let [recurrent, bias] = self.of_scan(recurrent, noise.weights)?;
+                scan::<C>(&projected, &recurrent, &bias, state, noise.state, *precision)?
             }
-            Form::Packed { recurrent, .. } => recurrent.forward(&projected, state, mask)?,
+            Form::Packed { recurrent, .. } => recurrent.forward(&projected, state, noise.state)?,
         })
     }
 
@@ -156,7 +209,7 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
     fn trace(&self, xs: &Tensor, state: &[Tensor]) -> Result<Option<StageTrace>> {
         let Form::Trained { recurrent, precision, .. } = &self.form else { return Ok(None) };
         let Some(tracer) = self.tracer else { return Ok(None) };
-        let [recurrent, bias] = self.of_scan(recurrent)?;
+        let [recurrent, bias] = self.of_scan(recurrent, WeightMasks::NONE)?;
         let projected = self.projected(xs)?;
         let trace = tracer(&projected, &recurrent, &bias, &state[0], *precision)?;
         Ok(Some(stage(trace)?))
@@ -164,7 +217,7 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
 
     fn frozen(&self) -> Result<Option<Arc<dyn Cell>>> {
         let Form::Trained { input, recurrent, precision } = &self.form else { return Ok(None) };
-        let [recurrent, bias] = self.of_scan(recurrent)?;
+        let [recurrent, bias] = self.of_scan(recurrent, WeightMasks::NONE)?;
         let input = linear::Prepared::new(input, Stored::ByInput, *precision)?;
         let recurrent = scan::Prepared::new::<C>(&recurrent, &bias, *precision)?;
         Ok(Some(Arc::new(Self {

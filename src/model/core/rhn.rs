@@ -21,12 +21,14 @@
 //! of H alone; `shared.weight` (hidden, hidden) and `shared.bias` (hidden) are of T. With both gates shared these are
 //! (hidden, 2 hidden) and (2 hidden), of T, then of C, and `input.weight` is (input, 3 hidden), of H, T, C.
 
-use super::recurrent::{Bias, Recurrent, Weights};
+use super::mogrifier::{Mogrified, MogrifierConfig};
+use super::recurrent::{Bias, RECURRENT, Recurrent, SHARED, Weights};
 use super::settings::CoreSettings;
 use super::stack::Stack;
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::Core;
+use candle_core::Shape;
 use rhn_kernels::scan::{self, trace::HighwayCell};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -49,6 +51,9 @@ pub struct RhnConfig {
     /// Which gates have one set of recurrent weights and biases for all sublayers.
     #[serde(default, skip_serializing_if = "RhnSharedGates::is_none")]
     pub shared_gates: RhnSharedGates,
+    /// Gates between the input and the state before the first sublayer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mogrifier: Option<MogrifierConfig>,
 }
 
 /// Which gates all sublayers of a layer share, after the feed-forward nets of Lu and Renals (2016).
@@ -101,10 +106,23 @@ impl CoreSettings for RhnConfig {
         true
     }
 
+    fn recurrent_weights(&self) -> Vec<(&'static str, Shape)> {
+        let hidden = self.hidden_size;
+        let depth = self.recurrence_depth;
+        let of_sublayers = |gates: usize| (RECURRENT, Shape::from((depth, hidden, gates * hidden)));
+        let shared = |gates: usize| (SHARED, Shape::from((hidden, gates * hidden)));
+        match self.shared_gates {
+            RhnSharedGates::None => vec![of_sublayers(2)],
+            RhnSharedGates::Transform => vec![of_sublayers(1), shared(1)],
+            RhnSharedGates::Both => vec![of_sublayers(1), shared(2)],
+        }
+    }
+
     fn gate_columns(&self, name: &str) -> Option<Range<usize>> {
         let hidden = self.hidden_size;
         let shared = self.shared_gates == RhnSharedGates::Transform;
         Some(match name {
+            _ if name.starts_with("mogrifier.") => 0..0,
             "shared.weight" | "shared.bias" => 0..hidden,
             "recurrent.weight" | "bias" if shared => 0..0, // of H alone
             _ => hidden..2 * hidden,
@@ -115,33 +133,47 @@ impl CoreSettings for RhnConfig {
         if self.recurrence_depth == 0 || !self.transform_bias.is_finite() {
             return Err(Error::config("recurrence_depth must be at least 1 and transform_bias finite"));
         }
-        Ok(())
+        self.mogrifier.as_ref().map_or(Ok(()), |mogrifier| mogrifier.validate(self.hidden_size))
     }
 
     fn describe(&self) -> String {
         let Self { layers, hidden_size, recurrence_depth, .. } = self;
         let shared = self.shared_gates.describe();
+        let mogrifier = self.mogrifier.as_ref().map(MogrifierConfig::to_string).unwrap_or_default();
         format!(
-            "recurrent highway network, {layers} layer(s) of {hidden_size} units, depth {recurrence_depth}{shared}"
+            "recurrent highway network, {layers} layer(s) of {hidden_size} units, depth {recurrence_depth}{shared}\
+             {mogrifier}"
         )
     }
 
     fn build(&self, input_size: usize, builder: &Builder<'_>) -> Result<Arc<dyn Core>> {
         match self.shared_gates {
-            RhnSharedGates::None => {
-                Stack::build(self, input_size, builder, |input_size, weights| self.layer(input_size, weights))
+            RhnSharedGates::None => self.stack(input_size, builder, Self::layer),
+            RhnSharedGates::Transform => self.stack(input_size, builder, Self::sharing_layer::<scan::Rhn>),
+            RhnSharedGates::Both => {
+                self.stack(input_size, builder, Self::sharing_layer::<scan::UncoupledRhn>)
             }
-            RhnSharedGates::Transform => Stack::build(self, input_size, builder, |input_size, weights| {
-                self.sharing_layer::<scan::Rhn>(input_size, weights)
-            }),
-            RhnSharedGates::Both => Stack::build(self, input_size, builder, |input_size, weights| {
-                self.sharing_layer::<scan::UncoupledRhn>(input_size, weights)
-            }),
         }
     }
 }
 
 impl RhnConfig {
+    /// The layers that `layer` builds, behind their gates where there are some.
+    fn stack<C: HighwayCell + 'static>(
+        &self,
+        input_size: usize,
+        builder: &Builder<'_>,
+        layer: impl Fn(&Self, usize, &Builder<'_>) -> Result<Recurrent<C>>,
+    ) -> Result<Arc<dyn Core>> {
+        let Some(mogrifier) = &self.mogrifier else {
+            return Stack::build(self, input_size, builder, |size, weights| layer(self, size, weights));
+        };
+        Stack::build(self, input_size, builder, |size, weights| {
+            let gates = mogrifier.build(size, self.hidden_size, weights)?;
+            Ok(Mogrified::new(gates, layer(self, size, weights)?).with_tracer())
+        })
+    }
+
     /// A layer each of whose sublayers has its own gates.
     fn layer(&self, input_size: usize, weights: &Builder<'_>) -> Result<Recurrent<scan::Rhn>> {
         let hidden = self.hidden_size;
@@ -152,7 +184,7 @@ impl RhnConfig {
         };
         let layer = Recurrent::new(Weights {
             input: weights.weight("input.weight", (input_size, 2 * hidden))?,
-            recurrent: weights.weight("recurrent.weight", (depth, hidden, 2 * hidden))?,
+            recurrent: weights.weight(RECURRENT, (depth, hidden, 2 * hidden))?,
             bias: Bias::One(weights.weight_with("bias", (depth, 2 * hidden), first_bias)?),
             precision: weights.precision,
         });
@@ -170,7 +202,7 @@ impl RhnConfig {
         let shared = C::GATES - 1;
         let layer = Recurrent::new(Weights {
             input: weights.weight("input.weight", (input_size, C::GATES * hidden))?,
-            recurrent: weights.weight("recurrent.weight", (depth, hidden, hidden))?,
+            recurrent: weights.weight(RECURRENT, (depth, hidden, hidden))?,
             bias: Bias::One(weights.weight("bias", (depth, hidden))?),
             precision: weights.precision,
         });
@@ -178,7 +210,7 @@ impl RhnConfig {
             let of_transform_gate = index < hidden;
             if of_transform_gate { self.transform_bias } else { -self.transform_bias }
         };
-        let gates = weights.weight("shared.weight", (hidden, shared * hidden))?;
+        let gates = weights.weight(SHARED, (hidden, shared * hidden))?;
         let bias = weights.weight_with("shared.bias", shared * hidden, first_bias)?;
         Ok(layer.with_shared_gates(gates, bias, depth).with_tracer())
     }

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::layers::Core;
+use candle_core::Shape;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -32,6 +33,11 @@ pub(in crate::model) trait CoreSettings {
     /// Whether H and T can have separate masks on the hidden state.
     fn has_separate_gate_masks(&self) -> bool {
         false
+    }
+
+    /// The recurrent weights of a layer, by their names after `core.<k>.`: what a layer multiplies its state by.
+    fn recurrent_weights(&self) -> Vec<(&'static str, Shape)> {
+        Vec::new()
     }
 
     /// Units of the gate through which layer `layer` takes the lower layer's cell, if it has one.

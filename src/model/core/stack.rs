@@ -47,7 +47,7 @@ impl Core for Stack {
         let mut after = Vec::with_capacity(self.cells.len());
         for (layer, cell) in self.cells.iter().enumerate() {
             xs = noise.on_input(layer, xs)?;
-            let (outputs, left) = cell.forward(&xs, &state.0[layer], noise.hidden(layer))?;
+            let (outputs, left) = cell.forward(&xs, &state.0[layer], noise.recurrent(layer))?;
             xs = outputs;
             after.push(left);
         }
@@ -116,13 +116,18 @@ impl Steps for StackSteps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rhn_kernels::scan::HiddenMask;
+    use crate::model::noise::RecurrentNoise;
 
     /// h' = h + the window's sum over time: a cell of plain operations in a few lines.
     struct Sum;
 
     impl Cell for Sum {
-        fn forward(&self, xs: &Tensor, state: &[Tensor], _: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
+        fn forward(
+            &self,
+            xs: &Tensor,
+            state: &[Tensor],
+            _: RecurrentNoise<'_>,
+        ) -> Result<(Tensor, Vec<Tensor>)> {
             Ok((xs.clone(), vec![(&state[0] + xs.sum(0)?)?]))
         }
 

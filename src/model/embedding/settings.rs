@@ -14,6 +14,8 @@ pub(in crate::model) struct Surroundings {
     pub(in crate::model) hidden_size: usize,
     /// Whether the output layer takes the embedding's weights.
     pub(in crate::model) tied: bool,
+    /// Whether these must then have the hidden size.
+    pub(in crate::model) ties_hidden_size: bool,
 }
 
 /// The settings of a kind of embedding.

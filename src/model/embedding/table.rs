@@ -20,15 +20,17 @@ pub struct WordEmbeddingConfig {
 }
 
 impl EmbeddingSettings for WordEmbeddingConfig {
-    fn size(&self, Surroundings { vocab_size, hidden_size, tied }: Surroundings) -> usize {
+    fn size(&self, Surroundings { vocab_size, hidden_size, tied, .. }: Surroundings) -> usize {
         self.size.unwrap_or(if tied { hidden_size } else { hidden_size.min(vocab_size) })
     }
 
     fn validate(&self, around: Surroundings) -> Result<()> {
         let hidden = around.hidden_size;
         let size = EmbeddingSettings::size(self, around);
-        if around.tied && size != hidden {
-            let what = format!("a tied output needs an embedding of the hidden size: {size} is not {hidden}");
+        if around.ties_hidden_size && size != hidden {
+            let what = format!(
+                "a tied output needs an embedding of the hidden size, or output.kind = \"mixture\": {size} is not {hidden}"
+            );
             return Err(Error::config(what));
         }
         Ok(())

@@ -6,6 +6,7 @@
 //!
 //! Weights: `output.weight` (hidden, vocabulary), or the embedding's (vocabulary, hidden) if tied; `output.bias`.
 
+use super::OutputSizes;
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::layers::{Output, OutputRows};
@@ -30,16 +31,15 @@ enum Form {
 
 impl Softmax {
     pub(super) fn build(
-        hidden_size: usize,
-        vocab_size: usize,
+        OutputSizes { hidden, vocabulary, .. }: OutputSizes,
         tied: Option<&Tensor>,
         builder: &Builder<'_>,
     ) -> Result<Self> {
         let (weight, stored) = match tied {
             Some(table) => (table.clone(), Stored::ByOutput),
-            None => (builder.weight("output.weight", (hidden_size, vocab_size))?, Stored::ByInput),
+            None => (builder.weight("output.weight", (hidden, vocabulary))?, Stored::ByInput),
         };
-        let bias = builder.weight("output.bias", vocab_size)?;
+        let bias = builder.weight("output.bias", vocabulary)?;
         let cost = weight.elem_count() as u64;
         Ok(Self { form: Form::Trained { weight, stored, precision: builder.precision }, bias, cost })
     }
@@ -71,13 +71,13 @@ impl Output for Softmax {
         Ok(profile::mark(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
     }
 
-    fn logits(&self, ys: &Tensor) -> Result<Tensor> {
+    fn logits(&self, ys: &Tensor, _noise: &Noise) -> Result<Tensor> {
         Ok(self.products(ys)?.broadcast_add(&self.bias)?)
     }
 
     /// One product: logits are linear, so their difference is that of the difference, and the bias falls out. No
     /// pass's own logits are made.
-    fn squared_distance(&self, one: &Tensor, other: &Tensor) -> Result<Tensor> {
+    fn squared_distance(&self, [one, other]: [&Tensor; 2], _noise: [&Noise; 2]) -> Result<Tensor> {
         Ok(self.products(&(one - other)?)?.sqr()?)
     }
 
@@ -128,7 +128,7 @@ mod tests {
         let targets = Tensor::zeros((2, 1), DType::U32, &Device::Cpu).unwrap();
         for layer in [&softmax as &dyn Output, &*softmax.frozen().unwrap().unwrap()] {
             let nats = layer.nats(&ys, &targets, &Noise::none()).unwrap();
-            let logits = layer.logits(&ys).unwrap();
+            let logits = layer.logits(&ys, &Noise::none()).unwrap();
             let sums = logits.exp().unwrap().sum_keepdim(D::Minus1).unwrap();
             let log_probs = logits.broadcast_sub(&sums.log().unwrap()).unwrap();
             let sum = (nats + log_probs.narrow(2, 0, 1).unwrap().squeeze(2).unwrap()).unwrap();
@@ -151,8 +151,12 @@ mod tests {
         let trained = weight.as_tensor().clone();
         let form = Form::Trained { weight: trained, stored: Stored::ByInput, precision: Precision::F64 };
         let softmax = Softmax { form, bias: bias.as_tensor().clone(), cost: 6 };
-        let fast = softmax.squared_distance(&one, &other).unwrap();
-        let slow = (softmax.logits(&one).unwrap() - softmax.logits(&other).unwrap()).unwrap().sqr().unwrap();
+        let none = Noise::none();
+        let fast = softmax.squared_distance([&one, &other], [&none, &none]).unwrap();
+        let slow = (softmax.logits(&one, &none).unwrap() - softmax.logits(&other, &none).unwrap())
+            .unwrap()
+            .sqr()
+            .unwrap();
         let off = |a: &Tensor, b: &Tensor| -> f64 {
             (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
         };

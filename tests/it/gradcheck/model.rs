@@ -17,11 +17,12 @@ const WORDS: [&str; 7] = ["a", "aaa", "abab", "<eos>", "<unk>", "bcdba", "dd"];
 
 /// Noise on everything that the kind of dropout has, with separate ones for H and T.
 fn all_masks() -> Value {
-    json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3, "separate_gate_masks": true})
+    json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3, "recurrent_weights": 0.3,
+        "separate_gate_masks": true})
 }
 
 fn shared_masks() -> Value {
-    json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3})
+    json!({"word": 0.2, "input": 0.3, "between": 0.2, "hidden": 0.3, "output": 0.3, "recurrent_weights": 0.3})
 }
 
 fn rhn(layers: usize) -> Value {
@@ -62,10 +63,14 @@ struct Window {
 
 impl Window {
     fn new(embedding: Value, core: Value, tied: bool, dropout: Value) -> Self {
+        Self::with_output(embedding, core, json!({"tied": tied}), dropout)
+    }
+
+    fn with_output(embedding: Value, core: Value, output: Value, dropout: Value) -> Self {
         let spelled = Spelling::of(WORDS.into_iter(), 65).unwrap();
         let config: ModelConfig = serde_json::from_value(json!({
             "model_type": "rhn", "vocab_size": WORDS.len(), "alphabet_size": spelled.size.alphabet_size,
-            "word_length": spelled.size.word_length, "embedding": embedding, "core": core, "output": {"tied": tied},
+            "word_length": spelled.size.word_length, "embedding": embedding, "core": core, "output": output,
         }))
         .unwrap();
         let (dtype, device, fixed) = (DType::F64, Device::Cpu, spelled.tensors().unwrap());
@@ -134,6 +139,18 @@ fn a_tied_output_adds_to_the_embeddings_gradient() {
 }
 
 #[test]
+fn a_mixture_of_softmaxes_has_the_gradient_of_central_differences() {
+    let masks = json!({"word": 0.2, "input": 0.3, "output": 0.3, "components": 0.3});
+    let per_step = json!({"kind": "per-step", "output": 0.3, "components": 0.3});
+    for (size, components, tied, dropout) in
+        [(3, 1, true, json!({})), (4, 3, true, masks), (6, 2, false, per_step)]
+    {
+        let output = json!({"kind": "mixture", "components": components, "tied": tied});
+        Window::with_output(words(Some(size)), lstm(1), output, dropout).check();
+    }
+}
+
+#[test]
 fn an_lstm_has_the_gradient_of_central_differences() {
     let per_step = json!({"kind": "per-step", "input": 0.3, "between": 0.5, "output": 0.5});
     for dropout in [json!({}), shared_masks(), per_step] {
@@ -143,8 +160,28 @@ fn an_lstm_has_the_gradient_of_central_differences() {
 }
 
 #[test]
+fn a_gru_with_masked_weights_has_the_gradient_of_central_differences() {
+    let gru = json!({"kind": "gru", "layers": 2, "hidden_size": 5});
+    Window::new(words(Some(4)), gru, false, json!({"hidden": 0.3, "recurrent_weights": 0.4})).check();
+}
+
+#[test]
+fn a_mogrifier_has_the_gradient_of_central_differences() {
+    let mogrified = |mut core: Value, mogrifier: Value| {
+        core["mogrifier"] = mogrifier;
+        core
+    };
+    let rank = json!({"rounds": 5, "rank": 2});
+    Window::new(words(Some(4)), mogrified(rhn(2), rank), false, all_masks()).check();
+    Window::new(words(None), mogrified(sharing_rhn(1, "both"), json!({"rounds": 3})), true, json!({}))
+        .check();
+    Window::new(words(Some(4)), mogrified(lstm(2), json!({"rounds": 2})), false, shared_masks()).check();
+}
+
+#[test]
 fn a_highway_lstm_has_the_gradient_of_central_differences() {
-    let masks = json!({"word": 0.2, "input": 0.3, "hidden": 0.3, "output": 0.3, "depth": 0.3});
+    let masks = json!({"word": 0.2, "input": 0.3, "hidden": 0.3, "output": 0.3, "depth": 0.3,
+        "recurrent_weights": 0.3});
     let per_step = json!({"kind": "per-step", "between": 0.5, "output": 0.5, "depth": 0.3});
     let settings = [
         json!({}),
@@ -178,7 +215,9 @@ fn char_cnn_and_highway_layers_have_the_gradient_of_central_differences() {
 #[test]
 fn the_history_behind_the_entering_state_is_not_followed() {
     let depth_gated = hlstm(2, json!({"variant": "depth-gated"}));
-    for core in [rhn(2), sharing_rhn(2, "both"), lstm(2), hlstm(2, json!({})), depth_gated] {
+    let mut mogrified = rhn(2);
+    mogrified["mogrifier"] = json!({"rounds": 3});
+    for core in [rhn(2), sharing_rhn(2, "both"), lstm(2), hlstm(2, json!({})), depth_gated, mogrified] {
         let mut window = Window::new(words(None), core, false, all_masks());
         let parts: Vec<Var> =
             window.state.save().values().map(|part| Var::from_tensor(part).unwrap()).collect();

@@ -10,14 +10,18 @@
 //! Weights: those of the `lstm` core by the same names, so that a run can begin with a trained one; `highway.weight`
 //! (hidden, 2 hidden), `highway.bias`, columns of H, then of T.
 
-use super::super::recurrent::{Bias, Recurrent, Weights};
+use super::super::recurrent::{Bias, RECURRENT, Recurrent, Weights};
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::layers::Cell;
+use crate::model::noise::{RecurrentNoise, WeightMasks};
 use candle_core::Tensor;
 use rhn_kernels::precision::Precision;
-use rhn_kernels::scan::{HiddenMask, KurataLstm};
+use rhn_kernels::scan::KurataLstm;
 use std::sync::Arc;
+
+/// The name of the highway layer's weights.
+pub(super) const HIGHWAY: &str = "highway.weight";
 
 /// A layer; the scan takes its two sublayers as one tensor, which is put together for every window.
 pub(super) struct Kurata {
@@ -39,19 +43,21 @@ impl Kurata {
         let first_bias = |index: usize, uniform: f64| if index < hidden { uniform } else { transform_bias };
         Ok(Self {
             input: weights.weight("input.weight", (input_size, 4 * hidden))?,
-            recurrent: weights.weight("recurrent.weight", (hidden, 4 * hidden))?,
+            recurrent: weights.weight(RECURRENT, (hidden, 4 * hidden))?,
             bias: [weights.weight("input.bias", 4 * hidden)?, weights.weight("recurrent.bias", 4 * hidden)?],
-            highway: weights.weight("highway.weight", (hidden, 2 * hidden))?,
+            highway: weights.weight(HIGHWAY, (hidden, 2 * hidden))?,
             highway_bias: weights.weight_with("highway.bias", 2 * hidden, first_bias)?,
             precision: weights.precision,
         })
     }
 
     /// Both sublayers have four gates in a scan: the second's last two are zeros, whose products cost as much as others.
-    fn scanned(&self) -> Result<Recurrent<KurataLstm>> {
+    fn scanned(&self, masks: &WeightMasks) -> Result<Recurrent<KurataLstm>> {
         let Self { input, recurrent, bias: [one, other], highway, highway_bias, precision } = self;
         let width = highway_bias.dim(0)?;
-        let recurrent = Tensor::stack(&[recurrent, &highway.pad_with_zeros(1, 0, width)?], 0)?;
+        let recurrent = masks.on(RECURRENT, recurrent)?;
+        let highway = masks.on(HIGHWAY, highway)?;
+        let recurrent = Tensor::stack(&[&recurrent, &highway.pad_with_zeros(1, 0, width)?], 0)?;
         let bias = Tensor::stack(&[&(one + other)?, &highway_bias.pad_with_zeros(0, 0, width)?], 0)?;
         Ok(Recurrent::new(Weights {
             input: input.clone(),
@@ -63,8 +69,14 @@ impl Kurata {
 }
 
 impl Cell for Kurata {
-    fn forward(&self, xs: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
-        self.scanned()?.forward(xs, state, mask)
+    fn forward(
+        &self,
+        xs: &Tensor,
+        state: &[Tensor],
+        noise: RecurrentNoise<'_>,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let scanned = self.scanned(noise.weights)?; // which has them masked already
+        scanned.forward(xs, state, RecurrentNoise { weights: WeightMasks::NONE, ..noise })
     }
 
     fn parts(&self) -> usize {
@@ -76,6 +88,6 @@ impl Cell for Kurata {
     }
 
     fn frozen(&self) -> Result<Option<Arc<dyn Cell>>> {
-        self.scanned()?.frozen()
+        self.scanned(WeightMasks::NONE)?.frozen()
     }
 }

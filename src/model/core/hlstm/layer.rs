@@ -9,17 +9,18 @@
 use super::{Peephole, Shape};
 use crate::error::Result;
 use crate::model::builder::Builder;
+use crate::model::core::recurrent::RECURRENT;
+use crate::model::noise::{RecurrentNoise, WeightMasks};
 use candle_core::Tensor;
 use rhn_kernels::precision::Precision;
-use rhn_kernels::scan::HiddenMask;
 use std::sync::Arc;
 
 /// What enters a layer beside its input and its state.
 pub(super) struct Beside<'a> {
     /// The lower layer's cells, `(time, batch, cells)`.
     pub(super) below: Option<&'a Tensor>,
-    /// Dropout of the state inside the products.
-    pub(super) hidden_mask: &'a HiddenMask,
+    /// Dropout of the state inside the products, and of the recurrent weights.
+    pub(super) noise: RecurrentNoise<'a>,
     /// Dropout of the depth gate: `(batch, cells)` or `(time, batch, cells)`.
     pub(super) depth_mask: Option<&'a Tensor>,
 }
@@ -65,6 +66,9 @@ pub(super) trait LayerSteps: Send {
     fn state_mut(&mut self) -> &mut [Vec<f32>];
 }
 
+/// The name of the weights through which the gates see the cell.
+pub(super) const PEEPHOLE: &str = "peephole";
+
 /// The trained tensors of a layer.
 #[derive(Clone)]
 pub(super) struct LayerWeights {
@@ -101,12 +105,12 @@ impl LayerWeights {
         let peepholes = gates - 1;
         Ok(Self {
             input: weights.weight("input.weight", (input, gates * cells))?,
-            recurrent: weights.weight("recurrent.weight", (outputs, gates * cells))?,
+            recurrent: weights.weight(RECURRENT, (outputs, gates * cells))?,
             bias: weights.weight("bias", gates * cells)?,
             peephole: match peephole {
                 Peephole::None => None,
-                Peephole::Diagonal => Some(weights.weight("peephole", (peepholes, cells))?),
-                Peephole::Full => Some(weights.weight("peephole", (peepholes, cells, cells))?),
+                Peephole::Diagonal => Some(weights.weight(PEEPHOLE, (peepholes, cells))?),
+                Peephole::Full => Some(weights.weight(PEEPHOLE, (peepholes, cells, cells))?),
             },
             depth: gated
                 .then(|| DepthGate::build(shape, input, carries, &weights.under("depth")))
@@ -117,6 +121,14 @@ impl LayerWeights {
             shape,
             precision: weights.precision,
         })
+    }
+
+    /// The same with the masks on the recurrent ones.
+    pub(super) fn dropped(&self, masks: &WeightMasks) -> Result<Self> {
+        let mut dropped = self.clone();
+        masks.drop(RECURRENT, &mut dropped.recurrent)?;
+        dropped.peephole.as_mut().map_or(Ok(()), |peephole| masks.drop(PEEPHOLE, peephole))?;
+        Ok(dropped)
     }
 
     /// Multiplications a token.

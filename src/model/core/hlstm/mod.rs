@@ -21,12 +21,13 @@ mod plain;
 mod scanned;
 mod stack;
 
+use super::recurrent::RECURRENT;
 use super::settings::CoreSettings;
 use super::stack::Stack;
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::Core;
-use layer::{Layer, LayerWeights};
+use layer::{Layer, LayerWeights, PEEPHOLE};
 use serde::{Deserialize, Serialize};
 use stack::HighwayStack;
 use std::sync::Arc;
@@ -136,6 +137,19 @@ impl CoreSettings for HlstmConfig {
 
     fn depth(&self) -> usize {
         if self.variant == Variant::Kurata { 2 } else { 1 }
+    }
+
+    /// A full peephole is a matrix between units as well; a diagonal one is none.
+    fn recurrent_weights(&self) -> Vec<(&'static str, candle_core::Shape)> {
+        let Shape { cells, outputs, peephole, coupled, .. } = self.shape();
+        let gates = if coupled { 3 } else { 4 };
+        let mut weights = vec![(RECURRENT, candle_core::Shape::from((outputs, gates * cells)))];
+        if self.variant == Variant::Kurata {
+            weights.push((kurata::HIGHWAY, (cells, 2 * cells).into()));
+        } else if peephole == Peephole::Full {
+            weights.push((PEEPHOLE, (gates - 1, cells, cells).into()));
+        }
+        weights
     }
 
     fn depth_gate(&self, layer: usize) -> Option<usize> {

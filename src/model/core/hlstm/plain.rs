@@ -98,12 +98,13 @@ fn sigmoid(z: &Tensor) -> Result<Tensor> {
 impl Layer for Plain {
     fn forward(&self, xs: &Tensor, state: &[Tensor], beside: &Beside<'_>) -> Result<Window> {
         let inputs = self.inputs(xs, beside)?;
+        let layer = Self(self.0.dropped(beside.noise.weights)?);
         let mut h = state[0].detach();
         let mut c = state[1].detach();
         let mut outputs = Vec::new();
         let mut cells = Vec::new();
         for time in 0..xs.dim(0)? {
-            [h, c] = self.step(&inputs, time, [&h, &c], beside.hidden_mask)?;
+            [h, c] = layer.step(&inputs, time, [&h, &c], beside.noise.state)?;
             outputs.push(h.clone());
             cells.push(c.clone());
         }

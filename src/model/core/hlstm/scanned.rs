@@ -3,10 +3,12 @@
 
 use super::layer::{Beside, DepthGate, Layer, LayerSteps, LayerWeights, Window};
 use crate::error::Result;
+use crate::model::core::recurrent::RECURRENT;
+use crate::model::noise::RecurrentNoise;
 use candle_core::{D, Tensor};
 use rhn_kernels::linear::{self, Stored, linear};
 use rhn_kernels::precision::Precision;
-use rhn_kernels::scan::{self, HiddenMask, Hlstm, scan};
+use rhn_kernels::scan::{self, Hlstm, scan};
 use std::sync::Arc;
 
 /// A layer with diagonal peepholes or none, a forget gate of its own, and no projection.
@@ -101,12 +103,18 @@ impl Scanned {
         Ok(Tensor::cat(&[gates, seen, carried.contiguous()?], D::Minus1)?)
     }
 
-    fn scan(&self, projected: &Tensor, state: &[Tensor], mask: &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {
+    fn scan(
+        &self,
+        projected: &Tensor,
+        state: &[Tensor],
+        noise: RecurrentNoise<'_>,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let mask = noise.state;
         if let Some(prepared) = &self.prepared {
             return Ok(prepared.forward(projected, state, mask)?);
         }
         let LayerWeights { recurrent, precision, .. } = &self.weights;
-        let recurrent = recurrent.unsqueeze(0)?;
+        let recurrent = noise.weights.on(RECURRENT, recurrent)?.unsqueeze(0)?;
         let vectors = self.vectors()?;
         Ok(match self.depth.is_some() {
             true => scan::<Hlstm<true>>(projected, &recurrent, &vectors, state, mask, *precision)?,
@@ -117,7 +125,7 @@ impl Scanned {
 
 impl Layer for Scanned {
     fn forward(&self, xs: &Tensor, state: &[Tensor], beside: &Beside<'_>) -> Result<Window> {
-        let (both, state) = self.scan(&self.projected(xs, beside)?, state, beside.hidden_mask)?;
+        let (both, state) = self.scan(&self.projected(xs, beside)?, state, beside.noise)?;
         let cells = self.weights.shape.cells;
         let outputs = both.narrow(D::Minus1, 0, cells)?.contiguous()?;
         Ok(Window { outputs, cells: both.narrow(D::Minus1, cells, cells)?.contiguous()?, state })

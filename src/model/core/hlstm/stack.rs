@@ -32,9 +32,8 @@ impl Core for HighwayStack {
         let mut after = Vec::with_capacity(self.layers.len());
         for (k, layer) in self.layers.iter().enumerate() {
             xs = noise.on_input(k, xs)?;
-            let hidden_mask = noise.hidden(k);
             let depth_mask = noise.depth(k);
-            let beside = Beside { below: below.as_ref(), hidden_mask, depth_mask };
+            let beside = Beside { below: below.as_ref(), noise: noise.recurrent(k), depth_mask };
             let window = layer.forward(&xs, &state.0[k], &beside)?;
             xs = window.outputs;
             below = Some(window.cells);
