@@ -11,6 +11,7 @@ Of the recipes' keys, only those that are not the same in all runs are shown.
 Examples:
   rhn compare checkpoints/*/                                Markdown, to read or to paste
   rhn compare checkpoints/a checkpoints/b --json
+  rhn compare checkpoints/*/ --csv > runs.csv
   rhn compare checkpoints/ptb-rhn hf://owner/name --measure nats";
 
 /// Compare runs: sizes, results, speed, and what differs between their recipes
@@ -25,6 +26,9 @@ pub(super) struct Args {
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
+    /// Print the runs as CSV (RFC 4180), numbers as they are
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
 }
 
 /// Compares and prints. Fails if a run cannot be read, or the standard output cannot be written.
@@ -35,5 +39,5 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         json_line(&mut std::io::stdout().lock(), &comparison)?;
         return Ok(());
     }
-    Ok(runs::print(&comparison.markdown())?)
+    Ok(runs::print(&if args.csv { comparison.csv() } else { comparison.markdown() })?)
 }

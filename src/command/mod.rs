@@ -10,6 +10,7 @@ mod decompress;
 mod eval;
 mod inspect;
 mod output;
+mod overview;
 mod packed;
 mod plot;
 mod recipe;
@@ -19,6 +20,7 @@ mod score;
 mod study;
 mod sweep;
 mod train;
+mod watch;
 
 use crate::signals::Signals;
 use args::ThreadArgs;
@@ -42,8 +44,17 @@ Examples:
 #[command(name = "rhn", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
+
+/// What `rhn` says that was asked for nothing.
+const GREETING: &str = "\
+rhn trains, evaluates and samples recurrent highway language models.
+  rhn train                                  learn Shakespeare in a few minutes, or: rhn train text --corpus FILE
+  rhn sample checkpoints/shakespeare         write like a model
+  rhn score checkpoints/shakespeare FILE     which words surprise it?
+  rhn help                                   everything else
+";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,6 +70,8 @@ enum Command {
     Bench(bench::Args),
     Plot(plot::Args),
     Compare(compare::Args),
+    Runs(overview::Args),
+    Watch(watch::Args),
     Sweep(sweep::Args),
     Study(study::Args),
     Run(packed::Args),
@@ -73,11 +86,15 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<u8> {
         memory::keep_pages();
         Signals::ignore_file_size_limit()?;
-        match self.command.threads() {
-            None => self.command.run(),
+        let Some(command) = self.command else {
+            runs::print(GREETING)?;
+            return Ok(0);
+        };
+        match command.threads() {
+            None => command.run(),
             Some(args) => {
                 threads::start(args.count())?;
-                threads::on_one(|| self.command.run())
+                threads::on_one(|| command.run())
             }
         }
     }
@@ -97,7 +114,8 @@ impl Command {
             Self::Sweep(args) => Some(&args.device),
             Self::Study(args) => args.device(),
             Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
-            Self::Plot(_) | Self::Compare(_) | Self::Run(_) | Self::Completions(_) => None,
+            Self::Plot(_) | Self::Compare(_) | Self::Runs(_) | Self::Watch(_) => None,
+            Self::Run(_) | Self::Completions(_) => None,
         };
         device.map(|device| &device.threads)
     }
@@ -116,6 +134,8 @@ impl Command {
             Self::Bench(args) => bench::run(args)?,
             Self::Plot(args) => plot::run(args)?,
             Self::Compare(args) => compare::run(args)?,
+            Self::Runs(args) => overview::run(args)?,
+            Self::Watch(args) => watch::run(args)?,
             Self::Sweep(args) => return sweep::run(args),
             Self::Study(args) => study::run(args)?,
             Self::Run(args) => packed::run(args)?,

@@ -61,6 +61,9 @@ pub(super) struct Args {
     /// Stop, saved, after this long in all: 90s, 30m, 8h or 2d
     #[arg(long, value_name = "TIME", value_parser = train::parse_time)]
     time_limit: Option<Duration>,
+    /// Write each run's numbers for TensorBoard too, into its directory
+    #[arg(long)]
+    tensorboard: bool,
     /// List the runs with their parameters and how far they are; train nothing
     #[arg(long)]
     dry_run: bool,
@@ -151,6 +154,7 @@ fn launch(
         device,
         directories: args.data.directories()?,
         limits: Limits { max_steps: None, time: left },
+        tensorboard: args.tensorboard,
     };
     Ok(train::launch(&request, Some(signals))?)
 }

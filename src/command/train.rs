@@ -76,6 +76,9 @@ pub(super) struct Args {
     /// At a step whose loss or gradient is not finite: stop the run, or skip the step's update, count it and go on
     #[arg(long, value_name = "stop|skip", value_parser = parse_policy)]
     on_non_finite: Option<OnNonFinite>,
+    /// Write the numbers for TensorBoard too, into the run's directory; a run that does goes on doing so
+    #[arg(long)]
+    tensorboard: bool,
     /// Make one step, then print the memory, the parameters and the time that the whole run will take
     #[arg(long)]
     dry_run: bool,
@@ -112,6 +115,7 @@ impl Args {
             device,
             directories: self.data.directories()?,
             limits: Limits { max_steps: self.max_steps, time: self.time_limit },
+            tensorboard: self.tensorboard,
         })
     }
 }

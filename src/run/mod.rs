@@ -5,6 +5,7 @@ pub mod directory;
 mod first;
 mod location;
 pub(crate) mod packed;
+mod tensorboard;
 
 pub use directory::RunDirectory;
 
@@ -34,6 +35,7 @@ use candle_core::Device;
 use first::{First, TAKEN};
 use rhn_kernels::precision::Precision;
 use std::path::{Path, PathBuf};
+use tensorboard::{TENSORBOARD, TensorBoard};
 
 /// How a run is asked for.
 pub(crate) struct Request {
@@ -58,6 +60,8 @@ pub(crate) struct Request {
     /// Where corpora are looked for.
     pub directories: DataDirectories,
     pub limits: Limits,
+    /// Whether to write the numbers for TensorBoard too; a run that did so goes on with it.
+    pub tensorboard: bool,
 }
 
 /// A run that is ready to train, in a directory that it holds.
@@ -68,6 +72,7 @@ pub(crate) struct Run<T: Task> {
     pub resumed: Option<Resumed>,
     stepper: Stepper<T::Objective>,
     limits: Limits,
+    tensorboard: bool,
     _lock: Lock,
 }
 
@@ -233,7 +238,15 @@ impl Request {
     ) -> Result<Run<T>> {
         resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&task))?;
         let lock = held.map_or_else(|| location::hold(&out, false), Ok)?;
-        Ok(Run { task, out, resumed, stepper, limits: self.limits, _lock: lock })
+        Ok(Run {
+            task,
+            out,
+            resumed,
+            stepper,
+            limits: self.limits,
+            tensorboard: self.tensorboard,
+            _lock: lock,
+        })
     }
 }
 
@@ -271,9 +284,12 @@ impl<T: Task> Run<T> {
     /// Trains to the recipe's end or a limit, and measures the test split with the best weights. Fails if a number is
     /// not finite, or something cannot be written.
     pub(crate) fn train(self, screen: Box<dyn Recorder>, signals: Signals) -> Result<Ended> {
-        let Self { task, out, resumed, stepper, limits, _lock } = self;
+        let Self { task, out, resumed, stepper, limits, tensorboard, _lock } = self;
         let directory = RunDirectory::open(&out, resumed.as_ref().map(|resumed| &resumed.position))?;
-        let recorders: Vec<Box<dyn Recorder>> = vec![Box::new(directory), screen];
+        let mut recorders: Vec<Box<dyn Recorder>> = vec![Box::new(directory), screen];
+        if tensorboard || out.join(TENSORBOARD).exists() {
+            recorders.push(Box::new(TensorBoard::open(&out)?));
+        }
         let mut trainer =
             Trainer::new(&task, stepper, Box::new(recorders), resumed.as_ref(), signals, limits)?;
         let steps = trainer.position().step;

@@ -28,7 +28,11 @@ impl Lock {
             .truncate(false) // it may be another's
             .open(&path)
             .map_err(Error::io(&path))?;
-        file.try_lock().map_err(|error| match error {
+        let locked = file.try_lock().or_else(|_| {
+            std::thread::sleep(Duration::from_millis(20)); // someone may only have looked, by `is_held`
+            file.try_lock()
+        });
+        locked.map_err(|error| match error {
             TryLockError::WouldBlock => Error::Busy { path: out.to_path_buf(), holder: holder(&mut file) },
             TryLockError::Error(error) => Error::io(&path)(error),
         })?;
@@ -36,6 +40,12 @@ impl Lock {
         disk::sign(&mut file, &path, signature.as_bytes())?;
         Ok(Self { _file: file })
     }
+}
+
+/// Whether a process holds the directory `out` now.
+pub fn is_held(out: &Path) -> bool {
+    let lock = File::open(out.join("lock")).map(|file| file.try_lock_shared());
+    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
 }
 
 /// What the holder signed with; one that has taken the lock just now is given a little time to sign.
@@ -75,7 +85,7 @@ fn utc(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lock, utc};
+    use super::{Lock, is_held, utc};
 
     #[test]
     fn dates_are_those_of_the_calendar() {
@@ -92,7 +102,9 @@ mod tests {
         let error = Lock::acquire(out.path()).unwrap_err();
         assert_eq!(error.exit_code(), 6);
         assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())), "{error}");
+        assert!(is_held(out.path()));
         drop(held);
+        assert!(!is_held(out.path()));
         Lock::acquire(out.path()).unwrap();
     }
 

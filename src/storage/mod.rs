@@ -9,7 +9,7 @@ mod manifest;
 pub(crate) mod read;
 pub(crate) mod tensors;
 
-pub use lock::Lock;
+pub use lock::{Lock, is_held};
 pub(crate) use manifest::check_format;
 pub use manifest::{FileRecord, Manifest};
 pub use tensors::{load_tensors, load_weights, save_tensors, save_tensors_of};

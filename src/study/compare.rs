@@ -60,6 +60,33 @@ impl Comparison {
         tables.join("\n")
     }
 
+    /// A line for each run below a head, with the keys that differ as further columns; fields that are not known are empty.
+    pub(crate) fn csv(&self) -> String {
+        let fixed = [
+            "run",
+            "measure",
+            "parameters",
+            "epochs",
+            "epochs_asked",
+            "finished",
+            "best_epoch",
+            "best_valid",
+            "test",
+            "tokens_per_second",
+            "seconds",
+        ];
+        let head = fixed.map(String::from).into_iter().chain(self.differences.keys().cloned());
+        let mut lines = vec![csv_line(head)];
+        for (index, row) in self.runs.iter().enumerate() {
+            let differing = self.differences.values().map(|values| match &values[index] {
+                None => String::new(),
+                value => differences::show(value.as_ref()),
+            });
+            lines.push(csv_line(row.csv_fields(self.measure).into_iter().chain(differing)));
+        }
+        lines.concat()
+    }
+
     fn run_table(&self) -> String {
         let measure = self.measure.name();
         let valid = format!("valid {measure}");
@@ -117,6 +144,25 @@ impl RunRow {
         }
     }
 
+    fn csv_fields(&self, measure: Measure) -> Vec<String> {
+        fn known<T: ToString>(value: Option<T>) -> String {
+            value.map_or_else(String::new, |value| value.to_string())
+        }
+        vec![
+            self.name.clone(),
+            measure.name().into(),
+            self.parameters.to_string(),
+            self.epochs.to_string(),
+            known(self.epochs_asked),
+            self.finished.to_string(),
+            known(self.best_epoch),
+            known(self.best_valid),
+            known(self.test),
+            known(self.tokens_per_second),
+            known(self.seconds),
+        ]
+    }
+
     fn cells(&self, measure: Measure) -> Vec<String> {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".into());
         let test = if self.finished {
@@ -138,6 +184,15 @@ impl RunRow {
             or_dash(self.seconds.map(duration)),
         ]
     }
+}
+
+/// Fields of a line; those with a comma, a quotation mark or a line end are quoted.
+fn csv_line(fields: impl Iterator<Item = String>) -> String {
+    let quoted = |field: String| match field.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field,
+    };
+    fields.map(quoted).collect::<Vec<_>>().join(",") + "\n"
 }
 
 fn group_cells(group: &Group, measure: Measure) -> Vec<String> {

@@ -12,6 +12,7 @@ pub(crate) mod gates;
 pub(crate) mod lesion;
 pub(crate) mod markdown;
 pub(crate) mod measure;
+pub(crate) mod overview;
 pub(crate) mod plot;
 pub(crate) mod run;
 pub(crate) mod seeds;

@@ -12,6 +12,7 @@ mod curve;
 mod data;
 mod divergence;
 mod evaluate_steps;
+mod everyday;
 mod fine_tuning;
 mod fuzz_corpus;
 mod gradcheck;

@@ -187,6 +187,7 @@ impl Nets<'_> {
             device,
             directories: self.args.data.directories()?,
             limits: Limits { max_steps: None, time: None },
+            tensorboard: false,
         };
         let failed = match self.run(&request, net) {
             Ok(_) => None,

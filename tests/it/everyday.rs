@@ -1,0 +1,152 @@
+//! What one does around runs: lists them, follows one, hands their numbers to other programs.
+
+use crate::support::run;
+use run::{Place, stderr, stdout};
+use serde_json::Value;
+use std::path::Path;
+
+fn rows(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn nothing_asked_for_is_answered_by_five_lines_that_begin_somewhere() {
+    let place = Place::new();
+    let output = place.rhn("");
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    assert!(text.lines().count() == 5 && text.contains("rhn train") && text.contains("rhn help"), "{text}");
+}
+
+#[test]
+fn runs_are_listed_with_what_they_are_doing() {
+    let place = Place::new();
+    place.train("--out all/done");
+    place.train("--out all/deep/er/halted --max-steps 3");
+    place.train("--out all/held --max-steps 4");
+    let held = rhn::storage::Lock::acquire(&place.path("all/held")).unwrap();
+    std::fs::create_dir_all(place.path("all/model")).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(place.path("all/done").join(name), place.path("all/model").join(name)).unwrap();
+    }
+    place.write("all/odd/metrics.jsonl", "{\"event\":\"epoch\",\"epoch\":\"one\"}\n");
+    let found = rows(&stdout(&place.rhn("runs all --json")));
+    let states: Vec<(&str, &str)> =
+        found.iter().map(|row| (row["name"].as_str().unwrap(), row["state"].as_str().unwrap())).collect();
+    let wanted = [
+        ("deep/er/halted", "stopped"),
+        ("done", "finished"),
+        ("held", "running"),
+        ("model", "model"),
+        ("odd", "unreadable"),
+    ];
+    assert_eq!(states, wanted);
+    let result = place.json("all/done/result.json");
+    assert_eq!(found[1]["test"], result["bits_per_char"]);
+    assert_eq!((&found[1]["epochs"], &found[1]["epochs_asked"]), (&3.into(), &3.into()));
+    let bytes = |name: &str| std::fs::metadata(place.path("all/model").join(name)).unwrap().len();
+    assert_eq!(found[3]["bytes"], bytes("config.json") + bytes("model.safetensors"));
+    drop(held);
+    let table = stdout(&place.rhn("runs all"));
+    assert!(table.contains("| held") && table.contains("odd: ") && !table.contains("running"), "{table}");
+    assert!(stdout(&place.rhn("runs all/model/..//deep")).contains("er/halted"));
+    std::fs::create_dir(place.path("empty")).unwrap();
+    assert!(stdout(&place.rhn("runs empty")).starts_with("no runs in empty"));
+    place.fails("runs nowhere", 1, &["nowhere"]);
+}
+
+#[test]
+fn a_run_is_followed_to_its_end() {
+    let place = Place::new();
+    let mut training = place.start("--out run --set train.epochs=30");
+    while place.events("run", "start").is_empty() {
+        assert!(training.try_wait().unwrap().is_none(), "the run ended before it began");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let output = place.rhn("watch run --every 0.1s");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(training.wait().unwrap().success());
+    let text = stdout(&output);
+    let epochs = text.lines().filter(|line| line.starts_with("epoch ")).count();
+    assert_eq!(epochs, 30, "{text}");
+    assert!(text.lines().last().unwrap().starts_with("finished after "), "{text}");
+    place.train("--out other --max-steps 3");
+    assert!(stdout(&place.rhn("watch other")).ends_with("stopped; rhn train other --resume goes on\n"));
+    place.fails("watch nowhere", 4, &["nowhere", "metrics.jsonl: is missing"]);
+}
+
+/// The numbers in a file of TensorBoard's: tag, step and value, read as its own readers do but for the checksums.
+fn scalars(file: &Path) -> Vec<(String, u64, f32)> {
+    let bytes = std::fs::read(file).unwrap();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+        let event = &bytes[at + 12..at + 12 + length];
+        at += length + 16;
+        if event[9] == 0x1a {
+            assert_eq!(&event[11..], b"brain.Event:2");
+            continue;
+        }
+        assert_eq!(event[9], 0x10); // the step
+        let mut step = 0;
+        let mut next = 10;
+        for shift in (0..).step_by(7) {
+            step |= u64::from(event[next] & 0x7f) << shift;
+            next += 1;
+            if event[next - 1] < 0x80 {
+                break;
+            }
+        }
+        assert_eq!(event[next], 0x2a); // the summary, shorter than 16,384 bytes
+        next += if event[next + 1] < 0x80 { 2 } else { 3 };
+        while next < event.len() {
+            assert_eq!(event[next], 0x0a);
+            let end = next + 2 + usize::from(event[next + 1]);
+            let tag_end = next + 4 + usize::from(event[next + 3]);
+            let tag = String::from_utf8(event[next + 4..tag_end].to_vec()).unwrap();
+            found.push((tag, step, f32::from_le_bytes(event[end - 4..end].try_into().unwrap())));
+            next = end;
+        }
+    }
+    found
+}
+
+#[test]
+fn tensorboard_gets_the_numbers_of_the_metrics_also_of_a_resumed_run() {
+    let place = Place::new();
+    place.train("--out run --tensorboard --max-steps 7");
+    place.train("--out run --resume"); // goes on with the file that is there
+    let found = scalars(&place.path("run/events.out.tfevents.rhn"));
+    let steps: Vec<u64> = found.iter().map(|(_, step, _)| *step).collect();
+    assert!(steps.is_sorted());
+    let of = |tag: &str| -> Vec<(u64, f32)> {
+        found.iter().filter(|(found, ..)| found == tag).map(|(_, step, value)| (*step, *value)).collect()
+    };
+    let wanted = |kind: &str, key: &str| -> Vec<(u64, f32)> {
+        let events = place.events("run", kind);
+        events.iter().map(|e| (e["step"].as_u64().unwrap(), e[key].as_f64().unwrap() as f32)).collect()
+    };
+    assert_eq!(of("train/nats_per_token"), wanted("step", "train_nats_per_token"));
+    assert_eq!(of("valid/perplexity"), wanted("epoch", "valid_perplexity"));
+    assert_eq!(of("test/nats_per_token"), wanted("result", "nats_per_token"));
+    assert_eq!(of("epoch/epoch").iter().map(|(_, epoch)| *epoch).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
+    place.train("--out plain");
+    assert!(!place.path("plain/events.out.tfevents.rhn").exists());
+    assert_eq!(place.fingerprint("plain"), place.fingerprint("run"));
+}
+
+#[test]
+fn runs_compare_as_csv_too() {
+    let place = Place::new();
+    place.train("--out a");
+    place.train("--out b,c --set train.seed=2 --max-steps 3");
+    let output = place.command("compare a --csv").arg("b,c").output().unwrap();
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("run,measure,parameters,epochs,") && lines[0].contains("train.seed"));
+    let best = place.json("a/result.json")["bits_per_char"].to_string();
+    assert!(lines[1].starts_with("a,bits per character,") && lines[1].contains(&best), "{text}");
+    assert!(lines[2].starts_with("\"b,c\",") && lines[2].contains(",false,"), "{text}");
+    assert_eq!(lines.len(), 3);
+}
