@@ -50,6 +50,19 @@ fn a_file_of_each_format_is_decompressed_to_its_text_and_made_again() {
 }
 
 #[test]
+fn so_is_one_of_the_model_that_comes_with_the_program() {
+    let place = Place::new();
+    let golden = repository("tests/compressed/1-shakespeare.rhn"); // by a trained model, some of whose units saturate
+    let model = repository("checkpoints/shakespeare");
+    let text = repository(TEXT);
+    let output = place.rhn(&format!("decompress {} {} --out text.txt", model.display(), golden.display()));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(read(&place, "text.txt") == fs::read(&text).unwrap());
+    place.rhn(&format!("compress {} {} --out text.rhn --rows 4", model.display(), text.display()));
+    assert!(read(&place, "text.rhn") == fs::read(&golden).unwrap(), "another file than before");
+}
+
+#[test]
 fn a_summary_says_what_went_in_and_came_out() {
     let place = Place::new();
     place.write("play.txt", PLAY.repeat(40));

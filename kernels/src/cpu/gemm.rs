@@ -5,6 +5,7 @@ use crate::cpu::panels::{View, pack_half, pack_tile};
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
+use crate::cpu::thin;
 use crate::cpu::tile::{Kernel, MOST_COLUMNS, MOST_ROWS, Operands, Sums, Tiling, even_part};
 use crate::cpu::workspace;
 use std::ops::Range;
@@ -69,6 +70,10 @@ impl<T: Real> WithKernel<T> for Product<'_, T> {
                 unsafe { self.c.data.part(0, self.c.rows * self.c.columns) }.fill(T::zero());
             }
             return;
+        }
+        if thin::fits::<K>(self.a, self.b) {
+            let Self { c, a, b, accumulate } = self;
+            return pool::run(|worker| thin::multiply::<K>(&c.data, a, b, accumulate, worker));
         }
         let inner = even_part(self.a.columns, INNER).next_multiple_of(K::DEPTH);
         let columns = even_part(self.c.columns, COLUMNS).next_multiple_of(K::columns());
@@ -345,6 +350,8 @@ mod tests {
             (20, 40, 831),
             (33, 16, 7),
             (150, 70, 450),
+            (70, 45, 5),
+            (9, 33, 8),
             (5, 600, 330), // each worker packs for itself
             (1, 300, 5),
             (5, 1, 900),
@@ -379,7 +386,7 @@ mod tests {
 
     #[test]
     fn every_instruction_set_whose_multiply_adds_are_fused_gives_the_same_bits() {
-        for (m, n, k) in [(1, 40, 30), (7, 33, 700), (20, 530, 460), (5, 3, 1000)] {
+        for (m, n, k) in [(1, 40, 30), (7, 33, 700), (20, 530, 460), (5, 3, 1000), (50, 37, 5)] {
             let a = cast::<f32>(&random(m * k, "a"));
             let b = cast::<f32>(&random(k * n, "b"));
             let run = |set: InstructionSet| {

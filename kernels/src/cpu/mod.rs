@@ -10,6 +10,7 @@ pub(crate) mod pool;
 mod portable;
 pub(crate) mod real;
 pub(crate) mod shared;
+pub(crate) mod thin;
 pub(crate) mod tile;
 pub(crate) mod workspace;
 #[cfg(target_arch = "x86_64")]

@@ -112,6 +112,11 @@ impl<T: Real, const ALWAYS_FUSED: bool> Kernel for Portable<T, ALWAYS_FUSED> {
     }
 
     #[inline(always)]
+    fn multiply_add(a: T, b: T, c: T) -> T {
+        multiply_add::<T, ALWAYS_FUSED>(a, b, c)
+    }
+
+    #[inline(always)]
     fn row(values: [T; 2]) -> T {
         values[0]
     }

@@ -84,6 +84,12 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     /// One step of a column.
     fn column(values: [Self::Element; 2]) -> Self::Column;
 
+    /// `a · b + c` as the tiles have it: with one rounding where the kernel fuses.
+    #[inline(always)]
+    fn multiply_add(a: Self::Element, b: Self::Element, c: Self::Element) -> Self::Element {
+        if Self::FUSED { num_traits::Float::mul_add(a, b, c) } else { a * b + c }
+    }
+
     /// Steps that cover `inner` values.
     fn steps(inner: usize) -> usize {
         inner.div_ceil(Self::DEPTH)
