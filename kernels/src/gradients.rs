@@ -40,8 +40,9 @@ impl Gradients {
     }
 }
 
-/// What an operation returns for `gradient` of `operand`: nothing, if that is a variable and someone collects.
-pub(crate) fn hand_over(operand: &Tensor, gradient: Tensor) -> CandleResult<Option<Tensor>> {
+/// What an operation's backward pass returns for `gradient` of `operand`: nothing, if that is a variable and someone
+/// collects. An operation that goes back through a loss of its own meanwhile does so by [`Gradients::of`].
+pub fn hand_over(operand: &Tensor, gradient: Tensor) -> CandleResult<Option<Tensor>> {
     collect(operand, gradient, Ok, |sum, gradient| sum + gradient)
 }
 

@@ -8,6 +8,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp3, Layout, Result as CandleResult, Shape, Storage, Tensor, Var,
 };
+use rhn_kernels::gradients::{Gradients, hand_over};
 use rhn_kernels::linear::Stored;
 use rhn_kernels::precision::Precision;
 use std::ops::Range;
@@ -117,11 +118,13 @@ impl Recomputed {
             let ys = Var::from_tensor(&of_rows(&ys)?)?;
             let mask = self.window.mask_of(rows)?;
             let nats = layer.nats(ys.as_tensor(), &of_rows(&self.targets)?, mask.as_ref())?;
-            let mut store = (nats * of_rows(grad)?)?.sum_all()?.backward()?;
-            let mut take = |var: &Var| store.remove(var).expect("every weight takes part in each row");
-            ys_grads.push(take(&ys));
+            let mut gradients = Gradients::of(&(nats * of_rows(grad)?)?.sum_all()?)?;
+            let mut take = |var: &Var| -> Result<Tensor> {
+                Ok(gradients.remove(var)?.expect("every weight takes part in each row"))
+            };
+            ys_grads.push(take(&ys)?);
             for (index, weight) in weights.iter().enumerate() {
-                let grad = take(weight);
+                let grad = take(weight)?;
                 match sums.get_mut(index) {
                     None => sums.push(grad),
                     Some(sum) => *sum = (&*sum + grad)?,
@@ -179,7 +182,7 @@ impl CustomOp3 for Recomputed {
         grad: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let found = self.gradients([ys, packed, words], &grad.contiguous()?);
-        let [ys, packed, words] = found.map_err(candle_core::Error::wrap)?;
-        Ok((Some(ys), Some(packed), Some(words)))
+        let [of_ys, of_packed, of_words] = found.map_err(candle_core::Error::wrap)?;
+        Ok((hand_over(ys, of_ys)?, hand_over(packed, of_packed)?, hand_over(words, of_words)?))
     }
 }
