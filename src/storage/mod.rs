@@ -33,6 +33,8 @@ pub const RECIPE: &str = "recipe.toml";
 pub const STATISTICS: &str = "gradient-rms.safetensors";
 /// The final numbers of a run.
 pub const RESULT: &str = "result.json";
+/// Evaluations by other protocols than training's own, one JSON object a line.
+pub const EVALUATIONS: &str = "evaluations.jsonl";
 /// The events of a run, one JSON object a line.
 pub const METRICS: &str = "metrics.jsonl";
 /// The optimizer's moments, in a training state.

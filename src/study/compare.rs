@@ -7,6 +7,7 @@ use super::run::RunHistory;
 use super::seeds::{self, Group, Spread};
 use crate::readable::{duration, grouped};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Comparison {
@@ -33,6 +34,9 @@ pub(crate) struct RunRow {
     pub best_valid: Option<f64>,
     /// The best epoch's weights on the test split.
     pub test: Option<f64>,
+    /// The test split by other protocols, which compare with their like alone.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub test_by_protocol: BTreeMap<String, f64>,
     /// Why there are no bits per character, where they are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absent: Option<String>,
@@ -75,16 +79,27 @@ impl Comparison {
             "tokens_per_second",
             "seconds",
         ];
-        let head = fixed.map(String::from).into_iter().chain(self.differences.keys().cloned());
+        let protocols = self.protocols();
+        let tests = protocols.iter().map(|protocol| format!("test_{protocol}"));
+        let head = fixed.map(String::from).into_iter().chain(tests).chain(self.differences.keys().cloned());
         let mut lines = vec![csv_line(head)];
         for (index, row) in self.runs.iter().enumerate() {
             let differing = self.differences.values().map(|values| match &values[index] {
                 None => String::new(),
                 value => differences::show(value.as_ref()),
             });
-            lines.push(csv_line(row.csv_fields(self.measure).into_iter().chain(differing)));
+            let tests = protocols
+                .iter()
+                .map(|protocol| row.test_by_protocol.get(protocol).map_or_else(String::new, f64::to_string));
+            lines.push(csv_line(row.csv_fields(self.measure).into_iter().chain(tests).chain(differing)));
         }
         lines.concat()
+    }
+
+    /// Protocols by which any run's test split was evaluated and kept.
+    fn protocols(&self) -> Vec<String> {
+        let all: BTreeSet<&String> = self.runs.iter().flat_map(|row| row.test_by_protocol.keys()).collect();
+        all.into_iter().cloned().collect()
     }
 
     fn run_table(&self) -> String {
@@ -92,10 +107,21 @@ impl Comparison {
         let valid = format!("valid {measure}");
         let test = format!("test {measure}");
         let head = ["run", "parameters", "epochs", "best epoch", &valid, &test, "tokens/s", "time"];
-        let rows: Vec<_> = self.runs.iter().map(|row| row.cells(self.measure)).collect();
+        let protocols = self.protocols();
+        let further = protocols.iter().map(|protocol| format!("{test} ({protocol})"));
+        let head: Vec<String> = head.map(String::from).into_iter().chain(further).collect();
+        let by_protocol = |row: &RunRow, protocol: &String| {
+            let test = row.test_by_protocol.get(protocol);
+            test.map_or_else(|| "–".into(), |&test| self.measure.show(test))
+        };
+        let cells = |row: &RunRow| {
+            let further = protocols.iter().map(|protocol| by_protocol(row, protocol));
+            row.cells(self.measure).into_iter().chain(further).collect()
+        };
+        let rows: Vec<_> = self.runs.iter().map(cells).collect();
         let reason = |row: &RunRow| Some(format!("\n{}: no {measure}, {}\n", row.name, row.absent.as_ref()?));
         let reasons: String = self.runs.iter().filter_map(reason).collect();
-        markdown::table(&head.map(String::from), &rows) + &reasons
+        markdown::table(&head, &rows) + &reasons
     }
 
     fn seed_table(&self) -> String {
@@ -138,6 +164,11 @@ impl RunRow {
             best_epoch: run.best().map(|epoch| epoch.epoch),
             best_valid: run.best().and_then(|epoch| measure.valid(epoch)),
             test: run.result.as_ref().and_then(|result| measure.test(result)),
+            test_by_protocol: run
+                .kept
+                .iter()
+                .filter_map(|(protocol, kept)| Some((protocol.clone(), measure.kept(kept)?)))
+                .collect(),
             absent: run.result.as_ref().and_then(|result| measure.absent(result)),
             tokens_per_second: run.epochs.last().and_then(|epoch| epoch.tokens_per_second),
             seconds: run.seconds(),

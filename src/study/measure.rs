@@ -1,5 +1,6 @@
 //! The unit of a loss: perplexity, bits per character or nats.
 
+use super::kept::Kept;
 use super::run::RunHistory;
 use crate::config::Unit;
 use crate::events::{Epoch, Outcome};
@@ -45,6 +46,11 @@ impl Measure {
 
     pub(crate) fn test(self, result: &Outcome) -> Option<f64> {
         self.of(result.test.nats_per_token, result.test.bits_per_char)
+    }
+
+    /// Of an evaluation that was kept.
+    pub(crate) fn kept(self, kept: &Kept) -> Option<f64> {
+        self.of(kept.nats_per_token, kept.bits_per_char)
     }
 
     fn of(self, nats: Option<f64>, bits_per_char: Option<f64>) -> Option<f64> {

@@ -9,6 +9,7 @@ pub(crate) mod differences;
 pub(crate) mod directory;
 pub(crate) mod estimate;
 pub(crate) mod gates;
+pub(crate) mod kept;
 pub(crate) mod lesion;
 pub(crate) mod markdown;
 pub(crate) mod measure;

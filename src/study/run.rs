@@ -1,5 +1,6 @@
 //! A run's history, as its `metrics.jsonl` has it.
 
+use super::kept::{self, Kept};
 use crate::checkpoint;
 use crate::config::Unit;
 use crate::error::{Error, Result};
@@ -7,6 +8,7 @@ use crate::events::{Epoch, Event, Events, Outcome, Start};
 use crate::hub::SCHEME;
 use crate::storage::METRICS;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The history of a run that is live, stopped or finished.
@@ -23,6 +25,8 @@ pub(crate) struct RunHistory {
     pub evaluations: Vec<Epoch>,
     /// What it came to; `None` while it is not finished.
     pub result: Option<Outcome>,
+    /// What `rhn eval --keep` found on the test split since, by protocol.
+    pub kept: BTreeMap<String, Kept>,
     /// Whether the file's last line was half written, and left out.
     pub torn: bool,
 }
@@ -42,6 +46,7 @@ impl RunHistory {
             epochs: vec![],
             evaluations: vec![],
             result: None,
+            kept: BTreeMap::new(),
             torn: events.torn,
         };
         let mut begun = false;
@@ -53,6 +58,7 @@ impl RunHistory {
             return Err(events.refuse(1, "wanted the event `start`; the run has not begun yet"));
         }
         run.check_protocol()?;
+        run.kept = kept::read(&run.directory, &run.start.corpus);
         run.forget_dishonest_figures();
         Ok(run)
     }

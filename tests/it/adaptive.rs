@@ -341,3 +341,23 @@ fn scoring_and_sampling_can_have_the_cache_that_evaluation_has() {
     place.fails("score run text.txt --cache 9 --cache-lambda 2", 2, &["--cache-lambda is 2"]);
     place.fails("score run text.txt --cache-theta 2", 2, &["--cache"]);
 }
+
+#[test]
+fn an_evaluation_that_is_kept_has_a_column_of_its_own_until_the_weights_change() {
+    let place = trained();
+    place.train("--out other --set train.seed=2");
+    let cached = json(&place, "--cache 20 --keep");
+    let dynamic = json(&place, "--dynamic --dynamic-rate 1e-3 --keep");
+    let table = stdout(&place.rhn("compare run other"));
+    let head = table.lines().next().unwrap();
+    assert!(head.contains("test bits per character (cache)") && head.contains("(dynamic)"), "{table}");
+    assert!(table.lines().nth(3).unwrap().ends_with("| – |"), "{table}");
+    let rows: Value = serde_json::from_slice(&place.rhn("compare run other --json").stdout).unwrap();
+    let kept = &rows["runs"][0]["test_by_protocol"];
+    assert_eq!((&kept["cache"], &kept["dynamic"]), (&cached["bits_per_char"], &dynamic["bits_per_char"]));
+    assert!(rows["runs"][1].get("test_by_protocol").is_none());
+    assert!(stdout(&place.rhn("compare run other --csv")).contains(",test_cache,test_dynamic,"));
+    place.train("--out run --resume --set train.epochs=6");
+    assert!(!stdout(&place.rhn("compare run other")).contains("(cache)"));
+    place.fails("eval run --keep --file corpus.txt", 2, &["--keep", "--file"]);
+}

@@ -18,6 +18,7 @@ use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Split, batched_at, stream_at};
 use crate::predict::{Loaded, WindowReader};
 use crate::signals::Signals;
+use crate::study::kept;
 use adapt::AdaptArgs;
 use anyhow::Result;
 use clap::ValueEnum;
@@ -91,6 +92,10 @@ pub(super) struct Args {
     data: DataArgs,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
+    /// Keep the result in the run's directory: `rhn compare` shows it in a column of its own, as long as the weights are
+    /// the same
+    #[arg(long, conflicts_with_all = ["file", "corpus"])]
+    keep: bool,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -174,7 +179,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
         [] => {
             Err(Error::data(&*args.checkpoint, "none of the texts has a token that can be predicted").into())
         }
-        [one] if !several => Ok(print(args.json, one)?),
+        [one] if !several => {
+            if args.keep {
+                kept::keep(loaded.checkpoint(), one)?;
+            }
+            Ok(print(args.json, one)?)
+        }
         _ => Ok(print(args.json, &Found::total(&all, loaded.tokenizer.unit()))?),
     }
 }

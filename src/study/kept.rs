@@ -1,0 +1,48 @@
+//! Evaluations that `rhn eval --keep` left in a run's directory: by other protocols than training's own, in columns of their
+//! own.
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::storage::EVALUATIONS;
+use crate::storage::disk::Growing;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What `rhn compare` needs of a kept line.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Kept {
+    corpus: String,
+    split: String,
+    protocol: String,
+    pub nats_per_token: Option<f64>,
+    pub bits_per_char: Option<f64>,
+    /// Of the weights that were evaluated.
+    weights_sha256: String,
+}
+
+/// Adds an evaluation of `checkpoint` to its directory.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(crate) fn keep(checkpoint: &Checkpoint, evaluation: &impl Serialize) -> Result<()> {
+    let path = checkpoint.directory.join(EVALUATIONS);
+    let mut line = serde_json::to_value(evaluation).map_err(|error| Error::io(&path)(error.into()))?;
+    line["weights_sha256"] = checkpoint.weights_sha256().into();
+    let mut file = Growing::open(&path)?;
+    file.append(format!("{line}\n").as_bytes())?;
+    file.sync()
+}
+
+/// The latest evaluation by each protocol, of the test split of `corpus` and of the weights that are in `directory` now;
+/// lines that are no evaluation are passed over.
+pub(crate) fn read(directory: &Path, corpus: &str) -> BTreeMap<String, Kept> {
+    let Ok(text) = std::fs::read_to_string(directory.join(EVALUATIONS)) else { return BTreeMap::new() };
+    let Ok(checkpoint) = Checkpoint::open(directory) else { return BTreeMap::new() };
+    let weights = checkpoint.weights_sha256();
+    let kept = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let kept = kept.filter_map(|value| Kept::deserialize(value).ok());
+    let fits = |kept: &Kept| kept.corpus == corpus && kept.split == "test" && kept.weights_sha256 == weights;
+    kept.filter(fits).map(|kept| (kept.protocol.clone(), kept)).collect()
+}
