@@ -16,6 +16,8 @@ mod recipe;
 mod runs;
 mod sample;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod study;
 mod sweep;
 mod train;
@@ -51,6 +53,8 @@ enum Command {
     Eval(eval::Args),
     Sample(sample::Args),
     Score(score::Args),
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     Compress(compress::Args),
     Decompress(decompress::Args),
     Data(data::Args),
@@ -97,6 +101,8 @@ impl Command {
             Self::Sweep(args) => Some(&args.device),
             Self::Study(args) => args.device(),
             Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
+            #[cfg(feature = "serve")]
+            Self::Serve(_) => None, // its threads compute beside the one that this runs on
             Self::Plot(_) | Self::Compare(_) | Self::Run(_) | Self::Completions(_) => None,
         };
         device.map(|device| &device.threads)
@@ -108,6 +114,8 @@ impl Command {
             Self::Eval(args) => eval::run(args)?,
             Self::Sample(args) => sample::run(args)?,
             Self::Score(args) => score::run(args)?,
+            #[cfg(feature = "serve")]
+            Self::Serve(args) => serve::run(args)?,
             Self::Compress(args) => compress::run(args)?,
             Self::Decompress(args) => decompress::run(args)?,
             Self::Data(args) => data::run(args)?,
