@@ -8,6 +8,7 @@ mod compress;
 mod data;
 mod decompress;
 mod eval;
+mod export;
 mod inspect;
 mod output;
 mod packed;
@@ -53,6 +54,7 @@ enum Command {
     Score(score::Args),
     Compress(compress::Args),
     Decompress(decompress::Args),
+    Export(export::Args),
     Data(data::Args),
     Recipe(recipe::Args),
     Inspect(inspect::Args),
@@ -96,7 +98,7 @@ impl Command {
             Self::Bench(args) => Some(&args.device),
             Self::Sweep(args) => Some(&args.device),
             Self::Study(args) => args.device(),
-            Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
+            Self::Export(_) | Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
             Self::Plot(_) | Self::Compare(_) | Self::Run(_) | Self::Completions(_) => None,
         };
         device.map(|device| &device.threads)
@@ -110,6 +112,7 @@ impl Command {
             Self::Score(args) => score::run(args)?,
             Self::Compress(args) => compress::run(args)?,
             Self::Decompress(args) => decompress::run(args)?,
+            Self::Export(args) => export::run(args)?,
             Self::Data(args) => data::run(args)?,
             Self::Recipe(args) => recipe::run(args)?,
             Self::Inspect(args) => inspect::run(args)?,

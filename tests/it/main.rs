@@ -12,6 +12,7 @@ mod curve;
 mod data;
 mod divergence;
 mod evaluate_steps;
+mod export;
 mod fine_tuning;
 mod fuzz_corpus;
 mod gradcheck;
