@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 
 def run(rhn, *arguments):
@@ -22,9 +24,24 @@ def greedy(rhn, checkpoint, prompt, tokens, file):
     return json.loads(made)["text"]
 
 
+def reference_logits(checkpoint, ids):
+    """Logits after each of `ids`, (tokens, vocabulary), by the reference model; None where that lacks a setting."""
+    import torch
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
+    from load import load, logits_in_parts
+
+    core = json.loads((checkpoint / "config.json").read_text())["core"]
+    if any(core.get(key) is not None for key in ("peephole", "coupled", "first_layer_carry")):
+        return None  # it has the published variants alone
+    model, _ = load(checkpoint, torch.float32)
+    with torch.inference_mode():
+        return torch.cat(list(logits_in_parts(model, torch.as_tensor(ids))))
+
+
 def near(found, wanted, tolerance, what):
     """Holds two lists of numbers to each other; gives the largest difference, relative where numbers exceed 1."""
-    found, wanted = list(found), list(wanted)
+    found, wanted = [float(number) for number in found], [float(number) for number in wanted]
     assert len(found) == len(wanted), f"{what}: {len(found)} numbers, wanted {len(wanted)}"
     worst = max((abs(a - b) / max(1.0, abs(b)) for a, b in zip(found, wanted)), default=0.0)
     assert worst <= tolerance, f"{what}: {worst} apart, wanted {tolerance}"

@@ -88,8 +88,8 @@ pub(super) fn special_tokens(vocabulary: &Vocabulary) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{Vocabulary, tokenizer};
-    use crate::config::Unit;
+    use super::{Tokenizer, Vocabulary, tokenizer};
+    use crate::config::{CorpusConfig, Unit};
     use crate::data::Text;
     use crate::predict::tiny;
 
@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn what_a_closed_vocabulary_lacks_is_an_id_of_its_own() {
-        let trained = tiny::tokenizer(Unit::Char, "ab\n");
+        let corpus = CorpusConfig { unknown: false, ..tiny::corpus(Unit::Char) };
+        let trained = Tokenizer::build(&corpus, &Text::from("ab\n")).unwrap();
         let json = tokenizer(&trained, &Vocabulary::new(&trained)).unwrap().to_string();
         let exported = tokenizers::Tokenizer::from_bytes(json).unwrap();
         assert_eq!(exported.encode("axb\n", true).unwrap().get_ids(), [1, 3, 2, 0]);

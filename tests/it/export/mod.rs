@@ -34,10 +34,17 @@ const MODELS: [(&str, &[&str]); 13] = [
     ("char", &["model.core={kind=\"hlstm\",layers=2,hidden_size=5,coupled=true,peephole=\"none\"}"]),
     ("char", &["model.core={kind=\"hlstm\",layers=2,hidden_size=5,variant=\"depth-gated\"}"]),
     ("char", &["model.core={kind=\"hlstm\",hidden_size=5,variant=\"kurata\"}", "model.output.tied=true"]),
-    ("word", &["model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],highway_layers=2}"]),
     (
         "word",
-        &["model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],highway_layers=1,highway=\"residual-linear\",word_size=6}"],
+        &[
+            "model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],highway_layers=2}",
+        ],
+    ),
+    (
+        "word",
+        &[
+            "model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],highway_layers=1,highway=\"residual-linear\",word_size=6}",
+        ],
     ),
 ];
 
@@ -51,7 +58,11 @@ impl Model {
         let directory = tempfile::tempdir().unwrap();
         let own = ["corpus.name=corpus.txt".to_string(), format!("corpus.unit={unit}")];
         let small = ["model.core.hidden_size=6", "model.core.recurrence_depth=2", "train.batch_size=2"];
-        let usual = if settings.iter().any(|setting| setting.starts_with("model.core={")) { &small[2..] } else { &small };
+        let usual = if settings.iter().any(|setting| setting.starts_with("model.core={")) {
+            &small[2..]
+        } else {
+            &small
+        };
         let settings = own.into_iter().chain(usual.iter().chain(settings).map(|setting| setting.to_string()));
         let recipe = Resolved::new("shakespeare", &settings.collect::<Vec<_>>()).unwrap().recipe;
         let tokenizer = Tokenizer::build(&recipe.corpus, &Text::from(PLAY)).unwrap();
@@ -143,7 +154,10 @@ fn every_model_has_its_weights_and_a_configuration_that_fits_them() {
         assert_eq!(numbers(&vectors.narrow(0, 0, known).unwrap()), numbers(&table));
         assert_eq!(vectors.dims(), [vocab_size, config["embedding_size"].as_u64().unwrap() as usize]);
         let bias = numbers(&exported["lm_head.bias"]);
-        assert!(bias[..known].iter().all(|bias| bias.abs() < 10.0) && bias[known..].iter().all(|&bias| bias == -1e4));
+        assert!(
+            bias[..known].iter().all(|bias| bias.abs() < 10.0)
+                && bias[known..].iter().all(|&bias| bias == -1e4)
+        );
         let core = trained.keys().filter(|name| name.starts_with("core.")).count();
         let others = exported.keys().filter(|name| !name.starts_with("core.")).count();
         assert_eq!((exported.len(), others), (core + others, if tied { 3 } else { 2 }), "and nothing else");

@@ -89,7 +89,11 @@ impl<'a> Onnx<'a> {
         let model = Message::parse(file);
         assert_eq!(model.numbers(1), [8], "the version of the format");
         let opset = Message::parse(model.bytes(8));
-        assert_eq!((opset.text(1), opset.numbers(2)), (String::new(), vec![17]), "the version of the operators");
+        assert_eq!(
+            (opset.text(1), opset.numbers(2)),
+            (String::new(), vec![17]),
+            "the version of the operators"
+        );
         let graph = Message::parse(model.bytes(7));
         let weights = graph.all(5).map(weight).collect();
         Self { graph, weights }
