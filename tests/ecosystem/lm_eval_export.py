@@ -74,7 +74,8 @@ def main():
         rolling, choice = tasks / "rolling.jsonl", tasks / "choice.jsonl"
         rolling.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
         question = {"text": "it is", "choices": ["the company", "a"], "label": 0}
-        choice.write_text(json.dumps(question) + "\n")
+        # The harness puts a beginning before documents alone: here the text has it.
+        choice.write_text(json.dumps(question | {"text": "<eos>" + question["text"]}) + "\n")
         (tasks / "rolling.yaml").write_text(ROLLING.format(file=rolling))
         (tasks / "choice.yaml").write_text(CHOICE.format(file=choice))
 
@@ -89,10 +90,9 @@ def main():
         _, samples = evaluate(exported, tasks, "local_choice", place / "out" / name / "choice")
         theirs = [-float(response[0][0] if isinstance(response[0], list) else response[0]) for response in samples[0]["resps"]]
         before = nats(rhn, checkpoint, place, question["text"])
-        ours = [nats(rhn, checkpoint, place, question["text"] + " " + option) - before for option in question["choices"]]
-        # Without a beginning the harness gives the context no line end: it is compared where the context's first token has
-        # a line end before it, which the harness cannot be asked for; so only the documents above are held to `rhn`.
-        print(json.dumps({"lm_eval": name, "documents": worst, "choice": theirs, "choice_after_line_end": ours}), flush=True)
+        ours = [nats(rhn, checkpoint, place, f"{question['text']} {option}") - before for option in question["choices"]]
+        worst = max(worst, near(theirs, ours, 1e-5, "choices"))
+        print(json.dumps({"lm_eval": name, "nats": worst}), flush=True)
 
 
 if __name__ == "__main__":

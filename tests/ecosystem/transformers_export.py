@@ -150,13 +150,15 @@ def main():
         checkpoint, exported = place / name, place / "exported" / name
         shutil.rmtree(exported, ignore_errors=True)
         run(rhn, "export", checkpoint, "--to", "transformers", exported)
-        tokenizer = AutoTokenizer.from_pretrained(exported)
+        tokenizer = AutoTokenizer.from_pretrained(exported, trust_remote_code=True)
         model, info = AutoModelForCausalLM.from_pretrained(exported, trust_remote_code=True, output_loading_info=True)
         assert not any(info.get(kind) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
         assert model.dtype == torch.float32 and not model.training
         assert len(tokenizer) == model.get_input_embeddings().num_embeddings == model.config.vocab_size
         content = (place / text).read_text()
         ids = check_tokenizer(tokenizer, checkpoint, content)
+        untrusting = AutoTokenizer.from_pretrained(exported, trust_remote_code=False)  # it needs no code of the directory
+        assert untrusting(content, add_special_tokens=False)["input_ids"] == ids
         worst = check_logits(model, tokenizer, rhn, checkpoint, place / text, ids)
         prompts = ["ROMEO:\nWhat", "JULIET:", "A"] if name == "shakespeare" else ["the company said it", "the", "it is a"]
         check_generation(model, tokenizer, rhn, checkpoint, place, prompts)

@@ -35,13 +35,14 @@ const USE: &str = r#"
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained(DIR)
+tokenizer = AutoTokenizer.from_pretrained(DIR, trust_remote_code=True)
 model = AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)
 begin = tokenizer.bos_token + "the "
 ids = tokenizer(begin, return_tensors="pt", add_special_tokens=False)
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=100)[0], skip_special_tokens=True))
 ```
-`trust_remote_code=True` runs `modeling_rhn.py` of this directory: read it first. It is tested with transformers 4.57, 5.0 and
+`trust_remote_code=True` runs `modeling_rhn.py` of this directory: read it first. The tokenizer needs no code, and loads with
+`False` as well; without either, transformers 5 asks. It is tested with transformers 4.57, 5.0 and
 5.24. Generation by greedy search, sampling and beam search, batches with padding on either side, and a loss for `labels`
 work; the state is carried as `past_key_values`. There is no attention and no limit to the length of a text.
 "#;
