@@ -10,6 +10,7 @@
 //! | [`task`] | what is trained: a recipe brought to its data, with its objective |
 //! | [`train`], [`parallel`] | the step, the update, the loop around them, what is saved; the ranks of a run |
 //! | [`eval`], [`sample`], [`compress`], [`study`] | perplexity, surprisal, text; lossless compression; runs side by side |
+//! | [`export`] | checkpoints in the forms that other programs load |
 //! | [`predict`] | a trained model that reads text, window by window or token by token |
 //! | [`checkpoint`] | directories that are whole or refused, and the model in one |
 //! | [`config`], [`data`], `events` | recipes; corpora, vocabularies, batches; one JSON line an event |
@@ -28,6 +29,7 @@ pub mod digest;
 pub mod error;
 pub mod eval;
 pub(crate) mod events;
+pub mod export;
 pub mod hub;
 pub mod model;
 pub mod parallel;

@@ -8,6 +8,7 @@ mod compress;
 mod data;
 mod decompress;
 mod eval;
+mod export;
 mod inspect;
 mod output;
 mod overview;
@@ -68,6 +69,7 @@ enum Command {
     Serve(serve::Args),
     Compress(compress::Args),
     Decompress(decompress::Args),
+    Export(export::Args),
     Data(data::Args),
     Recipe(recipe::Args),
     Inspect(inspect::Args),
@@ -117,7 +119,7 @@ impl Command {
             Self::Bench(args) => Some(&args.device),
             Self::Sweep(args) => Some(&args.device),
             Self::Study(args) => args.device(),
-            Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
+            Self::Export(_) | Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
             Self::Plot(_) | Self::Compare(_) | Self::Runs(_) | Self::Watch(_) => None,
             Self::Run(_) | Self::Completions(_) => None,
             #[cfg(feature = "serve")]
@@ -136,6 +138,7 @@ impl Command {
             Self::Serve(args) => serve::run(args)?,
             Self::Compress(args) => compress::run(args)?,
             Self::Decompress(args) => decompress::run(args)?,
+            Self::Export(args) => export::run(args)?,
             Self::Data(args) => data::run(args)?,
             Self::Recipe(args) => recipe::run(args)?,
             Self::Inspect(args) => inspect::run(args)?,

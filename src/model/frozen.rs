@@ -29,6 +29,11 @@ impl FrozenModel {
         &self.config
     }
 
+    /// The vectors of the whole vocabulary, `(vocabulary, size)`.
+    pub fn table(&self) -> &Tensor {
+        &self.table
+    }
+
     /// Where the weights are.
     pub fn device(&self) -> &Device {
         &self.device

@@ -17,7 +17,21 @@ pub(crate) struct LoadedFile {
 /// Writes `files` and their manifest into the new directory `aside` and renames it to `directory`; all is on the
 /// disk when this returns. A failure leaves nothing aside, so that a full disk is not kept full.
 pub(crate) fn commit_set(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    let committed = write_set(aside, files).and_then(|()| disk::rename(aside, directory));
+    let manifest = (MANIFEST, Manifest::of(files).to_json());
+    commit(aside, directory, files.iter().chain([&manifest]))
+}
+
+/// As [`commit_set`], without a manifest: for directories that other programs read.
+pub(crate) fn commit_files(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+    commit(aside, directory, files.iter())
+}
+
+fn commit<'a>(
+    aside: &Path,
+    directory: &Path,
+    files: impl Iterator<Item = &'a (&'a str, Vec<u8>)>,
+) -> Result<()> {
+    let committed = write(aside, files).and_then(|()| disk::rename(aside, directory));
     if committed.is_err() {
         let _ = disk::remove_directory(aside); // the first error is the one to report
     }
@@ -25,12 +39,11 @@ pub(crate) fn commit_set(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>
     disk::sync_name(directory)
 }
 
-fn write_set(directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+fn write<'a>(directory: &Path, files: impl Iterator<Item = &'a (&'a str, Vec<u8>)>) -> Result<()> {
     disk::make_directory(directory)?;
     for (name, bytes) in files {
         disk::file(&directory.join(name), bytes)?;
     }
-    disk::file(&directory.join(MANIFEST), &Manifest::of(files).to_json())?;
     disk::sync_directory(directory)
 }
 

@@ -13,6 +13,7 @@ mod data;
 mod divergence;
 mod evaluate_steps;
 mod everyday;
+mod export;
 mod fine_tuning;
 mod fuzz_corpus;
 mod gradcheck;
