@@ -111,6 +111,7 @@ mod tests {
     use crate::model::{FrozenModel, LanguageModel, Noise, Parameters, State};
     use candle_core::{DType, Device, Tensor};
     use rhn_kernels::precision::Precision;
+    use serde_json::json;
     use std::collections::BTreeMap;
 
     const VOCABULARY: usize = 11;
@@ -187,7 +188,13 @@ mod tests {
     #[test]
     fn a_row_has_the_bits_that_it_has_alone_whoever_joins_and_leaves() {
         let gru = CoreConfig::Gru(GruConfig { layers: 2, hidden_size: 19 });
-        for core in [rhn(1, RhnSharedGates::None), rhn(2, RhnSharedGates::Both), lstm(), gru] {
+        let hlstm = |variant: &str| -> CoreConfig {
+            let settings = json!({"kind": "hlstm", "layers": 2, "hidden_size": 13, "variant": variant});
+            serde_json::from_value(settings).unwrap()
+        };
+        let rhns = [rhn(1, RhnSharedGates::None), rhn(2, RhnSharedGates::Both)];
+        let hlstms = ["zhang", "depth-gated", "kurata"].map(hlstm);
+        for core in rhns.into_iter().chain([lstm(), gru]).chain(hlstms) {
             let model = model(core, false, Precision::F32);
             // Row r begins with r + 1 tokens and joins at step r; it leaves after 12 steps in all.
             let text =

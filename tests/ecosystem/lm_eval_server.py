@@ -41,7 +41,7 @@ task = "dataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {work}/{fi
 )
 (work / "pairs.yaml").write_text(
     "task: rhn_pairs\n" + task.format(work=work, file="pairs.jsonl")
-    + "output_type: multiple_choice\ndoc_to_text: '{{context}}'\ndoc_to_choice: ['{{good}}', '{{bad}}']\n"
+    + "output_type: multiple_choice\ndoc_to_text: '{{context}}'\ndoc_to_choice: '{{[good, bad]}}'\n"
     + "doc_to_target: 0\ntarget_delimiter: ''\nmetric_list:\n  - metric: acc\n"
 )
 (work / "generate.yaml").write_text(

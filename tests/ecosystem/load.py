@@ -83,6 +83,8 @@ async def hostile(until, number):
                     await reader.read(-1)
                 case 5:  # a byte now and then
                     for byte in whole[:40]:
+                        if writer.transport.is_closing():
+                            break
                         writer.write(bytes([byte]))
                         await asyncio.sleep(0.2)
             writer.transport.abort()
