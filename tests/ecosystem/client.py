@@ -24,6 +24,13 @@ def greedy(rhn, checkpoint, prompt, tokens, file):
     return json.loads(made)["text"]
 
 
+def run_example(exported):
+    """Runs the example in the README of an export, from within it."""
+    code = (exported / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", f"DIR = '.'\n{code}"], cwd=exported, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr[-2000:]
+
+
 def reference_logits(checkpoint, ids):
     """Logits after each of `ids`, (tokens, vocabulary), by the reference model; None where that lacks a setting."""
     import torch

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from client import near, reference_logits, run, scores
+from client import near, reference_logits, run, run_example, scores
 from tokenizers import Tokenizer
 
 
@@ -66,6 +66,7 @@ def main():
         rows = [(row["surprisal"], value) for row, value in zip(scores(rhn, checkpoint, place / text), nats.tolist())]
         assert len(rows) == len(ids) - 1
         near([ours for ours, _ in rows], [theirs for _, theirs in rows], 1e-5, "nats")
+        run_example(exported)
         print(json.dumps({"onnxruntime": name, "tokens": len(ids), "logits": worst}), flush=True)
 
 

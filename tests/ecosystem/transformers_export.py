@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from client import greedy, near, reference_logits, run, scores
+from client import greedy, near, reference_logits, run, run_example, scores
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
@@ -94,6 +94,10 @@ def check_generation(model, tokenizer, rhn, checkpoint, place, prompts):
     beams = [made([prompt], num_beams=4, do_sample=False)[0] for prompt in prompts]
     assert [made([p], num_beams=4, do_sample=False, use_cache=False)[0] for p in prompts] == beams, "beams mix up states"
     assert made(prompts, num_beams=4, do_sample=False) == beams, "beams in a batch give another text"
+    begun = tokenizer(tokenizer.bos_token + prompts[0], return_tensors="pt", add_special_tokens=False)["input_ids"]
+    for use_cache in (True, False):
+        after = model.generate(inputs_embeds=model.embedding(begun), do_sample=False, use_cache=use_cache, **every)
+        assert after[0].tolist() == one[0], "from vectors another text"
     drawn = []
     for use_cache in (True, False):
         torch.manual_seed(3)
@@ -105,10 +109,13 @@ def check_generation(model, tokenizer, rhn, checkpoint, place, prompts):
     assert not any(token in unknown for ids in [*one, *beams, *drawn[0], *several] for token in ids)
 
 
-def check_saved(model, exported, place, begin):
-    """What the library saves, it loads to the same model; a weight that is missing is an error."""
+def check_saved(model, tokenizer, exported, place, begin, content):
+    """What the library saves, it loads to the same model and tokenizer; a weight that is missing is an error."""
     again = place / "again"
     model.save_pretrained(again)
+    tokenizer.save_pretrained(again)
+    ids = [AutoTokenizer.from_pretrained(path, trust_remote_code=True)(content)["input_ids"] for path in (exported, again)]
+    assert ids[0] == ids[1], "saved and loaded, another tokenizer"
     loaded = AutoModelForCausalLM.from_pretrained(again, trust_remote_code=True)
     with torch.inference_mode():
         assert torch.equal(loaded(begin).logits, model(begin).logits), "saved and loaded, another model"
@@ -163,10 +170,11 @@ def main():
         prompts = ["ROMEO:\nWhat", "JULIET:", "A"] if name == "shakespeare" else ["the company said it", "the", "it is a"]
         check_generation(model, tokenizer, rhn, checkpoint, place, prompts)
         begin = torch.tensor([[tokenizer.bos_token_id, *ids[:30]]])
-        check_saved(model, exported, place, begin)
+        check_saved(model, tokenizer, exported, place, begin, content)
         write = pipeline("text-generation", model=model, tokenizer=tokenizer)
         assert write("the ", max_new_tokens=5, do_sample=False)[0]["generated_text"].startswith("the")
         check_training(model, begin)
+        run_example(exported)
         print(json.dumps({"transformers": transformers.__version__, "model": name, "tokens": len(ids), "logits": worst[0], "nats": worst[1]}), flush=True)
 
 

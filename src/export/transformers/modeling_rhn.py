@@ -255,10 +255,10 @@ class RhnForCausalLM(PreTrainedModel, GenerationMixin):
     ):
         state = cache if cache is not None else past_key_values
         inputs = {"attention_mask": attention_mask, "use_cache": use_cache}
-        if state is None and inputs_embeds is not None and input_ids.shape[1] == 0:
-            return {**inputs, "inputs_embeds": inputs_embeds}
+        if state is None and inputs_embeds is not None:  # `input_ids` are then what was generated after them
+            return {**inputs, "inputs_embeds": torch.cat([inputs_embeds, self.embedding(input_ids)], dim=1)}
         if state is not None:
-            # The tokens that the state has not seen; with `inputs_embeds` in front, `input_ids` are the new ones alone.
+            # The tokens that the state has not seen.
             new = max(input_ids.shape[1] - state.get_seq_length(), 1) if inputs_embeds is None else 1
             input_ids = input_ids[:, -new:]
         return {**inputs, "input_ids": input_ids, "past_key_values": state}

@@ -48,9 +48,10 @@ work; the state is carried as `past_key_values`. There is no attention and no li
 "#;
 
 fn tokens(vocabulary: &Vocabulary, unit: Unit) -> String {
-    let end = &vocabulary.end.name;
-    let unknown = &vocabulary.unknown.name;
-    let pad = &vocabulary.pad.name;
+    let cell = |name: &str| name.replace('|', "\\|"); // a bar would end the cell
+    let end = cell(&vocabulary.end.name);
+    let unknown = cell(&vocabulary.unknown.name);
+    let pad = cell(&vocabulary.pad.name);
     let begin = match (unit, vocabulary.line_end()) {
         (Unit::Word, _) => "It ends a line, and is trained.",
         (_, Some(_)) => "It is read as a line end, and never predicted.",
@@ -62,8 +63,9 @@ fn tokens(vocabulary: &Vocabulary, unit: Unit) -> String {
     };
     let line = match unit {
         Unit::Word => format!(
-            "A line feed is read as `{end}`; a last line without one has no `{end}`, where `rhn` adds one. \
-             Where `generate` should go on over lines, give it `eos_token_id=None`.\n"
+            "A line feed is read as `{0}`; a last line without one has no `{0}`, where `rhn` adds one. \
+             Where `generate` should go on over lines, give it `eos_token_id=None`.\n",
+            vocabulary.end.name
         ),
         _ => String::new(),
     };

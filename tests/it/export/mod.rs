@@ -195,7 +195,9 @@ fn the_library_finds_its_classes_and_special_tokens() {
     assert_eq!(vectors[18], vectors[0], "a text begins after a line end");
     assert!(vectors[17].iter().chain(&vectors[19]).all(|&value| value == 0.0));
     let readme = fs::read_to_string(out.join("README.md")).unwrap();
-    assert!(readme.contains("trust_remote_code=True") && readme.contains("corpus.txt"), "{readme}");
+    for part in ["trust_remote_code=True", "corpus.txt", r"| `<\|unk\|>` | 17 |", "| `<eos>` | 18 |"] {
+        assert!(readme.contains(part), "{part} is not in {readme}");
+    }
 }
 
 #[test]
