@@ -1,6 +1,7 @@
 //! Text from a model: an iterator of tokens, each drawn from the filtered distribution and fed back.
 
 pub mod distribution;
+pub(crate) mod draws;
 pub(crate) mod stop;
 pub(crate) mod text;
 
@@ -9,9 +10,8 @@ use crate::eval::adapt::{CacheSettings, CachedText};
 use crate::model::FrozenModel;
 use crate::predict::TokenReader;
 use candle_core::Tensor;
-use distribution::{Candidate, Filters};
-use rhn_kernels::rng::Rng;
-use std::collections::VecDeque;
+use distribution::Filters;
+use draws::Draws;
 
 /// Time steps of a prompt that are read at once.
 const PROMPT_STEPS: usize = 256;
@@ -51,11 +51,8 @@ pub struct Drawn {
 pub struct Sampler {
     reader: TokenReader,
     cache: Option<SamplerCache>,
-    settings: SampleSettings,
+    draws: Draws,
     pending: Option<u32>, // drawn but not yet read by the model
-    candidates: Vec<Candidate>,
-    recent: VecDeque<u32>,
-    rng: Rng,
 }
 
 /// A cache, and what the next token is predicted from.
@@ -100,7 +97,6 @@ impl Sampler {
         if context.is_empty() {
             return Err(Error::config("a sample needs a token to start from"));
         }
-        let rng = Rng::keyed(settings.seed, "sample", index);
         let reader = TokenReader::new(model)?;
         let empty = |cache| {
             let text = CachedText::new(cache)?;
@@ -110,11 +106,8 @@ impl Sampler {
         let mut sampler = Self {
             reader: if cache.is_some() { reader.keep_states() } else { reader },
             cache,
-            settings,
+            draws: Draws::new(settings, index),
             pending: None,
-            candidates: Vec::new(),
-            recent: VecDeque::new(),
-            rng,
         };
         for window in context.chunks(PROMPT_STEPS) {
             sampler.read(window)?;
@@ -127,40 +120,23 @@ impl Sampler {
         Ok(Self {
             reader: self.reader.fork()?,
             cache: self.cache.as_ref().map(SamplerCache::fork).transpose()?,
-            settings: self.settings.clone(),
+            draws: self.draws.fork(index),
             pending: self.pending,
-            candidates: Vec::new(),
-            recent: self.recent.clone(),
-            rng: Rng::keyed(self.settings.seed, "sample", index),
         })
     }
 
     /// The model reads `tokens`; the reader's logits are then about the token after them.
     fn read(&mut self, tokens: &[u32]) -> Result<()> {
         self.reader.read(tokens)?;
-        tokens.iter().for_each(|&token| self.remember(token));
-        match self.reader.logits().iter().find(|logit| !logit.is_finite()) {
-            None => self.read_cache(tokens),
-            Some(logit) => Err(Error::NotFinite {
-                step: self.recent.len() as u64,
-                what: format!("the model gives a logit of {logit} while sampling; its weights are unusable"),
-            }),
-        }
+        tokens.iter().for_each(|&token| self.draws.remember(token));
+        self.draws.check(self.reader.logits())?;
+        self.read_cache(tokens)
     }
 
     fn read_cache(&mut self, tokens: &[u32]) -> Result<()> {
         match (&mut self.cache, self.reader.states()) {
             (Some(cache), Some(states)) => cache.read(tokens, states, self.reader.logits()),
             _ => Ok(()),
-        }
-    }
-
-    fn remember(&mut self, token: u32) {
-        if self.recent.len() >= self.settings.repetition_window {
-            self.recent.pop_front();
-        }
-        if self.settings.repetition_window > 0 {
-            self.recent.push_back(token);
         }
     }
 
@@ -172,11 +148,9 @@ impl Sampler {
             Some(cache) => &cache.mixed[..],
             None => self.reader.logits(),
         };
-        let recent = self.recent.iter().copied();
-        self.settings.filters.apply(logits, recent, self.settings.forbidden, &mut self.candidates);
-        let id = distribution::draw(&self.candidates, self.rng.uniform());
-        self.pending = Some(id);
-        Ok(Drawn { id, nats: distribution::nats(logits, id) })
+        let drawn = self.draws.draw(logits);
+        self.pending = Some(drawn.id);
+        Ok(drawn)
     }
 }
 

@@ -17,6 +17,8 @@ mod recipe;
 mod runs;
 mod sample;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod study;
 mod sweep;
 mod train;
@@ -62,6 +64,8 @@ enum Command {
     Eval(eval::Args),
     Sample(sample::Args),
     Score(score::Args),
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     Compress(compress::Args),
     Decompress(decompress::Args),
     Data(data::Args),
@@ -116,6 +120,8 @@ impl Command {
             Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
             Self::Plot(_) | Self::Compare(_) | Self::Runs(_) | Self::Watch(_) => None,
             Self::Run(_) | Self::Completions(_) => None,
+            #[cfg(feature = "serve")]
+            Self::Serve(_) => None, // its threads compute beside the one that this runs on
         };
         device.map(|device| &device.threads)
     }
@@ -126,6 +132,8 @@ impl Command {
             Self::Eval(args) => eval::run(args)?,
             Self::Sample(args) => sample::run(args)?,
             Self::Score(args) => score::run(args)?,
+            #[cfg(feature = "serve")]
+            Self::Serve(args) => serve::run(args)?,
             Self::Compress(args) => compress::run(args)?,
             Self::Decompress(args) => decompress::run(args)?,
             Self::Data(args) => data::run(args)?,

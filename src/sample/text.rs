@@ -40,13 +40,31 @@ impl Prompt {
         Ok(Self { text: shown.to_vec(), unseen: encoded.unseen, context, start })
     }
 
+    /// Tokens of the vocabulary; the model reads a line end before them, unless they begin with one.
+    pub(crate) fn of_ids(tokenizer: &Tokenizer, ids: &[u32]) -> Self {
+        let mut context = Vec::from_iter(tokenizer.line_end_id().filter(|id| ids.first() != Some(id)));
+        if context.is_empty() && ids.is_empty() {
+            context.push(first_token(tokenizer));
+        }
+        let start = context.len();
+        context.extend(ids);
+        let mut decoder = tokenizer.decoder();
+        let text = ids.iter().flat_map(|&id| decoder.push_raw(id)).collect();
+        Self { text, unseen: 0, context, start }
+    }
+
+    /// How many of the first tokens of [`Prompt::context`] are not of the prompt itself.
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
     /// The tokens that the model reads before its first draw; at least one.
     pub(crate) fn context(&self) -> &[u32] {
         &self.context
     }
 
     /// A decoder that has seen the prompt, so that the sample joins on to it.
-    fn decoder<'a>(&self, tokenizer: &'a Tokenizer) -> Decoder<'a> {
+    pub(crate) fn decoder<'a>(&self, tokenizer: &'a Tokenizer) -> Decoder<'a> {
         let mut decoder = tokenizer.decoder();
         for &id in &self.context[self.start..] {
             decoder.push_raw(id);
@@ -74,6 +92,45 @@ pub(crate) struct Sample {
     pub stopped: bool,
 }
 
+/// A sample on its way from tokens to text.
+pub(crate) struct Writing<'a> {
+    decoder: Decoder<'a>,
+    watch: StopStrings,
+    sample: Sample,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Writing<'a> {
+    /// What comes after `prompt`, up to one of `stops`.
+    pub(crate) fn new(tokenizer: &'a Tokenizer, prompt: &Prompt, stops: &[String]) -> Self {
+        let decoder = prompt.decoder(tokenizer);
+        Self { decoder, watch: StopStrings::new(stops), sample: Sample::default(), bytes: Vec::new() }
+    }
+
+    /// The next token; gives the bytes that can be shown now.
+    pub(crate) fn push(&mut self, drawn: &Drawn) -> Vec<u8> {
+        self.sample.tokens += 1;
+        self.sample.nats += drawn.nats;
+        let shown = self.watch.push(&self.decoder.push_raw(drawn.id));
+        self.bytes.extend_from_slice(&shown);
+        shown
+    }
+
+    /// Whether a stop string has appeared; nothing is shown after it.
+    pub(crate) fn stopped(&self) -> bool {
+        self.watch.found()
+    }
+
+    /// The bytes that were held back, and the whole sample: no token follows.
+    pub(crate) fn finish(mut self) -> (Vec<u8>, Sample) {
+        let rest = self.watch.finish();
+        self.bytes.extend_from_slice(&rest);
+        let text = String::from_utf8_lossy(&self.bytes).into_owned();
+        let stopped = self.watch.found();
+        (rest, Sample { text, hex: hex(&self.bytes), stopped, ..self.sample })
+    }
+}
+
 /// Draws up to `limit` tokens, or to one of `stops`; `show` gets the text as it comes, in whole characters or, if `raw`, in
 /// its own bytes. Fails if the model gives a number that is not finite, or `show` fails.
 pub(crate) fn write(
@@ -85,33 +142,24 @@ pub(crate) fn write(
     raw: bool,
     mut show: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<Sample> {
-    let mut decoder = prompt.decoder(tokenizer);
-    let mut watch = StopStrings::new(stops);
-    let mut sample = Sample::default();
-    let mut bytes = Vec::new();
+    let mut writing = Writing::new(tokenizer, prompt, stops);
     let mut characters = Characters::default();
     let mut pass_on = |given: Vec<u8>| {
-        let shown = if raw { given.clone() } else { characters.push(&given).into_bytes() };
-        bytes.extend(given);
+        let shown = if raw { given } else { characters.push(&given).into_bytes() };
         show(&shown).map_err(Error::io("standard output"))
     };
     for drawn in sampler.take(limit) {
-        let drawn = drawn?;
-        sample.tokens += 1;
-        sample.nats += drawn.nats;
-        pass_on(watch.push(&decoder.push_raw(drawn.id)))?;
-        if watch.found() {
+        pass_on(writing.push(&drawn?))?;
+        if writing.stopped() {
             break;
         }
     }
-    pass_on(watch.finish())?;
+    let (rest, sample) = writing.finish();
+    pass_on(rest)?;
     let rest = characters.finish();
     if !raw {
         show(rest.as_bytes()).map_err(Error::io("standard output"))?;
     }
-    sample.text = String::from_utf8_lossy(&bytes).into_owned();
-    sample.hex = hex(&bytes);
-    sample.stopped = watch.found();
     Ok(sample)
 }
 

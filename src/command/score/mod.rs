@@ -8,11 +8,13 @@ use super::args::{CacheArgs, DeviceArgs};
 use super::output::{load, note_crlf, note_unseen};
 use crate::data::{Piece, Text, TextStream, Tokenizer, packed};
 use crate::error::{Error, Result};
+use crate::eval::adapt::CacheSettings;
 use crate::eval::score::{Cost, Scorer};
 use crate::eval::words::Boundary;
+use crate::model::FrozenModel;
 use clap::ValueEnum;
 use rows::Rows;
-use std::io::{self, BufRead, BufWriter, StdoutLock};
+use std::io::{self, BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use table::Table;
 
@@ -84,7 +86,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Per {
+pub(super) enum Per {
     Token,
     Word,
     Line,
@@ -92,7 +94,7 @@ enum Per {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Reset {
+pub(super) enum Reset {
     /// Nowhere: several files are one text
     None,
     /// Each line is scored by itself, whatever its neighbours are
@@ -102,7 +104,7 @@ enum Reset {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Base {
+pub(super) enum Base {
     #[value(name = "2")]
     Two,
     E,
@@ -124,6 +126,20 @@ impl Base {
 /// Stretches of a text that are scored and held at once, whole windows of them: a line may be of any length.
 const AT_ONCE: usize = 1 << 16;
 
+/// What rows are about, and how they are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) per: Per,
+    pub(super) reset: Reset,
+    pub(super) boundary: Boundary,
+    pub(super) base: Base,
+    pub(super) cache: Option<CacheSettings>,
+    /// Rows of JSON, not of cells.
+    pub(super) json: bool,
+    /// Whether there is more than one text, so that rows name theirs.
+    pub(super) several: bool,
+}
+
 /// Scores and prints. Fails if the checkpoint or a text is refused, or the model gives numbers that are not finite.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let inputs = args.files.iter().chain(&args.context).filter(|file| *file == Path::new("-"));
@@ -132,13 +148,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             Error::config("the standard input (-) can be read once only, it is asked for twice").into()
         );
     }
-    let cache = args.cache.settings()?; // before anything is loaded
+    let settings = Settings {
+        per: args.per,
+        reset: args.reset,
+        boundary: args.boundary,
+        base: args.base,
+        cache: args.cache.settings()?, // before anything is loaded
+        json: args.json,
+        several: args.files.len() > 1,
+    };
     let loaded = load(&args.checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
-    let mut scorer = Scorer::new(&loaded.model, tokenizer.line_end_id())?;
-    if let Some(cache) = cache {
-        scorer = scorer.with_cache(cache)?;
-    }
+    let mut scorer = scorer(&loaded.model, tokenizer, &settings)?;
     if let Some(file) = &args.context {
         let (source, mut input) = open(file)?;
         let mut bytes = Vec::new();
@@ -147,19 +168,42 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         note_unseen(context.unseen, &source.display().to_string(), tokenizer.unknown_id().is_some());
         scorer.set_context(&context.tokens.to_vec())?;
     }
-    let set = (args.per == Per::Word && args.boundary == Boundary::Trailing)
-        .then(|| blanks(tokenizer))
-        .filter(|set| set.contains(&true));
     for file in args.files.iter().filter(|file| *file != Path::new("-")) {
         packed::open(file)?; // before anything is printed
     }
-    let table = Table::new(args, BufWriter::new(io::stdout().lock()))?;
-    let rows = Rows::new(args, set.is_some(), tokenizer, table, cache);
-    let mut scoring = Scoring { args, tokenizer, scorer, set, rows };
+    let out = BufWriter::new(io::stdout().lock());
+    let mut scoring = Scoring::new(settings, tokenizer, scorer, out)?;
     for file in &args.files {
-        scoring.file(file)?;
+        let (source, input) = open(file)?;
+        let symbols = scoring.text(&source, input)?;
+        let name = source.display().to_string();
+        note_unseen(symbols.unseen, &name, tokenizer.unknown_id().is_some());
+        note_crlf(symbols.crlf, &name, tokenizer);
     }
     Ok(scoring.rows.total()?)
+}
+
+/// Writes the rows of one text, and its totals, to `out`. Fails as [`run`].
+#[cfg(feature = "serve")]
+pub(super) fn score_text(
+    model: &FrozenModel,
+    tokenizer: &Tokenizer,
+    text: &[u8],
+    settings: Settings,
+    out: impl Write,
+) -> anyhow::Result<()> {
+    let scorer = scorer(model, tokenizer, &settings)?;
+    let mut scoring = Scoring::new(settings, tokenizer, scorer, out)?;
+    scoring.text(Path::new("text"), text)?;
+    Ok(scoring.rows.total()?)
+}
+
+fn scorer(model: &FrozenModel, tokenizer: &Tokenizer, settings: &Settings) -> Result<Scorer> {
+    let scorer = Scorer::new(model, tokenizer.line_end_id())?;
+    match settings.cache {
+        Some(cache) => scorer.with_cache(cache),
+        None => Ok(scorer),
+    }
 }
 
 fn open(file: &Path) -> Result<(PathBuf, Box<dyn BufRead>)> {
@@ -181,42 +225,55 @@ fn begins_blank(word: &str) -> bool {
 }
 
 /// A run over the texts.
-struct Scoring<'a> {
-    args: &'a Args,
+struct Scoring<'a, W> {
+    settings: Settings,
     tokenizer: &'a Tokenizer,
     scorer: Scorer,
     set: Option<Vec<bool>>,
-    rows: Rows<'a, BufWriter<StdoutLock<'static>>>,
+    rows: Rows<'a, W>,
 }
 
-impl Scoring<'_> {
-    fn file(&mut self, file: &Path) -> anyhow::Result<()> {
-        let (source, input) = open(file)?;
-        let mut stream = TextStream::new(&source, input);
-        if self.args.reset == Reset::Document {
+/// What of a text may surprise a reader of its rows.
+#[derive(Default)]
+struct Symbols {
+    /// Symbols that the vocabulary lacks.
+    unseen: u64,
+    /// Line ends of CR LF.
+    crlf: usize,
+}
+
+impl<'a, W: Write> Scoring<'a, W> {
+    fn new(settings: Settings, tokenizer: &'a Tokenizer, scorer: Scorer, out: W) -> io::Result<Self> {
+        let set = (settings.per == Per::Word && settings.boundary == Boundary::Trailing)
+            .then(|| blanks(tokenizer))
+            .filter(|set| set.contains(&true));
+        let table = Table::new(&settings, out)?;
+        let rows = Rows::new(&settings, set.is_some(), tokenizer, table);
+        Ok(Self { settings, tokenizer, scorer, set, rows })
+    }
+
+    fn text(&mut self, source: &Path, input: impl BufRead) -> anyhow::Result<Symbols> {
+        let mut stream = TextStream::new(source, input);
+        if self.settings.reset == Reset::Document {
             self.scorer.restart()?;
         }
-        self.rows.begin(&source);
-        let mut unseen = 0;
-        let mut crlf = 0;
+        self.rows.begin(source);
+        let mut symbols = Symbols::default();
         loop {
-            let part = match self.args.reset {
+            let part = match self.settings.reset {
                 Reset::Line => stream.next_line()?,
                 Reset::None | Reset::Document => stream.next_part(self.tokenizer)?,
             };
             let Some(part) = part else { break };
-            if self.args.reset == Reset::Line {
+            if self.settings.reset == Reset::Line {
                 self.scorer.restart()?;
             }
-            unseen += self.part(&part)?;
-            crlf += part.bytes().windows(2).filter(|pair| pair == b"\r\n").count();
+            symbols.unseen += self.part(&part)?;
+            symbols.crlf += part.bytes().windows(2).filter(|pair| pair == b"\r\n").count();
             self.rows.flush()?; // what is scored can be read
         }
         self.rows.end()?;
-        let name = source.display().to_string();
-        note_unseen(unseen, &name, self.tokenizer.unknown_id().is_some());
-        note_crlf(crlf, &name, self.tokenizer);
-        Ok(())
+        Ok(symbols)
     }
 
     /// Scores a part of the text; gives its symbols that the vocabulary lacks.
@@ -234,7 +291,7 @@ impl Scoring<'_> {
             }
         })?;
         outcome.and_then(|()| self.score(&mut held))?;
-        self.rows.end_part(self.args.reset == Reset::Line)?;
+        self.rows.end_part(self.settings.reset == Reset::Line)?;
         Ok(unseen)
     }
 

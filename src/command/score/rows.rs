@@ -2,7 +2,7 @@
 
 use super::table::{Row, Table, cell, number};
 use super::window::{Cursor, Place, Window};
-use super::{Args, Base, Per};
+use super::{Base, Per, Settings};
 use crate::data::{Piece, Text, Tokenizer, spelled};
 use crate::eval::adapt::CacheSettings;
 use crate::eval::score::Cost;
@@ -199,24 +199,18 @@ pub(super) struct Rows<'a, W> {
 }
 
 impl<'a, W: Write> Rows<'a, W> {
-    pub(super) fn new(
-        args: &Args,
-        apart: bool,
-        tokenizer: &'a Tokenizer,
-        table: Table<W>,
-        cache: Option<CacheSettings>,
-    ) -> Self {
+    pub(super) fn new(settings: &Settings, apart: bool, tokenizer: &'a Tokenizer, table: Table<W>) -> Self {
         Self {
-            per: args.per,
-            base: args.base,
+            per: settings.per,
+            base: settings.base,
             tokenizer,
             table,
-            cache,
+            cache: settings.cache,
             file: String::new(),
             files: 0,
             window: Window::default(),
             part_start: 0,
-            words: Words::new(args.boundary, apart),
+            words: Words::new(settings.boundary, apart),
             previous_end: 0,
             position: 0,
             position_line: 0,

@@ -1,6 +1,6 @@
 //! Rows as tab-separated values that spreadsheets, Python's csv, pandas and R read back, or as JSON.
 
-use super::{Args, Per};
+use super::{Per, Settings};
 use crate::command::output::json_line;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -31,10 +31,10 @@ pub(super) trait Row: Serialize {
 
 impl<W: Write> Table<W> {
     /// Writes the header, if there is one.
-    pub(super) fn new(args: &Args, mut out: W) -> io::Result<Self> {
-        let files = args.files.len() > 1 && args.per != Per::Document;
-        if !args.json {
-            let header = match args.per {
+    pub(super) fn new(settings: &Settings, mut out: W) -> io::Result<Self> {
+        let files = settings.several && settings.per != Per::Document;
+        if !settings.json {
+            let header = match settings.per {
                 Per::Token => "line\tposition\ttoken\tsurprisal\tstart\tend\ttext",
                 Per::Word => "line\tposition\tword\tsurprisal\tstart\tend\ttokens\tunknown",
                 Per::Line => "line\ttokens\tunknown\tsurprisal\tmean\ttext\tstart\tend",
@@ -42,7 +42,7 @@ impl<W: Write> Table<W> {
             };
             writeln!(out, "{header}{}", if files { "\tfile" } else { "" })?;
         }
-        Ok(Self { out, json: args.json, files })
+        Ok(Self { out, json: settings.json, files })
     }
 
     pub(super) fn write(&mut self, row: &impl Row, file: &str) -> io::Result<()> {

@@ -167,6 +167,11 @@ impl Tokenizer {
         }
     }
 
+    /// The id of `<eos>`, where the vocabulary has a token of that name: a text can end there.
+    pub fn end_id(&self) -> Option<u32> {
+        (0..).zip(self.words()).find(|(_, word)| *word == END_OF_LINE).map(|(id, _)| id)
+    }
+
     /// Cuts a text. Symbols outside the vocabulary are counted, never an error.
     ///
     /// Words and characters are cut from text without its byte order mark; characters, and byte pairs that were trained

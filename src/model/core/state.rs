@@ -14,6 +14,26 @@ impl State {
         Self(self.0.iter().map(|layer| layer.iter().map(Tensor::detach).collect()).collect())
     }
 
+    /// The batch rows of `states`, one after another.
+    pub fn join(states: &[&Self]) -> Result<Self> {
+        let Some(first) = states.first() else { return Ok(Self(Vec::new())) };
+        let part = |layer: usize, part: usize| -> Result<Tensor> {
+            let rows: Vec<&Tensor> = states.iter().map(|state| &state.0[layer][part]).collect();
+            Ok(Tensor::cat(&rows, 0)?)
+        };
+        let layer = |(l, parts): (usize, &Vec<Tensor>)| (0..parts.len()).map(|p| part(l, p)).collect();
+        Ok(Self(first.0.iter().enumerate().map(layer).collect::<Result<_>>()?))
+    }
+
+    /// The batch rows of these numbers, in their order.
+    pub fn select(&self, rows: &[u32]) -> Result<Self> {
+        let part = |part: &Tensor| -> Result<Tensor> {
+            Ok(part.index_select(&Tensor::from_slice(rows, rows.len(), part.device())?, 0)?)
+        };
+        let layer = |parts: &Vec<Tensor>| parts.iter().map(part).collect();
+        Ok(Self(self.0.iter().map(layer).collect::<Result<_>>()?))
+    }
+
     /// The tensors by name (`state.<layer>.<part>`), to be saved.
     pub fn save(&self) -> BTreeMap<String, Tensor> {
         self.named().map(|(name, tensor)| (name, tensor.clone())).collect()

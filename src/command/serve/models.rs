@@ -1,0 +1,193 @@
+//! The models that are served, by name; each is loaded when it is first asked for.
+
+use super::super::args::DeviceArgs;
+use super::super::output::{load, note};
+use super::Limits;
+use super::engine::{Engine, Served};
+use super::failure::Failure;
+use super::metrics::Metrics;
+use crate::error::{Error, Result};
+use crate::predict::Loaded;
+use crate::storage::{CONFIG, MODEL};
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+/// How deep below `--runs` a checkpoint may lie.
+const DEPTH: usize = 4;
+
+/// The models of a server.
+pub(super) struct Models {
+    entries: BTreeMap<String, Arc<Entry>>,
+    /// The model of a request that names none.
+    default: Option<String>,
+    loading: Arc<Loading>,
+}
+
+struct Entry {
+    path: PathBuf,
+    created: u64,
+    engine: Mutex<Option<Arc<Engine>>>,
+}
+
+/// What a model is loaded with.
+struct Loading {
+    device: DeviceArgs,
+    limits: Arc<Limits>,
+    metrics: Arc<Metrics>,
+}
+
+impl Models {
+    /// The checkpoint, which is loaded at once, and those below `runs`. Fails if the checkpoint is refused, the directory
+    /// cannot be read, or there is no model at all.
+    pub(super) fn open(
+        checkpoint: Option<&Path>,
+        runs: Option<&Path>,
+        device: &DeviceArgs,
+        limits: &Arc<Limits>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self> {
+        let loading = Loading { device: device.clone(), limits: limits.clone(), metrics: metrics.clone() };
+        let mut models = Self { entries: BTreeMap::new(), default: None, loading: Arc::new(loading) };
+        if let Some(runs) = runs {
+            models.find(runs, runs, 0)?;
+            if models.entries.is_empty() && checkpoint.is_none() {
+                return Err(Error::data(runs, "no checkpoint lies below it"));
+            }
+        }
+        if let Some(path) = checkpoint {
+            let name = name_of(path);
+            let entry = Entry::new(path);
+            entry.engine(&models.loading)?;
+            models.entries.insert(name.clone(), Arc::new(entry));
+            models.default = Some(name);
+        } else if models.entries.len() == 1 {
+            models.default = models.entries.keys().next().cloned();
+        }
+        Ok(models)
+    }
+
+    /// Checkpoints in `directory` and below, named by their path from `root`; links are not followed.
+    fn find(&mut self, root: &Path, directory: &Path, depth: usize) -> Result<()> {
+        let entries = std::fs::read_dir(directory).map_err(Error::io(directory))?;
+        for entry in entries {
+            let entry = entry.map_err(Error::io(directory))?;
+            let path = entry.path();
+            if !entry.file_type().map_err(Error::io(&path))?.is_dir() {
+                continue;
+            }
+            let name =
+                path.strip_prefix(root).ok().and_then(Path::to_str).map(|name| name.replace('\\', "/"));
+            match name {
+                Some(name) if [CONFIG, MODEL].iter().all(|file| path.join(file).is_file()) => {
+                    self.entries.insert(name, Arc::new(Entry::new(&path)));
+                }
+                Some(_) if depth < DEPTH => self.find(root, &path, depth + 1)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The model of this name, which is loaded if it is not yet; without one, the only model.
+    pub(super) async fn get(
+        &self,
+        name: Option<&str>,
+    ) -> std::result::Result<(String, Arc<Engine>), Failure> {
+        let Some(name) = name.or(self.default.as_deref()) else {
+            return Err(Failure::field(
+                "model",
+                "model is missing, and several are served: GET /v1/models lists them",
+            ));
+        };
+        let Some(entry) = self.entries.get(name) else { return Err(unknown(name)) };
+        if let Some(engine) = entry.loaded() {
+            return Ok((name.into(), engine));
+        }
+        let entry = entry.clone();
+        let loading = self.loading.clone();
+        let loaded = tokio::task::spawn_blocking(move || entry.engine(&loading)).await;
+        match loaded {
+            Ok(Ok(engine)) => Ok((name.into(), engine)),
+            outcome => {
+                if let Ok(Err(error)) = outcome {
+                    note(&format!("the model {name} cannot be served: {error}"));
+                }
+                let message = "the model cannot be loaded; the server's standard error says why";
+                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "model_unavailable", message))
+            }
+        }
+    }
+
+    /// `GET /v1/models`.
+    pub(super) fn list(&self) -> Value {
+        let data: Vec<Value> = self.entries.iter().map(|(name, entry)| entry.json(name)).collect();
+        json!({"object": "list", "data": data})
+    }
+
+    /// `GET /v1/models/NAME`.
+    pub(super) fn describe(&self, name: &str) -> std::result::Result<Value, Failure> {
+        self.entries.get(name).map(|entry| entry.json(name)).ok_or_else(|| unknown(name))
+    }
+
+    /// The names.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.entries.keys().map(String::as_str).collect()
+    }
+
+    /// Whether the threads of all models that were loaded still run.
+    pub(super) fn are_alive(&self) -> bool {
+        self.entries.values().filter_map(|entry| entry.loaded()).all(|engine| engine.is_alive())
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    let shown: String = name.chars().take(80).collect();
+    let message = format!("there is no model {shown:?}: GET /v1/models lists them");
+    Failure::new(StatusCode::NOT_FOUND, "model_not_found", message)
+}
+
+impl Entry {
+    fn new(path: &Path) -> Self {
+        let modified = std::fs::metadata(path.join(CONFIG)).and_then(|file| file.modified());
+        let created = modified.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let created = created.map_or(0, |age| age.as_secs());
+        Self { path: path.to_path_buf(), created, engine: Mutex::new(None) }
+    }
+
+    /// The engine, unless it is not there yet, or is being loaded now.
+    fn loaded(&self) -> Option<Arc<Engine>> {
+        self.engine.try_lock().ok()?.clone()
+    }
+
+    /// The engine; whoever comes first loads it, others wait.
+    fn engine(&self, loading: &Loading) -> Result<Arc<Engine>> {
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = &*engine {
+            return Ok(engine.clone());
+        }
+        let Loaded { model, tokenizer, .. } = load(&self.path, &loading.device)?;
+        let limits = &loading.limits;
+        let served = Served { model, tokenizer };
+        let started = Engine::start(served, limits.batch, limits.queue, loading.metrics.clone());
+        let started = Arc::new(started.map_err(Error::io("the model's thread"))?);
+        *engine = Some(started.clone());
+        Ok(started)
+    }
+
+    fn json(&self, name: &str) -> Value {
+        json!({"id": name, "object": "model", "created": self.created, "owned_by": "rhn"})
+    }
+}
+
+/// The last part of a directory's path, or what follows `hf://`.
+fn name_of(path: &Path) -> String {
+    if let Some(address) = path.to_str().and_then(|path| path.strip_prefix("hf://")) {
+        return address.into();
+    }
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+}
