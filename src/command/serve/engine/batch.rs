@@ -73,7 +73,7 @@ impl<'a> Batch<'a> {
         let inputs = Tensor::from_slice(&pending, (1, pending.len()), model.device())?;
         let (ys, state) = model.hidden(&inputs, &state, &Noise::none())?;
         self.state = Some(state);
-        let logits = rows(&model.logits_of(&ys)?)?;
+        let logits = rows(&model.logits_of(&ys, &Noise::none())?)?;
         let mut ended = Vec::with_capacity(self.rows.len());
         for (row, logits) in self.rows.iter_mut().zip(logits) {
             row.draws.remember(row.pending);

@@ -50,7 +50,7 @@ impl<'a> Reading<'a> {
         let mut last = Vec::new();
         if is_over || job.scores_prompt {
             let ys = ys.narrow(0, first, tokens.len() - first)?;
-            for (at, logits) in (self.read + first..).zip(rows(&model.logits_of(&ys)?)?) {
+            for (at, logits) in (self.read + first..).zip(rows(&model.logits_of(&ys, &Noise::none())?)?) {
                 self.draws.check(&logits)?;
                 self.score(at + 1, Some(&logits));
                 last = logits;
