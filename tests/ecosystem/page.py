@@ -91,7 +91,7 @@ class Page:
 
         options = webdriver.ChromeOptions()
         for argument in ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--force-device-scale-factor=1",
-                         "--window-size=1000,900", f"--user-data-dir={folder}/browser"]:
+                         "--window-size=1000,900", "--force-prefers-reduced-motion", f"--user-data-dir={folder}/browser"]:
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         options.binary_location = shutil.which("chromium") or shutil.which("google-chrome")

@@ -46,7 +46,7 @@ class HeatMap {
     };
     return element(
       "table", { className: "map" },
-      element("caption", {}, `Tokens ${first + 1} to ${last}`),
+      element("caption", {}, `Tokens ${first + 1} to ${last}, sublayers 1 to ${rows.length}`),
       element("thead", {}, element("tr", {}, element("td"), ...tokens.slice(first, last).map(name))),
       element("tbody", {}, ...rows.map(row)),
     );

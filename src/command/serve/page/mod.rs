@@ -102,14 +102,19 @@ async fn asked(
     }
     let query = Query::parse(request.uri().query());
     let runs = app.runs.clone();
-    let read = tokio::task::spawn_blocking(move || match path {
-        "/page/runs" => query.finish().and_then(|()| runs.json()),
-        "/page/compare" => curves::compare(&runs, query),
-        _ => curves::curves(&runs, query),
-    });
-    let read = tokio::time::timeout(app.limits.request_timeout, read).await;
-    let read = read.map_err(|_| Failure::timeout(app.limits.request_timeout.as_secs()))?;
-    read.unwrap_or_else(|_| Err(Failure::internal("the runs cannot be read")))
+    let work = async {
+        let Ok(_permit) = app.runs.readers.acquire().await else {
+            return Err(Failure::internal("the server stops"));
+        };
+        let read = tokio::task::spawn_blocking(move || match path {
+            "/page/runs" => query.finish().and_then(|()| runs.json()),
+            "/page/compare" => curves::compare(&runs, query),
+            _ => curves::curves(&runs, query),
+        });
+        read.await.unwrap_or_else(|_| Err(Failure::internal("the runs cannot be read")))
+    };
+    let read = tokio::time::timeout(app.limits.request_timeout, work).await;
+    read.unwrap_or_else(|_| Err(Failure::timeout(app.limits.request_timeout.as_secs())))
 }
 
 #[cfg(test)]

@@ -180,17 +180,17 @@ const plain = (value) => (value === null ? DASH : typeof value === "string" ? va
 
 function showComparison({ measure, runs, differences, seeds }) {
   const name = NAMES[measure];
-  const head = ["Run", "Parameters", "Epochs", "Best epoch", `Validation, ${name}`, `Test, ${name}`, "Tokens/s", "Time"];
+  const head = ["Run", "Parameters", "Epochs", "Best epoch", "Validation", "Test", "Tokens/s", "Time"];
   const row = (run) => [
     run.name, grouped(run.parameters), run.epochs_asked === null ? `${run.epochs}` : `${run.epochs} of ${run.epochs_asked}`,
     grouped(run.best_epoch), loss(run.best_valid, measure), run.finished ? loss(run.test, measure) : "unfinished",
     run.tokens_per_second === null ? DASH : grouped(Math.round(run.tokens_per_second)), duration(run.seconds),
   ];
-  const parts = [element("h3", {}, "Compared"), table("What the runs came to", head, runs.map(row))];
+  const parts = [element("h3", {}, "Compared"), table(`What the runs came to; losses are ${name}`, head, runs.map(row))];
   if (seeds.length > 0) {
     const spread = (value) => value === null ? DASH : `${loss(value.mean, measure)} (${loss(value.min, measure)} to ${loss(value.max, measure)})`;
     const seedRow = (group) => [group.name, group.seeds.join(", "), spread(group.valid), spread(group.test)];
-    parts.push(table("Over seeds: mean and range", ["Runs", "Seeds", "Validation", "Test"], seeds.map(seedRow)));
+    parts.push(table(`Over seeds: mean and range of ${name}`, ["Runs", "Seeds", "Validation", "Test"], seeds.map(seedRow)));
   }
   const keys = Object.entries(differences);
   if (keys.length > 0) {

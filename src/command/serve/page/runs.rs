@@ -15,6 +15,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Runs that may be drawn or compared at once.
 const MOST: usize = 32;
@@ -22,12 +23,16 @@ const MOST: usize = 32;
 /// For so long a list is as good as new: many pages cost no more than one.
 const FRESH: Duration = Duration::from_millis(500);
 
+/// Requests whose runs are read at once: others find threads that are free.
+const AT_ONCE: usize = 2;
+
 /// Where runs lie.
 pub(in crate::command::serve) struct Runs {
     below: Option<PathBuf>,
     /// The served checkpoint's name and directory.
     checkpoint: Option<(String, PathBuf)>,
     kept: Mutex<Option<(Instant, Arc<Vec<Listed>>)>>,
+    pub(super) readers: Semaphore,
 }
 
 /// A run or a model of the list.
@@ -44,6 +49,7 @@ impl Runs {
             below: below.map(Path::to_path_buf),
             checkpoint: checkpoint.map(named).transpose()?,
             kept: Mutex::new(None),
+            readers: Semaphore::new(AT_ONCE),
         })
     }
 
