@@ -386,7 +386,7 @@ fn texts_that_cannot_be_read_and_models_without_gates_say_so() {
 #[test]
 fn the_files_need_no_token_and_everything_else_does() {
     let place = Place::new();
-    place.train("--out run --max-steps 12");
+    place.train("--out run");
     place.write("token", "a-secret\n");
     let server = Server::start(&place, "run --token-file token");
     for file in ["/", "/page/app.js", "/page/style.css", "/page/icon.svg"] {

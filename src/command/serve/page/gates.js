@@ -24,7 +24,7 @@ class HeatMap {
     this.#cells = rows.map(() => []);
     this.#readout = element("p", { className: "readout", "aria-live": "polite" });
     const legend = element("div", { className: "legend" }, "0", bar(viridis()), `${most}`);
-    const lines = element("div", { role: "group", "aria-label": `${title}; arrow keys go from cell to cell` });
+    const lines = element("div", { className: "scroll", role: "group", "aria-label": `${title}; arrow keys go from cell to cell` });
     for (let first = 0; first < tokens.length; first += columns) {
       lines.append(this.#line(tokens, rows, first, Math.min(tokens.length, first + columns), most));
     }
