@@ -12,7 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 ROOT = Path(__file__).resolve().parents[2]
-RHN = os.environ.get("RHN", str(ROOT / "target/release/rhn"))
+RHN = str(Path(os.environ.get("RHN", ROOT / "target/release/rhn")).resolve())
 
 
 class Server:

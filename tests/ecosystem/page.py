@@ -3,7 +3,8 @@
 
 Needs Chromium with its driver (Debian: chromium, chromium-driver), Python 3.11 and a network for pip; the packages are
 pinned and go to a temporary folder. RHN is the program (target/release/rhn), CHECKPOINT what is served
-(checkpoints/shakespeare), PICTURES where page.png goes (docs), VENV a virtual environment to keep between runs.
+(checkpoints/shakespeare), PICTURES where page.png goes (docs), VENV a virtual environment to keep between runs, KEEP
+a folder for pictures of a phone and of the end, to look at.
 """
 
 import json
@@ -235,7 +236,11 @@ def grows(page, folder):
 
 def stays_text(page, folder):
     (folder / "runs/live").rename(folder / "runs" / HOSTILE)
-    page.driver.get(page.driver.current_url)
+    row = "return [...document.querySelectorAll('#runs-table tbody tr')].find(row => row.cells[1].textContent === arguments[0])"
+    page.until("new name", lambda: page.js(row, HOSTILE))
+    assert page.js(row, "live") is None
+    page.until("curves without it", lambda: "live" not in page.text("#picture-caption"))
+    page.js(row, HOSTILE).find_element("css selector", "input").click()
     page.until("hostile name", lambda: HOSTILE in page.text("#picture-caption") and HOSTILE in page.text("#comparison"))
     assert HOSTILE in page.text("#runs-table") and HOSTILE in page.text("#picture")
     page.js("document.querySelector('#score-input').value = '<img src=x onerror=\"window.hacked = 1\">'")
@@ -285,8 +290,9 @@ def main(folder):
         asks_for_a_token(page, folder)
     finally:
         if os.environ.get("KEEP"):
-            (Path(os.environ["KEEP"]) / "last.png").write_bytes(page.picture())
-            shutil.copy(folder / "phone.png", os.environ["KEEP"]) if (folder / "phone.png").exists() else None
+            (folder / "last.png").write_bytes(page.picture())
+            for picture in folder.glob("*.png"):
+                shutil.copy(picture, os.environ["KEEP"])
         page.driver.quit()
         if server.process.poll() is None:
             server.process.kill()

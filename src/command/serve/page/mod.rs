@@ -128,8 +128,10 @@ mod tests {
     /// The numbers of three that stand together, in their order.
     fn colors(text: &str, open: char, close: char) -> Vec<Vec<u8>> {
         let parts = text.split(open).skip(1).filter_map(|rest| rest.split(close).next());
-        let numbers = parts.map(|part| part.split(',').map(|number| number.trim().parse().ok()).collect());
-        numbers.flatten().filter(|numbers: &Vec<u8>| numbers.len() == 3).collect()
+        let numbers = |part: &str| -> Option<Vec<u8>> {
+            part.split(',').map(|number| number.trim().parse::<u8>().ok()).collect()
+        };
+        parts.filter_map(numbers).filter(|numbers| numbers.len() == 3).collect()
     }
 
     #[test]

@@ -19,6 +19,8 @@ let isFirst = true;
 let drawing = 0;
 let picture = "";
 let compared = "";
+/** What the chosen runs were when they were last drawn. */
+let drawn = "";
 
 const grouped = (number) => (number ?? null) === null ? DASH : number.toLocaleString("en");
 const loss = (value, measure) => (value ?? null) === null ? DASH : value.toFixed(DIGITS[measure]);
@@ -98,7 +100,8 @@ export async function refreshRuns() {
     if (first) choose();
     isFirst = false;
     showTable();
-    if (first || runs.some((run) => run.state === "running" && chosen.has(run.name))) await draw();
+    const isLive = runs.some((run) => run.state === "running" && chosen.has(run.name));
+    if (first || isLive || drawn !== chosenNow()) await draw();
   } catch (error) {
     if (error instanceof TokenWanted) throw error; // until there is a token, nothing is looked at
     byId("runs-status").textContent = `${describe(error)} Trying again.`;
@@ -112,8 +115,15 @@ function query(names, parts) {
   return all.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
 }
 
+/** The chosen runs, and how far they are. */
+function chosenNow() {
+  const of = ({ name, state, epochs }) => [name, state, epochs];
+  return JSON.stringify(runs.filter((run) => chosen.has(run.name)).map(of));
+}
+
 async function draw() {
   const turn = ++drawing;
+  drawn = chosenNow();
   const names = runs.map((run) => run.name).filter((name) => chosen.has(name));
   if (names.length === 0) {
     picture = compared = "";
@@ -140,18 +150,18 @@ async function draw() {
 
 function showPicture({ status, value, reason }) {
   if (status === "rejected") {
-    picture = "";
+    picture = drawn = ""; // at the next look it is tried again
     byId("picture").replaceChildren();
     byId("picture-caption").textContent = describe(reason);
     return;
   }
   if (value === picture) return;
   picture = value;
-  const drawn = copy(new DOMParser().parseFromString(value, "image/svg+xml").documentElement);
-  byId("picture").replaceChildren(drawn);
-  byId("picture-caption").textContent = drawn.getAttribute("aria-label");
-  drawn.removeAttribute("width");
-  drawn.removeAttribute("height");
+  const made = copy(new DOMParser().parseFromString(value, "image/svg+xml").documentElement);
+  byId("picture").replaceChildren(made);
+  byId("picture-caption").textContent = made.getAttribute("aria-label");
+  made.removeAttribute("width");
+  made.removeAttribute("height");
   if (performance.getEntriesByName("first-picture").length === 0) performance.mark("first-picture");
 }
 
