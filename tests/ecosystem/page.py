@@ -234,13 +234,25 @@ def grows(page, folder):
     print("a live curve grows")
 
 
+def chooses(page):
+    """Who takes a run's mark away sees the others alone."""
+    page.find("input[aria-label='Show live']").click()
+    page.until("curves without it", lambda: page.text("#picture-caption").startswith("Learning curves of shakespeare:"))
+    page.find("input[aria-label='Show shakespeare']").click()
+    page.until("no curves", lambda: page.text("#picture-caption") == "No run is chosen.")
+    assert page.count("#picture svg") == 0 and page.count("#comparison table") == 0
+    page.find("input[aria-label='Show live']").click()
+    page.find("#measure option[value=nats]").click()
+    page.until("nats", lambda: page.text("#picture-caption") == "Learning curves of live: nats per token, validation split over epoch")
+    page.driver.refresh()  # what nobody has chosen, the page chooses
+    page.until("both curves", lambda: "shakespeare, live:" in page.text("#picture-caption"))
+
+
 def stays_text(page, folder):
     (folder / "runs/live").rename(folder / "runs" / HOSTILE)
     row = "return [...document.querySelectorAll('#runs-table tbody tr')].find(row => row.cells[1].textContent === arguments[0])"
     page.until("new name", lambda: page.js(row, HOSTILE))
     assert page.js(row, "live") is None
-    page.until("curves without it", lambda: "live" not in page.text("#picture-caption"))
-    page.js(row, HOSTILE).find_element("css selector", "input").click()
     page.until("hostile name", lambda: HOSTILE in page.text("#picture-caption") and HOSTILE in page.text("#comparison"))
     assert HOSTILE in page.text("#runs-table") and HOSTILE in page.text("#picture")
     page.js("document.querySelector('#score-input').value = '<img src=x onerror=\"window.hacked = 1\">'")
@@ -284,6 +296,7 @@ def main(folder):
         pictures(page)
         fits_a_phone(page, folder)
         grows(page, folder)
+        chooses(page)
         stays_text(page, folder)
         page.has_no_complaint("all of this")
         server.stop()

@@ -16,6 +16,8 @@ const rows = new Map();
 let runs = [];
 let timer;
 let isFirst = true;
+/** Whether somebody has chosen; until then the page does. */
+let isTouched = false;
 let drawing = 0;
 let picture = "";
 let compared = "";
@@ -43,12 +45,13 @@ function cells(run) {
   ];
 }
 
-/** A model without events has no curve. */
-const hasCurve = (run) => run.state !== "model" && run.state !== "unreadable";
+/** A model without events has no curve, nor has a run that has not begun. */
+const hasCurve = (run) => run.state !== "model" && !run.problem;
 
 function makeRow(run) {
   const box = element("input", { type: "checkbox", "aria-label": `Show ${run.name}` });
   box.addEventListener("change", () => {
+    isTouched = true;
     if (box.checked) chosen.add(run.name);
     else chosen.delete(run.name);
     draw();
@@ -88,6 +91,7 @@ function showTable() {
 function choose() {
   const age = (run) => (run.state === "running" ? -1 : run.seconds_ago ?? Infinity);
   const shown = runs.filter(hasCurve).sort((a, b) => age(a) - age(b)).slice(0, FIRST);
+  chosen.clear();
   shown.forEach((run) => chosen.add(run.name));
 }
 
@@ -97,10 +101,10 @@ export async function refreshRuns() {
   try {
     runs = (await (await send("/page/runs")).json()).runs;
     const first = isFirst;
-    if (first) choose();
+    if (!isTouched) choose();
     isFirst = false;
     showTable();
-    const isLive = runs.some((run) => run.state === "running" && chosen.has(run.name));
+    const isLive = chosenRuns().some((run) => run.state === "running");
     if (first || isLive || drawn !== chosenNow()) await draw();
   } catch (error) {
     if (error instanceof TokenWanted) throw error; // until there is a token, nothing is looked at
@@ -118,13 +122,15 @@ function query(names, parts) {
 /** The chosen runs, and how far they are. */
 function chosenNow() {
   const of = ({ name, state, epochs }) => [name, state, epochs];
-  return JSON.stringify(runs.filter((run) => chosen.has(run.name)).map(of));
+  return JSON.stringify(chosenRuns().map(of));
 }
+
+const chosenRuns = () => runs.filter((run) => chosen.has(run.name) && hasCurve(run));
 
 async function draw() {
   const turn = ++drawing;
   drawn = chosenNow();
-  const names = runs.map((run) => run.name).filter((name) => chosen.has(name));
+  const names = chosenRuns().map((run) => run.name);
   if (names.length === 0) {
     picture = compared = "";
     byId("picture").replaceChildren();
