@@ -106,11 +106,12 @@ impl TokenReader {
 mod tests {
     use super::TokenReader;
     use crate::config::{CoreConfig, EmbeddingConfig, ModelConfig, ModelSpec};
-    use crate::model::core::{LstmConfig, RhnConfig, RhnSharedGates};
+    use crate::model::core::{GruConfig, LstmConfig, RhnConfig, RhnSharedGates};
     use crate::model::output::OutputConfig;
-    use crate::model::{FrozenModel, LanguageModel, Noise, Parameters};
+    use crate::model::{FrozenModel, LanguageModel, Noise, Parameters, State};
     use candle_core::{DType, Device, Tensor};
     use rhn_kernels::precision::Precision;
+    use serde_json::json;
     use std::collections::BTreeMap;
 
     const VOCABULARY: usize = 11;
@@ -171,6 +172,65 @@ mod tests {
                             Vec::from_iter(far)
                         );
                     }
+                }
+            }
+        }
+    }
+
+    /// Reads some tokens of one row by a window.
+    fn window(model: &FrozenModel, tokens: &[u32], state: &State) -> (Vec<f64>, State) {
+        let inputs = Tensor::from_slice(tokens, (tokens.len(), 1), &Device::Cpu).unwrap();
+        let (logits, state) = model.logits(&inputs, state, &Noise::none()).unwrap();
+        let last = logits.get(tokens.len() - 1).unwrap().flatten_all().unwrap();
+        (last.to_dtype(DType::F64).unwrap().to_vec1().unwrap(), state)
+    }
+
+    #[test]
+    fn a_row_has_the_bits_that_it_has_alone_whoever_joins_and_leaves() {
+        let gru = CoreConfig::Gru(GruConfig { layers: 2, hidden_size: 19 });
+        let hlstm = |variant: &str| -> CoreConfig {
+            let settings = json!({"kind": "hlstm", "layers": 2, "hidden_size": 13, "variant": variant});
+            serde_json::from_value(settings).unwrap()
+        };
+        let rhns = [rhn(1, RhnSharedGates::None), rhn(2, RhnSharedGates::Both)];
+        let hlstms = ["zhang", "depth-gated", "kurata"].map(hlstm);
+        for core in rhns.into_iter().chain([lstm(), gru]).chain(hlstms) {
+            let model = model(core, false, Precision::F32);
+            // Row r begins with r + 1 tokens and joins at step r; it leaves after 12 steps in all.
+            let text =
+                |row: usize| Vec::from_iter((0..30).map(|at| ((at * at + 3 * row + at * row) % 11) as u32));
+            let alone = |row: usize, count: usize| {
+                let mut reader = TokenReader::new(&model).unwrap();
+                reader.read(&text(row)[..=row]).unwrap();
+                text(row)[row + 1..][..count].iter().for_each(|&token| reader.read(&[token]).unwrap());
+                reader.logits().to_vec()
+            };
+            let mut rows: Vec<(usize, usize)> = Vec::new(); // number, tokens read since it joined
+            let mut states: Option<State> = None;
+            for step in 0..20 {
+                if step < 7 {
+                    let (logits, state) = window(&model, &text(step)[..=step], &model.zero_state(1).unwrap());
+                    assert_eq!(logits, alone(step, 0));
+                    let together: Vec<&State> = states.iter().chain([&state]).collect();
+                    states = Some(State::join(&together).unwrap());
+                    rows.push((step, 0));
+                }
+                let pending: Vec<u32> = rows.iter().map(|&(row, read)| text(row)[row + 1 + read]).collect();
+                let inputs = Tensor::from_slice(&pending, (1, pending.len()), &Device::Cpu).unwrap();
+                let (logits, after) =
+                    model.logits(&inputs, states.as_ref().unwrap(), &Noise::none()).unwrap();
+                let logits =
+                    logits.squeeze(0).unwrap().to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
+                for ((row, read), logits) in rows.iter_mut().zip(logits) {
+                    *read += 1;
+                    assert_eq!(logits, alone(*row, *read), "row {row} after {read} tokens");
+                }
+                let kept: Vec<u32> =
+                    (0..).zip(&rows).filter(|(_, (_, read))| *read < 12).map(|(at, _)| at).collect();
+                rows.retain(|(_, read)| *read < 12);
+                states = (!kept.is_empty()).then(|| after.select(&kept).unwrap());
+                if rows.is_empty() {
+                    break;
                 }
             }
         }

@@ -41,6 +41,7 @@ impl Prompt {
     }
 
     /// Tokens of the vocabulary; the model reads a line end before them, unless they begin with one.
+    #[cfg(feature = "serve")]
     pub(crate) fn of_ids(tokenizer: &Tokenizer, ids: &[u32]) -> Self {
         let mut context = Vec::from_iter(tokenizer.line_end_id().filter(|id| ids.first() != Some(id)));
         if context.is_empty() && ids.is_empty() {
@@ -54,6 +55,7 @@ impl Prompt {
     }
 
     /// How many of the first tokens of [`Prompt::context`] are not of the prompt itself.
+    #[cfg(feature = "serve")]
     pub(crate) fn start(&self) -> usize {
         self.start
     }

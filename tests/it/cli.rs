@@ -21,20 +21,23 @@ const PLAY: &str = "To be , or not to be :\nthat is the question\n";
 const CHARACTERS: f64 = 18.0;
 
 /// A checkpoint in a directory of its own, beside the corpus that it was "trained" on.
-struct Run {
+pub(crate) struct Run {
     directory: TempDir,
 }
 
 impl Run {
     /// A small network for `unit`s of 40 plays; at `scale` 0 it finds every type equally likely.
-    fn new(unit: &str, scale: f64) -> Self {
+    pub(crate) fn new(unit: &str, scale: f64) -> Self {
         let run = Self { directory: tempfile::tempdir().unwrap() };
         let corpus = run.path("corpus.txt");
         std::fs::write(&corpus, PLAY.repeat(40)).unwrap();
         let settings = [
             format!("corpus.name={}", corpus.display()),
             format!("corpus.unit={unit}"),
-            "corpus.unknown=true".into(),
+            match unit {
+                "bpe" => "corpus.vocab_size=270".into(),
+                _ => "corpus.unknown=true".to_string(),
+            },
             "model.core.hidden_size=8".into(),
             "train.batch_size=2".into(),
             "train.bptt_steps=5".into(),
@@ -53,11 +56,11 @@ impl Run {
         run
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn checkpoint(&self) -> String {
+    pub(crate) fn checkpoint(&self) -> String {
         self.path("run").display().to_string()
     }
 
@@ -66,7 +69,7 @@ impl Run {
     }
 
     /// `rhn COMMAND CHECKPOINT ARGS…` on the CPU.
-    fn rhn(&self, command: &str, args: &[&str]) -> Output {
+    pub(crate) fn rhn(&self, command: &str, args: &[&str]) -> Output {
         let checkpoint = self.checkpoint();
         rhn(&[&[command, checkpoint.as_str()], args].concat(), "")
     }

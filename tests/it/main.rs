@@ -33,6 +33,8 @@ mod parameters;
 mod parity;
 mod reliability;
 mod resume;
+#[cfg(feature = "serve")]
+mod serve;
 mod small_texts;
 mod study;
 mod supply_chain;

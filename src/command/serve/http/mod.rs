@@ -28,9 +28,9 @@ const BUFFER: usize = 64 << 10;
 
 /// What is answered to a connection above the bound.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
-Connection: close\r\nContent-Length: 130\r\n\r\n\
+Connection: close\r\nContent-Length: 126\r\n\r\n\
 {\"error\":{\"message\":\"too many connections; try again later\",\"type\":\"server_error\",\"param\":null,\"code\":\
-\"too_many_connections\"}}       ";
+\"too_many_connections\"}}";
 
 /// Serves until `stop` is done; then waits for requests under way, up to `limits.grace`.
 pub(super) async fn serve<A, F>(

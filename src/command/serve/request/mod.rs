@@ -44,15 +44,10 @@ pub(super) struct CompletionRequest {
 
 #[derive(Deserialize)]
 struct Body {
-    #[serde(default = "no_prompt")]
+    #[serde(default)]
     prompt: Prompts,
     #[serde(flatten)]
     rest: serde_json::Map<String, Value>,
-}
-
-/// A text that begins with nothing.
-fn no_prompt() -> Prompts {
-    Prompts(vec![Given::Text(String::new())])
 }
 
 impl CompletionRequest {

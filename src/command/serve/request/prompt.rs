@@ -7,6 +7,13 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::command::serve) struct Prompts(pub(in crate::command::serve) Vec<Given>);
 
+/// A text that begins with nothing.
+impl Default for Prompts {
+    fn default() -> Self {
+        Self(vec![Given::Text(String::new())])
+    }
+}
+
 /// One prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::command::serve) enum Given {
@@ -23,15 +30,16 @@ impl<'de> Deserialize<'de> for Prompts {
             type Value = Prompts;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(WANTED)
+                write!(f, "prompt to be {WANTED}")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Prompts, E> {
                 Ok(Prompts(vec![Given::Text(text.into())]))
             }
 
+            /// As good as absent.
             fn visit_unit<E: Error>(self) -> Result<Prompts, E> {
-                Err(E::custom(format!("prompt is null, wanted {WANTED}")))
+                Ok(Prompts::default())
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Prompts, A::Error> {
@@ -72,7 +80,7 @@ impl<'de> Deserialize<'de> for Item {
             type Value = Item;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, a token id, or a list of token ids")
+                f.write_str("prompt to hold texts, token ids, or lists of token ids")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Item, E> {
@@ -128,6 +136,7 @@ mod tests {
         assert_eq!(parsed("[1, 2]").unwrap(), [Given::Ids(vec![1, 2])]);
         assert_eq!(parsed("[[1], [], [2, 3]]").unwrap(), [vec![1], vec![], vec![2, 3]].map(Given::Ids));
         assert_eq!(parsed("[]").unwrap(), [Given::Ids(vec![])]);
+        assert_eq!(parsed("null").unwrap(), [text("")]);
     }
 
     #[test]
@@ -135,7 +144,6 @@ mod tests {
         let wrong = [
             ("[null, 3]", "null among"),
             ("[[null]]", "null among"),
-            ("null", "is null"),
             ("[1, \"a\"]", "mixes"),
             ("[\"a\", [1]]", "mixes"),
             ("[[[1]]]", "nested"),
