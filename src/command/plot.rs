@@ -28,36 +28,43 @@ pub(super) struct Args {
     /// The picture; its ending says which kind
     #[arg(long, value_name = "FILE.svg|FILE.png", default_value = "curve.svg")]
     out: PathBuf,
-    /// The unit of the loss [default: perplexity for words and byte pairs, else bits-per-char]
-    #[arg(long, value_name = "MEASURE")]
-    y: Option<Measure>,
-    /// What the curves go along
-    #[arg(long, value_name = "ALONG", default_value = "epoch")]
-    x: Along,
-    /// Which text
-    #[arg(long, default_value = "valid")]
-    split: CurveSplit,
-    /// A logarithmic vertical axis, or with =false a linear one [default: logarithmic for perplexity]
-    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    log_y: Option<bool>,
-    /// A logarithmic horizontal axis
-    #[arg(long)]
-    log_x: bool,
-    /// A line above the picture
-    #[arg(long, value_name = "TEXT")]
-    title: Option<String>,
-    /// Draw a level to compare with, say 65.4="published, test"; may be repeated
-    #[arg(long = "reference", value_name = "VALUE[=LABEL]", value_parser = parse_reference)]
-    references: Vec<Reference>,
-    /// The picture's width in pixels
-    #[arg(long, value_name = "N", default_value_t = 900, value_parser = clap::value_parser!(u32).range(320..=8000))]
-    width: u32,
-    /// The picture's height in pixels
-    #[arg(long, value_name = "N", default_value_t = 540, value_parser = clap::value_parser!(u32).range(240..=8000))]
-    height: u32,
+    #[command(flatten)]
+    picture: PictureArgs,
     /// A PNG has this many pixels for each one of --width and --height
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
     scale: u32,
+}
+
+/// What is drawn, and how large.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct PictureArgs {
+    /// The unit of the loss [default: perplexity for words and byte pairs, else bits-per-char]
+    #[arg(long, value_name = "MEASURE")]
+    pub(super) y: Option<Measure>,
+    /// What the curves go along
+    #[arg(long, value_name = "ALONG", default_value = "epoch")]
+    pub(super) x: Along,
+    /// Which text
+    #[arg(long, default_value = "valid")]
+    pub(super) split: CurveSplit,
+    /// A logarithmic vertical axis, or with =false a linear one [default: logarithmic for perplexity]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) log_y: Option<bool>,
+    /// A logarithmic horizontal axis
+    #[arg(long)]
+    pub(super) log_x: bool,
+    /// A line above the picture
+    #[arg(long, value_name = "TEXT")]
+    pub(super) title: Option<String>,
+    /// Draw a level to compare with, say 65.4="published, test"; may be repeated
+    #[arg(long = "reference", value_name = "VALUE[=LABEL]", value_parser = parse_reference)]
+    pub(super) references: Vec<Reference>,
+    /// The picture's width in pixels
+    #[arg(long, value_name = "N", default_value_t = 900, value_parser = clap::value_parser!(u32).range(320..=8000))]
+    pub(super) width: u32,
+    /// The picture's height in pixels
+    #[arg(long, value_name = "N", default_value_t = 540, value_parser = clap::value_parser!(u32).range(240..=8000))]
+    pub(super) height: u32,
 }
 
 /// Draws, writes the picture and prints its path. Fails if a run cannot be read, none has a point, or the
@@ -65,7 +72,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let png = is_png(&args.out)?;
     let runs = args.runs.read()?;
-    let plot = plot(args, &runs)?;
+    let (plot, missing) = plot(&args.picture, &runs)?;
+    missing.iter().for_each(|missing| note(missing));
     let picture = draw(&plot);
     let bytes = if png { to_png(&picture, args.scale)? } else { to_svg(&picture).into_bytes() };
     if let Some(above) = args.out.parent() {
@@ -83,11 +91,15 @@ fn is_png(out: &Path) -> Result<bool> {
     }
 }
 
-fn plot(args: &Args, runs: &[RunHistory]) -> Result<Plot> {
+/// The picture, and what is missing in it. Fails if no run has a point, or one that its axes cannot show.
+pub(super) fn plot(args: &PictureArgs, runs: &[RunHistory]) -> Result<(Plot, Vec<String>)> {
     let measure = args.y.unwrap_or_else(|| Measure::usual(runs));
     let log_y = args.log_y.unwrap_or(measure == Measure::Perplexity);
-    let mut series: Vec<Series> =
-        runs.iter().enumerate().flat_map(|(number, run)| curves(args, run, number, measure)).collect();
+    let mut missing = Vec::new();
+    let mut series = Vec::new();
+    for (number, run) in runs.iter().enumerate() {
+        series.extend(curves(args, run, number, measure, &mut missing));
+    }
     let positive = |&(x, y): &(f64, f64)| (!args.log_x || x > 0.0) && (!log_y || y > 0.0);
     if series.iter().flat_map(|series| &series.points).any(|point| !positive(point)) {
         let what = "a logarithmic axis cannot show 0; leave out --log-x, or give --log-y=false";
@@ -107,7 +119,7 @@ fn plot(args: &Args, runs: &[RunHistory]) -> Result<Plot> {
         Along::Tokens => "tokens".into(),
         Along::Time => format!("time ({unit})"),
     };
-    Ok(Plot {
+    let plot = Plot {
         title: args.title.clone(),
         x: Axis { name: x_name, log: args.log_x, whole: args.x != Along::Time, from_zero: true },
         y: Axis { name: y_name(measure, args.split), log: log_y, whole: false, from_zero: false },
@@ -115,15 +127,22 @@ fn plot(args: &Args, runs: &[RunHistory]) -> Result<Plot> {
         references: args.references.clone(),
         width: args.width,
         height: args.height,
-    })
+    };
+    Ok((plot, missing))
 }
 
-/// A run's curves, one a split. What is missing is noted.
-fn curves(args: &Args, run: &RunHistory, number: usize, measure: Measure) -> Vec<Series> {
+/// A run's curves, one a split. What has no point is added to `missing`.
+fn curves(
+    args: &PictureArgs,
+    run: &RunHistory,
+    number: usize,
+    measure: Measure,
+    missing: &mut Vec<String>,
+) -> Vec<Series> {
     let curve = |split: &CurveSplit| {
         let points = points(run, *split, args.x, measure);
         if points.is_empty() {
-            note(&format!("{}: {}", run.name, why_empty(run, *split, measure)));
+            missing.push(format!("{}: {}", run.name, why_empty(run, *split, measure)));
         }
         let least = points.iter().enumerate().min_by(|a, b| a.1.1.total_cmp(&b.1.1));
         let best = least.map(|(index, point)| (index, measure.show(point.1)));

@@ -28,6 +28,8 @@ mod model_study;
 mod mogrifier;
 mod one_text;
 mod packed;
+#[cfg(feature = "serve")]
+mod page;
 mod parameters;
 mod parity;
 mod reliability;

@@ -7,6 +7,7 @@ mod http;
 mod limits;
 mod metrics;
 mod models;
+mod page;
 mod request;
 mod routes;
 mod score;
@@ -19,6 +20,7 @@ use crate::signals::Signals;
 use limits::{LimitArgs, Limits};
 use metrics::Metrics;
 use models::Models;
+use page::Runs;
 use rhn_kernels::threads;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -30,6 +32,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 const AFTER_HELP: &str = "\
+GET / is a page for the browser: runs, samples, scores, gates.
+
 GET /v1/models, /health, /metrics, /openapi.json; POST /v1/completions, as OpenAI has it, with
 echo, logprobs, stop, seed, stream and several prompts; POST /v1/score, the rows of rhn score
 --json. docs/serve.md has the fields. The same prompt, settings and seed give the text of rhn
@@ -81,6 +85,7 @@ pub(super) struct Args {
 /// What all requests share.
 struct App {
     models: Models,
+    runs: Arc<Runs>,
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
     /// The hash of the token.
@@ -116,8 +121,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let checkpoint = args.checkpoint.as_deref();
     let models = Models::open(checkpoint, args.runs.as_deref(), &args.device, &limits, &metrics)?;
+    let runs = Arc::new(Runs::open(checkpoint, args.runs.as_deref())?);
     let app = App {
         models,
+        runs,
         limits,
         metrics,
         token,

@@ -27,6 +27,13 @@ pub(super) struct Models {
     loading: Arc<Loading>,
 }
 
+/// Where a model's weights are.
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) device: DeviceArgs,
+}
+
 struct Entry {
     path: PathBuf,
     created: u64,
@@ -97,12 +104,7 @@ impl Models {
         &self,
         name: Option<&str>,
     ) -> std::result::Result<(String, Arc<Engine>), Failure> {
-        let Some(name) = name.or(self.default.as_deref()) else {
-            return Err(Failure::field(
-                "model",
-                "model is missing, and several are served: GET /v1/models lists them",
-            ));
-        };
+        let Some(name) = name.or(self.default.as_deref()) else { return Err(unnamed()) };
         let Some(entry) = self.entries.get(name) else { return Err(unknown(name)) };
         if let Some(engine) = entry.loaded() {
             return Ok((name.into(), engine));
@@ -120,6 +122,13 @@ impl Models {
                 Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "model_unavailable", message))
             }
         }
+    }
+
+    /// The directory or address that the model of this name is loaded from, and what it is loaded with.
+    pub(super) fn source(&self, name: Option<&str>) -> std::result::Result<Source, Failure> {
+        let Some(name) = name.or(self.default.as_deref()) else { return Err(unnamed()) };
+        let Some(entry) = self.entries.get(name) else { return Err(unknown(name)) };
+        Ok(Source { name: name.into(), path: entry.path.clone(), device: self.loading.device.clone() })
     }
 
     /// `GET /v1/models`.
@@ -142,6 +151,10 @@ impl Models {
     pub(super) fn are_alive(&self) -> bool {
         self.entries.values().filter_map(|entry| entry.loaded()).all(|engine| engine.is_alive())
     }
+}
+
+fn unnamed() -> Failure {
+    Failure::field("model", "model is missing, and several are served: GET /v1/models lists them")
 }
 
 fn unknown(name: &str) -> Failure {
@@ -184,7 +197,7 @@ impl Entry {
 }
 
 /// The last part of a directory's path, or what follows `hf://`.
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     if let Some(address) = path.to_str().and_then(|path| path.strip_prefix("hf://")) {
         return address.into();
     }

@@ -4,6 +4,7 @@ use super::App;
 use super::completion::complete;
 use super::failure::Failure;
 use super::http::{Reply, json, text};
+use super::page;
 use super::score::score;
 use crate::digest::sha256;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -47,7 +48,7 @@ pub(super) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Respons
 fn route_of(path: &str) -> Option<(&'static str, &'static str)> {
     let of_model = path.strip_prefix("/v1/models/").is_some_and(|name| !name.is_empty());
     let path = if of_model { "/v1/models/{model}" } else { path };
-    ROUTES.into_iter().find(|(_, known)| *known == path)
+    ROUTES.into_iter().chain(page::ROUTES).find(|(_, known)| *known == path)
 }
 
 async fn dispatch(
@@ -55,7 +56,7 @@ async fn dispatch(
     route: Option<(&'static str, &'static str)>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Failure> {
-    if route.is_none_or(|(_, path)| path != "/health") {
+    if route.is_none_or(|(_, path)| path != "/health" && !page::is_file(path)) {
         authorize(&app, &request)?;
     }
     let Some((method, path)) = route else {
@@ -81,6 +82,7 @@ async fn dispatch(
         "/v1/models" => Ok(json(StatusCode::OK, &app.models.list())),
         "/v1/completions" => complete(app.clone(), body(&app, request).await?).await,
         "/v1/score" => score(app.clone(), body(&app, request).await?).await,
+        path if page::is_here(path) => Ok(page::answer(&app, path, request).await),
         _ => {
             let name = request.uri().path().trim_start_matches("/v1/models/");
             Ok(json(StatusCode::OK, &app.models.describe(&decoded(name))?))
@@ -111,7 +113,7 @@ fn authorize(app: &App, request: &Request<Incoming>) -> Result<(), Failure> {
 }
 
 /// The body of a request, if it is JSON, comes in time and is not too large.
-async fn body(app: &App, request: Request<Incoming>) -> Result<Bytes, Failure> {
+pub(super) async fn body(app: &App, request: Request<Incoming>) -> Result<Bytes, Failure> {
     let headers = request.headers();
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -144,7 +146,7 @@ async fn body(app: &App, request: Request<Incoming>) -> Result<Bytes, Failure> {
 }
 
 /// A part of a path without its percent signs.
-fn decoded(path: &str) -> String {
+pub(super) fn decoded(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let [first, after @ ..] = rest {

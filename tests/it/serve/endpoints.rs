@@ -15,9 +15,14 @@ fn models_health_counters_and_the_description_are_there_and_nothing_else() {
     assert_eq!(server.get("/v1/models/nobody").error()["code"], "model_not_found");
     assert_eq!(server.get("/health").json(), json!({"status": "ok"}));
     assert!(server.get("/openapi.json").json()["paths"]["/v1/completions"].is_object());
-    for path in
-        ["/", "/tokenizer_info", "/v1/chat/completions", "/v1/models/", "/v1/completions/", "/../etc/passwd"]
-    {
+    for path in [
+        "/index.html",
+        "/tokenizer_info",
+        "/v1/chat/completions",
+        "/v1/models/",
+        "/v1/completions/",
+        "/../etc/passwd",
+    ] {
         let answer = server.get(path);
         assert_eq!((answer.status, &answer.error()["code"]), (404, &json!("not_found")), "{path}");
     }
