@@ -17,8 +17,13 @@ const LOSSES: [f64; 20] = [
 ];
 
 fn losses(dtype: DType) -> Vec<f64> {
-    let recipe =
-        shrunk("shakespeare", 32, &["model.core.recurrence_depth=2", "train.schedule.warmup_steps=10"]);
+    let settings = [
+        "model.core.recurrence_depth=2",
+        "train.schedule.warmup_steps=10",
+        "train.dropout.hidden=0.1",
+        "train.dropout.output=0.1",
+    ];
+    let recipe = shrunk("shakespeare", 32, &settings);
     let directories = DataDirectories::only(Path::new("."), Registry::built_in());
     let language = Language::prepare(recipe, &directories, None, dtype, &Device::Cpu).unwrap();
     let mut stepper = language.stepper(None).unwrap();
