@@ -9,9 +9,10 @@ use super::score::score;
 use crate::digest::sha256;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -99,7 +100,7 @@ fn health(app: &App) -> Response<Reply> {
 
 /// Where a token is asked for, the request must bring it.
 fn authorize(app: &App, request: &Request<Incoming>) -> Result<(), Failure> {
-    let Some(wanted) = &app.token else { return Ok(()) };
+    let Some(wanted) = &app.token else { return check_host(request.headers().get(HOST)) };
     let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let (kind, found) = header.split_at(header.len().min(7));
     // Of hashes, all of whose characters are compared: the time says nothing about the token.
@@ -110,6 +111,29 @@ fn authorize(app: &App, request: &Request<Incoming>) -> Result<(), Failure> {
     }
     let message = "wanted the header Authorization: Bearer TOKEN with this server's token";
     Err(Failure::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+}
+
+/// Without a token the server is for this machine alone: a page elsewhere whose name is made to lead here still sends that
+/// name, so names other than localhost are refused.
+fn check_host(host: Option<&HeaderValue>) -> Result<(), Failure> {
+    let host = host.map_or("localhost", |host| host.to_str().unwrap_or_default());
+    if is_here(host) {
+        return Ok(());
+    }
+    let message = "the header Host has a name other than localhost, which a server without --token-file does not answer to";
+    Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message))
+}
+
+/// Whether `host`, with or without a port, is an address or localhost.
+fn is_here(host: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) && (!name.contains(':') || name.ends_with(']')) => name,
+        _ => host,
+    };
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let name = name.to_ascii_lowercase();
+    address.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
 }
 
 /// The body of a request, if it is JSON, comes in time and is not too large.
@@ -167,9 +191,22 @@ pub(super) fn decoded(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{OPENAPI, ROUTES, decoded, route_of};
+    use super::{OPENAPI, ROUTES, decoded, is_here, route_of};
     use serde_json::Value;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn addresses_and_localhost_are_here() {
+        for host in ["localhost", "LocalHost:80", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080", "::1"]
+        {
+            assert!(is_here(host), "{host}");
+        }
+        for host in
+            ["example.com", "localhost.example.com:80", "127.0.0.1.example.com", "", ":80", "notlocalhost"]
+        {
+            assert!(!is_here(host), "{host}");
+        }
+    }
 
     #[test]
     fn the_description_has_what_is_there_and_no_more() {

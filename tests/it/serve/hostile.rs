@@ -29,7 +29,7 @@ fn bodies_that_are_no_json_object_are_refused() {
         answer.error();
         assert_eq!(server.send("POST", "/v1/score", JSON, body).status, 400);
     }
-    let bytes = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+    let bytes = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
                   Content-Length: 14\r\n\r\n{\"prompt\":\"\xff\"}";
     assert_eq!(server.raw(bytes).status, 400);
     for kind in ["", "Content-Type: text/plain\r\n", "Content-Type: application/x-www-form-urlencoded\r\n"] {
@@ -53,10 +53,10 @@ fn bodies_that_are_no_json_object_are_refused() {
 #[test]
 fn a_body_above_the_bound_is_not_read() {
     let (_run, server) = served("char", &["--max-body", "5000"]);
-    let announced = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n";
+    let announced = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n";
     let answer = server.raw(announced.as_bytes());
     assert_eq!((answer.status, &answer.error()["code"]), (413, &json!("body_too_large")));
-    let head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunks = format!("1000\r\n{}\r\n", " ".repeat(0x1000)).repeat(2);
     assert_eq!(server.raw((head.to_string() + &chunks).as_bytes()).status, 413);
     let fits = json!({"prompt": "x".repeat(4900), "max_tokens": 1});
@@ -66,7 +66,7 @@ fn a_body_above_the_bound_is_not_read() {
 #[test]
 fn half_a_request_and_a_slow_one_are_given_up() {
     let (_run, server) = served("char", &["--read-timeout", "1"]);
-    let half = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{\"prompt\":";
+    let half = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{\"prompt\":";
     let answer = server.raw(half.as_bytes()); // the connection stays open
     assert_eq!((answer.status, &answer.error()["code"]), (408, &json!("body_timeout")));
     let start = Instant::now();
@@ -88,7 +88,7 @@ fn who_leaves_is_computed_for_no_longer() {
         let body = json!({"prompt": "To", "max_tokens": 1_000_000, "n": 4, "stream": stream}).to_string();
         let mut client = server.connect();
         let head = format!(
-            "POST /v1/completions HTTP/1.1\r\nHost: x\r\n{JSON}Content-Length: {}\r\n\r\n",
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n",
             body.len()
         );
         client.write_all((head + &body).as_bytes()).unwrap();
@@ -108,8 +108,10 @@ fn who_reads_nothing_holds_up_nobody_and_is_left_after_a_while() {
     let body =
         json!({"prompt": "To", "max_tokens": 4000, "n": 10, "stream": true, "logprobs": 5}).to_string();
     let mut client = server.connect();
-    let head =
-        format!("POST /v1/completions HTTP/1.1\r\nHost: x\r\n{JSON}Content-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
     client.write_all((head + &body).as_bytes()).unwrap();
     wait_until("it runs", || server.metric("rhn_choices_running") == 10);
     assert_eq!(server.complete(&json!({"prompt": "To", "max_tokens": 5}))["usage"]["completion_tokens"], 5);
@@ -163,11 +165,26 @@ fn connections_above_the_bound_are_answered_and_closed() {
     let (_run, server) = served("char", &["--connections", "2"]);
     let mut held = [server.connect(), server.connect()];
     for client in &mut held {
-        client.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        client.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         client.read_exact(&mut [0; 12]).unwrap(); // it is served, and stays
     }
     let answer = server.get("/health");
     assert_eq!((answer.status, &answer.error()["code"]), (503, &json!("too_many_connections")));
     drop(held);
     wait_until("there is a place", || server.get("/health").status == 200);
+}
+
+#[test]
+fn a_name_that_is_made_to_lead_here_is_not_answered_to() {
+    let (_run, server) = served("char", &[]);
+    let ask = |host: &str, path: &str| {
+        server.raw(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
+    };
+    for path in ["/v1/models", "/metrics", "/page/runs"] {
+        let answer = ask("attacker.example:8080", path);
+        assert_eq!((answer.status, &answer.error()["code"]), (421, &json!("unknown_host")), "{path}");
+        for host in ["127.0.0.1:8080", "localhost", "[::1]:9", "rhn.localhost:1"] {
+            assert_eq!(ask(host, path).status, 200, "{host} {path}");
+        }
+    }
 }

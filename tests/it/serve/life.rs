@@ -12,7 +12,7 @@ use std::net::{TcpListener, TcpStream};
 fn stream(server: &Server, tokens: usize) -> TcpStream {
     let body = json!({"prompt": "To", "max_tokens": tokens, "stream": true}).to_string();
     let mut client = server.connect();
-    let head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json";
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
     client.write_all(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
     wait_until("it runs", || server.metric("rhn_choices_running") == 1);
     client
@@ -23,7 +23,7 @@ fn a_signal_lets_what_runs_end_and_then_the_server_with_zero() {
     let (_run, mut server) = served("char", &["--max-tokens", "6000"]);
     let client = stream(&server, 6_000);
     let mut idle = server.connect();
-    idle.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap(); // and stays
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap(); // and stays
     signal(&server.child, "TERM");
     wait_until("nobody listens", || TcpStream::connect(&server.address).is_err());
     let events = read(client).events();
