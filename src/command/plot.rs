@@ -72,9 +72,10 @@ pub(super) struct PictureArgs {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let png = is_png(&args.out)?;
     let runs = args.runs.read()?;
-    let (plot, missing) = plot(&args.picture, &runs)?;
-    missing.iter().for_each(|missing| note(missing));
-    let picture = draw(&plot);
+    let mut missing = Vec::new();
+    let plot = plot(&args.picture, &runs, &mut missing);
+    missing.iter().for_each(|missing| note(missing)); // they say why there may be nothing to draw
+    let picture = draw(&plot?);
     let bytes = if png { to_png(&picture, args.scale)? } else { to_svg(&picture).into_bytes() };
     if let Some(above) = args.out.parent() {
         disk::make_directory(above)?;
@@ -91,14 +92,13 @@ fn is_png(out: &Path) -> Result<bool> {
     }
 }
 
-/// The picture, and what is missing in it. Fails if no run has a point, or one that its axes cannot show.
-pub(super) fn plot(args: &PictureArgs, runs: &[RunHistory]) -> Result<(Plot, Vec<String>)> {
+/// The picture; what is missing in it is added to `missing`. Fails if no run has a point, or one that its axes cannot show.
+pub(super) fn plot(args: &PictureArgs, runs: &[RunHistory], missing: &mut Vec<String>) -> Result<Plot> {
     let measure = args.y.unwrap_or_else(|| Measure::usual(runs));
     let log_y = args.log_y.unwrap_or(measure == Measure::Perplexity);
-    let mut missing = Vec::new();
     let mut series = Vec::new();
     for (number, run) in runs.iter().enumerate() {
-        series.extend(curves(args, run, number, measure, &mut missing));
+        series.extend(curves(args, run, number, measure, missing));
     }
     let positive = |&(x, y): &(f64, f64)| (!args.log_x || x > 0.0) && (!log_y || y > 0.0);
     if series.iter().flat_map(|series| &series.points).any(|point| !positive(point)) {
@@ -119,7 +119,7 @@ pub(super) fn plot(args: &PictureArgs, runs: &[RunHistory]) -> Result<(Plot, Vec
         Along::Tokens => "tokens".into(),
         Along::Time => format!("time ({unit})"),
     };
-    let plot = Plot {
+    Ok(Plot {
         title: args.title.clone(),
         x: Axis { name: x_name, log: args.log_x, whole: args.x != Along::Time, from_zero: true },
         y: Axis { name: y_name(measure, args.split), log: log_y, whole: false, from_zero: false },
@@ -127,8 +127,7 @@ pub(super) fn plot(args: &PictureArgs, runs: &[RunHistory]) -> Result<(Plot, Vec
         references: args.references.clone(),
         width: args.width,
         height: args.height,
-    };
-    Ok((plot, missing))
+    })
 }
 
 /// A run's curves, one a split. What has no point is added to `missing`.

@@ -35,7 +35,8 @@ pub(super) fn curves(runs: &Runs, mut query: Query) -> Result<Response<Reply>, F
     };
     query.finish()?;
     let runs = runs.read(&names)?;
-    let (plot, missing) = plot(&settings, &runs).map_err(|error| nothing(&error))?;
+    let mut missing = Vec::new();
+    let plot = plot(&settings, &runs, &mut missing).map_err(|error| nothing(&error))?;
     let mut picture = draw(&plot);
     let shown: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let missing: String = missing.iter().map(|missing| format!(". {missing}")).collect();
