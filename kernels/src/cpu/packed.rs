@@ -23,11 +23,39 @@ const GROUP: usize = 4;
 pub(crate) struct PackedWeights<K: Kernel> {
     panels: Buffer<K::Column>,
     /// Steps along the inner dimension.
-    pub(crate) steps: usize,
+    steps: usize,
     /// Panels of a sublayer.
-    pub(crate) count: usize,
+    count: usize,
     /// Panels that are finished together.
     beside: usize,
+}
+
+/// Weights of every sublayer, as the passes over a window multiply with them.
+pub(crate) trait Weights<K: Kernel>: Sync {
+    /// Steps along the inner dimension.
+    fn steps(&self) -> usize;
+
+    /// Parts of a sublayer's sums that are finished one after the other; a worker has its share of them.
+    fn parts(&self) -> usize;
+
+    /// How many finished parts ahead of the present one data can usefully be prefetched.
+    fn ahead(&self) -> usize;
+
+    /// A buffer for the sums of [`Weights::multiply`].
+    fn sums(&self, rows: usize) -> Buffer<K::Element>;
+
+    /// Multiplies all rows' operands with this worker's parts of a sublayer, and hands the sums of each to `finish`, a
+    /// panel after the other, `rows × K::columns()` each. What comes after is fetched meanwhile, at the end that of
+    /// sublayer `then`.
+    fn multiply(
+        &self,
+        sublayer: usize,
+        then: usize,
+        operands: &[K::Row],
+        worker: Worker<'_>,
+        sums: &mut [K::Element],
+        finish: impl FnMut(usize, &[K::Element]),
+    );
 }
 
 impl<K: Kernel> PackedWeights<K> {
@@ -71,25 +99,59 @@ impl<K: Kernel> PackedWeights<K> {
         self.beside * (GROUP / self.beside).max(1)
     }
 
-    /// How many finished parts ahead of the present one data can usefully be prefetched.
-    pub(crate) fn ahead(&self) -> usize {
-        self.group() / self.beside
-    }
-
     fn panel(&self, sublayer: usize, panel: usize) -> &[K::Column] {
         let len = self.steps * K::columns();
         &self.panels[(sublayer * self.count + panel) * len..][..len]
     }
 
-    /// A buffer for the sums of [`PackedWeights::multiply`].
-    pub(crate) fn sums(&self, rows: usize) -> Buffer<K::Element> {
+    /// One panel's part that stays in L1 while all rows' tiles pass, `next` is prefetched; `steps` is where.
+    #[inline(always)]
+    fn block(
+        &self,
+        operands: &[K::Row],
+        [columns, next]: [&[K::Column]; 2],
+        steps: Range<usize>,
+        batch: usize,
+        sums: &mut [K::Element],
+    ) {
+        let tiling = Tiling::new::<K>(batch);
+        let advance = K::columns() * size_of::<K::Column>() / tiling.count;
+        for (index, rows) in (0..tiling.count).map(|index| (index, tiling.tile(index))) {
+            let start = rows.start * self.steps + steps.start * rows.len();
+            let operands = &operands[start..start + steps.len() * rows.len()];
+            let sums = &mut sums[rows.start * K::columns()..rows.end * K::columns()];
+            let operands = Operands {
+                rows: operands.as_ptr(),
+                panel: columns.as_ptr(),
+                steps: steps.len(),
+                ahead: next.as_ptr().cast::<u8>().wrapping_add(index * advance * steps.len()),
+                advance,
+            };
+            let to = Sums { out: sums.as_mut_ptr(), stride: K::columns(), add: steps.start > 0 };
+            // SAFETY: `with_kernel` chose a kernel that the processor has; the slices are as long as wanted.
+            unsafe { K::TILES[rows.len() - 1](operands, to) };
+        }
+    }
+}
+
+impl<K: Kernel> Weights<K> for PackedWeights<K> {
+    fn steps(&self) -> usize {
+        self.steps
+    }
+
+    fn parts(&self) -> usize {
+        self.count / self.beside
+    }
+
+    fn ahead(&self) -> usize {
+        self.group() / self.beside
+    }
+
+    fn sums(&self, rows: usize) -> Buffer<K::Element> {
         workspace::take(self.group() * rows * K::columns())
     }
 
-    /// Multiplies all rows' operands with this worker's panels of a sublayer, and hands each panel's sums to
-    /// `finish`, `rows × K::columns()` of them, or each pair's, one panel after the other. The panels after them are
-    /// fetched meanwhile, the first ones of sublayer `then` at the end.
-    pub(crate) fn multiply(
+    fn multiply(
         &self,
         sublayer: usize,
         then: usize,
@@ -122,35 +184,6 @@ impl<K: Kernel> PackedWeights<K> {
             for (panel, sums) in group.step_by(self.beside).zip(sums.chunks_exact(self.beside * len)) {
                 finish(panel / self.beside, sums);
             }
-        }
-    }
-
-    /// One panel's part that stays in L1 while all rows' tiles pass, `next` is prefetched; `steps` is where.
-    #[inline(always)]
-    fn block(
-        &self,
-        operands: &[K::Row],
-        [columns, next]: [&[K::Column]; 2],
-        steps: Range<usize>,
-        batch: usize,
-        sums: &mut [K::Element],
-    ) {
-        let tiling = Tiling::new::<K>(batch);
-        let advance = K::columns() * size_of::<K::Column>() / tiling.count;
-        for (index, rows) in (0..tiling.count).map(|index| (index, tiling.tile(index))) {
-            let start = rows.start * self.steps + steps.start * rows.len();
-            let operands = &operands[start..start + steps.len() * rows.len()];
-            let sums = &mut sums[rows.start * K::columns()..rows.end * K::columns()];
-            let operands = Operands {
-                rows: operands.as_ptr(),
-                panel: columns.as_ptr(),
-                steps: steps.len(),
-                ahead: next.as_ptr().cast::<u8>().wrapping_add(index * advance * steps.len()),
-                advance,
-            };
-            let to = Sums { out: sums.as_mut_ptr(), stride: K::columns(), add: steps.start > 0 };
-            // SAFETY: `with_kernel` chose a kernel that the processor has; the slices are as long as wanted.
-            unsafe { K::TILES[rows.len() - 1](operands, to) };
         }
     }
 }

@@ -28,14 +28,38 @@ pub(crate) fn multiply<K: Kernel>(
         let out = unsafe { c.part(row * b.columns, b.columns) };
         let factor = |k: usize| a.data[row * a.row_stride + k * a.column_stride];
         let line = |k: usize| &b.data[k * b.row_stride..][..b.columns];
+        K::vectorized(
+            #[inline(always)]
+            || combine_all::<K>(out, a.columns, factor, line, add),
+        );
+    }
+}
+
+/// `out = Σ factor(k) · line(k)` over `count` lines, or `out +=` it, a few lines at a time in their order; to be called
+/// inside [`Kernel::vectorized`].
+#[inline(always)]
+pub(crate) fn combine_all<'a, K: Kernel>(
+    out: &mut [K::Element],
+    count: usize,
+    factor: impl Fn(usize) -> K::Element,
+    line: impl Fn(usize) -> &'a [K::Element],
+    add: bool,
+) {
+    if count == 0 && !add {
+        out.fill(num_traits::Zero::zero());
+    }
+    for first in (0..count).step_by(MOST) {
+        let add = add || first > 0;
         macro_rules! by_count {
-            ($($count:literal)*) => {
-                match a.columns {
-                    $($count => K::vectorized(
-                        #[inline(always)]
-                        || combine::<K, $count>(out, std::array::from_fn(factor), std::array::from_fn(line), add),
+            ($($lines:literal)*) => {
+                match MOST.min(count - first) {
+                    $($lines => combine::<K, $lines>(
+                        out,
+                        std::array::from_fn(|k| factor(first + k)),
+                        std::array::from_fn(|k| line(first + k)),
+                        add,
                     ),)*
-                    _ => unreachable!("`fits` was asked"),
+                    _ => unreachable!("at most {MOST} lines at a time"),
                 }
             };
         }

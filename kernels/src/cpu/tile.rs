@@ -54,12 +54,37 @@ pub(crate) struct Sums<T> {
     pub(crate) add: bool,
 }
 
+/// A step of a row along the inner dimension, as it is multiplied.
+pub(crate) trait Step<T> {
+    /// Its first value.
+    fn first(self) -> T;
+}
+
+impl<T: Real> Step<T> for T {
+    #[inline(always)]
+    fn first(self) -> T {
+        self
+    }
+}
+
+impl Step<f32> for [f32; 2] {
+    fn first(self) -> f32 {
+        self[0]
+    }
+}
+
+impl Step<f32> for u32 {
+    fn first(self) -> f32 {
+        unpair(self)[0]
+    }
+}
+
 /// Products of one precision on one instruction set.
 pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     /// What is stored and summed.
     type Element: Real;
     /// A step of a row along the inner dimension, as it is multiplied.
-    type Row: Copy + Default + Send + Sync + 'static;
+    type Row: Step<Self::Element> + Copy + Default + Send + Sync + 'static;
     /// The same of a panel's column.
     type Column: Copy + Default + Send + Sync + 'static;
     /// Columns of a vector; a tile and a panel have two.

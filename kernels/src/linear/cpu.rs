@@ -1,7 +1,7 @@
 //! A product with weights that do not change: packed once, fast for a single row as for many.
 
 use crate::cpu::instruction_set::{Computed, WithKernel};
-use crate::cpu::packed::{OperandBuffers, PackedWeights};
+use crate::cpu::packed::{OperandBuffers, PackedWeights, Weights};
 use crate::cpu::panels::{View, pack_tile};
 use crate::cpu::pool;
 use crate::cpu::shared::Shared;
@@ -44,7 +44,7 @@ struct Packed<K: Kernel> {
 
 impl<K: Kernel> Dense<K::Element> for Packed<K> {
     fn multiply(&self, xs: &[K::Element], rows: usize, out: &mut [K::Element]) {
-        let mut operands = OperandBuffers::<K>::new(rows, self.weights.steps);
+        let mut operands = OperandBuffers::<K>::new(rows, self.weights.steps());
         let operands = operands.shared();
         let target = Shared::new(out);
         let xs = View::new(xs, rows, self.input);

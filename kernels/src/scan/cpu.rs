@@ -4,12 +4,12 @@
 //! Threads own groups of panels, that is units; they wait for each other once a sublayer step.
 
 use super::cell::{MOST_STATES, MOST_UNIT_WEIGHTS, MOST_VALUES, Pointwise, States, UnitWeights, Values};
-use super::packed::{PackedCell, vectors_together};
+use super::packed::vectors_together;
 use super::window::{
     WindowInputs, WindowLayout, WindowOutputs, WindowRecord, WindowSizes, load_vectors, store_vectors,
 };
 use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
-use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
+use crate::cpu::packed::{OperandBuffers, SharedOperands, Weights};
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
@@ -18,8 +18,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Writes the outputs, and returns the record if it is wanted.
-pub(crate) fn forward<K: Kernel, C: Pointwise>(
-    PackedCell { weights, .. }: &PackedCell<K, C>,
+pub(super) fn forward<K: Kernel, C: Pointwise>(
+    weights: &impl Weights<K>,
     inputs: &WindowInputs<'_, K::Element>,
     records: bool,
     outputs: WindowOutputs<'_, K::Element>,
@@ -30,8 +30,8 @@ pub(crate) fn forward<K: Kernel, C: Pointwise>(
     let len = layout.vector(slots, 0, 0) * K::LANES;
     let mut states = workspace::take::<K::Element>(C::STATES * len);
     let mut saved = workspace::take::<K::Element>(if records { C::SAVED * len } else { 0 });
-    let mut operands = OperandBuffers::<K>::new(batch, weights.steps);
-    let pass = Forward::<K, C> {
+    let mut operands = OperandBuffers::<K>::new(batch, weights.steps());
+    let pass = Forward::<K, C, _> {
         weights,
         inputs,
         layout,
@@ -49,8 +49,8 @@ pub(crate) fn forward<K: Kernel, C: Pointwise>(
     })
 }
 
-struct Forward<'a, K: Kernel, C> {
-    weights: &'a PackedWeights<K>,
+struct Forward<'a, K: Kernel, C, W> {
+    weights: &'a W,
     inputs: &'a WindowInputs<'a, K::Element>,
     layout: WindowLayout,
     states: Shared<'a, K::Element>,
@@ -70,7 +70,7 @@ struct Step {
     index: usize,
 }
 
-impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
+impl<K: Kernel, C: Pointwise, W: Weights<K>> Forward<'_, K, C, W> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.inputs.sizes;
         let mut sums = self.weights.sums(batch);

@@ -3,11 +3,12 @@
 //! for all weights of the window.
 
 use super::cell::{MOST_STATES, MOST_UNIT_WEIGHTS, MOST_VALUES, Pointwise, States, UnitWeights, Values};
-use super::cpu_grads::{gather, weight_grads};
+use super::cpu_grads::{RecurrentGrad, gather, weight_grads, weight_products};
+use super::in_place::{self, InPlace, Transposed};
 use super::window::{WindowLayout, WindowRecord, WindowSizes, load_vectors, store_vectors};
 use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
 use crate::cpu::instruction_set::Computed;
-use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands};
+use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands, Weights};
 use crate::cpu::panels::View;
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::shared::Shared;
@@ -17,31 +18,46 @@ use num_traits::Zero;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+/// The gradients of a window.
+pub(crate) struct Grads<T> {
+    pub(super) projected: Vec<T>,
+    pub(super) recurrent: RecurrentGrad<T>,
+    pub(super) bias: Vec<T>,
+}
+
 /// The gradients of the projected input, the weights and the biases, from that of the outputs, `(time, batch, outputs ·
-/// hidden)`; `recurrent` is `(depth, hidden, gates · hidden)`, `bias` `(depth, (gates + unit weights) · hidden)`.
+/// hidden)`; `recurrent` is `(depth, hidden, gates · hidden)`, `bias` `(depth, (gates + unit weights) · hidden)`. That of
+/// the weights is a product if `in_parts`.
 pub(crate) fn backward<K: Kernel<Element: Computed>, C: Pointwise>(
     mut record: WindowRecord<K::Element>,
     recurrent: &[K::Element],
     bias: &[K::Element],
     grad: &[K::Element],
-) -> [Vec<K::Element>; 3] {
-    let WindowSizes { time, batch, hidden, .. } = record.sizes;
-    let bias = walk_back::<K, C>(&mut record, recurrent, bias, grad);
+    in_parts: bool,
+) -> Grads<K::Element> {
+    let WindowSizes { time, batch, depth, hidden } = record.sizes;
+    let bias = if in_place::fits::<K>(time, batch) {
+        let weights = Transposed::<K, C>(InPlace::new(recurrent, hidden));
+        walk_back::<K, C>(&mut record, &weights, bias, grad)
+    } else {
+        walk_back::<K, C>(&mut record, &pack_transposed::<K, C>(recurrent, depth, hidden), bias, grad)
+    };
     let mut projected = vec![K::Element::zero(); time * batch * C::INPUTS * hidden];
     gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::INPUTS], &record, 0, &mut projected);
-    let recurrent = weight_grads::<K, C>(&record, &projected);
-    [projected, recurrent, bias]
+    let recurrent = if in_parts {
+        RecurrentGrad::Product(weight_products::<K, C>(&record))
+    } else {
+        RecurrentGrad::Whole(weight_grads::<K, C>(&record, &projected))
+    };
+    Grads { projected, recurrent, bias }
 }
 
-/// Saved values become gradients, and the states that entered sublayers what entered their products. Returns the
-/// gradient of the biases.
-fn walk_back<K: Kernel, C: Pointwise>(
-    record: &mut WindowRecord<K::Element>,
+/// The recurrent weights, packed for products with their transposes.
+fn pack_transposed<K: Kernel, C: Pointwise>(
     recurrent: &[K::Element],
-    bias: &[K::Element],
-    grad: &[K::Element],
-) -> Vec<K::Element> {
-    let WindowSizes { batch, depth, hidden, .. } = record.sizes;
+    depth: usize,
+    hidden: usize,
+) -> PackedWeights<K> {
     let width = C::GATES * hidden;
     let part = |sublayer: usize, panel: usize, gate: usize, half: usize| {
         let matrix = View::new(&recurrent[sublayer * hidden * width..][..hidden * width], hidden, width).t();
@@ -49,13 +65,24 @@ fn walk_back<K: Kernel, C: Pointwise>(
         matrix.rows(gate * hidden, hidden).columns(start, K::LANES.min(hidden - start))
     };
     let inner = &[hidden; MOST_VALUES][..C::GATES];
-    let weights = PackedWeights::<K>::pack(depth, hidden.div_ceil(K::columns()), inner, part);
+    PackedWeights::pack(depth, hidden.div_ceil(K::columns()), inner, part)
+}
+
+/// Saved values become gradients, and the states that entered sublayers what entered their products. Returns the
+/// gradient of the biases.
+fn walk_back<K: Kernel, C: Pointwise>(
+    record: &mut WindowRecord<K::Element>,
+    weights: &impl Weights<K>,
+    bias: &[K::Element],
+    grad: &[K::Element],
+) -> Vec<K::Element> {
+    let WindowSizes { batch, depth, hidden, .. } = record.sizes;
     let mut bias_grad = vec![K::Element::zero(); depth * (C::GATES + C::UNIT_WEIGHTS) * hidden];
     let mut carried = workspace::take(C::STATES * batch * hidden);
     carried.fill(K::Element::zero());
-    let mut operands = OperandBuffers::<K>::new(batch, weights.steps);
-    let pass = Backward::<K, C> {
-        weights: &weights,
+    let mut operands = OperandBuffers::<K>::new(batch, weights.steps());
+    let pass = Backward::<K, C, _> {
+        weights,
         sizes: record.sizes,
         layout: record.layout,
         mask: record.mask.as_deref(),
@@ -72,8 +99,8 @@ fn walk_back<K: Kernel, C: Pointwise>(
     bias_grad
 }
 
-struct Backward<'a, K: Kernel, C> {
-    weights: &'a PackedWeights<K>,
+struct Backward<'a, K: Kernel, C, W> {
+    weights: &'a W,
     sizes: WindowSizes,
     layout: WindowLayout,
     mask: Option<&'a [K::Element]>,
@@ -88,7 +115,7 @@ struct Backward<'a, K: Kernel, C> {
     cell: PhantomData<C>,
 }
 
-impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
+impl<K: Kernel, C: Pointwise, W: Weights<K>> Backward<'_, K, C, W> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.sizes;
         let last = self.sizes.steps() - 1;
@@ -119,7 +146,7 @@ impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
     /// The last sublayer step, by this worker's panels.
     fn last_step(&self, last: usize, worker: Worker<'_>) {
         let zeros = vec![K::Element::zero(); self.sizes.batch * K::columns()];
-        for panel in worker.share(self.weights.count) {
+        for panel in worker.share(self.weights.parts()) {
             K::vectorized(
                 #[inline(always)]
                 || self.finish(last, panel, &zeros),

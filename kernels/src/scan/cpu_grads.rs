@@ -11,6 +11,15 @@ use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
 use num_traits::Zero;
 
+/// The gradient of recurrent weights.
+pub(super) enum RecurrentGrad<T> {
+    /// `(depth, hidden, gates · hidden)`.
+    Whole(Vec<T>),
+    /// What enters the products of each sublayer, `(depth, rows, hidden)`, and the gradients of their results, `(depth,
+    /// rows, gates · hidden)`: for each sublayer the product of both, over the rows.
+    Product([Vec<T>; 2]),
+}
+
 /// One product a sublayer for all steps; `projected` holds the gradients of the first sublayer's projected input, the
 /// gates' first.
 pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
@@ -42,6 +51,25 @@ pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
         );
     }
     recurrent
+}
+
+/// The same, not multiplied out.
+pub(super) fn weight_products<K: Kernel, C: Pointwise>(
+    record: &WindowRecord<K::Element>,
+) -> [Vec<K::Element>; 2] {
+    let WindowSizes { time, batch, depth, hidden } = record.sizes;
+    let rows = time * batch;
+    let width = C::GATES * hidden;
+    let gates: Vec<usize> = (0..C::GATES).collect();
+    let mut states = vec![K::Element::zero(); depth * rows * hidden];
+    let mut grads = vec![K::Element::zero(); depth * rows * width];
+    for sublayer in 0..depth {
+        let states = &mut states[sublayer * rows * hidden..][..rows * hidden];
+        gather::<K>(&record.states, C::STATES, &[0], record, sublayer, states);
+        let grads = &mut grads[sublayer * rows * width..][..rows * width];
+        gather::<K>(&record.saved, C::SAVED, &gates, record, sublayer, grads);
+    }
+    [states, grads]
 }
 
 /// Some of a sublayer's `count` values of each unit as rows of `parts.len() · hidden`.

@@ -20,6 +20,7 @@ mod cuda_steps;
 mod gru;
 mod hidden_mask;
 mod hlstm;
+mod in_place;
 mod kurata;
 mod lstm;
 mod op;

@@ -1,11 +1,12 @@
 //! A recurrence over a whole window as one operation of candle, with a backward pass of its own.
 
 use super::cell::Pointwise;
-use super::cpu_backward::backward;
+use super::cpu_backward::{Grads, backward};
+use super::cpu_grads::RecurrentGrad;
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::hidden_mask::HiddenMask;
-use super::prepared::{Window, pack};
+use super::prepared::{Window, run_once};
 use super::reference;
 use super::window::{WindowRecord, WindowSizes, last_hidden};
 use crate::backend::Backend;
@@ -13,7 +14,7 @@ use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
 use crate::error::Result;
-use crate::gradients::hand_over;
+use crate::gradients::{Product, hand_over, hand_over_product, takes_product};
 use crate::precision::Precision;
 use crate::saved::SavedForBackward;
 #[cfg(feature = "cuda")]
@@ -72,38 +73,49 @@ struct Backward<'a, T: Real, C> {
     recurrent: &'a [T],
     bias: &'a [T],
     grad: &'a [T],
+    in_parts: bool,
     cell: PhantomData<C>,
 }
 
 impl<T: Computed, C: Pointwise> WithKernel<T> for Backward<'_, T, C> {
-    type Output = [Vec<T>; 3];
+    type Output = Grads<T>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        backward::<K, C>(self.record, self.recurrent, self.bias, self.grad)
+        backward::<K, C>(self.record, self.recurrent, self.bias, self.grad, self.in_parts)
     }
 }
 
 impl<C: Pointwise> Scan<C> {
     fn backward<T: Computed>(
         &self,
+        projected: &Tensor,
         recurrent: &Tensor,
         bias: &Tensor,
         grad: &Tensor,
-    ) -> CandleResult<[Tensor; 3]> {
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let record = self.saved.take::<WindowRecord<T>>()?;
         let (depth, hidden, width) = recurrent.dims3()?;
         let (time, batch, _) = grad.dims3()?;
-        let [projected, recurrent, bias] =
+        let in_parts = !self.precision.rounds() && takes_product(recurrent, time * batch);
+        let Grads { projected: of_projected, recurrent: of_recurrent, bias: of_bias } =
             real::with_elements([recurrent, bias, grad], |[recurrent, bias, grad]| {
-                let work = Backward { record, recurrent, bias, grad, cell: PhantomData::<C> };
+                let work = Backward { record, recurrent, bias, grad, in_parts, cell: PhantomData::<C> };
                 T::with_kernel(self.precision.rounds(), work)
             })?;
         let device = grad.device();
-        Ok([
-            Tensor::from_vec(projected, (time, batch, C::INPUTS * hidden), device)?,
-            Tensor::from_vec(recurrent, (depth, hidden, width), device)?,
-            Tensor::from_vec(bias, (depth, width + C::UNIT_WEIGHTS * hidden), device)?,
-        ])
+        let of_recurrent = match of_recurrent {
+            RecurrentGrad::Whole(whole) => {
+                hand_over(recurrent, Tensor::from_vec(whole, recurrent.shape(), device)?)?
+            }
+            RecurrentGrad::Product([states, products]) => {
+                let left = Tensor::from_vec(states, (depth, time * batch, hidden), device)?;
+                let right = Tensor::from_vec(products, (depth, time * batch, width), device)?;
+                hand_over_product(recurrent, Product { left, right })?
+            }
+        };
+        let of_projected = Tensor::from_vec(of_projected, projected.shape(), device)?;
+        let of_bias = Tensor::from_vec(of_bias, bias.shape(), device)?;
+        Ok((hand_over(projected, of_projected)?, of_recurrent, hand_over(bias, of_bias)?))
     }
 }
 
@@ -149,8 +161,8 @@ impl<C: Pointwise> CustomOp3 for Scan<C> {
             let state = &self.state;
             let mask = self.mask.as_ref();
             let window = Window { projected, bias, state, mask, sizes, outputs: C::OUTPUTS };
-            let weights = pack::<T, C>(recurrent, sizes.depth, sizes.hidden, self.precision.rounds());
-            let (outputs, last, record) = window.run(&*weights, self.records)?;
+            let bf16 = self.precision.rounds();
+            let (outputs, last, record) = run_once::<T, C>(recurrent, &window, self.records, bf16)?;
             self.last.set(last).expect("the operation runs once");
             self.saved.keep(record);
             T::to_cpu_storage_owned(outputs)
@@ -186,19 +198,19 @@ impl<C: Pointwise> CustomOp3 for Scan<C> {
         grad: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let grads = match projected.dtype() {
+        match projected.dtype() {
             #[cfg(feature = "cuda")]
             DType::F32 if grad.device().is_cuda() => {
-                cuda::backward(self.saved.take()?, recurrent, self.mask.as_ref(), &grad)?
+                let grads = cuda::backward(self.saved.take()?, recurrent, self.mask.as_ref(), &grad)?;
+                let [of_projected, of_recurrent, of_bias] = grads;
+                Ok((
+                    hand_over(projected, of_projected)?,
+                    hand_over(recurrent, of_recurrent)?,
+                    hand_over(bias, of_bias)?,
+                ))
             }
-            DType::F64 => self.backward::<f64>(recurrent, bias, &grad)?,
-            _ => self.backward::<f32>(recurrent, bias, &grad)?,
-        };
-        let [of_projected, of_recurrent, of_bias] = grads;
-        Ok((
-            hand_over(projected, of_projected)?,
-            hand_over(recurrent, of_recurrent)?,
-            hand_over(bias, of_bias)?,
-        ))
+            DType::F64 => self.backward::<f64>(projected, recurrent, bias, &grad),
+            _ => self.backward::<f32>(projected, recurrent, bias, &grad),
+        }
     }
 }

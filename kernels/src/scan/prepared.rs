@@ -4,6 +4,7 @@ use super::cell::{MOST_STATES, Pointwise};
 use super::cpu::forward;
 use super::cpu_grads::gather;
 use super::hidden_mask::HiddenMask;
+use super::in_place::{self, InPlace};
 use super::packed::PackedCell;
 use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes, last_hidden};
 use crate::cpu::instruction_set::{Computed, WithKernel};
@@ -83,7 +84,8 @@ impl Prepared {
         let (outputs, last, _) = real::with_elements([&projected, &self.bias], |[projected, bias]| {
             let mask = mask.shared();
             let outputs = self.outputs;
-            Window { projected, bias, state, mask, sizes, outputs }.run(packed, false)
+            Window { projected, bias, state, mask, sizes, outputs }
+                .run(|inputs, outputs| packed.run(inputs, false, outputs))
         })??;
         let outputs = Tensor::from_vec(outputs, (time, batch, self.outputs * hidden), projected.device())?;
         let mut state = vec![last_hidden(&outputs, hidden)?];
@@ -174,7 +176,7 @@ impl<K: Kernel, C: Pointwise> Recurrence<K::Element> for PackedCell<K, C> {
         records: bool,
         outputs: WindowOutputs<'_, K::Element>,
     ) -> Option<WindowRecord<K::Element>> {
-        forward(self, inputs, records, outputs)
+        forward::<K, C>(&self.weights, inputs, records, outputs)
     }
 
     fn sublayer(&self, record: &WindowRecord<K::Element>, sublayer: usize) -> Vec<Vec<K::Element>> {
@@ -190,7 +192,7 @@ impl<K: Kernel, C: Pointwise> Recurrence<K::Element> for PackedCell<K, C> {
 }
 
 /// Packs `(depth, hidden, gates · hidden)` for cell `C`.
-pub(super) fn pack<T: Computed, C: Pointwise>(
+fn pack<T: Computed, C: Pointwise>(
     recurrent: &[T],
     depth: usize,
     hidden: usize,
@@ -214,6 +216,39 @@ impl<T: Real, C: Pointwise> WithKernel<T> for Pack<'_, T, C> {
     }
 }
 
+/// A window of cell `C` on weights that are used once.
+pub(super) fn run_once<T: Computed, C: Pointwise>(
+    recurrent: &[T],
+    window: &Window<'_, T>,
+    records: bool,
+    bf16: bool,
+) -> CandleResult<Ran<T>> {
+    T::with_kernel(bf16, Once { recurrent, window, records, cell: PhantomData::<C> })
+}
+
+struct Once<'a, T, C> {
+    recurrent: &'a [T],
+    window: &'a Window<'a, T>,
+    records: bool,
+    cell: PhantomData<C>,
+}
+
+impl<T: Computed, C: Pointwise> WithKernel<T> for Once<'_, T, C> {
+    type Output = CandleResult<Ran<T>>;
+
+    fn run<K: Kernel<Element = T>>(self) -> Self::Output {
+        let WindowSizes { time, batch, depth, hidden } = self.window.sizes;
+        if in_place::fits::<K>(time, batch) {
+            let weights = InPlace::<K, C>::new(self.recurrent, hidden);
+            return self
+                .window
+                .run(|inputs, outputs| forward::<K, C>(&weights, inputs, self.records, outputs));
+        }
+        let packed = PackedCell::<K, C>::new(self.recurrent, depth, hidden);
+        self.window.run(|inputs, outputs| packed.run(inputs, self.records, outputs))
+    }
+}
+
 /// What a window reads beside its weights; shapes as in [`super::scan`].
 pub(super) struct Window<'a, T> {
     pub(super) projected: &'a [T],
@@ -226,10 +261,14 @@ pub(super) struct Window<'a, T> {
 }
 
 /// The outputs, the parts of the state but the first after the last step, and the record if it is wanted.
-type Ran<T> = (Vec<T>, Vec<Tensor>, Option<WindowRecord<T>>);
+pub(super) type Ran<T> = (Vec<T>, Vec<Tensor>, Option<WindowRecord<T>>);
 
 impl<T: Computed> Window<'_, T> {
-    pub(super) fn run(&self, weights: &dyn Recurrence<T>, records: bool) -> CandleResult<Ran<T>> {
+    /// What `run` makes of it.
+    pub(super) fn run(
+        &self,
+        run: impl FnOnce(&WindowInputs<'_, T>, WindowOutputs<'_, T>) -> Option<WindowRecord<T>>,
+    ) -> CandleResult<Ran<T>> {
         let &Self { projected, bias, sizes, .. } = self;
         let WindowSizes { time, batch, hidden, .. } = sizes;
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
@@ -240,7 +279,7 @@ impl<T: Computed> Window<'_, T> {
         let mut outputs = vec![T::zero(); time * batch * self.outputs * hidden];
         let mut last = vec![T::zero(); (entering.len() - 1) * batch * hidden];
         let inputs = WindowInputs { projected, bias, state, mask: mask.as_deref(), sizes };
-        let record = weights.run(&inputs, records, WindowOutputs { hidden: &mut outputs, last: &mut last });
+        let record = run(&inputs, WindowOutputs { hidden: &mut outputs, last: &mut last });
         let last = last.chunks_exact((batch * hidden).max(1));
         let last = last.map(|part| Tensor::from_slice(part, (batch, hidden), &Device::Cpu));
         Ok((outputs, last.collect::<CandleResult<_>>()?, record))

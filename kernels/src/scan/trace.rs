@@ -89,8 +89,8 @@ fn run<T: Computed>(
     let tensor = |values: Vec<T>| Tensor::from_vec(values, (time, batch, hidden), &Device::Cpu);
     real::with_elements(window, |[projected, bias]| {
         let state = std::slice::from_ref(state);
-        let (outputs, _, record) =
-            Window { projected, bias, state, mask: None, sizes, outputs: 1 }.run(weights, true)?;
+        let (outputs, _, record) = Window { projected, bias, state, mask: None, sizes, outputs: 1 }
+            .run(|inputs, outputs| weights.run(inputs, true, outputs))?;
         let record = record.expect("it was asked for");
         let sublayer = |index| Sublayer::of_values(weights.sublayer(&record, index).into_iter().map(tensor));
         let sublayers = (0..depth).map(sublayer).collect::<CandleResult<_>>()?;

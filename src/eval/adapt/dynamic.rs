@@ -82,15 +82,15 @@ impl DynamicModel {
     fn learn(&mut self, loss: &Tensor) -> Result<()> {
         let DynamicSettings { rate, decay, epsilon, .. } = self.settings;
         let step = DynamicStep { rate, decay: decay / self.mean, epsilon };
-        let mut gradients = Gradients::of(loss)?;
+        let mut gradients = Gradients::in_parts(loss)?;
         for (name, var) in self.parameters.trained() {
             let Some(Learning { trained, mask }) = self.learning.get(name) else { continue };
-            let gradient = gradients.remove(var)?;
+            let gradient = gradients.take(var)?;
             let mut gradient = gradient.ok_or_else(|| Error::tensor(name, "received no gradient"))?;
             if let Some(mask) = mask {
-                gradient = gradient.broadcast_mul(mask)?; // what never leaves its first value is not drawn back either
+                gradient = gradient.masked(mask)?; // what never leaves its first value is not drawn back either
             }
-            dynamic(var, trained, &gradient, step)?;
+            dynamic(var, trained, gradient, step)?;
         }
         Ok(())
     }

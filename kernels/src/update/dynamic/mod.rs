@@ -4,9 +4,13 @@
 //! θ ← θ + min(decay · m, 1) (θ₀ − θ) − rate · g / (m + ε)      m: the root mean square of g over the training text
 //! ```
 
+mod parts;
+
+use self::parts::FromParts;
 use super::{Kernel, pieces};
 use crate::cpu::real::{self, Real, by_float};
 use crate::error::Result;
+use crate::gradients::Gradient;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, InplaceOp3, Layout, Result as CandleResult, Tensor, Var};
 use pulp::Arch;
@@ -23,9 +27,15 @@ pub struct DynamicStep {
 }
 
 /// Changes `parameter` by its gradient. `trained`, `(2, …)`: θ₀, then m. By plain operations where there is no kernel.
-pub fn dynamic(parameter: &Var, trained: &Tensor, grad: &Tensor, step: DynamicStep) -> Result<()> {
+pub fn dynamic(parameter: &Var, trained: &Tensor, gradient: Gradient, step: DynamicStep) -> Result<()> {
+    let grad = match gradient {
+        Gradient::Parts(parts) if parameter.device().is_cpu() => {
+            return Ok(parameter.inplace_op2(trained, &FromParts { parts, step })?);
+        }
+        gradient => gradient.whole(parameter)?,
+    };
     if !parameter.device().is_cpu() {
-        let after = reference(&parameter.as_detached_tensor(), trained, grad, step)?;
+        let after = reference(&parameter.as_detached_tensor(), trained, &grad, step)?;
         return Ok(parameter.set(&after)?);
     }
     Ok(parameter.inplace_op3(trained, &grad.contiguous()?, &step)?)
@@ -74,19 +84,28 @@ impl InplaceOp3 for DynamicStep {
 impl DynamicStep {
     fn run<T: Real>(&self, parameter: &mut [T], trained: &[T], grad: &[T]) {
         let arch = Arch::new();
-        let [rate, decay, epsilon] = [self.rate, self.decay, self.epsilon].map(T::from_f64);
+        let numbers = self.numbers();
         let (start, rms) = trained.split_at(parameter.len());
         pieces::for_each_mut(parameter, |parameter, piece| {
-            let trained = start[piece.clone()].iter().zip(&rms[piece.clone()]);
-            let all = parameter.iter_mut().zip(trained.zip(&grad[piece]));
-            arch.dispatch(|| {
-                for (p, ((&start, &rms), &g)) in all {
-                    let back = decay * rms;
-                    let back = if back < T::one() { back } else { T::one() };
-                    *p = *p + back * (start - *p) - rate * g / (rms + epsilon);
-                }
-            });
+            let trained = [&start[piece.clone()], &rms[piece.clone()]];
+            let grad = &grad[piece];
+            arch.dispatch(|| update(parameter, trained, grad, numbers));
         });
+    }
+
+    /// The rate, the decay and ε.
+    fn numbers<T: Real>(&self) -> [T; 3] {
+        [self.rate, self.decay, self.epsilon].map(T::from_f64)
+    }
+}
+
+/// The step of some weights, `trained` are their θ₀ and m.
+#[inline(always)]
+fn update<T: Real>(parameter: &mut [T], [start, rms]: [&[T]; 2], grad: &[T], [rate, decay, epsilon]: [T; 3]) {
+    for (p, ((&start, &rms), &g)) in parameter.iter_mut().zip(start.iter().zip(rms).zip(grad)) {
+        let back = decay * rms;
+        let back = if back < T::one() { back } else { T::one() };
+        *p = *p + back * (start - *p) - rate * g / (rms + epsilon);
     }
 }
 
@@ -136,7 +155,7 @@ mod tests {
             let grad = random("grad", -1.0, 1.0, dtype);
             let parameter = Var::from_tensor(&random("parameter", -1.0, 1.0, dtype)).unwrap();
             let wanted = reference(&parameter.as_detached_tensor(), &trained, &grad, step).unwrap();
-            dynamic(&parameter, &trained, &grad, step).unwrap();
+            dynamic(&parameter, &trained, Gradient::Whole(grad), step).unwrap();
             let far = largest_difference(&parameter.as_detached_tensor(), &wanted);
             assert!(far < tolerance, "{dtype:?}: {far}");
         }
@@ -148,7 +167,7 @@ mod tests {
         let trained = Tensor::stack(&[of(&[1.0, 1.0, 1.0]), of(&[0.0, 0.5, 9.0])], 0).unwrap();
         let parameter = Var::from_tensor(&of(&[2.0, 2.0, 2.0])).unwrap();
         let step = DynamicStep { rate: 0.1, decay: 0.5, epsilon: 0.5 };
-        dynamic(&parameter, &trained, &of(&[1.0, 2.0, 0.0]), step).unwrap();
+        dynamic(&parameter, &trained, Gradient::Whole(of(&[1.0, 2.0, 0.0])), step).unwrap();
         let wanted = of(&[2.0 - 0.1 / 0.5, 2.0 - 0.25 - 0.1 * 2.0, 1.0]);
         assert!(largest_difference(&parameter.as_detached_tensor(), &wanted) < 1e-15);
     }
@@ -162,7 +181,7 @@ mod tests {
         let before = random("parameter", -1.0, 1.0, DType::F32);
         let parameter = Var::from_tensor(&before).unwrap();
         let step = DynamicStep { rate: 0.0, decay: 0.0, epsilon: 1e-5 };
-        dynamic(&parameter, &trained, &random("grad", -1.0, 1.0, DType::F32), step).unwrap();
+        dynamic(&parameter, &trained, Gradient::Whole(random("grad", -1.0, 1.0, DType::F32)), step).unwrap();
         assert_eq!(parameter.to_vec1::<f32>().unwrap(), before.to_vec1::<f32>().unwrap());
     }
 

@@ -1,0 +1,242 @@
+//! The pass over the weights by a gradient that is never written: the product of two thin matrices, and rows of a table.
+
+use super::{DynamicStep, update};
+use crate::cpu::instruction_set::{Computed, WithKernel};
+use crate::cpu::pool;
+use crate::cpu::real::{self, Real, by_float};
+use crate::cpu::shared::Shared;
+use crate::cpu::thin::combine_all;
+use crate::cpu::tile::Kernel;
+use crate::gradients::{Parts, Product, Rows};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result as CandleResult, Tensor};
+
+/// The step by a gradient that is never written: its rows are computed in pieces that stay in the cache.
+pub(super) struct FromParts {
+    pub(super) parts: Parts,
+    pub(super) step: DynamicStep,
+}
+
+impl InplaceOp2 for FromParts {
+    fn name(&self) -> &'static str {
+        "dynamic-evaluation-from-parts"
+    }
+
+    fn cpu_fwd(
+        &self,
+        parameter: &mut CpuStorage,
+        layout: &Layout,
+        trained: &CpuStorage,
+        trained_layout: &Layout,
+    ) -> CandleResult<()> {
+        by_float!(trained.dtype(), T => {
+            let trained = real::elements::<T>(trained, trained_layout)?;
+            let parameter = real::elements_mut::<T>(parameter, layout)?;
+            let columns = layout.shape().dims().last().copied().unwrap_or(1);
+            PartsOf::of(&self.parts, parameter.len() / columns.max(1), columns, |parts| {
+                let (start, rms) = trained.split_at(parameter.len());
+                let numbers = self.step.numbers();
+                T::with_kernel(false, Update { parameter: Shared::new(parameter), start, rms, parts, numbers });
+            })
+        })
+    }
+}
+
+/// A gradient's parts, as rows of the variable see them.
+struct PartsOf<'a, T> {
+    columns: usize,
+    /// Rows of the variable.
+    rows: usize,
+    /// Rows of a block.
+    block: usize,
+    /// Terms of each sum of the product.
+    inner: usize,
+    left: &'a [T],
+    right: &'a [T],
+    /// The numbers of the rows that are added, and where each is, in the order of both.
+    added: Vec<(u32, usize)>,
+    values: &'a [T],
+}
+
+impl<T: Real> PartsOf<'_, T> {
+    /// Calls `work` with the parts of a variable of `rows × columns`. Fails if they do not fit it.
+    fn of(
+        Parts { product, rows: added }: &Parts,
+        rows: usize,
+        columns: usize,
+        work: impl FnOnce(&PartsOf<'_, T>),
+    ) -> CandleResult<()> {
+        let mut parts = PartsOf {
+            columns,
+            rows,
+            block: rows.max(1),
+            inner: 0,
+            left: &[],
+            right: &[],
+            added: Vec::new(),
+            values: &[],
+        };
+        let nothing = Tensor::zeros(0, T::DTYPE, &Device::Cpu)?;
+        let mut operands = [&nothing; 3];
+        if let Some(Product { left, right }) = product {
+            let (blocks, inner, block) = left.dims3()?;
+            if right.dims3()? != (blocks, inner, columns) || blocks * block != rows {
+                candle_core::bail!("{left:?} and {right:?} do not make a gradient of {rows} × {columns}");
+            }
+            parts.block = block.max(1);
+            parts.inner = inner;
+            operands = [left, right, &nothing];
+        }
+        if let Some(Rows { ids, rows: values }) = added {
+            let ids = ids.to_vec1::<u32>()?;
+            if values.dims2()? != (ids.len(), columns) || ids.iter().any(|&id| id as usize >= rows) {
+                candle_core::bail!("{values:?} cannot be added to rows of a table of {rows} × {columns}");
+            }
+            parts.added = ids.into_iter().zip(0..).collect();
+            parts.added.sort_unstable();
+            operands[2] = values;
+        }
+        real::with_elements(operands, |[left, right, values]| work(&PartsOf { left, right, values, ..parts }))
+    }
+
+    /// The gradient of columns `start .. start + grad.len()` of a row.
+    #[inline(always)]
+    fn gradient<K: Kernel<Element = T>>(&self, row: usize, start: usize, grad: &mut [T]) {
+        let Self { inner, block, .. } = *self;
+        let first = row / block * inner;
+        let factor = |k: usize| self.left[(first + k) * block + row % block];
+        let len = grad.len();
+        let line = |k: usize| &self.right[(first + k) * self.columns + start..][..len];
+        combine_all::<K>(grad, inner, factor, line, false);
+        let from = self.added.partition_point(|&(id, _)| (id as usize) < row);
+        for &(_, at) in self.added[from..].iter().take_while(|(id, _)| *id as usize == row) {
+            let values = &self.values[at * self.columns + start..][..grad.len()];
+            grad.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
+        }
+    }
+}
+
+struct Update<'a, T> {
+    parameter: Shared<'a, T>,
+    start: &'a [T],
+    rms: &'a [T],
+    parts: &'a PartsOf<'a, T>,
+    numbers: [T; 3],
+}
+
+impl<T: Computed> WithKernel<T> for Update<'_, T> {
+    type Output = ();
+
+    fn run<K: Kernel<Element = T>>(self) {
+        /// Rows of the variable that are gone over together, by the same columns of the product's lines.
+        const STRIP: usize = 16;
+        /// Columns that are gone over together, at most, and the product's values in them.
+        const COLUMNS: usize = 1024;
+        const VALUES: usize = 4096;
+        let PartsOf { columns, rows, inner, .. } = *self.parts;
+        let width = COLUMNS.min((VALUES / inner.max(1)).next_multiple_of(64));
+        pool::run(|worker| {
+            let own = worker.share(rows);
+            let mut grad = [T::zero(); COLUMNS];
+            for strip in own.clone().step_by(STRIP) {
+                for column in (0..columns).step_by(width) {
+                    let grad = &mut grad[..width.min(columns - column)];
+                    for row in strip..own.end.min(strip + STRIP) {
+                        let at = row * columns + column;
+                        // SAFETY: workers' rows are disjoint.
+                        let parameter = unsafe { self.parameter.part(at, grad.len()) };
+                        let trained = [self.start, self.rms].map(|values| &values[at..at + grad.len()]);
+                        K::vectorized(
+                            #[inline(always)]
+                            || {
+                                self.parts.gradient::<K>(row, column, grad);
+                                update(parameter, trained, grad, self.numbers);
+                            },
+                        );
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DynamicStep, dynamic};
+    use crate::gradients::{Gradient, Parts, Product, Rows};
+    use crate::rng::Rng;
+    use candle_core::{DType, Device, Tensor, Var};
+
+    fn random(name: &str, shape: &[usize], dtype: DType) -> Tensor {
+        let mut rng = Rng::keyed(5, name, 0);
+        let values: Vec<f64> = (0..shape.iter().product()).map(|_| 2.0 * rng.uniform() - 1.0).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+    }
+
+    /// A variable of so many blocks, rows and columns after a step, by the parts of its gradient and by the whole of it.
+    fn both(sizes: [usize; 3], product: Option<Product>, rows: Option<Rows>, dtype: DType) -> [Tensor; 2] {
+        let step = DynamicStep { rate: 0.01, decay: 0.7, epsilon: 0.05 };
+        let trained = [random("start", &sizes, dtype), random("rms", &sizes, dtype).abs().unwrap()];
+        let trained = Tensor::stack(&trained, 0).unwrap();
+        let gradient = Gradient::Parts(Parts { product, rows });
+        let before = random("parameter", &sizes, dtype);
+        let before = if sizes[0] == 1 { before.squeeze(0).unwrap() } else { before };
+        let trained = if sizes[0] == 1 { trained.squeeze(1).unwrap() } else { trained };
+        let whole = Gradient::Whole(gradient.clone().whole(&before).unwrap());
+        [gradient, whole].map(|gradient| {
+            let parameter = Var::from_tensor(&before).unwrap();
+            dynamic(&parameter, &trained, gradient, step).unwrap();
+            parameter.as_detached_tensor()
+        })
+    }
+
+    fn assert_near([found, wanted]: [Tensor; 2], tolerance: f64, what: &str) {
+        let far = (found - wanted).unwrap().abs().unwrap().to_dtype(DType::F64).unwrap();
+        let far = far.flatten_all().unwrap().max(0).unwrap().to_scalar::<f64>().unwrap();
+        assert!(far < tolerance, "{what}: {far}");
+    }
+
+    #[test]
+    fn parts_of_a_gradient_move_weights_as_the_whole_does() {
+        for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-5)] {
+            for inner in [1, 5, 8, 20, 61] {
+                for sizes in [[1, 37, 2050], [3, 19, 45], [1, 1, 3]] {
+                    let [blocks, rows, columns] = sizes;
+                    let product = || Product {
+                        left: random("left", &[blocks, inner, rows], dtype),
+                        right: random("right", &[blocks, inner, columns], dtype),
+                    };
+                    let what = format!("{dtype:?} {sizes:?} {inner}");
+                    assert_near(both(sizes, Some(product()), None, dtype), tolerance, &what);
+                    if blocks > 1 {
+                        continue; // a table has one
+                    }
+                    let last = rows as u32 - 1;
+                    let ids = Tensor::new(&[last, 0, last], &Device::Cpu).unwrap();
+                    let added = || Rows { ids: ids.clone(), rows: random("rows", &[3, columns], dtype) };
+                    assert_near(both(sizes, Some(product()), Some(added()), dtype), tolerance, &what);
+                    assert_near(both(sizes, None, Some(added()), dtype), tolerance, &what);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_another_size_are_an_error() {
+        let parameter = Var::from_tensor(&random("parameter", &[4, 3], DType::F32)).unwrap();
+        let trained = random("trained", &[2, 4, 3], DType::F32);
+        let step = DynamicStep { rate: 0.01, decay: 0.7, epsilon: 0.05 };
+        let product = Product {
+            left: random("left", &[1, 2, 4], DType::F32),
+            right: random("right", &[1, 2, 5], DType::F32),
+        };
+        let rows = Rows {
+            ids: Tensor::new(&[4u32], &Device::Cpu).unwrap(),
+            rows: random("rows", &[1, 3], DType::F32),
+        };
+        for parts in [Parts { product: Some(product), rows: None }, Parts { product: None, rows: Some(rows) }]
+        {
+            assert!(dynamic(&parameter, &trained, Gradient::Parts(parts), step).is_err());
+        }
+    }
+}
