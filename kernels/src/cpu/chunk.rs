@@ -18,6 +18,20 @@ pub(crate) fn load<T: Real>(from: &[T], start: usize, width: usize) -> Chunk<T> 
     chunk
 }
 
+/// Prefetches the cache line of value `at`, which may be past the end, into the second cache: what comes much later would
+/// only displace what is used meanwhile from the first.
+#[inline(always)]
+pub(crate) fn fetch<T>(from: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch may name any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_add(at).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, at);
+}
+
 /// The first `to.len()` values of a chunk.
 #[inline(always)]
 pub(crate) fn store<T: Real>(to: &mut [T], chunk: &Chunk<T>) {

@@ -5,7 +5,7 @@ use crate::cpu::panels::{View, pack_half, pack_tile};
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
-use crate::cpu::thin;
+use crate::cpu::thin::Thin;
 use crate::cpu::tile::{Kernel, MOST_COLUMNS, MOST_ROWS, Operands, Sums, Tiling, even_part};
 use crate::cpu::workspace;
 use std::ops::Range;
@@ -71,9 +71,9 @@ impl<T: Real> WithKernel<T> for Product<'_, T> {
             }
             return;
         }
-        if thin::fits::<K>(self.a, self.b) {
+        if let Some(thin) = Thin::of::<K>(self.a, self.b) {
             let Self { c, a, b, accumulate } = self;
-            return pool::run(|worker| thin::multiply::<K>(&c.data, a, b, accumulate, worker));
+            return pool::run(|worker| thin.multiply::<K>(&c.data, a, b, accumulate, worker));
         }
         let inner = even_part(self.a.columns, INNER).next_multiple_of(K::DEPTH);
         let columns = even_part(self.c.columns, COLUMNS).next_multiple_of(K::columns());
@@ -352,7 +352,8 @@ mod tests {
             (150, 70, 450),
             (70, 45, 5),
             (9, 33, 8),
-            (5, 600, 330), // each worker packs for itself
+            (5, 600, 330),
+            (12, 600, 330), // each worker packs for itself
             (1, 300, 5),
             (5, 1, 900),
         ];
@@ -368,20 +369,22 @@ mod tests {
 
     #[test]
     fn every_number_of_threads_gives_the_same_bits() {
-        let m = 37;
         let n = 530;
         let k = 460;
-        let a = cast::<f32>(&random(m * k, "a"));
-        let b = cast::<f32>(&random(k * n, "b"));
-        let run = |threads| {
-            let mut c = vec![0f32; m * n];
-            with_threads(threads, || {
-                product(Target::new(&mut c, m, n), View::new(&a, m, k), View::new(&b, k, n), false, false)
-            });
-            c
-        };
-        let alone = run(1);
-        assert!([2, 3, 5].iter().all(|&threads| run(threads) == alone));
+        for (m, transposed) in [(37, false), (5, false), (5, true), (12, true)] {
+            let a = cast::<f32>(&random(m * k, "a"));
+            let b = cast::<f32>(&random(k * n, "b"));
+            let run = |threads| {
+                let mut c = vec![0f32; m * n];
+                with_threads(threads, || {
+                    let target = Target::new(&mut c, m, n);
+                    product(target, View::new(&a, m, k), view(&b, k, n, transposed), false, false);
+                });
+                c
+            };
+            let alone = run(1);
+            assert!([2, 3, 5].iter().all(|&threads| run(threads) == alone), "{m} {transposed}");
+        }
     }
 
     #[test]

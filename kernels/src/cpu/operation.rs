@@ -2,7 +2,7 @@
 
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::real::{by_float, elements, with_elements};
-use crate::gradients::hand_over;
+use crate::gradients::{Product, hand_over, hand_over_product, takes_product};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -16,6 +16,23 @@ pub(crate) trait Operation: Send + Sync {
 
     /// The operands' gradients, from the operands, the result `out` and its gradient.
     fn backward<T: Computed>(&self, operands: [&[T]; 3], out: &[T], grad: &[T]) -> [Vec<T>; 3];
+
+    /// Rows over which the second operand's gradient is a product of two matrices, if [`Operation::backward_in_parts`] can
+    /// give it as that.
+    fn inner(&self) -> Option<usize> {
+        None
+    }
+
+    /// As [`Operation::backward`]; of the second operand the factors, `(inner, rows)` and `(inner, columns)`. Only where
+    /// there is an [`Operation::inner`].
+    fn backward_in_parts<T: Computed>(
+        &self,
+        _operands: [&[T]; 3],
+        _out: &[T],
+        _grad: &[T],
+    ) -> ([Vec<T>; 2], [Vec<T>; 2]) {
+        unreachable!("{} has no gradient in parts", Self::NAME)
+    }
 }
 
 /// Applies `operation` to tensors of f32 or f64 on the CPU.
@@ -28,6 +45,9 @@ struct Candle<O>(O);
 
 impl<O: Operation> Candle<O> {
     fn grads<T: Computed>(&self, tensors: [&Tensor; 5]) -> Result<[Option<Tensor>; 3]> {
+        if let Some(inner) = self.0.inner().filter(|&inner| takes_product(tensors[1], inner)) {
+            return self.grads_in_parts::<T>(tensors, inner);
+        }
         let grads =
             with_elements(tensors, |[a, b, c, out, grad]| self.0.backward::<T>([a, b, c], out, grad))?;
         let mut given = [const { None }; 3];
@@ -35,6 +55,27 @@ impl<O: Operation> Candle<O> {
             *given = hand_over(operand, Tensor::from_vec(grad, operand.shape(), operand.device())?)?;
         }
         Ok(given)
+    }
+
+    fn grads_in_parts<T: Computed>(
+        &self,
+        tensors: [&Tensor; 5],
+        inner: usize,
+    ) -> Result<[Option<Tensor>; 3]> {
+        let [a, b, c, ..] = tensors;
+        let ([of_a, of_c], factors) = with_elements(tensors, |[a, b, c, out, grad]| {
+            self.0.backward_in_parts::<T>([a, b, c], out, grad)
+        })?;
+        let factor = |values: Vec<T>| {
+            let columns = values.len() / inner.max(1);
+            Tensor::from_vec(values, (1, inner, columns), b.device())
+        };
+        let [left, right] = factors.map(factor);
+        Ok([
+            hand_over(a, Tensor::from_vec(of_a, a.shape(), a.device())?)?,
+            hand_over_product(b, Product { left: left?, right: right? })?,
+            hand_over(c, Tensor::from_vec(of_c, c.shape(), c.device())?)?,
+        ])
     }
 }
 

@@ -99,7 +99,8 @@ impl<K: Kernel> PackedWeights<K> {
         self.beside * (GROUP / self.beside).max(1)
     }
 
-    fn panel(&self, sublayer: usize, panel: usize) -> &[K::Column] {
+    /// The packed values of a panel.
+    pub(crate) fn panel(&self, sublayer: usize, panel: usize) -> &[K::Column] {
         let len = self.steps * K::columns();
         &self.panels[(sublayer * self.count + panel) * len..][..len]
     }

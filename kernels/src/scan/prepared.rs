@@ -4,12 +4,13 @@ use super::cell::{MOST_STATES, Pointwise};
 use super::cpu::forward;
 use super::cpu_grads::gather;
 use super::hidden_mask::HiddenMask;
-use super::in_place::{self, InPlace};
+use super::in_place::{self, InPlace, Lines};
 use super::packed::PackedCell;
 use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes, last_hidden};
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real};
 use crate::cpu::tile::Kernel;
+use crate::cpu::workspace;
 use crate::error::Result;
 use crate::precision::Precision;
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
@@ -239,7 +240,8 @@ impl<T: Computed, C: Pointwise> WithKernel<T> for Once<'_, T, C> {
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
         let WindowSizes { time, batch, depth, hidden } = self.window.sizes;
         if in_place::fits::<K>(time, batch) {
-            let weights = InPlace::<K, C>::new(self.recurrent, hidden);
+            let mut sums = workspace::take(Lines::<K, C>::sums(hidden));
+            let weights = Lines::<K, C>::new(InPlace::new(self.recurrent, hidden), &mut sums);
             return self
                 .window
                 .run(|inputs, outputs| forward::<K, C>(&weights, inputs, self.records, outputs));

@@ -116,12 +116,18 @@ impl<'a, T: Computed> Layer<'a, T> {
         logits
     }
 
-    /// From the logits' gradients of some rows, those of the rows and what is added to the weight's, or begins it.
-    fn grads(&self, ys: &[T], logits: &[T], ys_grad: &mut [T], weight_grad: &mut [T], begins: bool) {
-        let rows = ys.len() / self.hidden;
+    /// From the logits' gradients of some rows, those of the rows.
+    fn ys_grad(&self, logits: &[T], ys_grad: &mut [T]) {
+        let rows = ys_grad.len() / self.hidden;
         let logits = View::new(logits, rows, self.bias.len());
         let target = Target::new(ys_grad, rows, self.hidden);
         product(target, logits, self.view().t(), false, self.bf16);
+    }
+
+    /// From the logits' gradients of some rows, what is added to the weight's, or begins it.
+    fn weight_grad(&self, ys: &[T], logits: &[T], weight_grad: &mut [T], begins: bool) {
+        let rows = ys.len() / self.hidden;
+        let logits = View::new(logits, rows, self.bias.len());
         let ys = View::new(ys, rows, self.hidden);
         self.stored.weight_grad(weight_grad, ys, logits, !begins, self.bf16);
     }
@@ -181,9 +187,43 @@ impl Operation for Nats {
 
     fn backward<T: Computed>(&self, [ys, weight, bias]: [&[T]; 3], nats: &[T], grad: &[T]) -> [Vec<T>; 3] {
         let layer = self.layer(weight, bias);
-        let hidden = layer.hidden;
-        let [mut ys_grad, mut weight_grad, mut bias_grad] =
-            [ys, weight, bias].map(|values| vec![T::zero(); values.len()]);
+        let mut weight_grad = vec![T::zero(); weight.len()];
+        let [ys_grad, bias_grad] = self.walk_back(layer, ys, [nats, grad], |start, ys, logits| {
+            layer.weight_grad(ys, logits, &mut weight_grad, start == 0);
+        });
+        [ys_grad, weight_grad, bias_grad]
+    }
+
+    fn inner(&self) -> Option<usize> {
+        (!self.bf16).then_some(self.targets.len())
+    }
+
+    fn backward_in_parts<T: Computed>(
+        &self,
+        [ys, weight, bias]: [&[T]; 3],
+        nats: &[T],
+        grad: &[T],
+    ) -> ([Vec<T>; 2], [Vec<T>; 2]) {
+        let mut logits = Vec::with_capacity(self.targets.len() * bias.len());
+        let add = |_, _: &[T], part: &[T]| logits.extend_from_slice(part);
+        let grads = self.walk_back(self.layer(weight, bias), ys, [nats, grad], add);
+        let ys = ys.to_vec();
+        (grads, if self.stored == Stored::ByInput { [ys, logits] } else { [logits, ys] })
+    }
+}
+
+impl Nats {
+    /// The gradients of the rows and of the bias; `each` gets the number of the first row of some, those rows, and the
+    /// gradients of their logits.
+    fn walk_back<T: Computed>(
+        &self,
+        layer: Layer<'_, T>,
+        ys: &[T],
+        [nats, grad]: [&[T]; 2],
+        mut each: impl FnMut(usize, &[T], &[T]),
+    ) -> [Vec<T>; 2] {
+        let Layer { hidden, bias, .. } = layer;
+        let [mut ys_grad, mut bias_grad] = [ys, bias].map(|values| vec![T::zero(); values.len()]);
         let at_once = self.rows_at_once(bias.len());
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut kept = kept.and_then(|kept| kept.downcast::<Buffer<T>>().ok());
@@ -201,9 +241,10 @@ impl Operation for Nats {
                 sums: &mut bias_grad,
             };
             T::with_kernel(false, work);
-            layer.grads(part, &logits, &mut ys_grad[values], &mut weight_grad, start == 0);
+            layer.ys_grad(&logits, &mut ys_grad[values]);
+            each(start, part, &logits);
         }
-        [ys_grad, weight_grad, bias_grad]
+        [ys_grad, bias_grad]
     }
 }
 

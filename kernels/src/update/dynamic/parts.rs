@@ -2,11 +2,13 @@
 
 use super::{DynamicStep, update};
 use crate::cpu::instruction_set::{Computed, WithKernel};
+use crate::cpu::packed::PackedWeights;
+use crate::cpu::panels::{View, pack_tile};
 use crate::cpu::pool;
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::shared::Shared;
-use crate::cpu::thin::combine_all;
-use crate::cpu::tile::Kernel;
+use crate::cpu::thin::{MOST, combine_all};
+use crate::cpu::tile::{Kernel, MOST_ROWS, Operands, Sums};
 use crate::gradients::{Parts, Product, Rows};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result as CandleResult, Tensor};
@@ -99,20 +101,37 @@ impl<T: Real> PartsOf<'_, T> {
         real::with_elements(operands, |[left, right, values]| work(&PartsOf { left, right, values, ..parts }))
     }
 
-    /// The gradient of columns `start .. start + grad.len()` of a row.
+    /// The product's part of the gradient of columns `start .. start + grad.len()` of a row, line by line.
     #[inline(always)]
-    fn gradient<K: Kernel<Element = T>>(&self, row: usize, start: usize, grad: &mut [T]) {
+    fn multiply<K: Kernel<Element = T>>(&self, row: usize, start: usize, grad: &mut [T]) {
         let Self { inner, block, .. } = *self;
         let first = row / block * inner;
-        let factor = |k: usize| self.left[(first + k) * block + row % block];
         let len = grad.len();
+        let factor = |k: usize| self.left[(first + k) * block + row % block];
         let line = |k: usize| &self.right[(first + k) * self.columns + start..][..len];
-        combine_all::<K>(grad, inner, factor, line, false);
+        combine_all::<K>(grad, inner, factor, line, false, 0);
+    }
+
+    /// Adds to the gradient of columns `start .. start + grad.len()` of a row what that row of a table has.
+    #[inline(always)]
+    fn add(&self, row: usize, start: usize, grad: &mut [T]) {
         let from = self.added.partition_point(|&(id, _)| (id as usize) < row);
         for &(_, at) in self.added[from..].iter().take_while(|(id, _)| *id as usize == row) {
             let values = &self.values[at * self.columns + start..][..grad.len()];
             grad.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
         }
+    }
+
+    /// The lines of the product, packed for tiles; none for few of them, for which tiles do not pay.
+    fn packed<K: Kernel<Element = T>>(&self) -> Option<PackedWeights<K>> {
+        let Self { columns, inner, .. } = *self;
+        let part = |block: usize, panel: usize, _section: usize, half: usize| {
+            let lines = View::new(&self.right[block * inner * columns..][..inner * columns], inner, columns);
+            let start = (panel * K::columns() + half * K::LANES).min(columns);
+            lines.columns(start, K::LANES.min(columns - start))
+        };
+        let blocks = self.rows / self.block;
+        (inner > MOST).then(|| PackedWeights::pack(blocks, columns.div_ceil(K::columns()), &[inner], part))
     }
 }
 
@@ -124,39 +143,100 @@ struct Update<'a, T> {
     numbers: [T; 3],
 }
 
+/// Columns that are gone over together.
+const COLUMNS: usize = 512;
+
 impl<T: Computed> WithKernel<T> for Update<'_, T> {
     type Output = ();
 
     fn run<K: Kernel<Element = T>>(self) {
-        /// Rows of the variable that are gone over together, by the same columns of the product's lines.
-        const STRIP: usize = 16;
-        /// Columns that are gone over together, at most, and the product's values in them.
-        const COLUMNS: usize = 1024;
-        const VALUES: usize = 4096;
-        let PartsOf { columns, rows, inner, .. } = *self.parts;
-        let width = COLUMNS.min((VALUES / inner.max(1)).next_multiple_of(64));
+        let PartsOf { columns, rows, block, inner, .. } = *self.parts;
+        let packed = self.parts.packed::<K>();
         pool::run(|worker| {
+            let most = if packed.is_some() { K::TILES.len() } else { 1 }; // alone, rows are read as they lie
+            let mut operands = vec![K::Row::default(); K::steps(inner) * K::TILES.len()];
+            let mut grads = [T::zero(); MOST_ROWS * COLUMNS];
             let own = worker.share(rows);
-            let mut grad = [T::zero(); COLUMNS];
-            for strip in own.clone().step_by(STRIP) {
-                for column in (0..columns).step_by(width) {
-                    let grad = &mut grad[..width.min(columns - column)];
-                    for row in strip..own.end.min(strip + STRIP) {
-                        let at = row * columns + column;
-                        // SAFETY: workers' rows are disjoint.
-                        let parameter = unsafe { self.parameter.part(at, grad.len()) };
-                        let trained = [self.start, self.rms].map(|values| &values[at..at + grad.len()]);
-                        K::vectorized(
-                            #[inline(always)]
-                            || {
-                                self.parts.gradient::<K>(row, column, grad);
-                                update(parameter, trained, grad, self.numbers);
-                            },
+            let mut first = own.start;
+            while first < own.end {
+                let end = own.end.min(first + most).min((first / block + 1) * block);
+                let operands = &mut operands[..K::steps(inner) * (end - first)];
+                if packed.is_some() {
+                    let left = View::new(
+                        &self.parts.left[first / block * inner * block..][..inner * block],
+                        inner,
+                        block,
+                    );
+                    pack_tile::<K>(operands, left.columns(first % block, end - first).t());
+                }
+                for column in (0..columns).step_by(COLUMNS) {
+                    let width = COLUMNS.min(columns - column);
+                    if let Some(packed) = &packed {
+                        multiply::<K>(
+                            packed,
+                            first / block,
+                            column / K::columns(),
+                            width,
+                            operands,
+                            &mut grads,
                         );
                     }
+                    for (row, grad) in (first..end).zip(grads.chunks_exact_mut(COLUMNS)) {
+                        self.row::<K>(row, column, &mut grad[..width], packed.is_none());
+                    }
                 }
+                first = end;
             }
         });
+    }
+}
+
+impl<T: Computed> Update<'_, T> {
+    /// Some columns of a row; the product's part of their gradient is computed now, or there.
+    fn row<K: Kernel<Element = T>>(&self, row: usize, column: usize, grad: &mut [T], now: bool) {
+        let at = row * self.parts.columns + column;
+        // SAFETY: workers' rows are disjoint.
+        let parameter = unsafe { self.parameter.part(at, grad.len()) };
+        let trained = [self.start, self.rms].map(|values| &values[at..at + grad.len()]);
+        K::vectorized(
+            #[inline(always)]
+            || {
+                if now {
+                    self.parts.multiply::<K>(row, column, grad);
+                }
+                self.parts.add(row, column, grad);
+                update(parameter, trained, grad, self.numbers);
+            },
+        );
+    }
+}
+
+/// The product of some rows, whose operands are packed, and `width` columns from panel `start` of a block on; a row of
+/// `grads` has `COLUMNS`, which are whole panels of every kernel.
+fn multiply<K: Kernel>(
+    lines: &PackedWeights<K>,
+    block: usize,
+    start: usize,
+    width: usize,
+    rows: &[K::Row],
+    grads: &mut [K::Element],
+) {
+    let steps = lines.panel(block, start).len() / K::columns();
+    for panel in 0..width.div_ceil(K::columns()) {
+        let columns = lines.panel(block, start + panel);
+        let operands = Operands {
+            rows: rows.as_ptr(),
+            panel: columns.as_ptr(),
+            steps,
+            ahead: columns.as_ptr().cast(),
+            advance: 0,
+        };
+        let rows = rows.len() / steps;
+        let grads = &mut grads[panel * K::columns()..(rows - 1) * COLUMNS + (panel + 1) * K::columns()];
+        // SAFETY: `with_kernel` chose a kernel that the processor has; the slices are as long as wanted.
+        unsafe {
+            K::TILES[rows - 1](operands, Sums { out: grads.as_mut_ptr(), stride: COLUMNS, add: false })
+        };
     }
 }
 
