@@ -32,7 +32,8 @@ fn recipes_runs_and_checkpoints_are_completed_as_they_are_now() {
     for shell in ["bash", "zsh", "fish"] {
         let found = |line: &[&str]| -> Vec<String> {
             let word = |line: &String| line.split(['\t', ':']).next().unwrap().to_string(); // help may follow
-            answers(&place, shell, line).iter().map(word).collect()
+            let words = answers(&place, shell, line);
+            words.iter().map(word).filter(|word| !word.starts_with('-')).collect() // flags may come too
         };
         let recipes = found(&["rhn", "train", "ptb-rhn-l"]);
         assert_eq!(recipes.len(), 9, "{shell}: {recipes:?}");
@@ -47,6 +48,7 @@ fn recipes_runs_and_checkpoints_are_completed_as_they_are_now() {
         assert_eq!(files, ["tiny.toml"], "{shell}");
         assert_eq!(found(&["rhn", "tra"]), ["train"], "{shell}");
         assert_eq!(found(&["rhn", "eval", "x", "--precision", "bf"]), ["bf16"], "{shell}");
+        assert!(answers(&place, shell, &["rhn", "train", "--res"])[0].starts_with("--resume"), "{shell}");
     }
     place.write("checkpoints/new/metrics.jsonl", "");
     assert!(answers(&place, "bash", &["rhn", "watch", ""]).contains(&"checkpoints/new".to_string()));
@@ -68,7 +70,7 @@ fn bash_completes_by_the_script() {
     let place = place();
     place.write("script", stdout(&place.rhn("completions bash")));
     let program = Path::new(env!("CARGO_BIN_EXE_rhn")).parent().unwrap();
-    let lines = "source script; COMP_WORDS=(rhn sample checkp); COMP_CWORD=2; COMP_TYPE=9; \
+    let lines = "source ./script; COMP_WORDS=(rhn sample checkp); COMP_CWORD=2; COMP_TYPE=9; \
                  _clap_complete_rhn rhn checkp sample; echo \"${COMPREPLY[*]}\"";
     let mut bash = place.program("bash");
     bash.args(["--norc", "-c", lines]).env("PATH", format!("{}:/usr/bin:/bin", program.display()));
