@@ -95,8 +95,8 @@ async def hostile(until, number):
 
 async def main():
     await streams(1, 50)  # the model is loaded, its threads are awake
-    alone = await streams(1, 400)
-    together = await streams(64, 100)
+    alone = await streams(1, 2000)
+    together = await streams(64, 400)
     print(f"tokens a second: {alone:.0f} of one client, {together:.0f} of 64: {together / alone:.1f} times as many")
     before = memory()
     until = time.monotonic() + seconds
