@@ -1,7 +1,7 @@
 //! `rhn`: parse the command line, run the command, turn its outcome into an exit code.
 
 use clap::Parser;
-use rhn::command::Cli;
+use rhn::command::{Cli, answer_shell};
 use rhn::error::Error;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -10,6 +10,7 @@ use std::process::ExitCode;
 const CLOSED_PIPE: u8 = 141;
 
 fn main() -> ExitCode {
+    answer_shell();
     let outcome = Cli::parse().run();
     match outcome.and_then(|code| Ok(std::io::stdout().flush().map(|()| code)?)) {
         Ok(code) => ExitCode::from(code),

@@ -10,6 +10,7 @@ mod decompress;
 mod eval;
 mod export;
 mod inspect;
+mod man;
 mod output;
 mod overview;
 mod packed;
@@ -24,6 +25,8 @@ mod study;
 mod sweep;
 mod train;
 mod watch;
+
+pub use completions::answer_shell;
 
 use crate::signals::Signals;
 use args::ThreadArgs;
@@ -82,6 +85,7 @@ enum Command {
     Study(study::Args),
     Run(packed::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Cli {
@@ -121,7 +125,7 @@ impl Command {
             Self::Study(args) => args.device(),
             Self::Export(_) | Self::Data(_) | Self::Recipe(_) | Self::Inspect(_) => None,
             Self::Plot(_) | Self::Compare(_) | Self::Runs(_) | Self::Watch(_) => None,
-            Self::Run(_) | Self::Completions(_) => None,
+            Self::Run(_) | Self::Completions(_) | Self::Man(_) => None,
             #[cfg(feature = "serve")]
             Self::Serve(_) => None, // its threads compute beside the one that this runs on
         };
@@ -151,6 +155,7 @@ impl Command {
             Self::Study(args) => study::run(args)?,
             Self::Run(args) => packed::run(args)?,
             Self::Completions(args) => completions::run(args)?,
+            Self::Man(args) => man::run(args)?,
         }
         Ok(0)
     }

@@ -1,10 +1,10 @@
 //! `rhn watch`: a run's rows as they come.
 
 use super::runs;
-use crate::events::Event;
-use crate::events::{Epoch, Step, readable};
+use crate::events::Epoch;
 use crate::readable::{duration, grouped, or_dash, shell_quoted};
 use crate::study::overview::State;
+use crate::study::run::Follower;
 use crate::study::{Measure, RunHistory};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,13 +43,17 @@ struct Printed {
 /// Prints until the run is finished or stopped. Fails if it cannot be read.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut printed = Printed::default();
+    let mut follower = Follower::new(&args.run)?;
     loop {
-        let history = RunHistory::read(&args.run)?;
-        let measure = args.measure.unwrap_or_else(|| Measure::usual([&history]));
-        printed.news(&history, measure)?;
-        match State::of(&history) {
+        let (history, anew) = follower.look()?;
+        let measure = args.measure.unwrap_or_else(|| Measure::usual([history]));
+        if anew {
+            printed.go_back(history);
+        }
+        printed.news(history, measure)?;
+        match State::of(history) {
             State::Running => std::thread::sleep(args.every.max(Duration::from_millis(100))),
-            State::Finished => return Ok(runs::print(&finish(&history, measure))?),
+            State::Finished => return Ok(runs::print(&finish(history, measure))?),
             _ => {
                 let path = shell_quoted(&args.run.display().to_string());
                 return Ok(runs::print(&format!("stopped; rhn train {path} --resume goes on\n"))?);
@@ -59,6 +63,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 impl Printed {
+    /// A resumed run does again what came after its last save: those rows are printed again.
+    fn go_back(&mut self, run: &RunHistory) {
+        let last = run.rows().last().map(|row| row.step);
+        self.row = self.row.min(last);
+        self.step = self.step.min(run.last_step.as_ref().map_or(0, |step| step.step).max(last.unwrap_or(0)));
+    }
+
     /// Prints the rows that are new, and within an epoch the latest step if there was no row.
     fn news(&mut self, run: &RunHistory, measure: Measure) -> crate::error::Result<()> {
         if !self.begun {
@@ -76,7 +87,7 @@ impl Printed {
         if !new.is_empty() || State::of(run) != State::Running {
             return Ok(());
         }
-        match last_step(run).filter(|step| step.step > self.step) {
+        match run.last_step.as_ref().filter(|step| step.step > self.step) {
             None => Ok(()),
             Some(step) => {
                 self.step = step.step;
@@ -85,13 +96,6 @@ impl Printed {
             }
         }
     }
-}
-
-fn last_step(run: &RunHistory) -> Option<Step> {
-    readable(&run.directory).into_iter().rev().find_map(|event| match event {
-        Event::Step(step) => Some(step),
-        _ => None,
-    })
 }
 
 fn head(run: &RunHistory, measure: Measure) -> String {

@@ -15,8 +15,8 @@ use std::path::Path;
 /// What the exported programs know of each kind of core: every other key changes the equations in a way that they do not
 /// have, so it is refused.
 const CORES: [(&str, &[&str]); 4] = [
-    ("rhn", &["layers", "hidden_size", "recurrence_depth", "transform_bias", "shared_gates"]),
-    ("lstm", &["layers", "hidden_size"]),
+    ("rhn", &["layers", "hidden_size", "recurrence_depth", "transform_bias", "shared_gates", "mogrifier"]),
+    ("lstm", &["layers", "hidden_size", "mogrifier"]),
     ("gru", &["layers", "hidden_size"]),
     (
         "hlstm",
@@ -43,12 +43,26 @@ pub(super) struct Subject {
     pub(super) table: Tensor,
     /// The weights of each layer by what their names say after `core.<k>.`.
     pub(super) layers: Vec<BTreeMap<String, Tensor>>,
-    /// `(hidden, vocabulary)`; `None` if the table is used.
+    /// `(hidden, vocabulary)`, of a mixture `(size, vocabulary)`; `None` if the table is used.
     pub(super) output: Option<Tensor>,
+    /// What a mixture of softmaxes has beside that.
+    pub(super) mixture: Option<Mixture>,
     /// `(vocabulary)`.
     pub(super) output_bias: Tensor,
     /// What is said of the model in a README.
     pub(super) about: About,
+}
+
+/// How a mixture of softmaxes makes its vectors of a state, and weighs them.
+pub(super) struct Mixture {
+    /// How many softmaxes.
+    pub(super) components: usize,
+    /// `(hidden, components · size)`.
+    pub(super) vectors: Tensor,
+    /// `(components · size)`.
+    pub(super) vectors_bias: Tensor,
+    /// `(hidden, components)`.
+    pub(super) prior: Tensor,
 }
 
 /// What is known of where a model comes from.
@@ -106,6 +120,8 @@ impl Subject {
         };
         let output = if config.spec.output.tied { None } else { Some(take(&mut weights, "output.weight")?) };
         let output_bias = take(&mut weights, "output.bias")?;
+        let mixture = config.spec.output.component_count();
+        let mixture = mixture.map(|components| Mixture::take(components, &mut weights)).transpose()?;
         let layers = (0..config.spec.core.layers()).map(|k| layer(&weights, k)).collect();
         let about = About {
             model: config.to_string(),
@@ -115,7 +131,18 @@ impl Subject {
             weights: checkpoint.weights_sha256(),
         };
         let core = json["core"].clone();
-        Ok(Self { config, core, tokenizer, table, layers, output, output_bias, about })
+        Ok(Self { config, core, tokenizer, table, layers, output, mixture, output_bias, about })
+    }
+}
+
+impl Mixture {
+    fn take(components: usize, weights: &mut BTreeMap<String, Tensor>) -> Result<Self> {
+        Ok(Self {
+            components,
+            vectors: take(weights, "output.components.weight")?,
+            vectors_bias: take(weights, "output.components.bias")?,
+            prior: take(weights, "output.mixture.weight")?,
+        })
     }
 }
 
@@ -144,8 +171,8 @@ fn check_known(config: &Value) -> std::result::Result<(), String> {
         config,
         &["model_type", "vocab_size", "alphabet_size", "word_length", "embedding", "core", "output"],
     )?;
-    only("output.", &config["output"], &["kind", "tied"])?;
-    if !["", "softmax"].contains(&kind("output").as_str()) {
+    only("output.", &config["output"], &["kind", "tied", "components"])?;
+    if !["", "softmax", "mixture"].contains(&kind("output").as_str()) {
         return Err(refused("output.kind", &kind("output")));
     }
     if !["word", "char-cnn"].contains(&kind("embedding").as_str()) {
@@ -168,7 +195,7 @@ fn only(path: &str, table: &Value, known: &[&str]) -> std::result::Result<(), St
 fn refused(key: &str, value: &str) -> String {
     format!(
         "has {key} = {value}, which is not exported: the cores {}, the embeddings word and char-cnn and a softmax over \
-         the vocabulary are",
+         the vocabulary or a mixture of them are",
         CORES.map(|(kind, _)| kind).join(", ")
     )
 }
@@ -187,9 +214,9 @@ mod tests {
     fn what_is_known_passes_and_any_other_part_is_refused_by_name() {
         assert_eq!(check_known(&config()), Ok(()));
         for (part, key, value, named) in [
-            ("output", "kind", json!("mixture"), "output.kind = mixture"),
+            ("output", "kind", json!("tree"), "output.kind = tree"),
             ("output", "experts", json!(3), "output.experts = 3"),
-            ("core", "mogrifier", json!({"rounds": 5}), "core.mogrifier = {\"rounds\":5}"),
+            ("core", "zoneout", json!({"rate": 0.5}), "core.zoneout = {\"rate\":0.5}"),
             ("core", "kind", json!("feed-forward"), "core.kind = feed-forward"),
             ("core", "recurrence_depth", json!(2), "core.recurrence_depth = 2"), // of an RHN alone
             ("embedding", "kind", json!("pixels"), "embedding.kind = pixels"),

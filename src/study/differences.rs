@@ -1,6 +1,8 @@
 //! What differs between the recipes of runs: the keys, each with every run's value.
 
 use super::run::RunHistory;
+use crate::config::recipe::Recipe;
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -21,12 +23,19 @@ pub(crate) fn between(runs: &[RunHistory]) -> Differences {
 pub(crate) fn settings(run: &RunHistory) -> BTreeMap<String, Value> {
     let start = &run.start;
     let mut settings = BTreeMap::new();
-    walk("", &start.recipe, &mut settings);
+    walk("", &filled_in(&start.recipe), &mut settings);
     settings
         .insert("corpus (SHA-256)".into(), start.corpus_sha256.chars().take(8).collect::<String>().into());
     settings.insert("precision".into(), start.precision.clone().into());
     settings.insert("version".into(), start.version.clone().into());
     settings
+}
+
+/// The recipe with the keys that an earlier version did not have yet, by their defaults: they say what it did. As it is, where
+/// this version does not understand it.
+fn filled_in(recipe: &Value) -> Value {
+    let known = Recipe::deserialize(recipe).ok();
+    known.and_then(|recipe| serde_json::to_value(recipe).ok()).unwrap_or_else(|| recipe.clone())
 }
 
 fn walk(key: &str, value: &Value, leaves: &mut BTreeMap<String, Value>) {
@@ -53,7 +62,8 @@ pub(crate) fn show(value: Option<&Value>) -> String {
 mod tests {
     use super::super::run::tests::{read, start};
     use super::between;
-    use serde_json::json;
+    use crate::config::recipe::Resolved;
+    use serde_json::{json, to_value};
 
     #[test]
     fn only_the_keys_that_differ_are_told_with_each_runs_value() {
@@ -69,5 +79,20 @@ mod tests {
             ("train.seed".to_string(), vec![Some(json!(1)), Some(json!(2))]),
         ];
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn a_key_that_an_older_recipe_lacks_has_its_default() {
+        let recipe = to_value(Resolved::new("ptb-rhn", &[]).unwrap().recipe).unwrap();
+        let mut runs = [start(1), start(1), start(1)];
+        runs.iter_mut().for_each(|run| run["recipe"] = recipe.clone());
+        let older = runs[1]["recipe"]["train"].as_object_mut().unwrap();
+        let default = older.remove("on_divergence").unwrap();
+        assert!(older.remove("min_epoch_steps").is_some());
+        assert!(between(&[read("a", &runs[..1]), read("b", &runs[1..2])]).is_empty());
+        runs[2]["recipe"]["train"]["on_divergence"] = "warn".into();
+        let found = between(&[read("b", &runs[1..2]), read("c", &runs[2..])]);
+        let wanted = ("train.on_divergence".to_string(), vec![Some(default), Some(json!("warn"))]);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [wanted]);
     }
 }

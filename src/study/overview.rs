@@ -77,10 +77,15 @@ pub(crate) struct Found {
 /// What lies in and below `directory`, in the order of names. Fails if the directory cannot be read.
 pub(crate) fn overview(directory: &Path) -> Result<Vec<Found>> {
     fs::read_dir(directory).map_err(Error::io(directory))?;
+    Ok(places(directory).iter().map(|place| Found::new(directory, place)).collect())
+}
+
+/// The directories of runs and models in and below `directory`, in the order of names; none if it cannot be read.
+pub(crate) fn places(directory: &Path) -> Vec<PathBuf> {
     let mut places = Vec::new();
     search(directory, 0, &mut places);
     places.sort();
-    Ok(places.iter().map(|place| Found::new(directory, place)).collect())
+    places
 }
 
 /// Adds the directories of runs and models; what cannot be read is passed over, links are not followed.

@@ -4,7 +4,7 @@ use super::kept::{self, Kept};
 use crate::checkpoint;
 use crate::config::Unit;
 use crate::error::{Error, Result};
-use crate::events::{Epoch, Event, Events, Outcome, Start};
+use crate::events::{Epoch, Event, Events, Outcome, Start, Step};
 use crate::hub::SCHEME;
 use crate::storage::METRICS;
 use serde::Deserialize;
@@ -23,6 +23,8 @@ pub(crate) struct RunHistory {
     pub epochs: Vec<Epoch>,
     /// What was measured within epochs, where the run asked for it.
     pub evaluations: Vec<Epoch>,
+    /// The last step that was reported.
+    pub last_step: Option<Step>,
     /// What it came to; `None` while it is not finished.
     pub result: Option<Outcome>,
     /// What `rhn eval --keep` found on the test split since, by protocol.
@@ -31,36 +33,68 @@ pub(crate) struct RunHistory {
     pub torn: bool,
 }
 
+/// A run that is looked at again and again; each look reads what its events have since the last.
+pub(crate) struct Follower {
+    events: Events,
+    run: RunHistory,
+    begun: bool,
+}
+
+impl Follower {
+    /// The run in a directory or at `hf://owner/name[@revision]`. Fails if the address cannot be had.
+    pub(crate) fn new(argument: &Path) -> Result<Self> {
+        let directory = checkpoint::resolve(argument)?;
+        let address = argument.to_str().filter(|argument| argument.starts_with(SCHEME));
+        let name = address.map_or_else(|| name_of(&directory), repository);
+        let events = Events::of(&directory);
+        Ok(Self { events, run: RunHistory::empty(name, directory), begun: false })
+    }
+
+    /// The run as it is now, and whether its events were read from their begin. Fails if there is none, or its metrics are
+    /// not what a run writes.
+    pub(crate) fn look(&mut self) -> Result<(&RunHistory, bool)> {
+        let news = self.events.look()?;
+        if news.anew {
+            let RunHistory { name, directory, .. } = &self.run;
+            self.run = RunHistory::empty(name.clone(), directory.clone());
+            self.begun = false;
+        }
+        for event in news.events {
+            self.begun |= matches!(event, Event::Start(_) | Event::Resume(_));
+            self.run.observe(event);
+        }
+        if !self.begun {
+            return Err(self.events.refuse(1, "wanted the event `start`; the run has not begun yet"));
+        }
+        self.run.torn = self.events.torn;
+        self.run.check_protocol()?;
+        self.run.kept = kept::read(&self.run.directory, &self.run.start.corpus);
+        self.run.forget_dishonest_figures();
+        Ok((&self.run, news.anew))
+    }
+}
+
 impl RunHistory {
     /// Reads the run in a directory or at `hf://owner/name[@revision]`. Fails if there is none, or its
     /// metrics are not what a run writes.
     pub(crate) fn read(argument: &Path) -> Result<Self> {
-        let directory = checkpoint::resolve(argument)?;
-        let address = argument.to_str().filter(|argument| argument.starts_with(SCHEME));
-        let name = address.map_or_else(|| name_of(&directory), repository);
-        let events = Events::read(&directory)?;
-        let mut run = Self {
+        let mut follower = Follower::new(argument)?;
+        follower.look()?;
+        Ok(follower.run)
+    }
+
+    fn empty(name: String, directory: PathBuf) -> Self {
+        Self {
             name,
             directory,
             start: Start::default(),
             epochs: vec![],
             evaluations: vec![],
+            last_step: None,
             result: None,
             kept: BTreeMap::new(),
-            torn: events.torn,
-        };
-        let mut begun = false;
-        for event in events.typed()? {
-            begun |= matches!(event, Event::Start(_) | Event::Resume(_));
-            run.observe(event);
+            torn: false,
         }
-        if !begun {
-            return Err(events.refuse(1, "wanted the event `start`; the run has not begun yet"));
-        }
-        run.check_protocol()?;
-        run.kept = kept::read(&run.directory, &run.start.corpus);
-        run.forget_dishonest_figures();
-        Ok(run)
     }
 
     /// Refuses a test figure that does not compare with others: training writes those of weights that stay as they were
@@ -111,7 +145,8 @@ impl RunHistory {
                 self.result = None;
             }
             Event::Result(result) => self.result = Some(*result),
-            Event::Step(_) | Event::Skip(_) | Event::Divergence(_) | Event::Stop(_) => {}
+            Event::Step(step) => self.last_step = Some(step),
+            Event::Skip(_) | Event::Divergence(_) | Event::Stop(_) => {}
         }
     }
 

@@ -1,7 +1,8 @@
 """The checks of lm_eval_server.sh: URL RHN CHECKPOINT WORK.
 
-Two tasks are written to WORK and run by lm_eval: the perplexity of documents, and the choice between two endings. The
-tokenizer is the checkpoint's own `tokenizer.json`, wrapped so that transformers loads it.
+Tasks are written to WORK and run by lm_eval, one request at a time and four at once: the perplexity of documents, the
+choice between two endings, and texts up to an end. The tokenizer is the checkpoint's own `tokenizer.json`, wrapped so that
+transformers loads it. With --words tokens are words.
 """
 
 import json
@@ -11,7 +12,8 @@ import pathlib
 import subprocess
 import sys
 
-url, rhn, checkpoint, work = sys.argv[1:]
+url, rhn, checkpoint, work, *words = sys.argv[1:]
+is_words = words == ["--words"]
 work = pathlib.Path(work)
 os.environ["HF_DATASETS_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = str(work / "hf")
@@ -20,15 +22,23 @@ from lm_eval import simple_evaluate  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
-DOCUMENTS = ["First Citizen:\nBefore we proceed any further, hear me speak.", "What say you?", "O Romeo, Romeo!"]
-PAIRS = [("To be, or not", " to be", " qzx vkj"), ("Good", " night", " xjqz")]
+if is_words:
+    DOCUMENTS = ["the copyright owner or entity authorized by\nthe copyright owner", "You may add", "of the Work"]
+    PAIRS = [("You may", " add", " or"), ("the copyright", " owner", " any"), ("of the", " Work", " You")]
+else:
+    DOCUMENTS = ["First Citizen:\nBefore we proceed any further, hear me speak.", "What say you?", "O Romeo, Romeo!"]
+    PAIRS = [("To be, or not", " to be", " qzx vkj"), ("Good", " night", " xjqz")]
 
-# The tokenizer as lm_eval reads it, with a begin and an end: the line end.
-tokenizer = PreTrainedTokenizerFast(
-    tokenizer_file=str(pathlib.Path(checkpoint) / "tokenizer.json"),
-    bos_token="\n", eos_token="\n", unk_token="<unk>", clean_up_tokenization_spaces=False,
-)
-tokenizer.save_pretrained(work / "tokenizer")
+# The tokenizer as lm_eval reads it, with a begin and an end: the line end. That of words ends every text by <eos>, a context
+# too, which the one of an export does not.
+if is_words:
+    subprocess.run([rhn, "export", checkpoint, "--to", "transformers", str(work / "tokenizer")], check=True)
+else:
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(pathlib.Path(checkpoint) / "tokenizer.json"),
+        bos_token="\n", eos_token="\n", unk_token="<unk>", clean_up_tokenization_spaces=False,
+    )
+    tokenizer.save_pretrained(work / "tokenizer")
 
 (work / "documents.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS))
 pairs = [{"context": c, "good": g, "bad": b} for c, g, b in PAIRS]
@@ -53,14 +63,18 @@ task = "dataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {work}/{fi
 
 
 def score(text, context=None):
-    """Nats of a text by rhn score, after a line end and the context."""
+    """Nats of a text by rhn score, after a line end and the context; without the end of a last line that has none, which
+    lm_eval does not send."""
     (work / "text").write_text(text)
-    command = [rhn, "score", checkpoint, str(work / "text"), "--per", "document", "--base", "e", "--json"]
+    command = [rhn, "score", checkpoint, str(work / "text"), "--base", "e", "--json"]
     if context is not None:
         (work / "context").write_text(context)
         command += ["--context", str(work / "context")]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[0])["surprisal"]
+    rows = [row for row in map(json.loads, output.splitlines()) if row.get("event") != "total"]
+    if is_words:
+        assert rows.pop()["token"] == "<eos>"
+    return sum(row["surprisal"] for row in rows)
 
 
 def close(found, wanted):
@@ -90,8 +104,9 @@ for at_once in (1, 4):
     for sample in result["samples"]["rhn_pairs"]:
         for response, wanted in zip(sample["resps"], likelihoods[sample["doc_id"]]):
             close(float(response[0][0]), wanted)
-    assert result["results"]["rhn_pairs"]["acc,none"] == 1.0
+    assert is_words or result["results"]["rhn_pairs"]["acc,none"] == 1.0  # the words are trained for seconds
     texts = [sample["resps"][0][0] for sample in sorted(result["samples"]["rhn_generate"], key=lambda s: s["doc_id"])]
     assert all(isinstance(text, str) and "\n" not in text for text in texts), texts
     outcomes.append(texts)
 assert outcomes[0] == outcomes[1], outcomes
+print(f"{name}: {len(nats)} documents of {sum(nats):.4f} nats, {len(PAIRS)} pairs of endings")

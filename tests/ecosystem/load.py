@@ -14,7 +14,7 @@ async def request(body, path="/v1/completions"):
     """Sends a request; the whole answer."""
     reader, writer = await asyncio.open_connection(host, int(port))
     data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
     writer.write(head.encode() + f"Content-Length: {len(data)}\r\n\r\n".encode() + data)
     answer = await reader.read(-1)
     writer.close()
@@ -62,7 +62,7 @@ async def hostile(until, number):
     while time.monotonic() < until:
         try:
             reader, writer = await asyncio.open_connection(host, int(port))
-            head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             body = json.dumps({"prompt": "A", "max_tokens": 4000, "stream": True, "n": 4, "logprobs": 5}).encode()
             whole = head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
             match number % 6:
@@ -95,8 +95,8 @@ async def hostile(until, number):
 
 async def main():
     await streams(1, 50)  # the model is loaded, its threads are awake
-    alone = await streams(1, 400)
-    together = await streams(64, 100)
+    alone = await streams(1, 2000)
+    together = await streams(64, 400)
     print(f"tokens a second: {alone:.0f} of one client, {together:.0f} of 64: {together / alone:.1f} times as many")
     before = memory()
     until = time.monotonic() + seconds

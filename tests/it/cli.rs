@@ -382,13 +382,6 @@ fn a_wrong_command_line_is_a_usage_error() {
 }
 
 #[test]
-fn completions_know_the_commands() {
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        assert!(stdout(&rhn(&["completions", shell], "")).contains("sample"));
-    }
-}
-
-#[test]
 fn the_model_that_comes_with_the_program_knows_its_shakespeare() {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/shakespeare");
     let drawn = |seed| {

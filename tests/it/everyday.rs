@@ -52,7 +52,9 @@ fn runs_are_listed_with_what_they_are_doing() {
     assert!(stdout(&place.rhn("runs all/model/..//deep")).contains("er/halted"));
     std::fs::create_dir(place.path("empty")).unwrap();
     assert!(stdout(&place.rhn("runs empty")).starts_with("no runs in empty"));
-    place.fails("runs nowhere", 1, &["nowhere"]);
+    place.fails("runs nowhere", 1, &["nowhere", "no such directory", "rhn train begins a run"]);
+    assert_eq!(stdout(&place.rhn("runs")), "no runs in checkpoints; rhn train begins one\n");
+    assert_eq!(stdout(&place.rhn("runs --json")), "");
 }
 
 #[test]

@@ -36,6 +36,7 @@ mod reliability;
 mod resume;
 #[cfg(feature = "serve")]
 mod serve;
+mod shell;
 mod small_texts;
 mod study;
 mod supply_chain;

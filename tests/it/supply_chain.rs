@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// Crates that the program may be built from, its own apart: one more is a decision.
-const MOST_CRATES: usize = 250;
+const MOST_CRATES: usize = 253;
 
 fn output(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();

@@ -26,6 +26,9 @@ pub(super) struct LimitArgs {
     /// Bytes of a request's body
     #[arg(long, value_name = "N", default_value_t = 2 << 20, value_parser = clap::value_parser!(u32).range(1024..))]
     max_body: u32,
+    /// Models of --runs in memory; the one that was asked for longest ago makes room for another
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    max_models: u32,
     /// Open connections; more are answered 503 and closed
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     connections: u32,
@@ -53,6 +56,7 @@ pub(super) struct Limits {
     pub(super) prompt_tokens: usize,
     pub(super) request_tokens: usize,
     pub(super) body: usize,
+    pub(super) models: usize,
     pub(super) connections: usize,
     pub(super) read_timeout: Duration,
     pub(super) write_timeout: Duration,
@@ -71,6 +75,7 @@ impl LimitArgs {
             prompt_tokens: self.max_prompt_tokens as usize,
             request_tokens: self.max_request_tokens as usize,
             body: self.max_body as usize,
+            models: self.max_models as usize,
             connections: self.connections as usize,
             read_timeout: seconds(self.read_timeout),
             write_timeout: seconds(self.write_timeout),

@@ -16,6 +16,7 @@ pub(super) struct Metrics {
     seconds: Mutex<Histogram>,
     connections: AtomicUsize,
     turned_away: AtomicU64,
+    models: AtomicUsize,
     rows: AtomicUsize,
     waiting: AtomicUsize,
     read: AtomicU64,
@@ -61,6 +62,11 @@ impl Metrics {
         self.turned_away.fetch_add(1, Relaxed);
     }
 
+    /// Models below `--runs` in memory.
+    pub(super) fn set_models(&self, models: usize) {
+        self.models.store(models, Relaxed);
+    }
+
     /// Samples that are drawn or whose prompts are read now.
     pub(super) fn set_rows(&self, rows: usize) {
         self.rows.store(rows, Relaxed);
@@ -87,6 +93,7 @@ impl Metrics {
         line("rhn_connections", "gauge", "Open connections.", self.connections.load(Relaxed) as u64);
         let refused = self.turned_away.load(Relaxed);
         line("rhn_connections_refused_total", "counter", "Connections above the limit.", refused);
+        line("rhn_models_loaded", "gauge", "Models of --runs in memory.", self.models.load(Relaxed) as u64);
         line("rhn_choices_running", "gauge", "Choices that are worked on.", self.rows.load(Relaxed) as u64);
         line("rhn_choices_waiting", "gauge", "Choices in the queue.", self.waiting.load(Relaxed) as u64);
         line("rhn_prompt_tokens_total", "counter", "Tokens of prompts read.", self.read.load(Relaxed));

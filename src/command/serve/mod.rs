@@ -8,6 +8,7 @@ mod limits;
 mod metrics;
 mod models;
 mod page;
+mod pool;
 mod request;
 mod routes;
 mod score;

@@ -1,19 +1,18 @@
 //! The models that are served, by name; each is loaded when it is first asked for.
 
 use super::super::args::DeviceArgs;
-use super::super::output::{load, note};
+use super::super::output::note;
 use super::Limits;
-use super::engine::{Engine, Served};
 use super::failure::Failure;
 use super::metrics::Metrics;
+use super::pool::{Loading, Model, Pool};
 use crate::error::{Error, Result};
-use crate::predict::Loaded;
 use crate::storage::{CONFIG, MODEL};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 /// How deep below `--runs` a checkpoint may lie.
@@ -24,27 +23,15 @@ pub(super) struct Models {
     entries: BTreeMap<String, Arc<Entry>>,
     /// The model of a request that names none.
     default: Option<String>,
-    loading: Arc<Loading>,
-}
-
-/// Where a model's weights are.
-pub(super) struct Source {
-    pub(super) name: String,
-    pub(super) path: PathBuf,
-    pub(super) device: DeviceArgs,
+    /// The checkpoint of the command line, which stays loaded.
+    checkpoint: Option<(String, Arc<Model>)>,
+    /// Those below `--runs`.
+    pool: Arc<Pool>,
 }
 
 struct Entry {
     path: PathBuf,
     created: u64,
-    engine: Mutex<Option<Arc<Engine>>>,
-}
-
-/// What a model is loaded with.
-struct Loading {
-    device: DeviceArgs,
-    limits: Arc<Limits>,
-    metrics: Arc<Metrics>,
 }
 
 impl Models {
@@ -58,7 +45,8 @@ impl Models {
         metrics: &Arc<Metrics>,
     ) -> Result<Self> {
         let loading = Loading { device: device.clone(), limits: limits.clone(), metrics: metrics.clone() };
-        let mut models = Self { entries: BTreeMap::new(), default: None, loading: Arc::new(loading) };
+        let pool = Arc::new(Pool::new(limits.models, loading));
+        let mut models = Self { entries: BTreeMap::new(), default: None, checkpoint: None, pool };
         if let Some(runs) = runs {
             models.find(runs, runs, 0)?;
             if models.entries.is_empty() && checkpoint.is_none() {
@@ -67,9 +55,8 @@ impl Models {
         }
         if let Some(path) = checkpoint {
             let name = name_of(path);
-            let entry = Entry::new(path);
-            entry.engine(&models.loading)?;
-            models.entries.insert(name.clone(), Arc::new(entry));
+            models.checkpoint = Some((name.clone(), Arc::new(models.pool.open(path)?)));
+            models.entries.insert(name.clone(), Arc::new(Entry::new(path)));
             models.default = Some(name);
         } else if models.entries.len() == 1 {
             models.default = models.entries.keys().next().cloned();
@@ -100,35 +87,24 @@ impl Models {
     }
 
     /// The model of this name, which is loaded if it is not yet; without one, the only model.
-    pub(super) async fn get(
-        &self,
-        name: Option<&str>,
-    ) -> std::result::Result<(String, Arc<Engine>), Failure> {
+    pub(super) async fn get(&self, name: Option<&str>) -> std::result::Result<(String, Arc<Model>), Failure> {
         let Some(name) = name.or(self.default.as_deref()) else { return Err(unnamed()) };
         let Some(entry) = self.entries.get(name) else { return Err(unknown(name)) };
-        if let Some(engine) = entry.loaded() {
-            return Ok((name.into(), engine));
+        let is_checkpoint =
+            |(checkpoint, model): &(String, Arc<Model>)| (checkpoint == name).then(|| model.clone());
+        let found = self.checkpoint.as_ref().and_then(is_checkpoint);
+        if let Some(model) = found.or_else(|| self.pool.find(name)) {
+            return Ok((name.into(), model));
         }
+        let pool = self.pool.clone();
         let entry = entry.clone();
-        let loading = self.loading.clone();
-        let loaded = tokio::task::spawn_blocking(move || entry.engine(&loading)).await;
+        let asked = name.to_string();
+        let loaded = tokio::task::spawn_blocking(move || pool.load(&asked, &entry.path)).await;
         match loaded {
-            Ok(Ok(engine)) => Ok((name.into(), engine)),
-            outcome => {
-                if let Ok(Err(error)) = outcome {
-                    note(&format!("the model {name} cannot be served: {error}"));
-                }
-                let message = "the model cannot be loaded; the server's standard error says why";
-                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "model_unavailable", message))
-            }
+            Ok(Ok(model)) => Ok((name.into(), model)),
+            Ok(Err(error)) => Err(unavailable(name, &error)),
+            Err(_) => Err(Failure::internal("loading the model failed")),
         }
-    }
-
-    /// The directory or address that the model of this name is loaded from, and what it is loaded with.
-    pub(super) fn source(&self, name: Option<&str>) -> std::result::Result<Source, Failure> {
-        let Some(name) = name.or(self.default.as_deref()) else { return Err(unnamed()) };
-        let Some(entry) = self.entries.get(name) else { return Err(unknown(name)) };
-        Ok(Source { name: name.into(), path: entry.path.clone(), device: self.loading.device.clone() })
     }
 
     /// `GET /v1/models`.
@@ -147,10 +123,18 @@ impl Models {
         self.entries.keys().map(String::as_str).collect()
     }
 
-    /// Whether the threads of all models that were loaded still run.
+    /// Whether the threads of all models that are loaded still run.
     pub(super) fn are_alive(&self) -> bool {
-        self.entries.values().filter_map(|entry| entry.loaded()).all(|engine| engine.is_alive())
+        let checkpoint = self.checkpoint.iter().map(|(_, model)| model.clone());
+        self.pool.all().into_iter().chain(checkpoint).all(|model| model.engine.is_alive())
     }
+}
+
+/// The answer where a model cannot be loaded; the error goes to the standard error alone, as it names files.
+pub(super) fn unavailable(name: &str, error: &Error) -> Failure {
+    note(&format!("the model {name} cannot be served: {error}"));
+    let message = "the model cannot be loaded; the server's standard error says why";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "model_unavailable", message)
 }
 
 fn unnamed() -> Failure {
@@ -168,27 +152,7 @@ impl Entry {
         let modified = std::fs::metadata(path.join(CONFIG)).and_then(|file| file.modified());
         let created = modified.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let created = created.map_or(0, |age| age.as_secs());
-        Self { path: path.to_path_buf(), created, engine: Mutex::new(None) }
-    }
-
-    /// The engine, unless it is not there yet, or is being loaded now.
-    fn loaded(&self) -> Option<Arc<Engine>> {
-        self.engine.try_lock().ok()?.clone()
-    }
-
-    /// The engine; whoever comes first loads it, others wait.
-    fn engine(&self, loading: &Loading) -> Result<Arc<Engine>> {
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = &*engine {
-            return Ok(engine.clone());
-        }
-        let Loaded { model, tokenizer, .. } = load(&self.path, &loading.device)?;
-        let limits = &loading.limits;
-        let served = Served { model, tokenizer };
-        let started = Engine::start(served, limits.batch, limits.queue, loading.metrics.clone());
-        let started = Arc::new(started.map_err(Error::io("the model's thread"))?);
-        *engine = Some(started.clone());
-        Ok(started)
+        Self { path: path.to_path_buf(), created }
     }
 
     fn json(&self, name: &str) -> Value {

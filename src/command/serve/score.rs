@@ -89,7 +89,7 @@ impl Write for &mut Sink {
 pub(super) async fn score(app: Arc<App>, body: Bytes) -> Result<Response<Reply>, Failure> {
     let request = ScoreRequest::parse(&body)?;
     drop(body);
-    let (name, engine) = app.models.get(request.model.as_deref()).await?;
+    let (name, model) = app.models.get(request.model.as_deref()).await?;
     let left = Arc::new(AtomicBool::new(false));
     let _leaves = Leaves(left.clone());
     let most = app.limits.request_tokens;
@@ -97,7 +97,7 @@ pub(super) async fn score(app: Arc<App>, body: Bytes) -> Result<Response<Reply>,
         let Ok(_permit) = app.scores.acquire().await else {
             return Err(Failure::internal("the server stops"));
         };
-        let served = engine.served.clone();
+        let served = model.engine.served.clone();
         let rows = tokio::task::spawn_blocking(move || {
             let tokens = served.tokenizer.encode(&Text::new(request.text.as_bytes().to_vec(), "the text"));
             let tokens = tokens.map_err(|error| Failure::field("text", error.to_string()))?.tokens.len();

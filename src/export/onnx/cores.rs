@@ -91,6 +91,7 @@ impl Layer {
         state: &[Value],
         below: Option<&str>,
     ) -> Vec<Value> {
+        let (x, state) = &self.gated(to, x, state);
         match self.kind {
             Kind::Rhn => vec![self.rhn(to, x, &state[0])],
             Kind::Lstm => self.lstm(to, x, state).to_vec(),
@@ -115,6 +116,33 @@ impl Layer {
     fn affine(&self, to: &mut Step<'_>, x: &str, weight: &str, bias: &str) -> Value {
         let product = self.product(to, x, weight);
         to.graph.op("Add", &[&product, self.name(bias)])
+    }
+
+    /// Input and state after they have gated each other in turn, where the layer is a Mogrifier: `2 sigmoid(from W + b) ⊙ to`.
+    fn gated(&self, to: &mut Step<'_>, x: &str, state: &[Value]) -> (Value, Vec<Value>) {
+        let mut x = x.to_string();
+        let mut state = state.to_vec();
+        for index in 0.. {
+            let bias = format!("mogrifier.{index}.bias");
+            if !self.has(&bias) {
+                break;
+            }
+            let gates_input = index % 2 == 0;
+            let (from, gated) = if gates_input { (&state[0], &x) } else { (&x, &state[0]) };
+            let mut z = from.clone();
+            for weight in ["weight", "down.weight", "up.weight"] {
+                let weight = format!("mogrifier.{index}.{weight}");
+                if self.has(&weight) {
+                    z = self.product(to, &z, &weight);
+                }
+            }
+            let z = to.graph.op("Add", &[&z, self.name(&bias)]);
+            let gate = to.graph.op("Sigmoid", &[&z]);
+            let half = to.graph.op("Mul", &[&gate, gated]);
+            let whole = to.graph.op("Add", &[&half, &half]);
+            *(if gates_input { &mut x } else { &mut state[0] }) = whole;
+        }
+        (x, state)
     }
 
     fn rhn(&self, to: &mut Step<'_>, x: &str, s: &str) -> Value {
@@ -264,7 +292,7 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    fn split(&mut self, value: &str, parts: usize, size: usize) -> Vec<Value> {
+    pub(super) fn split(&mut self, value: &str, parts: usize, size: usize) -> Vec<Value> {
         self.graph.split(self.weights, value, parts, size)
     }
 

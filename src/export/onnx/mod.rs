@@ -6,6 +6,7 @@
 
 mod cores;
 mod graph;
+mod output;
 mod protobuf;
 mod readme;
 
@@ -15,6 +16,7 @@ use crate::error::Result;
 use crate::storage::TOKENIZER;
 use cores::{Kind, Layer, Step};
 use graph::{Attribute, Dim, Graph, Type, Value, Weights};
+use output::Output;
 use protobuf::Message;
 
 /// Weights of more bytes are in a file of their own: a message of 2 GiB cannot be read at all.
@@ -64,10 +66,7 @@ fn about(subject: &Subject) -> Vec<(&'static str, String)> {
 struct Model {
     layers: Vec<Layer>,
     table: Value,
-    /// `(hidden, vocabulary)`, or the table if that is used.
-    output: Value,
-    tied: bool,
-    bias: Value,
+    output: Output,
     vocab_size: usize,
     hidden_size: usize,
     /// Each part of the state: layer, part, units.
@@ -86,16 +85,11 @@ impl Model {
         });
         let state = state.collect();
         let table = weights.add("embedding.weight", subject.table.clone());
-        let output = match &subject.output {
-            Some(output) => weights.add("output.weight", output.clone()),
-            None => table.clone(),
-        };
+        let output = Output::new(subject, &table, weights)?;
         Ok(Self {
             layers,
             table,
             output,
-            tied: subject.output.is_none(),
-            bias: weights.add("output.bias", subject.output_bias.clone()),
             vocab_size: subject.config.vocab_size,
             hidden_size: subject.config.spec.core.hidden_size(),
             state,
@@ -110,7 +104,8 @@ impl Model {
         let x = graph.op("Gather", &[&self.table, &tokens]);
         let next = self.layers(&mut Step { graph: &mut graph, weights }, &x, &state);
         let ys = self.outputs(&next).to_string();
-        self.logits(&mut graph, &ys, &[BATCH, Dim::Size(self.vocab_size)]);
+        let logits = self.output.logits(&mut Step { graph: &mut graph, weights }, &ys);
+        graph.output("logits", &logits, Type::Float, &[BATCH, Dim::Size(self.vocab_size)]);
         self.state_outputs(&mut graph, &next);
         graph
     }
@@ -131,7 +126,8 @@ impl Model {
             Attribute::Numbers("scan_output_axes", vec![1]),
         ];
         graph.node("Scan", &inputs, &[next.clone(), vec![ys.clone()]].concat(), &attributes);
-        self.logits(&mut graph, &ys, &[BATCH, TIME, Dim::Size(self.vocab_size)]);
+        let logits = self.output.logits(&mut Step { graph: &mut graph, weights }, &ys);
+        graph.output("logits", &logits, Type::Float, &[BATCH, TIME, Dim::Size(self.vocab_size)]);
         self.state_outputs(&mut graph, &next);
         graph
     }
@@ -185,13 +181,6 @@ impl Model {
     fn outputs<'a>(&self, next: &'a [Value]) -> &'a str {
         let parts = self.layers.last().map_or(0, |layer| layer.state_sizes.len());
         &next[next.len() - parts]
-    }
-
-    fn logits(&self, graph: &mut Graph, ys: &str, dims: &[Dim]) {
-        let weight = if self.tied { graph.op("Transpose", &[&self.output]) } else { self.output.clone() };
-        let products = graph.op("MatMul", &[ys, &weight]);
-        let logits = graph.op("Add", &[&products, &self.bias]);
-        graph.output("logits", &logits, Type::Float, dims);
     }
 }
 

@@ -10,6 +10,7 @@ class RhnConfig(PretrainedConfig):
     layer_shapes      for each layer its weights' shapes by name
     embedding_size    values of a token's vector
     hidden_size       what the output layer sees
+    components        softmaxes of a mixture; None for a single one
     ignored_token_ids tokens that make no step of the recurrence: padding, and what the trained vocabulary lacks
     trained_vocab_size ids from this one on were added by the export and are never predicted
     """
@@ -25,6 +26,7 @@ class RhnConfig(PretrainedConfig):
         num_hidden_layers=1,
         core=None,
         layer_shapes=None,
+        components=None,
         ignored_token_ids=None,
         use_cache=True,
         tie_word_embeddings=False,
@@ -40,6 +42,7 @@ class RhnConfig(PretrainedConfig):
         self.num_hidden_layers = num_hidden_layers
         self.core = core or {}
         self.layer_shapes = layer_shapes or []
+        self.components = components
         self.ignored_token_ids = ignored_token_ids or []
         self.use_cache = use_cache
         super().__init__(

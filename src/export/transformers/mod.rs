@@ -54,6 +54,7 @@ fn config(subject: &Subject, vocabulary: &Vocabulary) -> Result<Value> {
         "num_hidden_layers": subject.layers.len(),
         "core": subject.core,
         "layer_shapes": subject.layers.iter().map(shapes).collect::<Vec<_>>(),
+        "components": subject.mixture.as_ref().map(|mixture| mixture.components),
         "tie_word_embeddings": subject.output.is_none(),
         "use_cache": true,
         "bos_token_id": vocabulary.end.id,
@@ -82,6 +83,11 @@ fn tensors(subject: &Subject, vocabulary: &Vocabulary) -> Result<BTreeMap<String
     tensors.insert("embedding.weight".into(), vocabulary.widen_table(&subject.table)?);
     if let Some(output) = &subject.output {
         tensors.insert("lm_head.weight".into(), vocabulary.widen_output(&output.t()?.contiguous()?)?);
+    }
+    if let Some(mixture) = &subject.mixture {
+        tensors.insert("components.weight".into(), mixture.vectors.t()?.contiguous()?);
+        tensors.insert("components.bias".into(), mixture.vectors_bias.clone());
+        tensors.insert("mixture.weight".into(), mixture.prior.t()?.contiguous()?);
     }
     tensors.insert("lm_head.bias".into(), vocabulary.widen_bias(&subject.output_bias)?);
     Ok(tensors)

@@ -6,6 +6,8 @@ stays as it is. So padding on either side changes nothing.
 
   RHN      Zilly et al., 2017, arXiv 1607.03474; shared gates as Lu and Renals, 2016
   GRU      Cho et al., 2014, arXiv 1406.1078, with the two biases of torch.nn.GRU
+  MoS      Yang et al., 2018, arXiv 1711.03953: a mixture of softmaxes over one table
+  Mogrifier  Melis et al., 2020, arXiv 1909.01792: input and state gate each other before the cell
   HLSTM    Zhang et al., 2016, arXiv 1510.08983; Yao et al., 2015, arXiv 1508.03790; Kurata et al., 2017, arXiv 1709.06436
 """
 
@@ -40,6 +42,15 @@ class Weights(nn.Module):
     def has(self, name):
         return name in self._parameters or name in self._modules
 
+    def gated(self, x, h):
+        """Input and state after they have gated each other in turn, if the layer is a Mogrifier."""
+        for index, gate in enumerate(self.mogrifier.children() if self.has("mogrifier") else ()):
+            source, gates = (h, x) if index % 2 == 0 else (x, h)
+            z = source @ gate.weight if gate.has("weight") else source @ gate.down.weight @ gate.up.weight
+            gates = 2 * torch.sigmoid(z + gate.bias) * gates
+            x, h = (gates, h) if index % 2 == 0 else (x, gates)
+        return x, h
+
 
 class RhnLayer(Weights):
     """h = tanh(...), t = sigmoid(...), s = s + t (h - s), or with a carry gate of its own s = h t + s c; L times a step."""
@@ -48,16 +59,20 @@ class RhnLayer(Weights):
         return [self.recurrent.weight.shape[1]]
 
     def inputs(self, xs, below):
-        return (xs @ self.input.weight,)
+        return (xs if self.has("mogrifier") else self.project(xs),)
+
+    def project(self, xs):
+        return xs @ self.input.weight
 
     def step(self, inputs, state):
-        (s,) = state
+        x, s = self.gated(inputs[0], state[0])
+        x = self.project(x) if self.has("mogrifier") else x
         for sublayer, (weight, bias) in enumerate(zip(self.recurrent.weight, self.bias)):
             z = s @ weight + bias
             if self.has("shared"):  # of the gates, the same in every sublayer
                 z = torch.cat([z, s @ self.shared.weight + self.shared.bias], dim=-1)
             if sublayer == 0:
-                z = z + inputs[0]
+                z = z + x
             h, t, *carry = z.split(s.shape[-1], dim=-1)
             h, t = torch.tanh(h), torch.sigmoid(t)
             s = h * t + s * torch.sigmoid(carry[0]) if carry else s + t * (h - s)
@@ -71,11 +86,16 @@ class LstmLayer(Weights):
         return [self.recurrent.weight.shape[0]] * 2
 
     def inputs(self, xs, below):
-        return (xs @ self.input.weight + (self.input.bias + self.recurrent.bias),)
+        return (xs if self.has("mogrifier") else self.project(xs),)
+
+    def project(self, xs):
+        return xs @ self.input.weight + (self.input.bias + self.recurrent.bias)
 
     def step(self, inputs, state):
-        h, c = state
-        i, o, f, g = (inputs[0] + h @ self.recurrent.weight).chunk(4, dim=-1)
+        x, h = self.gated(inputs[0], state[0])
+        x = self.project(x) if self.has("mogrifier") else x
+        c = state[1]
+        i, o, f, g = (x + h @ self.recurrent.weight).chunk(4, dim=-1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
 
@@ -212,7 +232,10 @@ class RhnForCausalLM(PreTrainedModel, GenerationMixin):
         layer = LAYERS[config.core.get("variant", "zhang") if kind == "hlstm" else kind]
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_size)
         self.core = nn.ModuleList(layer(shapes) for shapes in config.layer_shapes)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
+        if config.components:
+            self.components = nn.Linear(config.hidden_size, config.components * config.embedding_size)
+            self.mixture = nn.Linear(config.hidden_size, config.components, bias=False)
+        self.lm_head = nn.Linear(config.embedding_size if config.components else config.hidden_size, config.vocab_size)
         self.post_init()
 
     @classmethod
@@ -327,7 +350,7 @@ class RhnForCausalLM(PreTrainedModel, GenerationMixin):
             seen.append(xs.transpose(0, 1))
         ys = seen[-1]
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep > 0 else slice(None)
-        logits = self.lm_head(ys[:, logits_to_keep if torch.is_tensor(logits_to_keep) else kept])
+        logits = self.logits(ys[:, logits_to_keep if torch.is_tensor(logits_to_keep) else kept])
         loss = self.nats(logits, labels, num_items_in_batch) if labels is not None else None
         use_cache = self.config.use_cache if use_cache is None else use_cache
         output = CausalLMOutputWithPast(
@@ -337,6 +360,14 @@ class RhnForCausalLM(PreTrainedModel, GenerationMixin):
             hidden_states=tuple(seen) if output_hidden_states else None,
         )
         return output.to_tuple() if return_dict is False else output
+
+    def logits(self, ys):
+        """(..., hidden) to (..., vocabulary): ln p of a mixture, in f32."""
+        if not self.config.components:
+            return self.lm_head(ys)
+        vectors = torch.tanh(self.components(ys)).unflatten(-1, (self.config.components, -1))
+        prior = self.mixture(ys).float().log_softmax(-1).unsqueeze(-1)
+        return torch.logsumexp(prior + self.lm_head(vectors).float().log_softmax(-1), dim=-2)
 
     def nats(self, logits, labels, num_items_in_batch):
         """The loss of `labels`, in f32: the sums of half precision would be wrong."""

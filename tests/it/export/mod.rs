@@ -22,13 +22,17 @@ use tempfile::TempDir;
 const PLAY: &str = "To be , or not to be :\nthat is the question\n";
 
 /// Every core with the embeddings, outputs and units among them.
-const MODELS: [(&str, &[&str]); 13] = [
+const MODELS: [(&str, &[&str]); 17] = [
     ("char", &["model.core.layers=2"]),
     ("word", &["model.output.tied=true"]),
     ("byte", &["model.core.shared_gates=\"transform\"", "corpus.unknown=true"]),
     ("bpe", &["model.core.shared_gates=\"both\"", "model.core.layers=2", "corpus.vocab_size=260"]),
     ("char", &["model.core={kind=\"lstm\",layers=2,hidden_size=5}", "corpus.unknown=true"]),
     ("word", &["model.core={kind=\"gru\",hidden_size=5}", "model.output.tied=true"]),
+    ("char", &["model.core.layers=2", "model.core.mogrifier={rounds=4}"]),
+    ("word", &["model.core={kind=\"lstm\",layers=2,hidden_size=5,mogrifier={rounds=5,rank=2}}"]),
+    ("char", &["model.output={kind=\"mixture\",components=3}"]),
+    ("word", &["model.core.mogrifier={rounds=1}", "model.output={kind=\"mixture\",components=2,tied=true}"]),
     ("char", &["model.core={kind=\"hlstm\",layers=3,hidden_size=5}"]),
     ("char", &["model.core={kind=\"hlstm\",layers=2,hidden_size=5,projection=3}"]),
     ("char", &["model.core={kind=\"hlstm\",layers=2,hidden_size=5,coupled=true,peephole=\"none\"}"]),
@@ -160,7 +164,17 @@ fn every_model_has_its_weights_and_a_configuration_that_fits_them() {
         );
         let core = trained.keys().filter(|name| name.starts_with("core.")).count();
         let others = exported.keys().filter(|name| !name.starts_with("core.")).count();
-        assert_eq!((exported.len(), others), (core + others, if tied { 3 } else { 2 }), "and nothing else");
+        let mixture = trained.contains_key("output.mixture.weight");
+        if mixture {
+            for part in ["components", "mixture"] {
+                let weight = &exported[&format!("{part}.weight")];
+                let wanted = trained[&format!("output.{part}.weight")].t().unwrap().contiguous().unwrap();
+                assert_eq!(numbers(weight), numbers(&wanted));
+            }
+            assert_eq!(config["components"].as_u64().unwrap() as usize, exported["mixture.weight"].dims()[0]);
+        }
+        let wanted = if tied { 3 } else { 2 } + if mixture { 3 } else { 0 };
+        assert_eq!((exported.len(), others), (core + others, wanted), "and nothing else");
     }
 }
 

@@ -146,6 +146,16 @@ fn run(graph: &Message, values: &mut Values) {
             "Mul" => vec![given[0].broadcast_mul(&given[1]).unwrap()],
             "Tanh" => vec![given[0].tanh().unwrap()],
             "Sigmoid" => vec![(given[0].neg().unwrap().exp().unwrap() + 1.0).unwrap().recip().unwrap()],
+            "Exp" => vec![given[0].exp().unwrap()],
+            "Log" => vec![given[0].log().unwrap()],
+            "Max" => vec![given.iter().skip(1).fold(given[0].clone(), |most, x| most.maximum(x).unwrap())],
+            "Sum" => vec![given.iter().skip(1).fold(given[0].clone(), |sum, x| (sum + x).unwrap())],
+            "LogSoftmax" => {
+                assert_eq!(attribute(&node, "axis").numbers(3), [-1i64 as u64]);
+                let last = given[0].rank() - 1;
+                let sum = given[0].exp().unwrap().sum_keepdim(last).unwrap().log().unwrap();
+                vec![given[0].broadcast_sub(&sum).unwrap()]
+            }
             "Transpose" => vec![given[0].t().unwrap().contiguous().unwrap()],
             "MatMul" => vec![given[0].broadcast_matmul(&given[1]).unwrap()],
             "Gather" => {

@@ -5,6 +5,7 @@ use super::{lines, served};
 use crate::cli::Run;
 use crate::support::run::wait_until;
 use serde_json::{Value, json};
+use std::path::Path;
 
 #[test]
 fn models_health_counters_and_the_description_are_there_and_nothing_else() {
@@ -112,21 +113,22 @@ fn a_token_is_asked_for_where_there_is_one() {
     assert_eq!(status("/v1/models", "authorization: bearer s3cret-token\r\n"), 200);
 }
 
+/// Copies a run's model to a directory.
+fn copy(run: &Run, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(run.checkpoint()).unwrap().map(Result::unwrap) {
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
 #[test]
 fn several_models_are_served_by_name_and_loaded_when_they_are_asked_for() {
     let words = Run::new("word", 0.5);
     let chars = Run::new("char", 0.5);
     let place = tempfile::tempdir().unwrap();
-    let copy = |run: &Run, to: &str| {
-        std::fs::create_dir_all(place.path().join(to)).unwrap();
-        for file in std::fs::read_dir(run.checkpoint()).unwrap() {
-            let file = file.unwrap();
-            if !file.file_type().unwrap().is_file() {
-                continue;
-            }
-            std::fs::copy(file.path(), place.path().join(to).join(file.file_name())).unwrap();
-        }
-    };
+    let copy = |run: &Run, to: &str| copy(run, &place.path().join(to));
     copy(&words, "words");
     copy(&chars, "more/chars");
     copy(&chars, "broken");
@@ -150,4 +152,34 @@ fn several_models_are_served_by_name_and_loaded_when_they_are_asked_for() {
     let path = place.path().to_str().unwrap();
     assert!(!broken.body.contains(path), "{broken:?}");
     wait_until("the reason is on the standard error", || server.errors().contains(path));
+}
+
+#[test]
+fn no_more_models_stay_than_may_and_the_one_asked_for_longest_ago_goes() {
+    let run = Run::new("char", 0.5);
+    let place = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        copy(&run, &place.path().join(name));
+    }
+    let (runs, checkpoint) = (place.path().to_str().unwrap(), run.checkpoint());
+    let flags = ["--runs", runs, "--max-models", "2", "--max-tokens", "20000"];
+    let server = Server::start(&[&[checkpoint.as_str()], flags.as_slice()].concat());
+    let wanted = server.complete(&json!({"prompt": "To", "seed": 1, "max_tokens": 9}))["choices"].clone();
+    assert_eq!(server.metric("rhn_models_loaded"), 0); // the checkpoint is none of them
+    let ask = |model: &str| {
+        let answer = server.complete(&json!({"model": model, "prompt": "To", "seed": 1, "max_tokens": 9}));
+        assert_eq!(answer["choices"], wanted, "{model}");
+        server.metric("rhn_models_loaded")
+    };
+    assert_eq!([ask("a"), ask("b"), ask("a"), ask("c")], [1, 2, 2, 2]); // b has gone
+    let body = json!({"model": "a", "prompt": "To", "max_tokens": 20_000, "stream": true});
+    let running = std::thread::scope(|scope| {
+        let stream = scope.spawn(|| server.post("/v1/completions", &body).events());
+        wait_until("it runs", || server.metric("rhn_choices_running") > 0);
+        assert_eq!([ask("b"), ask("c"), ask("b")], [2, 2, 2]); // a goes while it works
+        stream.join().unwrap()
+    });
+    assert_eq!(running.last().map(String::as_str), Some("[DONE]"));
+    assert_eq!(ask("a"), 2);
+    assert_eq!(server.get("/health").status, 200);
 }

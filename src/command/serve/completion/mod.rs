@@ -47,8 +47,8 @@ struct Running {
 pub(super) async fn complete(app: Arc<App>, body: Bytes) -> Result<Response<Reply>, Failure> {
     let limits = app.limits.clone();
     let request = aside(move || CompletionRequest::parse(&body, &limits)).await?;
-    let (name, engine) = app.models.get(request.model.as_deref()).await?;
-    let served = engine.served.clone();
+    let (name, asked) = app.models.get(request.model.as_deref()).await?;
+    let served = asked.engine.served.clone();
     let most = app.limits.request_tokens;
     let longest = app.limits.prompt_tokens;
     let (request, prepared) = aside(move || {
@@ -60,7 +60,7 @@ pub(super) async fn complete(app: Arc<App>, body: Bytes) -> Result<Response<Repl
     .await?;
     let head = Head { id: app.next_id(), created: super::now(), model: name };
     let stream = request.stream;
-    let running = start(&app, head, &engine, request, prepared)?;
+    let running = start(&app, head, &asked.engine, request, prepared)?;
     match stream {
         true => Ok(stream::stream(running)),
         false => answer::collect(running).await,

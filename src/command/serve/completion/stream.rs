@@ -1,4 +1,4 @@
-//! An answer as server-sent events, a token at a time.
+//! An answer as server-sent events, one for each token.
 
 use super::super::engine::{Event, Reason};
 use super::super::failure::Failure;
@@ -9,13 +9,19 @@ use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
+use std::time::Duration;
 use tokio::sync::mpsc::{Sender, channel};
+use tokio::time::{Instant, sleep_until};
 
 /// Pieces of a stream that wait for a slow client; what is drawn meanwhile waits before them.
 const AHEAD: usize = 16;
 
 /// Events that become one piece, where several are there.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 256;
+
+/// From one piece to the next, at least: tokens that are drawn meanwhile go together. Nobody sees so short a time, and a
+/// write for each token of many streams would take the model's threads a third of their processors.
+const PACE: Duration = Duration::from_millis(5);
 
 impl Head {
     pub(super) fn json(&self) -> Value {
@@ -48,11 +54,17 @@ pub(super) fn stream(running: Running) -> Response<Reply> {
 /// Sends all there is, until the client leaves: then the receiver of `running` is dropped, and its rows with it.
 async fn events(mut running: Running, sender: &Sender<Bytes>) {
     let mut events = Vec::with_capacity(TOGETHER);
+    let mut next = Instant::now();
     while !running.assembly.is_over() {
+        let some = async {
+            sleep_until(next).await;
+            running.events.recv_many(&mut events, TOGETHER).await
+        };
         let count = tokio::select! {
-            count = running.events.recv_many(&mut events, TOGETHER) => count,
+            count = some => count,
             () = sender.closed() => return,
         };
+        next = Instant::now() + PACE;
         let lines = match count {
             0 => Err("the model's thread has ended".to_string()),
             _ => running.lines(events.drain(..)),

@@ -94,7 +94,7 @@ impl Reason {
     }
 }
 
-/// A model's thread.
+/// A model's thread; it ends with what was submitted when this is dropped.
 pub(super) struct Engine {
     pub(super) served: Arc<Served>,
     queue: Arc<Queue>,
@@ -130,6 +130,12 @@ impl Engine {
     }
 }
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.queue.end();
+    }
+}
+
 /// What the thread is at.
 struct Work<'a> {
     served: &'a Served,
@@ -141,6 +147,7 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
+    /// Works until nothing is left to be done and nobody can ask any more.
     fn run(&mut self, queue: &Queue) {
         loop {
             self.reading.retain(|reading| !reading.job.is_abandoned());
@@ -151,6 +158,9 @@ impl<'a> Work<'a> {
                 self.begin(job);
             }
             self.metrics.set_rows(active);
+            if active == 0 {
+                return;
+            }
             self.read();
             if let Err(error) = self.batch.step(&self.served.model, &self.metrics) {
                 self.batch.fail(&error.to_string());

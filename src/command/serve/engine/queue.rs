@@ -25,6 +25,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     jobs: VecDeque<Job>,
+    /// Nobody can submit any more.
+    is_last: bool,
     is_closed: bool,
 }
 
@@ -60,7 +62,8 @@ impl Queue {
         Ok(())
     }
 
-    /// The next job, if it fits into `free` rows. Where nothing is to be done, `is_idle`, waits for one, however large.
+    /// The next job, if it fits into `free` rows. Where nothing is to be done, `is_idle`, waits for one, however large, and
+    /// gives none only after [`Queue::end`].
     pub(super) fn next(&self, free: usize, is_idle: bool) -> Option<Job> {
         let mut waiting = self.lock();
         loop {
@@ -71,12 +74,18 @@ impl Queue {
                 self.metrics.set_waiting(waiting.choices());
                 return job;
             }
-            if !is_idle {
+            if !is_idle || waiting.is_last {
                 return None;
             }
             self.metrics.set_rows(0);
             waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Nobody will submit any more: what waits is the last.
+    pub(super) fn end(&self) {
+        self.lock().is_last = true;
+        self.filled.notify_one();
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -1,19 +1,19 @@
 //! `POST /page/gates`: how far the transform gates of each sublayer are open at each token of a text (Zilly et al., 2017,
 //! section 5).
 //!
-//! The model that generates has its weights packed, and no gates to be seen; so it is loaded anew for a request, and
-//! forgotten after it.
+//! The model that generates has its weights packed, and no gates to be seen; so there is another one beside it, from the first
+//! request on and as long as it.
 
 use super::super::App;
 use super::super::failure::Failure;
 use super::super::http::{Reply, json};
-use super::super::models::Source;
+use super::super::models::unavailable;
+use super::super::pool::Model;
 use super::super::request::Fields;
-use crate::checkpoint::{self, Checkpoint};
-use crate::command::output::note;
 use crate::config::Unit;
 use crate::data::{Piece, Text, Tokenizer};
 use crate::error::{Error, Result};
+use crate::model::config::ModelConfig;
 use crate::model::{LanguageModel, StageId, StageTrace, stages};
 use candle_core::{DType, Tensor};
 use hyper::body::Bytes;
@@ -70,14 +70,14 @@ pub(super) async fn gates(app: Arc<App>, body: Bytes) -> std::result::Result<Res
         return Err(Failure::field("text", "text is missing, wanted the text to read"));
     };
     fields.finish()?;
-    let source = app.models.source(model.as_deref())?;
+    let (name, asked) = app.models.get(model.as_deref()).await?;
     let work = async {
         let Ok(_permit) = app.scores.acquire().await else {
             return Err(Failure::internal("the server stops"));
         };
         let (sender, found) = channel();
         tokio::task::spawn_blocking(move || {
-            let outcome = read(&source, text, &sender);
+            let outcome = read(&name, &asked, text, &sender);
             let _ = sender.send(outcome); // nobody may wait any more
         });
         found.await.unwrap_or_else(|_| Err(Failure::internal("reading the text failed")))
@@ -88,17 +88,13 @@ pub(super) async fn gates(app: Arc<App>, body: Bytes) -> std::result::Result<Res
     }
 }
 
-fn read(source: &Source, text: String, waiting: &Sender<Outcome>) -> Outcome {
-    let (model, tokenizer) = load(source).map_err(|error| {
-        note(&format!("the model {} cannot be loaded: {error}", source.name));
-        let message = "the model cannot be loaded; the server's standard error says why";
-        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "model_unavailable", message)
-    })?;
-    let steps = steps(&model);
+fn read(name: &str, asked: &Model, text: String, waiting: &Sender<Outcome>) -> Outcome {
+    let tokenizer = &asked.engine.served.tokenizer;
+    let steps = steps(asked.engine.served.model.config());
     if steps.is_empty() {
-        return Err(no_gates(&source.name));
+        return Err(no_gates(name));
     }
-    let tokens = tokens(&tokenizer, text).map_err(|error| Failure::field("text", error.to_string()))?;
+    let tokens = tokens(tokenizer, text).map_err(|error| Failure::field("text", error.to_string()))?;
     if tokens.is_empty() || tokens.len() > MOST_TOKENS {
         let message = format!("the text has {} tokens, wanted 1 to {MOST_TOKENS}", tokens.len());
         return Err(Failure::field("text", message));
@@ -109,14 +105,15 @@ fn read(source: &Source, text: String, waiting: &Sender<Outcome>) -> Outcome {
         .collect();
     let start: Vec<u32> = tokenizer.line_end_id().into_iter().collect(); // as rhn score begins
     let ids: Vec<u32> = start.iter().copied().chain(tokens.iter().map(|token| token.id)).collect();
+    let model = asked.unpacked().map_err(|error| unavailable(name, &error))?;
     trace(&model, &ids, &mut found, waiting).map_err(|error| Failure::internal(error.to_string()))?;
     if found.iter().any(|stage| stage.transform.is_empty()) {
-        return Err(no_gates(&source.name));
+        return Err(no_gates(name));
     }
     for layer in found.iter_mut().flat_map(|stage| stage.transform.iter_mut().chain(&mut stage.carry)) {
         layer.drain(..start.len());
     }
-    Ok(Found { object: "gates", model: source.name.clone(), tokens, stages: found })
+    Ok(Found { object: "gates", model: name.to_string(), tokens, stages: found })
 }
 
 fn no_gates(model: &str) -> Failure {
@@ -126,19 +123,10 @@ fn no_gates(model: &str) -> Failure {
     Failure::field("model", message)
 }
 
-fn load(source: &Source) -> Result<(LanguageModel, Tokenizer)> {
-    let (device, precision) = source.device.open()?;
-    let checkpoint = Checkpoint::open(&checkpoint::resolve(&source.path)?)?;
-    let tokenizer = checkpoint.read_tokenizer()?;
-    let tensors = checkpoint.parameters(precision.dtype(), &device)?.tensors();
-    let model = LanguageModel::of_tensors(&checkpoint.config, &tensors, precision, &device)?;
-    Ok((model, tokenizer))
-}
-
 /// The stages of a time step.
-fn steps(model: &LanguageModel) -> Vec<StageId> {
+fn steps(config: &ModelConfig) -> Vec<StageId> {
     let is_step = |stage: &StageId| matches!(stage, StageId::TimeStep { .. });
-    stages(model.config()).into_iter().filter(is_step).collect()
+    stages(config).into_iter().filter(is_step).collect()
 }
 
 /// The tokens of a text that may go on, so that an unfinished last line has no end.
