@@ -2,9 +2,11 @@
 //!
 //! Candle adds what an operation returns to zeros that it makes for the purpose: for a weight that is three tensors of its
 //! size where one is needed, and a pass over all of them. While [`Gradients::of`] goes back through a loss, the operations
-//! of this crate hand a variable's gradient over instead, and a second one is added to the first in place.
+//! of this crate hand a variable's gradient over instead, and a second one is added to the first in place. A table of which
+//! some rows were looked up and that had no other part in the loss has the gradients of these rows alone
+//! ([`Gradient::Rows`]): nothing of the table's size is made.
 
-use crate::embedding::add_rows;
+use crate::embedding::RowGradient;
 use crate::error::Result;
 use candle_core::backprop::GradStore;
 use candle_core::{Result as CandleResult, Tensor, TensorId};
@@ -13,13 +15,32 @@ use std::collections::HashMap;
 
 thread_local! {
     /// What has been handed over; none while nobody collects.
-    static HANDED: RefCell<Option<HashMap<TensorId, Tensor>>> = const { RefCell::new(None) };
+    static HANDED: RefCell<Option<HashMap<TensorId, Gradient>>> = const { RefCell::new(None) };
+}
+
+/// The gradient of a variable.
+#[derive(Clone, Debug)]
+pub enum Gradient {
+    /// Of every number, in the variable's shape.
+    Dense(Tensor),
+    /// Of some rows of a table; that of the others is zero.
+    Rows(RowGradient),
+}
+
+impl Gradient {
+    /// The gradient of every number.
+    pub fn dense(self) -> Result<Tensor> {
+        match self {
+            Self::Dense(gradient) => Ok(gradient),
+            Self::Rows(rows) => rows.dense(),
+        }
+    }
 }
 
 /// The gradients of a loss.
 pub struct Gradients {
     store: GradStore,
-    handed: HashMap<TensorId, Tensor>,
+    handed: HashMap<TensorId, Gradient>,
 }
 
 impl Gradients {
@@ -31,11 +52,16 @@ impl Gradients {
         Ok(Self { store: store?, handed })
     }
 
-    /// Takes the gradient of `variable`; `None` if it has no part in the loss.
+    /// Takes the gradient of `variable`, of every number; `None` if it has no part in the loss.
     pub fn remove(&mut self, variable: &Tensor) -> Result<Option<Tensor>> {
+        self.remove_as_it_is(variable)?.map(Gradient::dense).transpose()
+    }
+
+    /// Takes the gradient of `variable` in the form that the loss gave it; `None` if it has no part in the loss.
+    pub fn remove_as_it_is(&mut self, variable: &Tensor) -> Result<Option<Gradient>> {
         Ok(match (self.handed.remove(&variable.id()), self.store.remove(variable)) {
-            (Some(handed), Some(stored)) => Some((handed + stored)?),
-            (handed, stored) => handed.or(stored),
+            (Some(handed), Some(stored)) => Some(Gradient::Dense((handed.dense()? + stored)?)),
+            (handed, stored) => handed.or(stored.map(Gradient::Dense)),
         })
     }
 }
@@ -43,39 +69,49 @@ impl Gradients {
 /// What an operation's backward pass returns for `gradient` of `operand`: nothing, if that is a variable and someone
 /// collects. An operation that goes back through a loss of its own meanwhile does so by [`Gradients::of`].
 pub fn hand_over(operand: &Tensor, gradient: Tensor) -> CandleResult<Option<Tensor>> {
-    collect(operand, gradient, Ok, |sum, gradient| sum + gradient)
+    let collected = collect(operand, |before| {
+        Ok(Gradient::Dense(match before {
+            None => gradient.clone(),
+            Some(before) => (before.dense().map_err(candle_core::Error::wrap)? + &gradient)?,
+        }))
+    })?;
+    Ok(if collected { None } else { Some(gradient) })
 }
 
 /// As [`hand_over`], of a gradient that is zero but for `rows`, `(count, width)`, of the table `operand`, by their numbers
-/// `ids`, `(count)` of u32.
+/// `ids`, `(count)` of u32; a vector is a table of rows of one number.
 pub(crate) fn hand_over_rows(operand: &Tensor, ids: &Tensor, rows: Tensor) -> CandleResult<Option<Tensor>> {
-    let add = |table: Tensor, rows: Tensor| add_rows(table, ids, &rows).map_err(candle_core::Error::wrap);
-    collect(operand, rows, |rows| add(operand.zeros_like()?, rows), add)
+    let collected = collect(operand, |before| {
+        Ok(match before {
+            None => Gradient::Rows(RowGradient::new(operand, ids, &rows)),
+            Some(Gradient::Rows(before)) => Gradient::Rows(before.and(ids, &rows)),
+            Some(Gradient::Dense(sum)) => Gradient::Dense(RowGradient::new(operand, ids, &rows).add_to(sum)?),
+        })
+    })?;
+    Ok(if collected {
+        None
+    } else {
+        Some(RowGradient::new(operand, ids, &rows).add_to(operand.zeros_like()?)?)
+    })
 }
 
-/// `whole` makes the first gradient of `part`, `add` adds another to it.
+/// Puts what `next` makes of the gradient of `operand` until now in its place, if that is a variable and someone collects;
+/// gives whether so.
 fn collect(
     operand: &Tensor,
-    part: Tensor,
-    whole: impl FnOnce(Tensor) -> CandleResult<Tensor>,
-    add: impl FnOnce(Tensor, Tensor) -> CandleResult<Tensor>,
-) -> CandleResult<Option<Tensor>> {
-    HANDED.with_borrow_mut(|handed| match handed {
-        Some(handed) if operand.is_variable() => {
-            let sum = match handed.remove(&operand.id()) {
-                Some(sum) => add(sum, part)?,
-                None => whole(part)?,
-            };
-            handed.insert(operand.id(), sum);
-            Ok(None)
-        }
-        _ => Ok(Some(whole(part)?)),
+    next: impl FnOnce(Option<Gradient>) -> CandleResult<Gradient>,
+) -> CandleResult<bool> {
+    HANDED.with_borrow_mut(|handed| {
+        let Some(handed) = handed.as_mut().filter(|_| operand.is_variable()) else { return Ok(false) };
+        let sum = next(handed.remove(&operand.id()))?;
+        handed.insert(operand.id(), sum);
+        Ok(true)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Gradients;
+    use super::{Gradient, Gradients};
     use crate::embedding::lookup;
     use crate::linear::{Stored, linear};
     use crate::precision::Precision;
@@ -106,6 +142,35 @@ mod tests {
             assert!(found.remove(variable).unwrap().is_none());
         }
         // Sums of integers are exact, so the order of the three does not matter.
+    }
+
+    #[test]
+    fn a_table_that_was_only_looked_up_has_the_gradients_of_its_rows_alone() {
+        let table = counted(4, 2);
+        let bias = Var::from_vec(vec![1.0, 2.0, 3.0, 4.0], 4, &Device::Cpu).unwrap();
+        let look_up = |ids: &[u32]| {
+            let ids = Tensor::new(ids, &Device::Cpu).unwrap();
+            let rows = lookup(&table, &ids, None).unwrap().sqr().unwrap().sum_all().unwrap();
+            let numbers = lookup(&bias, &ids, None).unwrap().powf(3.0).unwrap().sum_all().unwrap();
+            (rows + numbers).unwrap()
+        };
+        let loss = (look_up(&[3, 1, 3]) + look_up(&[1])).unwrap();
+        let mut found = Gradients::of(&loss).unwrap();
+        let store = loss.backward().unwrap();
+        for (variable, width) in [(&table, 2), (&bias, 1)] {
+            let Gradient::Rows(rows) = found.remove_as_it_is(variable).unwrap().unwrap() else {
+                panic!("a gradient of the table's size")
+            };
+            let wanted = store.get(variable).unwrap().reshape((4, ())).unwrap();
+            let (ids, sums) = rows.summed().unwrap();
+            assert_eq!((ids.as_slice(), sums.dims()), (&[1u32, 3][..], &[2, width][..]));
+            let sums = sums.to_vec2::<f64>().unwrap();
+            assert_eq!(sums, [1, 3].map(|row| wanted.get(row).unwrap().to_vec1::<f64>().unwrap()));
+            let dense = rows.dense().unwrap();
+            assert_eq!(dense.dims(), variable.dims());
+            let dense = dense.reshape((4, ())).unwrap().to_vec2::<f64>().unwrap();
+            assert_eq!(dense, wanted.to_vec2::<f64>().unwrap());
+        }
     }
 
     #[test]
