@@ -2,6 +2,7 @@
 
 use super::{CorpusConfig, ModelSpec, TaskConfig, TrainConfig};
 use crate::error::{Error, Result};
+use crate::model::output::OutputKind;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -70,6 +71,12 @@ impl Recipe {
     pub fn validate(&self) -> Result<()> {
         self.train.validate()?;
         self.task.validate(&self.corpus, &self.model, &self.train)?;
+        self.train.loss.validate(&self.model, self.train.fraternal.is_some())?;
+        if self.train.fraternal.is_some() && self.model.output.kind == OutputKind::Adaptive {
+            return Err(Error::config(
+                "train.fraternal compares the logits of all words, which an adaptive softmax makes for none of a window",
+            ));
+        }
         if self.train.dropout.depth > 0.0 && !self.model.core.has_depth_gates() {
             return Err(Error::config(format!(
                 "train.dropout.depth is for the gates between the layers of a highway LSTM, and there are none in {}",
@@ -95,6 +102,14 @@ impl Recipe {
             )));
         }
         Ok(())
+    }
+}
+
+impl Recipe {
+    /// Whether the vocabulary must be sorted by falling frequency: clusters are cut from it, or words are drawn by their
+    /// place in it.
+    pub fn needs_sorted_words(&self) -> bool {
+        self.model.output.needs_sorted_words() || !self.train.loss.is_exact()
     }
 }
 

@@ -23,6 +23,7 @@ mod noise;
 pub mod output;
 mod parameters;
 pub mod rearrange;
+pub mod sampler;
 mod specs;
 pub mod stage;
 

@@ -85,8 +85,11 @@ impl DynamicModel {
         let mut gradients = Gradients::of(loss)?;
         for (name, var) in self.parameters.trained() {
             let Some(Learning { trained, mask }) = self.learning.get(name) else { continue };
-            let gradient = gradients.remove(var)?;
-            let mut gradient = gradient.ok_or_else(|| Error::tensor(name, "received no gradient"))?;
+            let mut gradient = match gradients.remove(var)? {
+                Some(gradient) => gradient,
+                None if self.parameters.rests(name) => var.zeros_like()?, // it is drawn back all the same
+                None => return Err(Error::tensor(name, "received no gradient")),
+            };
             if let Some(mask) = mask {
                 gradient = gradient.broadcast_mul(mask)?; // what never leaves its first value is not drawn back either
             }

@@ -1,15 +1,21 @@
 //! The output layer. To add a kind: its file here, and three lines below (`mod`, a variant of [`OutputKind`], its line
 //! in `build`); settings of its own are optional fields of [`OutputConfig`].
 
+mod adaptive;
 mod mixture;
+mod product;
 mod softmax;
+
+pub use adaptive::AdaptiveShape;
 
 use super::builder::Builder;
 use super::layers::Output;
 use super::noise::Noise;
 use crate::error::{Error, Result};
+use adaptive::Adaptive;
 use candle_core::Tensor;
 use mixture::Mixture;
+use product::in_blocks;
 use rhn_kernels::softmax::nats_of_products;
 use serde::{Deserialize, Serialize};
 use softmax::Softmax;
@@ -27,9 +33,18 @@ pub(super) fn nats_at(
     if temperature == 1.0 {
         return output.nats(ys, targets, noise);
     }
-    let logits = (output.logits(ys, noise)?.detach().flatten(0, 1)? / temperature)?;
-    let no_bias = Tensor::zeros(logits.dim(1)?, logits.dtype(), logits.device())?;
-    Ok(nats_of_products(&logits, &no_bias, &targets.flatten_all()?)?.reshape(targets.shape())?)
+    let (time, batch, _) = ys.dims3()?;
+    let targets = targets.flatten_all()?;
+    // A window's logits are made some time steps at a time where all of them would fill the memory.
+    let vocabulary = output.vocabulary();
+    let nats = in_blocks(time, batch * vocabulary, |steps| {
+        let of_steps = ys.narrow(0, steps.start, steps.len())?;
+        let logits = (output.logits(&of_steps, noise)?.detach().flatten(0, 1)? / temperature)?;
+        let no_bias = Tensor::zeros(vocabulary, logits.dtype(), logits.device())?;
+        let targets = targets.narrow(0, steps.start * batch, steps.len() * batch)?;
+        Ok(nats_of_products(&logits, &no_bias, &targets)?)
+    })?;
+    Ok(nats.reshape((time, batch))?)
 }
 
 /// How the state becomes a distribution over the next token.
@@ -42,9 +57,26 @@ pub struct OutputConfig {
     /// Use the embedding as the output's weights.
     #[serde(default)]
     pub tied: bool,
+    /// For `softmax`, untied: keep the weights as a table of one row a word, as sampled losses need them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub by_word: bool,
     /// For `mixture`: how many softmaxes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub components: Option<usize>,
+    /// For `adaptive`: the first word of each cluster behind the first; at about 2, 10 and 40 % of the vocabulary unless
+    /// given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutoffs: Option<Vec<usize>>,
+    /// For `adaptive`: what the vectors of each further cluster are smaller by; 4 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub div_value: Option<f64>,
+    /// For `adaptive`: whether the first cluster's words and the clusters have biases; not unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_bias: Option<bool>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn needs_components() -> Error {
@@ -70,9 +102,29 @@ pub enum OutputKind {
     Softmax,
     /// Several softmaxes over one table, mixed by weights that depend on the state (Yang et al., 2018).
     Mixture,
+    /// A softmax over the frequent words and clusters of the others, and one within each cluster (Grave et al., 2017).
+    Adaptive,
 }
 
 impl OutputKind {
+    /// As recipes name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Softmax => "softmax",
+            Self::Mixture => "mixture",
+            Self::Adaptive => "adaptive",
+        }
+    }
+
+    /// In a sentence.
+    fn article(self) -> &'static str {
+        match self {
+            Self::Softmax => "a softmax",
+            Self::Mixture => "a mixture",
+            Self::Adaptive => "an adaptive softmax",
+        }
+    }
+
     /// Whether `config.json` and recipes leave the kind out.
     fn is_softmax(&self) -> bool {
         *self == Self::Softmax
@@ -91,27 +143,80 @@ impl OutputConfig {
     }
 
     /// Refuses settings that no output layer has.
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self, sizes: OutputSizes) -> Result<()> {
         const MOST: usize = 1 << 12;
+        self.check_keys()?;
         match (self.kind, self.components) {
-            (OutputKind::Softmax, None) => Ok(()),
-            (OutputKind::Softmax, Some(_)) => Err(Error::config(
-                "output.components is for output.kind = \"mixture\": a softmax has no components",
-            )),
+            (OutputKind::Softmax, _) => Ok(()),
             (OutputKind::Mixture, None) => Err(needs_components()),
             (OutputKind::Mixture, Some(count)) if !(1..=MOST).contains(&count) => {
                 Err(Error::config(format!("output.components is {count}, wanted 1 to {MOST}")))
             }
             (OutputKind::Mixture, Some(_)) => Ok(()),
+            (OutputKind::Adaptive, _) => {
+                self.adaptive(sizes.vocabulary).validate(sizes.hidden, sizes.vocabulary)
+            }
         }
+    }
+
+    /// Refuses a key that is for another kind.
+    fn check_keys(&self) -> Result<()> {
+        let kind = self.kind;
+        let untied_softmax = kind == OutputKind::Softmax && !self.tied;
+        let what = if self.components.is_some() && kind != OutputKind::Mixture {
+            format!(
+                "output.components is for output.kind = \"mixture\": {} has no components",
+                kind.article()
+            )
+        } else if self.by_word && !untied_softmax {
+            "output.by_word is for an untied output.kind = \"softmax\": a tied one has the embedding's rows"
+                .into()
+        } else if kind == OutputKind::Adaptive && self.tied {
+            "output.tied is not for output.kind = \"adaptive\", whose clusters have vectors of different sizes".into()
+        } else if kind != OutputKind::Adaptive && self.has_clusters() {
+            "output.cutoffs, div_value and head_bias are for output.kind = \"adaptive\"".into()
+        } else {
+            return Ok(());
+        };
+        Err(Error::config(what))
+    }
+
+    fn has_clusters(&self) -> bool {
+        self.cutoffs.is_some() || self.div_value.is_some() || self.head_bias.is_some()
+    }
+
+    /// The settings of an adaptive softmax over `vocabulary` words.
+    pub fn adaptive(&self, vocabulary: usize) -> AdaptiveShape {
+        AdaptiveShape {
+            cutoffs: self.cutoffs.clone().unwrap_or_else(|| AdaptiveShape::default_cutoffs(vocabulary)),
+            div_value: self.div_value.unwrap_or(4.0),
+            head_bias: self.head_bias.unwrap_or(false),
+        }
+    }
+
+    /// Writes down what depends on the vocabulary unless it was given, so that a checkpoint says it.
+    pub(super) fn settle(&mut self, vocabulary: usize) {
+        if self.kind == OutputKind::Adaptive {
+            self.cutoffs = Some(self.adaptive(vocabulary).cutoffs);
+        }
+    }
+
+    /// Whether words must be sorted by falling frequency.
+    pub fn needs_sorted_words(&self) -> bool {
+        self.kind == OutputKind::Adaptive
     }
 
     /// The layer in a few words, for people.
     pub(super) fn describe(&self) -> String {
         let tied = if self.tied { "tied" } else { "untied" };
-        match self.component_count() {
-            None => tied.into(),
-            Some(count) => format!("mixture of {count} softmaxes, {tied}"),
+        match (self.kind, self.component_count(), &self.cutoffs) {
+            (OutputKind::Adaptive, _, Some(cutoffs)) => {
+                let cutoffs: Vec<String> = cutoffs.iter().map(usize::to_string).collect();
+                format!("adaptive softmax, cut at {}", cutoffs.join(", "))
+            }
+            (OutputKind::Adaptive, ..) => "adaptive softmax".into(),
+            (_, Some(count), _) => format!("mixture of {count} softmaxes, {tied}"),
+            (_, None, _) => tied.into(),
         }
     }
 
@@ -124,10 +229,13 @@ impl OutputConfig {
     ) -> Result<Arc<dyn Output>> {
         let tied = embedding.filter(|_| self.tied);
         Ok(match self.kind {
-            OutputKind::Softmax => Arc::new(Softmax::build(sizes, tied, builder)?),
+            OutputKind::Softmax => Arc::new(Softmax::build(sizes, self.by_word, tied, builder)?),
             OutputKind::Mixture => {
                 let components = self.components.ok_or_else(needs_components)?;
                 Arc::new(Mixture::build(components, sizes, tied, builder)?)
+            }
+            OutputKind::Adaptive => {
+                Arc::new(Adaptive::build(&self.adaptive(sizes.vocabulary), sizes, builder)?)
             }
         })
     }
