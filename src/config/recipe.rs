@@ -1,6 +1,6 @@
 //! A recipe: one run in one TOML file. Built-in ones come from `recipes/`; any key can be set from outside.
 
-use super::{CorpusConfig, ModelSpec, TaskConfig, TrainConfig};
+use super::{CorpusConfig, EmbeddingConfig, ModelSpec, TaskConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::model::output::OutputKind;
 use serde::de::DeserializeOwned;
@@ -109,7 +109,8 @@ impl Recipe {
     /// Whether the vocabulary must be sorted by falling frequency: clusters are cut from it, or words are drawn by their
     /// place in it.
     pub fn needs_sorted_words(&self) -> bool {
-        self.model.output.needs_sorted_words() || !self.train.loss.is_exact()
+        let has_clusters = matches!(self.model.embedding, EmbeddingConfig::Adaptive(_));
+        self.model.output.needs_sorted_words() || has_clusters || !self.train.loss.is_exact()
     }
 }
 

@@ -24,6 +24,11 @@ pub trait Embedding: Send + Sync {
         None
     }
 
+    /// The trained tables of its clusters, the most frequent words' first, if it has several.
+    fn clusters(&self) -> Option<&[Tensor]> {
+        None
+    }
+
     /// Multiplications for a distinct token of a window; looking up a row takes none.
     fn cost(&self) -> u64 {
         0

@@ -4,6 +4,7 @@ Models for large vocabularies, of PyTorch's own modules wherever it has one, in 
 
   lstm        torch.nn.LSTM, with proj_size where there is a projection
   adaptive    torch.nn.AdaptiveLogSoftmaxWithLoss
+  embedding   adaptive tables: Baevski and Auli, 2019, arXiv 1809.10853; an adaptive softmax can be tied to them
   optimizer   torch.optim.Adagrad; a weight without a gradient is skipped
   sampled     Jean et al., 2015, arXiv 1412.2007; Jozefowicz et al., 2016, arXiv 1602.02410, section 3.1
   nce         Gutmann and Hyvarinen, 2010; as Jozefowicz et al. have it
@@ -33,6 +34,8 @@ CASES = {
     "adaptive": (5, 8, None, 1, {"kind": "adaptive", "cutoffs": [4, 9], "div_value": 2.0}, 20, {}),
     "adaptive-head-bias": (6, 9, 7, 2, {"kind": "adaptive", "cutoffs": [3, 8, 30], "div_value": 1.5, "head_bias": True}, 34, {"clip": {"core": 0.4}}),
     "adaptive-one-cutoff": (5, 6, None, 1, {"kind": "adaptive", "cutoffs": [12]}, 13, {"initial_accumulator": 0.0}),
+    "adaptive-input": ({"kind": "adaptive", "size": 6, "cutoffs": [5, 11], "div_value": 2.0}, 8, None, 1, {"kind": "adaptive", "cutoffs": [4, 9], "div_value": 2.0}, 20, {}),
+    "adaptive-input-tied": ({"kind": "adaptive", "cutoffs": [4, 9], "div_value": 2.0}, 8, None, 1, {"kind": "adaptive", "tied": True, "cutoffs": [4, 9], "div_value": 2.0, "head_bias": True}, 20, {}),
     "lstm-projected": (5, 8, 4, 2, {"by_word": True}, 13, {"weight_decay": 1e-3, "initial_accumulator": 0.1}),
     "sampled": (6, 8, None, 1, {"by_word": True}, 23, {"loss": {"kind": "sampled", "samples": SAMPLES}}),
     "sampled-tied": (7, 9, 7, 1, {"tied": True}, 21, {"loss": {"kind": "sampled", "samples": SAMPLES}, "clip": {"core": 0.3, "embedding": 0.5}}),
@@ -40,13 +43,62 @@ CASES = {
 }
 
 
+class AdaptiveEmbedding(torch.nn.Module):
+    """A table for each cluster, of smaller vectors the rarer its words; all but the first times a matrix."""
+
+    def __init__(self, size, vocabulary, cutoffs, div_value):
+        super().__init__()
+        self.edges = [0, *cutoffs, vocabulary]
+        widths = [int(size / div_value**i) for i in range(len(self.edges) - 1)]
+        sizes = [end - start for start, end in zip(self.edges, self.edges[1:])]
+        self.tables = torch.nn.ParameterList([torch.empty(count, width) for count, width in zip(sizes, widths)])
+        self.projections = torch.nn.ParameterList([torch.empty(width, size) for width in widths[1:]])
+
+    def forward(self, tokens):
+        vectors = [self.tables[0], *(table @ matrix for table, matrix in zip(list(self.tables)[1:], self.projections))]
+        return torch.cat(vectors)[tokens]
+
+
+class TiedAdaptive(torch.nn.Module):
+    """An adaptive softmax whose words are the tables of an adaptive embedding."""
+
+    def __init__(self, embedding, size, head_bias):
+        super().__init__()
+        self.tables = list(embedding.tables)  # not parameters of this module
+        self.clusters = torch.nn.Parameter(torch.empty(len(self.tables) - 1, size))
+        self.bias = torch.nn.Parameter(torch.empty(embedding.edges[1] + len(self.tables) - 1)) if head_bias else None
+        self.projections = torch.nn.ParameterList([torch.empty(table.shape[1], size) for table in self.tables[1:]])
+
+    def log_prob(self, y):
+        head = y @ torch.cat([self.tables[0], self.clusters]).T
+        head = torch.log_softmax(head if self.bias is None else head + self.bias, dim=-1)
+        first, parts = len(self.tables[0]), [head[:, : len(self.tables[0])]]
+        for i, (projection, table) in enumerate(zip(self.projections, self.tables[1:])):
+            parts.append(head[:, first + i, None] + torch.log_softmax(y @ projection.T @ table.T, dim=-1))
+        return torch.cat(parts, dim=1)
+
+    def named(self, of):
+        yield "output.head.clusters", of(self.clusters)
+        if self.bias is not None:
+            yield "output.head.bias", of(self.bias)
+        for i, projection in enumerate(self.projections):
+            yield f"output.tail.{i}.0.weight", of(projection)
+
+
 class Network(torch.nn.Module):
     def __init__(self, embedding, hidden, projection, layers, output, vocabulary):
         super().__init__()
-        self.embedding = torch.nn.Embedding(vocabulary, embedding)
-        self.lstm = torch.nn.LSTM(embedding, hidden, layers, proj_size=projection or 0)
         self.output, size = output, projection or hidden
-        if output.get("kind") == "adaptive":
+        if isinstance(embedding, dict):
+            width = embedding.get("size", size)
+            self.embedding = AdaptiveEmbedding(width, vocabulary, embedding["cutoffs"], embedding["div_value"])
+        else:
+            width = embedding
+            self.embedding = torch.nn.Embedding(vocabulary, width)
+        self.lstm = torch.nn.LSTM(width, hidden, layers, proj_size=projection or 0)
+        if output.get("kind") == "adaptive" and output.get("tied"):
+            self.softmax = TiedAdaptive(self.embedding, size, output.get("head_bias", False))
+        elif output.get("kind") == "adaptive":
             more = {key: output[key] for key in ("div_value", "head_bias") if key in output}
             self.softmax = torch.nn.AdaptiveLogSoftmaxWithLoss(size, vocabulary, output["cutoffs"], **more)
         else:
@@ -61,14 +113,15 @@ class Network(torch.nn.Module):
 
     def nats(self, y, targets):
         """-ln p of each target, over the whole vocabulary."""
-        if self.output.get("kind") == "adaptive":
+        if isinstance(self.softmax, torch.nn.AdaptiveLogSoftmaxWithLoss):
             return -self.softmax(y, targets).output
         return -self.log_probabilities(y).gather(1, targets[:, None])[:, 0]
 
     def sampled(self, y, targets, samples, draws, kind):
         """The loss of each target among the given samples."""
         ids, vocabulary = torch.cat([samples, targets]), self.softmax.out_features
-        p = torch.log((ids + 2.0) / (ids + 1.0)) / np.log(vocabulary + 1)  # the log-uniform sampler's
+        ids = ids.double()
+        p = torch.log((ids + 2) / (ids + 1)) / np.log(vocabulary + 1)  # the log-uniform sampler's
         log_q = torch.log(-torch.expm1(draws * torch.log1p(-p)))
         of_samples, of_targets = log_q.split([len(samples), len(targets)])
         scores = self.softmax(y)
@@ -81,7 +134,11 @@ class Network(torch.nn.Module):
 
     def named(self, of=lambda tensor: tensor):
         """What the Rust program calls its tensors, and how it lays them out; `of` takes a parameter, say to its gradient."""
-        out = {"embedding.weight": of(self.embedding.weight)}
+        if isinstance(self.embedding, AdaptiveEmbedding):
+            out = {f"embedding.{i}.weight": of(table) for i, table in enumerate(self.embedding.tables)}
+            out |= {f"embedding.{i + 1}.projection": of(matrix) for i, matrix in enumerate(self.embedding.projections)}
+        else:
+            out = {"embedding.weight": of(self.embedding.weight)}
         for k in range(self.lstm.num_layers):
             get = lambda name: of(getattr(self.lstm, f"{name}_l{k}"))
             gates = lambda tensor: torch.cat([tensor.chunk(4)[i] for i in (0, 3, 1, 2)])  # i, f, g, o to i, o, f, g
@@ -90,7 +147,9 @@ class Network(torch.nn.Module):
                 out[f"core.{k}.{ours}.bias"] = gates(get(f"bias_{theirs}"))
             if self.lstm.proj_size:
                 out[f"core.{k}.projection.weight"] = get("weight_hr").T
-        if self.output.get("kind") == "adaptive":
+        if isinstance(self.softmax, TiedAdaptive):
+            out |= dict(self.softmax.named(of))
+        elif self.output.get("kind") == "adaptive":
             out |= {f"output.{name}": of(tensor) for name, tensor in self.softmax.named_parameters()}
         else:
             out["output.bias"] = of(self.softmax.bias)
@@ -167,7 +226,7 @@ def make(name):
         loss, _, state = loss_of(network, window[:-1], window[1:], state, given(step))
         state = tuple(tensor.detach() for tensor in state)
         loss.backward()
-        for tensor in network.parameters():  # PyTorch gives a tail without targets zeros, or none
+        for tensor in network.parameters():  # of a cluster without words PyTorch has zeros, or none
             if tensor.grad is not None and not tensor.grad.any():
                 tensor.grad = None
         clip(network, more.get("clip", {}))
@@ -180,7 +239,7 @@ def make(name):
         out["curve.draws"] = torch.tensor([draws for _, draws in samples])
 
     core = {"kind": "lstm", "layers": layers, "hidden_size": hidden} | ({"projection": projection} if projection else {})
-    config |= {"model_type": "rhn", "embedding": {"kind": "word", "size": embedding}, "core": core, "output": output}
+    config |= {"model_type": "rhn", "embedding": embedding if isinstance(embedding, dict) else {"kind": "word", "size": embedding}, "core": core, "output": output}
     settings = {"epochs": 1, "batch_size": LANES, "bptt_steps": STEPS, "init_scale": 0.6} | ADAGRAD | more
     return {key: to_numpy(tensor.contiguous()) for key, tensor in out.items()}, {"config": json.dumps(config), "train": json.dumps(settings)}
 

@@ -6,10 +6,10 @@ mod mixture;
 mod product;
 mod softmax;
 
-pub use adaptive::AdaptiveShape;
-
 use super::builder::Builder;
-use super::layers::Output;
+use super::clusters::AdaptiveShape;
+use super::embedding::EmbeddingConfig;
+use super::layers::{Embedding, Output};
 use super::noise::Noise;
 use crate::error::{Error, Result};
 use adaptive::Adaptive;
@@ -154,7 +154,7 @@ impl OutputConfig {
             }
             (OutputKind::Mixture, Some(_)) => Ok(()),
             (OutputKind::Adaptive, _) => {
-                self.adaptive(sizes.vocabulary).validate(sizes.hidden, sizes.vocabulary)
+                self.adaptive(sizes.vocabulary).validate("output", sizes.hidden, sizes.vocabulary)
             }
         }
     }
@@ -171,8 +171,6 @@ impl OutputConfig {
         } else if self.by_word && !untied_softmax {
             "output.by_word is for an untied output.kind = \"softmax\": a tied one has the embedding's rows"
                 .into()
-        } else if kind == OutputKind::Adaptive && self.tied {
-            "output.tied is not for output.kind = \"adaptive\", whose clusters have vectors of different sizes".into()
         } else if kind != OutputKind::Adaptive && self.has_clusters() {
             "output.cutoffs, div_value and head_bias are for output.kind = \"adaptive\"".into()
         } else {
@@ -212,7 +210,7 @@ impl OutputConfig {
         match (self.kind, self.component_count(), &self.cutoffs) {
             (OutputKind::Adaptive, _, Some(cutoffs)) => {
                 let cutoffs: Vec<String> = cutoffs.iter().map(usize::to_string).collect();
-                format!("adaptive softmax, cut at {}", cutoffs.join(", "))
+                format!("adaptive softmax, cut at {}, {tied}", cutoffs.join(", "))
             }
             (OutputKind::Adaptive, ..) => "adaptive softmax".into(),
             (_, Some(count), _) => format!("mixture of {count} softmaxes, {tied}"),
@@ -220,14 +218,45 @@ impl OutputConfig {
         }
     }
 
-    /// The layer; `embedding` is the table that it can be tied to.
+    /// Refuses an adaptive softmax that is tied to an embedding whose tables are not its words'.
+    pub(super) fn validate_tie(&self, embedding: &EmbeddingConfig, sizes: OutputSizes) -> Result<()> {
+        if !self.tied || self.kind != OutputKind::Adaptive {
+            return Ok(());
+        }
+        let own = self.adaptive(sizes.vocabulary);
+        let what = match embedding {
+            EmbeddingConfig::Adaptive(embedding) => {
+                let theirs = embedding.shape(sizes.vocabulary);
+                if (&theirs.cutoffs, theirs.div_value) != (&own.cutoffs, own.div_value) {
+                    format!(
+                        "output.cutoffs and div_value are {:?} and {}, the embedding's {:?} and {}: a tied output needs the \
+                         same",
+                        own.cutoffs, own.div_value, theirs.cutoffs, theirs.div_value
+                    )
+                } else if sizes.embedding != sizes.hidden {
+                    format!(
+                        "a tied output needs an embedding of the hidden size: {} is not {}",
+                        sizes.embedding, sizes.hidden
+                    )
+                } else {
+                    return Ok(());
+                }
+            }
+            _ => "output.tied with output.kind = \"adaptive\" needs embedding.kind = \"adaptive\", whose tables are cut \
+                  like its clusters"
+                .into(),
+        };
+        Err(Error::config(what))
+    }
+
+    /// The layer; `embedding` is what it can be tied to.
     pub(super) fn build(
         &self,
         sizes: OutputSizes,
-        embedding: Option<&Tensor>,
+        embedding: &dyn Embedding,
         builder: &Builder<'_>,
     ) -> Result<Arc<dyn Output>> {
-        let tied = embedding.filter(|_| self.tied);
+        let tied = embedding.tied().filter(|_| self.tied);
         Ok(match self.kind {
             OutputKind::Softmax => Arc::new(Softmax::build(sizes, self.by_word, tied, builder)?),
             OutputKind::Mixture => {
@@ -235,7 +264,8 @@ impl OutputConfig {
                 Arc::new(Mixture::build(components, sizes, tied, builder)?)
             }
             OutputKind::Adaptive => {
-                Arc::new(Adaptive::build(&self.adaptive(sizes.vocabulary), sizes, builder)?)
+                let tied = embedding.clusters().filter(|_| self.tied);
+                Arc::new(Adaptive::build(&self.adaptive(sizes.vocabulary), sizes, tied, builder)?)
             }
         })
     }

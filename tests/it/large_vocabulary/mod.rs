@@ -11,6 +11,8 @@ const WORDS: &str = "--set corpus.unit=word --set train.epochs=2 --set train.opt
     --set train.learning_rate=0.2 --set train.clip={core=1.0} --set train.max_grad_norm=0 \
     --set model.core={kind=\"lstm\",hidden_size=9,projection=8} --set train.dropout={input=0.1,output=0.1}";
 const ADAPTIVE: &str = "--set model.output={kind=\"adaptive\",cutoffs=[3,6],div_value=2}";
+const TIED: &str = "--set model.embedding={kind=\"adaptive\",cutoffs=[3,6],div_value=2} \
+    --set model.output={kind=\"adaptive\",tied=true,cutoffs=[3,6],div_value=2}";
 const SAMPLED: &str = "--set model.output={by_word=true} --set train.loss={kind=\"sampled\",samples=4}";
 const NCE: &str = "--set model.output={tied=true} --set train.loss={kind=\"nce\",samples=3}";
 
@@ -45,8 +47,14 @@ fn every_command_that_needs_the_probabilities_of_an_adaptive_softmax_works() {
 /// Windows of 256 tokens compute the tails that their targets need; one token after another computes all of them.
 #[test]
 fn a_window_and_single_tokens_cost_the_same() {
+    for output in [ADAPTIVE, TIED] {
+        windows_and_single_tokens_cost_the_same(output);
+    }
+}
+
+fn windows_and_single_tokens_cost_the_same(output: &str) {
     let place = Place::new();
-    place.train(&format!("--out run {WORDS} {ADAPTIVE}"));
+    place.train(&format!("--out run {WORDS} {output}"));
     let stream = json(&place, "eval run --split valid --json")["nats_per_token"].as_f64().unwrap();
     let dynamic = "--dynamic --dynamic-rate 1e-12 --dynamic-decay 0 --segment 1";
     let single = json(&place, &format!("eval run --split valid --json {dynamic}"))["nats_per_token"].as_f64();
@@ -56,7 +64,7 @@ fn a_window_and_single_tokens_cost_the_same() {
 /// The run to its end, and again in pieces: nothing may differ, whatever was drawn for a step or left alone in it.
 #[test]
 fn runs_with_a_large_vocabulary_resume_exactly_on_any_number_of_threads() {
-    for output in [ADAPTIVE, SAMPLED, NCE] {
+    for output in [ADAPTIVE, TIED, SAMPLED, NCE] {
         let place = Place::new();
         place.train(&format!("--out whole --threads 1 {WORDS} {output}"));
         for steps in [3, 11] {
@@ -112,7 +120,7 @@ fn what_is_left_out_has_its_default() {
     ));
     let config = place.json("run/config.json");
     let size = config["vocab_size"].as_u64().unwrap();
-    assert_eq!(config["output"]["cutoffs"], serde_json::json!([1, size / 10, size * 2 / 5]));
+    assert_eq!(config["output"]["cutoffs"], serde_json::json!([1, size * 2 / 5]));
 }
 
 #[test]
@@ -127,18 +135,31 @@ fn what_large_vocabularies_cannot_do_is_refused_by_name() {
     let train = |settings: &str, parts: &[&str]| {
         place.fails(&format!("train tiny.toml --out other {settings}"), 2, parts);
     };
+    let words = "--set corpus.unit=word --set model.output";
     train(
-        "--set model.output={kind=\"adaptive\",cutoffs=[5,3]}",
+        &format!("{words}={{kind=\"adaptive\",cutoffs=[5,3]}}"),
         &["output.cutoffs is [5, 3]", "numbers that rise", "the vocabulary has"],
     );
-    train("--set model.output={kind=\"adaptive\",cutoffs=[4000]}", &["output.cutoffs is [4000]"]);
+    train(&format!("{words}={{kind=\"adaptive\",cutoffs=[4000]}}"), &["output.cutoffs is [4000]"]);
     train(
-        "--set model.output={kind=\"adaptive\",cutoffs=[2,4,6],div_value=4}",
+        &format!("{words}={{kind=\"adaptive\",cutoffs=[2,4,6],div_value=4}}"),
         &["the vectors of tail 1 would have 8 / 4^2 numbers", "less than 1"],
     );
     train(
-        "--set model.output={kind=\"adaptive\",tied=true}",
-        &["output.tied is not for output.kind = \"adaptive\""],
+        &format!("{words}={{kind=\"adaptive\",tied=true,cutoffs=[2],div_value=2}}"),
+        &["output.tied with output.kind = \"adaptive\" needs embedding.kind = \"adaptive\""],
+    );
+    let tables = "--set model.embedding={kind=\"adaptive\",cutoffs=[3],div_value=2}";
+    train(&format!("{tables} {words}.tied=true"), &["only output.kind = \"adaptive\" can be tied to it"]);
+    train(
+        &format!("{tables} {words}={{kind=\"adaptive\",tied=true,cutoffs=[4],div_value=2}}"),
+        &["output.cutoffs and div_value are [4] and 2, the embedding's [3] and 2"],
+    );
+    train(
+        &format!(
+            "{tables} --set model.embedding.size=4 {words}={{kind=\"adaptive\",tied=true,cutoffs=[3],div_value=2}}"
+        ),
+        &["a tied output needs an embedding of the hidden size: 4 is not 8"],
     );
     train(
         "--set model.output.cutoffs=[3]",
@@ -187,7 +208,7 @@ fn a_vocabulary_that_is_not_sorted_is_refused_and_one_of_a_checkpoint_is_trusted
             "train tiny.toml --out other --corpus other.txt --init-from plain {WORDS} {SAMPLED} --max-steps 2"
         ),
         2,
-        &["needs a vocabulary sorted by falling frequency", "\"question\""],
+        &["needs a vocabulary sorted by falling frequency", "times in the training text"],
     );
     place.train(&format!(
         "--out goes-on --corpus other.txt --init-from sorted {WORDS} {ADAPTIVE} --max-steps 2"

@@ -23,6 +23,8 @@ golden! {
     an_adaptive_softmax_trained_by_adagrad_equals_pytorch: "adaptive",
     an_adaptive_softmax_with_a_head_bias_over_projected_lstms_equals_pytorch: "adaptive-head-bias",
     an_adaptive_softmax_whose_last_cluster_has_one_word_equals_pytorch: "adaptive-one-cutoff",
+    adaptive_tables_into_an_adaptive_softmax_equal_pytorch: "adaptive-input",
+    an_adaptive_softmax_tied_to_adaptive_tables_equals_pytorch: "adaptive-input-tied",
     projected_lstms_trained_by_adagrad_with_decay_equal_pytorch: "lstm-projected",
     a_sampled_softmax_equals_pytorch: "sampled",
     a_sampled_softmax_over_the_embedding_equals_pytorch: "sampled-tied",

@@ -13,21 +13,21 @@
 //! A loss computes a tail for the rows whose target is in it. One that no target is in has no gradient.
 //!
 //! Weights, as PyTorch's state dict has them: `output.head.weight` (c_0 + K, hidden), `output.head.bias` if asked for,
-//! `output.tail.<i>.0.weight` (⌊hidden / div_value^(i+1)⌋, hidden) and `output.tail.<i>.1.weight` (words, that).
+//! `output.tail.<i>.0.weight` (⌊hidden / div_value^(i+1)⌋, hidden) and `output.tail.<i>.1.weight` (words, that). Tied to an
+//! adaptive embedding, the words are its tables, and of the head there is `output.head.clusters` (K, hidden).
 
-mod clusters;
+mod head;
 mod rows;
-
-pub use clusters::AdaptiveShape;
 
 use super::OutputSizes;
 use super::product::{Product, in_blocks};
 use crate::error::Result;
 use crate::model::builder::Builder;
+use crate::model::clusters::{AdaptiveShape, Clusters};
 use crate::model::layers::{Output, OutputRows};
 use crate::model::noise::Noise;
 use candle_core::{D, Tensor};
-use clusters::Clusters;
+use head::Head;
 use rhn_kernels::embedding::lookup;
 use rhn_kernels::linear::Stored;
 use rhn_kernels::profile::{self, Part};
@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 pub(super) struct Adaptive {
     clusters: Clusters,
-    head: Product,
+    head: Head,
     head_bias: Tensor,
     tails: Vec<Tail>,
     cost: u64,
@@ -54,6 +54,7 @@ impl Adaptive {
     pub(super) fn build(
         shape: &AdaptiveShape,
         OutputSizes { hidden, vocabulary, .. }: OutputSizes,
+        tied: Option<&[Tensor]>,
         builder: &Builder<'_>,
     ) -> Result<Self> {
         let clusters = Clusters::new(&shape.cutoffs, vocabulary);
@@ -71,12 +72,23 @@ impl Adaptive {
             let weights = builder.under(&format!("tail.{i}")).without_gradient_at_times();
             Ok(Tail {
                 projection: product(weights.weight("0.weight", (width, hidden))?),
-                words: product(weights.weight("1.weight", (words, width))?),
+                words: product(match tied {
+                    Some(tables) => tables[i + 1].clone(),
+                    None => weights.weight("1.weight", (words, width))?,
+                }),
                 bias: zeros(words)?,
             })
         };
+        let head = match tied {
+            Some(tables) => Head::Tied {
+                words: tables[0].clone(),
+                clusters: builder.weight("head.clusters", (head_size - clusters.first(), hidden))?,
+                precision,
+            },
+            None => Head::One(product(builder.weight("head.weight", (head_size, hidden))?)),
+        };
         Ok(Self {
-            head: product(builder.weight("head.weight", (head_size, hidden))?),
+            head,
             head_bias,
             tails: clusters.tail_sizes().enumerate().map(tail).collect::<Result<_>>()?,
             cost: clusters.expected_cost(hidden, |i| shape.tail_width(hidden, i)),
@@ -86,7 +98,7 @@ impl Adaptive {
 
     /// ln p of some rows, `(rows, vocabulary)`.
     fn log_probabilities(&self, ys: &Tensor) -> Result<Tensor> {
-        let head = log_softmax(&self.head.forward(ys)?.broadcast_add(&self.head_bias)?)?;
+        let head = log_softmax(&self.head.with(|head| head.forward(ys))?.broadcast_add(&self.head_bias)?)?;
         let first = self.clusters.first();
         let mut parts = vec![head.narrow(1, 0, first)?];
         for (i, tail) in self.tails.iter().enumerate() {
@@ -112,14 +124,15 @@ impl Output for Adaptive {
             let count = ids.len();
             Tensor::from_vec(ids, count, ys.device())
         };
-        let mut nats = self.head.nats(&ys, &self.head_bias, &ids(split.head)?)?;
+        let head_targets = ids(split.head)?;
+        let mut nats = self.head.with(|head| head.nats(&ys, &self.head_bias, &head_targets))?;
         for (tail, part) in self.tails.iter().zip(split.tails) {
-            if part.rows.is_empty() {
+            if part.places.is_empty() {
                 continue;
             }
-            let rows = ids(part.rows)?;
+            let rows = ids(part.places)?;
             let projected = tail.projection.forward(&lookup(&ys, &rows, None)?)?;
-            let within = tail.words.nats(&projected, &tail.bias, &ids(part.targets)?)?;
+            let within = tail.words.nats(&projected, &tail.bias, &ids(part.ids)?)?;
             nats = nats.index_add(&rows, &within, 0)?;
         }
         Ok(profile::mark(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)

@@ -1,7 +1,8 @@
 //! An adaptive softmax against its definition.
 
-use super::{Adaptive, AdaptiveShape};
+use super::Adaptive;
 use crate::model::builder::{Builder, Source};
+use crate::model::clusters::AdaptiveShape;
 use crate::model::layers::Output;
 use crate::model::noise::Noise;
 use crate::model::output::OutputSizes;
@@ -42,7 +43,7 @@ fn layer(weights: &BTreeMap<String, Var>, precision: Precision) -> Adaptive {
     let asked = RefCell::default();
     let shape = AdaptiveShape { cutoffs: vec![4, 9], div_value: 2.0, head_bias: true };
     let source = Source::Take(&tensors);
-    Adaptive::build(&shape, SIZES, &Builder::new(&source, precision, &Device::Cpu, &asked)).unwrap()
+    Adaptive::build(&shape, SIZES, None, &Builder::new(&source, precision, &Device::Cpu, &asked)).unwrap()
 }
 
 /// The slow twin: ln p of every word in plain tensor operations, of which the targets' are taken.

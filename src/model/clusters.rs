@@ -1,15 +1,15 @@
-//! Where the vocabulary of an adaptive softmax is cut.
+//! Where the vocabulary of an adaptive softmax, or of an adaptive embedding, is cut into clusters of falling frequency.
 
 use crate::error::{Error, Result};
 
-/// The settings of an adaptive softmax for a vocabulary that is known.
+/// The settings of an adaptive softmax or embedding for a vocabulary that is known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdaptiveShape {
     /// The first word of each cluster behind the first.
     pub cutoffs: Vec<usize>,
     /// What the vectors of each further cluster are smaller by.
     pub div_value: f64,
-    /// Whether the head has biases.
+    /// Whether the head of a softmax has biases.
     pub head_bias: bool,
 }
 
@@ -32,26 +32,26 @@ impl AdaptiveShape {
     }
 
     /// Refuses cut-offs that do not rise within the vocabulary, and a tail whose vectors would have no number.
-    pub(in crate::model) fn validate(&self, hidden: usize, vocabulary: usize) -> Result<()> {
+    pub(super) fn validate(&self, part: &str, hidden: usize, vocabulary: usize) -> Result<()> {
         let wrong = |what: String| Err(Error::config(what));
         let Self { cutoffs, div_value, .. } = self;
         let rises = cutoffs.windows(2).all(|pair| pair[0] < pair[1]);
         let are_inside = cutoffs.iter().all(|&cut| (1..vocabulary).contains(&cut));
         if cutoffs.is_empty() || cutoffs.len() > Self::MOST || !rises || !are_inside {
             return wrong(format!(
-                "output.cutoffs is {cutoffs:?}, wanted 1 to {} numbers that rise, each from 1 to {}: the vocabulary has \
+                "{part}.cutoffs is {cutoffs:?}, wanted 1 to {} numbers that rise, each from 1 to {}: the vocabulary has \
                  {vocabulary} tokens",
                 Self::MOST,
                 vocabulary - 1
             ));
         }
         if !(*div_value >= 1.0 && div_value.is_finite()) {
-            return wrong(format!("output.div_value is {div_value}, wanted a number of 1 or more"));
+            return wrong(format!("{part}.div_value is {div_value}, wanted a number of 1 or more"));
         }
         match (0..cutoffs.len()).find(|&i| self.tail_width(hidden, i) == 0) {
             None => Ok(()),
             Some(i) => wrong(format!(
-                "output.div_value is {div_value}: the vectors of tail {i} would have {hidden} / {div_value}^{} numbers, which \
+                "{part}.div_value is {div_value}: the vectors of tail {i} would have {hidden} / {div_value}^{} numbers, which \
                  is less than 1; wanted a smaller div_value or fewer cutoffs",
                 i + 1
             )),
@@ -66,18 +66,19 @@ pub(super) struct Clusters {
     ends: Vec<usize>,
 }
 
+/// The words of a cluster among some: their places, and their numbers within it.
+#[derive(Clone, Default)]
+pub(super) struct Members {
+    pub(super) places: Vec<u32>,
+    pub(super) ids: Vec<u32>,
+}
+
 /// What each part of the softmax has to predict.
 pub(super) struct Split {
     /// Of each row: a word of the first cluster, or the cluster.
     pub(super) head: Vec<u32>,
-    pub(super) tails: Vec<TailTargets>,
-}
-
-/// The rows whose target is in a tail, and which of its words.
-#[derive(Clone, Default)]
-pub(super) struct TailTargets {
-    pub(super) rows: Vec<u32>,
-    pub(super) targets: Vec<u32>,
+    /// The rows whose target is in each tail, and which of its words.
+    pub(super) tails: Vec<Members>,
 }
 
 impl Clusters {
@@ -104,29 +105,37 @@ impl Clusters {
         self.ends.windows(2).map(|pair| pair[1] - pair[0])
     }
 
-    /// Cuts the targets. Fails if one is outside the vocabulary.
-    pub(super) fn split(&self, targets: &[u32]) -> Result<Split> {
-        let mut split = Split {
-            head: Vec::with_capacity(targets.len()),
-            tails: vec![TailTargets::default(); self.ends.len() - 1],
-        };
-        for (row, &target) in (0..).zip(targets) {
-            match self.ends.partition_point(|&end| end <= target as usize) {
-                0 => split.head.push(target),
-                cluster if cluster < self.ends.len() => {
-                    split.head.push((self.first() + cluster - 1) as u32);
-                    let tail = &mut split.tails[cluster - 1];
-                    tail.rows.push(row);
-                    tail.targets.push(target - self.ends[cluster - 1] as u32);
-                }
-                _ => {
-                    let what =
-                        format!("target {target} is not below the vocabulary's size {}", self.vocabulary());
-                    return Err(Error::Tensor(candle_core::Error::Msg(what)));
-                }
-            }
+    /// Words of each cluster.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = usize> {
+        std::iter::once(self.first()).chain(self.tail_sizes())
+    }
+
+    /// The words of each cluster. Fails if one is outside the vocabulary.
+    pub(super) fn members(&self, words: &[u32]) -> Result<Vec<Members>> {
+        let mut clusters = vec![Members::default(); self.ends.len()];
+        for (place, &word) in (0..).zip(words) {
+            let cluster = self.ends.partition_point(|&end| end <= word as usize);
+            let Some(members) = clusters.get_mut(cluster) else {
+                let what = format!("word {word} is not below the vocabulary's size {}", self.vocabulary());
+                return Err(Error::Tensor(candle_core::Error::Msg(what)));
+            };
+            let start = if cluster == 0 { 0 } else { self.ends[cluster - 1] as u32 };
+            members.places.push(place);
+            members.ids.push(word - start);
         }
-        Ok(split)
+        Ok(clusters)
+    }
+
+    /// What the head and the tails have to predict for these targets. Fails if one is outside the vocabulary.
+    pub(super) fn split(&self, targets: &[u32]) -> Result<Split> {
+        let mut tails = self.members(targets)?;
+        let first = tails.remove(0);
+        let mut head = vec![0; targets.len()];
+        first.places.iter().zip(&first.ids).for_each(|(&row, &word)| head[row as usize] = word);
+        for (tail, members) in (self.first() as u32..).zip(&tails) {
+            members.places.iter().for_each(|&row| head[row as usize] = tail);
+        }
+        Ok(Split { head, tails })
     }
 
     /// Multiplications a token where words are as frequent as Zipf's law has them, P(k) ~ ln((k + 2) / (k + 1)).
@@ -149,11 +158,11 @@ mod tests {
         let split = Clusters::new(&[3, 5], 9).split(&[0, 2, 3, 4, 5, 8, 1]).unwrap();
         assert_eq!(split.head, [0, 2, 3, 3, 4, 4, 1]); // 3 and 4 are the clusters
         assert_eq!(
-            (split.tails[0].rows.as_slice(), split.tails[0].targets.as_slice()),
+            (split.tails[0].places.as_slice(), split.tails[0].ids.as_slice()),
             (&[2, 3][..], &[0, 1][..])
         );
         assert_eq!(
-            (split.tails[1].rows.as_slice(), split.tails[1].targets.as_slice()),
+            (split.tails[1].places.as_slice(), split.tails[1].ids.as_slice()),
             (&[4, 5][..], &[0, 3][..])
         );
         assert!(Clusters::new(&[3, 5], 9).split(&[9]).is_err());
