@@ -27,7 +27,8 @@ pub(super) fn with_fixed_numbers<R>(work: impl FnOnce() -> R) -> R {
 pub(super) fn load(argument: &Path) -> Result<Loaded> {
     let loaded = Loaded::open(argument, Precision::F32, &Device::Cpu)?;
     let kind = loaded.model.config().spec.output.kind;
-    if kind == OutputKind::Softmax && loaded.model.steps()?.is_some() {
+    let is_one_softmax = matches!(kind, OutputKind::Softmax | OutputKind::CharCnn);
+    if is_one_softmax && loaded.model.steps()?.is_some() {
         return Ok(loaded);
     }
     let what = match kind {
@@ -39,7 +40,7 @@ pub(super) fn load(argument: &Path) -> Result<Loaded> {
             "has an adaptive softmax for its output, whose exp and ln are those of the operating system: another machine \
              might not decode what it compresses. A model with one softmax can"
         }
-        OutputKind::Softmax => {
+        OutputKind::Softmax | OutputKind::CharCnn => {
             "has a core of plain tensor operations, whose tanh is that of the operating system: another machine might \
              not decode what it compresses. Cores with kernels can: rhn and lstm without a mogrifier and a projection, \
              gru, and hlstm without full peepholes, coupled gates and projection"

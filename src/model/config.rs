@@ -159,7 +159,7 @@ impl ModelConfig {
         }
         core.settings().validate()?;
         self.spec.output.validate(self.output_sizes())?;
-        self.spec.output.validate_tie(&self.spec.embedding, self.output_sizes())?;
+        self.spec.output.validate_beside(&self.spec.embedding, self.output_sizes())?;
         self.spec.embedding.settings().validate(self.around_embedding())?;
         self.validate_magnitude()
     }

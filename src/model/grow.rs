@@ -42,6 +42,11 @@ pub fn grow(
              another run without --init-from",
         ));
     }
+    if new.config.spec.output.kind == OutputKind::CharCnn {
+        return Err(Error::config(
+            "--grow-vocab: a char-cnn output cannot grow, as its alphabet is the old one",
+        ));
+    }
     let mut weights = BTreeMap::new();
     for (name, spec) in specs(new.config)? {
         let source = if spec.trained() { old_weights } else { tables };

@@ -77,7 +77,7 @@ impl LanguageModel {
         let embedding =
             spec.embedding.settings().build(config.vocab_size, config.embedding_size(), &builder)?;
         let core = spec.core.settings().build(config.embedding_size(), &builder)?;
-        let output = spec.output.build(config.output_sizes(), &*embedding, &builder)?;
+        let output = spec.output.build(config.output_sizes(), (&*embedding, &spec.embedding), &builder)?;
         let config = Arc::new(config.clone());
         let model = Self { config, embedding, core, output, precision, device: device.clone() };
         Ok((model, asked.into_inner()))

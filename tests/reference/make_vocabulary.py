@@ -5,6 +5,7 @@ Models for large vocabularies, of PyTorch's own modules wherever it has one, in 
   lstm        torch.nn.LSTM, with proj_size where there is a projection
   adaptive    torch.nn.AdaptiveLogSoftmaxWithLoss
   embedding   adaptive tables: Baevski and Auli, 2019, arXiv 1809.10853; an adaptive softmax can be tied to them
+  characters  words whose vectors are computed from their characters, Jozefowicz et al., section 3.2; `model.py` has the network
   optimizer   torch.optim.Adagrad; a weight without a gradient is skipped
   sampled     Jean et al., 2015, arXiv 1412.2007; Jozefowicz et al., 2016, arXiv 1602.02410, section 3.1
   nce         Gutmann and Hyvarinen, 2010; as Jozefowicz et al. have it
@@ -21,7 +22,8 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
-from make import LANES, largest_difference, to_bytes, to_numpy, token_stream
+from make import LANES, char_cnn, embedding_shapes, first_parameters, largest_difference, lstm, to_bytes, to_numpy, token_stream
+from model import Model
 
 HERE = Path(__file__).parent / "vocabulary"
 WINDOWS, STEPS, SAMPLES = 20, 5, 6
@@ -41,6 +43,76 @@ CASES = {
     "sampled-tied": (7, 9, 7, 1, {"tied": True}, 21, {"loss": {"kind": "sampled", "samples": SAMPLES}, "clip": {"core": 0.3, "embedding": 0.5}}),
     "nce": (6, 8, None, 1, {"by_word": True}, 23, {"loss": {"kind": "nce", "samples": SAMPLES}}),
 }
+
+# name: embedding, hidden, output, vocabulary
+SPELLED = {
+    "char-cnn": (char_cnn([1, 2, 3], [3, 4, 3], 1), 7, {"kind": "char-cnn"}, 12),
+    "char-cnn-correction": (char_cnn([1, 3], [3, 4], 2, word_size=5), 6, {"kind": "char-cnn", "correction": 3}, 13),
+}
+
+
+class Spelled(Model):
+    """A model whose words' vectors in the output are those of a second network over the same characters."""
+
+    def zero_state(self, lanes):
+        return [tuple(torch.zeros(lanes, self.hidden_size, dtype=torch.float64) for _ in range(2)) for _ in range(self.layers)]
+
+    def logits(self, y, mask):
+        network = {**self.config, "embedding": {**self.config["embedding"], "word_size": self.hidden_size}}
+        own = {name.replace("output.", "embedding.", 1): tensor for name, tensor in self.parameters.items() if name.startswith("output.")}
+        words = Model(network, {**own, "embedding.spelling": self.spelling}).word_vectors()
+        if "output.correction.words" in self.parameters:
+            words = words + self["output.correction.words"] @ self["output.correction.weight"]
+        return y @ words.T
+
+
+def make_spelled(name):
+    embedding, hidden, output, vocabulary = SPELLED[name]
+    rng = np.random.default_rng([1602, 3, list(SPELLED).index(name)])
+    config = {"model_type": "rhn", "vocab_size": vocabulary, "alphabet_size": 8, "word_length": 9}
+    config |= {"embedding": embedding, "core": lstm(hidden, 1), "output": output}
+    tensors = first_parameters({**config, "output": {"tied": False}}, rng)
+    del tensors["output.weight"], tensors["output.bias"]
+    for key, shape in embedding_shapes({**config, "embedding": {**embedding, "word_size": hidden}}):
+        tensors[key.replace("embedding.", "output.", 1)] = torch.from_numpy(rng.uniform(-0.6, 0.6, shape))
+    tensors["output.characters"][0] = 0.0  # the blank
+    if "correction" in output:
+        tensors["output.correction.words"] = torch.from_numpy(rng.uniform(-0.6, 0.6, (vocabulary, output["correction"])))
+        tensors["output.correction.weight"] = torch.from_numpy(rng.uniform(-0.6, 0.6, (output["correction"], hidden)))
+    out = {f"param.{key}": tensor.clone() for key, tensor in tensors.items()}
+    model = Spelled(config, tensors)
+    for tensor in model.parameters.values():
+        tensor.requires_grad_(True)
+
+    def loss_of(window, state):
+        logits, state = model.forward(window[:-1], state)
+        log_p = torch.log_softmax(logits, dim=-1)
+        return -log_p.gather(-1, window[1:, :, None])[..., 0].mean(1).sum(), log_p, state
+
+    window = token_stream(config, rng, STEPS + 1)
+    state = [tuple(torch.from_numpy(rng.uniform(-0.9, 0.9, part.shape)) for part in parts) for parts in model.zero_state(LANES)]
+    loss, log_p, final = loss_of(window, state)
+    loss.backward()
+    out |= {"tokens": window[:-1], "targets": window[1:], "loss": loss, "log_probabilities": log_p}
+    out |= {f"grad.{key}": tensor.grad.clone() for key, tensor in model.parameters.items()}
+    for part in range(2):
+        out |= {f"state.0.{part}": state[0][part], f"final.0.{part}": final[0][part]}
+
+    stream = token_stream(config, rng, WINDOWS * STEPS + 1)
+    windows = torch.stack([stream[i * STEPS : (i + 1) * STEPS + 1] for i in range(WINDOWS)])
+    optimizer = torch.optim.Adagrad(model.parameters.values(), RATE, eps=EPSILON, initial_accumulator_value=1.0)
+    losses, state = [], model.zero_state(LANES)
+    for window in windows:
+        optimizer.zero_grad()
+        loss, _, state = loss_of(window, state)
+        state = [tuple(part.detach() for part in parts) for parts in state]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    out |= {"curve": torch.stack(losses), "curve.tokens": windows}
+    out |= {f"after.{key}": tensor for key, tensor in model.parameters.items()}
+    settings = {"epochs": 1, "batch_size": LANES, "bptt_steps": STEPS, "init_scale": 0.6} | ADAGRAD
+    return {key: to_numpy(tensor.contiguous()) for key, tensor in out.items()}, {"config": json.dumps(config), "train": json.dumps(settings)}
 
 
 class AdaptiveEmbedding(torch.nn.Module):
@@ -246,13 +318,13 @@ def make(name):
 
 def main():
     parser = argparse.ArgumentParser(description="Write the golden arrays of large vocabularies.")
-    parser.add_argument("--only", metavar="NAME", choices=CASES, help="this case alone")
+    parser.add_argument("--only", metavar="NAME", choices=[*CASES, *SPELLED], help="this case alone")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file differs by more than 1e-12")
     args = parser.parse_args()
     torch.set_num_threads(1)
     HERE.mkdir(exist_ok=True)
-    for name in [args.only] if args.only else CASES:
-        arrays, metadata = make(name)
+    for name in [args.only] if args.only else [*CASES, *SPELLED]:
+        arrays, metadata = make_spelled(name) if name in SPELLED else make(name)
         path = HERE / f"{name}.safetensors"
         if args.check:
             difference = largest_difference(arrays, path)

@@ -3,7 +3,7 @@
 
 mod adaptive;
 mod char_cnn;
-mod computed;
+pub(super) mod computed;
 mod highway;
 mod pixels;
 mod settings;
@@ -11,6 +11,7 @@ pub mod spelling;
 mod table;
 
 pub use adaptive::AdaptiveEmbeddingConfig;
+pub(super) use char_cnn::CharCnn;
 pub use char_cnn::CharCnnConfig;
 pub use highway::HighwayVariant;
 pub use pixels::PixelsConfig;

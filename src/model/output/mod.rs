@@ -2,6 +2,7 @@
 //! in `build`); settings of its own are optional fields of [`OutputConfig`].
 
 mod adaptive;
+mod char_cnn;
 mod mixture;
 mod product;
 mod softmax;
@@ -14,6 +15,7 @@ use super::noise::Noise;
 use crate::error::{Error, Result};
 use adaptive::Adaptive;
 use candle_core::Tensor;
+use char_cnn::CharCnnSoftmax;
 use mixture::Mixture;
 use product::in_blocks;
 use rhn_kernels::softmax::nats_of_products;
@@ -73,6 +75,9 @@ pub struct OutputConfig {
     /// For `adaptive`: whether the first cluster's words and the clusters have biases; not unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_bias: Option<bool>,
+    /// For `char-cnn`: numbers of a vector for each word, which tells words apart that are spelled alike. Published: 128.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction: Option<usize>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -104,6 +109,8 @@ pub enum OutputKind {
     Mixture,
     /// A softmax over the frequent words and clusters of the others, and one within each cluster (Grave et al., 2017).
     Adaptive,
+    /// One softmax over vectors that are computed from the words' characters (Józefowicz et al., 2016).
+    CharCnn,
 }
 
 impl OutputKind {
@@ -113,6 +120,7 @@ impl OutputKind {
             Self::Softmax => "softmax",
             Self::Mixture => "mixture",
             Self::Adaptive => "adaptive",
+            Self::CharCnn => "char-cnn",
         }
     }
 
@@ -122,6 +130,7 @@ impl OutputKind {
             Self::Softmax => "a softmax",
             Self::Mixture => "a mixture",
             Self::Adaptive => "an adaptive softmax",
+            Self::CharCnn => "a softmax over characters",
         }
     }
 
@@ -147,7 +156,7 @@ impl OutputConfig {
         const MOST: usize = 1 << 12;
         self.check_keys()?;
         match (self.kind, self.components) {
-            (OutputKind::Softmax, _) => Ok(()),
+            (OutputKind::Softmax | OutputKind::CharCnn, _) => Ok(()),
             (OutputKind::Mixture, None) => Err(needs_components()),
             (OutputKind::Mixture, Some(count)) if !(1..=MOST).contains(&count) => {
                 Err(Error::config(format!("output.components is {count}, wanted 1 to {MOST}")))
@@ -171,6 +180,12 @@ impl OutputConfig {
         } else if self.by_word && !untied_softmax {
             "output.by_word is for an untied output.kind = \"softmax\": a tied one has the embedding's rows"
                 .into()
+        } else if kind != OutputKind::CharCnn && self.correction.is_some() {
+            "output.correction is for output.kind = \"char-cnn\"".into()
+        } else if self.correction == Some(0) {
+            "output.correction is 0, wanted at least 1; leave it out for none".into()
+        } else if kind == OutputKind::CharCnn && self.tied {
+            "output.tied is not for output.kind = \"char-cnn\", which has a network of its own".into()
         } else if kind != OutputKind::Adaptive && self.has_clusters() {
             "output.cutoffs, div_value and head_bias are for output.kind = \"adaptive\"".into()
         } else {
@@ -213,13 +228,23 @@ impl OutputConfig {
                 format!("adaptive softmax, cut at {}, {tied}", cutoffs.join(", "))
             }
             (OutputKind::Adaptive, ..) => "adaptive softmax".into(),
+            (OutputKind::CharCnn, ..) => match self.correction {
+                None => "char CNN".into(),
+                Some(size) => format!("char CNN with a correction of {size}"),
+            },
             (_, Some(count), _) => format!("mixture of {count} softmaxes, {tied}"),
             (_, None, _) => tied.into(),
         }
     }
 
-    /// Refuses an adaptive softmax that is tied to an embedding whose tables are not its words'.
-    pub(super) fn validate_tie(&self, embedding: &EmbeddingConfig, sizes: OutputSizes) -> Result<()> {
+    /// Refuses an adaptive softmax that is tied to an embedding whose tables are not its words', and a network over
+    /// characters that there are none of.
+    pub(super) fn validate_beside(&self, embedding: &EmbeddingConfig, sizes: OutputSizes) -> Result<()> {
+        if self.kind == OutputKind::CharCnn && !matches!(embedding, EmbeddingConfig::CharCnn(_)) {
+            return Err(Error::config(
+                "output.kind = \"char-cnn\" has a network as the embedding's: it needs embedding.kind = \"char-cnn\"",
+            ));
+        }
         if !self.tied || self.kind != OutputKind::Adaptive {
             return Ok(());
         }
@@ -253,7 +278,7 @@ impl OutputConfig {
     pub(super) fn build(
         &self,
         sizes: OutputSizes,
-        embedding: &dyn Embedding,
+        (embedding, settings): (&dyn Embedding, &EmbeddingConfig),
         builder: &Builder<'_>,
     ) -> Result<Arc<dyn Output>> {
         let tied = embedding.tied().filter(|_| self.tied);
@@ -262,6 +287,14 @@ impl OutputConfig {
             OutputKind::Mixture => {
                 let components = self.components.ok_or_else(needs_components)?;
                 Arc::new(Mixture::build(components, sizes, tied, builder)?)
+            }
+            OutputKind::CharCnn => {
+                let EmbeddingConfig::CharCnn(spelled) = settings else {
+                    return Err(Error::config(
+                        "output.kind = \"char-cnn\" needs embedding.kind = \"char-cnn\"",
+                    ));
+                };
+                Arc::new(CharCnnSoftmax::build(spelled, self.correction, sizes, builder)?)
             }
             OutputKind::Adaptive => {
                 let tied = embedding.clusters().filter(|_| self.tied);

@@ -20,6 +20,7 @@ use crate::model::sampler::Candidates;
 use candle_core::Tensor;
 use rhn_kernels::embedding::lookup;
 use rhn_kernels::linear::{self, Stored};
+use rhn_kernels::precision::Precision;
 use rhn_kernels::profile::{self, Part};
 use rhn_kernels::softmax::sampled;
 use std::sync::Arc;
@@ -45,6 +46,12 @@ impl Softmax {
         let bias = builder.weight("output.bias", vocabulary)?;
         let cost = weight.elem_count() as u64;
         Ok(Self { weight: Product::Trained { weight, stored, precision: builder.precision }, bias, cost })
+    }
+
+    /// Of words' vectors that do not change, `(vocabulary, hidden)`, laid out for evaluation.
+    pub(super) fn packed(words: &Tensor, bias: &Tensor, precision: Precision) -> Result<Self> {
+        let weight = Product::Packed(linear::Prepared::new(words, Stored::ByOutput, precision)?);
+        Ok(Self { weight, bias: bias.detach(), cost: words.elem_count() as u64 })
     }
 
     /// `ys` times the weights: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
@@ -124,7 +131,6 @@ impl OutputRows for SoftmaxRows {
 mod tests {
     use super::*;
     use candle_core::{D, DType, Device, Var};
-    use rhn_kernels::precision::Precision;
 
     #[test]
     fn log_probabilities_are_the_negative_nats_trained_or_frozen() {

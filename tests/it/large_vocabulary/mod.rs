@@ -15,6 +15,8 @@ const TIED: &str = "--set model.embedding={kind=\"adaptive\",cutoffs=[3,6],div_v
     --set model.output={kind=\"adaptive\",tied=true,cutoffs=[3,6],div_value=2}";
 const SAMPLED: &str = "--set model.output={by_word=true} --set train.loss={kind=\"sampled\",samples=4}";
 const NCE: &str = "--set model.output={tied=true} --set train.loss={kind=\"nce\",samples=3}";
+const SPELLED: &str = "--set model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],\
+    highway_layers=1} --set model.output={kind=\"char-cnn\",correction=3} --set train.loss={kind=\"sampled\",samples=4}";
 
 #[track_caller]
 fn json(place: &Place, args: &str) -> Value {
@@ -47,7 +49,7 @@ fn every_command_that_needs_the_probabilities_of_an_adaptive_softmax_works() {
 /// Windows of 256 tokens compute the tails that their targets need; one token after another computes all of them.
 #[test]
 fn a_window_and_single_tokens_cost_the_same() {
-    for output in [ADAPTIVE, TIED] {
+    for output in [ADAPTIVE, TIED, SPELLED] {
         windows_and_single_tokens_cost_the_same(output);
     }
 }
@@ -64,7 +66,7 @@ fn windows_and_single_tokens_cost_the_same(output: &str) {
 /// The run to its end, and again in pieces: nothing may differ, whatever was drawn for a step or left alone in it.
 #[test]
 fn runs_with_a_large_vocabulary_resume_exactly_on_any_number_of_threads() {
-    for output in [ADAPTIVE, TIED, SAMPLED, NCE] {
+    for output in [ADAPTIVE, TIED, SAMPLED, NCE, SPELLED] {
         let place = Place::new();
         place.train(&format!("--out whole --threads 1 {WORDS} {output}"));
         for steps in [3, 11] {
@@ -149,6 +151,8 @@ fn what_large_vocabularies_cannot_do_is_refused_by_name() {
         &format!("{words}={{kind=\"adaptive\",tied=true,cutoffs=[2],div_value=2}}"),
         &["output.tied with output.kind = \"adaptive\" needs embedding.kind = \"adaptive\""],
     );
+    train(&format!("{words}={{kind=\"char-cnn\"}}"), &["it needs embedding.kind = \"char-cnn\""]);
+    train("--set model.output.correction=3", &["output.correction is for output.kind = \"char-cnn\""]);
     let tables = "--set model.embedding={kind=\"adaptive\",cutoffs=[3],div_value=2}";
     train(&format!("{tables} {words}.tied=true"), &["only output.kind = \"adaptive\" can be tied to it"]);
     train(

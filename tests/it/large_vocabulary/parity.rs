@@ -29,6 +29,8 @@ golden! {
     a_sampled_softmax_equals_pytorch: "sampled",
     a_sampled_softmax_over_the_embedding_equals_pytorch: "sampled-tied",
     noise_contrastive_estimation_equals_pytorch: "nce",
+    a_softmax_over_characters_equals_pytorch: "char-cnn",
+    a_softmax_over_characters_with_a_correction_equals_pytorch: "char-cnn-correction",
 }
 
 fn folder() -> PathBuf {
@@ -44,6 +46,33 @@ fn every_golden_file_has_its_test() {
     let mut tested = FILES.to_vec();
     tested.sort();
     assert_eq!(names, tested);
+}
+
+/// From the logits of all words, one by one.
+#[test]
+fn a_sampled_softmax_over_characters_is_that_of_its_logits() {
+    const SAMPLES: [u32; 4] = [0, 7, 2, 11];
+    const DRAWS: u64 = 6;
+    let golden = Golden::read(&folder().join("char-cnn-correction.safetensors"));
+    let parameters = golden.parameters(DType::F64);
+    let model = LanguageModel::new(&golden.config, &parameters, DType::F64, &Device::Cpu).unwrap();
+    let targets = golden.tensor("targets");
+    let state = golden.state(&model);
+    let sampler = LogUniform::new(golden.config.vocab_size);
+    let candidates = Candidates::new(Kind::Softmax, sampler, SAMPLES.to_vec(), DRAWS);
+    let noise = Noise { candidates: Some(Arc::new(candidates)), ..Noise::none() };
+    let (found, _) = model.nats(golden.tensor("tokens"), targets, &state, &noise).unwrap();
+    let (logits, _) = model.logits(golden.tensor("tokens"), &state, &Noise::none()).unwrap();
+    let found = found.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let logits = logits.flatten(0, 1).unwrap().to_vec2::<f64>().unwrap();
+    let targets = targets.flatten_all().unwrap().to_vec1::<u32>().unwrap();
+    assert!(targets.iter().any(|target| SAMPLES.contains(target)));
+    for ((found, logits), target) in found.iter().zip(logits).zip(targets) {
+        let corrected = |word: u32| logits[word as usize] - sampler.log_expected(word, DRAWS);
+        let others = SAMPLES.into_iter().filter(|&word| word != target);
+        let sum: f64 = others.chain([target]).map(|word| corrected(word).exp()).sum();
+        assert!((found - (sum.ln() - corrected(target))).abs() < 1e-12);
+    }
 }
 
 fn agrees_with_pytorch(file: &str) {
