@@ -68,7 +68,7 @@ fn a_sampled_token_allocates_nothing() {
         shared_gates: RhnSharedGates::None,
         mogrifier: None,
     };
-    let lstm = LstmConfig { layers: 2, hidden_size: 40, mogrifier: None };
+    let lstm = LstmConfig { layers: 2, hidden_size: 40, projection: None, mogrifier: None };
     let hlstm = |variant: Variant| {
         let settings = serde_json::json!({"layers": 2, "hidden_size": 40, "variant": variant});
         CoreConfig::Hlstm(serde_json::from_value(settings).unwrap())

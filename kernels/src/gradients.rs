@@ -2,15 +2,17 @@
 //!
 //! Candle adds what an operation returns to zeros that it makes for the purpose: for a weight that is three tensors of its
 //! size where one is needed, and a pass over all of them. While [`Gradients::of`] goes back through a loss, the operations
-//! of this crate hand a variable's gradient over instead, and a second one is added to the first in place.
+//! of this crate hand a variable's gradient over instead, and a second one is added to the first in place. A table of which
+//! some rows were looked up and that had no other part in the loss has the gradients of these rows alone
+//! ([`Gradient::Rows`]): nothing of the table's size is made.
 //!
 //! The gradient of a weight over a few tokens is a product of two thin matrices. Who goes over the weight once more anyway
 //! can have those from [`Gradients::in_parts`], and a gradient of the weight's size is never written.
 
-use crate::embedding::add_rows;
+use crate::embedding::RowGradient;
 use crate::error::Result;
 use candle_core::backprop::GradStore;
-use candle_core::{Result as CandleResult, Tensor, TensorId};
+use candle_core::{Result as CandleResult, Shape, Tensor, TensorId};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -27,46 +29,59 @@ struct Handed {
     in_parts: bool,
 }
 
-/// The gradients of a loss.
-pub struct Gradients {
-    store: GradStore,
-    handed: HashMap<TensorId, Gradient>,
-}
-
-/// The gradient of one variable.
+/// The gradient of a variable.
 #[derive(Clone, Debug)]
 pub enum Gradient {
-    /// As large as the variable.
-    Whole(Tensor),
-    /// The sum of its parts.
-    Parts(Parts),
+    /// Of every number, in the variable's shape.
+    Dense(Tensor),
+    /// Of some rows of a table; that of the others is zero.
+    Rows(RowGradient),
+    /// Of every number, not multiplied out.
+    Product(ProductGradient),
 }
 
-/// A gradient that is smaller than its variable; whatever neither part covers is zero.
-#[derive(Clone, Debug, Default)]
-pub struct Parts {
-    /// A product of two thin matrices, for each block of the variable.
-    pub product: Option<Product>,
-    /// Rows of a table.
-    pub rows: Option<Rows>,
-}
-
-/// `leftᵀ right`, block by block.
+/// `leftᵀ right`, block by block of a variable, and rows that are added to it.
 #[derive(Clone, Debug)]
-pub struct Product {
+pub struct ProductGradient {
+    /// That of the variable.
+    pub shape: Shape,
     /// `(blocks, inner, rows)`, contiguous.
     pub left: Tensor,
     /// `(blocks, inner, columns)`, contiguous.
     pub right: Tensor,
+    /// Added, where the variable is a table of which rows were looked up too.
+    pub rows: Option<RowGradient>,
 }
 
-/// Rows that are added to those of a table, one after the other.
-#[derive(Clone, Debug)]
-pub struct Rows {
-    /// `(count)` of u32.
-    pub ids: Tensor,
-    /// `(count, width)`, contiguous.
-    pub rows: Tensor,
+impl Gradient {
+    /// The gradient of every number.
+    pub fn dense(self) -> Result<Tensor> {
+        match self {
+            Self::Dense(gradient) => Ok(gradient),
+            Self::Rows(rows) => rows.dense(),
+            Self::Product(ProductGradient { shape, left, right, rows }) => {
+                let product = left.transpose(1, 2)?.matmul(&right)?.reshape(shape)?;
+                Ok(rows.map_or(Ok(product.clone()), |rows| rows.add_to(product))?)
+            }
+        }
+    }
+
+    /// With the columns of the variable's last dimension multiplied by `mask`, `(columns)`.
+    pub fn masked(self, mask: &Tensor) -> Result<Self> {
+        Ok(match self {
+            Self::Product(product) if product.rows.is_none() => {
+                let right = product.right.broadcast_mul(mask)?;
+                Self::Product(ProductGradient { right, ..product })
+            }
+            gradient => Self::Dense(gradient.dense()?.broadcast_mul(mask)?),
+        })
+    }
+}
+
+/// The gradients of a loss.
+pub struct Gradients {
+    store: GradStore,
+    handed: HashMap<TensorId, Gradient>,
 }
 
 impl Gradients {
@@ -75,7 +90,7 @@ impl Gradients {
         Self::collected(loss, false)
     }
 
-    /// As [`Gradients::of`], where a gradient may be in parts.
+    /// As [`Gradients::of`], where a gradient may be a product.
     pub fn in_parts(loss: &Tensor) -> Result<Self> {
         Self::collected(loss, true)
     }
@@ -87,66 +102,16 @@ impl Gradients {
         Ok(Self { store: store?, handed: handed.gradients })
     }
 
-    /// Takes the gradient of `variable`, whole; `None` if it has no part in the loss.
+    /// Takes the gradient of `variable`, of every number; `None` if it has no part in the loss.
     pub fn remove(&mut self, variable: &Tensor) -> Result<Option<Tensor>> {
-        self.take(variable)?.map(|gradient| Ok(gradient.whole(variable)?)).transpose()
+        self.remove_as_it_is(variable)?.map(Gradient::dense).transpose()
     }
 
-    /// Takes the gradient of `variable` as it is; `None` if it has no part in the loss.
-    pub fn take(&mut self, variable: &Tensor) -> Result<Option<Gradient>> {
+    /// Takes the gradient of `variable` in the form that the loss gave it; `None` if it has no part in the loss.
+    pub fn remove_as_it_is(&mut self, variable: &Tensor) -> Result<Option<Gradient>> {
         Ok(match (self.handed.remove(&variable.id()), self.store.remove(variable)) {
-            (Some(handed), Some(stored)) => Some(Gradient::Whole((handed.whole(variable)? + stored)?)),
-            (handed, stored) => handed.or(stored.map(Gradient::Whole)),
-        })
-    }
-}
-
-impl Gradient {
-    /// As one tensor, of the shape of `variable`.
-    pub fn whole(self, variable: &Tensor) -> CandleResult<Tensor> {
-        let Parts { product, rows } = match self {
-            Self::Whole(whole) => return Ok(whole),
-            Self::Parts(parts) => parts,
-        };
-        let whole = match product {
-            Some(Product { left, right }) => {
-                left.transpose(1, 2)?.matmul(&right)?.reshape(variable.shape())?
-            }
-            None => variable.zeros_like()?,
-        };
-        match rows {
-            Some(Rows { ids, rows }) => add_rows(whole, &ids, &rows).map_err(candle_core::Error::wrap),
-            None => Ok(whole),
-        }
-    }
-
-    /// With some columns of the variable's last dimension multiplied by `mask`, `(columns)`.
-    pub fn masked(self, mask: &Tensor) -> CandleResult<Self> {
-        Ok(match self {
-            Self::Whole(whole) => Self::Whole(whole.broadcast_mul(mask)?),
-            Self::Parts(Parts { product, rows }) => {
-                let product = product.map(|Product { left, right }| {
-                    Ok::<_, candle_core::Error>(Product { left, right: right.broadcast_mul(mask)? })
-                });
-                let rows = rows.map(|Rows { ids, rows }| {
-                    Ok::<_, candle_core::Error>(Rows { ids, rows: rows.broadcast_mul(mask)? })
-                });
-                Self::Parts(Parts { product: product.transpose()?, rows: rows.transpose()? })
-            }
-        })
-    }
-
-    /// The sum of both, in parts where there is at most one of each kind.
-    fn plus(self, other: Self, variable: &Tensor) -> CandleResult<Self> {
-        Ok(match (self, other) {
-            (Self::Parts(mut parts), Self::Parts(Parts { product: None, rows })) if parts.rows.is_none() => {
-                parts.rows = rows;
-                Self::Parts(parts)
-            }
-            (Self::Whole(whole), Self::Parts(Parts { product: None, rows: Some(Rows { ids, rows }) })) => {
-                Self::Whole(add_rows(whole, &ids, &rows).map_err(candle_core::Error::wrap)?)
-            }
-            (first, second) => Self::Whole((first.whole(variable)? + second.whole(variable)?)?),
+            (Some(handed), Some(stored)) => Some(Gradient::Dense((handed.dense()? + stored)?)),
+            (handed, stored) => handed.or(stored.map(Gradient::Dense)),
         })
     }
 }
@@ -154,19 +119,46 @@ impl Gradient {
 /// What an operation's backward pass returns for `gradient` of `operand`: nothing, if that is a variable and someone
 /// collects. An operation that goes back through a loss of its own meanwhile does so by [`Gradients::of`].
 pub fn hand_over(operand: &Tensor, gradient: Tensor) -> CandleResult<Option<Tensor>> {
-    collect(operand, Gradient::Whole(gradient))
+    let collected = collect(operand, |before| {
+        Ok(Gradient::Dense(match before {
+            None => gradient.clone(),
+            Some(before) => (before.dense().map_err(candle_core::Error::wrap)? + &gradient)?,
+        }))
+    })?;
+    Ok(if collected { None } else { Some(gradient) })
 }
 
 /// As [`hand_over`], of a gradient that is zero but for `rows`, `(count, width)`, of the table `operand`, by their numbers
-/// `ids`, `(count)` of u32.
+/// `ids`, `(count)` of u32; a vector is a table of rows of one number.
 pub(crate) fn hand_over_rows(operand: &Tensor, ids: &Tensor, rows: Tensor) -> CandleResult<Option<Tensor>> {
-    let rows = Some(Rows { ids: ids.clone(), rows });
-    collect(operand, Gradient::Parts(Parts { product: None, rows }))
+    let these = || RowGradient::new(operand, ids, &rows);
+    let collected = collect(operand, |before| {
+        Ok(match before {
+            None => Gradient::Rows(these()),
+            Some(Gradient::Rows(before)) => Gradient::Rows(before.and(ids, &rows)),
+            Some(Gradient::Dense(sum)) => Gradient::Dense(these().add_to(sum)?),
+            Some(Gradient::Product(product)) => {
+                let rows = Some(product.rows.map_or_else(these, |before| before.and(ids, &rows)));
+                Gradient::Product(ProductGradient { rows, ..product })
+            }
+        })
+    })?;
+    Ok(if collected { None } else { Some(these().add_to(operand.zeros_like()?)?) })
 }
 
-/// As [`hand_over`], of a product; to be used where [`takes_product`] says so.
-pub(crate) fn hand_over_product(operand: &Tensor, product: Product) -> CandleResult<Option<Tensor>> {
-    collect(operand, Gradient::Parts(Parts { product: Some(product), rows: None }))
+/// As [`hand_over`], of `leftᵀ right`, `(blocks, inner, rows)` and `(blocks, inner, columns)`; to be used where
+/// [`takes_product`] says so.
+pub(crate) fn hand_over_product(operand: &Tensor, left: Tensor, right: Tensor) -> CandleResult<()> {
+    let shape = operand.shape().clone();
+    let product = Gradient::Product(ProductGradient { shape, left, right, rows: None });
+    collect(operand, |before| match before {
+        None => Ok(product),
+        Some(before) => {
+            let sum = product.dense().and_then(|product| Ok((before.dense()? + product)?));
+            sum.map(Gradient::Dense).map_err(candle_core::Error::wrap)
+        }
+    })?;
+    Ok(())
 }
 
 /// Whether the gradient of `operand` is wanted as a product of `inner` rows each.
@@ -177,18 +169,17 @@ pub(crate) fn takes_product(operand: &Tensor, inner: usize) -> bool {
     in_parts && inner <= MOST && operand.is_variable() && operand.device().is_cpu()
 }
 
-fn collect(operand: &Tensor, gradient: Gradient) -> CandleResult<Option<Tensor>> {
-    HANDED.with_borrow_mut(|handed| match handed {
-        Some(handed) if operand.is_variable() => {
-            let gradient = match handed.gradients.remove(&operand.id()) {
-                Some(sum) => sum.plus(gradient, operand)?,
-                None if handed.in_parts => gradient,
-                None => Gradient::Whole(gradient.whole(operand)?),
-            };
-            handed.gradients.insert(operand.id(), gradient);
-            Ok(None)
-        }
-        _ => Ok(Some(gradient.whole(operand)?)),
+/// Puts what `next` makes of the gradient of `operand` until now in its place, if that is a variable and someone collects;
+/// gives whether so.
+fn collect(
+    operand: &Tensor,
+    next: impl FnOnce(Option<Gradient>) -> CandleResult<Gradient>,
+) -> CandleResult<bool> {
+    HANDED.with_borrow_mut(|handed| {
+        let Some(handed) = handed.as_mut().filter(|_| operand.is_variable()) else { return Ok(false) };
+        let sum = next(handed.gradients.remove(&operand.id()))?;
+        handed.gradients.insert(operand.id(), sum);
+        Ok(true)
     })
 }
 
@@ -228,6 +219,35 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_was_only_looked_up_has_the_gradients_of_its_rows_alone() {
+        let table = counted(4, 2);
+        let bias = Var::from_vec(vec![1.0, 2.0, 3.0, 4.0], 4, &Device::Cpu).unwrap();
+        let look_up = |ids: &[u32]| {
+            let ids = Tensor::new(ids, &Device::Cpu).unwrap();
+            let rows = lookup(&table, &ids, None).unwrap().sqr().unwrap().sum_all().unwrap();
+            let numbers = lookup(&bias, &ids, None).unwrap().powf(3.0).unwrap().sum_all().unwrap();
+            (rows + numbers).unwrap()
+        };
+        let loss = (look_up(&[3, 1, 3]) + look_up(&[1])).unwrap();
+        let mut found = Gradients::of(&loss).unwrap();
+        let store = loss.backward().unwrap();
+        for (variable, width) in [(&table, 2), (&bias, 1)] {
+            let Gradient::Rows(rows) = found.remove_as_it_is(variable).unwrap().unwrap() else {
+                panic!("a gradient of the table's size")
+            };
+            let wanted = store.get(variable).unwrap().reshape((4, ())).unwrap();
+            let (ids, sums) = rows.summed().unwrap();
+            assert_eq!((ids.as_slice(), sums.dims()), (&[1u32, 3][..], &[2, width][..]));
+            let sums = sums.to_vec2::<f64>().unwrap();
+            assert_eq!(sums, [1, 3].map(|row| wanted.get(row).unwrap().to_vec1::<f64>().unwrap()));
+            let dense = rows.dense().unwrap();
+            assert_eq!(dense.dims(), variable.dims());
+            let dense = dense.reshape((4, ())).unwrap().to_vec2::<f64>().unwrap();
+            assert_eq!(dense, wanted.to_vec2::<f64>().unwrap());
+        }
+    }
+
+    #[test]
     fn in_parts_they_are_the_same() {
         let table = counted(4, 2);
         let other = counted(3, 2);
@@ -238,20 +258,20 @@ mod tests {
             (ys.sqr().unwrap().sum_all().unwrap() * scale).unwrap()
         };
         let wanted = by_parts(1.0).backward().unwrap().get(&table).unwrap().to_vec2::<f64>().unwrap();
-        let gradient = Gradients::in_parts(&by_parts(1.0)).unwrap().take(&table).unwrap().unwrap();
-        let Gradient::Parts(parts) = &gradient else {
+        let take = |loss| Gradients::in_parts(&loss).unwrap().remove_as_it_is(&table).unwrap().unwrap();
+        let gradient = take(by_parts(1.0));
+        let Gradient::Product(parts) = &gradient else {
             panic!("a tied table's gradient is a product and rows")
         };
-        assert!(parts.product.is_some() && parts.rows.is_some());
+        assert!(parts.rows.is_some());
         let mask = Tensor::new(&[1f64, 0.0], &Device::Cpu).unwrap();
-        let masked = gradient.clone().masked(&mask).unwrap().whole(&table).unwrap();
+        let masked = gradient.clone().masked(&mask).unwrap().dense().unwrap();
         let masked = masked.to_vec2::<f64>().unwrap();
-        assert_eq!(gradient.whole(&table).unwrap().to_vec2::<f64>().unwrap(), wanted);
+        assert_eq!(gradient.dense().unwrap().to_vec2::<f64>().unwrap(), wanted);
         assert!(masked.iter().zip(&wanted).all(|(found, wanted)| *found == [wanted[0], 0.0]));
         // Used twice, there would be two products: then it is whole.
         let twice = (by_parts(1.0) + by_parts(2.0)).unwrap();
-        let found = Gradients::in_parts(&twice).unwrap().take(&table).unwrap().unwrap();
-        let Gradient::Whole(found) = found else { panic!("two products are added up") };
+        let Gradient::Dense(found) = take(twice) else { panic!("two products are added up") };
         let wanted: Vec<Vec<f64>> =
             wanted.iter().map(|row| row.iter().map(|value| 3.0 * value).collect()).collect();
         assert_eq!(found.to_vec2::<f64>().unwrap(), wanted);

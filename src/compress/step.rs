@@ -6,6 +6,7 @@
 //! The step reads one token of each row at a time, always of all rows.
 
 use crate::error::{Error, Result};
+use crate::model::output::OutputKind;
 use crate::model::{FrozenModel, Noise, State};
 use crate::predict::Loaded;
 use candle_core::{Device, Tensor};
@@ -25,18 +26,24 @@ pub(super) fn with_fixed_numbers<R>(work: impl FnOnce() -> R) -> R {
 /// Opens a checkpoint whose model has kernels for every part; errors as [`Loaded::open`].
 pub(super) fn load(argument: &Path) -> Result<Loaded> {
     let loaded = Loaded::open(argument, Precision::F32, &Device::Cpu)?;
-    if loaded.model.steps()?.is_some() {
+    let kind = loaded.model.config().spec.output.kind;
+    let is_one_softmax = matches!(kind, OutputKind::Softmax | OutputKind::CharCnn);
+    if is_one_softmax && loaded.model.steps()?.is_some() {
         return Ok(loaded);
     }
-    let what = match loaded.model.config().spec.output.component_count() {
-        Some(_) => {
+    let what = match kind {
+        OutputKind::Mixture => {
             "has a mixture of softmaxes for its output, whose tanh and exp are those of the operating system: another \
              machine might not decode what it compresses. A model with one softmax can"
         }
-        None => {
+        OutputKind::Adaptive => {
+            "has an adaptive softmax for its output, whose exp and ln are those of the operating system: another machine \
+             might not decode what it compresses. A model with one softmax can"
+        }
+        OutputKind::Softmax | OutputKind::CharCnn => {
             "has a core of plain tensor operations, whose tanh is that of the operating system: another machine might \
-             not decode what it compresses. Cores with kernels can: rhn and lstm without a mogrifier, gru, and hlstm \
-             without full peepholes, coupled gates and projection"
+             not decode what it compresses. Cores with kernels can: rhn and lstm without a mogrifier and a projection, \
+             gru, and hlstm without full peepholes, coupled gates and projection"
         }
     };
     Err(Error::checkpoint(loaded.directory(), what))

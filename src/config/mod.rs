@@ -10,7 +10,9 @@ macro_rules! defaults {
 }
 
 pub mod averaging;
+pub mod clip;
 pub mod corpus;
+pub mod loss;
 pub mod recipe;
 pub mod sweep;
 pub mod task;
@@ -21,6 +23,7 @@ pub use crate::model::config::{ModelConfig, ModelSpec};
 pub use crate::model::core::CoreConfig;
 pub use crate::model::embedding::EmbeddingConfig;
 pub use corpus::{CorpusConfig, Unit};
+pub use loss::LossConfig;
 pub use recipe::{Recipe, Resolved};
 pub use sweep::Sweep;
 pub use task::{TaskConfig, TaskKind};

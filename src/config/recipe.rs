@@ -1,7 +1,8 @@
 //! A recipe: one run in one TOML file. Built-in ones come from `recipes/`; any key can be set from outside.
 
-use super::{CorpusConfig, ModelSpec, TaskConfig, TrainConfig};
+use super::{CorpusConfig, EmbeddingConfig, ModelSpec, TaskConfig, TrainConfig};
 use crate::error::{Error, Result};
+use crate::model::output::OutputKind;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ macro_rules! built_in {
 }
 
 built_in! {
-    "shakespeare", "text", "ptb-rhn", "ptb-rhn-l1", "ptb-rhn-l2", "ptb-rhn-l3", "ptb-rhn-l4", "ptb-rhn-l5",
+    "shakespeare", "text", "words-adaptive", "ptb-rhn", "ptb-rhn-l1", "ptb-rhn-l2", "ptb-rhn-l3", "ptb-rhn-l4", "ptb-rhn-l5",
     "ptb-rhn-l6", "ptb-rhn-l7", "ptb-rhn-l8", "ptb-rhn-l9", "ptb-rhn-untied", "ptb-char-rhn", "ptb-gru",
     "ptb-lstm-small", "ptb-lstm-medium", "ptb-hlstm-small", "ptb-hlstm-medium",
     "enwik8-rhn", "text8-rhn", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn", "mnist-highway",
@@ -70,6 +71,12 @@ impl Recipe {
     pub fn validate(&self) -> Result<()> {
         self.train.validate()?;
         self.task.validate(&self.corpus, &self.model, &self.train)?;
+        self.train.loss.validate(&self.model, self.train.fraternal.is_some())?;
+        if self.train.fraternal.is_some() && self.model.output.kind == OutputKind::Adaptive {
+            return Err(Error::config(
+                "train.fraternal compares the logits of all words, which an adaptive softmax makes for none of a window",
+            ));
+        }
         if self.train.dropout.depth > 0.0 && !self.model.core.has_depth_gates() {
             return Err(Error::config(format!(
                 "train.dropout.depth is for the gates between the layers of a highway LSTM, and there are none in {}",
@@ -95,6 +102,15 @@ impl Recipe {
             )));
         }
         Ok(())
+    }
+}
+
+impl Recipe {
+    /// Whether the vocabulary must be sorted by falling frequency: clusters are cut from it, or words are drawn by their
+    /// place in it.
+    pub fn needs_sorted_words(&self) -> bool {
+        let has_clusters = matches!(self.model.embedding, EmbeddingConfig::Adaptive(_));
+        self.model.output.needs_sorted_words() || has_clusters || !self.train.loss.is_exact()
     }
 }
 

@@ -1,6 +1,8 @@
 //! `[train]` of a recipe: how the weights are found.
 
 pub use super::averaging::{Averaging, Ema, NtAsgd};
+pub use super::clip::ClipConfig;
+pub use super::loss::LossConfig;
 pub use super::techniques::{ActivationConfig, FraternalConfig, FraternalVariant, WindowKind};
 pub use crate::model::dropout::{DropoutConfig, DropoutKind};
 pub use crate::model::{Initial, InitialRule};
@@ -36,7 +38,13 @@ pub struct TrainConfig {
     /// The gradient's global norm is cut to this; 0 leaves it.
     #[serde(default)]
     pub max_grad_norm: f64,
-    /// For `sgd` and `adam`: adds `weight_decay · ½‖θ‖²` to the loss; for `adamw`: decoupled.
+    /// Instead: a norm for each part of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<ClipConfig>,
+    /// Over which words the loss of a token is.
+    #[serde(default, skip_serializing_if = "LossConfig::is_exact")]
+    pub loss: LossConfig,
+    /// For `sgd`, `adagrad` and `adam`: adds `weight_decay · ½‖θ‖²` to the loss; for `adamw`: decoupled.
     #[serde(default)]
     pub weight_decay: f64,
     /// For `sgd`: what is kept of the velocity from step to step; 0 has none.
@@ -51,9 +59,12 @@ pub struct TrainConfig {
     /// Adam's decay of the second moment.
     #[serde(default = "beta2")]
     pub beta2: f64,
-    /// Adam's guard against division by zero.
+    /// Adam's and AdaGrad's guard against division by zero.
     #[serde(default = "epsilon")]
     pub epsilon: f64,
+    /// For `adagrad`: what the sums of squares start from; 1 unless given. At 0 the first steps have the full rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_accumulator: Option<f64>,
     /// How first weights are drawn; other rules than `uniform` are for images.
     #[serde(default)]
     pub init: InitialRule,
@@ -166,6 +177,8 @@ pub enum OptimizerKind {
     Adam,
     /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
     AdamW,
+    /// AdaGrad (Duchi et al., 2011).
+    AdaGrad,
 }
 
 impl OptimizerKind {
@@ -175,6 +188,7 @@ impl OptimizerKind {
             Self::Sgd => "sgd",
             Self::Adam => "adam",
             Self::AdamW => "adamw",
+            Self::AdaGrad => "adagrad",
         }
     }
 }
@@ -252,6 +266,7 @@ impl TrainConfig {
             ("weight_decay", self.weight_decay),
             ("init_scale", self.init_scale),
             ("save_minutes", self.save_minutes),
+            ("initial_accumulator", self.initial_accumulator.unwrap_or(0.0)),
         ];
         if let Some((name, value)) =
             not_negative.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite()))
@@ -268,6 +283,10 @@ impl TrainConfig {
         if (has_velocity && self.optimizer != OptimizerKind::Sgd) || (self.nesterov && !has_velocity) {
             return wrong("momentum is for optimizer = \"sgd\", and nesterov needs momentum".into());
         }
+        if self.initial_accumulator.is_some() && self.optimizer != OptimizerKind::AdaGrad {
+            return wrong("initial_accumulator is for optimizer = \"adagrad\"".into());
+        }
+        self.clip.map_or(Ok(()), |clip| clip.validate(self.max_grad_norm))?;
         self.averaging.validate()?;
         self.schedule.validate()?;
         self.activation.validate()?;

@@ -169,7 +169,16 @@ fn check_known(config: &Value) -> std::result::Result<(), String> {
     only(
         "",
         config,
-        &["model_type", "vocab_size", "alphabet_size", "word_length", "embedding", "core", "output"],
+        &[
+            "model_type",
+            "vocab_size",
+            "alphabet_size",
+            "word_length",
+            "sorted_by_frequency",
+            "embedding",
+            "core",
+            "output",
+        ],
     )?;
     only("output.", &config["output"], &["kind", "tied", "components"])?;
     if !["", "softmax", "mixture"].contains(&kind("output").as_str()) {

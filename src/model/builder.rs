@@ -15,17 +15,19 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
     /// For a table of indices, which training leaves alone: the number that all of them are below.
     pub below: Option<usize>,
+    /// Whether there are steps that it has no part in, and no gradient from.
+    pub rests: bool,
 }
 
 impl TensorSpec {
     /// A trained weight.
     pub fn weight(shape: &[usize]) -> Self {
-        Self { shape: shape.to_vec(), below: None }
+        Self { shape: shape.to_vec(), below: None, rests: false }
     }
 
     /// A table of indices below `below`.
     pub fn indices(shape: &[usize], below: usize) -> Self {
-        Self { shape: shape.to_vec(), below: Some(below) }
+        Self { shape: shape.to_vec(), below: Some(below), rests: false }
     }
 
     /// Whether training changes the tensor.
@@ -107,6 +109,8 @@ pub(super) struct Builder<'a> {
     prefix: String,
     /// Products whose columns lie side by side in the weights that are asked for.
     products: usize,
+    /// Whether the weights that are asked for have no part in some steps.
+    rests: bool,
     asked: &'a RefCell<Asked>,
 }
 
@@ -126,7 +130,7 @@ impl<'a> Builder<'a> {
         device: &'a Device,
         asked: &'a RefCell<Asked>,
     ) -> Self {
-        Self { source, precision, device, prefix: String::new(), products: 1, asked }
+        Self { source, precision, device, prefix: String::new(), products: 1, rests: false, asked }
     }
 
     /// Hands out the weights whose names begin with `name` and a dot.
@@ -139,6 +143,11 @@ impl<'a> Builder<'a> {
     /// first values depend on a matrix's size.
     pub(super) fn products(&self, count: usize) -> Self {
         Self { prefix: self.prefix.clone(), products: count, ..*self }
+    }
+
+    /// Hands out weights that some steps' losses have no part of: without a gradient they are not updated.
+    pub(super) fn without_gradient_at_times(&self) -> Self {
+        Self { prefix: self.prefix.clone(), rests: true, ..*self }
     }
 
     pub(super) fn dtype(&self) -> DType {
@@ -179,7 +188,8 @@ impl<'a> Builder<'a> {
         scale: impl Fn(&Initial) -> f64,
         first: impl Fn(usize, f64) -> f64,
     ) -> Result<Tensor> {
-        self.tensor(name, TensorSpec::weight(shape.dims()), self.dtype(), |name| {
+        let spec = TensorSpec { rests: self.rests, ..TensorSpec::weight(shape.dims()) };
+        self.tensor(name, spec, self.dtype(), |name| {
             let Source::Draw { seed, initial, .. } = self.source else { return Err(missing(name)) };
             let scale = scale(initial);
             let mut rng = Rng::keyed(*seed, &format!("init.{name}"), 0);

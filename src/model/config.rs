@@ -3,7 +3,7 @@
 use super::core::CoreConfig;
 use super::embedding::spelling::SpellingSize;
 use super::embedding::{EmbeddingConfig, Surroundings};
-use super::output::OutputConfig;
+use super::output::{OutputConfig, OutputSizes};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub struct ModelConfig {
     pub model_type: String,
     /// The size of the vocabulary.
     pub vocab_size: usize,
+    /// Whether its words are known to go by falling frequency in the training text, which an adaptive softmax and sampled
+    /// losses depend on.
+    pub sorted_by_frequency: bool,
     /// The recipe's part.
     pub spec: ModelSpec,
 }
@@ -49,14 +52,22 @@ struct ConfigFile {
     /// For `char-cnn`: characters of the longest word, its two marks included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     word_length: Option<usize>,
+    /// Whether the vocabulary is known to go by falling frequency.
+    #[serde(default, skip_serializing_if = "is_false")]
+    sorted_by_frequency: bool,
     #[serde(flatten)]
     spec: ModelSpec,
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl From<ConfigFile> for ModelConfig {
     fn from(file: ConfigFile) -> Self {
-        let ConfigFile { model_type, vocab_size, alphabet_size, word_length, spec } = file;
-        let mut config = Self { model_type, vocab_size, spec };
+        let ConfigFile { model_type, vocab_size, alphabet_size, word_length, sorted_by_frequency, spec } =
+            file;
+        let mut config = Self { model_type, vocab_size, sorted_by_frequency, spec };
         if let (Some(alphabet_size), Some(word_length)) = (alphabet_size, word_length) {
             config.set_spelling(SpellingSize { alphabet_size, word_length });
         }
@@ -72,6 +83,7 @@ impl From<ModelConfig> for ConfigFile {
             vocab_size: config.vocab_size,
             alphabet_size: spelling.map(|size| size.alphabet_size),
             word_length: spelling.map(|size| size.word_length),
+            sorted_by_frequency: config.sorted_by_frequency,
             spec: config.spec,
         }
     }
@@ -79,8 +91,9 @@ impl From<ModelConfig> for ConfigFile {
 
 impl ModelConfig {
     /// The model that `spec` gives for a vocabulary whose spelling does not matter.
-    pub fn new(spec: ModelSpec, vocab_size: usize) -> Self {
-        Self { model_type: MODEL_TYPE.into(), vocab_size, spec }
+    pub fn new(mut spec: ModelSpec, vocab_size: usize) -> Self {
+        spec.output.settle(vocab_size);
+        Self { model_type: MODEL_TYPE.into(), vocab_size, sorted_by_frequency: false, spec }
     }
 
     /// The model that `spec` gives for a vocabulary of `words`, and its tables of indices by name.
@@ -105,6 +118,15 @@ impl ModelConfig {
         match &self.spec.embedding {
             EmbeddingConfig::Pixels(embedding) => Some(embedding.pixels),
             _ => None,
+        }
+    }
+
+    /// The sizes that the output layer has to fit.
+    pub(super) fn output_sizes(&self) -> OutputSizes {
+        OutputSizes {
+            hidden: self.spec.core.hidden_size(),
+            embedding: self.embedding_size(),
+            vocabulary: self.vocab_size,
         }
     }
 
@@ -136,7 +158,8 @@ impl ModelConfig {
             return wrong("pixels are for a feed-forward core, and such a core is for pixels alone".into());
         }
         core.settings().validate()?;
-        self.spec.output.validate()?;
+        self.spec.output.validate(self.output_sizes())?;
+        self.spec.output.validate_beside(&self.spec.embedding, self.output_sizes())?;
         self.spec.embedding.settings().validate(self.around_embedding())?;
         self.validate_magnitude()
     }

@@ -190,6 +190,7 @@ impl NoiseSource {
                 components_shape,
                 components_position,
             )?,
+            candidates: None,
         })
     }
 

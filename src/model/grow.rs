@@ -4,6 +4,7 @@ use super::builder::missing;
 use super::config::ModelConfig;
 use super::embedding::EmbeddingConfig;
 use super::embedding::spelling::Spelling;
+use super::output::OutputKind;
 use super::specs::specs;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -34,6 +35,17 @@ pub fn grow(
 ) -> Result<BTreeMap<String, Tensor>> {
     if !new.words.starts_with(old.words) {
         return Err(Error::config("a vocabulary grows behind its own words, this is another one"));
+    }
+    if new.config.spec.output.kind == OutputKind::Adaptive {
+        return Err(Error::config(
+            "an adaptive softmax cannot grow: its words go by falling frequency, and new ones would all be the rarest. Begin \
+             another run without --init-from",
+        ));
+    }
+    if new.config.spec.output.kind == OutputKind::CharCnn {
+        return Err(Error::config(
+            "--grow-vocab: a char-cnn output cannot grow, as its alphabet is the old one",
+        ));
     }
     let mut weights = BTreeMap::new();
     for (name, spec) in specs(new.config)? {

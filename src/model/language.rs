@@ -10,7 +10,7 @@ use super::core::{self, state::State};
 use super::frozen::FrozenModel;
 use super::layers::{Core, Cost, Embedding, Output};
 use super::noise::{Noise, masked};
-use super::output::{OutputSizes, nats_at};
+use super::output::nats_at;
 use super::parameters::Parameters;
 use super::stage::StageTrace;
 use crate::error::Result;
@@ -77,12 +77,7 @@ impl LanguageModel {
         let embedding =
             spec.embedding.settings().build(config.vocab_size, config.embedding_size(), &builder)?;
         let core = spec.core.settings().build(config.embedding_size(), &builder)?;
-        let sizes = OutputSizes {
-            hidden: spec.core.hidden_size(),
-            embedding: config.embedding_size(),
-            vocabulary: config.vocab_size,
-        };
-        let output = spec.output.build(sizes, embedding.tied(), &builder)?;
+        let output = spec.output.build(config.output_sizes(), (&*embedding, &spec.embedding), &builder)?;
         let config = Arc::new(config.clone());
         let model = Self { config, embedding, core, output, precision, device: device.clone() };
         Ok((model, asked.into_inner()))

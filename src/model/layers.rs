@@ -24,6 +24,11 @@ pub trait Embedding: Send + Sync {
         None
     }
 
+    /// The trained tables of its clusters, the most frequent words' first, if it has several.
+    fn clusters(&self) -> Option<&[Tensor]> {
+        None
+    }
+
     /// Multiplications for a distinct token of a window; looking up a row takes none.
     fn cost(&self) -> u64 {
         0
@@ -69,7 +74,7 @@ pub trait Core: Send + Sync {
 pub trait Cell: Send + Sync {
     /// `(time, batch, input)` and the state that enters to `(time, batch, hidden)` and the state that leaves.
     ///
-    /// `state` has [`Cell::parts`] tensors of `(batch, hidden)`; the history behind them is not followed.
+    /// `state` has [`Cell::parts`] tensors of `(batch, hidden)`, or as [`Cell::part_size`] says; the history behind them is not followed.
     fn forward(
         &self,
         xs: &Tensor,
@@ -80,6 +85,11 @@ pub trait Cell: Send + Sync {
     /// How many tensors the state has.
     fn parts(&self) -> usize {
         1
+    }
+
+    /// Numbers of a batch row in part `part` of the state, for a layer that gives `outputs`.
+    fn part_size(&self, _part: usize, outputs: usize) -> usize {
+        outputs
     }
 
     /// Multiplications a token.
@@ -128,6 +138,9 @@ pub trait Output: Send + Sync {
     fn squared_distance(&self, [one, other]: [&Tensor; 2], noise: [&Noise; 2]) -> Result<Tensor> {
         Ok((self.logits(one, noise[0])? - self.logits(other, noise[1])?)?.sqr()?)
     }
+
+    /// How many words there are.
+    fn vocabulary(&self) -> usize;
 
     /// Multiplications a token.
     fn cost(&self) -> u64;

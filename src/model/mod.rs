@@ -11,6 +11,7 @@
 //! | an output layer | `output/<kind>.rs`, its lines in `output/mod.rs` |
 
 mod builder;
+mod clusters;
 pub mod config;
 pub mod core;
 pub mod dropout;
@@ -23,11 +24,13 @@ mod noise;
 pub mod output;
 mod parameters;
 pub mod rearrange;
+pub mod sampler;
 mod specs;
 pub mod stage;
 
 pub use self::core::state::State;
 pub use builder::{Initial, InitialRule, TensorSpec};
+pub use clusters::AdaptiveShape;
 pub use dropout::NoiseSource;
 pub use embedding::spelling;
 pub use frozen::FrozenModel;

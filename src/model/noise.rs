@@ -1,11 +1,13 @@
 //! What is random in a training step.
 
+use super::sampler::Candidates;
 use crate::error::Result;
 use candle_core::Tensor;
 use rhn_kernels::scan::HiddenMask;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// The dropout masks of one window; an absent mask drops nothing.
+/// The dropout masks of one window, and the words that its loss is over; an absent mask drops nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Noise {
     /// Mask of the embedded tokens: `(time, batch, 1)`.
@@ -22,6 +24,8 @@ pub struct Noise {
     pub output: Option<Tensor>,
     /// Mask of the vectors that a mixture of softmaxes makes of a state: as `input`, of all vectors' sizes together.
     pub components: Option<Tensor>,
+    /// The words that the loss is over, if not the whole vocabulary.
+    pub candidates: Option<Arc<Candidates>>,
 }
 
 /// Masks of weights, element by element, by the weight's name within its layer; the weights themselves stay as they are.

@@ -3,14 +3,16 @@
 use super::builder::{TensorSpec, missing};
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use rhn_kernels::gradients::Gradients;
-use std::collections::BTreeMap;
+use rhn_kernels::gradients::{Gradient, Gradients};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The weights of a model, by name.
 #[derive(Debug)]
 pub struct Parameters {
     trained: BTreeMap<String, Var>,
     fixed: BTreeMap<String, Tensor>,
+    /// Those trained weights that some steps have no part of.
+    resting: BTreeSet<String>,
 }
 
 impl Parameters {
@@ -21,7 +23,8 @@ impl Parameters {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let mut parameters = Self { trained: BTreeMap::new(), fixed: BTreeMap::new() };
+        let resting = specs.iter().filter(|(_, spec)| spec.rests).map(|(name, _)| name.clone()).collect();
+        let mut parameters = Self { trained: BTreeMap::new(), fixed: BTreeMap::new(), resting };
         for (name, spec) in specs {
             let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
             if tensor.dims() != spec.shape {
@@ -44,6 +47,7 @@ impl Parameters {
         Ok(Self {
             trained: self.trained.iter().map(copied).collect::<Result<_>>()?,
             fixed: self.fixed.clone(),
+            resting: self.resting.clone(),
         })
     }
 
@@ -52,14 +56,36 @@ impl Parameters {
         self.trained.iter().map(|(name, var)| (name.as_str(), var))
     }
 
-    /// The gradient of `objective`, one number, for each trained weight, in the order of [`Parameters::trained`].
+    /// The gradient of `objective`, one number, for each trained weight, in the order of [`Parameters::trained`]; zeros for
+    /// one that this objective has no part of.
     pub fn gradients(&self, objective: &Tensor) -> Result<Vec<Tensor>> {
-        let mut gradients = Gradients::of(objective)?;
-        let mut gradient = |(name, var): (&str, &Var)| {
-            let missing = || Error::Tensor(candle_core::Error::Msg(format!("{name} received no gradient")));
-            gradients.remove(var)?.ok_or_else(missing)
+        let gradients = self.gradients_as_they_are(objective)?.into_iter().zip(self.trained.values());
+        let dense = |(gradient, var): (Option<Gradient>, &Var)| match gradient {
+            Some(gradient) => Ok(gradient.dense()?),
+            None => Ok(var.zeros_like()?),
         };
-        self.trained().map(&mut gradient).collect()
+        gradients.map(dense).collect()
+    }
+
+    /// As [`Parameters::gradients`], in the form that the objective gives them: of a table that was only looked up, those of
+    /// its rows; `None` for a weight that this objective has no part of.
+    ///
+    /// # Errors
+    /// If a weight without which there is no objective received no gradient.
+    pub fn gradients_as_they_are(&self, objective: &Tensor) -> Result<Vec<Option<Gradient>>> {
+        let mut gradients = Gradients::of(objective)?;
+        let gradient = |(name, var): (&str, &Var)| match gradients.remove_as_it_is(var)? {
+            None if !self.rests(name) => {
+                Err(Error::Tensor(candle_core::Error::Msg(format!("{name} received no gradient"))))
+            }
+            gradient => Ok(gradient),
+        };
+        self.trained().map(gradient).collect()
+    }
+
+    /// Whether there are steps that the weight `name` has no part in, and no gradient from.
+    pub fn rests(&self, name: &str) -> bool {
+        self.resting.contains(name)
     }
 
     /// All tensors, trained and fixed, as a checkpoint keeps them; storage is shared.

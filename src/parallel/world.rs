@@ -1,7 +1,9 @@
 //! The processes that train one model together, each of which is a rank.
 
 use crate::error::Result;
+use crate::model::Parameters;
 use candle_core::Tensor;
+use rhn_kernels::gradients::Gradient;
 
 /// The ranks of a training run, seen from one of them.
 pub trait World {
@@ -13,6 +15,26 @@ pub trait World {
 
     /// Whether `flag` is set on any rank.
     fn any(&self, flag: bool) -> Result<bool>;
+}
+
+/// Replaces the gradients of `parameters` by their sums over the ranks, of which each may lack others: of several ranks
+/// every gradient is of all numbers.
+pub fn sum_gradients(
+    world: &dyn World,
+    parameters: &Parameters,
+    gradients: Vec<Option<Gradient>>,
+) -> Result<Vec<Option<Gradient>>> {
+    if world.size() == 1 {
+        return Ok(gradients);
+    }
+    let of_all = |(gradient, (_, var)): (Option<Gradient>, (&str, &candle_core::Var))| match gradient {
+        Some(gradient) => Ok(gradient.dense()?),
+        None => Ok(var.zeros_like()?),
+    };
+    let mut dense =
+        gradients.into_iter().zip(parameters.trained()).map(of_all).collect::<Result<Vec<_>>>()?;
+    world.sum(&mut dense)?;
+    Ok(dense.into_iter().map(|gradient| Some(Gradient::Dense(gradient))).collect())
 }
 
 /// One process that trains alone.

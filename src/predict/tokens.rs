@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn lstm() -> CoreConfig {
-        CoreConfig::Lstm(LstmConfig { layers: 2, hidden_size: 13, mogrifier: None })
+        CoreConfig::Lstm(LstmConfig { layers: 2, hidden_size: 13, projection: None, mogrifier: None })
     }
 
     /// Logits after each token of a text, by windows of tensors.

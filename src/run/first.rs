@@ -4,6 +4,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::{EmbeddingConfig, ModelConfig, Recipe, Resolved};
 use crate::data::{Corpus, Tokenizer};
 use crate::error::{Error, Result};
+use crate::task::vocabulary;
 use std::path::Path;
 
 /// The checkpoint that a run begins with.
@@ -50,8 +51,22 @@ impl First {
         resolved.take(taken, &own)
     }
 
+    /// The vocabulary. Fails if the recipe needs it sorted, and neither the checkpoint nor the new text says that it is.
+    pub(super) fn vocabulary(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Tokenizer> {
+        if recipe.needs_sorted_words() && !self.checkpoint.config.sorted_by_frequency {
+            vocabulary::check(recipe, &self.tokenizer, &self.tokenizer.encode(&corpus.train)?)?;
+        }
+        Ok(self.tokenizer.clone())
+    }
+
     /// The vocabulary with the symbols of the training text that it lacks.
     pub(super) fn grow(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Tokenizer> {
+        if recipe.needs_sorted_words() {
+            return Err(Error::config(
+                "--grow-vocab puts new words behind all others, and model.output.kind = \"adaptive\" and sampled losses need \
+                 them sorted by falling frequency",
+            ));
+        }
         self.tokenizer.grown(&recipe.corpus, &corpus.train)
     }
 

@@ -15,7 +15,7 @@ use crate::config::{Recipe, Resolved, TaskKind, TrainConfig};
 use crate::console::note;
 use crate::data::chosen::corpus_of;
 use crate::data::images::ImageCorpus;
-use crate::data::{Corpus, DataDirectories, Tokenizer, TrainedOn};
+use crate::data::{Corpus, DataDirectories, TrainedOn};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
 use crate::readable::grouped;
@@ -24,6 +24,7 @@ use crate::storage::Lock;
 use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
+use crate::task::vocabulary;
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
 use crate::train::resume::Resumed;
@@ -129,9 +130,9 @@ impl Request {
     fn begin(&self, mut resolved: Resolved, first: Option<&First>) -> Result<Language> {
         first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
         let vocabulary = |recipe: &Recipe, corpus: &Corpus| match first {
-            None => Tokenizer::build(&recipe.corpus, &corpus.train),
+            None => vocabulary::build(recipe, corpus),
             Some(first) if self.grow_vocab => first.grow(recipe, corpus),
-            Some(first) => Ok(first.tokenizer.clone()),
+            Some(first) => first.vocabulary(recipe, corpus),
         };
         let mut recipe = resolved.recipe.clone();
         let is_free = |key: &str| !resolved.is_set(key);

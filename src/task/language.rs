@@ -2,6 +2,7 @@
 
 pub use super::next_token::{NextToken, Window, WindowNoise};
 
+use super::vocabulary;
 use super::windows::TrainingWindows;
 use crate::checkpoint::Checkpoint;
 use crate::config::{ModelConfig, Recipe, TrainConfig, Unit};
@@ -56,7 +57,8 @@ impl Language {
         Self::with_corpus(recipe, corpus, tokenizer, precision, device)
     }
 
-    /// As [`Language::prepare`], with a corpus that is open.
+    /// As [`Language::prepare`], with a corpus that is open. A `tokenizer` is taken to be sorted by falling frequency where
+    /// the recipe needs that.
     pub fn with_corpus(
         recipe: Recipe,
         corpus: Corpus,
@@ -65,7 +67,7 @@ impl Language {
         device: &Device,
     ) -> Result<Self> {
         let tokenizer = match tokenizer {
-            None => Tokenizer::build(&recipe.corpus, &corpus.train)?,
+            None => vocabulary::build(&recipe, &corpus)?,
             Some(tokenizer) => tokenizer,
         };
         let found = tokenizer.unit();
@@ -298,7 +300,8 @@ impl Task for Language {
 
 /// The model's sizes once the vocabulary is known, and its tables of characters.
 pub fn size_model(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(ModelConfig, BTreeMap<String, Tensor>)> {
-    let (model, fixed) = ModelConfig::for_words(recipe.model.clone(), tokenizer.words())?;
+    let (mut model, fixed) = ModelConfig::for_words(recipe.model.clone(), tokenizer.words())?;
+    model.sorted_by_frequency = recipe.needs_sorted_words();
     specs(&model)?;
     Ok((model, fixed))
 }

@@ -4,4 +4,5 @@ pub mod fit;
 pub mod images;
 pub mod language;
 mod next_token;
+pub mod vocabulary;
 mod windows;

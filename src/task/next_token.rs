@@ -13,6 +13,8 @@
 //! the window's steps at the schedule's rate. Clipping and Adam, which the length of a gradient matters to, get one of a
 //! size that does not depend on T'.
 //!
+//! With `train.loss` the −ln p of a token is that of words drawn for the step (`model/sampler.rs`).
+//!
 //! Two passes (Żołna et al., 2018; `'` is the second pass, l are logits):
 //!
 //! ```text
@@ -23,10 +25,12 @@
 use crate::config::TrainConfig;
 use crate::config::train::{ActivationConfig, FraternalConfig, FraternalVariant};
 use crate::error::Result;
+use crate::model::sampler::CandidateSource;
 use crate::model::{LanguageModel, Noise, NoiseSource, Outputs, State};
 use crate::train::objective::{Loss, Objective, Sums};
 use candle_core::Tensor;
 use rhn_kernels::rng::Rng;
+use std::sync::Arc;
 
 /// A window of every batch row, and what follows each of its tokens: `(time, batch)` of u32.
 pub struct Window {
@@ -58,6 +62,8 @@ pub struct NextToken {
     activation: ActivationConfig,
     fraternal: Option<FraternalConfig>,
     state_reset: f64,
+    /// Draws the words that a step's loss is over, if not the whole vocabulary.
+    candidates: Option<CandidateSource>,
     seed: u64,
 }
 
@@ -66,6 +72,7 @@ impl NextToken {
     pub fn new(model: LanguageModel, config: &TrainConfig) -> Self {
         let dtype = model.precision().dtype();
         let noise = NoiseSource::new(model.config(), &config.dropout, config.seed, dtype, model.device());
+        let candidates = CandidateSource::new(&config.loss, model.config().vocab_size, config.seed);
         Self {
             model,
             noise,
@@ -74,6 +81,7 @@ impl NextToken {
             activation: config.activation,
             fraternal: config.fraternal,
             state_reset: config.state_reset,
+            candidates,
             seed: config.seed,
         }
     }
@@ -137,7 +145,10 @@ impl Objective for NextToken {
     fn noise(&self, batch: &Window, step: u64) -> Result<WindowNoise> {
         let reset = || Rng::keyed(self.seed, "train.state_reset", step).uniform() < self.state_reset;
         Ok(WindowNoise {
-            first: self.noise.draw(&batch.inputs, step, step)?,
+            first: Noise {
+                candidates: self.candidates.as_ref().map(|source| Arc::new(source.draw(step))),
+                ..self.noise.draw(&batch.inputs, step, step)?
+            },
             second: match self.fraternal.map(|settings| settings.variant) {
                 None | Some(FraternalVariant::Eld) => Noise::none(),
                 Some(FraternalVariant::Fraternal | FraternalVariant::Pi) => {

@@ -5,7 +5,7 @@ use super::objective::Objective;
 use super::update::{Step, StepReport, Update};
 use crate::error::Result;
 use crate::model::{Parameters, State};
-use crate::parallel::world::World;
+use crate::parallel::world::{World, sum_gradients};
 
 /// Everything that a step reads and changes.
 pub struct Stepper<O> {
@@ -35,10 +35,10 @@ impl<O: Objective> Stepper<O> {
         let noise = self.objective.noise(batch, step)?;
         let rate = rate * self.objective.rate_scale(batch);
         let loss = self.objective.loss(batch, &self.carried, &noise)?;
-        let mut gradients = self.parameters.gradients(&loss.objective)?;
-        self.world.sum(&mut gradients)?;
+        let gradients = self.parameters.gradients_as_they_are(&loss.objective)?;
+        let gradients = sum_gradients(&*self.world, &self.parameters, gradients)?;
         let sums = loss.sums.over(&*self.world)?;
-        let applied = self.update.step(&self.parameters, &gradients, &sums, Step { step, rate })?;
+        let applied = self.update.step(&self.parameters, gradients, &sums, Step { step, rate })?;
         self.carried = applied.choose(&loss.carried, &self.carried)?;
         self.average.add(&self.parameters)
     }

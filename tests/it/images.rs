@@ -1,12 +1,13 @@
 //! Nets for images: against PyTorch, from idx files to a result, resumed to the bit, and studied.
 
 use crate::support::run::{Place, stderr, stdout};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use rhn::config::ModelConfig;
 use rhn::config::recipe::Resolved;
 use rhn::model::{LanguageModel, Noise, Parameters};
 use rhn::train::objective::Sums;
 use rhn::train::update::{Step, Update};
+use rhn_kernels::gradients::Gradient;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -112,11 +113,11 @@ fn twenty_steps(
         let loss = nats.mean_all().unwrap();
         losses.push(values(&loss)[0]);
         let store = loss.backward().unwrap();
-        let gradients: Vec<Tensor> =
-            parameters.trained().map(|(_, variable)| store.get(variable).unwrap().clone()).collect();
+        let gradient = |(_, variable): (&str, &Var)| Some(Gradient::Dense(store.get(variable)?.clone()));
+        let gradients = parameters.trained().map(gradient).collect();
         let sums = Sums { nats: nats.detach(), tokens: labels.elem_count() as u64 };
         update
-            .step(parameters, &gradients, &sums, Step { step: step as u64, rate: train.learning_rate })
+            .step(parameters, gradients, &sums, Step { step: step as u64, rate: train.learning_rate })
             .unwrap();
     }
     check("the curve", &losses, "losses");

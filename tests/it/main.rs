@@ -20,6 +20,7 @@ mod gradcheck;
 mod highway_lstm;
 mod hub;
 mod images;
+mod large_vocabulary;
 mod late_reports;
 mod learning;
 mod masks;

@@ -1,10 +1,11 @@
 //! The model against an independent PyTorch implementation: `reference/` holds it, and the arrays it wrote.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use rhn::config::{ModelConfig, TrainConfig};
 use rhn::model::{LanguageModel, Noise, Parameters, State, WeightMasks};
 use rhn::train::objective::Sums;
 use rhn::train::update::{Step, Update};
+use rhn_kernels::gradients::Gradient;
 use rhn_kernels::scan::HiddenMask;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
@@ -171,10 +172,26 @@ pub(crate) fn apply(
     step: Step,
 ) -> f64 {
     let store = loss.backward().unwrap();
-    let gradients: Vec<Tensor> =
-        parameters.trained().map(|(_, variable)| store.get(variable).unwrap().clone()).collect();
-    update.step(parameters, &gradients, sums, step).unwrap();
+    let gradient = |(name, variable): (&str, &Var)| {
+        let gradient = store.get(variable).cloned();
+        assert!(gradient.is_some() || parameters.rests(name), "{name} receives no gradient");
+        gradient.map(Gradient::Dense)
+    };
+    update.step(parameters, parameters.trained().map(gradient).collect(), sums, step).unwrap();
     update.reports(true).unwrap().pop().unwrap().unwrap().grad_norm
+}
+
+/// As [`apply`], by the gradients in the form that the loss gives them.
+pub(crate) fn apply_as_it_is(
+    update: &mut Update,
+    parameters: &Parameters,
+    loss: &Tensor,
+    sums: &Sums,
+    step: Step,
+) {
+    let gradients = parameters.gradients_as_they_are(loss).unwrap();
+    update.step(parameters, gradients, sums, step).unwrap();
+    update.reports(true).unwrap().pop().unwrap().unwrap();
 }
 
 /// What PyTorch computed for one small model.
@@ -216,7 +233,7 @@ impl Golden {
     }
 
     /// The state that enters the window.
-    fn state(&self, model: &LanguageModel) -> State {
+    pub(crate) fn state(&self, model: &LanguageModel) -> State {
         let (_, batch) = self.tensor("tokens").dims2().unwrap();
         model.zero_state(batch).unwrap().load(&self.tensors).unwrap()
     }
@@ -253,6 +270,7 @@ impl Golden {
             depth: (0..self.config.spec.core.layers()).map(|k| mask(format!("{pass}.depth.{k}"))).collect(),
             output: mask(format!("{pass}.output")),
             components: mask(format!("{pass}.components")),
+            candidates: None,
         }
     }
 }

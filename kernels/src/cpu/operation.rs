@@ -2,7 +2,7 @@
 
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::real::{by_float, elements, with_elements};
-use crate::gradients::{Product, hand_over, hand_over_product, takes_product};
+use crate::gradients::{hand_over, hand_over_product, takes_product};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -71,9 +71,10 @@ impl<O: Operation> Candle<O> {
             Tensor::from_vec(values, (1, inner, columns), b.device())
         };
         let [left, right] = factors.map(factor);
+        hand_over_product(b, left?, right?)?;
         Ok([
             hand_over(a, Tensor::from_vec(of_a, a.shape(), a.device())?)?,
-            hand_over_product(b, Product { left: left?, right: right? })?,
+            None,
             hand_over(c, Tensor::from_vec(of_c, c.shape(), c.device())?)?,
         ])
     }

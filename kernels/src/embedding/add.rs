@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, InplaceOp2, Layout, Result as CandleResult, Tensor
 
 /// Adds each of `rows`, `(count, width)`, to that row of `table`, `(rows, width)`, which its number in `ids`, `(count)` of
 /// u32, names, one after the other. The table is changed in place where it is contiguous and on the CPU; what is returned
-/// is the table after it either way.
+/// is the table after it either way. Vectors are tables of rows of one number.
 pub fn add_rows(table: Tensor, ids: &Tensor, rows: &Tensor) -> Result<Tensor> {
     if !table.device().is_cpu() || !table.is_contiguous() {
         return Ok(table.index_add(ids, rows, 0)?);
@@ -32,8 +32,8 @@ impl InplaceOp2 for AddRows {
         rows: &CpuStorage,
         rows_layout: &Layout,
     ) -> CandleResult<()> {
-        let (count, width) = layout.shape().dims2()?;
-        let (added, row_width) = rows_layout.shape().dims2()?;
+        let (count, width) = as_table(layout)?;
+        let (added, row_width) = as_table(rows_layout)?;
         if row_width != width || added != self.ids.len() {
             candle_core::bail!(
                 "{added} rows of {row_width} for {} numbers and rows of {width}",
@@ -51,6 +51,14 @@ impl InplaceOp2 for AddRows {
             }
         });
         Ok(())
+    }
+}
+
+/// Rows, and the numbers of each.
+fn as_table(layout: &Layout) -> CandleResult<(usize, usize)> {
+    match *layout.shape().dims() {
+        [rows] => Ok((rows, 1)),
+        _ => layout.shape().dims2(),
     }
 }
 

@@ -5,7 +5,8 @@ use crate::gradients::hand_over_rows;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 
-/// Rows of `table` `(rows, width)` of f32 or f64 by `ids` `(count)` of u32: `(count, width)`.
+/// Rows of `table` `(rows, width)` of f32 or f64 by `ids` `(count)` of u32: `(count, width)`; numbers of a vector:
+/// `(count)`.
 pub(super) fn lookup(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let numbers = ids.to_vec1()?;
     table.contiguous()?.apply_op1(Lookup { ids: ids.clone(), numbers })
@@ -22,8 +23,13 @@ impl CustomOp1 for Lookup {
     }
 
     fn cpu_fwd(&self, table: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (rows, width) = layout.shape().dims2()?;
-        let shape = Shape::from((self.numbers.len(), width));
+        let (rows, width, shape) = match *layout.shape().dims() {
+            [rows] => (rows, 1, Shape::from(self.numbers.len())),
+            _ => {
+                let (rows, width) = layout.shape().dims2()?;
+                (rows, width, Shape::from((self.numbers.len(), width)))
+            }
+        };
         by_float!(table.dtype(), T => {
             let table = real::elements::<T>(table, layout)?;
             let mut out = Vec::with_capacity(shape.elem_count());

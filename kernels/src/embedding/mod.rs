@@ -4,21 +4,23 @@ mod add;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod gradient;
 mod row;
 
 pub use add::add_rows;
+pub use gradient::RowGradient;
 pub use row::copy_row;
 
 use crate::backend::Backend;
 use crate::error::Result;
 use candle_core::Tensor;
 
-/// Rows of `table` `(rows, width)` by `ids` (u32, of any shape): `(ids, width)`.
+/// Rows of `table` `(rows, width)` by `ids` (u32, of any shape): `(ids, width)`; numbers of a vector: `(ids)`.
 ///
 /// Row `blank`, if there is one, needs no gradient: a GPU then skips its positions, of which a padded table has many.
 pub fn lookup(table: &Tensor, ids: &Tensor, blank: Option<u32>) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
-    if table.device().is_cuda() {
+    if table.device().is_cuda() && table.rank() == 2 {
         return Ok(crate::embedding::cuda::lookup(table, ids, blank)?);
     }
     let _ = blank; // elsewhere every gradient is computed

@@ -13,7 +13,7 @@ use crate::cpu::instruction_set::Computed;
 use crate::cpu::panels::View;
 use crate::cpu::real::{self, by_float};
 use crate::error::Result;
-use crate::gradients::{Product, hand_over, hand_over_product, takes_product};
+use crate::gradients::{hand_over, hand_over_product, takes_product};
 use crate::linear::cpu::Dense;
 use crate::precision::Precision;
 #[cfg(feature = "cuda")]
@@ -133,11 +133,10 @@ impl Linear {
     }
 
     /// `xsᵀ grad`, as the weight is stored, not multiplied out.
-    fn weight_product(&self, xs: &Tensor, grad: &Tensor) -> CandleResult<Product> {
+    fn weight_product(&self, xs: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 2]> {
         let xs = xs.contiguous()?.unsqueeze(0)?;
         let grad = grad.unsqueeze(0)?;
-        let (left, right) = if self.stored == Stored::ByInput { (xs, grad) } else { (grad, xs) };
-        Ok(Product { left, right })
+        Ok(if self.stored == Stored::ByInput { [xs, grad] } else { [grad, xs] })
     }
 
     /// `xsᵀ grad`, as the weight is stored.
@@ -216,7 +215,9 @@ impl CustomOp2 for Linear {
         let weight_grad = || by_float!(xs.dtype(), T => self.weight_grad::<T>(xs, &grad));
         let of_xs = xs.track_op().then(xs_grad).transpose()?;
         if !self.precision.rounds() && takes_product(weight, xs.dim(0)?) {
-            return Ok((handed(xs, of_xs)?, hand_over_product(weight, self.weight_product(xs, &grad)?)?));
+            let [left, right] = self.weight_product(xs, &grad)?;
+            hand_over_product(weight, left, right)?;
+            return Ok((handed(xs, of_xs)?, None));
         }
         let of_weight = weight.track_op().then(weight_grad).transpose()?;
         Ok((handed(xs, of_xs)?, handed(weight, of_weight)?))

@@ -14,7 +14,7 @@ use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
 use crate::error::Result;
-use crate::gradients::{Product, hand_over, hand_over_product, takes_product};
+use crate::gradients::{hand_over, hand_over_product, takes_product};
 use crate::precision::Precision;
 use crate::saved::SavedForBackward;
 #[cfg(feature = "cuda")]
@@ -110,7 +110,8 @@ impl<C: Pointwise> Scan<C> {
             RecurrentGrad::Product([states, products]) => {
                 let left = Tensor::from_vec(states, (depth, time * batch, hidden), device)?;
                 let right = Tensor::from_vec(products, (depth, time * batch, width), device)?;
-                hand_over_product(recurrent, Product { left, right })?
+                hand_over_product(recurrent, left, right)?;
+                None
             }
         };
         let of_projected = Tensor::from_vec(of_projected, projected.shape(), device)?;

@@ -7,6 +7,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub mod reference;
+pub mod sampled;
 
 use crate::backend::Backend;
 use crate::cpu::gemm::{Target, product};

@@ -7,6 +7,7 @@ use crate::cpu::real::{Real, by_float, with_elements};
 use crate::error::Result;
 use crate::update::element::{Adam, AdamStep, Moments, MomentsStep, Sgd, Velocity, VelocityStep};
 use crate::update::pieces;
+use crate::update::spans::{Spans, Touched};
 use candle_core::Tensor;
 use pulp::Arch;
 
@@ -15,6 +16,22 @@ pub fn sgd(parameter: &Tensor, grad: &Tensor, rate: f64, scale: f64, decay: f64)
     let op = Sgd::new(rate, scale, decay);
     let tensors = [&parameter.contiguous()?, &grad.contiguous()?];
     Ok(by_float!(parameter.dtype(), T => with_elements(tensors, |[p, g]| sgd_pass::<T>(&op, p, g))?))
+}
+
+/// Whether [`crate::update::sgd_rows`] would write finite numbers alone.
+pub fn sgd_rows(parameter: &Tensor, grad: &Tensor, ids: &[u32], rate: f64, scale: f64) -> Result<bool> {
+    let spans = Spans::new(parameter.shape(), Touched::Rows(ids))?;
+    let tensors = [&parameter.contiguous()?, &grad.contiguous()?];
+    Ok(by_float!(parameter.dtype(), T => {
+        with_elements(tensors, |[p, g]| sgd_rows_pass::<T>(&spans, p, g, -rate * scale))?
+    }))
+}
+
+fn sgd_rows_pass<T: Real>(spans: &Spans, parameter: &[T], grad: &[T], step: f64) -> bool {
+    let step = T::from_f64(step);
+    spans.all(|span, of_gradient| {
+        parameter[span].iter().zip(&grad[of_gradient]).all(|(&p, &g)| (p + g * step).is_finite())
+    })
 }
 
 /// Whether [`crate::update::velocity`] would write finite numbers alone.

@@ -2,6 +2,7 @@
 //!
 //! Sums run over pieces of a fixed length and are added in order, so that every number of threads gives the same bits.
 
+pub mod adagrad;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub mod dynamic;
@@ -9,6 +10,7 @@ mod element;
 pub mod finite;
 pub mod guard;
 mod pieces;
+mod spans;
 
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::shared::Shared;
@@ -20,6 +22,8 @@ use candle_core::{
 };
 pub use element::{AdamStep, MomentsStep, VelocityStep};
 use pulp::Arch;
+use spans::Spans;
+pub use spans::Touched;
 
 /// The guard of `device` for weights of type `dtype`, which records `capacity` steps; `None` on the CPU.
 #[cfg(feature = "cuda")]
@@ -54,6 +58,13 @@ pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64
 /// θ ← θ − rate · (scale · (g + decay · θ))
 pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<()> {
     Ok(parameter.inplace_op2(&grad.contiguous()?, &Sgd::new(rate, scale, decay))?)
+}
+
+/// [`sgd`] without decay, of the rows `ids` of a table on the CPU, whose numbers rise; `grad` holds these rows alone.
+pub fn sgd_rows(parameter: &Var, grad: &Tensor, ids: &[u32], rate: f64, scale: f64) -> Result<()> {
+    let spans = Spans::new(parameter.shape(), Touched::Rows(ids))?;
+    let op = SgdRows { step: -rate * scale, spans };
+    Ok(parameter.inplace_op2(&grad.contiguous()?, &op)?)
 }
 
 /// mean ← mean + (θ − mean) · share
@@ -144,7 +155,7 @@ macro_rules! in_place {
     )*};
 }
 
-in_place!(Sgd, AdamStep, Towards, dynamic::Squares);
+in_place!(Sgd, SgdRows, AdamStep, Towards, dynamic::Squares);
 
 impl InplaceOp3 for MomentsStep {
     fn name(&self) -> &'static str {
@@ -281,6 +292,26 @@ impl Kernel for AdamStep {
     }
 }
 
+/// Some rows of a table, θ ← θ + step · g.
+struct SgdRows {
+    step: f64,
+    spans: Spans,
+}
+
+impl Kernel for SgdRows {
+    const NAME: &'static str = "sgd-rows";
+
+    fn run<T: Real>(&self, parameter: &mut [T], grad: &[T]) {
+        assert_eq!(grad.len(), self.spans.touched(), "numbers of a gradient");
+        let arch = Arch::new();
+        let step = T::from_f64(self.step);
+        self.spans.for_each_mut(parameter, |parameter, _, of_gradient| {
+            let both = parameter.iter_mut().zip(&grad[of_gradient]);
+            arch.dispatch(|| both.for_each(|(p, &g)| *p += g * step));
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::element::PIECE;
@@ -322,6 +353,20 @@ mod tests {
         towards(&mean, &var(&vec![-1.0; 2 * PIECE + 9]), 0.25).unwrap();
         let wanted: Vec<f64> = (0..2 * PIECE + 9).map(|i| 0.75 * i as f64 - 0.25).collect();
         close(&mean, &wanted);
+    }
+
+    #[test]
+    fn sgd_of_rows_is_that_of_all_with_zeros_for_the_others() {
+        let table =
+            || Var::from_tensor(&var(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).reshape((3, 2)).unwrap()).unwrap();
+        let dense = Tensor::new(&[[0.5f64, 0.25], [0.0, 0.0], [-1.0, 3.0]], &Device::Cpu).unwrap();
+        let rows = Tensor::new(&[[0.5f64, 0.25], [-1.0, 3.0]], &Device::Cpu).unwrap();
+        let wanted = table();
+        sgd(&wanted, &dense, 0.3, 0.7, 0.0).unwrap();
+        let found = table();
+        sgd_rows(&found, &rows, &[0, 2], 0.3, 0.7).unwrap();
+        close(&found, &wanted.flatten_all().unwrap().to_vec1::<f64>().unwrap());
+        assert!(sgd_rows(&found, &rows, &[2, 0], 0.3, 0.7).is_err());
     }
 
     #[test]

@@ -310,6 +310,16 @@ impl Tokenizer {
         Spellings::new(&self.0, self.unknown_id(), self.line_end_id())
     }
 
+    /// The same words in the order of falling `counts`, of which there is one a token; those of equal counts stay in theirs.
+    /// A tokenizer of another unit than words stays as it is.
+    pub fn sorted_by(&self, counts: &[u64]) -> Self {
+        let Kind::Word(table) = &self.0 else { return self.clone() };
+        let mut ranked: Vec<(&u64, &String)> = counts.iter().zip(&table.words).collect();
+        ranked.sort_by_key(|&(&count, _)| std::cmp::Reverse(count));
+        let words = ranked.into_iter().map(|(_, word)| word.clone()).collect();
+        Self(Kind::Word(word::WordTable::from_words(words)))
+    }
+
     /// Turns ids into text as they come.
     pub fn decoder(&self) -> Decoder<'_> {
         Decoder::new(&self.0)

@@ -14,7 +14,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Noise, Parameters, State};
 use candle_core::{D, DType, Device, Tensor};
-use rhn_kernels::gradients::Gradients;
+use rhn_kernels::gradients::{Gradient, Gradients};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::update::dynamic::{DynamicStep, dynamic};
 use std::collections::BTreeMap;
@@ -85,8 +85,11 @@ impl DynamicModel {
         let mut gradients = Gradients::in_parts(loss)?;
         for (name, var) in self.parameters.trained() {
             let Some(Learning { trained, mask }) = self.learning.get(name) else { continue };
-            let gradient = gradients.take(var)?;
-            let mut gradient = gradient.ok_or_else(|| Error::tensor(name, "received no gradient"))?;
+            let mut gradient = match gradients.remove_as_it_is(var)? {
+                Some(gradient) => gradient,
+                None if self.parameters.rests(name) => Gradient::Dense(var.zeros_like()?), // it is drawn back all the same
+                None => return Err(Error::tensor(name, "received no gradient")),
+            };
             if let Some(mask) = mask {
                 gradient = gradient.masked(mask)?; // what never leaves its first value is not drawn back either
             }

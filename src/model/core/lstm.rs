@@ -6,13 +6,14 @@
 //! ```
 //!
 //! Weights: `input.weight` (input, 4 hidden), `input.bias`, `recurrent.weight` (hidden, 4 hidden), `recurrent.bias`;
-//! columns of i, o, f, g in this order.
+//! columns of i, o, f, g in this order. With a projection as `projected.rs` has it.
 
 use super::mogrifier::{Mogrified, MogrifierConfig};
+use super::projected::Projected;
 use super::recurrent::{Bias, RECURRENT, Recurrent, Weights};
 use super::settings::CoreSettings;
 use super::stack::Stack;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::Core;
 use candle_core::Shape;
@@ -28,8 +29,11 @@ pub struct LstmConfig {
     /// Stacked layers.
     #[serde(default = "super::settings::one_layer")]
     pub layers: usize,
-    /// Units of the state.
+    /// Units of the cell.
     pub hidden_size: usize,
+    /// Units of the output, if a matrix makes them from those of the cell; the products see them in place of the cell's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection: Option<usize>,
     /// Gates between the input and the state before the cell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mogrifier: Option<MogrifierConfig>,
@@ -41,27 +45,46 @@ impl CoreSettings for LstmConfig {
     }
 
     fn hidden_size(&self) -> usize {
-        self.hidden_size
+        self.projection.unwrap_or(self.hidden_size)
+    }
+
+    fn widest(&self) -> usize {
+        self.hidden_size.max(self.hidden_size())
     }
 
     fn recurrent_weights(&self) -> Vec<(&'static str, Shape)> {
-        vec![(RECURRENT, (self.hidden_size, 4 * self.hidden_size).into())]
+        vec![(RECURRENT, (self.hidden_size(), 4 * self.hidden_size).into())]
     }
 
     fn gate_columns(&self, name: &str) -> Option<Range<usize>> {
-        Some(if name.starts_with("mogrifier.") { 0..0 } else { 0..3 * self.hidden_size })
+        let has_gates = !name.starts_with("mogrifier.") && !name.starts_with("projection.");
+        Some(if has_gates { 0..3 * self.hidden_size } else { 0..0 })
     }
 
     fn validate(&self) -> Result<()> {
+        if self.hidden_size == 0 || self.projection == Some(0) {
+            return Err(Error::config(
+                "hidden_size and projection must be at least 1; leave projection out for none",
+            ));
+        }
+        if self.projection.is_some() && self.mogrifier.is_some() {
+            return Err(Error::config("core.projection and core.mogrifier are not for one LSTM"));
+        }
         self.mogrifier.as_ref().map_or(Ok(()), |mogrifier| mogrifier.validate(self.hidden_size))
     }
 
     fn describe(&self) -> String {
         let mogrifier = self.mogrifier.as_ref().map(MogrifierConfig::to_string).unwrap_or_default();
-        format!("LSTM, {} layer(s) of {} units{mogrifier}", self.layers, self.hidden_size)
+        let projection = self.projection.map_or(String::new(), |size| format!(" projected to {size}"));
+        format!("LSTM, {} layer(s) of {} units{projection}{mogrifier}", self.layers, self.hidden_size)
     }
 
     fn build(&self, input_size: usize, builder: &Builder<'_>) -> Result<Arc<dyn Core>> {
+        if let Some(outputs) = self.projection {
+            return Stack::build(self, input_size, builder, |size, weights| {
+                Projected::build(size, [self.hidden_size, outputs], weights)
+            });
+        }
         let Some(mogrifier) = &self.mogrifier else {
             return Stack::build(self, input_size, builder, |size, weights| self.layer(size, weights));
         };

@@ -6,6 +6,7 @@ mod gru;
 mod hlstm;
 mod lstm;
 mod mogrifier;
+mod projected;
 mod recurrent;
 mod rhn;
 mod settings;
@@ -63,7 +64,9 @@ impl CoreConfig {
     pub(crate) fn grown_from(&self, trained: &Self) -> Option<Self> {
         match (self, trained) {
             (Self::Hlstm(own), Self::Lstm(lstm))
-                if own.variant == Variant::Kurata && lstm.mogrifier.is_none() =>
+                if own.variant == Variant::Kurata
+                    && lstm.mogrifier.is_none()
+                    && lstm.projection.is_none() =>
             {
                 let layers = lstm.layers;
                 let hidden_size = lstm.hidden_size;

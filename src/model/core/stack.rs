@@ -55,8 +55,11 @@ impl Core for Stack {
     }
 
     fn zero_state(&self, batch: usize) -> Result<State> {
-        let part = |_| Ok(Tensor::zeros((batch, self.hidden_size), self.dtype, &self.device)?);
-        let layers = self.cells.iter().map(|cell| (0..cell.parts()).map(part).collect());
+        let layer = |cell: &Arc<dyn Cell>| -> Result<Vec<Tensor>> {
+            let sizes = (0..cell.parts()).map(|part| cell.part_size(part, self.hidden_size));
+            sizes.map(|size| Ok(Tensor::zeros((batch, size), self.dtype, &self.device)?)).collect()
+        };
+        let layers = self.cells.iter().map(layer);
         Ok(State(layers.collect::<Result<_>>()?))
     }
 

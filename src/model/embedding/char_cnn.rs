@@ -145,11 +145,23 @@ impl EmbeddingSettings for CharCnnConfig {
     }
 
     fn build(&self, vocab_size: usize, _size: usize, builder: &Builder<'_>) -> Result<Box<dyn Embedding>> {
+        Ok(Box::new(self.cnn("embedding", vocab_size, builder)?))
+    }
+}
+
+impl CharCnnConfig {
+    /// The network of part `part` of the model; the words' characters are those of the embedding.
+    pub(in crate::model) fn cnn(
+        &self,
+        part: &str,
+        vocab_size: usize,
+        builder: &Builder<'_>,
+    ) -> Result<CharCnn> {
         let SpellingSize { alphabet_size, word_length } = self.spelled()?;
         let char_size = self.char_size;
         let blank_is_zero = |index: usize, uniform: f64| if index < char_size { 0.0 } else { uniform };
         let groups = self.filter_widths.iter().zip(&self.filter_counts).enumerate();
-        let weights = builder.under("embedding");
+        let weights = builder.under(part);
         let filters = |(i, (&width, &count)): (usize, (&usize, &usize))| {
             let weights = weights.under(&format!("conv.{i}"));
             let weight = weights.weight("weight", (width * char_size, count))?;
@@ -165,18 +177,19 @@ impl EmbeddingSettings for CharCnnConfig {
             let weights = weights.under("projection");
             Ok((weights.weight("weight", (self.filters(), size))?, weights.weight("bias", size)?))
         };
-        Ok(Box::new(CharCnn {
+        Ok(CharCnn {
             characters: weights.weight_with("characters", (alphabet_size, char_size), blank_is_zero)?,
             spelling: builder.indices(TABLE, (vocab_size, word_length), alphabet_size)?,
             filters: groups.map(filters).collect::<Result<_>>()?,
             highways: (0..self.highway_layers).map(highway).collect::<Result<_>>()?,
             projection: self.word_size.map(projection).transpose()?,
             precision: builder.precision,
-        }))
+        })
     }
 }
 
-struct CharCnn {
+/// Vectors of words that are computed from their characters.
+pub(in crate::model) struct CharCnn {
     characters: Tensor,
     spelling: Tensor,
     filters: Vec<Filters>,
@@ -193,7 +206,7 @@ impl CharCnn {
     }
 
     /// Vectors of the words `ids` (u32): `(words)` to `(words, size)`.
-    fn vectors(&self, ids: &Tensor) -> Result<Tensor> {
+    pub(in crate::model) fn vectors(&self, ids: &Tensor) -> Result<Tensor> {
         let mut y = self.features(ids)?;
         for highway in &self.highways {
             y = highway.forward(&y)?;

@@ -6,7 +6,10 @@ use std::collections::HashMap;
 
 /// Vectors of `tokens`, `(time, batch)` of u32 to `(time, batch, size)`, where `vectors` computes `(words, size)` of
 /// word ids `(words)`.
-pub(super) fn of_tokens(tokens: &Tensor, vectors: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+pub(in crate::model) fn of_tokens(
+    tokens: &Tensor,
+    vectors: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
     let (time, batch) = tokens.dims2()?;
     let flat = tokens.flatten_all()?;
     let vectors = if tokens.device().is_cuda() {
@@ -20,7 +23,7 @@ pub(super) fn of_tokens(tokens: &Tensor, vectors: impl Fn(&Tensor) -> Result<Ten
 }
 
 /// The vectors of the whole vocabulary, `(vocabulary, size)`, without their history.
-pub(super) fn of_vocabulary(
+pub(in crate::model) fn of_vocabulary(
     vocab_size: usize,
     device: &Device,
     vectors: impl Fn(&Tensor) -> Result<Tensor>,

@@ -1,14 +1,17 @@
 //! From tokens to vectors. To add a kind: its file here with its settings, and four lines below (`mod`, a variant of
 //! [`EmbeddingConfig`], its lines in `settings` and `settings_mut`).
 
+mod adaptive;
 mod char_cnn;
-mod computed;
+pub(super) mod computed;
 mod highway;
 mod pixels;
 mod settings;
 pub mod spelling;
 mod table;
 
+pub use adaptive::AdaptiveEmbeddingConfig;
+pub(super) use char_cnn::CharCnn;
 pub use char_cnn::CharCnnConfig;
 pub use highway::HighwayVariant;
 pub use pixels::PixelsConfig;
@@ -25,6 +28,8 @@ pub enum EmbeddingConfig {
     Word(WordEmbeddingConfig),
     /// A convolution over the characters of a word type (Kim et al., 2016).
     CharCnn(CharCnnConfig),
+    /// Vectors that are smaller the rarer a word is (Baevski and Auli, 2019).
+    Adaptive(AdaptiveEmbeddingConfig),
     /// A plain layer from the pixels of an image.
     Pixels(PixelsConfig),
 }
@@ -34,6 +39,7 @@ impl EmbeddingConfig {
         match self {
             Self::Word(embedding) => embedding,
             Self::CharCnn(embedding) => embedding,
+            Self::Adaptive(embedding) => embedding,
             Self::Pixels(embedding) => embedding,
         }
     }
@@ -42,6 +48,7 @@ impl EmbeddingConfig {
         match self {
             Self::Word(embedding) => embedding,
             Self::CharCnn(embedding) => embedding,
+            Self::Adaptive(embedding) => embedding,
             Self::Pixels(embedding) => embedding,
         }
     }

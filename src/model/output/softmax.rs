@@ -4,69 +4,83 @@
 //! p(w) = softmax(y W + b)[w]
 //! ```
 //!
-//! Weights: `output.weight` (hidden, vocabulary), or the embedding's (vocabulary, hidden) if tied; `output.bias`.
+//! Where a step has samples, its loss is that of the target among these (`rhn_kernels::softmax::sampled`), and the gradients
+//! of the words and of their biases are those of the rows that take part.
+//!
+//! Weights: `output.weight` (hidden, vocabulary), or the embedding's (vocabulary, hidden) if tied, or `output.table`
+//! (vocabulary, hidden) with `by_word`; `output.bias`.
 
 use super::OutputSizes;
-use crate::error::Result;
+use super::product::Product;
+use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::{Output, OutputRows};
 use crate::model::noise::Noise;
+use crate::model::sampler::Candidates;
 use candle_core::Tensor;
-use rhn_kernels::linear::{self, Stored, linear};
+use rhn_kernels::embedding::lookup;
+use rhn_kernels::linear::{self, Stored};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::profile::{self, Part};
-use rhn_kernels::softmax as loss;
+use rhn_kernels::softmax::sampled;
 use std::sync::Arc;
 
 pub(super) struct Softmax {
-    form: Form,
+    weight: Product,
     bias: Tensor,
     cost: u64,
-}
-
-enum Form {
-    Trained { weight: Tensor, stored: Stored, precision: Precision },
-    Packed(linear::Prepared),
 }
 
 impl Softmax {
     pub(super) fn build(
         OutputSizes { hidden, vocabulary, .. }: OutputSizes,
+        by_word: bool,
         tied: Option<&Tensor>,
         builder: &Builder<'_>,
     ) -> Result<Self> {
         let (weight, stored) = match tied {
             Some(table) => (table.clone(), Stored::ByOutput),
+            None if by_word => (builder.weight("output.table", (vocabulary, hidden))?, Stored::ByOutput),
             None => (builder.weight("output.weight", (hidden, vocabulary))?, Stored::ByInput),
         };
         let bias = builder.weight("output.bias", vocabulary)?;
         let cost = weight.elem_count() as u64;
-        Ok(Self { form: Form::Trained { weight, stored, precision: builder.precision }, bias, cost })
+        Ok(Self { weight: Product::Trained { weight, stored, precision: builder.precision }, bias, cost })
     }
-}
 
-impl Softmax {
+    /// Of words' vectors that do not change, `(vocabulary, hidden)`, laid out for evaluation.
+    pub(super) fn packed(words: &Tensor, bias: &Tensor, precision: Precision) -> Result<Self> {
+        let weight = Product::Packed(linear::Prepared::new(words, Stored::ByOutput, precision)?);
+        Ok(Self { weight, bias: bias.detach(), cost: words.elem_count() as u64 })
+    }
+
     /// `ys` times the weights: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
     fn products(&self, ys: &Tensor) -> Result<Tensor> {
         let (time, batch, _) = ys.dims3()?;
-        let ys = ys.flatten(0, 1)?;
-        let products = match &self.form {
-            Form::Trained { weight, stored, precision } => linear(&ys, weight, *stored, *precision)?,
-            Form::Packed(weight) => weight.forward(&ys)?,
+        Ok(self.weight.forward(&ys.flatten(0, 1)?)?.reshape((time, batch, ()))?)
+    }
+
+    /// The loss of each row, `(rows)`, among the words that were drawn.
+    fn sampled(&self, ys: &Tensor, targets: &Tensor, drawn: &Candidates) -> Result<Tensor> {
+        let Product::Trained { weight, stored: Stored::ByOutput, precision } = &self.weight else {
+            return Err(Error::config("words are sampled from a table of one row a word: tied, or by_word"));
         };
-        Ok(products.reshape((time, batch, ()))?)
+        let samples = drawn.for_targets(targets.to_vec1()?);
+        let ids = [samples.ids.as_slice(), &samples.targets].concat();
+        let ids = Tensor::from_vec(ids, samples.ids.len() + samples.targets.len(), ys.device())?;
+        let words = lookup(weight, &ids, None)?;
+        let biases = lookup(&self.bias, &ids, None)?;
+        Ok(sampled::nats(ys, &words, &biases, samples, *precision)?)
     }
 }
 
 impl Output for Softmax {
-    fn nats(&self, ys: &Tensor, targets: &Tensor, _noise: &Noise) -> Result<Tensor> {
+    fn nats(&self, ys: &Tensor, targets: &Tensor, noise: &Noise) -> Result<Tensor> {
         let ys = ys.flatten(0, 1)?;
         let flat = targets.flatten_all()?;
-        let nats = match &self.form {
-            Form::Trained { weight, stored, precision } => {
-                loss::nats(&ys, weight, *stored, &self.bias, &flat, *precision)?
-            }
-            Form::Packed(weight) => loss::nats_of_products(&weight.forward(&ys)?, &self.bias, &flat)?,
+        let nats = match &noise.candidates {
+            None => self.weight.nats(&ys, &self.bias, &flat)?,
+            Some(drawn) => self.sampled(&ys, &flat, drawn)?,
         };
         Ok(profile::mark(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
     }
@@ -81,19 +95,21 @@ impl Output for Softmax {
         Ok(self.products(&(one - other)?)?.sqr()?)
     }
 
+    fn vocabulary(&self) -> usize {
+        self.bias.elem_count()
+    }
+
     fn cost(&self) -> u64 {
         self.cost
     }
 
     fn frozen(&self) -> Result<Option<Arc<dyn Output>>> {
-        let Form::Trained { weight, stored, precision } = &self.form else { return Ok(None) };
-        let form = Form::Packed(linear::Prepared::new(weight, *stored, *precision)?);
-        Ok(Some(Arc::new(Self { form, bias: self.bias.detach(), cost: self.cost })))
+        let Some(weight) = self.weight.packed()? else { return Ok(None) };
+        Ok(Some(Arc::new(Self { weight, bias: self.bias.detach(), cost: self.cost })))
     }
 
     fn rows(&self) -> Result<Option<Box<dyn OutputRows>>> {
-        let Form::Packed(weight) = &self.form else { return Ok(None) };
-        let Some(weight) = weight.rows() else { return Ok(None) };
+        let Some(weight) = self.weight.rows() else { return Ok(None) };
         Ok(Some(Box::new(SoftmaxRows { weight, bias: self.bias.to_vec1()? })))
     }
 }
@@ -122,8 +138,8 @@ mod tests {
             |values: &[f64], shape: &[usize]| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
         let weight = tensor(&[1.0, -2.0, 0.5, 0.25, 3.0, -1.0], &[2, 3]);
         let bias = tensor(&[0.1, 0.2, -0.3], &[3]);
-        let form = Form::Trained { weight, stored: Stored::ByInput, precision: Precision::F64 };
-        let softmax = Softmax { form, bias, cost: 6 };
+        let weight = Product::Trained { weight, stored: Stored::ByInput, precision: Precision::F64 };
+        let softmax = Softmax { weight, bias, cost: 6 };
         let ys = tensor(&[0.3, -0.7, 1.5, 0.2], &[2, 1, 2]);
         let targets = Tensor::zeros((2, 1), DType::U32, &Device::Cpu).unwrap();
         for layer in [&softmax as &dyn Output, &*softmax.frozen().unwrap().unwrap()] {
@@ -149,8 +165,9 @@ mod tests {
         let one = var(&[0.3, -0.7, 1.5, 0.2], &[2, 1, 2]);
         let other = var(&[-0.4, 0.1, 1.1, 0.9], &[2, 1, 2]);
         let trained = weight.as_tensor().clone();
-        let form = Form::Trained { weight: trained, stored: Stored::ByInput, precision: Precision::F64 };
-        let softmax = Softmax { form, bias: bias.as_tensor().clone(), cost: 6 };
+        let product =
+            Product::Trained { weight: trained, stored: Stored::ByInput, precision: Precision::F64 };
+        let softmax = Softmax { weight: product, bias: bias.as_tensor().clone(), cost: 6 };
         let none = Noise::none();
         let fast = softmax.squared_distance([&one, &other], [&none, &none]).unwrap();
         let slow = (softmax.logits(&one, &none).unwrap() - softmax.logits(&other, &none).unwrap())

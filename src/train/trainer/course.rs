@@ -9,8 +9,12 @@ use crate::train::objective::Objective;
 use crate::train::task::Task;
 
 impl<T: Task> Trainer<'_, T> {
-    /// What guessing uniformly among the vocabulary costs, in nats.
+    /// What guessing uniformly among the vocabulary costs, in nats; of a loss that is not to be compared with it, more than
+    /// any loss.
     pub(super) fn uniform(&self) -> f64 {
+        if !self.config().loss.is_in_nats_of_a_word() {
+            return f64::INFINITY;
+        }
         (self.task.model().vocab_size as f64).ln()
     }
 

@@ -7,7 +7,9 @@
 //! To add an optimizer, write its `Rule` in a file here, with kernels or without, and give its name a variant of
 //! [`OptimizerKind`] in `config/train.rs`; the compiler then asks for its line in `rule()`.
 
+mod adagrad;
 mod adam;
+mod gradient;
 mod report;
 mod rule;
 mod sgd;
@@ -17,14 +19,17 @@ pub use report::{Step, StepReport};
 
 use super::objective::Sums;
 use crate::config::TrainConfig;
+use crate::config::clip::{ClipConfig, PARTS, part_of};
 use crate::config::train::{OnNonFinite, OptimizerKind};
 use crate::error::{Error, Result};
 use crate::model::{Parameters, State};
 use candle_core::{DType, Device, Tensor, Var};
+use gradient::Taken;
 use report::{finite, from_record, not_finite};
+use rhn_kernels::gradients::Gradient;
 use rhn_kernels::profile::{self, Part};
 use rhn_kernels::update::guard::DeviceGuard;
-use rhn_kernels::update::{open_guard, squared_norm};
+use rhn_kernels::update::open_guard;
 use rule::{Numbers, Rule, Weight};
 use std::collections::BTreeMap;
 
@@ -38,6 +43,7 @@ fn rule(config: &TrainConfig) -> Box<dyn Rule> {
         OptimizerKind::Sgd => Box::new(sgd::Sgd::new(config)),
         OptimizerKind::Adam => Box::new(adam::Adam::new(config)),
         OptimizerKind::AdamW => Box::new(adam::Adam::decoupled(config)),
+        OptimizerKind::AdaGrad => Box::new(adagrad::Adagrad::new(config)),
     }
 }
 
@@ -45,6 +51,8 @@ fn rule(config: &TrainConfig) -> Box<dyn Rule> {
 pub struct Update {
     rule: Box<dyn Rule>,
     max_grad_norm: f64,
+    /// In its place, a norm for each part of the model.
+    clip: Option<ClipConfig>,
     /// Steps of the run that may be skipped because a number is not finite.
     may_skip: u64,
     updates: u64,
@@ -79,11 +87,12 @@ impl Update {
             OnNonFinite::Stop => 0,
             OnNonFinite::Skip => config.max_skipped_steps,
         };
-        let guard = guard.filter(|_| rule.on_device().is_some());
+        let guard = guard.filter(|_| rule.on_device().is_some() && config.clip.is_none());
         guard.iter().try_for_each(|guard| guard.begin(0, may_skip))?;
         Ok(Self {
             rule,
             max_grad_norm: config.max_grad_norm,
+            clip: config.clip,
             may_skip,
             updates: 0,
             memory,
@@ -94,19 +103,26 @@ impl Update {
         })
     }
 
-    /// Updates the weights by `gradients`, which are in the order of [`Parameters::trained`].
+    /// Updates the weights by `gradients`, which are in the order of [`Parameters::trained`]; one that has none is left
+    /// as it is, and so is what is remembered of it.
     ///
     /// # Errors
     /// If it is known that loss, gradient's norm or update are not finite; nothing has changed then.
     pub fn step(
         &mut self,
         parameters: &Parameters,
-        gradients: &[Tensor],
+        gradients: Vec<Option<Gradient>>,
         sums: &Sums,
         step: Step,
     ) -> Result<Applied<'_>> {
         let _timed = profile::within(Part::Optimizer);
-        let weights = weights(parameters, gradients, &self.memory);
+        let takes_rows = self.rule.takes_rows();
+        let take = |(gradient, (_, var)): (Option<Gradient>, (&str, &Var))| {
+            gradient.map(|gradient| Taken::new(gradient, var, takes_rows)).transpose()
+        };
+        let gradients: Vec<Option<Taken>> =
+            gradients.into_iter().zip(parameters.trained()).map(take).collect::<Result<_>>()?;
+        let weights = weights(parameters, &gradients, &self.memory);
         match self.guard.as_deref().zip(self.rule.on_device()) {
             Some((guard, rule)) => {
                 let pairs: Vec<(&Tensor, &Var)> =
@@ -130,29 +146,31 @@ impl Update {
         let nats = sums.nats.to_dtype(DType::F64)?.sum_all()?.to_scalar()?;
         let nats = finite(step, "the loss", nats)?;
         let decay = self.rule.coupled_decay();
-        let squares = weights.iter().map(|(_, weight)| Ok(squared_norm(weight.gradient, weight.var, decay)?));
-        let grad_norm = finite(step, "the gradient's norm", squares.sum::<Result<f64>>()?.sqrt())?;
-        let scale = clip(grad_norm, self.max_grad_norm);
-        let numbers = Numbers { rate: step.rate, scale, update: self.updates + 1 };
-        if let Some(name) = self.first_non_finite(weights, numbers)? {
-            return Err(not_finite(step, format!("the update of {name} is not finite")));
+        let squares = weights.iter().map(|(_, weight)| weight.squared_norm(decay));
+        let squares = squares.collect::<Result<Vec<f64>>>()?;
+        let grad_norm = finite(step, "the gradient's norm", squares.iter().sum::<f64>().sqrt())?;
+        let scales = self.scales(weights, &squares, grad_norm);
+        let numbers = |scale: &f64| Numbers { rate: step.rate, scale: *scale, update: self.updates + 1 };
+        for ((name, weight), scale) in weights.iter().zip(&scales) {
+            if !self.rule.is_finite(weight, numbers(scale))? {
+                return Err(not_finite(step, format!("the update of {name} is not finite")));
+            }
         }
-        weights.iter().try_for_each(|(_, weight)| self.rule.apply(weight, numbers))?;
+        for ((_, weight), scale) in weights.iter().zip(&scales) {
+            self.rule.apply(weight, numbers(scale))?;
+        }
         Ok(StepReport { step: step.step, rate: step.rate, tokens: sums.tokens, nats, grad_norm })
     }
 
-    /// The first weight that the update would make, or remember, as something that is not finite.
-    fn first_non_finite<'a>(
-        &self,
-        weights: &[(&'a str, Weight<'_>)],
-        numbers: Numbers,
-    ) -> Result<Option<&'a str>> {
-        for (name, weight) in weights {
-            if !self.rule.is_finite(weight, numbers)? {
-                return Ok(Some(name));
-            }
+    /// What clipping leaves of the gradient of each weight, from the squares of their norms and the norm of all.
+    fn scales(&self, weights: &[(&str, Weight<'_>)], squares: &[f64], grad_norm: f64) -> Vec<f64> {
+        let Some(norms) = self.clip else { return vec![clip(grad_norm, self.max_grad_norm); weights.len()] };
+        let mut sums = [0.0; PARTS.len()];
+        for ((name, _), square) in weights.iter().zip(squares) {
+            part_of(name).into_iter().for_each(|part| sums[part] += square);
         }
-        Ok(None)
+        let scale = |part: usize| clip(sums[part].sqrt(), norms.norms()[part]);
+        weights.iter().map(|(name, _)| part_of(name).map_or(1.0, scale)).collect()
     }
 
     /// Steps that were made and not reported.
@@ -246,14 +264,16 @@ impl Applied<'_> {
     }
 }
 
-/// The trained weights by name, each with its gradient and what is remembered of it.
+/// The trained weights that have a gradient by name, each with it and what is remembered of it.
 fn weights<'a>(
     parameters: &'a Parameters,
-    gradients: &'a [Tensor],
+    gradients: &'a [Option<Taken>],
     memory: &'a BTreeMap<String, Var>,
 ) -> Vec<(&'a str, Weight<'a>)> {
     let named = parameters.trained().zip(gradients);
-    named.map(|((name, var), gradient)| (name, Weight::new(var, gradient, memory.get(name)))).collect()
+    named
+        .filter_map(|((name, var), taken)| Some((name, Weight::new(var, taken.as_ref()?, memory.get(name)))))
+        .collect()
 }
 
 /// The name of a weight's memory in a training state.

@@ -1,19 +1,36 @@
 //! What an update rule is.
 
+use super::gradient::Taken;
 use crate::error::Result;
 use candle_core::{Tensor, Var};
 use rhn_kernels::update::guard::{Check, DeviceGuard};
+use rhn_kernels::update::{Touched, squared_norm};
 
 /// A weight, its gradient, and what the rule remembers of it.
 pub(super) struct Weight<'a> {
     pub(super) var: &'a Var,
+    /// In the weight's shape; of some rows alone for a rule that takes them.
     pub(super) gradient: &'a Tensor,
+    rows: Option<&'a [u32]>,
     memory: Option<&'a Var>,
 }
 
 impl<'a> Weight<'a> {
-    pub(super) fn new(var: &'a Var, gradient: &'a Tensor, memory: Option<&'a Var>) -> Self {
-        Self { var, gradient, memory }
+    pub(super) fn new(var: &'a Var, taken: &'a Taken, memory: Option<&'a Var>) -> Self {
+        Self { var, gradient: &taken.tensor, rows: taken.rows.as_deref(), memory }
+    }
+
+    /// Which numbers of the weight the gradient is of.
+    pub(super) fn touched(&self) -> Touched<'a> {
+        self.rows.map_or(Touched::All, Touched::Rows)
+    }
+
+    /// Σ (g + decay · θ)²; where the gradient is of rows there is no decay.
+    pub(super) fn squared_norm(&self, decay: f64) -> Result<f64> {
+        Ok(match self.rows {
+            None => squared_norm(self.gradient, self.var, decay)?,
+            Some(_) => squared_norm(self.gradient, self.gradient, 0.0)?,
+        })
     }
 
     /// What the rule remembers of the weight, `(Rule::memory, …)`.
@@ -43,6 +60,11 @@ pub(super) trait Rule {
     /// The weight decay that is part of the loss, and so of the gradient's norm.
     fn coupled_decay(&self) -> f64 {
         0.0
+    }
+
+    /// Whether a row of a table that has no gradient stays as it is, so that the gradients of the others are enough.
+    fn takes_rows(&self) -> bool {
+        false
     }
 
     /// Whether [`Rule::apply`] would write finite numbers alone, into the weight and into its memory. It changes

@@ -160,6 +160,18 @@ fn an_lstm_has_the_gradient_of_central_differences() {
 }
 
 #[test]
+fn a_projected_lstm_has_the_gradient_of_central_differences() {
+    let projected = |layers: usize| {
+        let mut core = lstm(layers);
+        core["projection"] = json!(3);
+        core
+    };
+    Window::new(words(Some(4)), projected(2), false, json!({"hidden": 0.3, "recurrent_weights": 0.4}))
+        .check();
+    Window::new(words(None), projected(1), true, json!({})).check();
+}
+
+#[test]
 fn a_gru_with_masked_weights_has_the_gradient_of_central_differences() {
     let gru = json!({"kind": "gru", "layers": 2, "hidden_size": 5});
     Window::new(words(Some(4)), gru, false, json!({"hidden": 0.3, "recurrent_weights": 0.4})).check();

@@ -28,12 +28,11 @@ pub struct DynamicStep {
 
 /// Changes `parameter` by its gradient. `trained`, `(2, …)`: θ₀, then m. By plain operations where there is no kernel.
 pub fn dynamic(parameter: &Var, trained: &Tensor, gradient: Gradient, step: DynamicStep) -> Result<()> {
-    let grad = match gradient {
-        Gradient::Parts(parts) if parameter.device().is_cpu() => {
-            return Ok(parameter.inplace_op2(trained, &FromParts { parts, step })?);
-        }
-        gradient => gradient.whole(parameter)?,
-    };
+    let is_dense = matches!(gradient, Gradient::Dense(_));
+    if parameter.device().is_cpu() && !is_dense {
+        return Ok(parameter.inplace_op2(trained, &FromParts::new(gradient, step)?)?);
+    }
+    let grad = gradient.dense()?;
     if !parameter.device().is_cpu() {
         let after = reference(&parameter.as_detached_tensor(), trained, &grad, step)?;
         return Ok(parameter.set(&after)?);
@@ -155,7 +154,7 @@ mod tests {
             let grad = random("grad", -1.0, 1.0, dtype);
             let parameter = Var::from_tensor(&random("parameter", -1.0, 1.0, dtype)).unwrap();
             let wanted = reference(&parameter.as_detached_tensor(), &trained, &grad, step).unwrap();
-            dynamic(&parameter, &trained, Gradient::Whole(grad), step).unwrap();
+            dynamic(&parameter, &trained, Gradient::Dense(grad), step).unwrap();
             let far = largest_difference(&parameter.as_detached_tensor(), &wanted);
             assert!(far < tolerance, "{dtype:?}: {far}");
         }
@@ -167,7 +166,7 @@ mod tests {
         let trained = Tensor::stack(&[of(&[1.0, 1.0, 1.0]), of(&[0.0, 0.5, 9.0])], 0).unwrap();
         let parameter = Var::from_tensor(&of(&[2.0, 2.0, 2.0])).unwrap();
         let step = DynamicStep { rate: 0.1, decay: 0.5, epsilon: 0.5 };
-        dynamic(&parameter, &trained, Gradient::Whole(of(&[1.0, 2.0, 0.0])), step).unwrap();
+        dynamic(&parameter, &trained, Gradient::Dense(of(&[1.0, 2.0, 0.0])), step).unwrap();
         let wanted = of(&[2.0 - 0.1 / 0.5, 2.0 - 0.25 - 0.1 * 2.0, 1.0]);
         assert!(largest_difference(&parameter.as_detached_tensor(), &wanted) < 1e-15);
     }
@@ -181,7 +180,7 @@ mod tests {
         let before = random("parameter", -1.0, 1.0, DType::F32);
         let parameter = Var::from_tensor(&before).unwrap();
         let step = DynamicStep { rate: 0.0, decay: 0.0, epsilon: 1e-5 };
-        dynamic(&parameter, &trained, Gradient::Whole(random("grad", -1.0, 1.0, DType::F32)), step).unwrap();
+        dynamic(&parameter, &trained, Gradient::Dense(random("grad", -1.0, 1.0, DType::F32)), step).unwrap();
         assert_eq!(parameter.to_vec1::<f32>().unwrap(), before.to_vec1::<f32>().unwrap());
     }
 

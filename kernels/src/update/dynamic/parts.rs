@@ -9,14 +9,32 @@ use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::shared::Shared;
 use crate::cpu::thin::{MOST, combine_all};
 use crate::cpu::tile::{Kernel, MOST_ROWS, Operands, Sums};
-use crate::gradients::{Parts, Product, Rows};
+use crate::error::Result;
+use crate::gradients::{Gradient, ProductGradient};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result as CandleResult, Tensor};
 
 /// The step by a gradient that is never written: its rows are computed in pieces that stay in the cache.
 pub(super) struct FromParts {
-    pub(super) parts: Parts,
-    pub(super) step: DynamicStep,
+    /// `(blocks, inner, rows)` and `(blocks, inner, columns)`.
+    product: Option<[Tensor; 2]>,
+    /// The numbers of the rows that are added, in rising order, and those rows.
+    rows: Option<(Vec<u32>, Tensor)>,
+    step: DynamicStep,
+}
+
+impl FromParts {
+    /// Fails if the gradient is dense.
+    pub(super) fn new(gradient: Gradient, step: DynamicStep) -> Result<Self> {
+        let (product, rows) = match gradient {
+            Gradient::Dense(_) => {
+                return Err(candle_core::Error::Msg("a dense gradient has no parts".into()).into());
+            }
+            Gradient::Rows(rows) => (None, Some(rows)),
+            Gradient::Product(ProductGradient { left, right, rows, .. }) => (Some([left, right]), rows),
+        };
+        Ok(Self { product, rows: rows.map(|rows| rows.summed()).transpose()?, step })
+    }
 }
 
 impl InplaceOp2 for FromParts {
@@ -35,7 +53,7 @@ impl InplaceOp2 for FromParts {
             let trained = real::elements::<T>(trained, trained_layout)?;
             let parameter = real::elements_mut::<T>(parameter, layout)?;
             let columns = layout.shape().dims().last().copied().unwrap_or(1);
-            PartsOf::of(&self.parts, parameter.len() / columns.max(1), columns, |parts| {
+            PartsOf::of(self, parameter.len() / columns.max(1), columns, |parts| {
                 let (start, rms) = trained.split_at(parameter.len());
                 let numbers = self.step.numbers();
                 T::with_kernel(false, Update { parameter: Shared::new(parameter), start, rms, parts, numbers });
@@ -55,15 +73,15 @@ struct PartsOf<'a, T> {
     inner: usize,
     left: &'a [T],
     right: &'a [T],
-    /// The numbers of the rows that are added, and where each is, in the order of both.
-    added: Vec<(u32, usize)>,
+    /// The numbers of the rows that are added, in rising order.
+    added: &'a [u32],
     values: &'a [T],
 }
 
 impl<T: Real> PartsOf<'_, T> {
     /// Calls `work` with the parts of a variable of `rows × columns`. Fails if they do not fit it.
     fn of(
-        Parts { product, rows: added }: &Parts,
+        FromParts { product, rows: added, .. }: &FromParts,
         rows: usize,
         columns: usize,
         work: impl FnOnce(&PartsOf<'_, T>),
@@ -75,12 +93,12 @@ impl<T: Real> PartsOf<'_, T> {
             inner: 0,
             left: &[],
             right: &[],
-            added: Vec::new(),
+            added: &[],
             values: &[],
         };
         let nothing = Tensor::zeros(0, T::DTYPE, &Device::Cpu)?;
         let mut operands = [&nothing; 3];
-        if let Some(Product { left, right }) = product {
+        if let Some([left, right]) = product {
             let (blocks, inner, block) = left.dims3()?;
             if right.dims3()? != (blocks, inner, columns) || blocks * block != rows {
                 candle_core::bail!("{left:?} and {right:?} do not make a gradient of {rows} × {columns}");
@@ -89,13 +107,11 @@ impl<T: Real> PartsOf<'_, T> {
             parts.inner = inner;
             operands = [left, right, &nothing];
         }
-        if let Some(Rows { ids, rows: values }) = added {
-            let ids = ids.to_vec1::<u32>()?;
+        if let Some((ids, values)) = added {
             if values.dims2()? != (ids.len(), columns) || ids.iter().any(|&id| id as usize >= rows) {
                 candle_core::bail!("{values:?} cannot be added to rows of a table of {rows} × {columns}");
             }
-            parts.added = ids.into_iter().zip(0..).collect();
-            parts.added.sort_unstable();
+            parts.added = ids;
             operands[2] = values;
         }
         real::with_elements(operands, |[left, right, values]| work(&PartsOf { left, right, values, ..parts }))
@@ -115,8 +131,7 @@ impl<T: Real> PartsOf<'_, T> {
     /// Adds to the gradient of columns `start .. start + grad.len()` of a row what that row of a table has.
     #[inline(always)]
     fn add(&self, row: usize, start: usize, grad: &mut [T]) {
-        let from = self.added.partition_point(|&(id, _)| (id as usize) < row);
-        for &(_, at) in self.added[from..].iter().take_while(|(id, _)| *id as usize == row) {
+        if let Ok(at) = self.added.binary_search_by_key(&row, |&id| id as usize) {
             let values = &self.values[at * self.columns + start..][..grad.len()];
             grad.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
         }
@@ -243,7 +258,8 @@ fn multiply<K: Kernel>(
 #[cfg(test)]
 mod tests {
     use super::super::{DynamicStep, dynamic};
-    use crate::gradients::{Gradient, Parts, Product, Rows};
+    use crate::embedding::RowGradient;
+    use crate::gradients::{Gradient, ProductGradient};
     use crate::rng::Rng;
     use candle_core::{DType, Device, Tensor, Var};
 
@@ -254,15 +270,14 @@ mod tests {
     }
 
     /// A variable of so many blocks, rows and columns after a step, by the parts of its gradient and by the whole of it.
-    fn both(sizes: [usize; 3], product: Option<Product>, rows: Option<Rows>, dtype: DType) -> [Tensor; 2] {
+    fn both(sizes: [usize; 3], gradient: Gradient, dtype: DType) -> [Tensor; 2] {
         let step = DynamicStep { rate: 0.01, decay: 0.7, epsilon: 0.05 };
         let trained = [random("start", &sizes, dtype), random("rms", &sizes, dtype).abs().unwrap()];
         let trained = Tensor::stack(&trained, 0).unwrap();
-        let gradient = Gradient::Parts(Parts { product, rows });
         let before = random("parameter", &sizes, dtype);
         let before = if sizes[0] == 1 { before.squeeze(0).unwrap() } else { before };
         let trained = if sizes[0] == 1 { trained.squeeze(1).unwrap() } else { trained };
-        let whole = Gradient::Whole(gradient.clone().whole(&before).unwrap());
+        let whole = Gradient::Dense(gradient.clone().dense().unwrap());
         [gradient, whole].map(|gradient| {
             let parameter = Var::from_tensor(&before).unwrap();
             dynamic(&parameter, &trained, gradient, step).unwrap();
@@ -281,21 +296,30 @@ mod tests {
         for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-5)] {
             for inner in [1, 5, 8, 20, 61] {
                 for sizes in [[1, 37, 2050], [3, 19, 45], [1, 1, 3]] {
-                    let [blocks, rows, columns] = sizes;
-                    let product = || Product {
-                        left: random("left", &[blocks, inner, rows], dtype),
-                        right: random("right", &[blocks, inner, columns], dtype),
+                    let [blocks, rows_of, columns] = sizes;
+                    let product = |rows| {
+                        Gradient::Product(ProductGradient {
+                            shape: if blocks == 1 {
+                                (rows_of, columns).into()
+                            } else {
+                                sizes.to_vec().into()
+                            },
+                            left: random("left", &[blocks, inner, rows_of], dtype),
+                            right: random("right", &[blocks, inner, columns], dtype),
+                            rows,
+                        })
                     };
                     let what = format!("{dtype:?} {sizes:?} {inner}");
-                    assert_near(both(sizes, Some(product()), None, dtype), tolerance, &what);
+                    assert_near(both(sizes, product(None), dtype), tolerance, &what);
                     if blocks > 1 {
                         continue; // a table has one
                     }
-                    let last = rows as u32 - 1;
+                    let last = rows_of as u32 - 1;
                     let ids = Tensor::new(&[last, 0, last], &Device::Cpu).unwrap();
-                    let added = || Rows { ids: ids.clone(), rows: random("rows", &[3, columns], dtype) };
-                    assert_near(both(sizes, Some(product()), Some(added()), dtype), tolerance, &what);
-                    assert_near(both(sizes, None, Some(added()), dtype), tolerance, &what);
+                    let table = random("table", &[rows_of, columns], dtype);
+                    let rows = RowGradient::new(&table, &ids, &random("rows", &[3, columns], dtype));
+                    assert_near(both(sizes, product(Some(rows.clone())), dtype), tolerance, &what);
+                    assert_near(both(sizes, Gradient::Rows(rows), dtype), tolerance, &what);
                 }
             }
         }
@@ -306,17 +330,17 @@ mod tests {
         let parameter = Var::from_tensor(&random("parameter", &[4, 3], DType::F32)).unwrap();
         let trained = random("trained", &[2, 4, 3], DType::F32);
         let step = DynamicStep { rate: 0.01, decay: 0.7, epsilon: 0.05 };
-        let product = Product {
+        let product = ProductGradient {
+            shape: (4, 3).into(),
             left: random("left", &[1, 2, 4], DType::F32),
             right: random("right", &[1, 2, 5], DType::F32),
+            rows: None,
         };
-        let rows = Rows {
-            ids: Tensor::new(&[4u32], &Device::Cpu).unwrap(),
-            rows: random("rows", &[1, 3], DType::F32),
-        };
-        for parts in [Parts { product: Some(product), rows: None }, Parts { product: None, rows: Some(rows) }]
-        {
-            assert!(dynamic(&parameter, &trained, Gradient::Parts(parts), step).is_err());
+        let larger = random("larger", &[5, 3], DType::F32);
+        let ids = Tensor::new(&[4u32], &Device::Cpu).unwrap();
+        let rows = RowGradient::new(&larger, &ids, &random("rows", &[1, 3], DType::F32));
+        for gradient in [Gradient::Product(product), Gradient::Rows(rows)] {
+            assert!(dynamic(&parameter, &trained, gradient, step).is_err());
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 use crate::model::noise::Noise;
+use crate::model::output::product::Product;
 use candle_core::{D, Tensor};
-use rhn_kernels::linear::{self, Stored, linear};
+use rhn_kernels::linear::Stored;
 use rhn_kernels::precision::Precision;
-use rhn_kernels::softmax as loss;
 use std::ops::Range;
 
 /// The rows of a window, `(time, batch)` in order, and their dropout.
@@ -50,27 +50,6 @@ pub(super) struct Layer {
     /// `(vocabulary)`.
     bias: Tensor,
     components: usize,
-}
-
-/// A weight that is multiplied by.
-enum Product {
-    Trained { weight: Tensor, stored: Stored, precision: Precision },
-    Packed(linear::Prepared),
-}
-
-impl Product {
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::Trained { weight, stored, precision } => linear(xs, weight, *stored, *precision)?,
-            Self::Packed(weight) => weight.forward(xs)?,
-        })
-    }
-
-    /// Laid out for evaluation; `None` if it is already.
-    fn packed(&self) -> Result<Option<Self>> {
-        let Self::Trained { weight, stored, precision } = self else { return Ok(None) };
-        Ok(Some(Self::Packed(linear::Prepared::new(weight, *stored, *precision)?)))
-    }
 }
 
 /// The tensors of [`Layer::trained`]: of W_k, of b_k, of W_π, of E, of b.
@@ -137,12 +116,7 @@ impl Layer {
         let rows = ys.dim(0)?;
         let us = self.vectors(ys, mask)?;
         let targets = targets.unsqueeze(1)?.repeat((1, self.components))?.flatten_all()?;
-        let nats = match &self.words {
-            Product::Trained { weight, stored, precision } => {
-                loss::nats(&us, weight, *stored, &self.bias, &targets, *precision)?
-            }
-            Product::Packed(words) => loss::nats_of_products(&words.forward(&us)?, &self.bias, &targets)?,
-        };
+        let nats = self.words.nats(&us, &self.bias, &targets)?;
         let each = (self.log_prior(ys)? - nats.reshape((rows, self.components))?)?;
         Ok(log_sum_exp(&each)?.squeeze(D::Minus1)?.neg()?)
     }

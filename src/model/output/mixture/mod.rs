@@ -83,6 +83,10 @@ impl Output for Mixture {
         Ok(Tensor::cat(&blocks.collect::<Result<Vec<_>>>()?, 0)?.reshape((time, batch, ()))?)
     }
 
+    fn vocabulary(&self) -> usize {
+        self.layer.vocabulary()
+    }
+
     fn cost(&self) -> u64 {
         self.cost
     }

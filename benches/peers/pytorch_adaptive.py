@@ -1,0 +1,60 @@
+"""PyTorch's adaptive softmax on what `cargo run --release --example large_vocabulary -- adaptive 20 FILE` wrote to FILE:
+`python pytorch_adaptive.py FILE [--threads 2]`.
+
+Checks that nats and gradients are the same, then prints the median time of a step forward and backward, and the memory that
+weights and steps take.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from safetensors.torch import load_file
+
+parser = argparse.ArgumentParser()
+parser.add_argument("file")
+parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--steps", type=int, default=20)
+args = parser.parse_args()
+torch.set_num_threads(args.threads)
+
+
+def resident(which):
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+    return int(lines[which].split()[0]) // 1024
+
+
+saved = load_file(args.file)
+warm = torch.nn.AdaptiveLogSoftmaxWithLoss(8, 20, [4])
+warm(torch.rand(6, 8), torch.arange(6)).loss.backward()  # what a first use loads is not counted
+before = resident("VmRSS")
+layer = torch.nn.AdaptiveLogSoftmaxWithLoss(512, 267735, [20000, 40000, 200000], div_value=4.0)
+layer.load_state_dict({name: tensor for name, tensor in saved.items() if name in dict(layer.named_parameters())})
+ys = saved["ys"].flatten(0, 1).clone().requires_grad_()
+targets = saved["targets"].flatten().long()
+open("/proc/self/clear_refs", "w").write("5")
+weights = resident("VmRSS") - before
+
+
+def step():
+    layer.zero_grad(set_to_none=True)
+    ys.grad = None
+    nats = -layer(ys, targets).output
+    (nats.sum() / 20).backward()
+    return nats
+
+
+times = []
+for index in range(args.steps + 1):
+    start = time.perf_counter()
+    nats = step()
+    times.append(time.perf_counter() - start)
+peak = resident("VmHWM") - before
+found = {"nats": nats, "grad.ys": ys.grad} | {f"grad.{name}": tensor.grad for name, tensor in layer.named_parameters()}
+for name, tensor in found.items():
+    wanted = saved[name].reshape(tensor.shape)
+    off = ((tensor - wanted).abs().max() / wanted.abs().max()).item()
+    print(f"{name}: off by {off:.1e} of the largest")
+    assert off < 1e-5
+print(f"adaptive: {1e3 * statistics.median(times[1:]):.1f} ms a step (least {1e3 * min(times):.1f}); {peak} MiB at the peak, of which {weights} were there before")

@@ -1,0 +1,50 @@
+//! `[train.clip]` of a recipe: a norm for each part of the model's gradient.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// To what the gradient's norm is cut, for each part of the model by itself; 0 leaves it. The published models of one
+/// billion words clip their recurrent layers alone: the norm of all gradients together is mostly that of the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClipConfig {
+    /// Of the weights whose names begin with `embedding`, a tied output's table among them.
+    #[serde(default)]
+    pub embedding: f64,
+    /// Of the recurrent layers.
+    #[serde(default)]
+    pub core: f64,
+    /// Of the output layer.
+    #[serde(default)]
+    pub output: f64,
+}
+
+/// The parts of a model, as the names of their weights begin.
+pub(crate) const PARTS: [&str; 3] = ["embedding", "core", "output"];
+
+impl ClipConfig {
+    /// The norms, in the order of the parts.
+    pub(crate) fn norms(&self) -> [f64; 3] {
+        [self.embedding, self.core, self.output]
+    }
+
+    pub(super) fn validate(&self, max_grad_norm: f64) -> Result<()> {
+        for (part, norm) in PARTS.iter().zip(self.norms()) {
+            if !(norm >= 0.0 && norm.is_finite()) {
+                return Err(Error::config(format!("clip.{part} is {norm}, wanted 0 or more")));
+            }
+        }
+        if max_grad_norm > 0.0 {
+            return Err(Error::config(
+                "train.clip clips each part of the gradient by itself, train.max_grad_norm all of it; wanted one of them",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Which of the parts the weight `name` is of.
+pub(crate) fn part_of(name: &str) -> Option<usize> {
+    let first = name.split('.').next()?;
+    PARTS.iter().position(|part| *part == first)
+}

@@ -1,0 +1,225 @@
+//! Large vocabularies from outside: every command that needs an adaptive softmax's probabilities, runs with sampled losses
+//! that go on where they stopped, and what is refused.
+
+mod parity;
+
+use crate::support::run::{Place, assert_fails, stderr, stdout};
+use serde_json::Value;
+
+/// Words, sorted by how often they come.
+const WORDS: &str = "--set corpus.unit=word --set train.epochs=2 --set train.optimizer=adagrad \
+    --set train.learning_rate=0.2 --set train.clip={core=1.0} --set train.max_grad_norm=0 \
+    --set model.core={kind=\"lstm\",hidden_size=9,projection=8} --set train.dropout={input=0.1,output=0.1}";
+const ADAPTIVE: &str = "--set model.output={kind=\"adaptive\",cutoffs=[3,6],div_value=2}";
+const TIED: &str = "--set model.embedding={kind=\"adaptive\",cutoffs=[3,6],div_value=2} \
+    --set model.output={kind=\"adaptive\",tied=true,cutoffs=[3,6],div_value=2}";
+const SAMPLED: &str = "--set model.output={by_word=true} --set train.loss={kind=\"sampled\",samples=4}";
+const NCE: &str = "--set model.output={tied=true} --set train.loss={kind=\"nce\",samples=3}";
+const SPELLED: &str = "--set model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],\
+    highway_layers=1} --set model.output={kind=\"char-cnn\",correction=3} --set train.loss={kind=\"sampled\",samples=4}";
+
+#[track_caller]
+fn json(place: &Place, args: &str) -> Value {
+    let output = place.rhn(args);
+    assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args}: {}", stdout(&output)))
+}
+
+#[test]
+fn every_command_that_needs_the_probabilities_of_an_adaptive_softmax_works() {
+    let place = Place::new();
+    place.train(&format!("--out run {WORDS} {ADAPTIVE}"));
+    let config = place.json("run/config.json");
+    assert_eq!(config["sorted_by_frequency"], true);
+    assert_eq!(config["output"]["cutoffs"], serde_json::json!([3, 6]));
+    assert!(stdout(&place.rhn("inspect run")).contains("adaptive softmax, cut at 3, 6"));
+
+    let of =
+        |args: &str| json(&place, &format!("eval run --json {args}"))["nats_per_token"].as_f64().unwrap();
+    let plain = of("");
+    assert!((of("--temperature 1.0000001") - plain).abs() < 1e-4); // all of ln p for the targets' is the same
+    assert!(of("--temperature 3") != plain && of("--mc 2") != plain);
+    assert!(of("--cache 20") != plain && of("--dynamic") != plain);
+    let sampled = place.rhn("sample run --tokens 20 --seed 3");
+    assert_eq!(sampled.status.code(), Some(0), "{}", stderr(&sampled));
+    place.write("line.txt", "To be ,\n");
+    assert_eq!(place.rhn("score run line.txt").status.code(), Some(0));
+}
+
+/// Windows of 256 tokens compute the tails that their targets need; one token after another computes all of them.
+#[test]
+fn a_window_and_single_tokens_cost_the_same() {
+    for output in [ADAPTIVE, TIED, SPELLED] {
+        windows_and_single_tokens_cost_the_same(output);
+    }
+}
+
+fn windows_and_single_tokens_cost_the_same(output: &str) {
+    let place = Place::new();
+    place.train(&format!("--out run {WORDS} {output}"));
+    let stream = json(&place, "eval run --split valid --json")["nats_per_token"].as_f64().unwrap();
+    let dynamic = "--dynamic --dynamic-rate 1e-12 --dynamic-decay 0 --segment 1";
+    let single = json(&place, &format!("eval run --split valid --json {dynamic}"))["nats_per_token"].as_f64();
+    assert!((stream - single.unwrap()).abs() < 1e-4, "{single:?} for {stream}");
+}
+
+/// The run to its end, and again in pieces: nothing may differ, whatever was drawn for a step or left alone in it.
+#[test]
+fn runs_with_a_large_vocabulary_resume_exactly_on_any_number_of_threads() {
+    for output in [ADAPTIVE, TIED, SAMPLED, NCE, SPELLED] {
+        let place = Place::new();
+        place.train(&format!("--out whole --threads 1 {WORDS} {output}"));
+        for steps in [3, 11] {
+            place.train(&format!("--out pieces --threads 3 {WORDS} {output} --resume --max-steps {steps}"));
+        }
+        place.train(&format!("--out pieces --threads 2 {WORDS} {output} --resume"));
+        for (one, other) in place.fingerprint("whole").into_iter().zip(place.fingerprint("pieces")) {
+            assert_eq!(one, other, "{output}");
+        }
+    }
+}
+
+/// Only in training are words sampled: with as many samples as words, and with the loss of all words, it is one run.
+#[test]
+fn as_many_samples_as_words_are_the_whole_vocabulary() {
+    let place = Place::new();
+    place.train(&format!("--out whole {WORDS} --set model.output={{by_word=true}}"));
+    place.train(&format!("--out sampled {WORDS} {SAMPLED} --set train.loss.samples=4000"));
+    let published = |out: &str| place.fingerprint(out)[0].clone();
+    assert_eq!(published("whole"), published("sampled"));
+}
+
+#[test]
+fn words_that_were_left_out_count_where_the_vocabulary_is_sorted() {
+    let place = Place::new();
+    // Each of these lines has words of its own, which all become <unk>.
+    let lines: String = (0..60).map(|line| format!("a rare{line} b{line} a c\n")).collect();
+    place.write("corpus.txt", lines);
+    let tokens = |out: &str| -> Vec<String> {
+        let vocabulary = place.json(&format!("{out}/tokenizer.json"))["model"]["vocab"].clone();
+        let mut words: Vec<(u64, String)> = vocabulary
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(word, id)| (id.as_u64().unwrap(), word.clone()))
+            .collect();
+        words.sort();
+        words.into_iter().map(|(_, word)| word).collect()
+    };
+    place.train(&format!("--out plain {WORDS} --set corpus.min_count=2"));
+    assert_eq!(tokens("plain"), ["a", "c", "<eos>", "<unk>"]);
+    place.train(&format!(
+        "--out sorted {WORDS} --set corpus.min_count=2 --set model.output={{kind=\"adaptive\",cutoffs=[2],div_value=2}}"
+    ));
+    assert_eq!(tokens("sorted"), ["a", "<unk>", "c", "<eos>"]);
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let place = Place::new();
+    place.train(&format!(
+        "--out run {WORDS} --set model.output.kind=adaptive --set model.output.div_value=1.5"
+    ));
+    let config = place.json("run/config.json");
+    let size = config["vocab_size"].as_u64().unwrap();
+    assert_eq!(config["output"]["cutoffs"], serde_json::json!([1, size * 2 / 5]));
+}
+
+#[test]
+fn what_large_vocabularies_cannot_do_is_refused_by_name() {
+    let place = Place::new();
+    place.train(&format!("--out run {WORDS} {ADAPTIVE} --max-steps 2"));
+    place.write("text", "To be");
+    let output = place.rhn("compress run text --out text.rhn");
+    assert_fails(&output, 4, &["has an adaptive softmax for its output", "A model with one softmax can"]);
+    let output = place.rhn("export run --to transformers exported");
+    assert_fails(&output, 4, &["not exported"]);
+    let train = |settings: &str, parts: &[&str]| {
+        place.fails(&format!("train tiny.toml --out other {settings}"), 2, parts);
+    };
+    let words = "--set corpus.unit=word --set model.output";
+    train(
+        &format!("{words}={{kind=\"adaptive\",cutoffs=[5,3]}}"),
+        &["output.cutoffs is [5, 3]", "numbers that rise", "the vocabulary has"],
+    );
+    train(&format!("{words}={{kind=\"adaptive\",cutoffs=[4000]}}"), &["output.cutoffs is [4000]"]);
+    train(
+        &format!("{words}={{kind=\"adaptive\",cutoffs=[2,4,6],div_value=4}}"),
+        &["the vectors of tail 1 would have 8 / 4^2 numbers", "less than 1"],
+    );
+    train(
+        &format!("{words}={{kind=\"adaptive\",tied=true,cutoffs=[2],div_value=2}}"),
+        &["output.tied with output.kind = \"adaptive\" needs embedding.kind = \"adaptive\""],
+    );
+    train(&format!("{words}={{kind=\"char-cnn\"}}"), &["it needs embedding.kind = \"char-cnn\""]);
+    train("--set model.output.correction=3", &["output.correction is for output.kind = \"char-cnn\""]);
+    let tables = "--set model.embedding={kind=\"adaptive\",cutoffs=[3],div_value=2}";
+    train(&format!("{tables} {words}.tied=true"), &["only output.kind = \"adaptive\" can be tied to it"]);
+    train(
+        &format!("{tables} {words}={{kind=\"adaptive\",tied=true,cutoffs=[4],div_value=2}}"),
+        &["output.cutoffs and div_value are [4] and 2, the embedding's [3] and 2"],
+    );
+    train(
+        &format!(
+            "{tables} --set model.embedding.size=4 {words}={{kind=\"adaptive\",tied=true,cutoffs=[3],div_value=2}}"
+        ),
+        &["a tied output needs an embedding of the hidden size: 4 is not 8"],
+    );
+    train(
+        "--set model.output.cutoffs=[3]",
+        &["cutoffs, div_value and head_bias are for output.kind = \"adaptive\""],
+    );
+    train("--set model.output={tied=true,by_word=true}", &["output.by_word is for an untied"]);
+    train(
+        "--set train.loss.kind=sampled",
+        &["train.loss.kind = \"sampled\" needs model.output.by_word = true (or a tied output)"],
+    );
+    train(&format!("{ADAPTIVE} --set train.loss.kind=nce"), &["the output is adaptive"]);
+    train(&format!("{SAMPLED} --set train.loss.samples=0"), &["train.loss.samples is 0"]);
+    train(
+        &format!("{SAMPLED} --set train.fraternal={{}}"),
+        &["train.fraternal compares the logits of all words"],
+    );
+    train(
+        &format!("{ADAPTIVE} --set train.fraternal={{}}"),
+        &["train.fraternal compares the logits of all words"],
+    );
+    train("--set train.initial_accumulator=0.5", &["initial_accumulator is for optimizer = \"adagrad\""]);
+    train("--set train.clip.core=1", &["train.clip clips each part", "wanted one of them"]);
+    train(
+        "--set model.core={kind=\"lstm\",hidden_size=8,projection=0}",
+        &["hidden_size and projection must be at least 1"],
+    );
+}
+
+#[test]
+fn a_vocabulary_that_is_not_sorted_is_refused_and_one_of_a_checkpoint_is_trusted() {
+    let place = Place::new();
+    // Characters go by their code points.
+    place.fails(
+        &format!("train tiny.toml --out other {SAMPLED}"),
+        2,
+        &[
+            "train.loss.kind = \"sampled\" needs a vocabulary sorted by falling frequency",
+            "times in the training text",
+        ],
+    );
+    place.train(&format!("--out plain {WORDS} --max-steps 2 --set model.output.by_word=true"));
+    place.train(&format!("--out sorted {WORDS} {ADAPTIVE} --max-steps 2"));
+    place.write("other.txt", "question question question To To be be be be\n".repeat(40));
+    place.fails(
+        &format!(
+            "train tiny.toml --out other --corpus other.txt --init-from plain {WORDS} {SAMPLED} --max-steps 2"
+        ),
+        2,
+        &["needs a vocabulary sorted by falling frequency", "times in the training text"],
+    );
+    place.train(&format!(
+        "--out goes-on --corpus other.txt --init-from sorted {WORDS} {ADAPTIVE} --max-steps 2"
+    ));
+    place.fails(
+        &format!("train tiny.toml --out grown --corpus other.txt --init-from sorted --grow-vocab {WORDS} {ADAPTIVE}"),
+        2,
+        &["--grow-vocab puts new words behind all others"],
+    );
+}
