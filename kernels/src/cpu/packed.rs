@@ -30,7 +30,8 @@ pub(crate) struct PackedWeights<K: Kernel> {
     beside: usize,
 }
 
-/// Weights of every sublayer, as the passes over a window multiply with them.
+/// Weights of every sublayer, as the passes over a window multiply with them. The passes know them by this alone, so that they
+/// are compiled once for each kernel and cell.
 pub(crate) trait Weights<K: Kernel>: Sync {
     /// Steps along the inner dimension.
     fn steps(&self) -> usize;
@@ -54,7 +55,7 @@ pub(crate) trait Weights<K: Kernel>: Sync {
         operands: &[K::Row],
         worker: Worker<'_>,
         sums: &mut [K::Element],
-        finish: impl FnMut(usize, &[K::Element]),
+        finish: &mut dyn FnMut(usize, &[K::Element]),
     );
 }
 
@@ -159,7 +160,7 @@ impl<K: Kernel> Weights<K> for PackedWeights<K> {
         operands: &[K::Row],
         worker: Worker<'_>,
         sums: &mut [K::Element],
-        mut finish: impl FnMut(usize, &[K::Element]),
+        finish: &mut dyn FnMut(usize, &[K::Element]),
     ) {
         let rows = operands.len() / self.steps;
         let group_size = self.group();

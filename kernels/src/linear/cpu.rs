@@ -59,7 +59,7 @@ impl<K: Kernel> Dense<K::Element> for Packed<K> {
             worker.barrier();
             // SAFETY: after the barrier no thread writes them.
             let read = unsafe { operands.read(0) };
-            self.weights.multiply(0, 0, read, worker, &mut sums, |panel, sums| {
+            self.weights.multiply(0, 0, read, worker, &mut sums, &mut |panel, sums| {
                 let start = panel * K::columns();
                 let width = K::columns().min(self.output - start);
                 for (row, sums) in sums.chunks_exact(K::columns()).enumerate() {

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 /// Writes the outputs, and returns the record if it is wanted.
 pub(super) fn forward<K: Kernel, C: Pointwise>(
-    weights: &impl Weights<K>,
+    weights: &dyn Weights<K>,
     inputs: &WindowInputs<'_, K::Element>,
     records: bool,
     outputs: WindowOutputs<'_, K::Element>,
@@ -31,7 +31,7 @@ pub(super) fn forward<K: Kernel, C: Pointwise>(
     let mut states = workspace::take::<K::Element>(C::STATES * len);
     let mut saved = workspace::take::<K::Element>(if records { C::SAVED * len } else { 0 });
     let mut operands = OperandBuffers::<K>::new(batch, weights.steps());
-    let pass = Forward::<K, C, _> {
+    let pass = Forward::<K, C> {
         weights,
         inputs,
         layout,
@@ -49,8 +49,8 @@ pub(super) fn forward<K: Kernel, C: Pointwise>(
     })
 }
 
-struct Forward<'a, K: Kernel, C, W> {
-    weights: &'a W,
+struct Forward<'a, K: Kernel, C> {
+    weights: &'a dyn Weights<K>,
     inputs: &'a WindowInputs<'a, K::Element>,
     layout: WindowLayout,
     states: Shared<'a, K::Element>,
@@ -70,7 +70,7 @@ struct Step {
     index: usize,
 }
 
-impl<K: Kernel, C: Pointwise, W: Weights<K>> Forward<'_, K, C, W> {
+impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.inputs.sizes;
         let mut sums = self.weights.sums(batch);
@@ -87,7 +87,7 @@ impl<K: Kernel, C: Pointwise, W: Weights<K>> Forward<'_, K, C, W> {
                 operands,
                 worker,
                 &mut sums,
-                |group, sums| {
+                &mut |group, sums| {
                     K::vectorized(
                         #[inline(always)]
                         || self.finish(step, group, sums),

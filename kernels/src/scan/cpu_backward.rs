@@ -37,7 +37,7 @@ pub(crate) fn backward<K: Kernel<Element: Computed>, C: Pointwise>(
 ) -> Grads<K::Element> {
     let WindowSizes { time, batch, depth, hidden } = record.sizes;
     let bias = if in_place::fits::<K>(time, batch) {
-        let weights = Transposed::<K, C>(InPlace::new(recurrent, hidden));
+        let weights = Transposed(InPlace::new::<C>(recurrent, hidden));
         walk_back::<K, C>(&mut record, &weights, bias, grad)
     } else {
         walk_back::<K, C>(&mut record, &pack_transposed::<K, C>(recurrent, depth, hidden), bias, grad)
@@ -72,7 +72,7 @@ fn pack_transposed<K: Kernel, C: Pointwise>(
 /// gradient of the biases.
 fn walk_back<K: Kernel, C: Pointwise>(
     record: &mut WindowRecord<K::Element>,
-    weights: &impl Weights<K>,
+    weights: &dyn Weights<K>,
     bias: &[K::Element],
     grad: &[K::Element],
 ) -> Vec<K::Element> {
@@ -81,7 +81,7 @@ fn walk_back<K: Kernel, C: Pointwise>(
     let mut carried = workspace::take(C::STATES * batch * hidden);
     carried.fill(K::Element::zero());
     let mut operands = OperandBuffers::<K>::new(batch, weights.steps());
-    let pass = Backward::<K, C, _> {
+    let pass = Backward::<K, C> {
         weights,
         sizes: record.sizes,
         layout: record.layout,
@@ -99,8 +99,8 @@ fn walk_back<K: Kernel, C: Pointwise>(
     bias_grad
 }
 
-struct Backward<'a, K: Kernel, C, W> {
-    weights: &'a W,
+struct Backward<'a, K: Kernel, C> {
+    weights: &'a dyn Weights<K>,
     sizes: WindowSizes,
     layout: WindowLayout,
     mask: Option<&'a [K::Element]>,
@@ -115,7 +115,7 @@ struct Backward<'a, K: Kernel, C, W> {
     cell: PhantomData<C>,
 }
 
-impl<K: Kernel, C: Pointwise, W: Weights<K>> Backward<'_, K, C, W> {
+impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.sizes;
         let last = self.sizes.steps() - 1;
@@ -132,7 +132,7 @@ impl<K: Kernel, C: Pointwise, W: Weights<K>> Backward<'_, K, C, W> {
                 operands,
                 worker,
                 &mut sums,
-                |panel, sums| {
+                &mut |panel, sums| {
                     K::vectorized(
                         #[inline(always)]
                         || self.finish(index - 1, panel, sums),

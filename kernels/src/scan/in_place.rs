@@ -5,12 +5,12 @@ use super::cell::Pointwise;
 use super::packed::vectors_together;
 use crate::cpu::packed::Weights;
 use crate::cpu::pool::Worker;
+use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
 use crate::cpu::thin::{DOTS, combine_all, dots};
 use crate::cpu::tile::{Kernel, Step};
 use crate::cpu::workspace::{self, Buffer};
 use num_traits::Zero;
-use std::marker::PhantomData;
 
 /// Time steps up to which a window is not worth packing for.
 const MOST_STEPS: usize = 64;
@@ -27,41 +27,37 @@ pub(super) fn fits<K: Kernel>(time: usize, batch: usize) -> bool {
     K::DEPTH == 1 && batch == 1 && time <= MOST_STEPS
 }
 
-/// `(depth, hidden, gates · hidden)` of cell `C`.
-pub(super) struct InPlace<'a, K: Kernel, C> {
-    recurrent: &'a [K::Element],
+/// The weights of a cell, `(depth, hidden, gates · hidden)`.
+pub(super) struct InPlace<'a, T> {
+    recurrent: &'a [T],
     hidden: usize,
-    cell: PhantomData<C>,
+    gates: usize,
+    /// Vectors of units whose gates are finished together.
+    together: usize,
 }
 
 /// Weights as a pass forward reads them.
-pub(super) struct Lines<'a, K: Kernel, C> {
-    weights: InPlace<'a, K, C>,
+pub(super) struct Lines<'a, T> {
+    weights: InPlace<'a, T>,
     /// `(parts, gates · hidden)`: the sums of each part's lines.
-    sums: Shared<'a, K::Element>,
+    sums: Shared<'a, T>,
 }
 
-impl<'a, K: Kernel, C: Pointwise> Lines<'a, K, C> {
-    /// With a buffer for the sums, of [`Lines::sums`] values.
-    pub(super) fn new(weights: InPlace<'a, K, C>, sums: &'a mut [K::Element]) -> Self {
-        assert_eq!(sums.len(), Self::sums(weights.hidden), "a buffer for the sums of the parts");
+impl<'a, T: Real> Lines<'a, T> {
+    /// With a buffer of [`InPlace::sums`] values.
+    pub(super) fn new(weights: InPlace<'a, T>, sums: &'a mut [T]) -> Self {
+        assert_eq!(sums.len(), weights.sums(), "a buffer for the sums of the parts");
         Self { weights, sums: Shared::new(sums) }
     }
 
-    /// How many sums there are.
-    pub(super) fn sums(hidden: usize) -> usize {
-        PARTS * C::GATES * hidden
-    }
-
     /// Adds up the lines of this worker's parts.
-    fn add_lines(&self, sublayer: usize, operands: &[K::Row], worker: Worker<'_>) {
-        let width = C::GATES * self.weights.hidden;
-        let tiling =
-            |part: usize| self.weights.hidden * part / PARTS..self.weights.hidden * (part + 1) / PARTS;
+    fn add_lines<K: Kernel<Element = T>>(&self, sublayer: usize, operands: &[K::Row], worker: Worker<'_>) {
+        let width = self.weights.width();
+        let hidden = self.weights.hidden;
         for part in worker.share(PARTS) {
             // SAFETY: workers' parts are disjoint, and are read only after a barrier.
             let sums = unsafe { self.sums.part(part * width, width) };
-            let rows = tiling(part);
+            let rows = hidden * part / PARTS..hidden * (part + 1) / PARTS;
             let line = |k: usize| self.weights.row(sublayer, rows.start + k);
             let factor = |k: usize| operands[rows.start + k].first();
             K::vectorized(
@@ -72,26 +68,36 @@ impl<'a, K: Kernel, C: Pointwise> Lines<'a, K, C> {
     }
 }
 
-impl<'a, K: Kernel, C: Pointwise> InPlace<'a, K, C> {
-    pub(super) fn new(recurrent: &'a [K::Element], hidden: usize) -> Self {
-        Self { recurrent, hidden, cell: PhantomData }
+impl<'a, T> InPlace<'a, T> {
+    /// Those of cell `C`.
+    pub(super) fn new<C: Pointwise>(recurrent: &'a [T], hidden: usize) -> Self {
+        Self { recurrent, hidden, gates: C::GATES, together: vectors_together::<C>() }
+    }
+
+    /// Products of a sublayer.
+    fn width(&self) -> usize {
+        self.gates * self.hidden
     }
 
     /// What unit `unit` of the state has in all products of a sublayer.
-    fn row(&self, sublayer: usize, unit: usize) -> &'a [K::Element] {
-        let width = C::GATES * self.hidden;
-        &self.recurrent[(sublayer * self.hidden + unit) * width..][..width]
+    fn row(&self, sublayer: usize, unit: usize) -> &'a [T] {
+        &self.recurrent[(sublayer * self.hidden + unit) * self.width()..][..self.width()]
+    }
+
+    /// How many sums a pass forward needs a buffer for.
+    pub(super) fn sums(&self) -> usize {
+        PARTS * self.width()
     }
 }
 
 /// Forward: `x R`.
-impl<K: Kernel, C: Pointwise> Weights<K> for Lines<'_, K, C> {
+impl<K: Kernel> Weights<K> for Lines<'_, K::Element> {
     fn steps(&self) -> usize {
         self.weights.hidden
     }
 
     fn parts(&self) -> usize {
-        self.weights.hidden.div_ceil(K::LANES).div_ceil(vectors_together::<C>())
+        self.weights.hidden.div_ceil(K::LANES).div_ceil(self.weights.together)
     }
 
     fn ahead(&self) -> usize {
@@ -100,7 +106,7 @@ impl<K: Kernel, C: Pointwise> Weights<K> for Lines<'_, K, C> {
 
     fn sums(&self, rows: usize) -> Buffer<K::Element> {
         assert_eq!(rows, 1, "weights are read in place for one batch row");
-        workspace::take(vectors_together::<C>() * C::GATES * K::LANES)
+        workspace::take(self.weights.together * self.weights.gates * K::LANES)
     }
 
     fn multiply(
@@ -110,19 +116,18 @@ impl<K: Kernel, C: Pointwise> Weights<K> for Lines<'_, K, C> {
         operands: &[K::Row],
         worker: Worker<'_>,
         sums: &mut [K::Element],
-        mut finish: impl FnMut(usize, &[K::Element]),
+        finish: &mut dyn FnMut(usize, &[K::Element]),
     ) {
-        self.add_lines(sublayer, operands, worker);
+        self.add_lines::<K>(sublayer, operands, worker);
         worker.barrier();
-        let hidden = self.weights.hidden;
-        let together = vectors_together::<C>();
-        for group in worker.share(self.parts()) {
+        let InPlace { hidden, gates, together, .. } = self.weights;
+        for group in worker.share(Weights::<K>::parts(self)) {
             for (at, sums) in sums.chunks_exact_mut(K::LANES).enumerate() {
-                let start = (group * together + at / C::GATES) * K::LANES;
+                let start = (group * together + at / gates) * K::LANES;
                 let width = K::LANES.min(hidden - start.min(hidden));
                 sums.fill(K::Element::zero());
                 for part in 0..PARTS {
-                    let from = (part * C::GATES + at % C::GATES) * hidden + start.min(hidden);
+                    let from = (part * gates + at % gates) * hidden + start.min(hidden);
                     // SAFETY: written before the barrier, and not again before the one after this product.
                     let part = unsafe { self.sums.read(from, width) };
                     sums.iter_mut().zip(part).for_each(|(sum, &part)| *sum += part);
@@ -134,11 +139,11 @@ impl<K: Kernel, C: Pointwise> Weights<K> for Lines<'_, K, C> {
 }
 
 /// The same weights backward: `z Rᵀ`.
-pub(super) struct Transposed<'a, K: Kernel, C>(pub(super) InPlace<'a, K, C>);
+pub(super) struct Transposed<'a, T>(pub(super) InPlace<'a, T>);
 
-impl<K: Kernel, C: Pointwise> Weights<K> for Transposed<'_, K, C> {
+impl<K: Kernel> Weights<K> for Transposed<'_, K::Element> {
     fn steps(&self) -> usize {
-        C::GATES * self.0.hidden
+        self.0.width()
     }
 
     fn parts(&self) -> usize {
@@ -161,7 +166,7 @@ impl<K: Kernel, C: Pointwise> Weights<K> for Transposed<'_, K, C> {
         operands: &[K::Row],
         worker: Worker<'_>,
         sums: &mut [K::Element],
-        mut finish: impl FnMut(usize, &[K::Element]),
+        finish: &mut dyn FnMut(usize, &[K::Element]),
     ) {
         let (values, sums) = sums.split_at_mut(operands.len());
         values.iter_mut().zip(operands).for_each(|(value, &operand)| *value = operand.first());

@@ -240,8 +240,9 @@ impl<T: Computed, C: Pointwise> WithKernel<T> for Once<'_, T, C> {
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
         let WindowSizes { time, batch, depth, hidden } = self.window.sizes;
         if in_place::fits::<K>(time, batch) {
-            let mut sums = workspace::take(Lines::<K, C>::sums(hidden));
-            let weights = Lines::<K, C>::new(InPlace::new(self.recurrent, hidden), &mut sums);
+            let weights = InPlace::new::<C>(self.recurrent, hidden);
+            let mut sums = workspace::take(weights.sums());
+            let weights = Lines::new(weights, &mut sums);
             return self
                 .window
                 .run(|inputs, outputs| forward::<K, C>(&weights, inputs, self.records, outputs));
