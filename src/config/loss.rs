@@ -58,12 +58,12 @@ impl LossConfig {
         let output = &model.output;
         let what = if samples == 0 {
             "train.loss.samples is 0, wanted at least 1".into()
-        } else if output.kind != OutputKind::Softmax {
+        } else if !matches!(output.kind, OutputKind::Softmax | OutputKind::CharCnn) {
             format!(
                 "train.loss.kind = \"{name}\" is for one softmax, and the output is {}",
                 output.kind.as_str()
             )
-        } else if !output.tied && !output.by_word {
+        } else if output.kind == OutputKind::Softmax && !output.tied && !output.by_word {
             format!(
                 "train.loss.kind = \"{name}\" needs model.output.by_word = true (or a tied output): a word's weights are \
                  then a row, and a step touches no others"

@@ -40,7 +40,11 @@ impl Console {
         self.line.show(&head, training.window, training.windows, || {
             format!(
                 "{nats:.3} nats  {}  {} {}/s  {} left in epoch, {} in run",
-                quality(nats, shown),
+                if training.loss == "exact" {
+                    quality(nats, shown)
+                } else {
+                    format!("{} loss", training.loss)
+                },
                 grouped(training.tokens_per_second.round() as u64),
                 plural(shown),
                 duration(training.epoch_left),

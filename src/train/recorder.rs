@@ -55,6 +55,8 @@ pub struct Training {
     pub windows: u64,
     /// Nats per token of the latest window.
     pub nats: f64,
+    /// Over which words they are, as recipes name it: of any but `exact`, e^nats is no perplexity.
+    pub loss: &'static str,
     /// Tokens that this process trains in a second.
     pub tokens_per_second: f64,
     /// Seconds left of the epoch, its validation apart.

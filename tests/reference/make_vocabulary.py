@@ -60,6 +60,7 @@ class Spelled(Model):
     def logits(self, y, mask):
         network = {**self.config, "embedding": {**self.config["embedding"], "word_size": self.hidden_size}}
         own = {name.replace("output.", "embedding.", 1): tensor for name, tensor in self.parameters.items() if name.startswith("output.")}
+        own["embedding.projection.bias"] = torch.zeros(self.hidden_size, dtype=torch.float64)  # it would change no softmax
         words = Model(network, {**own, "embedding.spelling": self.spelling}).word_vectors()
         if "output.correction.words" in self.parameters:
             words = words + self["output.correction.words"] @ self["output.correction.weight"]
@@ -76,6 +77,7 @@ def make_spelled(name):
     for key, shape in embedding_shapes({**config, "embedding": {**embedding, "word_size": hidden}}):
         tensors[key.replace("embedding.", "output.", 1)] = torch.from_numpy(rng.uniform(-0.6, 0.6, shape))
     tensors["output.characters"][0] = 0.0  # the blank
+    del tensors["output.projection.bias"]
     if "correction" in output:
         tensors["output.correction.words"] = torch.from_numpy(rng.uniform(-0.6, 0.6, (vocabulary, output["correction"])))
         tensors["output.correction.weight"] = torch.from_numpy(rng.uniform(-0.6, 0.6, (output["correction"], hidden)))

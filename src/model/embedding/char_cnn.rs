@@ -145,15 +145,17 @@ impl EmbeddingSettings for CharCnnConfig {
     }
 
     fn build(&self, vocab_size: usize, _size: usize, builder: &Builder<'_>) -> Result<Box<dyn Embedding>> {
-        Ok(Box::new(self.cnn("embedding", vocab_size, builder)?))
+        Ok(Box::new(self.cnn("embedding", true, vocab_size, builder)?))
     }
 }
 
 impl CharCnnConfig {
-    /// The network of part `part` of the model; the words' characters are those of the embedding.
+    /// The network of part `part` of the model; the words' characters are those of the embedding. A projection has biases
+    /// if `has_bias`.
     pub(in crate::model) fn cnn(
         &self,
         part: &str,
+        has_bias: bool,
         vocab_size: usize,
         builder: &Builder<'_>,
     ) -> Result<CharCnn> {
@@ -173,9 +175,10 @@ impl CharCnnConfig {
             transform_bias: self.transform_bias,
         };
         let highway = |i| Highway::build(settings, &weights.under(&format!("highway.{i}")));
-        let projection = |size| -> Result<(Tensor, Tensor)> {
+        let projection = |size| -> Result<(Tensor, Option<Tensor>)> {
             let weights = weights.under("projection");
-            Ok((weights.weight("weight", (self.filters(), size))?, weights.weight("bias", size)?))
+            let weight = weights.weight("weight", (self.filters(), size))?;
+            Ok((weight, has_bias.then(|| weights.weight("bias", size)).transpose()?))
         };
         Ok(CharCnn {
             characters: weights.weight_with("characters", (alphabet_size, char_size), blank_is_zero)?,
@@ -194,7 +197,7 @@ pub(in crate::model) struct CharCnn {
     spelling: Tensor,
     filters: Vec<Filters>,
     highways: Vec<Highway>,
-    projection: Option<(Tensor, Tensor)>,
+    projection: Option<(Tensor, Option<Tensor>)>,
     precision: Precision,
 }
 
@@ -214,7 +217,11 @@ impl CharCnn {
         match &self.projection {
             None => Ok(y),
             Some((weight, bias)) => {
-                Ok(linear(&y, weight, Stored::ByInput, self.precision)?.broadcast_add(bias)?)
+                let projected = linear(&y, weight, Stored::ByInput, self.precision)?;
+                Ok(match bias {
+                    None => projected,
+                    Some(bias) => projected.broadcast_add(bias)?,
+                })
             }
         }
     }

@@ -8,7 +8,8 @@
 //! Words that are spelled alike get alike scores; r_w M, if there is a `correction`, tells them apart: r_w is a vector of
 //! that size for each word. A loss over all words computes all vectors, one over sampled words those that it needs.
 //!
-//! Weights: those of a char-cnn embedding under `output`, with a projection to the hidden size; `output.correction.words`
+//! Weights: those of a char-cnn embedding under `output`, with a projection to the hidden size, which has no biases: what is
+//! added to all words alike changes no softmax; `output.correction.words`
 //! (vocabulary, correction), `output.correction.weight` (correction, hidden).
 
 use super::OutputSizes;
@@ -59,7 +60,7 @@ impl CharCnnSoftmax {
         };
         let own = CharCnnConfig { word_size: Some(hidden), ..spelled.clone() };
         Ok(Self {
-            cnn: own.cnn("output", vocabulary, builder)?,
+            cnn: own.cnn("output", false, vocabulary, builder)?,
             correction: correction.map(build).transpose()?,
             bias: Tensor::zeros(vocabulary, builder.dtype(), builder.device)?,
             hidden,

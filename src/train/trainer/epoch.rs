@@ -169,6 +169,7 @@ impl<T: Task> Trainer<'_, T> {
             window: self.position.window,
             windows,
             nats,
+            loss: config.loss.as_str(),
             tokens_per_second: speed,
             epoch_left,
             run_left: epoch_left + validation + epochs_left * (windows as f64 * window_seconds + validation),
