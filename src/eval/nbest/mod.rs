@@ -1,6 +1,8 @@
 //! N-best lists: what a recognizer or a translator found likely for each utterance, put in another order by a language model.
 //!
-//!     total = a · acoustic + b · old + w · LP − p · words
+//! ```text
+//! total = a · acoustic + b · old + w · LP − p · words
+//! ```
 //!
 //! with the logarithms (nats) of the list's own two models, LP = Σ ln p of the new one, and the number of words. All are the
 //! higher the better.

@@ -2,10 +2,12 @@
 //!
 //! For a sentence w_1 … w_n with its line end as w_{n+1}, where the vocabulary has one:
 //!
-//!     LP      = Σ ln p(w_t | w_<t)
-//!     MeanLP  = LP / (n + 1)
-//!     SLOR    = (LP − LP_unigram) / (n + 1)          Pauls and Klein, 2012; Lau, Clark and Lappin, 2017
-//!     MinLP   = min_t ln p(w_t | w_<t)
+//! ```text
+//! LP      = Σ ln p(w_t | w_<t)
+//! MeanLP  = LP / (n + 1)
+//! SLOR    = (LP − LP_unigram) / (n + 1)          Pauls and Klein, 2012; Lau, Clark and Lappin, 2017
+//! MinLP   = min_t ln p(w_t | w_<t)
+//! ```
 //!
 //! Where the vocabulary has no line end, nothing predicts the first token: it is read and not scored, and sums and
 //! lengths are over the tokens after it.
