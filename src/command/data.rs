@@ -1,4 +1,6 @@
-//! `rhn data`: which corpora there are, fetching them, and what one holds.
+//! `rhn data`: which corpora there are, fetching them, what one holds, and errors made up from one.
+
+mod errors;
 
 use super::args::DataArgs;
 use super::output::json_line;
@@ -19,9 +21,10 @@ Examples:
   rhn data list                                        which there are, and where
   rhn data fetch ptb --from ~/simple-examples/data     your own copy, verified and kept
   rhn data inspect ptb                                 sizes, vocabulary, longest line
-  rhn data inspect my-novel.txt --unit word --json     one line of JSON";
+  rhn data inspect my-novel.txt --unit word --json     one line of JSON
+  rhn data errors my-novel.txt --seed 1 > pairs.tsv    pairs for rhn judge";
 
-/// List, fetch and inspect corpora
+/// List, fetch and inspect corpora, and make up errors
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
@@ -63,6 +66,7 @@ enum Action {
         #[command(flatten)]
         data: DataArgs,
     },
+    Errors(errors::Args),
 }
 
 /// Runs `rhn data`. Fails if a corpus is unknown, cannot be had, or is not what it should be, or the standard
@@ -74,6 +78,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Action::Inspect { corpus, unit, tokenizer, json, data } => {
             inspect(corpus, *unit, tokenizer.as_deref(), *json, &data.directories()?)
         }
+        Action::Errors(args) => errors::run(args),
     }
 }
 

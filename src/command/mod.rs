@@ -10,12 +10,14 @@ mod decompress;
 mod eval;
 mod export;
 mod inspect;
+mod judge;
 mod man;
 mod output;
 mod overview;
 mod packed;
 mod plot;
 mod recipe;
+mod rescore;
 mod runs;
 mod sample;
 mod score;
@@ -68,6 +70,8 @@ enum Command {
     Eval(eval::Args),
     Sample(sample::Args),
     Score(score::Args),
+    Judge(judge::Args),
+    Rescore(rescore::Args),
     #[cfg(feature = "serve")]
     Serve(serve::Args),
     Compress(compress::Args),
@@ -120,6 +124,8 @@ impl Command {
             Self::Eval(args) => Some(&args.device),
             Self::Sample(args) => Some(&args.device),
             Self::Score(args) => Some(&args.device),
+            Self::Judge(args) => Some(&args.device),
+            Self::Rescore(args) => Some(&args.device),
             Self::Bench(args) => Some(&args.device),
             Self::Sweep(args) => Some(&args.device),
             Self::Study(args) => args.device(),
@@ -138,6 +144,8 @@ impl Command {
             Self::Eval(args) => eval::run(args)?,
             Self::Sample(args) => sample::run(args)?,
             Self::Score(args) => score::run(args)?,
+            Self::Judge(args) => judge::run(args)?,
+            Self::Rescore(args) => rescore::run(args)?,
             #[cfg(feature = "serve")]
             Self::Serve(args) => serve::run(args)?,
             Self::Compress(args) => compress::run(args)?,

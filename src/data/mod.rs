@@ -8,6 +8,7 @@ pub(crate) mod data_directories;
 mod directory;
 mod documents;
 pub(crate) mod drawn;
+pub mod edits;
 mod fetch;
 pub mod images;
 pub mod inspect;

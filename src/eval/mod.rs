@@ -1,12 +1,15 @@
-//! How well a trained model predicts: perplexity of a split, with and without dropout, and surprisal of any text.
+//! How well a trained model predicts: perplexity of a split, with and without dropout, surprisal of any text, and which
+//! of two sentences it prefers.
 
 pub mod adapt;
 mod evaluation;
 pub mod images;
 mod log_sum;
 pub mod monte_carlo;
+pub mod nbest;
 pub mod perplexity;
 pub mod score;
+pub mod sentences;
 mod tally;
 pub mod words;
 

@@ -218,7 +218,7 @@ impl RunRow {
 }
 
 /// Fields of a line; those with a comma, a quotation mark or a line end are quoted.
-fn csv_line(fields: impl Iterator<Item = String>) -> String {
+pub(crate) fn csv_line(fields: impl Iterator<Item = String>) -> String {
     let quoted = |field: String| match field.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", field.replace('"', "\"\"")),
         false => field,

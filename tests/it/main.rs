@@ -20,6 +20,7 @@ mod gradcheck;
 mod highway_lstm;
 mod hub;
 mod images;
+mod judge;
 mod large_vocabulary;
 mod late_reports;
 mod learning;
@@ -34,6 +35,7 @@ mod page;
 mod parameters;
 mod parity;
 mod reliability;
+mod rescore;
 mod resume;
 #[cfg(feature = "serve")]
 mod serve;

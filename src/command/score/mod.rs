@@ -17,6 +17,7 @@ use rows::Rows;
 use std::io::{self, BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use table::Table;
+pub(super) use table::cell;
 
 const AFTER_HELP: &str = "\
 A token's surprisal is -log p of it, given all the text before it. The first is predicted after

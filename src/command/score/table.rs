@@ -68,7 +68,7 @@ pub(super) fn number(value: Option<f64>) -> String {
 
 /// A text as one cell: what ends a line or a cell for any reader is spelled out, and quotation marks are doubled inside
 /// quotation marks.
-pub(super) fn cell(text: &str) -> String {
+pub(in crate::command) fn cell(text: &str) -> String {
     let mut cell = String::with_capacity(text.len());
     for char in text.chars() {
         match char {
