@@ -143,7 +143,9 @@ learns! {
     bytes_through_stacked_layers_are_learned: "text8-rhn", CHARACTERS, 36, [
         "train.learning_rate=0.3", OPEN, VARIATIONAL, "model.core.layers=2"
     ];
-    words_by_characters_and_a_small_lstm_are_learned: "ptb-char-cnn-small", WORDS, 14, [ANY_GAIN, PER_STEP];
+    words_by_characters_and_a_small_lstm_are_learned: "ptb-char-cnn-small", WORDS, 26, [
+        ANY_GAIN, "train.schedule.after_epochs=26", PER_STEP
+    ];
     #[ignore = "long"]
     words_by_characters_and_a_large_lstm_are_learned: "ptb-char-cnn-large", WORDS, 26, [
         ANY_GAIN, "train.schedule.after_epochs=26", PER_STEP
