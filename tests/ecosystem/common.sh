@@ -79,10 +79,11 @@ cores() {
   model coupled char 'model.core={kind="hlstm",layers=2,hidden_size=18,coupled=true,peephole="none"}'
   model depth-gated char 'model.core={kind="hlstm",variant="depth-gated",layers=2,hidden_size=18}'
   model kurata word 'model.core={kind="hlstm",variant="kurata",layers=2,hidden_size=18}' model.output.tied=true
-  model mogrifier char model.core.layers=2 'model.core.mogrifier={rounds=4}'
+  # One round gates the input alone: an RHN's state, gated too, can grow without bound while a text is read.
+  model mogrifier char model.core.layers=2 'model.core.mogrifier={rounds=1}'
   model mogrifier-lstm word 'model.core={kind="lstm",layers=2,hidden_size=18,mogrifier={rounds=5,rank=6}}'
   model mixture word 'model.output={kind="mixture",components=3,tied=true}' model.embedding.size=14
-  model mixture-untied char 'model.output={kind="mixture",components=2}' 'model.core.mogrifier={rounds=2}'
+  model mixture-untied char 'model.output={kind="mixture",components=2}' 'model.core.mogrifier={rounds=1}'
   model highway word 'model.embedding={kind="char-cnn",char_size=6,filter_widths=[1,2],filter_counts=[5,6],highway_layers=2,highway="residual-linear",word_size=14}'
 }
 all_cores="untied-rhn rhn-transform rhn-both gru lstm zhang projected coupled depth-gated kurata mogrifier mogrifier-lstm mixture mixture-untied highway"
