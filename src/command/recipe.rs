@@ -1,7 +1,8 @@
 //! `rhn recipe`: which runs are built in, and the whole configuration of one.
 
 use super::runs::print;
-use crate::config::recipe::{BUILT_IN, Resolved, head};
+use crate::config::Resolved;
+use crate::config::recipe::{BUILT_IN, head};
 use clap::Subcommand;
 
 /// List the built-in recipes, or show one with every value and where it comes from

@@ -1,9 +1,9 @@
 //! A recipe: one run in one TOML file. Built-in ones come from `recipes/`; any key can be set from outside.
 
+use super::tables::{from_table, leaves, parse_table};
 use super::{CorpusConfig, EmbeddingConfig, ModelSpec, TaskConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::model::output::OutputKind;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,17 +22,6 @@ pub struct Recipe {
     pub model: ModelSpec,
     /// How it is trained.
     pub train: TrainConfig,
-}
-
-/// A recipe, and where each of its values comes from.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    /// The recipe's name: a built-in one's, or the file's without its ending.
-    pub name: String,
-    /// The recipe with everything set.
-    pub recipe: Recipe,
-    /// For each dotted key that was given: by whom. The others have their default.
-    origins: BTreeMap<String, String>,
 }
 
 macro_rules! built_in {
@@ -103,9 +92,7 @@ impl Recipe {
         }
         Ok(())
     }
-}
 
-impl Recipe {
     /// Whether the vocabulary must be sorted by falling frequency: clusters are cut from it, or words are drawn by their
     /// place in it.
     pub fn needs_sorted_words(&self) -> bool {
@@ -114,235 +101,15 @@ impl Recipe {
     }
 }
 
-impl Resolved {
-    /// The built-in recipe `name`, or the file of that path, with `key=value` settings on top.
-    pub fn new(name: &str, settings: &[String]) -> Result<Self> {
-        let mut origins = BTreeMap::new();
-        let (short, mut table) = load(name, &mut origins, 0)?;
-        for setting in settings {
-            let (key, value) = parse_setting(setting)?;
-            set(&mut table, key, value.clone(), setting)?;
-            note(&mut origins, key, &value, "--set");
-        }
-        let source = match settings {
-            [] => name.to_string(),
-            _ => format!("{name} with --set {}", settings.join(" --set ")),
-        };
-        let recipe: Recipe = from_table(table, &source)?;
-        recipe.validate()?;
-        Ok(Self { name: short, recipe, origins })
-    }
-
-    /// Whether a value comes from the user: from a setting, or from a file that is not built in.
-    pub fn is_set(&self, key: &str) -> bool {
-        let is_built_in = |origin: &String| {
-            let name = origin.strip_prefix("recipe ");
-            name.is_some_and(|name| BUILT_IN.iter().any(|(known, _)| *known == name))
-        };
-        self.origins.get(key).is_some_and(|origin| !is_built_in(origin))
-    }
-
-    /// What the user has set under `keys`, tables or single values, otherwise than `other` has it: the key, the value
-    /// in `other`, and the one here.
-    pub fn conflicts(&self, keys: &[&str], other: &Recipe) -> Vec<[String; 3]> {
-        let theirs = other.leaves();
-        let lies_under = |key: &str, table: &str| {
-            key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let own = self.recipe.leaves().into_iter();
-        own.filter(|(key, _)| keys.iter().any(|table| lies_under(key, table)) && self.is_set(key))
-            .filter(|(key, value)| theirs.get(key) != Some(value))
-            .map(|(key, value)| {
-                let there = theirs.get(&key).cloned().unwrap_or_else(|| "unset".into());
-                [key, there, value]
-            })
-            .collect()
-    }
-
-    /// Takes what `other` has under `keys` in place of the values here.
-    ///
-    /// # Errors
-    /// If the result is no recipe.
-    pub fn take(&mut self, keys: &[&str], other: &Recipe) -> Result<()> {
-        let mut table = Table::try_from(&self.recipe).expect("a recipe is a table");
-        let theirs = Table::try_from(other).expect("a recipe is a table");
-        for key in keys {
-            if let Some(value) = lookup(&theirs, key) {
-                set(&mut table, key, value.clone(), key)?;
-            }
-        }
-        self.recipe = from_table(table, &self.name)?;
-        Ok(())
-    }
-
-    /// The whole configuration as it would run, as TOML; each value with its origin.
-    pub fn describe(&self) -> String {
-        let table = Table::try_from(&self.recipe).expect("a recipe is a table");
-        let mut lines = vec![format!("# {}", self.name)];
-        for (section, value) in &table {
-            lines.push(format!("\n[{section}]"));
-            for (key, value) in leaves("", value) {
-                let origin = self.origins.get(&format!("{section}.{key}")).map_or("default", String::as_str);
-                lines.push(format!("{:40} # {origin}", format!("{key} = {value}")));
-            }
-        }
-        lines.join("\n") + "\n"
-    }
-}
-
 /// The comment at a recipe's head: paper, number and time to expect.
 pub fn head(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim)
 }
 
-/// The table of a recipe, merged over the one that it extends.
-fn load(name: &str, origins: &mut BTreeMap<String, String>, depth: usize) -> Result<(String, Table)> {
-    const LONGEST_CHAIN: usize = 8;
-    if depth > LONGEST_CHAIN {
-        return Err(Error::config(format!(
-            "{name}: recipes extend one another more than {LONGEST_CHAIN} times"
-        )));
-    }
-    let (short, text, path) = find(name)?;
-    let mut table = parse_table(&text, Path::new(&path))?;
-    let base = match table.remove("extends") {
-        None => None,
-        Some(Value::String(base)) => Some(load(&base, origins, depth + 1)?.1),
-        Some(other) => {
-            return Err(Error::config(format!("{path}: extends is {other}, wanted a recipe's name")));
-        }
-    };
-    note(origins, "", &Value::Table(table.clone()), &path);
-    Ok(match base {
-        None => (short, table),
-        Some(mut base) => {
-            merge(&mut base, table);
-            (short, base)
-        }
-    })
-}
-
-/// A recipe's short name, its text, and how to call it in messages.
-fn find(name: &str) -> Result<(String, String, String)> {
-    if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
-        return Ok(((*name).into(), (*text).into(), format!("recipe {name}")));
-    }
-    let path = Path::new(name);
-    if path.extension().is_some_and(|ending| ending == "toml") || path.is_file() {
-        let text =
-            std::fs::read_to_string(path).map_err(|error| Error::config(format!("{name}: {error}")))?;
-        let short =
-            path.file_stem().map_or_else(|| name.to_string(), |stem| stem.to_string_lossy().into_owned());
-        return Ok((short, text, name.into()));
-    }
-    let known = BUILT_IN.iter().map(|(known, _)| *known);
-    let nearest =
-        nearest(name, known.clone()).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
-    let all: Vec<_> = known.collect();
-    Err(Error::config(format!(
-        "no recipe is named {name}.{nearest} There are {}, or a file that ends in .toml",
-        all.join(", ")
-    )))
-}
-
-pub(super) fn parse_table(text: &str, path: &Path) -> Result<Table> {
-    toml::from_str(text)
-        .map_err(|error: toml::de::Error| Error::config(format!("{}: {error}", path.display())))
-}
-
-fn parse_setting(setting: &str) -> Result<(&str, Value)> {
-    let (key, value) = setting
-        .split_once('=')
-        .filter(|(key, _)| key.split('.').all(|part| !part.trim().is_empty()))
-        .ok_or_else(|| Error::config(format!("--set {setting}: wanted key=value, say train.epochs=3")))?;
-    let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok();
-    let parsed = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
-    Ok((key.trim(), parsed.unwrap_or_else(|| Value::String(value.into()))))
-}
-
-/// Sets a dotted key; a new `kind` sweeps away what belonged to the old one.
-fn set(table: &mut Table, key: &str, value: Value, setting: &str) -> Result<()> {
-    let Some((first, rest)) = key.split_once('.') else {
-        if key == "kind" && table.get("kind").is_some_and(|kind| *kind != value) {
-            table.clear();
-        }
-        table.insert(key.into(), value);
-        return Ok(());
-    };
-    let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
-    match inner {
-        Value::Table(inner) => set(inner, rest, value, setting),
-        other => Err(Error::config(format!("--set {setting}: {first} is {other}, it has no keys"))),
-    }
-}
-
-/// The value of a dotted key.
-fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
-    let mut parts = key.split('.');
-    let first = table.get(parts.next()?)?;
-    parts.try_fold(first, |value, part| value.get(part))
-}
-
-/// Puts `top` over `base`; a table of another `kind` replaces the one below it.
-fn merge(base: &mut Table, top: Table) {
-    for (key, value) in top {
-        match (base.get_mut(&key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) => {
-                if above.get("kind").is_some_and(|kind| below.get("kind") != Some(kind)) {
-                    below.clear();
-                }
-                merge(below, above);
-            }
-            (_, value) => {
-                base.insert(key, value);
-            }
-        }
-    }
-}
-
-/// Records for every leaf under `key` that `origin` gave it.
-fn note(origins: &mut BTreeMap<String, String>, key: &str, value: &Value, origin: &str) {
-    origins.extend(leaves(key, value).into_iter().map(|(key, _)| (key, origin.to_string())));
-}
-
-/// Every leaf under `key` with its dotted name.
-pub(super) fn leaves<'a>(key: &str, value: &'a Value) -> Vec<(String, &'a Value)> {
-    let Value::Table(table) = value else { return vec![(key.into(), value)] };
-    let below = |(name, value): (&String, &'a Value)| match key {
-        "" => leaves(name, value),
-        _ => leaves(&format!("{key}.{name}"), value),
-    };
-    table.iter().flat_map(below).collect()
-}
-
-/// The settings in a table; an unknown key is an error that suggests the nearest.
-pub(super) fn from_table<T: DeserializeOwned>(table: Table, source: &str) -> Result<T> {
-    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-        let key = error.path().to_string();
-        let what = error.inner().to_string();
-        let what = what.trim().lines().next().unwrap_or_default(); // the next would name the key again
-        let suggestion = suggestion(what).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
-        let key = if key == "." { String::new() } else { format!("{key}: ") };
-        Error::config(format!("{source}: {key}{what}.{suggestion}"))
-    })
-}
-
-/// The nearest of the names that a message such as "unknown field `a`, expected one of `b`, `c`" offers.
-fn suggestion(message: &str) -> Option<String> {
-    let mut names = message.split('`').skip(1).step_by(2);
-    let found = message.starts_with("unknown").then(|| names.next())??;
-    nearest(found, names).map(str::to_string)
-}
-
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    const ALIKE: f64 = 0.7;
-    let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
-    scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > ALIKE).map(|(_, known)| known)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{BUILT_IN, Recipe, Resolved, head};
+    use super::{BUILT_IN, Recipe, head};
+    use crate::config::Resolved;
     use crate::config::train::Schedule;
     use std::path::Path;
 

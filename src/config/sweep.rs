@@ -3,7 +3,8 @@
 //! The runs are all combinations of a `[[run]]` (one without settings if there is none), a value for each key of
 //! `[grid]`, and a seed (the recipe's own unless there are `seeds`). `[set]` holds for all of them.
 
-use super::recipe::{self, Resolved, from_table, parse_table};
+use super::Resolved;
+use super::tables::{self, from_table, parse_table};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -131,7 +132,7 @@ fn plan(
 /// `key=value` for each leaf of a table of settings; a `kind` comes before what belongs to it.
 fn leaves(table: &Table) -> Vec<String> {
     let table = Value::Table(table.clone());
-    let mut leaves = recipe::leaves("", &table);
+    let mut leaves = tables::leaves("", &table);
     let is_kind = |key: &str| key == "kind" || key.ends_with(".kind");
     leaves.sort_by_key(|(key, _)| !is_kind(key));
     leaves.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
@@ -141,7 +142,7 @@ fn leaves(table: &Table) -> Vec<String> {
 fn grid(table: &Table) -> std::result::Result<Vec<Variant>, String> {
     let table = Value::Table(table.clone());
     let mut all = vec![Variant::default()];
-    for (key, values) in recipe::leaves("", &table) {
+    for (key, values) in tables::leaves("", &table) {
         let Value::Array(values) = values else {
             return Err(format!("grid.{key} is {values}, wanted the list of its values"));
         };

@@ -62,7 +62,7 @@ pub(crate) fn show(value: Option<&Value>) -> String {
 mod tests {
     use super::super::run::tests::{read, start};
     use super::between;
-    use crate::config::recipe::Resolved;
+    use crate::config::Resolved;
     use serde_json::{json, to_value};
 
     #[test]

@@ -159,9 +159,9 @@ fn trained() -> Place {
     place
 }
 
+#[track_caller]
 fn json(place: &Place, args: &str) -> Value {
-    let output = place.rhn(&format!("eval run --json {args}"));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args}: {}", stderr(&output)))
+    place.json_of(&format!("eval run --json {args}"))
 }
 
 #[test]

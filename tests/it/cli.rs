@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use clap::CommandFactory;
 use rhn::checkpoint::publish;
 use rhn::config::ModelConfig;
-use rhn::config::recipe::Resolved;
+use rhn::config::Resolved;
 use rhn::data::{Text, Tokenizer};
 use rhn::model::Parameters;
 use rhn::storage::{load_tensors, save_tensors};

@@ -3,7 +3,7 @@
 use crate::support::run::{Place, stderr, stdout};
 use candle_core::{DType, Device, Tensor, Var};
 use rhn::config::ModelConfig;
-use rhn::config::recipe::Resolved;
+use rhn::config::Resolved;
 use rhn::model::{LanguageModel, Noise, Parameters};
 use rhn::train::objective::Sums;
 use rhn::train::update::{Step, Update};

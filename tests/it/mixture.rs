@@ -1,24 +1,16 @@
 //! A mixture of softmaxes from outside: every command that needs its probabilities, and what is refused.
 
 use crate::support::run::{Place, assert_fails, stderr, stdout};
-use serde_json::Value;
 
 /// Vectors of 3 numbers for a state of 8, tied: only a mixture can have them.
 const MIXTURE: &str = "--set model.embedding.size=3 --set model.output={kind=\"mixture\",components=4,tied=true} \
     --set train.dropout.components=0.2 --set train.epochs=2";
 
-#[track_caller]
-fn json(place: &Place, args: &str) -> Value {
-    let output = place.rhn(args);
-    assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args}: {}", stdout(&output)))
-}
-
 #[test]
 fn every_command_that_needs_its_probabilities_works() {
     let place = Place::new();
     place.train(&format!("--out run {MIXTURE}"));
-    let inspected = json(&place, "inspect run --json");
+    let inspected = place.json_of("inspect run --json");
     let names = inspected["tensors"].as_array().unwrap().iter();
     let shape = |name: &str| names.clone().find(|tensor| tensor["name"] == name).unwrap()["shape"].clone();
     assert_eq!(shape("output.components.weight"), serde_json::json!([8, 12]));
@@ -28,7 +20,7 @@ fn every_command_that_needs_its_probabilities_works() {
     assert!(stdout(&place.rhn("inspect run")).contains("mixture of 4 softmaxes, tied"));
 
     let of =
-        |args: &str| json(&place, &format!("eval run --json {args}"))["nats_per_token"].as_f64().unwrap();
+        |args: &str| place.json_of(&format!("eval run --json {args}"))["nats_per_token"].as_f64().unwrap();
     let plain = of("");
     assert_eq!(of("--temperature 1"), plain);
     assert!((of("--temperature 1.0000001") - plain).abs() < 1e-4); // ln p for logits is the same distribution
@@ -52,9 +44,10 @@ fn every_command_that_needs_its_probabilities_works() {
 fn a_window_and_single_tokens_cost_the_same() {
     let place = Place::new();
     place.train(&format!("--out run {MIXTURE}"));
-    let stream = json(&place, "eval run --split valid --json")["nats_per_token"].as_f64().unwrap();
+    let stream = place.json_of("eval run --split valid --json")["nats_per_token"].as_f64().unwrap();
     let dynamic = "--dynamic --dynamic-rate 1e-12 --dynamic-decay 0 --segment 1";
-    let single = json(&place, &format!("eval run --split valid --json {dynamic}"))["nats_per_token"].as_f64();
+    let single =
+        place.json_of(&format!("eval run --split valid --json {dynamic}"))["nats_per_token"].as_f64();
     assert!((stream - single.unwrap()).abs() < 1e-4, "{single:?} for {stream}");
 }
 

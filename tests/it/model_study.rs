@@ -1,7 +1,7 @@
 //! `rhn study estimate` and `lesion` from outside: tables, files and errors, on runs made on the spot.
 
 use crate::support::run;
-use run::{Place, stderr, stdout};
+use run::{Place, stdout};
 use serde_json::Value;
 
 const CHARACTERS: &str = "--set corpus.unit=word --set model.core={kind=\"lstm\",layers=1,hidden_size=6}";
@@ -9,9 +9,7 @@ const CHARACTERS: &str = "--set corpus.unit=word --set model.core={kind=\"lstm\"
 /// `rhn ARGS… --json`.
 #[track_caller]
 fn json(place: &Place, args: &str) -> Value {
-    let output = place.rhn(&format!("{args} --json"));
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
+    place.json_of(&format!("{args} --json"))
 }
 
 /// A run with highway layers of this variant over the characters of words.

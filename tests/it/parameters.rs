@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 use rhn::config::ModelConfig;
-use rhn::config::recipe::{Recipe, Resolved};
+use rhn::config::{Recipe, Resolved};
 use rhn::data::DataDirectories;
 use rhn::model::spelling::SpellingSize;
 use rhn::model::{parameter_count, specs};

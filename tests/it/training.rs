@@ -2,7 +2,7 @@
 //! units.
 
 use crate::gradcheck::check_by_differences;
-use crate::parity::{Golden, Report, apply, summed, values};
+use crate::parity::{Golden, Report, apply, assert_each_is_tested, summed, values};
 use candle_core::{DType, Device, Tensor};
 use rhn::model::{LanguageModel, Noise, Parameters, State};
 use rhn::task::language::{NextToken, Window, WindowNoise};
@@ -41,13 +41,7 @@ fn golden(file: &str) -> Golden {
 
 #[test]
 fn every_golden_file_has_its_test() {
-    let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut names: Vec<String> =
-        files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    names.sort();
-    let mut tested = FILES.to_vec();
-    tested.sort();
-    assert_eq!(names, tested);
+    assert_each_is_tested(&folder(), FILES);
 }
 
 fn agrees_with_pytorch(file: &str) {

@@ -1,6 +1,8 @@
 //! `rhn score`: the surprisal of each token, word, line or document of a text, as a table.
 
+mod row;
 mod rows;
+mod sums;
 mod table;
 mod window;
 

@@ -1,173 +1,18 @@
 //! Scored stretches on their way into rows: where each is in the text, and what a word, line or file adds up to.
 
-use super::table::{Row, Table, cell, number};
+use super::row::{DocumentRow, LineRow, TokenRow, WordRow};
+use super::sums::Sums;
+use super::table::Table;
 use super::window::{Cursor, Place, Window};
 use super::{Base, Per, Settings};
 use crate::data::{Piece, Text, Tokenizer, spelled};
 use crate::eval::adapt::CacheSettings;
 use crate::eval::score::Cost;
 use crate::eval::words::{TokenCost, WordCost, Words};
-use serde::Serialize;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
-
-/// A row of `--per token`.
-#[derive(Serialize)]
-struct TokenRow {
-    line: u64,
-    position: usize,
-    token: Option<String>,
-    id: Option<u32>,
-    surprisal: Option<f64>,
-    #[serde(flatten)]
-    place: Place,
-    text: String,
-    unknown: bool,
-}
-
-/// A row of `--per word`.
-#[derive(Serialize)]
-struct WordRow {
-    line: u64,
-    position: usize,
-    /// Empty for white space that belongs to no word.
-    word: String,
-    surprisal: Option<f64>,
-    #[serde(flatten)]
-    place: Place,
-    tokens: usize,
-    unknown: u64,
-}
-
-/// A row of `--per line`.
-#[derive(Serialize)]
-struct LineRow {
-    line: u64,
-    tokens: usize,
-    unknown: u64,
-    surprisal: Option<f64>,
-    mean: Option<f64>,
-    text: String,
-    #[serde(flatten)]
-    place: Place,
-}
-
-/// A row of `--per document`, and the total.
-#[derive(Serialize)]
-struct DocumentRow<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    files: Option<usize>,
-    lines: u64,
-    /// Tokens that have a surprisal, and all.
-    scored: usize,
-    tokens: usize,
-    unknown: u64,
-    surprisal: Option<f64>,
-    mean: Option<f64>,
-    /// exp of the mean, in nats.
-    perplexity: Option<f64>,
-    /// As evaluation names what was on, if anything was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    protocol: Option<&'static str>,
-    #[serde(flatten)]
-    cache: Option<CacheSettings>,
-}
-
-impl Row for TokenRow {
-    fn cells(&self) -> Vec<String> {
-        let Place { start, end, .. } = self.place;
-        let token = cell(self.token.as_deref().unwrap_or_default());
-        let text = cell(&self.text);
-        vec![
-            self.line.to_string(),
-            self.position.to_string(),
-            token,
-            number(self.surprisal),
-            start.to_string(),
-            end.to_string(),
-            text,
-        ]
-    }
-}
-
-impl Row for WordRow {
-    fn cells(&self) -> Vec<String> {
-        let Place { start, end, .. } = self.place;
-        let counts = [start, end, self.tokens as u64, self.unknown].map(|count| count.to_string());
-        let first =
-            vec![self.line.to_string(), self.position.to_string(), cell(&self.word), number(self.surprisal)];
-        [first, counts.to_vec()].concat()
-    }
-}
-
-impl Row for LineRow {
-    fn cells(&self) -> Vec<String> {
-        let Place { start, end, .. } = self.place;
-        vec![
-            self.line.to_string(),
-            self.tokens.to_string(),
-            self.unknown.to_string(),
-            number(self.surprisal),
-            number(self.mean),
-            cell(&self.text),
-            start.to_string(),
-            end.to_string(),
-        ]
-    }
-}
-
-impl Row for DocumentRow<'_> {
-    fn cells(&self) -> Vec<String> {
-        let file = cell(self.file.unwrap_or_default());
-        let counts = [self.tokens.to_string(), self.unknown.to_string()];
-        vec![file, counts.join("\t"), number(self.surprisal), number(self.mean)]
-    }
-}
-
-/// What the tokens of a line or a file add up to.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    lines: u64,
-    tokens: usize,
-    scored: usize,
-    unknown: u64,
-    nats: f64,
-}
-
-impl Sums {
-    fn take(&mut self, piece: &Piece, cost: Option<Cost>) {
-        self.tokens += usize::from(piece.id.is_some());
-        self.unknown += u64::from(!piece.known);
-        if let Some(cost) = cost {
-            self.scored += 1;
-            self.nats += cost.nats;
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.lines += other.lines;
-        self.tokens += other.tokens;
-        self.scored += other.scored;
-        self.unknown += other.unknown;
-        self.nats += other.nats;
-    }
-
-    /// The sum; none if no token has a surprisal.
-    fn all(&self) -> Option<f64> {
-        (self.scored > 0).then_some(self.nats)
-    }
-
-    /// The mean over the tokens that have a surprisal.
-    fn mean(&self) -> Option<f64> {
-        (self.scored > 0).then(|| self.nats / self.scored as f64)
-    }
-}
 
 /// A line that is not complete, and what its tokens add up to.
 struct OpenLine {
@@ -424,21 +269,5 @@ impl<'a, W: Write> Rows<'a, W> {
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.table.out.flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mean_is_over_the_tokens_that_have_a_surprisal() {
-        let piece = Piece { id: Some(0), known: true, span: 0..1 };
-        let mut sums = Sums::default();
-        for nats in [None, Some(1.0), Some(3.0)] {
-            sums.take(&piece, nats.map(|nats| Cost { nats, set_nats: 0.0 }));
-        }
-        assert_eq!((sums.tokens, sums.all(), sums.mean()), (3, Some(4.0), Some(2.0)));
-        assert_eq!((Sums::default().all(), Sums::default().mean()), (None, None));
     }
 }

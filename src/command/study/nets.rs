@@ -1,7 +1,7 @@
 //! Image nets that a study trains: each a run of its own in the study's directory, which goes on where it was stopped.
 
 use crate::command::args::{DataArgs, DeviceArgs};
-use crate::config::recipe::Resolved;
+use crate::config::Resolved;
 use crate::console::{Line, report};
 use crate::data::images::ImageCorpus;
 use crate::error::{Error, Result};

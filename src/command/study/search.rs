@@ -1,7 +1,7 @@
 //! With which settings a study trains a net: drawn at random as the paper did, or the best of a few after two epochs.
 
 use super::nets::{Net, Nets, activated};
-use crate::config::recipe::Resolved;
+use crate::config::Resolved;
 use crate::console::Line;
 use crate::error::{Error, Result};
 use crate::eval::images::evaluate;

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use onnx_reader::{Onnx, Values};
 use rhn::checkpoint::{Checkpoint, publish};
 use rhn::config::ModelConfig;
-use rhn::config::recipe::Resolved;
+use rhn::config::Resolved;
 use rhn::data::{Text, Tokenizer};
 use rhn::export::{Target, export};
 use rhn::model::{Noise, Parameters};

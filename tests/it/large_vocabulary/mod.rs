@@ -4,7 +4,6 @@
 mod parity;
 
 use crate::support::run::{Place, assert_fails, stderr, stdout};
-use serde_json::Value;
 
 /// Words, sorted by how often they come.
 const WORDS: &str = "--set corpus.unit=word --set train.epochs=2 --set train.optimizer=adagrad \
@@ -18,13 +17,6 @@ const NCE: &str = "--set model.output={tied=true} --set train.loss={kind=\"nce\"
 const SPELLED: &str = "--set model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],\
     highway_layers=1} --set model.output={kind=\"char-cnn\",correction=3} --set train.loss={kind=\"sampled\",samples=4}";
 
-#[track_caller]
-fn json(place: &Place, args: &str) -> Value {
-    let output = place.rhn(args);
-    assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args}: {}", stdout(&output)))
-}
-
 #[test]
 fn every_command_that_needs_the_probabilities_of_an_adaptive_softmax_works() {
     let place = Place::new();
@@ -35,7 +27,7 @@ fn every_command_that_needs_the_probabilities_of_an_adaptive_softmax_works() {
     assert!(stdout(&place.rhn("inspect run")).contains("adaptive softmax, cut at 3, 6"));
 
     let of =
-        |args: &str| json(&place, &format!("eval run --json {args}"))["nats_per_token"].as_f64().unwrap();
+        |args: &str| place.json_of(&format!("eval run --json {args}"))["nats_per_token"].as_f64().unwrap();
     let plain = of("");
     assert!((of("--temperature 1.0000001") - plain).abs() < 1e-4); // all of ln p for the targets' is the same
     assert!(of("--temperature 3") != plain && of("--mc 2") != plain);
@@ -57,9 +49,10 @@ fn a_window_and_single_tokens_cost_the_same() {
 fn windows_and_single_tokens_cost_the_same(output: &str) {
     let place = Place::new();
     place.train(&format!("--out run {WORDS} {output}"));
-    let stream = json(&place, "eval run --split valid --json")["nats_per_token"].as_f64().unwrap();
+    let stream = place.json_of("eval run --split valid --json")["nats_per_token"].as_f64().unwrap();
     let dynamic = "--dynamic --dynamic-rate 1e-12 --dynamic-decay 0 --segment 1";
-    let single = json(&place, &format!("eval run --split valid --json {dynamic}"))["nats_per_token"].as_f64();
+    let single =
+        place.json_of(&format!("eval run --split valid --json {dynamic}"))["nats_per_token"].as_f64();
     assert!((stream - single.unwrap()).abs() < 1e-4, "{single:?} for {stream}");
 }
 

@@ -1,6 +1,6 @@
 //! Output layers, losses, AdaGrad and projected LSTMs against PyTorch's own modules: `reference/make_vocabulary.py`.
 
-use crate::parity::{Golden, Report, apply_as_it_is, summed};
+use crate::parity::{Golden, Report, apply_as_it_is, assert_each_is_tested, summed};
 use candle_core::{D, DType, Device, Tensor};
 use rhn::config::LossConfig;
 use rhn::model::sampler::{Candidates, LogUniform};
@@ -39,13 +39,7 @@ fn folder() -> PathBuf {
 
 #[test]
 fn every_golden_file_has_its_test() {
-    let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut names: Vec<_> =
-        files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    names.sort();
-    let mut tested = FILES.to_vec();
-    tested.sort();
-    assert_eq!(names, tested);
+    assert_each_is_tested(&folder(), FILES);
 }
 
 /// From the logits of all words, one by one.

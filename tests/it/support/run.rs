@@ -90,6 +90,14 @@ impl Place {
         self.command(args).output().unwrap()
     }
 
+    /// The JSON that `rhn ARGS…` prints.
+    #[track_caller]
+    pub(crate) fn json_of(&self, args: &str) -> Value {
+        let output = self.rhn(args);
+        assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args}: {}", stdout(&output)))
+    }
+
     /// The command, with this on its standard input.
     pub(crate) fn rhn_reading(&self, args: &str, input: &[u8]) -> Output {
         let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();

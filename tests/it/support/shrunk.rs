@@ -1,6 +1,6 @@
 //! The built-in recipes at a size that a test can afford: everything but the sizes stays.
 
-use rhn::config::recipe::Resolved;
+use rhn::config::Resolved;
 use rhn::config::{CoreConfig, EmbeddingConfig, Recipe};
 
 /// The recipe `name` with `hidden_size` units and few sublayers and filters, and `settings` on top.

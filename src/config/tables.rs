@@ -1,0 +1,99 @@
+//! Tables of TOML: dotted keys, one table over another, and what is in a table as settings.
+
+use crate::error::{Error, Result};
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// The table that a file's text is; `path` is for messages.
+pub(super) fn parse_table(text: &str, path: &Path) -> Result<Table> {
+    toml::from_str(text)
+        .map_err(|error: toml::de::Error| Error::config(format!("{}: {error}", path.display())))
+}
+
+/// The key and the value of `key=value`; what is no TOML is a string.
+pub(super) fn parse_setting(setting: &str) -> Result<(&str, Value)> {
+    let (key, value) = setting
+        .split_once('=')
+        .filter(|(key, _)| key.split('.').all(|part| !part.trim().is_empty()))
+        .ok_or_else(|| Error::config(format!("--set {setting}: wanted key=value, say train.epochs=3")))?;
+    let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok();
+    let parsed = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+    Ok((key.trim(), parsed.unwrap_or_else(|| Value::String(value.into()))))
+}
+
+/// Sets a dotted key; a new `kind` sweeps away what belonged to the old one.
+pub(super) fn set(table: &mut Table, key: &str, value: Value, setting: &str) -> Result<()> {
+    let Some((first, rest)) = key.split_once('.') else {
+        if key == "kind" && table.get("kind").is_some_and(|kind| *kind != value) {
+            table.clear();
+        }
+        table.insert(key.into(), value);
+        return Ok(());
+    };
+    let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
+    match inner {
+        Value::Table(inner) => set(inner, rest, value, setting),
+        other => Err(Error::config(format!("--set {setting}: {first} is {other}, it has no keys"))),
+    }
+}
+
+/// The value of a dotted key.
+pub(super) fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let mut parts = key.split('.');
+    let first = table.get(parts.next()?)?;
+    parts.try_fold(first, |value, part| value.get(part))
+}
+
+/// Puts `top` over `base`; a table of another `kind` replaces the one below it.
+pub(super) fn merge(base: &mut Table, top: Table) {
+    for (key, value) in top {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => {
+                if above.get("kind").is_some_and(|kind| below.get("kind") != Some(kind)) {
+                    below.clear();
+                }
+                merge(below, above);
+            }
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Every leaf under `key` with its dotted name.
+pub(super) fn leaves<'a>(key: &str, value: &'a Value) -> Vec<(String, &'a Value)> {
+    let Value::Table(table) = value else { return vec![(key.into(), value)] };
+    let below = |(name, value): (&String, &'a Value)| match key {
+        "" => leaves(name, value),
+        _ => leaves(&format!("{key}.{name}"), value),
+    };
+    table.iter().flat_map(below).collect()
+}
+
+/// The settings in a table; an unknown key is an error that suggests the nearest.
+pub(super) fn from_table<T: DeserializeOwned>(table: Table, source: &str) -> Result<T> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let key = error.path().to_string();
+        let what = error.inner().to_string();
+        let what = what.trim().lines().next().unwrap_or_default(); // the next would name the key again
+        let suggestion = suggestion(what).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
+        let key = if key == "." { String::new() } else { format!("{key}: ") };
+        Error::config(format!("{source}: {key}{what}.{suggestion}"))
+    })
+}
+
+/// The nearest of the names that a message such as "unknown field `a`, expected one of `b`, `c`" offers.
+fn suggestion(message: &str) -> Option<String> {
+    let mut names = message.split('`').skip(1).step_by(2);
+    let found = message.starts_with("unknown").then(|| names.next())??;
+    nearest(found, names).map(str::to_string)
+}
+
+/// The known name most like this one, if one is like it.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const ALIKE: f64 = 0.7;
+    let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > ALIKE).map(|(_, known)| known)
+}
