@@ -3,6 +3,7 @@
 use candle_core::Device;
 use rhn::config::Resolved;
 use rhn::data::DataDirectories;
+use rhn::parallel::world::Solo;
 use rhn::task::language::Language;
 use rhn::train::task::Task;
 use rhn_kernels::precision::Precision;
@@ -27,7 +28,7 @@ fn main() -> anyhow::Result<()> {
             println!("step {step}: {:.4} nats a token", report.nats / report.tokens as f64);
         }
     }
-    let valid = language.validate(&stepper.parameters, &mut |_, _| Ok(()))?;
+    let valid = language.validate(&stepper.parameters, &Solo, &mut |_, _| Ok(()))?;
     println!("validation: {:.4} nats a token", valid.nats_per_token);
     Ok(())
 }

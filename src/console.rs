@@ -1,5 +1,6 @@
 //! What is printed beside a result: lines, notes, and a line that moves.
 
+use crate::parallel::is_quiet;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ pub(crate) struct Line {
 impl Line {
     /// A bar if standard error is a terminal.
     pub(crate) fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (std::io::stderr().is_terminal() && !is_quiet()).then(|| {
             let style = ProgressStyle::with_template("{prefix} {bar:24} {percent:>3}%  {wide_msg}");
             ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
@@ -73,12 +74,18 @@ impl Line {
 
 /// A line on standard output; one that is closed is no reason to lose a run.
 pub(crate) fn print(text: &str) {
+    if is_quiet() {
+        return;
+    }
     // In one piece: what a closed pipe did not take must not stay behind, to fail again at the process's end.
     let _ = std::io::stdout().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// A line on standard error; one that is closed is no reason to lose a run.
 pub(crate) fn report(text: &str) {
+    if is_quiet() {
+        return;
+    }
     let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// What can go wrong, by whose concern it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Another rank of the same run failed, or is no longer there. Exit code 1.
+    #[error("{0}")]
+    OtherRank(String),
     /// A recipe, a flag or a setting that cannot be run. Exit code 2.
     #[error("{0}")]
     Config(String),
@@ -145,7 +148,7 @@ impl Error {
             Self::NotFinite { .. } | Self::Diverged { .. } => 5,
             Self::Busy { .. } => 6,
             Self::Stopped { code } => *code,
-            Self::Io { .. } | Self::Tensor(_) => 1,
+            Self::Io { .. } | Self::Tensor(_) | Self::OtherRank(_) => 1,
         }
     }
 }

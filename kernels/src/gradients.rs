@@ -6,6 +6,8 @@
 //! some rows were looked up and that had no other part in the loss has the gradients of these rows alone
 //! ([`Gradient::Rows`]): nothing of the table's size is made.
 //!
+//! Who has a use for a variable's gradient before the way back is over is told of it by [`Gradients::watched`].
+//!
 //! The gradient of a weight over a few tokens is a product of two thin matrices. Who goes over the weight once more anyway
 //! can have those from [`Gradients::in_parts`], and a gradient of the weight's size is never written.
 
@@ -27,7 +29,24 @@ struct Handed {
     gradients: HashMap<TensorId, Gradient>,
     /// Whether products stay in parts.
     in_parts: bool,
+    /// How often each variable's was handed over.
+    counts: Counts,
+    watch: Option<Watch>,
 }
+
+/// How often a variable's gradient was handed over on the way back through a loss.
+pub type Counts = HashMap<TensorId, usize>;
+
+/// Who is told of gradients before all are there.
+pub struct Watch {
+    /// When a variable's has been handed over so often, it is taken to be complete.
+    pub expected: Counts,
+    /// Is told of it then.
+    pub ready: Ready,
+}
+
+/// What is told of a variable's gradient.
+pub type Ready = Box<dyn FnMut(TensorId, &Gradient) -> CandleResult<()>>;
 
 /// The gradient of a variable.
 #[derive(Clone, Debug)]
@@ -82,24 +101,40 @@ impl Gradient {
 pub struct Gradients {
     store: GradStore,
     handed: HashMap<TensorId, Gradient>,
+    counts: Counts,
 }
 
 impl Gradients {
     /// Of `loss`, one number. Fails if an operation on the way back does.
     pub fn of(loss: &Tensor) -> Result<Self> {
-        Self::collected(loss, false)
+        Self::collected(loss, Handed::default())
     }
 
     /// As [`Gradients::of`], where a gradient may be a product.
     pub fn in_parts(loss: &Tensor) -> Result<Self> {
-        Self::collected(loss, true)
+        Self::collected(loss, Handed { in_parts: true, ..Handed::default() })
     }
 
-    fn collected(loss: &Tensor, in_parts: bool) -> Result<Self> {
-        let before = HANDED.replace(Some(Handed { in_parts, ..Handed::default() }));
+    /// As [`Gradients::of`]; `watch` is told of gradients as soon as they seem to be complete. Whether they were,
+    /// [`Gradients::counts`] says afterwards.
+    pub fn watched(loss: &Tensor, watch: Watch) -> Result<Self> {
+        Self::collected(loss, Handed { watch: Some(watch), ..Handed::default() })
+    }
+
+    fn collected(loss: &Tensor, empty: Handed) -> Result<Self> {
+        let before = HANDED.replace(Some(empty));
         let store = loss.backward();
         let handed = HANDED.replace(before).unwrap_or_default();
-        Ok(Self { store: store?, handed: handed.gradients })
+        let store = store?;
+        let mut counts = handed.counts;
+        // What candle's own operations add comes at no known time.
+        counts.retain(|id, _| store.get_id(*id).is_none());
+        Ok(Self { store, handed: handed.gradients, counts })
+    }
+
+    /// How often the gradient of each variable was handed over, of those to which nothing else was added.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Takes the gradient of `variable`, of every number; `None` if it has no part in the loss.
@@ -175,10 +210,16 @@ fn collect(
     operand: &Tensor,
     next: impl FnOnce(Option<Gradient>) -> CandleResult<Gradient>,
 ) -> CandleResult<bool> {
+    let id = operand.id();
     HANDED.with_borrow_mut(|handed| {
         let Some(handed) = handed.as_mut().filter(|_| operand.is_variable()) else { return Ok(false) };
-        let sum = next(handed.gradients.remove(&operand.id()))?;
-        handed.gradients.insert(operand.id(), sum);
+        let sum = next(handed.gradients.remove(&id))?;
+        let count = handed.counts.entry(id).or_default();
+        *count += 1;
+        if let Some(watch) = handed.watch.as_mut().filter(|watch| watch.expected.get(&id) == Some(count)) {
+            (watch.ready)(id, &sum)?;
+        }
+        handed.gradients.insert(id, sum);
         Ok(true)
     })
 }
@@ -275,6 +316,44 @@ mod tests {
         let wanted: Vec<Vec<f64>> =
             wanted.iter().map(|row| row.iter().map(|value| 3.0 * value).collect()).collect();
         assert_eq!(found.to_vec2::<f64>().unwrap(), wanted);
+    }
+
+    #[test]
+    fn whoever_watches_is_told_of_a_gradient_when_it_was_handed_over_as_often_as_expected() {
+        use super::{Counts, Watch};
+        use std::sync::{Arc, Mutex};
+        let table = counted(4, 2);
+        let weight = counted(2, 2);
+        let loss = || {
+            let ids = Tensor::new(&[1u32, 3, 1], &Device::Cpu).unwrap();
+            let xs = lookup(&table, &ids, None).unwrap();
+            let hidden = linear(&xs, &weight, Stored::ByInput, Precision::F64).unwrap();
+            linear(&hidden, &table, Stored::ByOutput, Precision::F64)
+                .unwrap()
+                .sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+        };
+        let counts = Gradients::of(&loss()).unwrap().counts().clone();
+        assert_eq!((counts[&table.id()], counts[&weight.id()]), (2, 1));
+        let told = |expected: Counts| {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let sink = seen.clone();
+            let ready = move |id, gradient: &Gradient| {
+                sink.lock().unwrap().push((id, gradient.clone().dense().unwrap().to_vec2::<f64>().unwrap()));
+                Ok(())
+            };
+            Gradients::watched(&loss(), Watch { expected, ready: Box::new(ready) }).unwrap();
+            seen.lock().unwrap().clone()
+        };
+        let mut whole = Gradients::of(&loss()).unwrap();
+        let mut gradient = |of: &Var| whole.remove(of).unwrap().unwrap().to_vec2::<f64>().unwrap();
+        assert_eq!(told(counts), [(weight.id(), gradient(&weight)), (table.id(), gradient(&table))]);
+        assert_eq!(told(Counts::new()), []);
+        // A candle operation's part comes whenever it comes: such a variable has no count.
+        let mixed = (loss() + weight.sqr().unwrap().sum_all().unwrap()).unwrap();
+        assert!(!Gradients::of(&mixed).unwrap().counts().contains_key(&weight.id()));
     }
 
     #[test]

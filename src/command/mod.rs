@@ -30,6 +30,7 @@ mod watch;
 
 pub use completions::answer_shell;
 
+use crate::parallel;
 use crate::signals::Signals;
 use args::ThreadArgs;
 use clap::{Parser, Subcommand};
@@ -107,7 +108,7 @@ impl Cli {
         match command.threads() {
             None => command.run(),
             Some(args) => {
-                threads::start(args.count())?;
+                threads::start(args.count().or_else(parallel::local_threads))?;
                 threads::on_one(|| command.run())
             }
         }
@@ -139,6 +140,9 @@ impl Command {
     }
 
     fn run(&self) -> anyhow::Result<u8> {
+        if !matches!(self, Self::Train(_) | Self::Sweep(_)) {
+            parallel::refuse_ranks("this command")?;
+        }
         match self {
             Self::Train(args) => return train::run(args),
             Self::Eval(args) => eval::run(args)?,

@@ -9,6 +9,8 @@ use crate::console::report;
 use crate::data::{Corpus, DataDirectories, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::parameter_count;
+use crate::parallel;
+use crate::parallel::world::{Solo, World};
 use crate::readable::grouped;
 use crate::run::Request;
 use crate::signals::Signals;
@@ -20,6 +22,7 @@ use crate::task::language::size_model;
 use crate::train::limits::Limits;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const AFTER_HELP: &str = "\
@@ -79,25 +82,38 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let sweep = Sweep::read(&args.file, &args.settings)?;
     let out = args.out.as_ref().unwrap_or(&sweep.out);
     if args.dry_run {
+        parallel::refuse_ranks("--dry-run")?;
         let table = dry_run(&sweep, out, &args.data.directories()?)?;
         runs::print(&table)?;
         return Ok(0);
     }
-    let code = train_all(args, &sweep, out)?;
-    collect(&sweep, out)?;
+    let world = parallel::open()?;
+    let own = train_all(args, &sweep, out, &*world);
+    // The table is of all ranks' runs, and a rank that failed lets the others finish theirs.
+    let codes = world.gather(vec![own.as_ref().map_or(1, |code| *code)])?;
+    own?;
+    let code = codes.into_iter().map(|code| code[0]).find(|code| *code != 0).unwrap_or(0);
+    if world.rank() == 0 {
+        collect(&sweep, out)?;
+    }
+    world.close()?;
     if !sweep.runs.iter().all(|planned| finished_run(&out.join(&planned.name)).is_some()) {
         report(&format!("not all runs are finished; the same command goes on, in {}", out.display()));
     }
     Ok(code)
 }
 
-/// One run after another; the exit code of the one that stopped the sweep, or of the first that failed.
-fn train_all(args: &Args, sweep: &Sweep, out: &Path) -> anyhow::Result<u8> {
+/// One run after another, of several ranks every so many each; the exit code of the one that stopped the sweep, or of the
+/// first that failed.
+fn train_all(args: &Args, sweep: &Sweep, out: &Path, world: &dyn World) -> anyhow::Result<u8> {
     let signals = Signals::listen()?;
     let begun = Instant::now();
     let mut failed = 0;
     for (planned, number) in sweep.runs.iter().zip(1..) {
         let directory = out.join(&planned.name);
+        if (number - 1) % world.size() != world.rank() {
+            continue;
+        }
         let head = format!("run {number} of {}: {}", sweep.runs.len(), planned.name);
         if is_finished(planned, &directory) {
             report(&format!("{head}, finished before"));
@@ -155,6 +171,7 @@ fn launch(
         directories: args.data.directories()?,
         limits: Limits { max_steps: None, time: left },
         tensorboard: args.tensorboard,
+        world: Arc::new(Solo),
     };
     Ok(train::launch(&request, Some(signals))?)
 }

@@ -8,6 +8,8 @@ use crate::console::{print, report};
 use crate::data::Encoded;
 use crate::error::Result;
 use crate::events::Outcome;
+use crate::parallel::world::{Solo, World};
+use crate::parallel::{self, refuse_ranks};
 use crate::readable::{duration, grouped, or_dash, perplexity, shell_quoted};
 use crate::run::console::{Console, Shown};
 use crate::run::{AnyRun, Ended, Finish, Request, Run};
@@ -20,6 +22,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
@@ -91,16 +94,20 @@ pub(super) struct Args {
 /// Trains, and gives the process's exit code. Fails if the recipe, the corpus or the directory cannot be
 /// used, or a number is not finite.
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
-    let request = args.request()?;
     if args.dry_run {
+        refuse_ranks("--dry-run")?;
+        let request = args.request(Arc::new(Solo))?;
         write!(std::io::stdout(), "{}", dry_run::report(&request.language()?)?)?;
         return Ok(0);
     }
-    Ok(launch(&request, None)?)
+    let world = parallel::open()?;
+    let code = launch(&args.request(world.clone())?, None)?;
+    world.close()?;
+    Ok(code)
 }
 
 impl Args {
-    fn request(&self) -> Result<Request> {
+    fn request(&self, world: Arc<dyn World>) -> Result<Request> {
         let (device, precision) = self.device.open()?;
         Ok(Request {
             recipe: self.recipe.clone(),
@@ -116,6 +123,7 @@ impl Args {
             directories: self.data.directories()?,
             limits: Limits { max_steps: self.max_steps, time: self.time_limit },
             tensorboard: self.tensorboard,
+            world,
         })
     }
 }
@@ -156,6 +164,7 @@ fn train<T: Task>(run: Run<T>, shown: Shown, signals: Signals) -> Result<u8> {
             print(&format!("stopped by a signal before the test was done; saved in {out}, --resume tests"));
             Ok(code)
         }
+        Ended::Followed => Ok(0),
         Ended::Stopped(stop) => {
             print(&format!("stopped {}; saved in {}, --resume goes on", reason(stop), out.display()));
             Ok(if let Stop::Signal(code) = stop { code } else { 0 })

@@ -2,6 +2,7 @@
 
 use super::tokens::Tokens;
 use crate::error::{Error, Result};
+use crate::parallel::rows::Rows;
 use candle_core::{Device, Tensor};
 
 /// How a stream is laid out: `count` batch rows, of which each predicts its first `predicted` tokens after the first.
@@ -11,6 +12,8 @@ pub(crate) struct Batches {
     pub count: usize,
     /// Tokens that each batch row predicts.
     pub predicted: usize,
+    /// The first of the batch rows, where others come before them.
+    first: usize,
     length: usize,
     steps: usize,
 }
@@ -32,7 +35,7 @@ impl Batches {
             );
             return Err(Error::data(text, what));
         }
-        Ok(Self { count, length, predicted: windows * steps, steps })
+        Ok(Self { count, first: 0, length, predicted: windows * steps, steps })
     }
 
     /// One batch row over everything, in windows of at most `steps`. Fails if there is no token after the
@@ -42,7 +45,12 @@ impl Batches {
             let what = "at least 2 are needed: the first is context, the second is predicted";
             return Err(Error::data(text, format!("{tokens} tokens are too few; {what}")));
         }
-        Ok(Self { count: 1, length: tokens, predicted: tokens - 1, steps })
+        Ok(Self { count: 1, first: 0, length: tokens, predicted: tokens - 1, steps })
+    }
+
+    /// Some of the batch rows.
+    pub(crate) fn rows(self, rows: Rows) -> Self {
+        Self { count: rows.count, first: self.first + rows.first, ..self }
     }
 
     /// Where each window starts within its batch row, and how many steps it has.
@@ -63,7 +71,7 @@ impl Batches {
 
     /// Where in the stream the token is that batch row `row` predicts at `step`.
     pub(crate) fn target(&self, row: usize, step: usize) -> usize {
-        row * self.length + step + 1
+        (self.first + row) * self.length + step + 1
     }
 
     /// The places of all tokens that are predicted.
@@ -94,7 +102,7 @@ impl Batches {
     fn part(&self, tokens: &Tokens, start: usize, steps: usize, device: &Device) -> Result<Tensor> {
         let mut by_row = vec![0u32; self.count * steps];
         for (row, out) in by_row.chunks_exact_mut(steps).enumerate() {
-            tokens.copy_to(row * self.length + start, out);
+            tokens.copy_to((self.first + row) * self.length + start, out);
         }
         Ok(Tensor::from_vec(by_row, (self.count, steps), device)?.t()?.contiguous()?)
     }

@@ -14,4 +14,4 @@ mod tally;
 pub mod words;
 
 pub use evaluation::Evaluation;
-pub use perplexity::{EvaluationProgress, Split, batched, stream};
+pub use perplexity::{EvaluationProgress, Split, batched, batched_among, stream};

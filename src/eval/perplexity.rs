@@ -11,6 +11,8 @@ use crate::data::Encoded;
 use crate::data::batch::Batches;
 use crate::error::{Error, Result};
 use crate::model::FrozenModel;
+use crate::parallel::rows::Rows;
+use crate::parallel::world::{World, agree};
 use crate::predict::{Reader, STREAM_STEPS, WindowReader};
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::threads::Tuner;
@@ -50,6 +52,46 @@ pub fn batched(
     progress: EvaluationProgress<'_>,
 ) -> Result<Evaluation> {
     batched_at(model, split, [batch, steps], 1.0, progress)
+}
+
+/// As [`batched`], where the ranks share the batch rows, and each gets the whole result.
+///
+/// # Errors
+/// Also if another rank has one, or was asked to stop.
+pub fn batched_among(
+    world: &dyn World,
+    model: &FrozenModel,
+    split: &Split<'_>,
+    [batch, steps]: [usize; 2],
+    progress: EvaluationProgress<'_>,
+) -> Result<Evaluation> {
+    if world.size() == 1 {
+        return batched(model, split, batch, steps, progress);
+    }
+    let begun = Instant::now();
+    let all = Batches::batched(&split.name(), split.text.tokens.len(), batch, steps)?;
+    let batches = all.rows(Rows::of_rank(world, batch)?);
+    let mut reader = WindowReader::new(model, batches.count)?;
+    let mut tally = Tally::of_text(split.text, &batches);
+    let mut add = |start: usize, window: &[f64]| tally.add(split.text, &batches, start, window);
+    let mut is_agreed = false;
+    let mut agree_on = |done, all| {
+        let agreed = agree(world, progress(done, all));
+        is_agreed = agreed.is_err();
+        agreed
+    };
+    let read = read_split(&mut reader, split, &batches, model.device(), &mut add, &mut agree_on);
+    match read {
+        Err(error) if !is_agreed => agree(world, Err(error))?, // the others are where they agree
+        read => read?,
+    }
+    let own = serde_json::to_vec(&tally).expect("a tally is numbers");
+    let mut whole = Tally::default();
+    for tally in world.gather(own)? {
+        whole.join(&serde_json::from_slice(&tally).expect("a rank wrote it"));
+    }
+    whole.unseen = split.text.unseen; // each rank has that of the whole text
+    Ok(Evaluation::new(split, "batched", whole, begun.elapsed().as_secs_f64()))
 }
 
 /// As [`stream`], with the logits divided by `temperature`.

@@ -3,12 +3,13 @@
 use crate::config::Unit;
 use crate::data::batch::Batches;
 use crate::data::{Encoded, Extent};
+use serde::{Deserialize, Serialize};
 
 /// A figure, or why there is none.
 pub(super) type Figure = (Option<f64>, Option<String>);
 
 /// Sums over the tokens that were predicted.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tally {
     pub(super) tokens: u64,
     /// Nats of all of them.

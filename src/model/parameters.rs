@@ -73,7 +73,14 @@ impl Parameters {
     /// # Errors
     /// If a weight without which there is no objective received no gradient.
     pub fn gradients_as_they_are(&self, objective: &Tensor) -> Result<Vec<Option<Gradient>>> {
-        let mut gradients = Gradients::of(objective)?;
+        self.take_gradients(&mut Gradients::of(objective)?)
+    }
+
+    /// As [`Parameters::gradients_as_they_are`], of an objective that was gone back through.
+    ///
+    /// # Errors
+    /// If a weight without which there is no objective received no gradient.
+    pub fn take_gradients(&self, gradients: &mut Gradients) -> Result<Vec<Option<Gradient>>> {
         let gradient = |(name, var): (&str, &Var)| match gradients.remove_as_it_is(var)? {
             None if !self.rests(name) => {
                 Err(Error::Tensor(candle_core::Error::Msg(format!("{name} received no gradient"))))

@@ -1,43 +1,84 @@
 //! The processes that train one model together, each of which is a rank.
 
-use crate::error::Result;
-use crate::model::Parameters;
-use candle_core::Tensor;
-use rhn_kernels::gradients::Gradient;
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 
-/// The ranks of a training run, seen from one of them.
-pub trait World {
+/// The ranks of a command, seen from one of them. All ranks ask for the same things in the same order.
+pub trait World: Send + Sync {
     /// How many ranks there are.
     fn size(&self) -> usize;
 
-    /// Replaces each of `values` by its sum over the ranks.
-    fn sum(&self, values: &mut [Tensor]) -> Result<()>;
+    /// Which of them this is, counted from 0. Rank 0 writes and speaks.
+    fn rank(&self) -> usize;
 
-    /// Whether `flag` is set on any rank.
-    fn any(&self, flag: bool) -> Result<bool>;
+    /// Begins to add `numbers` up over the ranks, of which each gives as many. The same sums in the same order have the
+    /// same bits on every rank, and each time.
+    fn begin_sum(&self, numbers: Numbers) -> Result<Sum>;
+
+    /// What each rank gives, in the order of the ranks.
+    fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>>;
+
+    /// Which of the bits of `flags` are set on any rank.
+    fn any(&self, flags: u8) -> Result<u8>;
+
+    /// Ends the connection once all ranks are here. A process that ends without takes the others with it.
+    fn close(&self) -> Result<()>;
 }
 
-/// Replaces the gradients of `parameters` by their sums over the ranks, of which each may lack others: of several ranks
-/// every gradient is of all numbers.
-pub fn sum_gradients(
-    world: &dyn World,
-    parameters: &Parameters,
-    gradients: Vec<Option<Gradient>>,
-) -> Result<Vec<Option<Gradient>>> {
-    if world.size() == 1 {
-        return Ok(gradients);
+/// Numbers that are added up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Numbers {
+    /// Single precision.
+    F32(Vec<f32>),
+    /// Double precision.
+    F64(Vec<f64>),
+}
+
+/// A sum that was begun.
+pub enum Sum {
+    /// It is there.
+    Known(Numbers),
+    /// It comes from the thread that talks to the other ranks, which wants to know whether someone waits.
+    Coming(Receiver<Numbers>, Arc<AtomicBool>),
+}
+
+impl Sum {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// If the ranks are no longer connected.
+    pub fn wait(self) -> Result<Numbers> {
+        match self {
+            Self::Known(numbers) => Ok(numbers),
+            Self::Coming(receiver, is_awaited) => wait(&receiver, &is_awaited),
+        }
     }
-    let of_all = |(gradient, (_, var)): (Option<Gradient>, (&str, &candle_core::Var))| match gradient {
-        Some(gradient) => Ok(gradient.dense()?),
-        None => Ok(var.zeros_like()?),
-    };
-    let mut dense =
-        gradients.into_iter().zip(parameters.trained()).map(of_all).collect::<Result<Vec<_>>>()?;
-    world.sum(&mut dense)?;
-    Ok(dense.into_iter().map(|gradient| Some(Gradient::Dense(gradient))).collect())
 }
 
-/// One process that trains alone.
+/// Waits for an answer, and lets `is_awaited` say so meanwhile.
+pub(super) fn wait<T>(receiver: &Receiver<T>, is_awaited: &AtomicBool) -> Result<T> {
+    is_awaited.store(true, Ordering::Relaxed);
+    let answer = receiver.recv();
+    is_awaited.store(false, Ordering::Relaxed);
+    answer.map_err(|_| disconnected())
+}
+
+/// The error of a rank whose thread for talking to the others has ended.
+pub(super) fn disconnected() -> Error {
+    Error::OtherRank("the connection to the other ranks has ended".into())
+}
+
+/// `own` if it is no error on any rank; else the own error, or one that says that another rank has one.
+pub fn agree<T>(world: &dyn World, own: Result<T>) -> Result<T> {
+    match world.any(own.is_err().into())? {
+        0 => own,
+        _ => own.and_then(|_| Err(Error::OtherRank("another rank failed; it says why".into()))),
+    }
+}
+
+/// One process alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Solo;
 
@@ -46,11 +87,23 @@ impl World for Solo {
         1
     }
 
-    fn sum(&self, _values: &mut [Tensor]) -> Result<()> {
-        Ok(())
+    fn rank(&self) -> usize {
+        0
     }
 
-    fn any(&self, flag: bool) -> Result<bool> {
-        Ok(flag)
+    fn begin_sum(&self, numbers: Numbers) -> Result<Sum> {
+        Ok(Sum::Known(numbers))
+    }
+
+    fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        Ok(vec![bytes])
+    }
+
+    fn any(&self, flags: u8) -> Result<u8> {
+        Ok(flags)
+    }
+
+    fn close(&self) -> Result<()> {
+        Ok(())
     }
 }

@@ -61,6 +61,28 @@ impl Recorder for RunDirectory {
     }
 }
 
+/// The directory of a run for a rank that leaves it to rank 0: nothing is written.
+pub struct Follower {
+    out: PathBuf,
+}
+
+impl Follower {
+    /// Of the run in `out`.
+    pub fn of(out: &Path) -> Self {
+        Self { out: out.to_path_buf() }
+    }
+}
+
+impl Recorder for Follower {
+    fn record(&mut self, _event: &Event) -> Result<()> {
+        Ok(())
+    }
+
+    fn best_weights(&self) -> Result<Option<BTreeMap<String, Tensor>>> {
+        Checkpoint::open(&self.out)?.tensors().map(Some)
+    }
+}
+
 /// The `result.json` in `out`, if it is there and whole.
 pub fn read_result(out: &Path) -> Option<Outcome> {
     serde_json::from_slice(&std::fs::read(out.join(RESULT)).ok()?).ok()

@@ -7,7 +7,7 @@ mod location;
 pub(crate) mod packed;
 mod tensorboard;
 
-pub use directory::RunDirectory;
+pub use directory::{Follower, RunDirectory};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::train::{OnNonFinite, Schedule};
@@ -18,6 +18,7 @@ use crate::data::images::ImageCorpus;
 use crate::data::{Corpus, DataDirectories, TrainedOn};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
+use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
 use crate::signals::Signals;
 use crate::storage::Lock;
@@ -36,6 +37,7 @@ use candle_core::Device;
 use first::{First, TAKEN};
 use rhn_kernels::precision::Precision;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tensorboard::{TENSORBOARD, TensorBoard};
 
 /// How a run is asked for.
@@ -61,6 +63,8 @@ pub(crate) struct Request {
     /// Where corpora are looked for.
     pub directories: DataDirectories,
     pub limits: Limits,
+    /// The ranks that train it together.
+    pub world: Arc<dyn World>,
     /// Whether to write the numbers for TensorBoard too; a run that did so goes on with it.
     pub tensorboard: bool,
 }
@@ -74,13 +78,32 @@ pub(crate) struct Run<T: Task> {
     stepper: Stepper<T::Objective>,
     limits: Limits,
     tensorboard: bool,
-    _lock: Lock,
+    /// Of rank 0 alone.
+    _lock: Option<Lock>,
 }
 
 /// A run of any task.
 pub(crate) enum AnyRun {
     Language(Box<Run<Language>>),
     Images(Box<Run<ImageTask>>),
+}
+
+impl AnyRun {
+    fn out(&self) -> &Path {
+        match self {
+            Self::Language(run) => &run.out,
+            Self::Images(run) => &run.out,
+        }
+    }
+
+    /// Where it goes on.
+    fn position(&self) -> Option<&Position> {
+        let resumed = match self {
+            Self::Language(run) => &run.resumed,
+            Self::Images(run) => &run.resumed,
+        };
+        resumed.as_ref().map(|resumed| &resumed.position)
+    }
 }
 
 /// How a run ended in this process.
@@ -91,6 +114,8 @@ pub(crate) enum Ended {
     /// It is trained, and a signal with this exit code came before its test was done.
     Untested(u8),
     Stopped(Stop),
+    /// It is trained, and rank 0 tests it.
+    Followed,
 }
 
 /// Why a run is finished.
@@ -197,12 +222,45 @@ impl Request {
     }
 
     /// As [`Request::open`], with the images of the recipe if they are open already.
+    ///
+    /// Of several ranks the first opens it alone, and tells the others where.
     pub(crate) fn open_with(&self, images: Option<ImageCorpus>) -> Result<AnyRun> {
+        let world = &*self.world;
+        let opened = if world.rank() == 0 {
+            let opened = self.open_alone(images, None);
+            let out = opened
+                .as_ref()
+                .map_or_else(|_| Vec::new(), |run| run.out().as_os_str().as_encoded_bytes().to_vec());
+            world.gather(out)?;
+            opened
+        } else {
+            let mut out = world.gather(Vec::new())?.swap_remove(0);
+            let out = String::from_utf8(std::mem::take(&mut out)).ok().filter(|out| !out.is_empty());
+            match out {
+                None => Err(Error::OtherRank("rank 0 could not open the run; it says why".into())),
+                Some(out) => self.open_alone(images, Some(PathBuf::from(out))),
+            }
+        };
+        let run = agree(world, opened)?;
+        let step = run.position().map_or(0, |position| position.step);
+        let steps = world.gather(step.to_le_bytes().to_vec())?;
+        match steps.iter().position(|other| *other != steps[0]) {
+            None => Ok(run),
+            Some(rank) => Err(Error::OtherRank(format!(
+                "{}: rank {rank} finds another state there than rank 0; all ranks must see the same files",
+                run.out().display()
+            ))),
+        }
+    }
+
+    /// As [`Request::open`] for one rank; one that is told where, `at`, leaves the directory to rank 0.
+    fn open_alone(&self, images: Option<ImageCorpus>, at: Option<PathBuf>) -> Result<AnyRun> {
         let (mut resolved, run) = self.resolve()?;
         let first = self.first()?;
-        let out = self.out.clone().or(run);
+        let leads = at.is_none();
+        let out = at.or_else(|| self.out.clone()).or(run);
         let out = out.unwrap_or_else(|| location::default(Path::new("checkpoints"), &resolved.name));
-        let held = if out.exists() { Some(location::hold(&out, self.resume)?) } else { None };
+        let held = if leads && out.exists() { Some(location::hold(&out, self.resume)?) } else { None };
         let resumed = if self.resume { find_state(&out, &mut resolved)? } else { None };
         if resolved.recipe.task.kind == TaskKind::Images {
             let task = self.begin_images(resolved, first.as_ref(), images)?;
@@ -238,7 +296,11 @@ impl Request {
         held: Option<Lock>,
     ) -> Result<Run<T>> {
         resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&task))?;
-        let lock = held.map_or_else(|| location::hold(&out, false), Ok)?;
+        let stepper = stepper.among(self.world.clone())?;
+        let lock = match held {
+            None if self.world.rank() == 0 => Some(location::hold(&out, false)?),
+            held => held,
+        };
         Ok(Run {
             task,
             out,
@@ -286,10 +348,17 @@ impl<T: Task> Run<T> {
     /// not finite, or something cannot be written.
     pub(crate) fn train(self, screen: Box<dyn Recorder>, signals: Signals) -> Result<Ended> {
         let Self { task, out, resumed, stepper, limits, tensorboard, _lock } = self;
-        let directory = RunDirectory::open(&out, resumed.as_ref().map(|resumed| &resumed.position))?;
-        let mut recorders: Vec<Box<dyn Recorder>> = vec![Box::new(directory), screen];
-        if tensorboard || out.join(TENSORBOARD).exists() {
-            recorders.push(Box::new(TensorBoard::open(&out)?));
+        let leads = stepper.world().rank() == 0;
+        let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
+        if leads {
+            let position = resumed.as_ref().map(|resumed| &resumed.position);
+            recorders.push(Box::new(RunDirectory::open(&out, position)?));
+            recorders.push(screen);
+            if tensorboard || out.join(TENSORBOARD).exists() {
+                recorders.push(Box::new(TensorBoard::open(&out)?));
+            }
+        } else {
+            recorders.push(Box::new(Follower::of(&out)));
         }
         let mut trainer =
             Trainer::new(&task, stepper, Box::new(recorders), resumed.as_ref(), signals, limits)?;
@@ -300,6 +369,9 @@ impl<T: Task> Run<T> {
         }
         if let Some(stop) = trainer.run()? {
             return Ok(Ended::Stopped(stop));
+        }
+        if !leads {
+            return Ok(Ended::Followed);
         }
         let best = task.parameters_of(&Checkpoint::open(&out)?)?;
         match trainer.test(&best) {

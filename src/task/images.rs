@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::eval::images::evaluate;
 use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::{LanguageModel, Noise, NoiseSource, Parameters, State};
-use crate::parallel::world::Solo;
+use crate::parallel::rows::Rows;
+use crate::parallel::world::{World, agree};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
 use crate::train::averaging::Average;
 use crate::train::objective::{Loss, Objective, Sums};
@@ -73,17 +74,12 @@ impl ImageTask {
         };
         let dtype = self.precision.dtype();
         let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
-        Ok(Stepper {
-            carried: model.zero_state(config.batch_size)?,
-            average: Average::new(&config.averaging),
-            update: Update::new(config, &parameters, dtype, &self.device)?,
-            objective: Label {
-                noise: NoiseSource::new(&self.model, &config.dropout, config.seed, dtype, &self.device),
-                model,
-            },
-            parameters,
-            world: Box::new(Solo),
-        })
+        let objective = Label {
+            noise: NoiseSource::new(&self.model, &config.dropout, config.seed, dtype, &self.device),
+            model,
+        };
+        let update = Update::new(config, &parameters, dtype, &self.device)?;
+        Stepper::new(objective, parameters, update, Average::new(&config.averaging), config.batch_size)
     }
 
     /// Weights drawn from the recipe's seed.
@@ -172,10 +168,17 @@ impl Task for ImageTask {
     }
 
     /// On the training images where no others are kept apart: then the papers choose by the loss of training.
-    fn validate(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Evaluation> {
+    fn validate(
+        &self,
+        parameters: &Parameters,
+        world: &dyn World,
+        progress: EvaluationProgress<'_>,
+    ) -> Result<Evaluation> {
         let model = LanguageModel::new(&self.model, parameters, self.precision, &self.device)?;
         let (split, images) = self.chosen_by();
-        evaluate(&model, [&self.corpus.name, split], images, self.precision, progress)
+        // Each rank measures all of them: it takes a moment.
+        let found = evaluate(&model, [&self.corpus.name, split], images, self.precision, progress);
+        agree(world, found)
     }
 
     fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>> {
@@ -220,6 +223,12 @@ impl Objective for Label {
 
     fn noise(&self, batch: &Labelled, step: u64) -> Result<Noise> {
         self.noise.draw(&batch.labels, step, step)
+    }
+
+    fn rows(&self, batch: &Labelled, noise: Noise, rows: Rows) -> Result<(Labelled, Noise)> {
+        let own =
+            Labelled { images: rows.of_tensor(&batch.images, 1)?, labels: rows.of_tensor(&batch.labels, 1)? };
+        Ok((own, rows.of_noise(noise)?))
     }
 
     fn loss(&self, batch: &Labelled, carried: &State, noise: &Noise) -> Result<Loss> {

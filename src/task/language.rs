@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::eval::{self, Evaluation, EvaluationProgress, Split};
 use crate::model::grow::{Vocabulary, grow};
 use crate::model::{FrozenModel, LanguageModel, Parameters, specs};
-use crate::parallel::world::Solo;
+use crate::parallel::world::World;
 use crate::sample::text::{Prompt, text};
 use crate::sample::{SampleSettings, Sampler};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
@@ -159,14 +159,9 @@ impl Language {
         };
         let dtype = self.precision.dtype();
         let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
-        Ok(Stepper {
-            carried: model.zero_state(config.batch_size)?,
-            average: Average::new(&config.averaging),
-            update: Update::new(config, &parameters, dtype, &self.device)?,
-            objective: NextToken::new(model, config),
-            parameters,
-            world: Box::new(Solo),
-        })
+        let update = Update::new(config, &parameters, dtype, &self.device)?;
+        let objective = NextToken::new(model, config);
+        Stepper::new(objective, parameters, update, Average::new(&config.averaging), config.batch_size)
     }
 
     /// Weights drawn from the recipe's seed.
@@ -258,10 +253,16 @@ impl Task for Language {
     }
 
     /// In the batches of training.
-    fn validate(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Evaluation> {
+    fn validate(
+        &self,
+        parameters: &Parameters,
+        world: &dyn World,
+        progress: EvaluationProgress<'_>,
+    ) -> Result<Evaluation> {
         let &TrainConfig { batch_size, bptt_steps, .. } = &self.recipe.train;
         let split = self.split("valid", &self.valid);
-        eval::batched(&self.frozen(parameters)?, &split, batch_size, bptt_steps, progress)
+        let model = self.frozen(parameters)?;
+        eval::batched_among(world, &model, &split, [batch_size, bptt_steps], progress)
     }
 
     fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>> {

@@ -27,6 +27,7 @@ use crate::config::train::{ActivationConfig, FraternalConfig, FraternalVariant};
 use crate::error::Result;
 use crate::model::sampler::CandidateSource;
 use crate::model::{LanguageModel, Noise, NoiseSource, Outputs, State};
+use crate::parallel::rows::Rows;
 use crate::train::objective::{Loss, Objective, Sums};
 use candle_core::Tensor;
 use rhn_kernels::rng::Rng;
@@ -164,9 +165,21 @@ impl Objective for NextToken {
         batch.inputs.dims()[0] as f64 / self.bptt_steps
     }
 
+    fn rows(&self, batch: &Window, noise: WindowNoise, rows: Rows) -> Result<(Window, WindowNoise)> {
+        let window =
+            Window { inputs: rows.of_tensor(&batch.inputs, 1)?, targets: rows.of_tensor(&batch.targets, 1)? };
+        let noise = WindowNoise {
+            first: rows.of_noise(noise.first)?,
+            second: rows.of_noise(noise.second)?,
+            resets_state: noise.resets_state,
+        };
+        Ok((window, noise))
+    }
+
     /// What is reported is of the first pass alone, without what is added; its state is carried.
     fn loss(&self, batch: &Window, carried: &State, noise: &WindowNoise) -> Result<Loss> {
-        let zero = if noise.resets_state { Some(self.zero_state()?) } else { None };
+        let rows = batch.inputs.dim(1)?;
+        let zero = if noise.resets_state { Some(self.model.zero_state(rows)?) } else { None };
         let carried = zero.as_ref().unwrap_or(carried);
         let first = self.model.outputs(&batch.inputs, carried, &noise.first)?;
         let (mut objective, nats) = self.cross_entropy(batch, &first, &noise.first)?;

@@ -4,7 +4,7 @@
 
 use crate::error::Result;
 use crate::model::State;
-use crate::parallel::world::World;
+use crate::parallel::rows::Rows;
 use candle_core::Tensor;
 
 /// A loss of the trained weights on a batch.
@@ -26,7 +26,11 @@ pub trait Objective {
         1.0
     }
 
-    /// The loss of a batch, whose rows go on from the state `carried`.
+    /// Some rows of a batch, and what is random in them.
+    fn rows(&self, batch: &Self::Batch, noise: Self::Noise, rows: Rows)
+    -> Result<(Self::Batch, Self::Noise)>;
+
+    /// The loss of a batch, a mean over its rows, which go on from the state `carried`.
     fn loss(&self, batch: &Self::Batch, carried: &State, noise: &Self::Noise) -> Result<Loss>;
 }
 
@@ -46,14 +50,4 @@ pub struct Sums {
     pub nats: Tensor,
     /// How many tokens were predicted.
     pub tokens: u64,
-}
-
-impl Sums {
-    /// The sums over all ranks, whose batches have the same shape.
-    pub(super) fn over(self, world: &dyn World) -> Result<Self> {
-        let mut nats = [self.nats];
-        world.sum(&mut nats)?;
-        let [nats] = nats;
-        Ok(Self { nats, tokens: self.tokens * world.size() as u64 })
-    }
 }

@@ -1,5 +1,6 @@
 //! Going on with a run: the newest state that is whole, and what may not have changed since.
 
+use super::objective::Objective;
 use super::state::{FORMAT, Position, check_finite};
 use super::step::Stepper;
 use super::task::Task;
@@ -115,8 +116,12 @@ impl Resumed {
         let averaging = self.position.averaging.clone();
         let averaged = stepper.average.load(averaging, &self.remembered, &stepper.parameters);
         averaged.map_err(Error::in_file(&optimizer))?;
-        stepper.carried = stepper.carried.load(&self.remembered).map_err(Error::in_file(&optimizer))?;
-        Ok(())
+        let carried =
+            stepper.objective.zero_state()?.load(&self.remembered).map_err(Error::in_file(&optimizer))?;
+        if let Some(layout) = &self.position.ranks {
+            stepper.reducer().set_layout(layout.clone());
+        }
+        stepper.set_whole_state(&carried)
     }
 }
 

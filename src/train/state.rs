@@ -7,6 +7,8 @@ use super::step::Stepper;
 use super::task::{Files, Task};
 use super::update::StepReport;
 use crate::error::{Error, Result};
+use crate::model::State;
+use crate::parallel::reduce::Layout;
 use crate::storage::{OPTIMIZER, STATE, save_tensors, to_json};
 use candle_core::Tensor;
 use rhn_kernels::update::squared_norm;
@@ -51,6 +53,9 @@ pub struct Position {
     pub seconds: f64,
     /// Updates that the optimizer has made.
     pub(super) optimizer_updates: u64,
+    /// How the gradients of several ranks are summed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ranks: Option<Layout>,
     /// The SHA-256 of the corpus's text.
     pub corpus_sha256: String,
     /// Tokens of training, validation and test split: one text can be split in several ways.
@@ -115,6 +120,7 @@ impl Position {
             best: None,
             seconds: 0.0,
             optimizer_updates: 0,
+            ranks: None,
             corpus_sha256: task.data().sha256.into(),
             split_tokens: task.data().tokens,
             precision: task.precision().as_str().into(),
@@ -123,17 +129,26 @@ impl Position {
     }
 }
 
-/// The files of the training state: all that is published, and what only a resumed run needs.
+/// The files of the training state: all that is published, and what only a resumed run needs; `carried` is the state of
+/// all batch rows.
 ///
 /// # Errors
 /// If something remembered is not finite: what would be refused when it is read does not replace what would not.
-pub fn files<T: Task>(task: &T, stepper: &Stepper<T::Objective>, position: &mut Position) -> Result<Files> {
+pub fn files<T: Task>(
+    task: &T,
+    stepper: &mut Stepper<T::Objective>,
+    carried: &State,
+    position: &mut Position,
+) -> Result<Files> {
+    if stepper.world().size() > 1 {
+        position.ranks = Some(stepper.reducer().layout().clone());
+    }
     let (updates, mut remembered) = stepper.update.save();
     position.optimizer_updates = updates;
     let (averaging, mean) = stepper.average.save();
     position.averaging = averaging;
     remembered.extend(mean);
-    remembered.extend(stepper.carried.save().into_iter().map(|(name, tensor)| (name, tensor.detach())));
+    remembered.extend(carried.save().into_iter().map(|(name, tensor)| (name, tensor.detach())));
     check_finite(Path::new(OPTIMIZER), &remembered).map_err(|error| {
         let what = format!("{error}; the last saved state is kept");
         Error::NotFinite { step: position.step, what }

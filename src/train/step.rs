@@ -1,11 +1,16 @@
 //! The training step, on one page.
 
 use super::averaging::Average;
-use super::objective::Objective;
+use super::objective::{Objective, Sums};
 use super::update::{Step, StepReport, Update};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Parameters, State};
-use crate::parallel::world::{World, sum_gradients};
+use crate::parallel::reduce::{Own, Reducer};
+use crate::parallel::rows::{Rows, whole_state};
+use crate::parallel::world::{Solo, World};
+use candle_core::{Device, Tensor};
+use rhn_kernels::gradients::Gradient;
+use std::sync::Arc;
 
 /// Everything that a step reads and changes.
 pub struct Stepper<O> {
@@ -17,30 +22,157 @@ pub struct Stepper<O> {
     pub update: Update,
     /// The mean of the weights.
     pub average: Average,
-    /// The state that the batch rows carry from window to window.
+    /// The state that the batch rows carry from window to window: those of this rank.
     pub carried: State,
-    /// The ranks that train together.
-    pub world: Box<dyn World>,
+    ranks: Ranks,
+}
+
+/// The ranks that train together, and the part of this one.
+struct Ranks {
+    world: Arc<dyn World>,
+    rows: Rows,
+    reducer: Reducer,
+    /// Whether a step failed on a rank: all of them know, and none has made an update of it.
+    have_failed: bool,
+}
+
+impl Ranks {
+    fn new(world: Arc<dyn World>, rows: Rows) -> Self {
+        Self { reducer: Reducer::new(world.clone()), world, rows, have_failed: false }
+    }
+}
+
+/// What a step found on the way forth.
+struct Forward {
+    objective: Tensor,
+    sums: Sums,
+    carried: State,
+    rate: f64,
 }
 
 impl<O: Objective> Stepper<O> {
+    /// A run of one process before its first step, from the zero state of all batch rows.
+    pub fn new(
+        objective: O,
+        parameters: Parameters,
+        update: Update,
+        average: Average,
+        batch_size: usize,
+    ) -> Result<Self> {
+        let carried = objective.zero_state()?;
+        let ranks = Ranks::new(Arc::new(Solo), Rows::all(batch_size));
+        Ok(Self { objective, parameters, update, average, carried, ranks })
+    }
+
+    /// The same as one rank of several, which share its batch rows.
+    ///
+    /// # Errors
+    /// If there are more ranks than batch rows.
+    pub fn among(mut self, world: Arc<dyn World>) -> Result<Self> {
+        self.ranks = Ranks::new(world.clone(), Rows::of_rank(&*world, self.ranks.rows.of)?);
+        self.reset_state()?;
+        Ok(self)
+    }
+
+    /// The ranks that train together.
+    pub fn world(&self) -> &Arc<dyn World> {
+        &self.ranks.world
+    }
+
+    /// How the ranks' gradients are summed, which a stopped run goes on with.
+    pub(super) fn reducer(&mut self) -> &mut Reducer {
+        &mut self.ranks.reducer
+    }
+
+    /// Whether a step failed on a rank, with all of them as they were before it.
+    pub(crate) fn has_failed_together(&self) -> bool {
+        self.ranks.have_failed
+    }
+
+    /// Begins anew with the zero state.
+    pub fn reset_state(&mut self) -> Result<()> {
+        self.carried = self.ranks.rows.of_state(&self.objective.zero_state()?)?;
+        Ok(())
+    }
+
+    /// Goes on from a state of all batch rows.
+    pub(super) fn set_whole_state(&mut self, whole: &State) -> Result<()> {
+        self.carried = self.ranks.rows.of_state(whole)?;
+        Ok(())
+    }
+
+    /// The state of all batch rows; every rank asks for it.
+    pub(crate) fn whole_state(&self) -> Result<State> {
+        whole_state(&*self.ranks.world, &self.carried)
+    }
+
     /// One update by truncated back-propagation; the state carries over, its history does not. What the step did is
     /// among [`Stepper::reports`], then or later.
     ///
     /// `step` counts from 0 and names the batch's noise; `rate` is the schedule's, which the batch may scale.
     ///
     /// # Errors
-    /// If it is known that loss, gradient's norm or update are not finite; all is then as it was.
+    /// If it is known that loss, gradient's norm or update are not finite; all is then as it was. Of several ranks, if
+    /// the step failed on any; all of them are then as they were.
     pub fn advance(&mut self, batch: &O::Batch, step: u64, rate: f64) -> Result<()> {
+        let forward = self.forward(batch, step, rate);
+        let (forward, gradients, sums) = match self.ranks.world.size() {
+            1 => {
+                let forward = forward?;
+                let gradients = self.parameters.gradients_as_they_are(&forward.objective)?;
+                let sums = Sums { nats: forward.sums.nats.clone(), tokens: forward.sums.tokens };
+                (forward, gradients, sums)
+            }
+            _ => self.sum_over_ranks(forward)?,
+        };
+        let step = Step { step, rate: forward.rate };
+        let applied = self.update.step(&self.parameters, gradients, &sums, step)?;
+        self.carried = applied.choose(&forward.carried, &self.carried)?;
+        self.average.add(&self.parameters)
+    }
+
+    /// The loss of this rank's rows of a batch, its part of the whole batch's.
+    fn forward(&self, batch: &O::Batch, step: u64, rate: f64) -> Result<Forward> {
         let noise = self.objective.noise(batch, step)?;
         let rate = rate * self.objective.rate_scale(batch);
-        let loss = self.objective.loss(batch, &self.carried, &noise)?;
-        let gradients = self.parameters.gradients_as_they_are(&loss.objective)?;
-        let gradients = sum_gradients(&*self.world, &self.parameters, gradients)?;
-        let sums = loss.sums.over(&*self.world)?;
-        let applied = self.update.step(&self.parameters, gradients, &sums, Step { step, rate })?;
-        self.carried = applied.choose(&loss.carried, &self.carried)?;
-        self.average.add(&self.parameters)
+        let rows = self.ranks.rows;
+        if rows.is_all() {
+            let loss = self.objective.loss(batch, &self.carried, &noise)?;
+            return Ok(Forward { objective: loss.objective, sums: loss.sums, carried: loss.carried, rate });
+        }
+        let (own, noise) = self.objective.rows(batch, noise, rows)?;
+        let loss = self.objective.loss(&own, &self.carried, &noise)?;
+        let objective = (loss.objective * rows.share())?;
+        Ok(Forward { objective, sums: loss.sums, carried: loss.carried, rate })
+    }
+
+    /// Gradients and sums of all ranks; that of a rank which fails is its own error, that of the others says so.
+    fn sum_over_ranks(&mut self, forward: Result<Forward>) -> Result<(Forward, Vec<Option<Gradient>>, Sums)> {
+        let nats = |forward: &Forward| -> Result<f64> {
+            Ok(forward.sums.nats.to_dtype(candle_core::DType::F64)?.sum_all()?.to_scalar()?)
+        };
+        let forward = forward.and_then(|forward| Ok((nats(&forward)?, forward)));
+        let (forward, error) = match forward {
+            Ok(forward) => (Some(forward), None),
+            Err(error) => (None, Some(error)),
+        };
+        let own = forward.as_ref().map(|(nats, forward)| Own { objective: &forward.objective, nats: *nats });
+        let Ranks { reducer, rows, have_failed, .. } = &mut self.ranks;
+        let (summed, of_gradients) = reducer.sum(&self.parameters, own)?;
+        *have_failed = summed.has_failed;
+        match (error.or(of_gradients), forward) {
+            (Some(error), _) => Err(error),
+            (None, Some((_, forward))) if !summed.has_failed => {
+                let tokens = (forward.sums.tokens as f64 / rows.share()).round() as u64;
+                let nats = Tensor::new(&[summed.nats], &Device::Cpu)?;
+                let nats = match forward.sums.nats.device() {
+                    Device::Cpu => nats,
+                    device => nats.to_dtype(forward.sums.nats.dtype())?.to_device(device)?,
+                };
+                Ok((forward, summed.gradients, Sums { nats, tokens }))
+            }
+            _ => Err(Error::OtherRank("the step failed on another rank, which says why".into())),
+        }
     }
 
     /// The weights that the run is measured and published by.

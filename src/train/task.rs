@@ -6,6 +6,7 @@ use crate::config::{ModelConfig, Recipe};
 use crate::error::Result;
 use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::Parameters;
+use crate::parallel::world::World;
 use rhn_kernels::precision::Precision;
 
 /// Files by name, as they are to be written.
@@ -50,8 +51,13 @@ pub trait Task {
     /// Batch number `index` of epoch `epoch`, both counted from 0.
     fn batch(&self, epoch: u64, index: usize) -> Result<<Self::Objective as Objective>::Batch>;
 
-    /// The model on the validation split, with dropout off.
-    fn validate(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Evaluation>;
+    /// The model on the validation split, with dropout off; the ranks share the work, and each has the result.
+    fn validate(
+        &self,
+        parameters: &Parameters,
+        world: &dyn World,
+        progress: EvaluationProgress<'_>,
+    ) -> Result<Evaluation>;
 
     /// The model on the test split by the published protocol; `None` if there is no such split.
     fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>>;

@@ -5,7 +5,6 @@ mod course;
 mod epoch;
 
 use super::limits::{Limits, Stop};
-use super::objective::Objective;
 use super::recorder::{Progress, Recorder};
 use super::resume::Resumed;
 use super::schedule::Rate;
@@ -14,10 +13,12 @@ use super::step::Stepper;
 use super::task::Task;
 use crate::config::TrainConfig;
 use crate::config::train::Schedule;
+use crate::console::report;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::events::{self, Event, Measured};
 use crate::model::Parameters;
+use crate::parallel::world::{World, agree};
 use crate::signals::Signals;
 use clock::Clock;
 use rhn_kernels::threads::Tuner;
@@ -93,6 +94,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.return_to_course()?; // it may have stopped for a divergence
         let stop = self.epochs();
         self.recorder.show(&Progress::Over);
+        if let Err(error) = &stop
+            && self.stepper.has_failed_together()
+        {
+            self.save_after(error)?;
+        }
         let Some(stop) = stop? else { return Ok(None) };
         self.save()?;
         if self.position.best.is_none() {
@@ -101,6 +107,15 @@ impl<'a, T: Task> Trainer<'a, T> {
         let event = events::Stop { step: self.position.step, reason: format!("{stop:?}") };
         self.recorder.record(&Event::Stop(event))?;
         Ok(Some(stop))
+    }
+
+    /// Keeps the state before a step that failed on some rank, for which all ranks have come here.
+    fn save_after(&mut self, error: &Error) -> Result<()> {
+        if !matches!(error, Error::OtherRank(_)) {
+            report(&format!("rank {}: {error}", self.world().rank())); // another rank may end this process at any time
+        }
+        let saved = self.save();
+        agree(self.world(), saved) // nobody ends before it is written
     }
 
     fn record_start(&mut self) -> Result<()> {
@@ -145,8 +160,8 @@ impl<'a, T: Task> Trainer<'a, T> {
             recorder.show(&Progress::Evaluating("validating", done, all));
             signals.check()
         };
-        match task.validate(stepper.measured(), progress) {
-            Err(Error::Stopped { .. }) => Ok(None),
+        match task.validate(stepper.measured(), &**stepper.world(), progress) {
+            Err(Error::Stopped { .. } | Error::OtherRank(_)) => Ok(None),
             Err(Error::NotFinite { what, .. }) => {
                 Err(Error::NotFinite { step: self.position.step, what: format!("validation: {what}") })
             }
@@ -165,7 +180,9 @@ impl<'a, T: Task> Trainer<'a, T> {
         let best = self.keep_if_best(valid)?;
         let row = self.row(valid, best);
         self.recorder.record(&Event::Epoch(row))?;
-        if let Some(text) = self.task.sample(self.stepper.measured(), self.position.epoch)? {
+        if self.writes()
+            && let Some(text) = self.task.sample(self.stepper.measured(), self.position.epoch)?
+        {
             self.recorder.show(&Progress::Sample(&text));
         }
         self.rate.observe(self.position.epoch, valid.perplexity);
@@ -174,7 +191,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.position.window = 0;
         self.position.epoch_sums = EpochSums::default();
         if !self.config().carry_state {
-            self.stepper.carried = self.stepper.objective.zero_state()?;
+            self.stepper.reset_state()?;
         }
         self.return_to_course()?;
         self.save()
@@ -252,6 +269,13 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// Why to stop before the next step, if there is a reason on any rank.
     fn stop(&self) -> Result<Option<Stop>> {
+        Ok(self.before_step()?.0)
+    }
+
+    /// Why to stop before the next step, if there is a reason on any rank; and whether it is time to save.
+    fn before_step(&self) -> Result<(Option<Stop>, bool)> {
+        const STOP: u8 = 1;
+        const SAVE: u8 = 2;
         let over = |limit: Duration| self.clock.started.elapsed() >= limit;
         let own = if let Some(code) = self.signals.received() {
             Some(Stop::Signal(code))
@@ -260,12 +284,19 @@ impl<'a, T: Task> Trainer<'a, T> {
         } else {
             self.limits.time.is_some_and(over).then_some(Stop::TimeLimit)
         };
-        Ok(if self.stepper.world.any(own.is_some())? { Some(own.unwrap_or(Stop::OtherRank)) } else { None })
+        let is_due = self.clock.saved.elapsed().as_secs_f64() > 60.0 * self.config().save_minutes;
+        let flags = STOP * u8::from(own.is_some()) + SAVE * u8::from(is_due);
+        let flags = self.world().any(flags)?;
+        let stop = (flags & STOP > 0).then(|| own.unwrap_or(Stop::OtherRank));
+        Ok((stop, flags & SAVE > 0))
     }
 
     /// The weights now become the checkpoint that other commands load.
     fn publish(&mut self) -> Result<()> {
         self.check_weights()?;
+        if !self.writes() {
+            return Ok(());
+        }
         self.recorder.publish(&self.task.files(self.stepper.measured())?)
     }
 
@@ -274,22 +305,46 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.check_weights()?;
         self.position.seconds = self.clock.seconds();
         self.position.rate = self.rate.save();
-        let files = state::files(self.task, &self.stepper, &mut self.position)?;
-        self.recorder.save(self.position.step, &files)?;
+        let carried = self.stepper.whole_state()?;
+        if self.writes() {
+            let files = state::files(self.task, &mut self.stepper, &carried, &mut self.position)?;
+            self.recorder.save(self.position.step, &files)?;
+        }
         self.clock.saved = Instant::now();
         self.has_state = true;
         Ok(())
     }
 
-    /// A weight that is not finite is never kept.
+    /// The ranks that train together.
+    fn world(&self) -> &dyn World {
+        &**self.stepper.world()
+    }
+
+    /// Whether this rank is the one that writes.
+    fn writes(&self) -> bool {
+        self.world().rank() == 0
+    }
+
+    /// A weight that is not finite is never kept, nor are weights that differ between ranks.
     fn check_weights(&self) -> Result<()> {
+        let mut norms = Vec::new();
         for (name, var) in self.stepper.parameters.trained() {
-            if !squared_norm(var, var, 0.0)?.is_finite() {
+            let norm = squared_norm(var, var, 0.0)?;
+            if !norm.is_finite() {
                 let what = format!("weight {name} is not finite; the last saved state is kept");
                 return Err(Error::NotFinite { step: self.position.step, what });
             }
+            norms.extend(norm.to_le_bytes());
         }
-        Ok(())
+        let of_ranks = self.world().gather(norms)?;
+        match of_ranks.iter().position(|norms| *norms != of_ranks[0]) {
+            None => Ok(()),
+            Some(rank) => Err(Error::OtherRank(format!(
+                "step {}: rank {rank} has other weights than rank 0, which the same sums cannot give; the last saved state \
+                 is kept. Do all ranks run the same program on the same kind of processor?",
+                self.position.step
+            ))),
+        }
     }
 
     fn config(&self) -> &'a TrainConfig {

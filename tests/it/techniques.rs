@@ -4,6 +4,7 @@ use crate::support::run;
 use candle_core::{DType, Device, Tensor};
 use rhn::config::Resolved;
 use rhn::data::{DataDirectories, registry::Registry};
+use rhn::parallel::world::Solo;
 use rhn::task::language::{Language, NextToken};
 use rhn::train::objective::Objective;
 use rhn::train::step::Stepper;
@@ -63,7 +64,7 @@ fn each_acts_in_training_and_none_in_evaluation() {
     let plain = language(&[]);
     let (stepper, first) = stepped(&plain, 4);
     let valid = |language: &Language| {
-        language.validate(&stepper.parameters, &mut |_, _| Ok(())).unwrap().nats_per_token
+        language.validate(&stepper.parameters, &Solo, &mut |_, _| Ok(())).unwrap().nats_per_token
     };
     let measured = valid(&plain);
     for setting in EACH {

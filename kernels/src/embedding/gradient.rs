@@ -15,13 +15,13 @@ pub struct RowGradient {
 }
 
 impl RowGradient {
-    /// Of the rows `ids` of `table`.
-    pub(crate) fn new(table: &Tensor, ids: &Tensor, rows: &Tensor) -> Self {
+    /// Of the rows `ids`, `(count)` of u32, of `table`: `rows` is `(count, width)`.
+    pub fn new(table: &Tensor, ids: &Tensor, rows: &Tensor) -> Self {
         Self { shape: table.shape().clone(), pieces: vec![(ids.clone(), rows.clone())] }
     }
 
     /// The same, and further rows of the same table.
-    pub(crate) fn and(mut self, ids: &Tensor, rows: &Tensor) -> Self {
+    pub fn and(mut self, ids: &Tensor, rows: &Tensor) -> Self {
         self.pieces.push((ids.clone(), rows.clone()));
         self
     }

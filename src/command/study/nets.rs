@@ -6,6 +6,7 @@ use crate::console::{Line, report};
 use crate::data::images::ImageCorpus;
 use crate::error::{Error, Result};
 use crate::events::{Event, Outcome};
+use crate::parallel::world::Solo;
 use crate::readable::duration;
 use crate::run::{AnyRun, Ended, Request};
 use crate::signals::Signals;
@@ -15,6 +16,7 @@ use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::{Progress, Recorder};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct NetArgs {
@@ -188,6 +190,7 @@ impl Nets<'_> {
             directories: self.args.data.directories()?,
             limits: Limits { max_steps: None, time: None },
             tensorboard: false,
+            world: Arc::new(Solo),
         };
         let failed = match self.run(&request, net) {
             Ok(_) => None,
@@ -205,7 +208,7 @@ impl Nets<'_> {
         match run.train(screen, self.signals.clone())? {
             Ended::Before(outcome, _) | Ended::Finished(outcome) => Ok(outcome),
             Ended::Untested(code) | Ended::Stopped(Stop::Signal(code)) => Err(Error::Stopped { code }),
-            Ended::Stopped(_) => Err(Error::Stopped { code: 0 }),
+            Ended::Stopped(_) | Ended::Followed => Err(Error::Stopped { code: 0 }),
         }
     }
 }

@@ -5,7 +5,6 @@ use crate::config::train::OnDivergence;
 use crate::error::{Error, Result};
 use crate::events::{self, Event};
 use crate::train::divergence::Alarm;
-use crate::train::objective::Objective;
 use crate::train::task::Task;
 
 impl<T: Task> Trainer<'_, T> {
@@ -85,7 +84,7 @@ impl<T: Task> Trainer<'_, T> {
         self.stepper.parameters.restore(&weights)?;
         self.stepper.update.restart(self.position.skipped_steps)?;
         self.stepper.average.restart();
-        self.stepper.carried = self.stepper.objective.zero_state()?;
+        self.stepper.reset_state()?;
         self.rate.roll_back();
         self.position.course.alarm = None;
         self.position.course.restart();

@@ -21,17 +21,20 @@ impl<T: Task> Trainer<'_, T> {
             if let Some(stop) = self.evaluate()? {
                 return Ok(Some(stop));
             }
-            if let Some(stop) = self.stop()? {
+            let (stop, is_due) = self.before_step()?;
+            if stop.is_some() || is_due {
                 self.observe(true)?;
-                return Ok(Some(stop));
+            }
+            if stop.is_some() {
+                return Ok(stop);
+            }
+            if is_due {
+                self.return_to_course()?;
+                self.save()?;
             }
             self.advance()?;
             self.observe(self.is_mark())?;
             self.return_to_course()?;
-            if self.clock.saved.elapsed().as_secs_f64() > 60.0 * self.config().save_minutes {
-                self.observe(true)?;
-                self.save()?;
-            }
         }
         self.observe(true)?;
         Ok(None)

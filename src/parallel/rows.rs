@@ -1,0 +1,148 @@
+//! The batch rows of a rank.
+
+use super::world::World;
+use crate::error::{Error, Result};
+use crate::model::{Noise, State};
+use candle_core::{DType, Device, Tensor};
+use rhn_kernels::scan::HiddenMask;
+
+/// Some of a batch's rows, one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// The first of them.
+    pub first: usize,
+    /// How many they are.
+    pub count: usize,
+    /// How many the batch has.
+    pub of: usize,
+}
+
+impl Rows {
+    /// All rows of a batch.
+    pub fn all(of: usize) -> Self {
+        Self { first: 0, count: of, of }
+    }
+
+    /// Those of this rank: as many as every other rank has, or one more or less.
+    ///
+    /// # Errors
+    /// If there are more ranks than rows.
+    pub fn of_rank(world: &dyn World, of: usize) -> Result<Self> {
+        let (size, rank) = (world.size(), world.rank());
+        if of < size {
+            return Err(Error::config(format!(
+                "train.batch_size is {of} and there are {size} ranks, each of which needs a batch row: start fewer of them, \
+                 or give more rows"
+            )));
+        }
+        let start = |rank: usize| of * rank / size;
+        Ok(Self { first: start(rank), count: start(rank + 1) - start(rank), of })
+    }
+
+    /// Whether these are all rows.
+    pub fn is_all(&self) -> bool {
+        self.count == self.of
+    }
+
+    /// What part of the batch they are.
+    pub fn share(&self) -> f64 {
+        self.count as f64 / self.of as f64
+    }
+
+    /// The rows of `tensor`, along dimension `dim`.
+    pub fn of_tensor(&self, tensor: &Tensor, dim: usize) -> Result<Tensor> {
+        Ok(tensor.narrow(dim, self.first, self.count)?.contiguous()?)
+    }
+
+    /// The rows of a mask, `(batch, size)` or `(time, batch, size)`.
+    fn of_mask(&self, mask: &Tensor) -> Result<Tensor> {
+        self.of_tensor(mask, mask.rank() - 2)
+    }
+
+    fn of_masks(&self, masks: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        masks.iter().map(|mask| mask.as_ref().map(|mask| self.of_mask(mask)).transpose()).collect()
+    }
+
+    /// What is random for these rows, of what was drawn for all.
+    pub fn of_noise(&self, noise: Noise) -> Result<Noise> {
+        let of_mask = |mask: Option<Tensor>| mask.map(|mask| self.of_mask(&mask)).transpose();
+        let of_hidden = |mask: &HiddenMask| -> Result<HiddenMask> {
+            Ok(match mask {
+                HiddenMask::None => HiddenMask::None,
+                HiddenMask::Shared(mask) => HiddenMask::Shared(self.of_mask(mask)?),
+                HiddenMask::Separate { h, t } => {
+                    HiddenMask::Separate { h: self.of_mask(h)?, t: self.of_mask(t)? }
+                }
+            })
+        };
+        Ok(Noise {
+            word: of_mask(noise.word)?,
+            input: self.of_masks(&noise.input)?,
+            hidden: noise.hidden.iter().map(of_hidden).collect::<Result<_>>()?,
+            depth: self.of_masks(&noise.depth)?,
+            output: of_mask(noise.output)?,
+            components: of_mask(noise.components)?,
+            // These are the same for every row.
+            weights: noise.weights,
+            candidates: noise.candidates,
+        })
+    }
+
+    /// The rows of what a core carries.
+    pub fn of_state(&self, state: &State) -> Result<State> {
+        if self.is_all() {
+            return Ok(state.clone());
+        }
+        let layer = |parts: &Vec<Tensor>| parts.iter().map(|part| self.of_tensor(part, 0)).collect();
+        Ok(State(state.0.iter().map(layer).collect::<Result<_>>()?))
+    }
+}
+
+/// What a core carries for the rows of all ranks, `own` being those of this one. Every rank asks for it.
+///
+/// # Errors
+/// If the ranks are no longer connected.
+pub fn whole_state(world: &dyn World, own: &State) -> Result<State> {
+    if world.size() == 1 {
+        return Ok(own.clone());
+    }
+    let whole = |part: &Tensor| -> Result<Tensor> {
+        let width = part.dim(1)?;
+        // Single precision is kept exactly by double.
+        let numbers = part.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let gathered =
+            world.gather(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())?.concat();
+        let numbers =
+            gathered.chunks_exact(8).map(|bytes| f64::from_le_bytes(bytes.try_into().expect("eight")));
+        let numbers: Vec<f64> = numbers.collect();
+        let rows = numbers.len() / width;
+        Ok(Tensor::from_vec(numbers, (rows, width), &Device::Cpu)?
+            .to_dtype(part.dtype())?
+            .to_device(part.device())?)
+    };
+    let layer = |parts: &Vec<Tensor>| parts.iter().map(whole).collect();
+    Ok(State(own.0.iter().map(layer).collect::<Result<_>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rows;
+    use crate::parallel::group::Group;
+
+    #[test]
+    fn every_row_belongs_to_one_rank_and_none_has_two_more_than_another() {
+        for (of, size) in [(20, 1), (20, 3), (7, 4), (4, 4)] {
+            let rows = Group::run(size, |world| Rows::of_rank(world, of).unwrap());
+            let mut next = 0;
+            for rows in &rows {
+                assert_eq!((rows.first, rows.of), (next, of));
+                next += rows.count;
+            }
+            assert_eq!(next, of);
+            let counts = rows.iter().map(|rows| rows.count);
+            assert!(counts.clone().max().unwrap() - counts.min().unwrap() <= 1);
+        }
+        let refused = Group::run(3, |world| Rows::of_rank(world, 2).unwrap_err().to_string());
+        assert!(refused[0].contains("batch_size is 2 and there are 3 ranks"), "{}", refused[0]);
+    }
+}

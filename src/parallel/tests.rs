@@ -1,0 +1,249 @@
+//! Several ranks are one process to rounding, and themselves to the bit.
+
+use super::group::Group;
+use super::rows::Rows;
+use super::world::World;
+use crate::config::{Recipe, Resolved};
+use crate::data::{Corpus, Text};
+use crate::error::Error;
+use crate::model::State;
+use crate::task::language::{Language, NextToken, Window, WindowNoise};
+use crate::train::objective::{Loss, Objective};
+use crate::train::step::Stepper;
+use crate::train::task::Task;
+use candle_core::{Device, Tensor};
+use rhn_kernels::precision::Precision;
+use std::sync::Arc;
+
+/// Sentences of forty words, of which some are frequent.
+fn words(count: usize) -> String {
+    let mut seed = 7u32;
+    let mut word = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let uniform = f64::from(seed >> 8) / f64::from(1 << 24);
+        format!("w{}", (uniform * uniform * 40.0) as u32)
+    };
+    let line = |_| (0..9).map(|_| word()).collect::<Vec<_>>().join(" ") + "\n";
+    (0..count / 10).map(line).collect()
+}
+
+fn language(settings: &[&str], precision: Precision) -> Language {
+    let small = [
+        "corpus.unit=word",
+        "train.batch_size=5",
+        "train.bptt_steps=4",
+        "train.min_epoch_steps=0",
+        "model.embedding.size=6",
+        "model.core.hidden_size=6",
+        "model.core.recurrence_depth=2",
+        "model.output.tied=false",
+        "train.optimizer=sgd",
+        "train.max_grad_norm=1.0",
+    ];
+    let all: Vec<String> = small.iter().chain(settings).map(ToString::to_string).collect();
+    let recipe: Recipe = Resolved::new("shakespeare", &all).unwrap().recipe;
+    let corpus = Corpus {
+        name: "words".into(),
+        train: Text::from(words(2_000).as_str()),
+        valid: Text::from(words(300).as_str()),
+        test: Text::from(""),
+        sha256: String::new(),
+    };
+    Language::with_corpus(recipe, corpus, None, precision, &Device::Cpu).unwrap()
+}
+
+/// Nats of each of some steps, the weights after them, and the nats of a validation.
+#[derive(Debug, PartialEq)]
+struct Course {
+    nats: Vec<f64>,
+    weights: Vec<f64>,
+    valid: f64,
+}
+
+fn course(settings: &[&str], precision: Precision, world: Arc<dyn World>) -> Course {
+    let language = language(settings, precision);
+    let mut stepper = language.stepper(None).unwrap().among(world.clone()).unwrap();
+    let step = |step| {
+        let report = stepper.step(&language.batch(0, step).unwrap(), step as u64, 0.2).unwrap();
+        assert!(report.tokens > 0 && report.tokens.is_multiple_of(5));
+        report.nats
+    };
+    let nats = (0..12).map(step).collect();
+    let valid = language.validate(&stepper.parameters, &*world, &mut |_, _| Ok(())).unwrap();
+    assert_eq!(valid.tokens % 5, 0);
+    Course { nats, weights: weights(&stepper), valid: valid.nats_per_token }
+}
+
+fn weights<O: Objective>(stepper: &Stepper<O>) -> Vec<f64> {
+    let numbers = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1::<f64>();
+    stepper.parameters.trained().flat_map(|(_, var)| numbers(var).unwrap()).collect()
+}
+
+fn furthest(one: &[f64], other: &[f64]) -> f64 {
+    assert_eq!(one.len(), other.len());
+    one.iter().zip(other).map(|(one, other)| (one - other).abs() / one.abs().max(1.0)).fold(0.0, f64::max)
+}
+
+/// Runs of 2, 3 and 5 ranks are that of one; twice the same number of ranks, to the bit.
+fn assert_is_one(settings: &[&str], precision: Precision, most: f64) {
+    let alone = &Group::run_shared(1, |world| course(settings, precision, world))[0];
+    assert!(alone.nats[11] < alone.nats[0] && alone.nats.iter().all(|nats| nats.is_finite()), "{settings:?}");
+    for size in [2, 3, 5] {
+        let run = || Group::run_shared(size, |world| course(settings, precision, world));
+        let (first, again) = (run(), run());
+        assert_eq!(first, again, "{settings:?} on {size} ranks");
+        for course in &first {
+            assert_eq!(course, &first[0], "ranks differ: {settings:?} on {size}");
+        }
+        let of_nats = furthest(&alone.nats, &first[0].nats);
+        let of_weights = furthest(&alone.weights, &first[0].weights);
+        let of_valid = (alone.valid - first[0].valid).abs();
+        let distances = [of_nats, of_weights, of_valid];
+        assert!(distances.iter().all(|distance| *distance < most), "{settings:?} on {size}: {distances:?}");
+    }
+}
+
+#[test]
+fn whatever_is_random_or_added_to_the_loss_is_of_the_whole_batch() {
+    let variational =
+        "train.dropout={word=0.2,embedding=0.1,input=0.2,hidden=0.3,output=0.2,recurrent_weights=0.2}";
+    let settings: [&[&str]; 5] = [
+        &[],
+        &[variational, "train.window=variable", "train.state_reset=0.3"],
+        &["train.dropout={kind='per-step',input=0.3,output=0.2}", "train.activation={ar=2.0,tar=1.0}"],
+        &[variational, "train.fraternal={kappa=0.2}", "model.output.tied=true"],
+        &["model.core={kind='lstm',layers=2,hidden_size=6}", "train.dropout={input=0.2,between=0.3}"],
+    ];
+    for settings in settings {
+        assert_is_one(settings, Precision::F64, 1e-10);
+    }
+}
+
+#[test]
+fn rows_of_tables_and_clusters_that_rest_are_summed_too() {
+    let adaptive = "model.output={kind='adaptive',cutoffs=[8,30]}";
+    let settings: [&[&str]; 3] = [
+        &["train.loss={kind='sampled',samples=12}", "train.optimizer=adagrad", "model.output.by_word=true"],
+        &[adaptive, "train.optimizer=adagrad"],
+        &[adaptive, "train.optimizer=adam", "train.batch_size=5", "train.bptt_steps=2"],
+    ];
+    for settings in &settings[..2] {
+        assert_is_one(settings, Precision::F64, 1e-10);
+    }
+    // Few tokens, so that steps without a rare word come.
+    let alone = Group::run_shared(1, |world| first_steps(settings[2], world));
+    let several = Group::run_shared(3, |world| first_steps(settings[2], world));
+    assert!(furthest(&alone[0], &several[0]) < 1e-10);
+}
+
+fn first_steps(settings: &[&str], world: Arc<dyn World>) -> Vec<f64> {
+    let language = language(settings, Precision::F64);
+    let mut stepper = language.stepper(None).unwrap().among(world).unwrap();
+    (0..12).for_each(|step| {
+        stepper.step(&language.batch(0, step).unwrap(), step as u64, 0.01).unwrap();
+    });
+    weights(&stepper)
+}
+
+#[test]
+fn single_precision_is_as_close_as_it_can_be() {
+    assert_is_one(&["train.dropout={input=0.2,hidden=0.3}"], Precision::F32, 1e-5);
+}
+
+#[test]
+fn a_run_goes_on_with_another_number_of_ranks() {
+    let settings = &["train.dropout={input=0.2}"];
+    let language = || language(settings, Precision::F64);
+    let whole = Group::run_shared(2, |world| {
+        let language = language();
+        let mut stepper = language.stepper(None).unwrap().among(world).unwrap();
+        stepper.step(&language.batch(0, 0).unwrap(), 0, 0.2).unwrap();
+        let State(layers) = stepper.whole_state().unwrap();
+        let parts = layers.into_iter().flatten();
+        parts.map(|part| part.to_vec2::<f64>().unwrap()).collect::<Vec<_>>()
+    });
+    let alone = Group::run_shared(1, |world| {
+        let language = language();
+        let mut stepper = language.stepper(None).unwrap().among(world).unwrap();
+        stepper.step(&language.batch(0, 0).unwrap(), 0, 0.2).unwrap();
+        stepper.carried.0.concat().iter().map(|part| part.to_vec2::<f64>().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(whole[0], whole[1]);
+    for (one, other) in alone[0].iter().zip(&whole[0]) {
+        assert!(furthest(&one.concat(), &other.concat()) < 1e-12);
+    }
+}
+
+/// A loss that one rank cannot compute in one of its steps.
+struct Failing {
+    of: NextToken,
+    fails: bool,
+}
+
+impl Objective for Failing {
+    type Batch = Window;
+    type Noise = WindowNoise;
+
+    fn zero_state(&self) -> crate::error::Result<State> {
+        self.of.zero_state()
+    }
+
+    fn noise(&self, batch: &Window, step: u64) -> crate::error::Result<WindowNoise> {
+        match self.fails && step == 2 {
+            true => Err(Error::data("a shard", "cannot be read")),
+            false => self.of.noise(batch, step),
+        }
+    }
+
+    fn rows(
+        &self,
+        batch: &Window,
+        noise: WindowNoise,
+        rows: Rows,
+    ) -> crate::error::Result<(Window, WindowNoise)> {
+        self.of.rows(batch, noise, rows)
+    }
+
+    fn loss(&self, batch: &Window, carried: &State, noise: &WindowNoise) -> crate::error::Result<Loss> {
+        self.of.loss(batch, carried, noise)
+    }
+}
+
+#[test]
+fn a_step_that_fails_on_one_rank_is_made_by_none() {
+    let ended = Group::run_shared(3, |world| {
+        let language = language(&[], Precision::F64);
+        let rank = world.rank();
+        let whole = language.stepper(None).unwrap();
+        let Stepper { objective, parameters, update, average, .. } = whole;
+        let objective = Failing { of: objective, fails: rank == 1 };
+        let mut stepper =
+            Stepper::new(objective, parameters, update, average, 5).unwrap().among(world).unwrap();
+        let mut step = |step: u64| stepper.step(&language.batch(0, step as usize).unwrap(), step, 0.2);
+        step(0).unwrap();
+        step(1).unwrap();
+        let error = step(2).unwrap_err().to_string();
+        assert!(stepper.has_failed_together());
+        (error, weights(&stepper))
+    });
+    assert_eq!(ended[1].0, "a shard: cannot be read");
+    for rank in [0, 2] {
+        assert!(ended[rank].0.contains("another rank"), "{}", ended[rank].0);
+        assert_eq!(ended[rank].1, ended[1].1);
+    }
+}
+
+#[test]
+fn a_validation_that_one_rank_breaks_off_is_broken_off_by_all() {
+    let ended = Group::run_shared(2, |world| {
+        let language = language(&[], Precision::F64);
+        let parameters = language.first_parameters().unwrap();
+        let mut calls = 0;
+        let progress = &mut |_, _| {
+            calls += 1;
+            if calls == 2 && world.rank() == 1 { Err(Error::Stopped { code: 130 }) } else { Ok(()) }
+        };
+        language.validate(&parameters, &*world, progress).unwrap_err().exit_code()
+    });
+    assert_eq!(ended, [1, 130]);
+}
