@@ -15,6 +15,7 @@ use crate::train::objective::{Loss, Objective, Sums};
 use crate::train::step::Stepper;
 use crate::train::task::{Data, Files, Task};
 use crate::train::update::Update;
+use crate::train::watched::Watched;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::rng::Rng;
@@ -82,6 +83,7 @@ impl ImageTask {
                 model,
             },
             parameters,
+            watched: Watched::default(),
             world: Box::new(Solo),
         })
     }
@@ -226,7 +228,7 @@ impl Objective for Label {
         let (nats, carried) = self.model.nats(&batch.images, &batch.labels, carried, noise)?;
         let objective = nats.mean_all()?;
         let sums = Sums { nats: nats.detach(), tokens: batch.labels.elem_count() as u64 };
-        Ok(Loss { objective, sums, carried })
+        Ok(Loss { objective, sums, carried, teacher: None })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub use super::next_token::{NextToken, Window, WindowNoise};
 
+use super::teachers::{Teacher, Teachers};
 use super::vocabulary;
 use super::windows::TrainingWindows;
 use crate::checkpoint::Checkpoint;
@@ -17,9 +18,11 @@ use crate::sample::text::{Prompt, text};
 use crate::sample::{SampleSettings, Sampler};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
 use crate::train::averaging::Average;
+use crate::train::objective::Objective;
 use crate::train::step::Stepper;
 use crate::train::task::{Data, Files, Task};
 use crate::train::update::Update;
+use crate::train::watched::Watched;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
@@ -42,6 +45,7 @@ pub struct Language {
     device: Device,
     fixed: BTreeMap<String, Tensor>,
     taken: Vec<String>,
+    teachers: Option<Teachers>,
 }
 
 impl Language {
@@ -99,6 +103,9 @@ impl Language {
         let windows = TrainingWindows::new(batched("training", &train)?, &recipe.train);
         batched("validation", &valid)?;
         let (model, fixed) = size_model(&recipe, &tokenizer)?;
+        let precision = precision.into();
+        let open = |settings| Teachers::open(settings, &tokenizer, precision, device);
+        let teachers = recipe.train.loss.distill().map(open).transpose()?;
         Ok(Self {
             corpus: corpus.name,
             corpus_sha256: corpus.sha256,
@@ -108,10 +115,11 @@ impl Language {
             test,
             model,
             windows,
-            precision: precision.into(),
+            precision,
             device: device.clone(),
             fixed,
             taken: Vec::new(),
+            teachers,
             recipe,
         })
     }
@@ -119,6 +127,11 @@ impl Language {
     /// With the `keys` of its recipe whose values were taken from a checkpoint or made to fit the text.
     pub fn with_taken(self, keys: Vec<String>) -> Self {
         Self { taken: keys, ..self }
+    }
+
+    /// The models that the run is taught by.
+    pub fn teachers(&self) -> &[Teacher] {
+        self.teachers.as_ref().map_or(&[], Teachers::each)
     }
 
     /// The vocabulary.
@@ -157,13 +170,16 @@ impl Language {
             }
             Some(checkpoint) => self.parameters_of(checkpoint)?,
         };
+        let parameters = parameters.update_only(config.update, &self.model.spec)?;
         let dtype = self.precision.dtype();
         let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
+        let objective = NextToken::new(model, config).taught_by(self.teachers.clone());
         Ok(Stepper {
-            carried: model.zero_state(config.batch_size)?,
+            carried: objective.zero_state()?,
+            watched: Watched::default(),
             average: Average::new(&config.averaging),
             update: Update::new(config, &parameters, dtype, &self.device)?,
-            objective: NextToken::new(model, config),
+            objective,
             parameters,
             world: Box::new(Solo),
         })
@@ -225,6 +241,10 @@ impl Task for Language {
 
     fn taken(&self) -> &[String] {
         &self.taken
+    }
+
+    fn teachers(&self) -> Vec<String> {
+        self.teachers().iter().map(|teacher| teacher.sha256.clone()).collect()
     }
 
     fn data(&self) -> Data<'_> {

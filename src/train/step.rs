@@ -3,9 +3,11 @@
 use super::averaging::Average;
 use super::objective::Objective;
 use super::update::{Step, StepReport, Update};
+use super::watched::Watched;
 use crate::error::Result;
 use crate::model::{Parameters, State};
 use crate::parallel::world::{World, sum_gradients};
+use candle_core::Tensor;
 
 /// Everything that a step reads and changes.
 pub struct Stepper<O> {
@@ -19,6 +21,8 @@ pub struct Stepper<O> {
     pub average: Average,
     /// The state that the batch rows carry from window to window.
     pub carried: State,
+    /// What teachers cost on steps that were not reported yet.
+    pub watched: Watched,
     /// The ranks that train together.
     pub world: Box<dyn World>,
 }
@@ -38,7 +42,10 @@ impl<O: Objective> Stepper<O> {
         let gradients = self.parameters.gradients_as_they_are(&loss.objective)?;
         let gradients = sum_gradients(&*self.world, &self.parameters, gradients)?;
         let sums = loss.sums.over(&*self.world)?;
+        let mut teacher: Vec<Tensor> = loss.teacher.into_iter().collect();
+        self.world.sum(&mut teacher)?;
         let applied = self.update.step(&self.parameters, gradients, &sums, Step { step, rate })?;
+        teacher.into_iter().for_each(|nats| self.watched.keep(step, nats));
         self.carried = applied.choose(&loss.carried, &self.carried)?;
         self.average.add(&self.parameters)
     }
@@ -50,7 +57,11 @@ impl<O: Objective> Stepper<O> {
 
     /// What steps did, in their order: those that are known, or with `wait` all that were not reported yet.
     pub fn reports(&mut self, wait: bool) -> Result<Vec<Result<StepReport>>> {
-        self.update.reports(wait)
+        let mut reports = self.update.reports(wait)?;
+        for report in reports.iter_mut().flatten() {
+            report.teacher_nats = self.watched.take(report.step)?;
+        }
+        Ok(reports)
     }
 
     /// As [`Stepper::advance`], and waits for what the step did.
