@@ -217,9 +217,9 @@ impl Objective for NextToken {
     fn loss(&self, batch: &Window, carried: &State, noise: &WindowNoise) -> Result<Loss> {
         let zero = if noise.resets_state { Some(self.zero_state()?) } else { None };
         let carried = zero.as_ref().unwrap_or(carried);
-        let (own, theirs) = match self.teachers {
+        let (own, theirs) = match &self.teachers {
             None => (carried.clone(), State(Vec::new())),
-            Some(_) => carried.split_at(self.model.zero_state(1)?.0.len()),
+            Some(teachers) => carried.split_at(carried.0.len() - teachers.layers()),
         };
         let carried = &own;
         let first = self.model.outputs(&batch.inputs, carried, &noise.first)?;

@@ -15,9 +15,9 @@ mod subject;
 use super::args::DeviceArgs;
 
 const AFTER_HELP: &str = "\
-Each study prints a table, and leaves result.json, tab-separated tables and, of estimate and lesion,
-pictures in studies/RUN/STUDY, or where --out says; adapt prints alone. docs/studies.md has the definitions, the sources
-and how to read the figures.
+Each study prints a table, and all but adapt leave result.json, tab-separated tables and, of estimate
+and lesion, pictures in studies/RUN/STUDY, or where --out says. docs/studies.md has the definitions,
+the sources and how to read the figures.
 
 Examples:
   rhn study estimate checkpoints/shakespeare         do its sublayers refine one estimate?
@@ -27,7 +27,7 @@ Examples:
   rhn study depth                                    plain and highway nets of 10 to 100 layers, on MNIST
   rhn study bias --depth 50                          how closed should gates begin?";
 
-/// Study models: depth, gates, their first bias, the layers' estimates, what is lost without a layer or by an adaptation
+/// Study models: depth, gates and their first bias, the layers' estimates, lesions, adaptations
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {

@@ -25,6 +25,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Teachers {
     each: Arc<Vec<Teacher>>,
+    /// Layers of the state of each.
+    layers: Vec<usize>,
     settings: DistillConfig,
 }
 
@@ -61,7 +63,8 @@ impl Teachers {
         if weights > 0 && weights != models.len() {
             return Err(Error::config(format!("{weights} weights for {} teachers", models.len())));
         }
-        Ok(Self { each: Arc::new(models), settings })
+        let layers = models.iter().map(|teacher| Ok(teacher.model.zero_state(1)?.0.len()));
+        Ok(Self { layers: layers.collect::<Result<_>>()?, each: Arc::new(models), settings })
     }
 
     /// How many tokens they predict.
@@ -84,6 +87,11 @@ impl Teachers {
         self.settings.teacher_mc.max(1)
     }
 
+    /// Layers of the states of all of them.
+    pub(super) fn layers(&self) -> usize {
+        self.layers.iter().sum()
+    }
+
     /// The states of all teachers before the first of `rows` batch rows' tokens.
     pub(super) fn zero_state(&self, rows: usize) -> Result<State> {
         let states = self.each.iter().map(|teacher| teacher.model.zero_state(rows * self.passes()));
@@ -97,13 +105,11 @@ impl Teachers {
         }
         let inputs = self.repeated(inputs)?;
         let masks = |(index, teacher): (usize, &Teacher)| {
-            // A teacher's masks are not the student's, nor those of a second teacher.
-            let seed = seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let dropout = DropoutConfig { recurrent_weights: 0.0, ..teacher.dropout.clone() };
             let model = &teacher.model;
             let source =
                 NoiseSource::new(model.config(), &dropout, seed, model.precision().dtype(), model.device());
-            source.of_passes().draw(&inputs, step, step)
+            source.of_teacher(index).of_passes().draw(&inputs, step, step)
         };
         self.each.iter().enumerate().map(masks).collect()
     }
@@ -122,8 +128,7 @@ impl Teachers {
         let mut rest = carried.clone();
         let mut state = State(Vec::new());
         let mut seen = Vec::with_capacity(self.each.len());
-        for (teacher, noise) in self.each.iter().zip(noise) {
-            let layers = teacher.model.zero_state(1)?.0.len();
+        for ((teacher, &layers), noise) in self.each.iter().zip(&self.layers).zip(noise) {
             let (own, others) = rest.split_at(layers);
             let (ys, after) = teacher.model.hidden(&inputs, &own, noise)?;
             seen.push(ys);

@@ -65,10 +65,11 @@ impl Soft {
             let by_probability =
                 |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
             order.select_nth_unstable_by(count - 1, by_probability);
-            order[..count].sort_unstable();
-            ids.extend_from_slice(&order[..count]);
-            order[count..].sort_unstable(); // so that the sum does not depend on how they were selected
-            let rest: f64 = order[count..].iter().map(|&id| row[id as usize].exp()).sum();
+            let top = &mut order[..count];
+            top.sort_unstable();
+            ids.extend_from_slice(top);
+            let of_others = (0..).zip(row).filter(|(id, _)| top.binary_search(id).is_err());
+            let rest: f64 = of_others.map(|(_, log_q)| log_q.exp()).sum();
             rests.push(rest.max(f64::MIN_POSITIVE.sqrt()).ln());
         }
         let ids = Tensor::from_vec(ids, (rows, count), log_q.device())?;
