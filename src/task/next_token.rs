@@ -13,7 +13,7 @@
 //! the window's steps at the schedule's rate. Clipping and Adam, which the length of a gradient matters to, get one of a
 //! size that does not depend on T'.
 //!
-//! With `train.loss` the −ln p of a token is that of words drawn for the step (`model/sampler.rs`).
+//! With a sampled `train.loss` the −ln p of a token is that of words drawn for the step (`model/sampler.rs`).
 //!
 //! With `train.loss.kind = "distill"` (Hinton et al., 2015), q being the teachers' distribution (`task/teachers`):
 //!
