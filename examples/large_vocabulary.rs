@@ -78,7 +78,7 @@ fn run(name: &str, steps: usize, file: Option<&str>) -> Result<()> {
     let device = Device::Cpu;
     let parameters = Parameters::draw(&config, Default::default(), 1, 0.05, DType::F32, &device)?;
     let model = LanguageModel::new(&config, &parameters, DType::F32, &device)?;
-    let train = TrainConfig { loss, ..adagrad()? };
+    let train = TrainConfig { loss: loss.clone(), ..adagrad()? };
     let source = CandidateSource::new(&loss, vocabulary, 1);
     let mut update = Update::new(&train, &parameters, DType::F32, &device)?;
     let mut rng = Rng::keyed(1, "bench", 0);

@@ -16,6 +16,7 @@ use crate::run::{AnyRun, Ended, Finish, Request, Run};
 use crate::signals::Signals;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
+use crate::task::teachers::Teacher;
 use crate::train::limits::{Limits, Stop};
 use crate::train::task::Task;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -186,6 +187,10 @@ fn introduce(language: &Language) {
     if test.is_none() {
         note("the corpus has no test split; the result will be of the validation split alone");
     }
+    for Teacher { name, sha256, model, .. } in language.teachers() {
+        let core = &model.config().spec.core;
+        report(&format!("teacher {name}: {core}, weights with SHA-256 {}…", &sha256[..12]));
+    }
     let replaced = language.tokenizer().unknown_id().is_some();
     note_unseen(train.unseen, "the training split", replaced);
     note_unseen(valid.unseen, "the validation split", replaced);
@@ -211,9 +216,14 @@ fn introduce_training<T: Task>(run: &Run<T>) {
         (steps, WindowKind::Variable) => format!("{} × about {steps} tokens", config.batch_size),
     };
     let epoch = run.resumed.as_ref().map_or(0, |resumed| resumed.position.epoch);
+    let [all, updated] = run.parameters();
+    let of_them = match config.update.is_all() {
+        true => String::new(),
+        false => format!(" ({} of them updated: {})", grouped(updated), config.update.name()),
+    };
     report(&format!(
-        "{} parameters, {} steps an epoch of {step}, into {}",
-        grouped(run.parameters()),
+        "{} parameters{of_them}, {} steps an epoch of {step}, into {}",
+        grouped(all),
         grouped(run.task.batch_count(epoch) as u64),
         run.out.display()
     ));

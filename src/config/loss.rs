@@ -1,12 +1,12 @@
-//! `[train.loss]` of a recipe: over which words the loss of a token is.
+//! `[train.loss]` of a recipe: over which words the loss of a token is, and from whom it is learned.
 
-use super::ModelSpec;
+use super::{DistillConfig, ModelSpec};
 use crate::error::{Error, Result};
 use crate::model::output::OutputKind;
 use serde::{Deserialize, Serialize};
 
-/// Over which words the loss of a token is. An evaluation is always over all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Over which words the loss of a token is, and from whom it is learned. An evaluation is always of the text, over all words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LossConfig {
     /// The whole vocabulary.
@@ -24,6 +24,8 @@ pub enum LossConfig {
         #[serde(default = "eight_thousand")]
         samples: usize,
     },
+    /// The whole vocabulary, from the text and from teachers.
+    Distill(DistillConfig),
 }
 
 defaults! {
@@ -34,6 +36,19 @@ impl LossConfig {
     /// Whether it is over the whole vocabulary.
     pub fn is_exact(&self) -> bool {
         *self == Self::Exact
+    }
+
+    /// Whether it is over words that are drawn for the step.
+    pub fn is_sampled(&self) -> bool {
+        matches!(self, Self::Sampled { .. } | Self::Nce { .. })
+    }
+
+    /// What is learned from teachers, if anything is.
+    pub fn distill(&self) -> Option<&DistillConfig> {
+        match self {
+            Self::Distill(distill) => Some(distill),
+            _ => None,
+        }
     }
 
     /// Whether the training loss is comparable with the nats of the whole vocabulary: that of noise-contrastive estimation
@@ -48,12 +63,22 @@ impl LossConfig {
             Self::Exact => "exact",
             Self::Sampled { .. } => "sampled",
             Self::Nce { .. } => "nce",
+            Self::Distill(_) => "distill",
         }
     }
 
     /// Refuses samples that there cannot be, and an output layer that cannot take them.
     pub(super) fn validate(&self, model: &ModelSpec, has_second_pass: bool) -> Result<()> {
-        let (Self::Sampled { samples } | Self::Nce { samples }) = *self else { return Ok(()) };
+        let samples = match self {
+            Self::Exact => return Ok(()),
+            Self::Distill(_) if has_second_pass => {
+                return Err(Error::config(
+                    "train.fraternal and train.loss.kind = \"distill\" are not for one run",
+                ));
+            }
+            Self::Distill(distill) => return distill.validate(),
+            Self::Sampled { samples } | Self::Nce { samples } => *samples,
+        };
         let name = self.as_str();
         let output = &model.output;
         let what = if samples == 0 {

@@ -12,6 +12,7 @@ macro_rules! defaults {
 pub mod averaging;
 pub mod clip;
 pub mod corpus;
+pub mod distill;
 pub mod loss;
 pub mod recipe;
 mod resolved;
@@ -25,6 +26,7 @@ pub use crate::model::config::{ModelConfig, ModelSpec};
 pub use crate::model::core::CoreConfig;
 pub use crate::model::embedding::EmbeddingConfig;
 pub use corpus::{CorpusConfig, Unit};
+pub use distill::DistillConfig;
 pub use loss::LossConfig;
 pub use recipe::Recipe;
 pub use resolved::Resolved;

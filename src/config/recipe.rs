@@ -97,7 +97,7 @@ impl Recipe {
     /// place in it.
     pub fn needs_sorted_words(&self) -> bool {
         let has_clusters = matches!(self.model.embedding, EmbeddingConfig::Adaptive(_));
-        self.model.output.needs_sorted_words() || has_clusters || !self.train.loss.is_exact()
+        self.model.output.needs_sorted_words() || has_clusters || self.train.loss.is_sampled()
     }
 }
 

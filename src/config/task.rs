@@ -61,6 +61,7 @@ impl TaskConfig {
             ("train.activation", !train.activation.is_off()),
             ("train.fraternal", train.fraternal.is_some()),
             ("train.loss", !train.loss.is_exact()),
+            ("train.update", !train.update.is_all()),
             ("train.state_reset", train.state_reset != 0.0),
             ("train.dropout.word", train.dropout.word != 0.0),
             ("train.dropout.embedding", train.dropout.embedding != 0.0),

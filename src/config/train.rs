@@ -9,6 +9,7 @@ pub use crate::model::{Initial, InitialRule};
 
 use super::techniques::probability;
 use crate::error::{Error, Result};
+use crate::model::UpdateGroup;
 use serde::{Deserialize, Serialize};
 
 /// How the weights are found.
@@ -41,9 +42,12 @@ pub struct TrainConfig {
     /// Instead: a norm for each part of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<ClipConfig>,
-    /// Over which words the loss of a token is.
+    /// Over which words the loss of a token is, and from whom it is learned.
     #[serde(default, skip_serializing_if = "LossConfig::is_exact")]
     pub loss: LossConfig,
+    /// Which weights are trained; all others stay those of the checkpoint that the run begins with.
+    #[serde(default, skip_serializing_if = "UpdateGroup::is_all")]
+    pub update: UpdateGroup,
     /// For `sgd`, `adagrad` and `adam`: adds `weight_decay · ½‖θ‖²` to the loss; for `adamw`: decoupled.
     #[serde(default)]
     pub weight_decay: f64,

@@ -103,6 +103,9 @@ pub struct Epoch {
     pub tokens: u64,
     /// The mean over the epoch, with dropout.
     pub train_nats_per_token: Option<f64>,
+    /// The same of the model that the run is taught by, without dropout unless that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_nats_per_token: Option<f64>,
     /// The loss on the validation split at the epoch's end.
     pub valid_nats_per_token: Option<f64>,
     pub valid_perplexity: Option<f64>,

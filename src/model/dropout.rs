@@ -104,8 +104,8 @@ pub struct NoiseSource {
     separate_gate_masks: bool,
     /// Whether the embedding mask differs from row to row, where rows are passes over one text.
     rows_differ: bool,
-    /// What the streams of a window's second pass are called, to be others than the first's.
-    pass: &'static str,
+    /// What the streams of a window's further passes are called, to be others than the first's.
+    pass: String,
     seed: u64,
     dtype: DType,
     device: Device,
@@ -134,7 +134,7 @@ impl NoiseSource {
             components_size: model.spec.output.component_count().unwrap_or(0) * model.embedding_size(),
             separate_gate_masks,
             rows_differ: false,
-            pass: "",
+            pass: String::new(),
             seed,
             dtype,
             device: device.clone(),
@@ -143,7 +143,12 @@ impl NoiseSource {
 
     /// The same source for a second pass over each window: its masks are others.
     pub fn second_pass(&self) -> Self {
-        Self { pass: "second.", ..self.clone() }
+        Self { pass: "second.".into(), ..self.clone() }
+    }
+
+    /// The same source for the passes of teacher `index` over each window: its masks are others.
+    pub(crate) fn of_teacher(self, index: usize) -> Self {
+        Self { pass: format!("teacher.{index}."), ..self }
     }
 
     /// The same source for a batch whose rows are passes over one text: none shares an embedding mask.

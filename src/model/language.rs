@@ -10,7 +10,7 @@ use super::core::{self, state::State};
 use super::frozen::FrozenModel;
 use super::layers::{Core, Cost, Embedding, Output};
 use super::noise::{Noise, masked};
-use super::output::nats_at;
+use super::output::{SoftTargets, nats_at};
 use super::parameters::Parameters;
 use super::stage::StageTrace;
 use crate::error::Result;
@@ -124,6 +124,18 @@ impl LanguageModel {
     /// [`Outputs::seen`], with what is random in the output layer for each.
     pub(crate) fn squared_distance(&self, seen: [&Tensor; 2], noise: [&Noise; 2]) -> Result<Tensor> {
         self.output.squared_distance(seen, noise)
+    }
+
+    /// How far its distribution at `temperature` is from a teacher's at each position, `(time, batch)`, in nats, from what
+    /// [`LanguageModel::hidden`] gave. The history of the model's own numbers is recorded.
+    pub fn divergence(
+        &self,
+        ys: &Tensor,
+        soft: Arc<dyn SoftTargets>,
+        noise: &Noise,
+        temperature: f64,
+    ) -> Result<Tensor> {
+        self.output.divergence(ys, soft, noise, temperature)
     }
 
     /// Nats of each target, `(time, batch)`, from what [`LanguageModel::hidden`] gave, the logits divided by

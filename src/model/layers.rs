@@ -6,6 +6,7 @@
 
 use super::core::state::State;
 use super::noise::{Noise, RecurrentNoise};
+use super::output::{SoftTargets, of_window};
 use super::stage::StageTrace;
 use crate::error::Result;
 use candle_core::Tensor;
@@ -137,6 +138,19 @@ pub trait Output: Send + Sync {
     /// `(time, batch, hidden)` twice to `(time, batch, vocabulary)`, with what is random in the layer for each.
     fn squared_distance(&self, [one, other]: [&Tensor; 2], noise: [&Noise; 2]) -> Result<Tensor> {
         Ok((self.logits(one, noise[0])? - self.logits(other, noise[1])?)?.sqr()?)
+    }
+
+    /// The KL of the distribution at `temperature` from a teacher's at each position, `(time, batch)`, for `ys` of
+    /// `(time, batch, hidden)`; its gradient is recorded, nothing of the teacher's is. All logits of the window are held at a
+    /// time unless a kind makes them in blocks.
+    fn divergence(
+        &self,
+        ys: &Tensor,
+        soft: Arc<dyn SoftTargets>,
+        noise: &Noise,
+        temperature: f64,
+    ) -> Result<Tensor> {
+        of_window(&self.logits(ys, noise)?, &*soft, temperature)
     }
 
     /// How many words there are.

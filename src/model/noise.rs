@@ -5,6 +5,7 @@ use crate::error::Result;
 use candle_core::Tensor;
 use rhn_kernels::scan::HiddenMask;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The dropout masks of one window, and the words that its loss is over; an absent mask drops nothing.
@@ -70,6 +71,16 @@ impl Noise {
     /// Nothing is dropped.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// What the output layer needs of it for some time steps of the window.
+    pub(crate) fn of_steps(&self, steps: &Range<usize>) -> Result<Self> {
+        let narrowed = |mask: &Tensor| match mask.rank() {
+            3 => mask.narrow(0, steps.start, steps.len()),
+            _ => Ok(mask.clone()),
+        };
+        let components = self.components.as_ref().map(narrowed).transpose()?;
+        Ok(Self { components, candidates: self.candidates.clone(), ..Self::default() })
     }
 
     /// `xs`, the input of layer `layer`, with that layer's mask.

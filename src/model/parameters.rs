@@ -1,15 +1,23 @@
 //! The weights of a model, by name. Paths are the checkpoint's keys.
 
 use super::builder::{TensorSpec, missing};
+use super::config::ModelSpec;
+use super::groups::UpdateGroup;
 use crate::error::{Error, Result};
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{D, DType, Device, Tensor, Var};
 use rhn_kernels::gradients::{Gradient, Gradients};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// The weights of a model, by name.
 #[derive(Debug)]
 pub struct Parameters {
     trained: BTreeMap<String, Var>,
+    /// Those of them of which training changes some columns alone.
+    columns: BTreeMap<String, Range<usize>>,
+    /// Weights that this training leaves as they are, and another may not.
+    held: BTreeMap<String, Var>,
+    /// Tables of indices.
     fixed: BTreeMap<String, Tensor>,
     /// Those trained weights that some steps have no part of.
     resting: BTreeSet<String>,
@@ -24,7 +32,13 @@ impl Parameters {
         device: &Device,
     ) -> Result<Self> {
         let resting = specs.iter().filter(|(_, spec)| spec.rests).map(|(name, _)| name.clone()).collect();
-        let mut parameters = Self { trained: BTreeMap::new(), fixed: BTreeMap::new(), resting };
+        let mut parameters = Self {
+            trained: BTreeMap::new(),
+            columns: BTreeMap::new(),
+            held: BTreeMap::new(),
+            fixed: BTreeMap::new(),
+            resting,
+        };
         for (name, spec) in specs {
             let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
             if tensor.dims() != spec.shape {
@@ -41,11 +55,53 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// The same weights with memory of their own; fixed tensors are shared.
+    /// The same weights, of which training changes those of `group` alone.
+    ///
+    /// # Errors
+    /// If the model has no such weights.
+    pub fn update_only(mut self, group: UpdateGroup, model: &ModelSpec) -> Result<Self> {
+        if group.is_all() {
+            return Ok(self);
+        }
+        for (name, var) in std::mem::take(&mut self.trained) {
+            let width = var.dim(D::Minus1)?;
+            let columns = group.columns(model, &name, width).unwrap_or(0..0);
+            if columns.is_empty() {
+                self.held.insert(name, var);
+                continue;
+            }
+            if columns != (0..width) {
+                self.columns.insert(name.clone(), columns);
+            }
+            self.trained.insert(name, var);
+        }
+        match self.trained.is_empty() {
+            false => Ok(self),
+            true => Err(Error::config(format!(
+                "train.update = \"{}\": the model has no such weights; its core is {}",
+                group.name(),
+                model.core
+            ))),
+        }
+    }
+
+    /// The weights that this training leaves as they are, in name order.
+    pub fn held(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.held.iter().map(|(name, var)| (name.as_str(), var))
+    }
+
+    /// The columns of the trained weight `name` that training changes, if not all.
+    pub fn columns(&self, name: &str) -> Option<&Range<usize>> {
+        self.columns.get(name)
+    }
+
+    /// The same weights with memory of their own; those that training does not change are shared.
     pub fn copy(&self) -> Result<Self> {
         let copied = |(name, var): (&String, &Var)| Ok((name.clone(), Var::from_tensor(&var.copy()?)?));
         Ok(Self {
             trained: self.trained.iter().map(copied).collect::<Result<_>>()?,
+            columns: self.columns.clone(),
+            held: self.held.clone(),
             fixed: self.fixed.clone(),
             resting: self.resting.clone(),
         })
@@ -97,22 +153,32 @@ impl Parameters {
 
     /// All tensors, trained and fixed, as a checkpoint keeps them; storage is shared.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        let trained = self.trained.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor()));
-        trained.chain(self.fixed.clone()).collect()
+        let weights = self.trained.iter().chain(&self.held);
+        let weights = weights.map(|(name, var)| (name.clone(), var.as_detached_tensor()));
+        weights.chain(self.fixed.clone()).collect()
     }
 
-    /// Overwrites the trained weights with those of `tensors`.
+    /// Overwrites the weights, whether training changes them or not, with those of `tensors`.
     pub fn restore(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (name, var) in &self.trained {
+        for (name, var) in self.trained.iter().chain(&self.held) {
             let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
             var.set(&tensor.to_device(var.device())?.to_dtype(var.dtype())?)?;
         }
         Ok(())
     }
 
-    /// How many numbers training finds.
+    /// How many numbers training finds, those among them that this training leaves as they are.
     pub fn count(&self) -> u64 {
-        self.trained.values().map(|var| var.elem_count() as u64).sum()
+        self.trained.values().chain(self.held.values()).map(|var| var.elem_count() as u64).sum()
+    }
+
+    /// How many numbers this training changes.
+    pub fn updated_count(&self) -> u64 {
+        let of_weight = |(name, var): (&String, &Var)| match self.columns.get(name) {
+            None => var.elem_count(),
+            Some(columns) => var.elem_count() / var.dims().last().map_or(1, |&width| width) * columns.len(),
+        };
+        self.trained.iter().map(|weight| of_weight(weight) as u64).sum()
     }
 
     /// All tensors; gradients are recorded for those trained weights whose name is `wanted`.
@@ -125,7 +191,6 @@ impl Parameters {
 
     /// Builders hand out the variables themselves, so that gradients are recorded for them.
     pub(super) fn tracked(&self) -> BTreeMap<String, Tensor> {
-        let trained = self.trained.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
-        trained.chain(self.fixed.clone()).collect()
+        self.tracked_where(|_| true)
     }
 }

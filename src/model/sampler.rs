@@ -97,7 +97,7 @@ impl CandidateSource {
     /// would be drawn.
     pub fn new(loss: &LossConfig, vocabulary: usize, seed: u64) -> Option<Self> {
         let (kind, count) = match *loss {
-            LossConfig::Exact => return None,
+            LossConfig::Exact | LossConfig::Distill(_) => return None,
             LossConfig::Sampled { samples } => (Kind::Softmax, samples),
             LossConfig::Nce { samples } => (Kind::Nce, samples),
         };

@@ -49,9 +49,12 @@ impl Rows {
         self.count as f64 / self.of as f64
     }
 
-    /// The rows of `tensor`, along dimension `dim`.
+    /// The rows of `tensor`, along dimension `dim`, which has all of them or, pass after pass, all of several passes.
     pub fn of_tensor(&self, tensor: &Tensor, dim: usize) -> Result<Tensor> {
-        Ok(tensor.narrow(dim, self.first, self.count)?.contiguous()?)
+        let passes = tensor.dim(dim)? / self.of;
+        let pass = |pass: usize| tensor.narrow(dim, pass * self.of + self.first, self.count);
+        let passes = (0..passes).map(pass).collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&passes, dim)?.contiguous()?)
     }
 
     /// The rows of a mask, `(batch, size)` or `(time, batch, size)`.
@@ -102,26 +105,30 @@ impl Rows {
 ///
 /// # Errors
 /// If the ranks are no longer connected.
-pub fn whole_state(world: &dyn World, own: &State) -> Result<State> {
+pub fn whole_state(world: &dyn World, rows: Rows, own: &State) -> Result<State> {
     if world.size() == 1 {
         return Ok(own.clone());
     }
     let whole = |part: &Tensor| -> Result<Tensor> {
-        let width = part.dim(1)?;
-        // Single precision is kept exactly by double.
-        let numbers = part.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-        let gathered =
-            world.gather(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())?.concat();
-        let numbers =
-            gathered.chunks_exact(8).map(|bytes| f64::from_le_bytes(bytes.try_into().expect("eight")));
-        let numbers: Vec<f64> = numbers.collect();
-        let rows = numbers.len() / width;
-        Ok(Tensor::from_vec(numbers, (rows, width), &Device::Cpu)?
-            .to_dtype(part.dtype())?
-            .to_device(part.device())?)
+        let passes = (0..part.dim(0)?).step_by(rows.count);
+        let passes = passes.map(|start| whole_part(world, &part.narrow(0, start, rows.count)?));
+        Ok(Tensor::cat(&passes.collect::<Result<Vec<_>>>()?, 0)?)
     };
     let layer = |parts: &Vec<Tensor>| parts.iter().map(whole).collect();
     Ok(State(own.0.iter().map(layer).collect::<Result<_>>()?))
+}
+
+/// All ranks' rows of `(rows, width)`.
+fn whole_part(world: &dyn World, own: &Tensor) -> Result<Tensor> {
+    let width = own.dim(1)?;
+    // Single precision is kept exactly by double.
+    let numbers = own.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let gathered = world.gather(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())?.concat();
+    let number = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().expect("eight"));
+    let numbers: Vec<f64> = gathered.chunks_exact(8).map(number).collect();
+    let rows = numbers.len() / width;
+    let whole = Tensor::from_vec(numbers, (rows, width), &Device::Cpu)?;
+    Ok(whole.to_dtype(own.dtype())?.to_device(own.device())?)
 }
 
 #[cfg(test)]

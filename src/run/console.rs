@@ -32,6 +32,17 @@ impl Console {
         Self { shown, line: Line::new(), smoothed: None, steps_per_epoch: 0 }
     }
 
+    /// The teacher on what was trained on, below a row of a run that has one.
+    fn teacher(&mut self, row: &Epoch) {
+        let Some(nats) = row.teacher_nats_per_token else { return };
+        let is_worse = row.train_nats_per_token.is_some_and(|own| nats > own);
+        let warning = match is_worse {
+            true => "; worse than the student: is it of other text, or cut into other tokens?",
+            false => "",
+        };
+        self.line.print(&format!("{:>5}  {nats:>10.4}  {}{warning}", "teach", quality(nats, self.shown)));
+    }
+
     fn training(&mut self, training: &Training) {
         let shown = self.shown;
         let nats = self.smoothed.map_or(training.nats, |old| old + SMOOTHING * (training.nats - old));
@@ -66,8 +77,12 @@ impl Recorder for Console {
                 let epochs = row.step as f64 / self.steps_per_epoch.max(1) as f64;
                 let epochs = epochs.clamp(row.epoch.saturating_sub(1) as f64, row.epoch as f64);
                 self.line.print(&line(&format!("{epochs:.2}"), row, self.shown));
+                self.teacher(row);
             }
-            Event::Epoch(row) => self.line.print(&line(&row.epoch.to_string(), row, self.shown)),
+            Event::Epoch(row) => {
+                self.line.print(&line(&row.epoch.to_string(), row, self.shown));
+                self.teacher(row);
+            }
             Event::Skip(skip) => {
                 let step = skip.step;
                 let skipped = skip.skipped_steps;

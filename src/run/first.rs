@@ -1,7 +1,8 @@
 //! The checkpoint that a run begins with: its weights, and the sizes and the vocabulary that come with them.
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{EmbeddingConfig, ModelConfig, Recipe, Resolved};
+use crate::config::distill::TeacherNames;
+use crate::config::{EmbeddingConfig, LossConfig, ModelConfig, Recipe, Resolved};
 use crate::data::{Corpus, Tokenizer};
 use crate::error::{Error, Result};
 use crate::task::vocabulary;
@@ -11,15 +12,21 @@ use std::path::Path;
 pub(super) struct First {
     pub(super) checkpoint: Checkpoint,
     pub(super) tokenizer: Tokenizer,
+    /// What it was asked for by.
+    name: String,
 }
 
 /// What a run takes from the checkpoint that it begins with, where nobody has set it.
 pub(super) const TAKEN: [&str; 2] = ["model", "corpus.unit"];
 
+/// The key under which [`First::teach`] names the checkpoint.
+pub(super) const TEACHER: &str = "train.loss.teacher";
+
 impl First {
     pub(super) fn open(name: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(&checkpoint::resolve(name)?)?;
-        Ok(Self { tokenizer: checkpoint.read_tokenizer()?, checkpoint })
+        let name = name.display().to_string();
+        Ok(Self { tokenizer: checkpoint.read_tokenizer()?, checkpoint, name })
     }
 
     /// Gives the recipe the sizes and the unit of the checkpoint.
@@ -49,6 +56,17 @@ impl First {
             false => &TAKEN[..],
         };
         resolved.take(taken, &own)
+    }
+
+    /// Names the checkpoint as the teacher of a run that has none, and gives whether so.
+    pub(super) fn teach(&self, resolved: &mut Resolved) -> bool {
+        match &mut resolved.recipe.train.loss {
+            LossConfig::Distill(distill) if distill.teacher.is_none() => {
+                distill.teacher = Some(TeacherNames::One(self.name.clone()));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The vocabulary. Fails if the recipe needs it sorted, and neither the checkpoint nor the new text says that it is.

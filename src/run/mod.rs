@@ -34,7 +34,7 @@ use crate::train::step::Stepper;
 use crate::train::task::Task;
 use crate::train::trainer::Trainer;
 use candle_core::Device;
-use first::{First, TAKEN};
+use first::{First, TAKEN, TEACHER};
 use rhn_kernels::precision::Precision;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -154,6 +154,14 @@ impl Request {
     /// A run that begins: sizes are those of the checkpoint to begin with, if there is one, and a small text's own.
     fn begin(&self, mut resolved: Resolved, first: Option<&First>) -> Result<Language> {
         first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
+        let is_taught_by_first = first.is_some_and(|first| first.teach(&mut resolved));
+        let update = resolved.recipe.train.update;
+        if first.is_none() && !update.is_all() {
+            return Err(Error::config(format!(
+                "train.update = \"{}\" leaves all other weights as they were trained: --init-from CHECKPOINT gives them",
+                update.name()
+            )));
+        }
         let vocabulary = |recipe: &Recipe, corpus: &Corpus| match first {
             None => vocabulary::build(recipe, corpus),
             Some(first) if self.grow_vocab => first.grow(recipe, corpus),
@@ -174,6 +182,7 @@ impl Request {
         }
         if let Some(first) = first {
             taken.extend(TAKEN.map(String::from));
+            taken.extend(is_taught_by_first.then(|| TEACHER.to_string()));
             let vocab_size = fitted.tokenizer.vocab_size();
             first.keep_embedding_size(&mut recipe, vocab_size);
             if self.grow_vocab {
@@ -339,9 +348,10 @@ fn finish(position: &Position, config: &TrainConfig) -> Finish {
 }
 
 impl<T: Task> Run<T> {
-    /// How many numbers training finds.
-    pub(crate) fn parameters(&self) -> u64 {
-        self.stepper.parameters.count()
+    /// How many numbers the model has, and how many of them this training changes.
+    pub(crate) fn parameters(&self) -> [u64; 2] {
+        let parameters = &self.stepper.parameters;
+        [parameters.count(), parameters.updated_count()]
     }
 
     /// Trains to the recipe's end or a limit, and measures the test split with the best weights. Fails if a number is

@@ -235,7 +235,7 @@ impl Objective for Label {
         let (nats, carried) = self.model.nats(&batch.images, &batch.labels, carried, noise)?;
         let objective = nats.mean_all()?;
         let sums = Sums { nats: nats.detach(), tokens: batch.labels.elem_count() as u64 };
-        Ok(Loss { objective, sums, carried })
+        Ok(Loss { objective, sums, carried, teacher: None })
     }
 }
 

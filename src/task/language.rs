@@ -2,6 +2,7 @@
 
 pub use super::next_token::{NextToken, Window, WindowNoise};
 
+use super::teachers::{Teacher, Teachers};
 use super::vocabulary;
 use super::windows::TrainingWindows;
 use crate::checkpoint::Checkpoint;
@@ -42,6 +43,7 @@ pub struct Language {
     device: Device,
     fixed: BTreeMap<String, Tensor>,
     taken: Vec<String>,
+    teachers: Option<Teachers>,
 }
 
 impl Language {
@@ -99,6 +101,9 @@ impl Language {
         let windows = TrainingWindows::new(batched("training", &train)?, &recipe.train);
         batched("validation", &valid)?;
         let (model, fixed) = size_model(&recipe, &tokenizer)?;
+        let precision = precision.into();
+        let open = |settings| Teachers::open(settings, &tokenizer, precision, device);
+        let teachers = recipe.train.loss.distill().map(open).transpose()?;
         Ok(Self {
             corpus: corpus.name,
             corpus_sha256: corpus.sha256,
@@ -108,10 +113,11 @@ impl Language {
             test,
             model,
             windows,
-            precision: precision.into(),
+            precision,
             device: device.clone(),
             fixed,
             taken: Vec::new(),
+            teachers,
             recipe,
         })
     }
@@ -119,6 +125,11 @@ impl Language {
     /// With the `keys` of its recipe whose values were taken from a checkpoint or made to fit the text.
     pub fn with_taken(self, keys: Vec<String>) -> Self {
         Self { taken: keys, ..self }
+    }
+
+    /// The models that the run is taught by.
+    pub fn teachers(&self) -> &[Teacher] {
+        self.teachers.as_ref().map_or(&[], Teachers::each)
     }
 
     /// The vocabulary.
@@ -157,10 +168,11 @@ impl Language {
             }
             Some(checkpoint) => self.parameters_of(checkpoint)?,
         };
+        let parameters = parameters.update_only(config.update, &self.model.spec)?;
         let dtype = self.precision.dtype();
         let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
         let update = Update::new(config, &parameters, dtype, &self.device)?;
-        let objective = NextToken::new(model, config);
+        let objective = NextToken::new(model, config).taught_by(self.teachers.clone());
         Stepper::new(objective, parameters, update, Average::new(&config.averaging), config.batch_size)
     }
 
@@ -220,6 +232,10 @@ impl Task for Language {
 
     fn taken(&self) -> &[String] {
         &self.taken
+    }
+
+    fn teachers(&self) -> Vec<String> {
+        self.teachers().iter().map(|teacher| teacher.sha256.clone()).collect()
     }
 
     fn data(&self) -> Data<'_> {

@@ -13,7 +13,13 @@
 //! the window's steps at the schedule's rate. Clipping and Adam, which the length of a gradient matters to, get one of a
 //! size that does not depend on T'.
 //!
-//! With `train.loss` the −ln p of a token is that of words drawn for the step (`model/sampler.rs`).
+//! With a sampled `train.loss` the −ln p of a token is that of words drawn for the step (`model/sampler.rs`).
+//!
+//! With `train.loss.kind = "distill"` (Hinton et al., 2015), q being the teachers' distribution (`task/teachers`):
+//!
+//! ```text
+//! (1 − α) loss + α τ² Σ_t mean over batch rows of KL(q_τ ‖ p_τ)
+//! ```
 //!
 //! Two passes (Żołna et al., 2018; `'` is the second pass, l are logits):
 //!
@@ -22,6 +28,7 @@
 //! eld, pi     loss + bptt_steps κ mean((l − l')²)
 //! ```
 
+use super::teachers::{Lesson, Teachers};
 use crate::config::TrainConfig;
 use crate::config::train::{ActivationConfig, FraternalConfig, FraternalVariant};
 use crate::error::Result;
@@ -48,6 +55,8 @@ pub struct WindowNoise {
     pub first: Noise,
     /// Those of the second pass, where there is one.
     pub second: Noise,
+    /// The masks of each teacher, where there are some.
+    pub teachers: Vec<Noise>,
     /// Whether the window begins with the zero state.
     pub resets_state: bool,
 }
@@ -65,6 +74,8 @@ pub struct NextToken {
     state_reset: f64,
     /// Draws the words that a step's loss is over, if not the whole vocabulary.
     candidates: Option<CandidateSource>,
+    /// From whom it learns beside the text.
+    teachers: Option<Teachers>,
     seed: u64,
 }
 
@@ -83,17 +94,46 @@ impl NextToken {
             fraternal: config.fraternal,
             state_reset: config.state_reset,
             candidates,
+            teachers: None,
             seed: config.seed,
         }
     }
 
+    /// The same objective, taught by `teachers`.
+    pub fn taught_by(self, teachers: Option<Teachers>) -> Self {
+        Self { teachers, ..self }
+    }
+
     /// The loss of the targets, with what each of them costs, `(time, batch)`.
     fn cross_entropy(&self, batch: &Window, outputs: &Outputs, noise: &Noise) -> Result<(Tensor, Tensor)> {
-        let (steps, rows) = batch.targets.dims2()?;
         let nats = self.model.nats_of(&outputs.seen, &batch.targets, noise, 1.0)?;
-        let summed = (nats.sum_all()? / rows as f64)?;
+        Ok((self.summed(&nats)?, nats))
+    }
+
+    /// What counts of a window whose tokens have these losses, `(time, batch)`.
+    fn summed(&self, losses: &Tensor) -> Result<Tensor> {
+        let (steps, rows) = losses.dims2()?;
+        let summed = (losses.sum_all()? / rows as f64)?;
         let steps = steps as f64;
-        Ok((if steps == self.bptt_steps { summed } else { (summed * (self.bptt_steps / steps))? }, nats))
+        Ok(if steps == self.bptt_steps { summed } else { (summed * (self.bptt_steps / steps))? })
+    }
+
+    /// What a lesson makes of the loss of the text.
+    fn taught(
+        &self,
+        teachers: &Teachers,
+        lesson: Lesson,
+        noise: &Noise,
+        (outputs, loss): (&Outputs, Tensor),
+    ) -> Result<Tensor> {
+        let alpha = teachers.settings().alpha;
+        if alpha == 0.0 {
+            return Ok(loss);
+        }
+        let temperature = teachers.settings().temperature;
+        let divergence = self.model.divergence(&outputs.seen, lesson.soft, noise, temperature)?;
+        let divergence = (self.summed(&divergence)? * (alpha * temperature * temperature))?;
+        Ok(if alpha == 1.0 { divergence } else { ((loss * (1.0 - alpha))? + divergence)? })
     }
 
     /// What activation regularization adds, the temporal one too; `None` if nothing.
@@ -135,12 +175,24 @@ impl NextToken {
     }
 }
 
+impl NextToken {
+    /// The state before the first token of so many batch rows.
+    fn zero_state_of(&self, rows: usize) -> Result<State> {
+        let own = self.model.zero_state(rows)?;
+        Ok(match &self.teachers {
+            None => own,
+            Some(teachers) => own.followed_by(teachers.zero_state(rows)?),
+        })
+    }
+}
+
 impl Objective for NextToken {
     type Batch = Window;
     type Noise = WindowNoise;
 
+    /// The layers of the model's own state, then those of each teacher's.
     fn zero_state(&self) -> Result<State> {
-        self.model.zero_state(self.rows)
+        self.zero_state_of(self.rows)
     }
 
     fn noise(&self, batch: &Window, step: u64) -> Result<WindowNoise> {
@@ -155,6 +207,10 @@ impl Objective for NextToken {
                 Some(FraternalVariant::Fraternal | FraternalVariant::Pi) => {
                     self.noise.second_pass().draw(&batch.inputs, step, step)?
                 }
+            },
+            teachers: match &self.teachers {
+                None => Vec::new(),
+                Some(teachers) => teachers.noise(&batch.inputs, self.seed, step)?,
             },
             resets_state: self.state_reset > 0.0 && reset(),
         })
@@ -171,6 +227,7 @@ impl Objective for NextToken {
         let noise = WindowNoise {
             first: rows.of_noise(noise.first)?,
             second: rows.of_noise(noise.second)?,
+            teachers: noise.teachers.into_iter().map(|noise| rows.of_noise(noise)).collect::<Result<_>>()?,
             resets_state: noise.resets_state,
         };
         Ok((window, noise))
@@ -179,17 +236,30 @@ impl Objective for NextToken {
     /// What is reported is of the first pass alone, without what is added; its state is carried.
     fn loss(&self, batch: &Window, carried: &State, noise: &WindowNoise) -> Result<Loss> {
         let rows = batch.inputs.dim(1)?;
-        let zero = if noise.resets_state { Some(self.model.zero_state(rows)?) } else { None };
+        let zero = if noise.resets_state { Some(self.zero_state_of(rows)?) } else { None };
         let carried = zero.as_ref().unwrap_or(carried);
+        let (own, theirs) = match &self.teachers {
+            None => (carried.clone(), State(Vec::new())),
+            Some(teachers) => carried.split_at(carried.0.len() - teachers.layers()),
+        };
+        let carried = &own;
         let first = self.model.outputs(&batch.inputs, carried, &noise.first)?;
         let (mut objective, nats) = self.cross_entropy(batch, &first, &noise.first)?;
         if let Some(settings) = self.fraternal {
             objective = self.fraternal(settings, batch, carried, noise, (&first, objective))?;
         }
+        let mut after = first.state.clone();
+        let mut teacher = None;
+        if let Some(teachers) = &self.teachers {
+            let lesson = teachers.read(batch, &theirs, &noise.teachers)?;
+            after = after.followed_by(lesson.state.clone());
+            teacher = Some(lesson.nats.clone());
+            objective = self.taught(teachers, lesson, &noise.first, (&first, objective))?;
+        }
         if let Some(penalty) = self.penalty(&first)? {
             objective = (objective + penalty)?;
         }
         let sums = Sums { nats: nats.detach(), tokens: batch.targets.elem_count() as u64 };
-        Ok(Loss { objective, sums, carried: first.state })
+        Ok(Loss { objective, sums, carried: after, teacher })
     }
 }

@@ -51,10 +51,10 @@ fn unsorted(recipe: &Recipe, tokenizer: &Tokenizer, counts: &[u64]) -> Error {
     let token = |id: usize| {
         format!("{:?}, number {id}, is {} times in the training text", tokenizer.token(id as u32), counts[id])
     };
-    let why = match (recipe.model.output.needs_sorted_words(), recipe.train.loss.is_exact()) {
+    let why = match (recipe.model.output.needs_sorted_words(), recipe.train.loss.is_sampled()) {
         (true, _) => "model.output.kind = \"adaptive\"".into(),
-        (false, true) => "model.embedding.kind = \"adaptive\"".into(),
-        (false, false) => format!("train.loss.kind = \"{}\"", recipe.train.loss.as_str()),
+        (false, false) => "model.embedding.kind = \"adaptive\"".into(),
+        (false, true) => format!("train.loss.kind = \"{}\"", recipe.train.loss.as_str()),
     };
     let which = match &recipe.corpus.tokenizer {
         Some(path) => format!("{}'s", path.display()),

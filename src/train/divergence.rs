@@ -171,8 +171,14 @@ mod tests {
         let mut found = Vec::new();
         let mut valid = valid.iter();
         for (nats, step) in losses.zip(1u64..) {
-            let report =
-                StepReport { step: step - 1, rate: 1.0, tokens: 100, nats: 100.0 * nats, grad_norm: 1.0 };
+            let report = StepReport {
+                step: step - 1,
+                rate: 1.0,
+                tokens: 100,
+                nats: 100.0 * nats,
+                grad_norm: 1.0,
+                teacher_nats: None,
+            };
             course.observe_step(&report, uniform);
             course.end_window(step, uniform);
             if step.is_multiple_of(per_epoch) {
@@ -285,7 +291,8 @@ mod tests {
     #[test]
     fn a_saved_course_reads_back_the_same_and_an_older_state_has_none() {
         let mut course = Course::default();
-        let report = StepReport { step: 0, rate: 1.0, tokens: 3, nats: 0.1, grad_norm: 1.0 };
+        let report =
+            StepReport { step: 0, rate: 1.0, tokens: 3, nats: 0.1, grad_norm: 1.0, teacher_nats: None };
         course.observe_step(&report, 1.0);
         let json = serde_json::to_string(&course).unwrap();
         assert_eq!(serde_json::from_str::<Course>(&json).unwrap(), course);

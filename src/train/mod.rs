@@ -16,3 +16,4 @@ pub mod step;
 pub mod task;
 pub mod trainer;
 pub mod update;
+pub mod watched;

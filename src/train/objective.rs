@@ -42,6 +42,8 @@ pub struct Loss {
     pub sums: Sums,
     /// The state after the batch.
     pub carried: State,
+    /// −ln p of each of its tokens by a model that it was taught by, if there is one: it is watched, and nothing depends on it.
+    pub teacher: Option<Tensor>,
 }
 
 /// What is reported of a batch.

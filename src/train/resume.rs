@@ -67,7 +67,9 @@ impl Resumed {
     /// Takes over what the run was made to fit when it began, then refuses to go on with other settings that matter;
     /// shows the difference.
     pub fn check_settings(&self, resolved: &mut Resolved) -> Result<()> {
-        let taken: Vec<&str> = self.position.taken.iter().map(String::as_str).collect();
+        let is_moved = |key: &&str| FREE.contains(key) && resolved.is_set(key); // the same thing under another name
+        let taken = self.position.taken.iter().map(String::as_str).filter(|key| !is_moved(key));
+        let taken: Vec<&str> = taken.collect();
         if resolved.conflicts(&taken, &self.recipe).is_empty() {
             resolved.take(&taken, &self.recipe)?;
         }
@@ -94,6 +96,15 @@ impl Resumed {
         if position.split_tokens != data.tokens {
             let was = position.split_tokens;
             return refuse(format!("on splits of {was:?} tokens, {} has {:?}", data.corpus, data.tokens));
+        }
+        let teachers = task.teachers();
+        if position.teachers != teachers {
+            let named = |digests: &[String]| match digests {
+                [] => "none".into(),
+                digests => digests.join(" and "),
+            };
+            let [was, is] = [&position.teachers, &teachers].map(|digests| named(digests));
+            return refuse(format!("taught by weights with SHA-256 {was}, train.loss.teacher has {is}"));
         }
         match task.precision().as_str() {
             is if is == position.precision => Ok(()),
@@ -137,8 +148,8 @@ fn read_position(state: &SavedState) -> Result<Position> {
 }
 
 /// Settings that may change between a stop and a resume: when to stop, to validate and to save, and where the same
-/// text lies.
-const FREE: [&str; 11] = [
+/// text and the same teachers lie.
+const FREE: [&str; 12] = [
     "train.evaluate_steps",
     "train.patience",
     "train.save_minutes",
@@ -150,6 +161,7 @@ const FREE: [&str; 11] = [
     "train.min_epoch_steps",
     "corpus.name",
     "corpus.tokenizer",
+    "train.loss.teacher",
 ];
 
 /// What differs between two recipes, as `key was a, is b`. More epochs are free unless the rate depends on them.
@@ -175,8 +187,8 @@ mod tests {
 
     #[test]
     fn every_key_that_may_change_is_a_key_of_a_recipe() {
-        let text = r#"corpus.tokenizer="some.json""#.to_string();
-        let leaves = Resolved::new("ptb-rhn", &[text]).unwrap().recipe.leaves();
+        let set = [r#"corpus.tokenizer="some.json""#, r#"train.loss={kind="distill",teacher="some"}"#];
+        let leaves = Resolved::new("ptb-rhn", &set.map(String::from)).unwrap().recipe.leaves();
         for key in FREE {
             assert!(leaves.contains_key(key), "no recipe has the key {key}");
         }

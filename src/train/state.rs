@@ -65,6 +65,9 @@ pub struct Position {
     /// Keys of the recipe whose values were taken from a checkpoint or made to fit the text.
     #[serde(default)]
     pub taken: Vec<String>,
+    /// The SHA-256 of each teacher's weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) teachers: Vec<String>,
 }
 
 /// Sums over the steps of an epoch.
@@ -78,6 +81,13 @@ pub struct EpochSums {
     pub grad_norms: f64,
     /// Steps.
     pub steps: u64,
+    /// −ln p over the tokens by the teacher; 0 without one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub teacher_nats: f64,
+}
+
+fn is_zero(nats: &f64) -> bool {
+    *nats == 0.0
 }
 
 impl EpochSums {
@@ -87,6 +97,7 @@ impl EpochSums {
         self.tokens += report.tokens;
         self.grad_norms += report.grad_norm;
         self.steps += 1;
+        self.teacher_nats += report.teacher_nats.unwrap_or(0.0);
     }
 }
 
@@ -125,6 +136,7 @@ impl Position {
             split_tokens: task.data().tokens,
             precision: task.precision().as_str().into(),
             taken: task.taken().to_vec(),
+            teachers: task.teachers(),
         }
     }
 }

@@ -1,14 +1,15 @@
 //! The training step, on one page.
 
 use super::averaging::Average;
-use super::objective::{Objective, Sums};
+use super::objective::{Loss, Objective, Sums};
 use super::update::{Step, StepReport, Update};
+use super::watched::Watched;
 use crate::error::{Error, Result};
 use crate::model::{Parameters, State};
 use crate::parallel::reduce::{Own, Reducer};
 use crate::parallel::rows::{Rows, whole_state};
 use crate::parallel::world::{Solo, World};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rhn_kernels::gradients::Gradient;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Stepper<O> {
     pub average: Average,
     /// The state that the batch rows carry from window to window: those of this rank.
     pub carried: State,
+    /// What teachers cost on steps that were not reported yet.
+    pub watched: Watched,
     ranks: Ranks,
 }
 
@@ -44,9 +47,7 @@ impl Ranks {
 
 /// What a step found on the way forth.
 struct Forward {
-    objective: Tensor,
-    sums: Sums,
-    carried: State,
+    loss: Loss,
     rate: f64,
 }
 
@@ -61,7 +62,7 @@ impl<O: Objective> Stepper<O> {
     ) -> Result<Self> {
         let carried = objective.zero_state()?;
         let ranks = Ranks::new(Arc::new(Solo), Rows::all(batch_size));
-        Ok(Self { objective, parameters, update, average, carried, ranks })
+        Ok(Self { objective, parameters, update, average, carried, watched: Watched::default(), ranks })
     }
 
     /// The same as one rank of several, which share its batch rows.
@@ -103,7 +104,7 @@ impl<O: Objective> Stepper<O> {
 
     /// The state of all batch rows; every rank asks for it.
     pub(crate) fn whole_state(&self) -> Result<State> {
-        whole_state(&*self.ranks.world, &self.carried)
+        whole_state(&*self.ranks.world, self.ranks.rows, &self.carried)
     }
 
     /// One update by truncated back-propagation; the state carries over, its history does not. What the step did is
@@ -116,18 +117,17 @@ impl<O: Objective> Stepper<O> {
     /// the step failed on any; all of them are then as they were.
     pub fn advance(&mut self, batch: &O::Batch, step: u64, rate: f64) -> Result<()> {
         let forward = self.forward(batch, step, rate);
-        let (forward, gradients, sums) = match self.ranks.world.size() {
+        let (Forward { loss, rate }, gradients) = match self.ranks.world.size() {
             1 => {
                 let forward = forward?;
-                let gradients = self.parameters.gradients_as_they_are(&forward.objective)?;
-                let sums = Sums { nats: forward.sums.nats.clone(), tokens: forward.sums.tokens };
-                (forward, gradients, sums)
+                let gradients = self.parameters.gradients_as_they_are(&forward.loss.objective)?;
+                (forward, gradients)
             }
             _ => self.sum_over_ranks(forward)?,
         };
-        let step = Step { step, rate: forward.rate };
-        let applied = self.update.step(&self.parameters, gradients, &sums, step)?;
-        self.carried = applied.choose(&forward.carried, &self.carried)?;
+        let applied = self.update.step(&self.parameters, gradients, &loss.sums, Step { step, rate })?;
+        loss.teacher.into_iter().for_each(|nats| self.watched.keep(step, nats));
+        self.carried = applied.choose(&loss.carried, &self.carried)?;
         self.average.add(&self.parameters)
     }
 
@@ -137,39 +137,35 @@ impl<O: Objective> Stepper<O> {
         let rate = rate * self.objective.rate_scale(batch);
         let rows = self.ranks.rows;
         if rows.is_all() {
-            let loss = self.objective.loss(batch, &self.carried, &noise)?;
-            return Ok(Forward { objective: loss.objective, sums: loss.sums, carried: loss.carried, rate });
+            return Ok(Forward { loss: self.objective.loss(batch, &self.carried, &noise)?, rate });
         }
         let (own, noise) = self.objective.rows(batch, noise, rows)?;
         let loss = self.objective.loss(&own, &self.carried, &noise)?;
         let objective = (loss.objective * rows.share())?;
-        Ok(Forward { objective, sums: loss.sums, carried: loss.carried, rate })
+        Ok(Forward { loss: Loss { objective, ..loss }, rate })
     }
 
-    /// Gradients and sums of all ranks; that of a rank which fails is its own error, that of the others says so.
-    fn sum_over_ranks(&mut self, forward: Result<Forward>) -> Result<(Forward, Vec<Option<Gradient>>, Sums)> {
-        let nats = |forward: &Forward| -> Result<f64> {
-            Ok(forward.sums.nats.to_dtype(candle_core::DType::F64)?.sum_all()?.to_scalar()?)
-        };
-        let forward = forward.and_then(|forward| Ok((nats(&forward)?, forward)));
+    /// Gradients and sums of all ranks; the error of a rank that fails is its own, that of the others says so.
+    fn sum_over_ranks(&mut self, forward: Result<Forward>) -> Result<(Forward, Vec<Option<Gradient>>)> {
+        let forward = forward.and_then(|forward| Ok((reported(&forward.loss)?, forward)));
         let (forward, error) = match forward {
             Ok(forward) => (Some(forward), None),
             Err(error) => (None, Some(error)),
         };
-        let own = forward.as_ref().map(|(nats, forward)| Own { objective: &forward.objective, nats: *nats });
+        let own = forward
+            .as_ref()
+            .map(|(reported, forward)| Own { objective: &forward.loss.objective, reported: *reported });
         let Ranks { reducer, rows, have_failed, .. } = &mut self.ranks;
         let (summed, of_gradients) = reducer.sum(&self.parameters, own)?;
         *have_failed = summed.has_failed;
         match (error.or(of_gradients), forward) {
             (Some(error), _) => Err(error),
-            (None, Some((_, forward))) if !summed.has_failed => {
-                let tokens = (forward.sums.tokens as f64 / rows.share()).round() as u64;
-                let nats = Tensor::new(&[summed.nats], &Device::Cpu)?;
-                let nats = match forward.sums.nats.device() {
-                    Device::Cpu => nats,
-                    device => nats.to_dtype(forward.sums.nats.dtype())?.to_device(device)?,
-                };
-                Ok((forward, summed.gradients, Sums { nats, tokens }))
+            (None, Some((_, Forward { loss, rate }))) if !summed.has_failed => {
+                let [nats, teacher] = summed.reported;
+                let tokens = (loss.sums.tokens as f64 / rows.share()).round() as u64;
+                let teacher = loss.teacher.map(|like| number_like(teacher, &like)).transpose()?;
+                let sums = Sums { nats: number_like(nats, &loss.sums.nats)?, tokens };
+                Ok((Forward { loss: Loss { sums, teacher, ..loss }, rate }, summed.gradients))
             }
             _ => Err(Error::OtherRank("the step failed on another rank, which says why".into())),
         }
@@ -182,7 +178,11 @@ impl<O: Objective> Stepper<O> {
 
     /// What steps did, in their order: those that are known, or with `wait` all that were not reported yet.
     pub fn reports(&mut self, wait: bool) -> Result<Vec<Result<StepReport>>> {
-        self.update.reports(wait)
+        let mut reports = self.update.reports(wait)?;
+        for report in reports.iter_mut().flatten() {
+            report.teacher_nats = self.watched.take(report.step)?;
+        }
+        Ok(reports)
     }
 
     /// As [`Stepper::advance`], and waits for what the step did.
@@ -194,5 +194,20 @@ impl<O: Objective> Stepper<O> {
         self.advance(batch, step, rate)?;
         let last = self.reports(true)?.pop();
         last.unwrap_or_else(|| Err(self.update.halted()))
+    }
+}
+
+/// What is reported of a step: −ln p summed over the tokens, by the model and by its teacher.
+fn reported(loss: &Loss) -> Result<[f64; 2]> {
+    let sum = |nats: &Tensor| -> Result<f64> { Ok(nats.to_dtype(DType::F64)?.sum_all()?.to_scalar()?) };
+    Ok([sum(&loss.sums.nats)?, loss.teacher.as_ref().map_or(Ok(0.0), sum)?])
+}
+
+/// One number where the tensor `like` is; on a GPU, of its type too.
+fn number_like(number: f64, like: &Tensor) -> Result<Tensor> {
+    let number = Tensor::new(&[number], &Device::Cpu)?;
+    match like.device() {
+        Device::Cpu => Ok(number),
+        device => Ok(number.to_dtype(like.dtype())?.to_device(device)?),
     }
 }

@@ -36,6 +36,11 @@ pub trait Task {
         &[]
     }
 
+    /// The SHA-256 of the weights of each model that it is taught by.
+    fn teachers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What it learns from.
     fn data(&self) -> Data<'_>;
 

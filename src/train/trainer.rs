@@ -224,6 +224,8 @@ impl<'a, T: Task> Trainer<'a, T> {
             step: position.step,
             tokens: position.tokens,
             train_nats_per_token: Some(sums.nats / sums.tokens.max(1) as f64), // all may have been skipped
+            teacher_nats_per_token: (sums.teacher_nats > 0.0)
+                .then(|| sums.teacher_nats / sums.tokens.max(1) as f64),
             valid_nats_per_token: Some(valid.nats_per_token),
             valid_perplexity: Some(valid.perplexity),
             valid_bits_per_char: valid.bits_per_char,

@@ -176,8 +176,14 @@ fn alarms(log: &Path, spoil: impl Fn(u64, f64, f64) -> f64) -> Vec<u64> {
             "step" => {
                 let nats = spoil(step, event["train_nats_per_token"].as_f64().unwrap(), uniform);
                 while steps < step {
-                    let report =
-                        StepReport { step: steps, rate: 1.0, tokens: 10, nats: 10.0 * nats, grad_norm: 1.0 };
+                    let report = StepReport {
+                        step: steps,
+                        rate: 1.0,
+                        tokens: 10,
+                        nats: 10.0 * nats,
+                        grad_norm: 1.0,
+                        teacher_nats: None,
+                    };
                     steps += 1;
                     course.observe_step(&report, uniform);
                     course.end_window(steps, uniform);

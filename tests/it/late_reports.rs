@@ -166,6 +166,18 @@ fn a_run_that_is_reported_late_and_goes_back_to_its_best_weights_is_the_same_whe
     assert_eq!(rollbacks.map(|event| &event["step"]).collect::<Vec<_>>(), [512]);
 }
 
+#[test]
+fn gates_that_learn_alone_from_a_teacher_and_are_reported_late_are_the_same_wherever_the_run_stops() {
+    let place = tempfile::tempdir().unwrap();
+    let teacher = place.path().join("teacher");
+    train(&language(place.path(), &[]), &teacher, None, Some(3));
+    let loss = format!("train.loss={{kind=\"distill\",teacher={:?}}}", teacher.to_str().unwrap());
+    let events = is_the_same_wherever_it_stops(&["train.update=gates", &loss], &[16, 27]);
+    let epochs = events.iter().filter(|event| event["event"] == "epoch");
+    let watched: Vec<f64> = epochs.map(|epoch| epoch["teacher_nats_per_token"].as_f64().unwrap()).collect();
+    assert!(watched.len() == 2 && watched[0] == watched[1], "{watched:?}"); // the same text by the same weights
+}
+
 #[track_caller]
 fn is_the_same_wherever_it_stops(settings: &[&str], stops: &[u64]) -> Vec<Value> {
     let place = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ mod cli;
 mod compress;
 mod curve;
 mod data;
+mod distill;
 mod divergence;
 mod evaluate_steps;
 mod everyday;

@@ -206,6 +206,8 @@ pub(crate) fn apply_as_it_is(
 pub(crate) struct Golden {
     pub(crate) config: ModelConfig,
     pub(crate) train: TrainConfig,
+    /// What further JSON there is, by name.
+    pub(crate) metadata: BTreeMap<String, String>,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -215,6 +217,7 @@ impl Golden {
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().as_ref().expect("metadata");
         Self {
+            metadata: metadata.clone().into_iter().collect(),
             config: serde_json::from_str(&metadata["config"]).unwrap(),
             train: serde_json::from_str(&metadata["train"]).unwrap(),
             tensors: candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
@@ -234,10 +237,15 @@ impl Golden {
 
     /// The first weights.
     pub(crate) fn parameters(&self, dtype: DType) -> Parameters {
+        self.parameters_of("param.", &self.config, dtype)
+    }
+
+    /// The weights of the model `config`, whose names begin with `prefix`.
+    pub(crate) fn parameters_of(&self, prefix: &str, config: &ModelConfig, dtype: DType) -> Parameters {
         let named =
-            |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix("param.")?.into(), tensor.clone()));
+            |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.into(), tensor.clone()));
         let first = self.tensors.iter().filter_map(named).collect();
-        Parameters::load(&self.config, &first, dtype, &Device::Cpu).unwrap()
+        Parameters::load(config, &first, dtype, &Device::Cpu).unwrap()
     }
 
     /// The state that enters the window.

@@ -66,7 +66,12 @@ fn windows(golden: &Golden, dtype: DType) -> Vec<(Window, WindowNoise)> {
             let word = golden.optional(&format!("{pass}.word")).map(|word| part(word, start, steps));
             golden.masks_of(pass, dtype, word.as_ref())
         };
-        let noise = WindowNoise { first: noise("mask"), second: noise("second"), resets_state: reset == 1 };
+        let noise = WindowNoise {
+            first: noise("mask"),
+            second: noise("second"),
+            teachers: Vec::new(),
+            resets_state: reset == 1,
+        };
         let window = Window { inputs: part(stream, start, steps), targets: part(stream, start + 1, steps) };
         all.push((window, noise));
         start += steps;

@@ -1,5 +1,6 @@
 //! `rhn study`: what happens inside a trained model, and what it loses without its parts. One file a study.
 
+mod adapt;
 mod bias;
 mod depth;
 mod estimate;
@@ -14,18 +15,19 @@ mod subject;
 use super::args::DeviceArgs;
 
 const AFTER_HELP: &str = "\
-Each study prints a table, and leaves result.json, tab-separated tables and, of estimate and lesion,
-pictures in studies/RUN/STUDY, or where --out says. docs/studies.md has the definitions, the sources
-and how to read the figures.
+Each study prints a table, and all but adapt leave result.json, tab-separated tables and, of estimate
+and lesion, pictures in studies/RUN/STUDY, or where --out says. docs/studies.md has the definitions,
+the sources and how to read the figures.
 
 Examples:
   rhn study estimate checkpoints/shakespeare         do its sublayers refine one estimate?
   rhn study lesion checkpoints/shakespeare --swap    what does it lose without one of them?
   rhn study gates checkpoints/shakespeare            when are its gates open?
+  rhn study adapt checkpoints/a checkpoints/b        what did b, adapted from a, gain and lose?
   rhn study depth                                    plain and highway nets of 10 to 100 layers, on MNIST
   rhn study bias --depth 50                          how closed should gates begin?";
 
-/// Study models: depth, gates, their first bias, the layers' estimates, what is lost without a layer
+/// Study models: depth, gates and their first bias, the layers' estimates, lesions, adaptations
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
@@ -38,6 +40,7 @@ enum Study {
     Estimate(estimate::Args),
     Lesion(lesion::Args),
     Gates(gates::Args),
+    Adapt(adapt::Args),
     Depth(depth::Args),
     Bias(bias::Args),
 }
@@ -49,6 +52,7 @@ impl Args {
             Study::Estimate(args) => Some(&args.subject.device),
             Study::Lesion(args) => Some(&args.subject.device),
             Study::Gates(args) => Some(&args.subject.device),
+            Study::Adapt(args) => Some(&args.device),
             Study::Depth(args) => Some(&args.nets.device),
             Study::Bias(args) => Some(&args.nets.device),
         }
@@ -61,6 +65,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Study::Estimate(args) => estimate::run(args),
         Study::Lesion(args) => lesion::run(args),
         Study::Gates(args) => gates::run(args),
+        Study::Adapt(args) => adapt::run(args),
         Study::Depth(args) => depth::run(args),
         Study::Bias(args) => bias::run(args),
     }

@@ -59,7 +59,8 @@ impl DynamicModel {
             let rms =
                 statistics.get(name).ok_or_else(|| Error::tensor(name, "has no gradient statistics"))?;
             means.push(rms.to_dtype(DType::F64)?.mean_all()?.to_scalar::<f64>()?);
-            let columns = settings.update.columns(&config.spec.core, name, var.dim(D::Minus1)?)?;
+            let columns = settings.update.columns(&config.spec, name, var.dim(D::Minus1)?);
+            let columns = columns.ok_or_else(|| no_gates(&settings, config))?;
             if !columns.is_empty() {
                 let start = var.as_detached_tensor();
                 let trained = Tensor::stack(&[&start, &rms.to_dtype(start.dtype())?], 0)?;
@@ -97,6 +98,12 @@ impl DynamicModel {
         }
         Ok(())
     }
+}
+
+/// Where a core's gates are not told apart from the rest.
+fn no_gates(settings: &DynamicSettings, config: &ModelConfig) -> Error {
+    let group = settings.update.name();
+    Error::config(format!("--dynamic-update {group}: there are no gates in {}", config.spec.core))
 }
 
 /// 1 for some columns of `weight`, 0 for the others; `None` if these are all.

@@ -12,10 +12,11 @@ mod settings;
 pub mod statistics;
 mod tune;
 
+pub use crate::model::UpdateGroup;
 pub use cached::CachedText;
 pub use dynamic::DynamicModel;
 pub use predictor::Predictor;
-pub use settings::{Adaptation, CacheSettings, DynamicSettings, UpdateGroup};
+pub use settings::{Adaptation, CacheSettings, DynamicSettings};
 pub use tune::{Free, SearchText, Trial, tune};
 
 use super::Evaluation;

@@ -1,9 +1,8 @@
 //! What an evaluation does beyond reading the text with the weights as they were trained, as flags and JSON name it.
 
-use crate::config::CoreConfig;
 use crate::error::{Error, Result};
+use crate::model::UpdateGroup;
 use serde::Serialize;
-use std::ops::Range;
 
 /// What is on; with nothing it is the plain `stream`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -39,56 +38,6 @@ pub struct DynamicSettings {
     /// Which weights are updated.
     #[serde(rename = "dynamic_update")]
     pub update: UpdateGroup,
-}
-
-/// A group of weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum UpdateGroup {
-    /// Every trained weight
-    #[default]
-    All,
-    /// The weights and biases of the recurrent layers' gates; of an RHN, an LSTM or a GRU
-    Gates,
-    /// Their biases
-    GateBiases,
-    /// The bias of the output layer
-    OutputBias,
-}
-
-impl UpdateGroup {
-    /// As flags and reports name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Gates => "gates",
-            Self::GateBiases => "gate-biases",
-            Self::OutputBias => "output-bias",
-        }
-    }
-
-    /// Which of the `width` columns of the weight called `name` belong to it; an empty range if none do.
-    ///
-    /// # Errors
-    /// If the core's gates are not told apart.
-    pub(super) fn columns(self, core: &CoreConfig, name: &str, width: usize) -> Result<Range<usize>> {
-        let whole = |wanted: bool| if wanted { 0..width } else { 0..0 };
-        let gates = || {
-            core.gate_columns(name).ok_or_else(|| {
-                let group = self.name();
-                Error::config(format!(
-                    "--dynamic-update {group} is for an RHN, an LSTM or a GRU; this model has a {core}: use all or output-bias"
-                ))
-            })
-        };
-        match self {
-            Self::All => Ok(whole(true)),
-            Self::Gates => gates(),
-            Self::GateBiases if name.ends_with("bias") => gates(),
-            Self::GateBiases => gates().map(|_| 0..0),
-            Self::OutputBias => Ok(whole(name == "output.bias")),
-        }
-    }
 }
 
 impl Default for DynamicSettings {

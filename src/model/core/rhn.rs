@@ -120,12 +120,15 @@ impl CoreSettings for RhnConfig {
 
     fn gate_columns(&self, name: &str) -> Option<Range<usize>> {
         let hidden = self.hidden_size;
-        let shared = self.shared_gates == RhnSharedGates::Transform;
+        let gates = match self.shared_gates {
+            RhnSharedGates::None | RhnSharedGates::Transform => 1,
+            RhnSharedGates::Both => 2,
+        };
         Some(match name {
             _ if name.starts_with("mogrifier.") => 0..0,
-            "shared.weight" | "shared.bias" => 0..hidden,
-            "recurrent.weight" | "bias" if shared => 0..0, // of H alone
-            _ => hidden..2 * hidden,
+            "shared.weight" | "shared.bias" => 0..gates * hidden,
+            "recurrent.weight" | "bias" if self.shared_gates != RhnSharedGates::None => 0..0, // of H alone
+            _ => hidden..(1 + gates) * hidden,
         })
     }
 

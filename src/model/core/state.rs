@@ -34,6 +34,18 @@ impl State {
         Ok(Self(self.0.iter().map(layer).collect::<Result<_>>()?))
     }
 
+    /// The layers of `other` behind these.
+    pub(crate) fn followed_by(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// The first `layers` layers, and the others.
+    pub(crate) fn split_at(&self, layers: usize) -> (Self, Self) {
+        let (first, others) = self.0.split_at(layers);
+        (Self(first.to_vec()), Self(others.to_vec()))
+    }
+
     /// The tensors by name (`state.<layer>.<part>`), to be saved.
     pub fn save(&self) -> BTreeMap<String, Tensor> {
         self.named().map(|(name, tensor)| (name, tensor.clone())).collect()

@@ -70,7 +70,7 @@ fn is_usual(bias: &f64) -> bool {
 
 impl CharCnnConfig {
     /// Filters of all widths; as many as there can be where the counts are beyond that.
-    fn filters(&self) -> usize {
+    pub(in crate::model) fn filters(&self) -> usize {
         self.filter_counts.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 

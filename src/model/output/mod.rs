@@ -3,8 +3,10 @@
 
 mod adaptive;
 mod char_cnn;
+pub(crate) mod log_softmax;
 mod mixture;
 mod product;
+mod soft;
 mod softmax;
 
 use super::builder::Builder;
@@ -20,6 +22,8 @@ use mixture::Mixture;
 use product::in_blocks;
 use rhn_kernels::softmax::nats_of_products;
 use serde::{Deserialize, Serialize};
+pub(super) use soft::of_window;
+pub use soft::{Soft, SoftTargets};
 use softmax::Softmax;
 use std::sync::Arc;
 

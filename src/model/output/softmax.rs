@@ -12,6 +12,7 @@
 
 use super::OutputSizes;
 use super::product::Product;
+use super::soft::{Layer, SoftTargets, of_products, of_window};
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::{Output, OutputRows};
@@ -93,6 +94,23 @@ impl Output for Softmax {
     /// pass's own logits are made.
     fn squared_distance(&self, [one, other]: [&Tensor; 2], _noise: [&Noise; 2]) -> Result<Tensor> {
         Ok(self.products(&(one - other)?)?.sqr()?)
+    }
+
+    fn divergence(
+        &self,
+        ys: &Tensor,
+        soft: Arc<dyn SoftTargets>,
+        noise: &Noise,
+        temperature: f64,
+    ) -> Result<Tensor> {
+        let divergence = match &self.weight {
+            Product::Trained { weight, stored, precision } => {
+                let layer = Layer { weight, stored: *stored, bias: &self.bias, precision: *precision };
+                of_products(&layer, ys, soft, temperature)?
+            }
+            Product::Packed(_) => of_window(&self.logits(ys, noise)?, &*soft, temperature)?,
+        };
+        Ok(profile::mark(divergence, Part::Rest, Part::OutputBackward)?)
     }
 
     fn vocabulary(&self) -> usize {

@@ -1,7 +1,7 @@
 //! The windows of an epoch: one step after another, and what each of them did, once it is known.
 
 use super::Trainer;
-use crate::config::train::OnNonFinite;
+use crate::config::train::{LossConfig, OnNonFinite};
 use crate::error::{Error, Result};
 use crate::events::{self, Event};
 use crate::train::divergence::WINDOW;
@@ -172,7 +172,7 @@ impl<T: Task> Trainer<'_, T> {
             window: self.position.window,
             windows,
             nats,
-            loss: config.loss.as_str(),
+            loss: if config.loss.is_sampled() { config.loss.as_str() } else { LossConfig::Exact.as_str() },
             tokens_per_second: speed,
             epoch_left,
             run_left: epoch_left + validation + epochs_left * (windows as f64 * window_seconds + validation),

@@ -80,7 +80,10 @@ impl Update {
         let rule = rule(config);
         let mut memory = BTreeMap::new();
         for (name, var) in parameters.trained().filter(|_| rule.memory() > 0) {
-            let shape = [&[rule.memory()], var.dims()].concat();
+            let mut shape = [&[rule.memory()], var.dims()].concat();
+            if let (Some(columns), Some(width)) = (parameters.columns(name), shape.last_mut()) {
+                *width = columns.len();
+            }
             memory.insert(name.to_string(), Var::zeros(shape, var.dtype(), var.device())?);
         }
         let may_skip = match config.on_non_finite {
@@ -117,8 +120,10 @@ impl Update {
     ) -> Result<Applied<'_>> {
         let _timed = profile::within(Part::Optimizer);
         let takes_rows = self.rule.takes_rows();
-        let take = |(gradient, (_, var)): (Option<Gradient>, (&str, &Var))| {
-            gradient.map(|gradient| Taken::new(gradient, var, takes_rows)).transpose()
+        let take = |(gradient, (name, var)): (Option<Gradient>, (&str, &Var))| {
+            gradient
+                .map(|gradient| Taken::new(gradient, var, parameters.columns(name), takes_rows))
+                .transpose()
         };
         let gradients: Vec<Option<Taken>> =
             gradients.into_iter().zip(parameters.trained()).map(take).collect::<Result<_>>()?;
@@ -137,6 +142,9 @@ impl Update {
                 self.updates += 1;
                 self.reports.push(Ok(report));
             }
+        }
+        for ((_, var), taken) in parameters.trained().zip(&gradients) {
+            taken.as_ref().map_or(Ok(()), |taken| taken.put_back(var))?;
         }
         Ok(Applied { guard: self.guard.as_deref() })
     }
@@ -159,7 +167,8 @@ impl Update {
         for ((_, weight), scale) in weights.iter().zip(&scales) {
             self.rule.apply(weight, numbers(scale))?;
         }
-        Ok(StepReport { step: step.step, rate: step.rate, tokens: sums.tokens, nats, grad_norm })
+        let Step { step, rate } = step;
+        Ok(StepReport { step, rate, tokens: sums.tokens, nats, grad_norm, teacher_nats: None })
     }
 
     /// What clipping leaves of the gradient of each weight, from the squares of their norms and the norm of all.

@@ -25,6 +25,8 @@ pub struct StepReport {
     pub nats: f64,
     /// The gradient's global norm before clipping.
     pub grad_norm: f64,
+    /// −ln p summed over them by the model that the step was taught by, if there is one.
+    pub teacher_nats: Option<f64>,
 }
 
 /// A device's record of a step over `tokens` as a report; `None` for a step that came after a halt.
@@ -32,7 +34,7 @@ pub(super) fn from_record(step: Step, tokens: u64, record: &Record) -> Option<Re
     let Step { step: number, rate } = step;
     let &Record { nats, grad_norm, status } = record;
     Some(match status {
-        Status::Applied => Ok(StepReport { step: number, rate, tokens, nats, grad_norm }),
+        Status::Applied => Ok(StepReport { step: number, rate, tokens, nats, grad_norm, teacher_nats: None }),
         Status::Loss => Err(not_finite(step, format!("the loss is {nats}"))),
         Status::Norm => Err(not_finite(step, format!("the gradient's norm is {grad_norm}"))),
         Status::Update => Err(not_finite(step, "the update is not finite".into())),

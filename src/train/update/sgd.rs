@@ -15,7 +15,7 @@ pub(super) struct Sgd {
 
 impl Sgd {
     pub(super) fn new(config: &TrainConfig) -> Self {
-        let takes_rows = !config.loss.is_exact() && config.weight_decay == 0.0;
+        let takes_rows = config.loss.is_sampled() && config.weight_decay == 0.0;
         Self { decay: config.weight_decay, takes_rows }
     }
 }

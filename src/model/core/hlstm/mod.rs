@@ -30,6 +30,7 @@ use crate::model::layers::Core;
 use layer::{Layer, LayerWeights, PEEPHOLE};
 use serde::{Deserialize, Serialize};
 use stack::HighwayStack;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Highway LSTM. What is not set is as its variant has it.
@@ -150,6 +151,18 @@ impl CoreSettings for HlstmConfig {
             weights.push((PEEPHOLE, (gates - 1, cells, cells).into()));
         }
         weights
+    }
+
+    fn gate_columns(&self, name: &str) -> Option<Range<usize>> {
+        let Shape { cells, coupled, .. } = self.shape();
+        let in_time = if coupled { 2 } else { 3 }; // i, o and f; g comes last
+        Some(match name {
+            "highway.weight" | "highway.bias" => cells..2 * cells, // T, behind H
+            "depth.carry.weight" | "projection.weight" => 0..0,
+            PEEPHOLE => 0..cells,
+            _ if name.starts_with("depth.") => 0..cells,
+            _ => 0..in_time * cells,
+        })
     }
 
     fn depth_gate(&self, layer: usize) -> Option<usize> {

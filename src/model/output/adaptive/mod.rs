@@ -20,13 +20,14 @@ mod head;
 mod rows;
 
 use super::OutputSizes;
+use super::log_softmax::log_softmax;
 use super::product::{Product, in_blocks};
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::clusters::{AdaptiveShape, Clusters};
 use crate::model::layers::{Output, OutputRows};
 use crate::model::noise::Noise;
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use head::Head;
 use rhn_kernels::embedding::lookup;
 use rhn_kernels::linear::Stored;
@@ -107,13 +108,6 @@ impl Adaptive {
         }
         Ok(Tensor::cat(&parts, 1)?)
     }
-}
-
-/// `x − ln Σ e^x` over the last dimension.
-fn log_softmax(xs: &Tensor) -> Result<Tensor> {
-    let highest = xs.detach().max_keepdim(D::Minus1)?;
-    let sum = xs.broadcast_sub(&highest)?.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    Ok(xs.broadcast_sub(&(sum + highest)?)?)
 }
 
 impl Output for Adaptive {

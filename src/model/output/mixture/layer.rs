@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::model::noise::Noise;
+use crate::model::output::log_softmax::{log_softmax, log_sum_exp};
 use crate::model::output::product::Product;
 use candle_core::{D, Tensor};
 use rhn_kernels::linear::Stored;
@@ -130,15 +131,4 @@ impl Layer {
         let by_word = each.reshape((rows, self.components, ()))?.transpose(1, 2)?.contiguous()?;
         Ok(log_sum_exp(&by_word)?.squeeze(D::Minus1)?)
     }
-}
-
-/// `ln Σ e^x` over the last dimension, which stays with size 1; safe from overflow.
-fn log_sum_exp(xs: &Tensor) -> Result<Tensor> {
-    let highest = xs.detach().max_keepdim(D::Minus1)?;
-    Ok((xs.broadcast_sub(&highest)?.exp()?.sum_keepdim(D::Minus1)?.log()? + highest)?)
-}
-
-/// `x − ln Σ e^x` over the last dimension.
-fn log_softmax(xs: &Tensor) -> Result<Tensor> {
-    Ok(xs.broadcast_sub(&log_sum_exp(xs)?)?)
 }
