@@ -1,6 +1,6 @@
 //! Batches and windows: a stream of tokens cut into contiguous batch rows that are read side by side.
 
-use super::tokens::Tokens;
+use super::tokens::TokenSource;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 
@@ -33,6 +33,12 @@ impl Batches {
             return Err(Error::data(text, what));
         }
         Ok(Self { count, length, predicted: windows * steps, steps })
+    }
+
+    /// `count` batch rows of sentences, which have `tokens` tokens together, all of them predicted: whole windows of
+    /// `steps`. Fails as [`Batches::batched`].
+    pub(crate) fn of_sentences(text: &str, tokens: usize, count: usize, steps: usize) -> Result<Self> {
+        Self::batched(text, tokens + count, count, steps)
     }
 
     /// One batch row over everything, in windows of at most `steps`. Fails if there is no token after the
@@ -74,7 +80,12 @@ impl Batches {
     }
 
     /// Window number `index`: its inputs and its targets, `(time, batch)` of u32 each.
-    pub(crate) fn window(&self, tokens: &Tokens, index: usize, device: &Device) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn window(
+        &self,
+        tokens: &dyn TokenSource,
+        index: usize,
+        device: &Device,
+    ) -> Result<(Tensor, Tensor)> {
         let start = index * self.steps;
         self.window_at(tokens, (start, self.steps.min(self.predicted - start)), device)
     }
@@ -82,7 +93,7 @@ impl Batches {
     /// The window of so many `steps` from `start` on in every batch row: as [`Batches::window`].
     pub(crate) fn window_at(
         &self,
-        tokens: &Tokens,
+        tokens: &dyn TokenSource,
         (start, steps): (usize, usize),
         device: &Device,
     ) -> Result<(Tensor, Tensor)> {
@@ -91,10 +102,10 @@ impl Batches {
     }
 
     /// `(time, batch)`: `steps` tokens of every batch row from `start` on.
-    fn part(&self, tokens: &Tokens, start: usize, steps: usize, device: &Device) -> Result<Tensor> {
+    fn part(&self, tokens: &dyn TokenSource, start: usize, steps: usize, device: &Device) -> Result<Tensor> {
         let mut by_row = vec![0u32; self.count * steps];
         for (row, out) in by_row.chunks_exact_mut(steps).enumerate() {
-            tokens.copy_to(row * self.length + start, out);
+            tokens.copy_to(row * self.length + start, out)?;
         }
         Ok(Tensor::from_vec(by_row, (self.count, steps), device)?.t()?.contiguous()?)
     }
@@ -102,7 +113,8 @@ impl Batches {
 
 #[cfg(test)]
 mod tests {
-    use super::{Batches, Tokens};
+    use super::Batches;
+    use crate::data::Tokens;
     use candle_core::Device;
 
     fn window(batches: Batches, tokens: &Tokens, index: usize) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {

@@ -13,9 +13,9 @@ use crate::checkpoint::Checkpoint;
 use crate::config::train::{OnNonFinite, Schedule};
 use crate::config::{Recipe, Resolved, TaskKind, TrainConfig};
 use crate::console::note;
-use crate::data::chosen::corpus_of;
+use crate::data::chosen::{corpus_of, shards_of};
 use crate::data::images::ImageCorpus;
-use crate::data::{Corpus, DataDirectories, TrainedOn};
+use crate::data::{Corpus, DataDirectories, ShardedCorpus, TrainedOn};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
 use crate::readable::grouped;
@@ -129,6 +129,9 @@ impl Request {
     /// A run that begins: sizes are those of the checkpoint to begin with, if there is one, and a small text's own.
     fn begin(&self, mut resolved: Resolved, first: Option<&First>) -> Result<Language> {
         first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
+        if let Some(shards) = ShardedCorpus::find(&resolved.recipe.corpus, &self.directories)? {
+            return self.begin_shards(resolved.recipe, shards, first);
+        }
         let vocabulary = |recipe: &Recipe, corpus: &Corpus| match first {
             None => vocabulary::build(recipe, corpus),
             Some(first) if self.grow_vocab => first.grow(recipe, corpus),
@@ -159,6 +162,34 @@ impl Request {
         let tokenizer = Some(fitted.tokenizer);
         let language = Language::with_corpus(recipe, fitted.corpus, tokenizer, self.precision, &self.device)?;
         Ok(language.with_taken(taken))
+    }
+
+    /// As [`Request::begin`], of shards, which are never a small text.
+    fn begin_shards(
+        &self,
+        mut recipe: Recipe,
+        shards: ShardedCorpus,
+        first: Option<&First>,
+    ) -> Result<Language> {
+        let Some(first) = first else {
+            return Language::with_shards(recipe, shards, None, self.precision, &self.device);
+        };
+        if self.grow_vocab {
+            return Err(Error::config(
+                "--grow-vocab reads the training text whole, and this corpus is one of shards: leave it away, or grow the \
+                 vocabulary with one shard first",
+            ));
+        }
+        if recipe.needs_sorted_words() && !first.checkpoint.config.sorted_by_frequency {
+            return Err(Error::config(
+                "--init-from: the checkpoint's vocabulary is not known to be sorted by falling frequency, which an adaptive \
+                 softmax and sampled losses need",
+            ));
+        }
+        let tokenizer = first.tokenizer.clone();
+        first.keep_embedding_size(&mut recipe, tokenizer.vocab_size());
+        let language = Language::with_shards(recipe, shards, Some(tokenizer), self.precision, &self.device)?;
+        Ok(language.with_taken(TAKEN.map(String::from).to_vec()))
     }
 
     /// What would be trained, without a directory. Fails if the recipe, its corpus or the checkpoint to begin with
@@ -218,10 +249,14 @@ impl Request {
                     sha256: Some(&resumed.position.corpus_sha256),
                     directory: &out,
                 };
-                let found = corpus_of(run, &self.directories)?;
-                let corpus = Corpus { name: recipe.corpus.name.clone(), ..found };
                 let tokenizer = Some(resumed.tokenizer.clone());
-                Language::with_corpus(recipe, corpus, tokenizer, self.precision, &self.device)?
+                if let Some(shards) = shards_of(run, &self.directories)? {
+                    Language::with_shards(recipe, shards, tokenizer, self.precision, &self.device)?
+                } else {
+                    let found = corpus_of(run, &self.directories)?;
+                    let corpus = Corpus { name: recipe.corpus.name.clone(), ..found };
+                    Language::with_corpus(recipe, corpus, tokenizer, self.precision, &self.device)?
+                }
             }
         };
         let stepper = language.stepper(first.as_ref().map(|first| &first.checkpoint))?;

@@ -2,17 +2,20 @@
 
 pub use super::next_token::{NextToken, Window, WindowNoise};
 
+use super::split::{SplitSize, SplitTokens, line_end};
 use super::vocabulary;
-use super::windows::TrainingWindows;
+use super::windows::RowWindows;
 use crate::checkpoint::Checkpoint;
+use crate::config::corpus::Sentences;
 use crate::config::{ModelConfig, Recipe, TrainConfig, Unit};
-use crate::data::batch::Batches;
-use crate::data::{Corpus, DataDirectories, Encoded, Tokenizer};
+use crate::data::{Corpus, DataDirectories, Encoded, ShardedCorpus, TokenSource, Tokenizer};
 use crate::error::{Error, Result};
+use crate::eval::streamed::Streamed;
 use crate::eval::{self, Evaluation, EvaluationProgress, Split};
 use crate::model::grow::{Vocabulary, grow};
 use crate::model::{FrozenModel, LanguageModel, Parameters, specs};
 use crate::parallel::world::Solo;
+use crate::predict::WindowReader;
 use crate::sample::text::{Prompt, text};
 use crate::sample::{SampleSettings, Sampler};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
@@ -23,6 +26,7 @@ use crate::train::update::Update;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Tokens of the model's own text that are shown after an epoch.
 const SAMPLE_TOKENS: usize = 240;
@@ -33,11 +37,14 @@ pub struct Language {
     corpus: String,
     corpus_sha256: String,
     tokenizer: Tokenizer,
-    train: Encoded,
-    valid: Encoded,
-    test: Option<Encoded>,
+    train: SplitTokens,
+    valid: SplitTokens,
+    test: Option<SplitTokens>,
+    /// The corpus, if it is one of shards.
+    shards: Option<ShardedCorpus>,
     model: ModelConfig,
-    windows: TrainingWindows,
+    windows: RowWindows,
+    valid_windows: RowWindows,
     precision: Precision,
     device: Device,
     fixed: BTreeMap<String, Tensor>,
@@ -53,6 +60,9 @@ impl Language {
         precision: impl Into<Precision>,
         device: &Device,
     ) -> Result<Self> {
+        if let Some(shards) = ShardedCorpus::find(&recipe.corpus, directories)? {
+            return Self::with_shards(recipe, shards, tokenizer, precision, device);
+        }
         let corpus = Corpus::open(&recipe.corpus, directories)?;
         Self::with_corpus(recipe, corpus, tokenizer, precision, device)
     }
@@ -70,16 +80,7 @@ impl Language {
             None => vocabulary::build(&recipe, &corpus)?,
             Some(tokenizer) => tokenizer,
         };
-        let found = tokenizer.unit();
-        let wanted = recipe.corpus.unit;
-        if found != wanted {
-            let what = format!(
-                "the checkpoint's vocabulary cuts by {}, and corpus.unit says {}",
-                found.as_str(),
-                wanted.as_str()
-            );
-            return Err(Error::config(what));
-        }
+        check_unit(&recipe, &tokenizer)?;
         if corpus.valid.is_empty() {
             return Err(Error::config(format!(
                 "corpus.split is {:?}, which leaves {} no validation split, and training needs one: it decides which \
@@ -87,28 +88,59 @@ impl Language {
                 recipe.corpus.split, corpus.name
             )));
         }
+        let text = |encoded: Encoded| SplitTokens::Text(Arc::new(encoded));
         let train = tokenizer.encode(&corpus.train)?;
         let valid = tokenizer.encode_measured(&corpus.valid)?;
         let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode_measured(&corpus.test)?) };
         let test = test.filter(|test| test.tokens.len() > 1); // the first token is only context
-        let batched = |split: &str, text: &Encoded| {
-            let rows = recipe.train.batch_size;
-            let steps = recipe.train.bptt_steps;
-            Batches::batched(&format!("{} ({split} split)", corpus.name), text.tokens.len(), rows, steps)
-        };
-        let windows = TrainingWindows::new(batched("training", &train)?, &recipe.train);
-        batched("validation", &valid)?;
+        let names = [corpus.name, corpus.sha256];
+        let splits = (text(train), text(valid), test.map(text));
+        Self::of_splits(recipe, names, splits, tokenizer, precision.into(), device)
+    }
+
+    /// As [`Language::prepare`], with the shards of a corpus that is read from disk. They are encoded first, where the
+    /// cache does not have them; a `tokenizer` is as for [`Language::with_corpus`].
+    pub fn with_shards(
+        recipe: Recipe,
+        corpus: ShardedCorpus,
+        tokenizer: Option<Tokenizer>,
+        precision: impl Into<Precision>,
+        device: &Device,
+    ) -> Result<Self> {
+        let tokenizer = tokenizer.map_or_else(|| corpus.vocabulary(&recipe), Ok)?;
+        check_unit(&recipe, &tokenizer)?;
+        let encode = |split: usize| corpus.encode(split, &tokenizer).map(SplitTokens::Shards);
+        let test = if corpus.splits[2].is_empty() { None } else { Some(encode(2)?) };
+        let test = test.filter(|test| test.size().tokens > 1);
+        let splits = (encode(0)?, encode(1)?, test);
+        let names = [corpus.name.clone(), corpus.sha256(&tokenizer)?];
+        let language = Self::of_splits(recipe, names, splits, tokenizer, precision.into(), device)?;
+        Ok(Self { shards: Some(corpus), ..language })
+    }
+
+    fn of_splits(
+        recipe: Recipe,
+        [corpus, corpus_sha256]: [String; 2],
+        (train, valid, test): (SplitTokens, SplitTokens, Option<SplitTokens>),
+        tokenizer: Tokenizer,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
+        let windows = train.training(&format!("{corpus} (training split)"), &recipe, &tokenizer)?;
+        let valid_windows = valid.validation(&format!("{corpus} (validation split)"), &recipe, &tokenizer)?;
         let (model, fixed) = size_model(&recipe, &tokenizer)?;
         Ok(Self {
-            corpus: corpus.name,
-            corpus_sha256: corpus.sha256,
+            corpus,
+            corpus_sha256,
             tokenizer,
             train,
             valid,
             test,
+            shards: None,
             model,
             windows,
-            precision: precision.into(),
+            valid_windows,
+            precision,
             device: device.clone(),
             fixed,
             taken: Vec::new(),
@@ -136,14 +168,53 @@ impl Language {
         &self.device
     }
 
-    /// The splits for training, for validation and, where the corpus has one, for the test.
-    pub fn splits(&self) -> (&Encoded, &Encoded, Option<&Encoded>) {
-        (&self.train, &self.valid, self.test.as_ref())
+    /// The splits for training, for validation and, where the corpus has one, for the test; none if they are not in memory.
+    pub fn splits(&self) -> Option<(&Encoded, &Encoded, Option<&Encoded>)> {
+        let test = self.test.as_ref().and_then(SplitTokens::text);
+        Some((self.train.text()?, self.valid.text()?, test))
+    }
+
+    /// What the splits for training, for validation and, where the corpus has one, for the test have.
+    pub fn sizes(&self) -> (SplitSize, SplitSize, Option<SplitSize>) {
+        (self.train.size(), self.valid.size(), self.test.as_ref().map(SplitTokens::size))
+    }
+
+    /// The tokens of the test split, or of that for validation, as one row.
+    pub(crate) fn held_out(&self) -> Box<dyn TokenSource> {
+        self.test.as_ref().unwrap_or(&self.valid).tokens(1)
+    }
+
+    /// Windows of `train.bptt_steps` steps in the training split, whatever lengths they are drawn with.
+    pub(crate) fn fixed_count(&self) -> usize {
+        self.windows.fixed_count()
+    }
+
+    /// Windows of the validation split.
+    pub(crate) fn valid_count(&self) -> usize {
+        self.valid_windows.count(0)
+    }
+
+    /// Inputs and targets of a window of validation, `(time, batch)` of u32 each.
+    pub(crate) fn valid_window(&self, index: usize) -> Result<(Tensor, Tensor)> {
+        self.valid_windows.window(0, index, &self.device)
+    }
+
+    /// The token at which the state goes back to zero, if it does.
+    fn resets_at(&self) -> Option<u32> {
+        let resets = self.recipe.corpus.sentences == Sentences::Reset;
+        self.tokenizer.line_end_id().filter(|_| resets)
+    }
+
+    /// A split whose tokens are read in parts.
+    fn streamed<'a>(&'a self, split: &'a str) -> Streamed<'a> {
+        let unknown = self.tokenizer.unknown_id();
+        let sentences = self.recipe.corpus.sentences;
+        Streamed { corpus: &self.corpus, split, unit: self.unit(), unknown, sentences }
     }
 
     /// Window number `index` of epoch `epoch`, on a device of the caller's choice.
     pub(crate) fn batch_on(&self, epoch: u64, index: usize, device: &Device) -> Result<Window> {
-        let (inputs, targets) = self.windows.window(&self.train.tokens, epoch, index, device)?;
+        let (inputs, targets) = self.windows.window(epoch, index, device)?;
         Ok(Window { inputs, targets })
     }
 
@@ -163,7 +234,7 @@ impl Language {
             carried: model.zero_state(config.batch_size)?,
             average: Average::new(&config.averaging),
             update: Update::new(config, &parameters, dtype, &self.device)?,
-            objective: NextToken::new(model, config),
+            objective: NextToken::new(model, config).resetting_at(self.resets_at()),
             parameters,
             world: Box::new(Solo),
         })
@@ -228,12 +299,11 @@ impl Task for Language {
     }
 
     fn data(&self) -> Data<'_> {
-        let tokens = |text: &Encoded| text.tokens.len() as u64;
-        let test = self.test.as_ref().map_or(0, tokens);
+        let (train, valid, test) = self.sizes();
         Data {
             corpus: &self.corpus,
             sha256: &self.corpus_sha256,
-            tokens: [tokens(&self.train), tokens(&self.valid), test],
+            tokens: [train.tokens, valid.tokens, test.map_or(0, |test| test.tokens)],
         }
     }
 
@@ -260,13 +330,40 @@ impl Task for Language {
     /// In the batches of training.
     fn validate(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Evaluation> {
         let &TrainConfig { batch_size, bptt_steps, .. } = &self.recipe.train;
-        let split = self.split("valid", &self.valid);
-        eval::batched(&self.frozen(parameters)?, &split, batch_size, bptt_steps, progress)
+        let model = self.frozen(parameters)?;
+        match self.valid.text().filter(|_| self.recipe.corpus.sentences == Sentences::Running) {
+            Some(text) => eval::batched(&model, &self.split("valid", text), batch_size, bptt_steps, progress),
+            None => {
+                let mut reader = WindowReader::new(&model, batch_size)?.resetting_at(self.resets_at());
+                let window = |index| self.valid_window(index);
+                self.streamed("valid").batched(&mut reader, self.valid_count(), window, progress)
+            }
+        }
     }
 
     fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>> {
         let Some(test) = &self.test else { return Ok(None) };
-        eval::stream(&self.frozen(parameters)?, &self.split("test", test), progress).map(Some)
+        let model = self.frozen(parameters)?;
+        let sentences = self.recipe.corpus.sentences;
+        let context = line_end(sentences, &self.tokenizer)?;
+        let mut reader = WindowReader::new(&model, 1)?.resetting_at(self.resets_at());
+        let streamed = self.streamed("test");
+        let evaluation = match (test, &self.shards) {
+            (SplitTokens::Text(text), _) if sentences == Sentences::Running => {
+                eval::stream(&model, &self.split("test", text), progress)?
+            }
+            (SplitTokens::Text(text), _) => {
+                let parts = std::iter::once(Ok((**text).clone()));
+                streamed.stream(&mut reader, &self.device, (parts, text.bytes), context, progress)?
+            }
+            (SplitTokens::Shards(shards), Some(corpus)) => {
+                let parts = corpus.measured(2, &self.tokenizer);
+                let bytes = shards.counts().bytes;
+                streamed.stream(&mut reader, &self.device, (parts, bytes), context, progress)?
+            }
+            (SplitTokens::Shards(_), None) => return Ok(None),
+        };
+        Ok(Some(evaluation))
     }
 
     /// A little of the model's own text, for units whose text is short enough to look at.
@@ -296,6 +393,20 @@ impl Task for Language {
             (RECIPE, self.recipe.to_toml().into_bytes()),
         ])
     }
+}
+
+/// Refuses a vocabulary of another unit than the recipe's.
+fn check_unit(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<()> {
+    let found = tokenizer.unit();
+    let wanted = recipe.corpus.unit;
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "the checkpoint's vocabulary cuts by {}, and corpus.unit says {}",
+        found.as_str(),
+        wanted.as_str()
+    )))
 }
 
 /// The model's sizes once the vocabulary is known, and its tables of characters.

@@ -4,5 +4,6 @@ pub mod fit;
 pub mod images;
 pub mod language;
 mod next_token;
+pub mod split;
 pub mod vocabulary;
 mod windows;

@@ -133,7 +133,7 @@ fn read_position(state: &SavedState) -> Result<Position> {
 
 /// Settings that may change between a stop and a resume: when to stop, to validate and to save, and where the same
 /// text lies.
-const FREE: [&str; 11] = [
+const FREE: [&str; 13] = [
     "train.evaluate_steps",
     "train.patience",
     "train.save_minutes",
@@ -145,6 +145,8 @@ const FREE: [&str; 11] = [
     "train.min_epoch_steps",
     "corpus.name",
     "corpus.tokenizer",
+    "corpus.vocabulary",
+    "corpus.cache",
 ];
 
 /// What differs between two recipes, as `key was a, is b`. More epochs are free unless the rate depends on them.
@@ -170,8 +172,11 @@ mod tests {
 
     #[test]
     fn every_key_that_may_change_is_a_key_of_a_recipe() {
-        let text = r#"corpus.tokenizer="some.json""#.to_string();
-        let leaves = Resolved::new("ptb-rhn", &[text]).unwrap().recipe.leaves();
+        let text = |key: &str| format!("corpus.{key}=\"some\"");
+        let leaves = Resolved::new("ptb-rhn", &["tokenizer", "vocabulary", "cache"].map(text))
+            .unwrap()
+            .recipe
+            .leaves();
         for key in FREE {
             assert!(leaves.contains_key(key), "no recipe has the key {key}");
         }
