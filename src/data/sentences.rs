@@ -25,25 +25,38 @@ pub(crate) trait SentenceSource {
     fn tokens(&self, block: usize) -> Result<Vec<u32>>;
 }
 
-/// Cuts sentences that end at `ends` into blocks of at most `most`; where each block ends, as a number of sentences.
-pub(super) fn cut(ends: impl Iterator<Item = usize>, most: usize) -> Vec<usize> {
-    let mut cuts = Vec::new();
-    let mut first = 0;
-    let mut begin = 0;
-    let mut last = (0, 0); // sentences, and where the last of them ends
-    for end in ends {
-        let (sentences, before) = last;
-        if sentences > first && (sentences - first == most.max(1) || end - begin > MOST_TOKENS) {
-            cuts.push(sentences);
-            first = sentences;
-            begin = before;
-        }
-        last = (sentences + 1, end);
+/// Cuts sentences into blocks, one sentence after another.
+pub(super) struct Cutter {
+    most: usize,
+    /// Where the block began: as a number of sentences and of tokens.
+    begin: [usize; 2],
+    /// Where the last sentence ended.
+    last: [usize; 2],
+}
+
+impl Cutter {
+    /// Blocks of at most `most` sentences.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most: most.max(1), begin: [0, 0], last: [0, 0] }
     }
-    if last.0 > first {
-        cuts.push(last.0);
+
+    /// Takes a sentence that ends after `end` tokens. Where a block ended before it, as a number of sentences and of
+    /// tokens, if one did.
+    pub(super) fn add(&mut self, end: usize) -> Option<[usize; 2]> {
+        let sentences = self.last[0] - self.begin[0];
+        let is_full = sentences == self.most || (sentences > 0 && end - self.begin[1] > MOST_TOKENS);
+        let cut = if is_full { self.end() } else { None };
+        self.last = [self.last[0] + 1, end];
+        cut
     }
-    cuts
+
+    /// Where the last block ends, if there is one.
+    pub(super) fn end(&mut self) -> Option<[usize; 2]> {
+        (self.last[0] > self.begin[0]).then(|| {
+            self.begin = self.last;
+            self.last
+        })
+    }
 }
 
 /// The differences of `ends`, of which the first sentence begins at `begin`.
@@ -67,7 +80,10 @@ impl TextSentences {
         if ends.last().copied().unwrap_or(0) < text.tokens.len() {
             ends.push(text.tokens.len());
         }
-        let cuts = cut(ends.iter().copied(), most);
+        let mut cutter = Cutter::new(most);
+        let mut cuts: Vec<usize> =
+            ends.iter().filter_map(|&end| cutter.add(end)).map(|[cut, _]| cut).collect();
+        cuts.extend(cutter.end().map(|[cut, _]| cut));
         Self { text, ends, cuts }
     }
 
@@ -103,16 +119,18 @@ mod tests {
 
     #[test]
     fn blocks_have_as_many_sentences_as_asked_for_or_fewer_if_they_are_long() {
-        let ends = |lengths: &[usize]| {
-            lengths
-                .iter()
-                .scan(0, |at, length| {
-                    *at += length;
-                    Some(*at)
-                })
-                .collect::<Vec<_>>()
+        let cut = |lengths: &[usize], most| {
+            let mut cutter = Cutter::new(most);
+            let mut end = 0;
+            let mut cuts = Vec::new();
+            for length in lengths {
+                end += length;
+                cuts.extend(cutter.add(end));
+            }
+            cuts.extend(cutter.end());
+            assert_eq!(cuts.last().map_or(0, |cut| cut[1]), end);
+            cuts.iter().map(|cut| cut[0]).collect::<Vec<_>>()
         };
-        let cut = |lengths: &[usize], most| cut(ends(lengths).into_iter(), most);
         assert_eq!(cut(&[1, 2, 3, 4, 5], 2), [2, 4, 5]);
         assert_eq!(cut(&[1, 2, 3, 4], 2), [2, 4]);
         assert_eq!(cut(&[1, MOST_TOKENS, 1, MOST_TOKENS - 1, 2], 100), [1, 2, 4, 5]);

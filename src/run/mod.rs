@@ -5,6 +5,7 @@ pub mod directory;
 mod first;
 mod location;
 pub(crate) mod packed;
+mod shards;
 mod tensorboard;
 
 pub use directory::RunDirectory;
@@ -13,9 +14,8 @@ use crate::checkpoint::Checkpoint;
 use crate::config::train::{OnNonFinite, Schedule};
 use crate::config::{Recipe, Resolved, TaskKind, TrainConfig};
 use crate::console::note;
-use crate::data::chosen::{corpus_of, shards_of};
 use crate::data::images::ImageCorpus;
-use crate::data::{Corpus, DataDirectories, ShardedCorpus, TrainedOn};
+use crate::data::{Corpus, DataDirectories, ShardedCorpus};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
 use crate::readable::grouped;
@@ -164,34 +164,6 @@ impl Request {
         Ok(language.with_taken(taken))
     }
 
-    /// As [`Request::begin`], of shards, which are never a small text.
-    fn begin_shards(
-        &self,
-        mut recipe: Recipe,
-        shards: ShardedCorpus,
-        first: Option<&First>,
-    ) -> Result<Language> {
-        let Some(first) = first else {
-            return Language::with_shards(recipe, shards, None, self.precision, &self.device);
-        };
-        if self.grow_vocab {
-            return Err(Error::config(
-                "--grow-vocab reads the training text whole, and this corpus is one of shards: leave it away, or grow the \
-                 vocabulary with one shard first",
-            ));
-        }
-        if recipe.needs_sorted_words() && !first.checkpoint.config.sorted_by_frequency {
-            return Err(Error::config(
-                "--init-from: the checkpoint's vocabulary is not known to be sorted by falling frequency, which an adaptive \
-                 softmax and sampled losses need",
-            ));
-        }
-        let tokenizer = first.tokenizer.clone();
-        first.keep_embedding_size(&mut recipe, tokenizer.vocab_size());
-        let language = Language::with_shards(recipe, shards, Some(tokenizer), self.precision, &self.device)?;
-        Ok(language.with_taken(TAKEN.map(String::from).to_vec()))
-    }
-
     /// What would be trained, without a directory. Fails if the recipe, its corpus or the checkpoint to begin with
     /// cannot be used.
     pub(crate) fn language(&self) -> Result<Language> {
@@ -242,22 +214,7 @@ impl Request {
         }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,
-            Some(resumed) => {
-                let recipe = resolved.recipe;
-                let run = TrainedOn {
-                    config: &recipe.corpus,
-                    sha256: Some(&resumed.position.corpus_sha256),
-                    directory: &out,
-                };
-                let tokenizer = Some(resumed.tokenizer.clone());
-                if let Some(shards) = shards_of(run, &self.directories)? {
-                    Language::with_shards(recipe, shards, tokenizer, self.precision, &self.device)?
-                } else {
-                    let found = corpus_of(run, &self.directories)?;
-                    let corpus = Corpus { name: recipe.corpus.name.clone(), ..found };
-                    Language::with_corpus(recipe, corpus, tokenizer, self.precision, &self.device)?
-                }
-            }
+            Some(resumed) => self.reopen(resolved.recipe, resumed, &out)?,
         };
         let stepper = language.stepper(first.as_ref().map(|first| &first.checkpoint))?;
         Ok(AnyRun::Language(Box::new(self.ready(language, stepper, out, resumed, held)?)))

@@ -1,21 +1,20 @@
 //! Language modelling: the corpus as tokens, the vocabulary and the model's sizes.
 
+mod measure;
+mod prepare;
+
 pub use super::next_token::{NextToken, Window, WindowNoise};
 
-use super::split::{SplitSize, SplitTokens, line_end};
-use super::vocabulary;
+use super::split::{SplitSize, SplitTokens};
 use super::windows::RowWindows;
 use crate::checkpoint::Checkpoint;
-use crate::config::corpus::Sentences;
-use crate::config::{ModelConfig, Recipe, TrainConfig, Unit};
-use crate::data::{Corpus, DataDirectories, Encoded, ShardedCorpus, TokenSource, Tokenizer};
+use crate::config::{ModelConfig, Recipe, Unit};
+use crate::data::{Encoded, ShardedCorpus, TokenSource, Tokenizer};
 use crate::error::{Error, Result};
-use crate::eval::streamed::Streamed;
-use crate::eval::{self, Evaluation, EvaluationProgress, Split};
+use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::grow::{Vocabulary, grow};
 use crate::model::{FrozenModel, LanguageModel, Parameters, specs};
 use crate::parallel::world::Solo;
-use crate::predict::WindowReader;
 use crate::sample::text::{Prompt, text};
 use crate::sample::{SampleSettings, Sampler};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
@@ -26,7 +25,6 @@ use crate::train::update::Update;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Tokens of the model's own text that are shown after an epoch.
 const SAMPLE_TOKENS: usize = 240;
@@ -52,102 +50,6 @@ pub struct Language {
 }
 
 impl Language {
-    /// Opens the corpus, takes its vocabulary (or goes on with `tokenizer`) and sizes the model.
-    pub fn prepare(
-        recipe: Recipe,
-        directories: &DataDirectories,
-        tokenizer: Option<Tokenizer>,
-        precision: impl Into<Precision>,
-        device: &Device,
-    ) -> Result<Self> {
-        if let Some(shards) = ShardedCorpus::find(&recipe.corpus, directories)? {
-            return Self::with_shards(recipe, shards, tokenizer, precision, device);
-        }
-        let corpus = Corpus::open(&recipe.corpus, directories)?;
-        Self::with_corpus(recipe, corpus, tokenizer, precision, device)
-    }
-
-    /// As [`Language::prepare`], with a corpus that is open. A `tokenizer` is taken to be sorted by falling frequency where
-    /// the recipe needs that.
-    pub fn with_corpus(
-        recipe: Recipe,
-        corpus: Corpus,
-        tokenizer: Option<Tokenizer>,
-        precision: impl Into<Precision>,
-        device: &Device,
-    ) -> Result<Self> {
-        let tokenizer = match tokenizer {
-            None => vocabulary::build(&recipe, &corpus)?,
-            Some(tokenizer) => tokenizer,
-        };
-        check_unit(&recipe, &tokenizer)?;
-        if corpus.valid.is_empty() {
-            return Err(Error::config(format!(
-                "corpus.split is {:?}, which leaves {} no validation split, and training needs one: it decides which \
-                 weights are kept. Give it a part, as --set corpus.split=[90,5,5]",
-                recipe.corpus.split, corpus.name
-            )));
-        }
-        let text = |encoded: Encoded| SplitTokens::Text(Arc::new(encoded));
-        let train = tokenizer.encode(&corpus.train)?;
-        let valid = tokenizer.encode_measured(&corpus.valid)?;
-        let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode_measured(&corpus.test)?) };
-        let test = test.filter(|test| test.tokens.len() > 1); // the first token is only context
-        let names = [corpus.name, corpus.sha256];
-        let splits = (text(train), text(valid), test.map(text));
-        Self::of_splits(recipe, names, splits, tokenizer, precision.into(), device)
-    }
-
-    /// As [`Language::prepare`], with the shards of a corpus that is read from disk. They are encoded first, where the
-    /// cache does not have them; a `tokenizer` is as for [`Language::with_corpus`].
-    pub fn with_shards(
-        recipe: Recipe,
-        corpus: ShardedCorpus,
-        tokenizer: Option<Tokenizer>,
-        precision: impl Into<Precision>,
-        device: &Device,
-    ) -> Result<Self> {
-        let tokenizer = tokenizer.map_or_else(|| corpus.vocabulary(&recipe), Ok)?;
-        check_unit(&recipe, &tokenizer)?;
-        let encode = |split: usize| corpus.encode(split, &tokenizer).map(SplitTokens::Shards);
-        let test = if corpus.splits[2].is_empty() { None } else { Some(encode(2)?) };
-        let test = test.filter(|test| test.size().tokens > 1);
-        let splits = (encode(0)?, encode(1)?, test);
-        let names = [corpus.name.clone(), corpus.sha256(&tokenizer)?];
-        let language = Self::of_splits(recipe, names, splits, tokenizer, precision.into(), device)?;
-        Ok(Self { shards: Some(corpus), ..language })
-    }
-
-    fn of_splits(
-        recipe: Recipe,
-        [corpus, corpus_sha256]: [String; 2],
-        (train, valid, test): (SplitTokens, SplitTokens, Option<SplitTokens>),
-        tokenizer: Tokenizer,
-        precision: Precision,
-        device: &Device,
-    ) -> Result<Self> {
-        let windows = train.training(&format!("{corpus} (training split)"), &recipe, &tokenizer)?;
-        let valid_windows = valid.validation(&format!("{corpus} (validation split)"), &recipe, &tokenizer)?;
-        let (model, fixed) = size_model(&recipe, &tokenizer)?;
-        Ok(Self {
-            corpus,
-            corpus_sha256,
-            tokenizer,
-            train,
-            valid,
-            test,
-            shards: None,
-            model,
-            windows,
-            valid_windows,
-            precision,
-            device: device.clone(),
-            fixed,
-            taken: Vec::new(),
-            recipe,
-        })
-    }
-
     /// With the `keys` of its recipe whose values were taken from a checkpoint or made to fit the text.
     pub fn with_taken(self, keys: Vec<String>) -> Self {
         Self { taken: keys, ..self }
@@ -197,19 +99,6 @@ impl Language {
     /// Inputs and targets of a window of validation, `(time, batch)` of u32 each.
     pub(crate) fn valid_window(&self, index: usize) -> Result<(Tensor, Tensor)> {
         self.valid_windows.window(0, index, &self.device)
-    }
-
-    /// The token at which the state goes back to zero, if it does.
-    fn resets_at(&self) -> Option<u32> {
-        let resets = self.recipe.corpus.sentences == Sentences::Reset;
-        self.tokenizer.line_end_id().filter(|_| resets)
-    }
-
-    /// A split whose tokens are read in parts.
-    fn streamed<'a>(&'a self, split: &'a str) -> Streamed<'a> {
-        let unknown = self.tokenizer.unknown_id();
-        let sentences = self.recipe.corpus.sentences;
-        Streamed { corpus: &self.corpus, split, unit: self.unit(), unknown, sentences }
     }
 
     /// Window number `index` of epoch `epoch`, on a device of the caller's choice.
@@ -280,11 +169,6 @@ impl Language {
     pub fn frozen(&self, parameters: &Parameters) -> Result<FrozenModel> {
         LanguageModel::new(&self.model, parameters, self.precision, &self.device)?.freeze()
     }
-
-    /// A split, with the names that reports give it.
-    fn split<'a>(&'a self, name: &'a str, text: &'a Encoded) -> Split<'a> {
-        Split { corpus: &self.corpus, split: name, unit: self.unit(), text }
-    }
 }
 
 impl Task for Language {
@@ -329,41 +213,14 @@ impl Task for Language {
 
     /// In the batches of training.
     fn validate(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Evaluation> {
-        let &TrainConfig { batch_size, bptt_steps, .. } = &self.recipe.train;
-        let model = self.frozen(parameters)?;
-        match self.valid.text().filter(|_| self.recipe.corpus.sentences == Sentences::Running) {
-            Some(text) => eval::batched(&model, &self.split("valid", text), batch_size, bptt_steps, progress),
-            None => {
-                let mut reader = WindowReader::new(&model, batch_size)?.resetting_at(self.resets_at());
-                let window = |index| self.valid_window(index);
-                self.streamed("valid").batched(&mut reader, self.valid_count(), window, progress)
-            }
-        }
+        self.measure_valid(&self.frozen(parameters)?, progress)
     }
 
     fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>> {
-        let Some(test) = &self.test else { return Ok(None) };
-        let model = self.frozen(parameters)?;
-        let sentences = self.recipe.corpus.sentences;
-        let context = line_end(sentences, &self.tokenizer)?;
-        let mut reader = WindowReader::new(&model, 1)?.resetting_at(self.resets_at());
-        let streamed = self.streamed("test");
-        let evaluation = match (test, &self.shards) {
-            (SplitTokens::Text(text), _) if sentences == Sentences::Running => {
-                eval::stream(&model, &self.split("test", text), progress)?
-            }
-            (SplitTokens::Text(text), _) => {
-                let parts = std::iter::once(Ok((**text).clone()));
-                streamed.stream(&mut reader, &self.device, (parts, text.bytes), context, progress)?
-            }
-            (SplitTokens::Shards(shards), Some(corpus)) => {
-                let parts = corpus.measured(2, &self.tokenizer);
-                let bytes = shards.counts().bytes;
-                streamed.stream(&mut reader, &self.device, (parts, bytes), context, progress)?
-            }
-            (SplitTokens::Shards(_), None) => return Ok(None),
-        };
-        Ok(Some(evaluation))
+        self.test
+            .as_ref()
+            .map(|test| self.measure_test(test, &self.frozen(parameters)?, progress))
+            .transpose()
     }
 
     /// A little of the model's own text, for units whose text is short enough to look at.
@@ -393,20 +250,6 @@ impl Task for Language {
             (RECIPE, self.recipe.to_toml().into_bytes()),
         ])
     }
-}
-
-/// Refuses a vocabulary of another unit than the recipe's.
-fn check_unit(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<()> {
-    let found = tokenizer.unit();
-    let wanted = recipe.corpus.unit;
-    if found == wanted {
-        return Ok(());
-    }
-    Err(Error::config(format!(
-        "the checkpoint's vocabulary cuts by {}, and corpus.unit says {}",
-        found.as_str(),
-        wanted.as_str()
-    )))
 }
 
 /// The model's sizes once the vocabulary is known, and its tables of characters.

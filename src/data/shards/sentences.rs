@@ -2,7 +2,7 @@
 
 use super::EncodedShards;
 use super::blocks::BLOCK;
-use crate::data::sentences::{SentenceSource, cut, lengths};
+use crate::data::sentences::{Cutter, SentenceSource, lengths};
 use crate::error::Result;
 
 /// The sentences of a split's shards.
@@ -25,18 +25,17 @@ impl ShardSentences {
     pub(super) fn new(shards: EncodedShards, most: usize) -> Result<Self> {
         let mut blocks = Vec::new();
         for (shard, cached) in shards.shards.iter().enumerate() {
-            let mut ends = Vec::with_capacity(cached.ends.len());
-            for block in 0..cached.ends.len().div_ceil(BLOCK) {
-                ends.extend(cached.ends.block(block)?);
-            }
-            let mut first = 0;
-            let mut begin = 0;
-            for last in cut(ends.iter().map(|&end| end as usize), most) {
-                let end = ends[last - 1] as usize;
-                blocks.push(Block { shard, sentences: [first, last], tokens: [begin, end] });
+            let mut cutter = Cutter::new(most);
+            let mut first = [0, 0];
+            let mut take = |last: [usize; 2]| {
+                blocks.push(Block { shard, sentences: [first[0], last[0]], tokens: [first[1], last[1]] });
                 first = last;
-                begin = end;
+            };
+            for block in 0..cached.ends.len().div_ceil(BLOCK) {
+                let ends = cached.ends.block(block)?;
+                ends.into_iter().filter_map(|end| cutter.add(end as usize)).for_each(&mut take);
             }
+            cutter.end().into_iter().for_each(take);
         }
         Ok(Self { shards, blocks })
     }
