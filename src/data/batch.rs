@@ -38,6 +38,14 @@ impl Batches {
     /// `count` batch rows of sentences, which have `tokens` tokens together, all of them predicted: whole windows of
     /// `steps`. Fails as [`Batches::batched`].
     pub(crate) fn of_sentences(text: &str, tokens: usize, count: usize, steps: usize) -> Result<Self> {
+        if count > 0 && steps > 0 && tokens / count < steps {
+            let wanted = count.saturating_mul(steps);
+            let what = format!(
+                "{tokens} tokens are too few: {count} batch rows of sentences with a window of {steps} steps need at least \
+                 {wanted}; make batch_size or bptt_steps smaller"
+            );
+            return Err(Error::data(text, what));
+        }
         Self::batched(text, tokens + count, count, steps)
     }
 
@@ -146,5 +154,8 @@ mod tests {
         let message = Batches::batched("tiny.txt (train)", 23, 4, 5).unwrap_err().to_string();
         assert!(message.contains("tiny.txt (train)") && message.contains("at least 24"), "{message}");
         assert!(Batches::stream("tiny.txt", 1, 5).is_err());
+        let message = Batches::of_sentences("tiny.txt (train)", 19, 4, 5).unwrap_err().to_string();
+        assert!(message.contains("19 tokens are too few") && message.contains("at least 20"), "{message}");
+        assert_eq!(Batches::of_sentences("tiny.txt", 20, 4, 5).unwrap().window_count(), 1);
     }
 }

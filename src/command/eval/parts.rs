@@ -84,7 +84,7 @@ impl<'a> Reading<'a> {
         signals: &Signals,
     ) -> Result<Found> {
         let parts = (std::iter::once(Ok(text.clone())), text.bytes);
-        self.evaluate([corpus, split], parts, || Ok(SplitTokens::Text(Arc::new(text.clone()))), signals)
+        self.evaluate([corpus, split], parts, Some(SplitTokens::Text(Arc::new(text.clone()))), signals)
     }
 
     /// A split of shards, the test split unless another is named. `sha256` is that of the corpus that is wanted.
@@ -104,7 +104,6 @@ impl<'a> Reading<'a> {
         if corpus.splits[split].is_empty() {
             return Err(Error::data(&corpus.name, format!("has no shards for {name}")).into());
         }
-        let signals = Signals::listen()?;
         if let Some(wanted) = sha256 {
             let found = corpus.sha256(tokenizer)?;
             if found != wanted {
@@ -117,15 +116,19 @@ impl<'a> Reading<'a> {
         }
         let bytes = corpus.splits[split].iter().map(|shard| shard.bytes).sum();
         let parts = (corpus.measured(split, tokenizer), bytes);
-        let tokens = || corpus.encode(split, tokenizer).map(SplitTokens::Shards);
-        self.evaluate([&corpus.name, name], parts, tokens, &signals)
+        let tokens = match self.args.protocol {
+            Protocol::Stream => None,
+            Protocol::Batched => Some(SplitTokens::Shards(corpus.encode(split, tokenizer)?)),
+        };
+        // What was encoded until here is kept if the process is killed.
+        self.evaluate([&corpus.name, name], parts, tokens, &Signals::listen()?)
     }
 
     fn evaluate(
         &self,
         [corpus, split]: [&str; 2],
         parts: (impl Iterator<Item = crate::error::Result<Encoded>>, u64),
-        tokens: impl FnOnce() -> crate::error::Result<SplitTokens>,
+        tokens: Option<SplitTokens>,
         signals: &Signals,
     ) -> Result<Found> {
         let Loaded { model, tokenizer, .. } = self.loaded;
@@ -143,10 +146,10 @@ impl<'a> Reading<'a> {
             let reader = WindowReader::new(model, rows)?.at_temperature(self.temperature.unwrap_or(1.0));
             Ok(reader.resetting_at(resets_at))
         };
-        let found = match self.args.protocol {
-            Protocol::Stream => streamed.stream(&mut reader(1)?, model.device(), parts, context, progress)?,
-            Protocol::Batched => {
-                let windows = tokens()?.validation(&format!("{corpus} ({split})"), self.recipe, tokenizer)?;
+        let found = match tokens.filter(|_| matches!(self.args.protocol, Protocol::Batched)) {
+            None => streamed.stream(&mut reader(1)?, model.device(), parts, context, progress)?,
+            Some(tokens) => {
+                let windows = tokens.validation(&format!("{corpus} ({split})"), self.recipe, tokenizer)?;
                 let window = |index| windows.window(0, index, model.device());
                 let rows = self.recipe.train.batch_size;
                 streamed.batched(&mut reader(rows)?, windows.count(0), window, progress)?

@@ -2,28 +2,22 @@
 
 use super::table::{ByteTable, CharTable, chars};
 use super::word::{WordTable, tokens};
+use super::word_counts::{Seen, TOGETHER, WordCounts};
 use super::{Kind, Tokenizer, UNKNOWN};
 use crate::config::{CorpusConfig, Unit};
 use crate::data::text::Text;
 use crate::error::{Error, Result};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// Words are counted; characters and bytes are only listed, for their ids go by their value.
 #[derive(Debug)]
 pub(crate) enum SymbolCounts {
     /// Words and line ends.
-    Words(HashMap<Box<str>, Seen>),
+    Words(WordCounts),
     /// Characters.
     Characters(BTreeSet<char>),
     /// Bytes.
     Bytes(Box<[bool; 256]>),
-}
-
-/// How often a word is in the text, and where it came first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
-    count: u64,
-    first: (u32, u64),
 }
 
 impl SymbolCounts {
@@ -33,7 +27,7 @@ impl SymbolCounts {
     /// If the unit's vocabulary is not made by counting.
     pub(crate) fn new(unit: Unit) -> Result<Self> {
         match unit {
-            Unit::Word => Ok(Self::Words(HashMap::new())),
+            Unit::Word => Ok(Self::Words(WordCounts::default())),
             Unit::Char => Ok(Self::Characters(BTreeSet::new())),
             Unit::Byte => Ok(Self::Bytes(Box::new([false; 256]))),
             Unit::Bpe => Err(Error::config("byte pairs are not made by counting symbols")),
@@ -48,15 +42,16 @@ impl SymbolCounts {
         let mut added = 0;
         match self {
             Self::Words(words) => {
+                let mut held = Vec::with_capacity(TOGETHER);
                 for (word, _) in tokens(text.as_str()?) {
-                    match words.get_mut(word) {
-                        Some(seen) => seen.count += 1,
-                        None => {
-                            words.insert(word.into(), Seen { count: 1, first: (source, read + added) });
-                        }
-                    }
+                    held.push((word, Seen { count: 1, first: (source, read + added) }));
                     added += 1;
+                    if held.len() == TOGETHER {
+                        words.add(&held);
+                        held.clear();
+                    }
                 }
+                words.add(&held);
             }
             Self::Characters(known) => {
                 let mut last = None;
@@ -75,13 +70,7 @@ impl SymbolCounts {
     /// Adds the counts of other sources of the same unit, in any order.
     pub(crate) fn join(&mut self, other: Self) {
         match (self, other) {
-            (Self::Words(words), Self::Words(others)) => {
-                for (word, seen) in others {
-                    let known = words.entry(word).or_insert(Seen { count: 0, first: seen.first });
-                    known.count += seen.count;
-                    known.first = known.first.min(seen.first);
-                }
-            }
+            (Self::Words(words), Self::Words(others)) => words.join(&others),
             (Self::Characters(known), Self::Characters(others)) => known.extend(others),
             (Self::Bytes(seen), Self::Bytes(others)) => {
                 seen.iter_mut().zip(*others).for_each(|(seen, other)| *seen |= other);
@@ -94,7 +83,7 @@ impl SymbolCounts {
     /// `<unk>` among them, which stands for all that were left out.
     pub(crate) fn tokenizer(self, config: &CorpusConfig, sorted: bool) -> Tokenizer {
         Tokenizer(match self {
-            Self::Words(words) => return of_words(words, config, sorted),
+            Self::Words(words) => return of_words(&words, config, sorted),
             Self::Characters(known) => {
                 Kind::Char(CharTable::from_symbols(known.into_iter().collect(), config.unknown))
             }
@@ -106,16 +95,16 @@ impl SymbolCounts {
     }
 }
 
-fn of_words(words: HashMap<Box<str>, Seen>, config: &CorpusConfig, sorted: bool) -> Tokenizer {
+fn of_words(words: &WordCounts, config: &CorpusConfig, sorted: bool) -> Tokenizer {
     let ranked = words.iter().map(|(word, seen)| (word, (seen.count, seen.first))).collect();
     let tokenizer = Tokenizer(Kind::Word(WordTable::of_counts(config, ranked)));
     if !sorted {
         return tokenizer;
     }
-    let count = |word: &String| words.get(word.as_str()).map_or(0, |seen| seen.count);
+    let count = |word: &String| words.get(word).map_or(0, |seen| seen.count);
     let mut counts: Vec<u64> = tokenizer.words().iter().map(count).collect();
     if let Some(unknown) = tokenizer.words().iter().position(|word| word == UNKNOWN) {
-        let all: u64 = words.values().map(|seen| seen.count).sum();
+        let all: u64 = words.iter().map(|(_, seen)| seen.count).sum();
         counts[unknown] += all - counts.iter().sum::<u64>();
     }
     tokenizer.sorted_by(&counts)

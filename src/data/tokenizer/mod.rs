@@ -13,6 +13,7 @@ mod piece;
 mod spellings;
 mod table;
 mod word;
+mod word_counts;
 
 pub(crate) use counts::SymbolCounts;
 pub(crate) use decoder::Characters;

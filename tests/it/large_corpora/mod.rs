@@ -3,11 +3,12 @@
 mod cache;
 mod resets;
 
-use crate::support::run::{Place, stderr, stdout};
+use crate::support::run::{Place, assert_fails, stderr, stdout};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Output;
 
 const WORDS: [&str; 9] = ["the", "old", "mill", "river", "sleeps", "by", "a", "new", "bridge"];
 
@@ -63,6 +64,18 @@ const SETTINGS: &str = "--set corpus.unit=word --set corpus.cache=cache --set tr
 
 fn weights(place: &Place, out: &str) -> Vec<u8> {
     fs::read(place.path(out).join("model.safetensors")).unwrap()
+}
+
+/// What `rhn data inspect ARGS…` prints; what it keeps stays in the directory.
+fn inspect(place: &Place, args: &str) -> Output {
+    let mut command = place.command(&format!("data inspect {args} --unit word"));
+    command.env("XDG_CACHE_HOME", place.path("home")).output().unwrap()
+}
+
+/// The report of `rhn data inspect`.
+fn report(place: &Place, args: &str) -> Value {
+    let output = inspect(place, &format!("{args} --json"));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)))
 }
 
 /// The files of the cache that end so.
@@ -169,16 +182,16 @@ fn packed_shards_are_the_text_in_them() {
     let place = place();
     let [a, b, c] = ["a", "b", "c"]
         .map(|name| fs::read_to_string(place.path(&format!("shards/train/{name}.txt"))).unwrap());
-    let plain = place.json_of("data inspect shards --unit word --json");
+    let plain = report(&place, "shards");
     for name in ["a", "b", "c"] {
         fs::remove_file(place.path(&format!("shards/train/{name}.txt"))).unwrap();
     }
     place.write("shards/train/a.txt.gz", gzip(&a));
     place.write("shards/train/b.txt.zst", zstd(&b));
     place.write("shards/train/c.txt", &c);
-    assert_eq!(place.json_of("data inspect shards --unit word --json"), plain);
+    assert_eq!(report(&place, "shards"), plain);
     place.write("shards/train/c.txt.gz", c);
-    place.fails("data inspect shards --unit word", 3, &["c.txt.gz: cannot be read"]);
+    assert_fails(&inspect(&place, "shards"), 3, &["c.txt.gz: cannot be read"]);
 }
 
 #[test]
@@ -188,7 +201,7 @@ fn lines_of_every_kind_are_counted_as_the_text_reader_has_them() {
     place.write("odd/train/2.txt", "");
     place.write("odd/train/3.txt", "\u{feff}a d\n");
     place.write("odd/dev/1.txt", "a zebra\n");
-    let report = place.json_of("data inspect odd --unit word --json");
+    let report = report(&place, "odd");
     let split = |split: usize, key: &str| report["splits"][split][key].as_u64().unwrap();
     assert_eq!(
         ["shards", "tokens", "lines", "longest_sentence", "oov_tokens"].map(|key| split(0, key)),
@@ -200,7 +213,7 @@ fn lines_of_every_kind_are_counted_as_the_text_reader_has_them() {
     );
     assert_eq!(split(2, "shards"), 0);
     assert_eq!(report["vocab_size"], 5); // a b c d <eos>
-    let table = stdout(&place.rhn("data inspect odd --unit word"));
+    let table = stdout(&inspect(&place, "odd"));
     assert!(
         table.starts_with("odd: shards; a vocabulary of 5 by word") && table.contains("sentences"),
         "{table}"
@@ -230,7 +243,7 @@ fn the_benchmark_s_names_are_known_and_a_list_of_words_is_taken() {
     assert_eq!(result["tokens"], lines(300, 20).1); // the test is shard 00000
     assert_eq!(place.json_of("eval run --split valid --json")["tokens"], lines(320, 20).1);
     fs::remove_file(place.path(&format!("{held_out}-00001-of-00050"))).unwrap();
-    place.fails("data inspect lm --unit word", 3, &["has no news.en.heldout-00001-of-00050"]);
+    assert_fails(&inspect(&place, "lm"), 3, &["has no news.en.heldout-00001-of-00050"]);
 }
 
 #[test]
@@ -261,9 +274,31 @@ fn what_cannot_be_read_in_parts_is_refused_with_what_to_do() {
         &["--grow-vocab reads the training text whole"],
     );
     assert!(!place.path("x").exists());
+    place.fails("study lesion run", 3, &["shards: is a corpus of shards", "give one of its files"]);
     place.write("shards/test/t.txt", "another test\n");
     place.fails("eval run", 3, &["is another corpus than the run's"]);
     place.train(&format!("--corpus shards --out tuned {SETTINGS} --init-from run"));
+}
+
+#[test]
+fn names_say_the_split_and_patterns_where_they_do_not() {
+    let place = place();
+    for (from, to) in
+        [("train/a", "en-train-1"), ("train/b", "en-train-2"), ("valid/v", "en-valid"), ("train/c", "more")]
+    {
+        place.write(&format!("flat/{to}.txt"), fs::read(place.path(&format!("shards/{from}.txt"))).unwrap());
+    }
+    let by_names = report(&place, "flat --shards");
+    assert_eq!([0, 1, 2].map(|split| by_names["splits"][split]["shards"].as_u64().unwrap()), [2, 1, 0]);
+    place.train(&format!("--corpus flat --out names {SETTINGS} --set corpus.storage=disk"));
+    let train = |out: &str| place.events(out, "start")[0]["train_tokens"].as_u64().unwrap();
+    assert_eq!(train("names"), lines(0, 91).1 as u64);
+    let shards = "corpus.shards={train=[\"*train*\",\"more.txt\"],valid=[\"en-v????.txt\"]}";
+    place.train(&format!("--corpus flat --out patterns {SETTINGS} --set {shards}"));
+    assert_eq!(train("patterns"), lines(0, 121).1 as u64);
+    assert_eq!(place.json("patterns/result.json")["tokens"], Value::Null);
+    place.fails("eval patterns", 3, &["has no shards for test"]);
+    assert_eq!(place.json_of("eval patterns --split valid --json")["tokens"], lines(200, 14).1 - 1);
 }
 
 #[test]
