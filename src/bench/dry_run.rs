@@ -1,10 +1,7 @@
 //! What a run will take: parameters, memory and time, from a step or two of it.
 
 use super::training::{Steps, epoch_seconds};
-use crate::config::TrainConfig;
 use crate::config::train::WindowKind;
-use crate::data::Encoded;
-use crate::data::batch::Batches;
 use crate::error::Result;
 use crate::model::parameter_count;
 use crate::readable::{duration, grouped};
@@ -26,18 +23,13 @@ pub(crate) fn report(language: &Language) -> Result<String> {
         steps.check(true)?;
         step_seconds = start.elapsed().as_secs_f64() * tokens / read as f64; // the first only warms up
     }
-    let (train, valid, _) = language.splits();
-    let windows = |split: &str, text: &Encoded| -> Result<usize> {
-        let &TrainConfig { batch_size, bptt_steps, .. } = config;
-        Ok(Batches::batched(split, text.tokens.len(), batch_size, bptt_steps)?.window_count())
-    };
-    let whole = [windows("training", train)?, windows("validation", valid)?];
+    let whole = [language.fixed_count(), language.valid_count()];
     let epoch = epoch_seconds(language, &steps.stepper.parameters, step_seconds, whole)?;
     Ok(format!(
         "parameters       {}\ntraining tokens  {}, {} steps {}\nspeed            {} tokens/s on {} threads\n\
          peak memory      {}\nan epoch         {}\nthe whole run    {} for {} epochs, the test split apart\n",
         grouped(parameter_count(language.model())?),
-        grouped(train.tokens.len() as u64),
+        grouped(language.data().tokens[0]),
         grouped(language.batch_count(0) as u64),
         match config.window {
             WindowKind::Fixed => "an epoch",

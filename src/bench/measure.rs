@@ -27,8 +27,7 @@ pub(crate) fn stream(
     progress: Progress<'_>,
 ) -> Result<Speed> {
     let language = &subject.language;
-    let (_, valid, test) = language.splits();
-    let text = &test.unwrap_or(valid).tokens;
+    let text = &*language.held_out();
     let batches = Batches::stream(language.data().corpus, text.len(), STREAM_STEPS)?;
     let whole = (batches.window_count() - 1).max(1); // the last one may be short
     let mut reader = WindowReader::new(model, 1)?;

@@ -3,7 +3,6 @@
 use super::flops;
 use super::speed::{Plan, Progress, Speed};
 use super::subject::Subject;
-use crate::data::batch::Batches;
 use crate::error::Result;
 use crate::model::Parameters;
 use crate::predict::{Reader, WindowReader};
@@ -145,17 +144,13 @@ pub(super) fn epoch_seconds(
     [train, valid]: [usize; 2],
 ) -> Result<f64> {
     let model = language.frozen(parameters)?;
-    let (_, text, _) = language.splits();
-    let config = &language.recipe().train;
-    let batches = Batches::batched("validation", text.tokens.len(), config.batch_size, config.bptt_steps)?;
     let start = Instant::now();
-    let mut reader = WindowReader::new(&model, batches.count)?;
+    let mut reader = WindowReader::new(&model, language.recipe().train.batch_size)?;
     let before = start.elapsed().as_secs_f64();
     let mut window_seconds = 0.0;
     for window in 0..2 {
         let start = Instant::now();
-        let (inputs, targets) =
-            batches.window(&text.tokens, window % batches.window_count(), language.device())?;
+        let (inputs, targets) = language.valid_window(window % language.valid_count())?;
         reader.nats(&inputs, &targets)?;
         language.device().synchronize()?;
         window_seconds = start.elapsed().as_secs_f64(); // the first only warms up

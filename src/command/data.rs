@@ -1,15 +1,16 @@
 //! `rhn data`: which corpora there are, fetching them, what one holds, and errors made up from one.
 
 mod errors;
+mod shards;
 
 use super::args::DataArgs;
 use super::output::json_line;
-use crate::config::{CorpusConfig, Unit};
+use crate::config::{CorpusConfig, Storage, Unit};
 use crate::data::corpus::{Corpus, Held, fetch_file, find, take_file};
 use crate::data::images::{ImageCorpus, Images};
 use crate::data::inspect::CorpusReport;
 use crate::data::registry::{Entry, SourceFile};
-use crate::data::{DataDirectories, Text, Tokenizer};
+use crate::data::{DataDirectories, ShardedCorpus, Text, Tokenizer};
 use crate::error::{Error, Result};
 use crate::storage;
 use clap::Subcommand;
@@ -60,6 +61,9 @@ enum Action {
         /// Cut by this tokenizer.json, or that of this run or checkpoint, instead of a vocabulary of the corpus itself
         #[arg(long, value_name = "FILE|DIR", conflicts_with = "unit")]
         tokenizer: Option<PathBuf>,
+        /// Take the files of a directory as the shards of a corpus that is read from disk, by their names
+        #[arg(long)]
+        shards: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -75,8 +79,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.action {
         Action::List { data } => list(&data.directories()?),
         Action::Fetch { name, from, data } => fetch(name, from.as_deref(), &data.directories()?),
-        Action::Inspect { corpus, unit, tokenizer, json, data } => {
-            inspect(corpus, *unit, tokenizer.as_deref(), *json, &data.directories()?)
+        Action::Inspect { corpus, unit, tokenizer, shards, json, data } => {
+            let storage = if *shards { Storage::Disk } else { Storage::Memory };
+            inspect(corpus, *unit, (tokenizer.as_deref(), storage), *json, &data.directories()?)
         }
         Action::Errors(args) => errors::run(args),
     }
@@ -138,7 +143,7 @@ fn fetch_one(
 fn inspect(
     path: &Path,
     unit: Option<Unit>,
-    tokenizer: Option<&Path>,
+    (tokenizer, storage): (Option<&Path>, Storage),
     json: bool,
     directories: &DataDirectories,
 ) -> anyhow::Result<()> {
@@ -158,7 +163,11 @@ fn inspect(
     let published = path.to_str().and_then(|name| directories.registry.get(name));
     let published = published.map_or(Unit::Char, |entry| entry.unit);
     let unit = given.as_ref().map(Tokenizer::unit).or(unit).unwrap_or(published);
-    let config = settings(&path.display().to_string(), unit);
+    let config = CorpusConfig { storage, ..settings(&path.display().to_string(), unit) };
+    if let Some(corpus) = ShardedCorpus::find(&config, directories)? {
+        let tokenizer = given.map_or_else(|| corpus.vocabulary_of(&config), Ok)?;
+        return shards::inspect(&corpus, &tokenizer, json);
+    }
     let corpus = match path.to_str() {
         Some(_) => Corpus::open(&config, directories)?,
         None => Corpus::of_text(Text::read(path)?, &config)?, // a recipe could not name it

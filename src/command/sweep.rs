@@ -6,7 +6,7 @@ use super::{runs, train};
 use crate::config::sweep::Planned;
 use crate::config::{CorpusConfig, Recipe, Resolved, Sweep};
 use crate::console::report;
-use crate::data::{Corpus, DataDirectories, Tokenizer};
+use crate::data::{Corpus, DataDirectories, ShardedCorpus, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::parameter_count;
 use crate::parallel;
@@ -232,8 +232,10 @@ fn dry_run(sweep: &Sweep, out: &Path, directories: &DataDirectories) -> Result<S
     for planned in &sweep.runs {
         let recipe = &planned.resolved.recipe;
         if !tokenizers.iter().any(|(corpus, _)| *corpus == recipe.corpus) {
-            let tokenizer =
-                Tokenizer::build(&recipe.corpus, &Corpus::open(&recipe.corpus, directories)?.train)?;
+            let tokenizer = match ShardedCorpus::find(&recipe.corpus, directories)? {
+                Some(shards) => shards.vocabulary(recipe)?,
+                None => Tokenizer::build(&recipe.corpus, &Corpus::open(&recipe.corpus, directories)?.train)?,
+            };
             tokenizers.push((recipe.corpus.clone(), tokenizer));
         }
         let known = tokenizers.iter().find(|(corpus, _)| *corpus == recipe.corpus);

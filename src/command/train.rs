@@ -5,7 +5,6 @@ use super::output::{note, note_unseen};
 use crate::bench::dry_run;
 use crate::config::train::{OnNonFinite, WindowKind};
 use crate::console::{print, report};
-use crate::data::Encoded;
 use crate::error::Result;
 use crate::events::Outcome;
 use crate::parallel::world::{Solo, World};
@@ -16,6 +15,7 @@ use crate::run::{AnyRun, Ended, Finish, Request, Run};
 use crate::signals::Signals;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
+use crate::task::split::SplitSize;
 use crate::task::teachers::Teacher;
 use crate::train::limits::{Limits, Stop};
 use crate::train::task::Task;
@@ -174,8 +174,8 @@ fn train<T: Task>(run: Run<T>, shown: Shown, signals: Signals) -> Result<u8> {
 }
 
 fn introduce(language: &Language) {
-    let (train, valid, test) = language.splits();
-    let tokens = |text: &Encoded| grouped(text.tokens.len() as u64);
+    let (train, valid, test) = language.sizes();
+    let tokens = |size: SplitSize| grouped(size.tokens);
     report(&format!(
         "{}: {} training tokens, {} for validation, {} for test, vocabulary of {}",
         language.data().corpus,

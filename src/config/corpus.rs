@@ -30,6 +30,65 @@ impl Unit {
     }
 }
 
+/// How the sentences of a corpus, its lines, reach the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sentences {
+    /// One running text: batch rows are its parts, and the state is carried from line to line.
+    #[default]
+    Running,
+    /// Shuffled anew each epoch and packed whole into batch rows; each begins with the zero state.
+    Reset,
+    /// As `reset`, but the state is carried from one sentence to the next, whichever it is.
+    Carry,
+}
+
+impl Sentences {
+    /// As recipes and results name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Reset => "reset",
+            Self::Carry => "carry",
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        *self == Self::Running
+    }
+}
+
+/// Where the tokens of a corpus are kept while a model is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// In memory, unless the directory is one of shards.
+    #[default]
+    Memory,
+    /// In a cache on disk, read in blocks: the directory's files are shards.
+    Disk,
+}
+
+impl Storage {
+    fn is_memory(&self) -> bool {
+        *self == Self::Memory
+    }
+}
+
+/// The shards of each split, as patterns of paths within the corpus's directory: `*` and `?` stand for characters of one
+/// name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardPatterns {
+    /// What a model learns from.
+    pub train: Vec<String>,
+    /// What decides which weights are kept.
+    pub valid: Vec<String>,
+    /// What results are reported on; may be left out.
+    #[serde(default)]
+    pub test: Vec<String>,
+}
+
 /// Which text, and how it is cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +118,28 @@ pub struct CorpusConfig {
     /// For a folder of texts: shuffle the documents, drawn from this seed. Without it they go by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shuffle: Option<u64>,
+    /// How sentences, which are lines, reach the model.
+    #[serde(default, skip_serializing_if = "Sentences::is_running")]
+    pub sentences: Sentences,
+    /// Where sentences are shuffled: so many at once, within blocks whose order is drawn too.
+    #[serde(default = "block", skip_serializing_if = "is_block")]
+    pub shuffle_sentences: usize,
+    /// Where the tokens are kept.
+    #[serde(default, skip_serializing_if = "Storage::is_memory")]
+    pub storage: Storage,
+    /// Which files of a directory are the shards of which split, where their names do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<ShardPatterns>,
+    /// For `word`: take the words of this file, a word and its count a line, by falling count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<PathBuf>,
+    /// For shards: keep the encoded ones in this directory instead of the user's cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+}
+
+fn is_block(sentences: &usize) -> bool {
+    *sentences == block()
 }
 
 fn line_end() -> String {
@@ -82,6 +163,12 @@ impl CorpusConfig {
             split: ninety_five_five(),
             boundary: line_end(),
             shuffle: None,
+            sentences: Sentences::Running,
+            shuffle_sentences: block(),
+            storage: Storage::Memory,
+            shards: None,
+            vocabulary: None,
+            cache: None,
         }
     }
 }
@@ -89,5 +176,6 @@ impl CorpusConfig {
 defaults! {
     yes: bool = true;
     one: u64 = 1;
+    block: usize = 65_536;
     ninety_five_five: [f64; 3] = [90.0, 5.0, 5.0];
 }

@@ -25,7 +25,7 @@ pub mod train;
 pub use crate::model::config::{ModelConfig, ModelSpec};
 pub use crate::model::core::CoreConfig;
 pub use crate::model::embedding::EmbeddingConfig;
-pub use corpus::{CorpusConfig, Unit};
+pub use corpus::{CorpusConfig, Sentences, ShardPatterns, Storage, Unit};
 pub use distill::DistillConfig;
 pub use loss::LossConfig;
 pub use recipe::Recipe;

@@ -83,6 +83,14 @@ impl Recipe {
                 "train.dropout.components is for the vectors of model.output.kind = \"mixture\", and the output is a softmax",
             ));
         }
+        if self.corpus.shuffle_sentences == 0 {
+            return Err(Error::config("corpus.shuffle_sentences must be at least 1"));
+        }
+        if self.corpus.tokenizer.is_some() && self.corpus.vocabulary.is_some() {
+            return Err(Error::config(
+                "corpus.tokenizer and corpus.vocabulary both say what the words are; give one",
+            ));
+        }
         let sum: f64 = self.corpus.split.iter().sum();
         if self.corpus.split.iter().any(|part| !(0.0..=100.0).contains(part)) || (sum - 100.0).abs() > 1e-6 {
             return Err(Error::config(format!(
@@ -186,6 +194,9 @@ mod tests {
         assert!(error("ptb-rhn", &["train.dropout.depth=0.1"]).contains("none in recurrent highway network"));
         assert!(error("ptb-rhn", &["train.batch_size=0"]).contains("batch_size"));
         assert!(error("ptb-rhn", &["corpus.split=[90,5,6]"]).contains("sum to 100"));
+        assert!(error("ptb-rhn", &["corpus.shuffle_sentences=0"]).contains("at least 1"));
+        assert!(error("ptb-rhn", &["corpus.tokenizer=a", "corpus.vocabulary=b"]).contains("give one"));
+        assert!(error("ptb-rhn", &["corpus.sentences=shuffled"]).contains("carry"));
         assert!(error("ptb-rhn", &["train"]).contains("key=value"));
     }
 

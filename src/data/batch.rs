@@ -1,6 +1,6 @@
 //! Batches and windows: a stream of tokens cut into contiguous batch rows that are read side by side.
 
-use super::tokens::Tokens;
+use super::tokens::TokenSource;
 use crate::error::{Error, Result};
 use crate::parallel::rows::Rows;
 use candle_core::{Device, Tensor};
@@ -36,6 +36,20 @@ impl Batches {
             return Err(Error::data(text, what));
         }
         Ok(Self { count, first: 0, length, predicted: windows * steps, steps })
+    }
+
+    /// `count` batch rows of sentences, which have `tokens` tokens together, all of them predicted: whole windows of
+    /// `steps`. Fails as [`Batches::batched`].
+    pub(crate) fn of_sentences(text: &str, tokens: usize, count: usize, steps: usize) -> Result<Self> {
+        if count > 0 && steps > 0 && tokens / count < steps {
+            let wanted = count.saturating_mul(steps);
+            let what = format!(
+                "{tokens} tokens are too few: {count} batch rows of sentences with a window of {steps} steps need at least \
+                 {wanted}; make batch_size or bptt_steps smaller"
+            );
+            return Err(Error::data(text, what));
+        }
+        Self::batched(text, tokens + count, count, steps)
     }
 
     /// One batch row over everything, in windows of at most `steps`. Fails if there is no token after the
@@ -82,7 +96,12 @@ impl Batches {
     }
 
     /// Window number `index`: its inputs and its targets, `(time, batch)` of u32 each.
-    pub(crate) fn window(&self, tokens: &Tokens, index: usize, device: &Device) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn window(
+        &self,
+        tokens: &dyn TokenSource,
+        index: usize,
+        device: &Device,
+    ) -> Result<(Tensor, Tensor)> {
         let start = index * self.steps;
         self.window_at(tokens, (start, self.steps.min(self.predicted - start)), device)
     }
@@ -90,7 +109,7 @@ impl Batches {
     /// The window of so many `steps` from `start` on in every batch row: as [`Batches::window`].
     pub(crate) fn window_at(
         &self,
-        tokens: &Tokens,
+        tokens: &dyn TokenSource,
         (start, steps): (usize, usize),
         device: &Device,
     ) -> Result<(Tensor, Tensor)> {
@@ -99,10 +118,10 @@ impl Batches {
     }
 
     /// `(time, batch)`: `steps` tokens of every batch row from `start` on.
-    fn part(&self, tokens: &Tokens, start: usize, steps: usize, device: &Device) -> Result<Tensor> {
+    fn part(&self, tokens: &dyn TokenSource, start: usize, steps: usize, device: &Device) -> Result<Tensor> {
         let mut by_row = vec![0u32; self.count * steps];
         for (row, out) in by_row.chunks_exact_mut(steps).enumerate() {
-            tokens.copy_to((self.first + row) * self.length + start, out);
+            tokens.copy_to((self.first + row) * self.length + start, out)?;
         }
         Ok(Tensor::from_vec(by_row, (self.count, steps), device)?.t()?.contiguous()?)
     }
@@ -110,7 +129,8 @@ impl Batches {
 
 #[cfg(test)]
 mod tests {
-    use super::{Batches, Tokens};
+    use super::Batches;
+    use crate::data::Tokens;
     use candle_core::Device;
 
     fn window(batches: Batches, tokens: &Tokens, index: usize) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
@@ -142,5 +162,8 @@ mod tests {
         let message = Batches::batched("tiny.txt (train)", 23, 4, 5).unwrap_err().to_string();
         assert!(message.contains("tiny.txt (train)") && message.contains("at least 24"), "{message}");
         assert!(Batches::stream("tiny.txt", 1, 5).is_err());
+        let message = Batches::of_sentences("tiny.txt (train)", 19, 4, 5).unwrap_err().to_string();
+        assert!(message.contains("19 tokens are too few") && message.contains("at least 20"), "{message}");
+        assert_eq!(Batches::of_sentences("tiny.txt", 20, 4, 5).unwrap().window_count(), 1);
     }
 }

@@ -3,6 +3,7 @@
 use super::corpus::{self, Corpus};
 use super::data_directories::DataDirectories;
 use super::directory;
+use super::shards::ShardedCorpus;
 use super::text::Text;
 use crate::config::CorpusConfig;
 use crate::digest::sha256;
@@ -178,6 +179,20 @@ pub fn corpus_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<Co
         first.get_or_insert(corpus);
     }
     first.ok_or_else(|| directories.registry.unknown(&run.config.name))
+}
+
+/// The corpus of a run, if it is one of shards: the first that lies under its name or beside or above the run's directory.
+///
+/// # Errors
+/// If a split that must be there is not.
+pub fn shards_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<Option<ShardedCorpus>> {
+    for name in places(run, directories) {
+        let config = CorpusConfig { name, ..run.config.clone() };
+        if let Some(shards) = ShardedCorpus::find(&config, directories)? {
+            return Ok(Some(shards.named(&run.config.name)));
+        }
+    }
+    Ok(None)
 }
 
 /// The names under which the run's corpus may be found: its own, and for a path that is relative to a directory which the

@@ -3,6 +3,7 @@
 use super::data_directories::DataDirectories;
 use super::fetch::fetch;
 use super::registry::{Entry, SourceFile};
+use super::shards::ShardedCorpus;
 use super::split::{self, Cut};
 use super::text::Text;
 use super::{archive, directory};
@@ -45,6 +46,11 @@ impl Corpus {
             Some(entry) => known(entry, config, directories)?,
             None => match one_text(name, directories)? {
                 Some(text) => cut(text, config)?,
+                None if ShardedCorpus::find(config, directories)?.is_some() => {
+                    let what = "is a corpus of shards, which rhn train, eval and data inspect read in parts; this would read it \
+                        whole: give one of its files";
+                    return Err(Error::data(name, what));
+                }
                 None => directory::splits(Path::new(name), config)?,
             },
         };

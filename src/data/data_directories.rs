@@ -14,6 +14,8 @@ pub struct DataDirectories {
     pub usual: Vec<PathBuf>,
     /// Where fetched files are kept, in NAME/.
     pub store: PathBuf,
+    /// Where the encoded shards of corpora that are read from disk are kept.
+    pub encoded: PathBuf,
     /// The corpora known by name.
     pub registry: Registry,
     /// How long a transfer may take.
@@ -33,16 +35,18 @@ impl DataDirectories {
         let given: Vec<PathBuf> = data_dir.map(Path::to_path_buf).into_iter().chain(named).collect();
         let cache = cache_dir();
         let store = given.first().unwrap_or(&cache).clone();
+        let encoded = cache.join("encoded");
         let usual = vec!["data".into(), cache];
         let registry = Registry::built_in();
-        Ok(Self { given, usual, store, registry, timeouts: Timeouts::default() })
+        Ok(Self { given, usual, store, encoded, registry, timeouts: Timeouts::default() })
     }
 
     /// Looks only in `dir` and keeps fetched files there.
     pub fn only(dir: &Path, registry: Registry) -> Self {
         let given = vec![dir.to_path_buf()];
         let store = dir.to_path_buf();
-        Self { given, usual: vec![], store, registry, timeouts: Timeouts::default() }
+        let encoded = dir.join("encoded");
+        Self { given, usual: vec![], store, encoded, registry, timeouts: Timeouts::default() }
     }
 
     /// The first file under one of these names.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The names of each split's file: `train.txt`, `anything.train.txt`.
-const NAMES: [&[&str]; 3] = [&["train"], &["valid", "validation", "val", "dev"], &["test"]];
+pub(super) const NAMES: [&[&str]; 3] = [&["train"], &["valid", "validation", "val", "dev"], &["test"]];
 
 /// The endings of texts; after each there may be one of [`packed::ENDINGS`].
 const TEXTS: [&str; 3] = ["txt", "tokens", "raw"];
@@ -85,7 +85,7 @@ fn is_split(path: &Path, names: &[&str]) -> bool {
 }
 
 /// The name of a text's file without its ending; none if the file is no text, or is hidden.
-fn stem(path: &Path) -> Option<String> {
+pub(super) fn stem(path: &Path) -> Option<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let without = |name: &str, endings: &[&str]| {
         let (stem, ending) = name.rsplit_once('.')?;

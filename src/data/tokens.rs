@@ -1,5 +1,53 @@
 //! A long row of token ids in the smallest integer that holds the vocabulary.
 
+use super::tokenizer::Encoded;
+use crate::error::Result;
+use std::sync::Arc;
+
+/// A row of tokens that can be read from any place.
+pub(crate) trait TokenSource {
+    /// How many tokens there are.
+    fn len(&self) -> usize;
+
+    /// Fills `out` with the ids from `start` on; there must be enough of them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn copy_to(&self, start: usize, out: &mut [u32]) -> Result<()>;
+}
+
+impl<T: TokenSource + ?Sized> TokenSource for Arc<T> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn copy_to(&self, start: usize, out: &mut [u32]) -> Result<()> {
+        (**self).copy_to(start, out)
+    }
+}
+
+impl TokenSource for Encoded {
+    fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    fn copy_to(&self, start: usize, out: &mut [u32]) -> Result<()> {
+        self.tokens.copy_to(start, out);
+        Ok(())
+    }
+}
+
+impl TokenSource for Tokens {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn copy_to(&self, start: usize, out: &mut [u32]) -> Result<()> {
+        self.copy_to(start, out);
+        Ok(())
+    }
+}
+
 /// Token ids, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tokens {

@@ -19,6 +19,9 @@ pub struct Evaluation {
     pub split: String,
     /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images, `images`.
     pub protocol: String,
+    /// How sentences reached the model, if not as running text: `reset` or `carry`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentences: Option<String>,
     /// Tokens that were predicted.
     pub tokens: u64,
     /// Bytes of the text that was predicted: of what became a token, the characters behind `<unk>` apart.
@@ -78,13 +81,24 @@ pub struct Evaluation {
 impl Evaluation {
     /// Divides the sums, once.
     pub(super) fn new(split: &Split<'_>, protocol: &str, tally: Tally, seconds: f64) -> Self {
-        let named = Self {
-            corpus: split.corpus.into(),
-            split: split.split.into(),
-            protocol: protocol.into(),
-            ..Self::default()
-        };
-        named.divide(split.unit, tally, seconds)
+        Self::named([split.corpus, split.split, protocol], split.unit, tally, seconds)
+    }
+
+    /// As [`Evaluation::new`], of a corpus and a split of these names.
+    pub(super) fn named(
+        [corpus, split, protocol]: [&str; 3],
+        unit: Unit,
+        tally: Tally,
+        seconds: f64,
+    ) -> Self {
+        let named =
+            Self { corpus: corpus.into(), split: split.into(), protocol: protocol.into(), ..Self::default() };
+        named.divide(unit, tally, seconds)
+    }
+
+    /// The same, read with `adaptation`.
+    pub(crate) fn with_adaptation(self, adaptation: Adaptation) -> Self {
+        Self { adaptation, ..self }
     }
 
     /// Several texts' evaluations, by one model and one protocol, as one.

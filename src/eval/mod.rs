@@ -10,6 +10,7 @@ pub mod nbest;
 pub mod perplexity;
 pub mod score;
 pub mod sentences;
+pub(crate) mod streamed;
 mod tally;
 pub mod words;
 

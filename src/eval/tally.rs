@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// A figure, or why there is none.
 pub(super) type Figure = (Option<f64>, Option<String>);
 
+/// Why a figure over the text is absent of tokens alone.
+const UNMEASURED: &str =
+    "batch rows of sentences or of shards are tokens alone; the stream protocol measures their text";
+
 /// Sums over the tokens that were predicted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tally {
@@ -26,6 +30,14 @@ pub(super) struct Tally {
     pub(super) unseen: u64,
     /// The text is not UTF-8.
     pub(super) no_characters: bool,
+    /// The tokens come without the text that they are.
+    pub(super) unmeasured: bool,
+}
+
+/// Tokens that were predicted, in the order of their nats.
+pub(super) struct Predicted<'a> {
+    pub(super) targets: &'a [u32],
+    pub(super) nats: &'a [f64],
 }
 
 impl Tally {
@@ -44,7 +56,24 @@ impl Tally {
         tally
     }
 
-    fn add_extent(&mut self, extent: Extent) {
+    /// Nothing yet; `unknown` is the id of `<unk>`, if the vocabulary has it.
+    pub(super) fn of_vocabulary(unknown: Option<u32>) -> Self {
+        Self { unknown: unknown.map(|_| 0), ..Self::default() }
+    }
+
+    /// Adds what was predicted of a window; `unknown` is the id of `<unk>`.
+    pub(super) fn add_predicted(&mut self, predicted: &Predicted<'_>, unknown: Option<u32>) {
+        let Predicted { targets, nats } = predicted;
+        self.tokens += targets.len() as u64;
+        self.nats += nats.iter().sum::<f64>();
+        let Some(unknown) = unknown else { return };
+        for (_, nats) in targets.iter().zip(*nats).filter(|&(&target, _)| target == unknown) {
+            self.unknown = self.unknown.map(|count| count + 1);
+            self.unknown_nats += nats;
+        }
+    }
+
+    pub(super) fn add_extent(&mut self, extent: Extent) {
         if extent.hidden {
             self.hidden += 1;
             return;
@@ -80,12 +109,16 @@ impl Tally {
         self.hidden += other.hidden;
         self.unseen += other.unseen;
         self.no_characters |= other.no_characters;
+        self.unmeasured |= other.unmeasured;
     }
 
     /// Bits over characters: where each token is one, the bits per token to the last digit.
     pub(super) fn over_chars(&self, bits: f64, per_token: f64, unit: Unit) -> Figure {
         if self.no_characters {
             return absent("the text is not UTF-8: it has no characters");
+        }
+        if self.unmeasured && unit != Unit::Char {
+            return absent(UNMEASURED);
         }
         match self.hides() {
             Some(reason) => absent(&reason),
@@ -97,6 +130,9 @@ impl Tally {
 
     /// Bits over bytes, likewise.
     pub(super) fn over_bytes(&self, bits: f64, per_token: f64, unit: Unit) -> Figure {
+        if self.unmeasured && unit != Unit::Byte {
+            return absent(UNMEASURED);
+        }
         match self.hides() {
             Some(reason) => absent(&reason),
             None if unit == Unit::Byte => (Some(per_token), None),
@@ -116,6 +152,9 @@ impl Tally {
 
     /// Nats of everything over words.
     pub(super) fn over_words(&self) -> Figure {
+        if self.unmeasured {
+            return absent(UNMEASURED);
+        }
         match self.hides() {
             Some(reason) => absent(&reason),
             None if self.unseen > 0 => absent(

@@ -182,6 +182,8 @@ pub struct Measured {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentences: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -225,6 +227,7 @@ impl From<&Evaluation> for Measured {
     fn from(found: &Evaluation) -> Self {
         Self {
             protocol: Some(found.protocol.clone()),
+            sentences: found.sentences.clone(),
             tokens: Some(found.tokens),
             bytes: Some(found.bytes),
             chars: found.chars,

@@ -1,6 +1,7 @@
 //! A model whose weights do not change: for evaluation, scoring and sampling.
 
 use super::config::ModelConfig;
+use super::core::pieces::Pieces;
 use super::core::{self, state::State};
 use super::layers::{Core, Output, OutputRows, Steps};
 use super::noise::Noise;
@@ -88,9 +89,20 @@ impl FrozenModel {
 
     /// What the output layer sees, `(time, batch, hidden)`, and the state after the window; no history is followed.
     pub fn hidden(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+        self.hidden_of(tokens, None, state, noise)
+    }
+
+    /// As [`FrozenModel::hidden`]; with `pieces` each sentence begins with the zero state.
+    pub(crate) fn hidden_of(
+        &self,
+        tokens: &Tensor,
+        pieces: Option<&Pieces>,
+        state: &State,
+        noise: &Noise,
+    ) -> Result<(Tensor, State)> {
         let (time, batch) = tokens.dims2()?;
         let vectors = lookup(&self.table, &tokens.flatten_all()?, None)?.reshape((time, batch, ()))?;
-        let (ys, state) = core::forward(&*self.core, vectors, state, noise)?;
+        let (ys, state) = core::forward(&*self.core, vectors, pieces, state, noise)?;
         Ok((ys.detach(), state.detach()))
     }
 }

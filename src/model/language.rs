@@ -6,6 +6,7 @@
 
 use super::builder::{Asked, Builder, Source};
 use super::config::ModelConfig;
+use super::core::pieces::Pieces;
 use super::core::{self, state::State};
 use super::frozen::FrozenModel;
 use super::layers::{Core, Cost, Embedding, Output};
@@ -110,13 +111,20 @@ impl LanguageModel {
     /// What the output layer sees, `(time, batch, hidden)`, and the state after the window.
     pub fn hidden(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
         profile::enter(Part::EmbeddingForward);
-        core::forward(&*self.core, self.embedding.forward(tokens)?, state, noise)
+        core::forward(&*self.core, self.embedding.forward(tokens)?, None, state, noise)
     }
 
-    /// What a window's loss may be made of beside its nats.
-    pub(crate) fn outputs(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<Outputs> {
+    /// What a window's loss may be made of beside its nats; with `pieces` each sentence begins with the zero state.
+    pub(crate) fn outputs(
+        &self,
+        tokens: &Tensor,
+        pieces: Option<&Pieces>,
+        state: &State,
+        noise: &Noise,
+    ) -> Result<Outputs> {
         profile::enter(Part::EmbeddingForward);
-        let (given, state) = core::unmasked(&*self.core, self.embedding.forward(tokens)?, state, noise)?;
+        let embedded = self.embedding.forward(tokens)?;
+        let (given, state) = core::unmasked(&*self.core, embedded, pieces, state, noise)?;
         Ok(Outputs { seen: masked(given.clone(), noise.output.as_ref())?, given, state })
     }
 

@@ -29,6 +29,7 @@ pub mod sampler;
 mod specs;
 pub mod stage;
 
+pub(crate) use self::core::pieces::Pieces;
 pub use self::core::state::State;
 pub use builder::{Initial, InitialRule, TensorSpec};
 pub use clusters::AdaptiveShape;

@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use crate::error::Result;
-use crate::model::{FrozenModel, Noise, State};
+use crate::model::{FrozenModel, Noise, Pieces, State};
 use candle_core::Tensor;
 
 /// Time steps of a window at batch 1: enough for an efficient product, few enough logits to hold.
@@ -13,17 +13,24 @@ pub struct WindowReader {
     model: FrozenModel,
     state: State,
     temperature: f64,
+    /// The line end at which the state goes back to zero, if it does.
+    line_end: Option<u32>,
 }
 
 impl WindowReader {
     /// A reader of `batch` rows that has read nothing yet.
     pub fn new(model: &FrozenModel, batch: usize) -> Result<Self> {
-        Ok(Self { state: model.zero_state(batch)?, model: model.clone(), temperature: 1.0 })
+        Ok(Self { state: model.zero_state(batch)?, model: model.clone(), temperature: 1.0, line_end: None })
     }
 
     /// The same reader, which divides the logits by `temperature`.
     pub fn at_temperature(self, temperature: f64) -> Self {
         Self { temperature, ..self }
+    }
+
+    /// The same reader, for which a sentence begins with the zero state wherever this token is read.
+    pub fn resetting_at(self, line_end: Option<u32>) -> Self {
+        Self { line_end, ..self }
     }
 
     /// The model.
@@ -49,7 +56,8 @@ impl WindowReader {
 
     /// Reads `inputs`: what the output layer sees, `(time, batch, hidden)`.
     pub fn hidden(&mut self, inputs: &Tensor, noise: &Noise) -> Result<Tensor> {
-        let (ys, state) = self.model.hidden(inputs, &self.state, noise)?;
+        let pieces = self.line_end.map(|line_end| Pieces::of(inputs, line_end)).transpose()?;
+        let (ys, state) = self.model.hidden_of(inputs, pieces.as_ref(), &self.state, noise)?;
         self.state = state;
         Ok(ys)
     }

@@ -5,6 +5,7 @@ pub mod directory;
 mod first;
 mod location;
 pub(crate) mod packed;
+mod shards;
 mod tensorboard;
 
 pub use directory::{Follower, RunDirectory};
@@ -13,9 +14,8 @@ use crate::checkpoint::Checkpoint;
 use crate::config::train::{OnNonFinite, Schedule};
 use crate::config::{Recipe, Resolved, TaskKind, TrainConfig};
 use crate::console::note;
-use crate::data::chosen::corpus_of;
 use crate::data::images::ImageCorpus;
-use crate::data::{Corpus, DataDirectories, TrainedOn};
+use crate::data::{Corpus, DataDirectories, ShardedCorpus};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
 use crate::parallel::world::{World, agree};
@@ -162,6 +162,9 @@ impl Request {
                 update.name()
             )));
         }
+        if let Some(shards) = ShardedCorpus::find(&resolved.recipe.corpus, &self.directories)? {
+            return self.begin_shards(resolved.recipe, shards, first);
+        }
         let vocabulary = |recipe: &Recipe, corpus: &Corpus| match first {
             None => vocabulary::build(recipe, corpus),
             Some(first) if self.grow_vocab => first.grow(recipe, corpus),
@@ -278,18 +281,7 @@ impl Request {
         }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,
-            Some(resumed) => {
-                let recipe = resolved.recipe;
-                let run = TrainedOn {
-                    config: &recipe.corpus,
-                    sha256: Some(&resumed.position.corpus_sha256),
-                    directory: &out,
-                };
-                let found = corpus_of(run, &self.directories)?;
-                let corpus = Corpus { name: recipe.corpus.name.clone(), ..found };
-                let tokenizer = Some(resumed.tokenizer.clone());
-                Language::with_corpus(recipe, corpus, tokenizer, self.precision, &self.device)?
-            }
+            Some(resumed) => self.reopen(resolved.recipe, resumed, &out)?,
         };
         let stepper = language.stepper(first.as_ref().map(|first| &first.checkpoint))?;
         Ok(AnyRun::Language(Box::new(self.ready(language, stepper, out, resumed, held)?)))

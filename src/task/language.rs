@@ -1,16 +1,18 @@
 //! Language modelling: the corpus as tokens, the vocabulary and the model's sizes.
 
+mod measure;
+mod prepare;
+
 pub use super::next_token::{NextToken, Window, WindowNoise};
 
+use super::split::{SplitSize, SplitTokens};
 use super::teachers::{Teacher, Teachers};
-use super::vocabulary;
-use super::windows::TrainingWindows;
+use super::windows::RowWindows;
 use crate::checkpoint::Checkpoint;
-use crate::config::{ModelConfig, Recipe, TrainConfig, Unit};
-use crate::data::batch::Batches;
-use crate::data::{Corpus, DataDirectories, Encoded, Tokenizer};
+use crate::config::{ModelConfig, Recipe, Unit};
+use crate::data::{Encoded, ShardedCorpus, TokenSource, Tokenizer};
 use crate::error::{Error, Result};
-use crate::eval::{self, Evaluation, EvaluationProgress, Split};
+use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::grow::{Vocabulary, grow};
 use crate::model::{FrozenModel, LanguageModel, Parameters, specs};
 use crate::parallel::world::World;
@@ -34,11 +36,14 @@ pub struct Language {
     corpus: String,
     corpus_sha256: String,
     tokenizer: Tokenizer,
-    train: Encoded,
-    valid: Encoded,
-    test: Option<Encoded>,
+    train: SplitTokens,
+    valid: SplitTokens,
+    test: Option<SplitTokens>,
+    /// The corpus, if it is one of shards.
+    shards: Option<ShardedCorpus>,
     model: ModelConfig,
-    windows: TrainingWindows,
+    windows: RowWindows,
+    valid_windows: RowWindows,
     precision: Precision,
     device: Device,
     fixed: BTreeMap<String, Tensor>,
@@ -47,81 +52,6 @@ pub struct Language {
 }
 
 impl Language {
-    /// Opens the corpus, takes its vocabulary (or goes on with `tokenizer`) and sizes the model.
-    pub fn prepare(
-        recipe: Recipe,
-        directories: &DataDirectories,
-        tokenizer: Option<Tokenizer>,
-        precision: impl Into<Precision>,
-        device: &Device,
-    ) -> Result<Self> {
-        let corpus = Corpus::open(&recipe.corpus, directories)?;
-        Self::with_corpus(recipe, corpus, tokenizer, precision, device)
-    }
-
-    /// As [`Language::prepare`], with a corpus that is open. A `tokenizer` is taken to be sorted by falling frequency where
-    /// the recipe needs that.
-    pub fn with_corpus(
-        recipe: Recipe,
-        corpus: Corpus,
-        tokenizer: Option<Tokenizer>,
-        precision: impl Into<Precision>,
-        device: &Device,
-    ) -> Result<Self> {
-        let tokenizer = match tokenizer {
-            None => vocabulary::build(&recipe, &corpus)?,
-            Some(tokenizer) => tokenizer,
-        };
-        let found = tokenizer.unit();
-        let wanted = recipe.corpus.unit;
-        if found != wanted {
-            let what = format!(
-                "the checkpoint's vocabulary cuts by {}, and corpus.unit says {}",
-                found.as_str(),
-                wanted.as_str()
-            );
-            return Err(Error::config(what));
-        }
-        if corpus.valid.is_empty() {
-            return Err(Error::config(format!(
-                "corpus.split is {:?}, which leaves {} no validation split, and training needs one: it decides which \
-                 weights are kept. Give it a part, as --set corpus.split=[90,5,5]",
-                recipe.corpus.split, corpus.name
-            )));
-        }
-        let train = tokenizer.encode(&corpus.train)?;
-        let valid = tokenizer.encode_measured(&corpus.valid)?;
-        let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode_measured(&corpus.test)?) };
-        let test = test.filter(|test| test.tokens.len() > 1); // the first token is only context
-        let batched = |split: &str, text: &Encoded| {
-            let rows = recipe.train.batch_size;
-            let steps = recipe.train.bptt_steps;
-            Batches::batched(&format!("{} ({split} split)", corpus.name), text.tokens.len(), rows, steps)
-        };
-        let windows = TrainingWindows::new(batched("training", &train)?, &recipe.train);
-        batched("validation", &valid)?;
-        let (model, fixed) = size_model(&recipe, &tokenizer)?;
-        let precision = precision.into();
-        let open = |settings| Teachers::open(settings, &tokenizer, precision, device);
-        let teachers = recipe.train.loss.distill().map(open).transpose()?;
-        Ok(Self {
-            corpus: corpus.name,
-            corpus_sha256: corpus.sha256,
-            tokenizer,
-            train,
-            valid,
-            test,
-            model,
-            windows,
-            precision,
-            device: device.clone(),
-            fixed,
-            taken: Vec::new(),
-            teachers,
-            recipe,
-        })
-    }
-
     /// With the `keys` of its recipe whose values were taken from a checkpoint or made to fit the text.
     pub fn with_taken(self, keys: Vec<String>) -> Self {
         Self { taken: keys, ..self }
@@ -147,14 +77,40 @@ impl Language {
         &self.device
     }
 
-    /// The splits for training, for validation and, where the corpus has one, for the test.
-    pub fn splits(&self) -> (&Encoded, &Encoded, Option<&Encoded>) {
-        (&self.train, &self.valid, self.test.as_ref())
+    /// The splits for training, for validation and, where the corpus has one, for the test; none if they are not in memory.
+    pub fn splits(&self) -> Option<(&Encoded, &Encoded, Option<&Encoded>)> {
+        let test = self.test.as_ref().and_then(SplitTokens::text);
+        Some((self.train.text()?, self.valid.text()?, test))
+    }
+
+    /// What the splits for training, for validation and, where the corpus has one, for the test have.
+    pub fn sizes(&self) -> (SplitSize, SplitSize, Option<SplitSize>) {
+        (self.train.size(), self.valid.size(), self.test.as_ref().map(SplitTokens::size))
+    }
+
+    /// The tokens of the test split, or of that for validation, as one row.
+    pub(crate) fn held_out(&self) -> Box<dyn TokenSource> {
+        self.test.as_ref().unwrap_or(&self.valid).tokens(1)
+    }
+
+    /// Windows of `train.bptt_steps` steps in the training split, whatever lengths they are drawn with.
+    pub(crate) fn fixed_count(&self) -> usize {
+        self.windows.fixed_count()
+    }
+
+    /// Windows of the validation split.
+    pub(crate) fn valid_count(&self) -> usize {
+        self.valid_windows.count(0)
+    }
+
+    /// Inputs and targets of a window of validation, `(time, batch)` of u32 each.
+    pub(crate) fn valid_window(&self, index: usize) -> Result<(Tensor, Tensor)> {
+        self.valid_windows.window(0, index, &self.device)
     }
 
     /// Window number `index` of epoch `epoch`, on a device of the caller's choice.
     pub(crate) fn batch_on(&self, epoch: u64, index: usize, device: &Device) -> Result<Window> {
-        let (inputs, targets) = self.windows.window(&self.train.tokens, epoch, index, device)?;
+        let (inputs, targets) = self.windows.window(epoch, index, device)?;
         Ok(Window { inputs, targets })
     }
 
@@ -172,7 +128,8 @@ impl Language {
         let dtype = self.precision.dtype();
         let model = LanguageModel::new(&self.model, &parameters, self.precision, &self.device)?;
         let update = Update::new(config, &parameters, dtype, &self.device)?;
-        let objective = NextToken::new(model, config).taught_by(self.teachers.clone());
+        let objective =
+            NextToken::new(model, config).resetting_at(self.resets_at()).taught_by(self.teachers.clone());
         Stepper::new(objective, parameters, update, Average::new(&config.averaging), config.batch_size)
     }
 
@@ -216,11 +173,6 @@ impl Language {
     pub fn frozen(&self, parameters: &Parameters) -> Result<FrozenModel> {
         LanguageModel::new(&self.model, parameters, self.precision, &self.device)?.freeze()
     }
-
-    /// A split, with the names that reports give it.
-    fn split<'a>(&'a self, name: &'a str, text: &'a Encoded) -> Split<'a> {
-        Split { corpus: &self.corpus, split: name, unit: self.unit(), text }
-    }
 }
 
 impl Task for Language {
@@ -239,12 +191,11 @@ impl Task for Language {
     }
 
     fn data(&self) -> Data<'_> {
-        let tokens = |text: &Encoded| text.tokens.len() as u64;
-        let test = self.test.as_ref().map_or(0, tokens);
+        let (train, valid, test) = self.sizes();
         Data {
             corpus: &self.corpus,
             sha256: &self.corpus_sha256,
-            tokens: [tokens(&self.train), tokens(&self.valid), test],
+            tokens: [train.tokens, valid.tokens, test.map_or(0, |test| test.tokens)],
         }
     }
 
@@ -275,15 +226,14 @@ impl Task for Language {
         world: &dyn World,
         progress: EvaluationProgress<'_>,
     ) -> Result<Evaluation> {
-        let &TrainConfig { batch_size, bptt_steps, .. } = &self.recipe.train;
-        let split = self.split("valid", &self.valid);
-        let model = self.frozen(parameters)?;
-        eval::batched_among(world, &model, &split, [batch_size, bptt_steps], progress)
+        self.measure_valid(&self.frozen(parameters)?, world, progress)
     }
 
     fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>> {
-        let Some(test) = &self.test else { return Ok(None) };
-        eval::stream(&self.frozen(parameters)?, &self.split("test", test), progress).map(Some)
+        self.test
+            .as_ref()
+            .map(|test| self.measure_test(test, &self.frozen(parameters)?, progress))
+            .transpose()
     }
 
     /// A little of the model's own text, for units whose text is short enough to look at.

@@ -4,6 +4,7 @@ pub mod fit;
 pub mod images;
 pub mod language;
 mod next_token;
+pub mod split;
 pub mod teachers;
 pub mod vocabulary;
 mod windows;

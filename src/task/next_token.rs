@@ -33,7 +33,7 @@ use crate::config::TrainConfig;
 use crate::config::train::{ActivationConfig, FraternalConfig, FraternalVariant};
 use crate::error::Result;
 use crate::model::sampler::CandidateSource;
-use crate::model::{LanguageModel, Noise, NoiseSource, Outputs, State};
+use crate::model::{LanguageModel, Noise, NoiseSource, Outputs, Pieces, State};
 use crate::parallel::rows::Rows;
 use crate::train::objective::{Loss, Objective, Sums};
 use candle_core::Tensor;
@@ -72,6 +72,8 @@ pub struct NextToken {
     activation: ActivationConfig,
     fraternal: Option<FraternalConfig>,
     state_reset: f64,
+    /// The line end at which the state goes back to zero, if it does.
+    line_end: Option<u32>,
     /// Draws the words that a step's loss is over, if not the whole vocabulary.
     candidates: Option<CandidateSource>,
     /// From whom it learns beside the text.
@@ -93,6 +95,7 @@ impl NextToken {
             activation: config.activation,
             fraternal: config.fraternal,
             state_reset: config.state_reset,
+            line_end: None,
             candidates,
             teachers: None,
             seed: config.seed,
@@ -102,6 +105,11 @@ impl NextToken {
     /// The same objective, taught by `teachers`.
     pub fn taught_by(self, teachers: Option<Teachers>) -> Self {
         Self { teachers, ..self }
+    }
+
+    /// The same objective, for which a sentence begins with the zero state wherever this token is read.
+    pub fn resetting_at(self, line_end: Option<u32>) -> Self {
+        Self { line_end, ..self }
     }
 
     /// The loss of the targets, with what each of them costs, `(time, batch)`.
@@ -158,11 +166,11 @@ impl NextToken {
         &self,
         settings: FraternalConfig,
         batch: &Window,
-        carried: &State,
+        (pieces, carried): (Option<&Pieces>, &State),
         noise: &WindowNoise,
         (outputs, loss): (&Outputs, Tensor),
     ) -> Result<Tensor> {
-        let second = self.model.outputs(&batch.inputs, carried, &noise.second)?;
+        let second = self.model.outputs(&batch.inputs, pieces, carried, &noise.second)?;
         let loss = match settings.variant {
             FraternalVariant::Eld | FraternalVariant::Pi => loss,
             FraternalVariant::Fraternal => {
@@ -243,10 +251,12 @@ impl Objective for NextToken {
             Some(teachers) => carried.split_at(carried.0.len() - teachers.layers()),
         };
         let carried = &own;
-        let first = self.model.outputs(&batch.inputs, carried, &noise.first)?;
+        let pieces = self.line_end.map(|line_end| Pieces::of(&batch.inputs, line_end)).transpose()?;
+        let first = self.model.outputs(&batch.inputs, pieces.as_ref(), carried, &noise.first)?;
         let (mut objective, nats) = self.cross_entropy(batch, &first, &noise.first)?;
         if let Some(settings) = self.fraternal {
-            objective = self.fraternal(settings, batch, carried, noise, (&first, objective))?;
+            objective =
+                self.fraternal(settings, batch, (pieces.as_ref(), carried), noise, (&first, objective))?;
         }
         let mut after = first.state.clone();
         let mut teacher = None;

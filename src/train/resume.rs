@@ -149,7 +149,7 @@ fn read_position(state: &SavedState) -> Result<Position> {
 
 /// Settings that may change between a stop and a resume: when to stop, to validate and to save, and where the same
 /// text and the same teachers lie.
-const FREE: [&str; 12] = [
+const FREE: [&str; 14] = [
     "train.evaluate_steps",
     "train.patience",
     "train.save_minutes",
@@ -162,6 +162,8 @@ const FREE: [&str; 12] = [
     "corpus.name",
     "corpus.tokenizer",
     "train.loss.teacher",
+    "corpus.vocabulary",
+    "corpus.cache",
 ];
 
 /// What differs between two recipes, as `key was a, is b`. More epochs are free unless the rate depends on them.
@@ -187,8 +189,16 @@ mod tests {
 
     #[test]
     fn every_key_that_may_change_is_a_key_of_a_recipe() {
-        let set = [r#"corpus.tokenizer="some.json""#, r#"train.loss={kind="distill",teacher="some"}"#];
-        let leaves = Resolved::new("ptb-rhn", &set.map(String::from)).unwrap().recipe.leaves();
+        let leaves = |set: &str| {
+            let cache = "corpus.cache=\"some\"".to_string();
+            Resolved::new("ptb-rhn", &[set.to_string(), cache]).unwrap().recipe.leaves()
+        };
+        let sets = [
+            r#"corpus.tokenizer="some.json""#,
+            r#"corpus.vocabulary="some""#,
+            r#"train.loss={kind="distill",teacher="some"}"#,
+        ];
+        let leaves: std::collections::BTreeMap<_, _> = sets.into_iter().flat_map(leaves).collect();
         for key in FREE {
             assert!(leaves.contains_key(key), "no recipe has the key {key}");
         }

@@ -95,7 +95,7 @@ fn train_epoch(
 
 fn valid(language: &Language, stepper: &Stepper<NextToken>) -> f64 {
     let model = language.frozen(&stepper.parameters).unwrap();
-    let (_, text, _) = language.splits();
+    let (_, text, _) = language.splits().unwrap();
     let split = Split { corpus: "lines", split: "valid", unit: language.unit(), text };
     eval::batched(&model, &split, 1, 6, &mut |_, _| Ok(())).unwrap().nats_per_token
 }

@@ -22,6 +22,7 @@ mod highway_lstm;
 mod hub;
 mod images;
 mod judge;
+mod large_corpora;
 mod large_vocabulary;
 mod late_reports;
 mod learning;

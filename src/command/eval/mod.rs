@@ -3,6 +3,7 @@
 mod adapt;
 mod dynamic;
 mod images;
+mod parts;
 mod table;
 mod tune;
 
@@ -22,6 +23,7 @@ use crate::study::kept;
 use adapt::AdaptArgs;
 use anyhow::Result;
 use clap::ValueEnum;
+use parts::Reading;
 use serde::Serialize;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -131,6 +133,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
             Error::config("the standard input (-) can be read once only, it is asked for twice").into()
         );
     }
+    let reading = Reading::new(args, &loaded, &recipe)?;
+    if let Some((corpus, sha256)) = parts::shards(args, run, &directories)? {
+        let found = reading.shards(&corpus, sha256)?;
+        if args.keep {
+            kept::keep(loaded.checkpoint(), &found)?;
+        }
+        return Ok(print(args.json, &found)?);
+    }
     let texts = match &args.corpus {
         _ if !args.file.is_empty() => {
             args.file.iter().map(|file| Chosen::file(file)).collect::<Result<_, _>>()?
@@ -157,7 +167,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     let several = texts.len() > 1;
     let mut evaluator =
-        Evaluator { args, loaded: &loaded, train: &recipe.train, adaptation, predictor, signals };
+        Evaluator { args, loaded: &loaded, train: &recipe.train, adaptation, predictor, reading, signals };
     let mut all = Vec::new();
     for text in texts {
         let name = text.corpus.clone();
@@ -229,6 +239,8 @@ struct Evaluator<'a> {
     adaptation: Adaptation,
     /// What reads with a cache or with weights that go on learning.
     predictor: Option<Box<dyn Predictor>>,
+    /// What reads sentences that are no running text.
+    reading: Reading<'a>,
     signals: Signals,
 }
 
@@ -238,6 +250,9 @@ impl Evaluator<'_> {
         let tokenizer = &self.loaded.tokenizer;
         note_text(chosen, encoded, tokenizer);
         let Chosen { corpus, split: part, .. } = chosen;
+        if self.reading.is_apart() {
+            return self.reading.text([corpus, part.as_str()], encoded, &self.signals);
+        }
         let split = &Split { corpus, split: part.as_str(), unit: tokenizer.unit(), text: encoded };
         let meter = Meter::new("evaluating");
         let progress = &mut |done, total| {

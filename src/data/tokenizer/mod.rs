@@ -2,16 +2,20 @@
 
 mod bpe;
 mod byte_level;
+mod counts;
 mod decoder;
 mod grow;
 mod json;
+mod listed;
 mod normalizer;
 mod panic_capture;
 mod piece;
 mod spellings;
 mod table;
 mod word;
+mod word_counts;
 
+pub(crate) use counts::SymbolCounts;
 pub(crate) use decoder::Characters;
 pub use decoder::Decoder;
 pub use piece::{Extent, Extents, Piece};
@@ -89,6 +93,9 @@ impl Tokenizer {
         if let Some(path) = &config.tokenizer {
             return Self::load_for(config.unit, path);
         }
+        if let Some(path) = &config.vocabulary {
+            return Self::listed(config, path);
+        }
         if train.is_empty() {
             return Err(Error::data(&train.source, "no text to take a vocabulary from"));
         }
@@ -100,7 +107,7 @@ impl Tokenizer {
         }))
     }
 
-    fn load_for(unit: Unit, path: &Path) -> Result<Self> {
+    pub(crate) fn load_for(unit: Unit, path: &Path) -> Result<Self> {
         let loaded = Self::load(path)?;
         if loaded.unit() == unit {
             return Ok(loaded);

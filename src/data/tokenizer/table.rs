@@ -16,7 +16,7 @@ pub(super) struct CharTable {
 }
 
 /// The characters of a text, with CR LF read as LF, and where each ends.
-fn chars(text: &str) -> impl Iterator<Item = (usize, char)> {
+pub(super) fn chars(text: &str) -> impl Iterator<Item = (usize, char)> {
     let bytes = text.as_bytes();
     let kept = text.char_indices().filter(|&(at, char)| char != '\r' || bytes.get(at + 1) != Some(&b'\n'));
     kept.map(|(at, char)| (at + char.len_utf8(), char))
@@ -36,7 +36,7 @@ impl CharTable {
         Self::from_symbols(ascii.chain(others).collect(), add_unknown)
     }
 
-    fn from_symbols(symbols: Vec<char>, add_unknown: bool) -> Self {
+    pub(super) fn from_symbols(symbols: Vec<char>, add_unknown: bool) -> Self {
         let words = symbols.iter().map(char::to_string).chain(add_unknown.then(|| UNKNOWN.to_owned()));
         // Without duplicates or foreign entries this cannot fail.
         Self::from_words(words.collect()).expect("symbols are single characters")

@@ -15,7 +15,7 @@ pub(super) struct WordTable {
 
 /// The words of a text and its line ends, each with its bytes. A last line without a line feed ends like any other, in no
 /// bytes; CR LF is one line end.
-fn tokens(text: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
+pub(super) fn tokens(text: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
     let at = |part: &str| part.as_ptr() as usize - text.as_ptr() as usize;
     text.split_inclusive('\n').flat_map(move |line| {
         let words = line.split_whitespace().map(move |word| (word, at(word)..at(word) + word.len()));
@@ -34,12 +34,21 @@ impl WordTable {
         for (position, (word, _)) in tokens(text).enumerate() {
             counts.entry(word).or_insert((0, position)).0 += 1;
         }
-        let add_unknown = config.unknown && !counts.contains_key(UNKNOWN);
-        let mut ranked: Vec<(&str, (u64, usize))> = counts.into_iter().collect();
-        ranked.sort_unstable_by_key(|&(_, (count, first))| (std::cmp::Reverse(count), first));
-        ranked.retain(|&(word, (count, _))| is_reserved(word) || count >= config.min_count);
+        Self::of_counts(config, counts.into_iter().collect())
+    }
+
+    /// The vocabulary of words that were counted, each with its count and where it came first.
+    pub(super) fn of_counts<W: AsRef<str>, P: Ord>(
+        config: &CorpusConfig,
+        mut ranked: Vec<(W, (u64, P))>,
+    ) -> Self {
+        let add_unknown = config.unknown && !ranked.iter().any(|(word, _)| word.as_ref() == UNKNOWN);
+        ranked.sort_unstable_by(|(_, (one, first)), (_, (other, second))| {
+            other.cmp(one).then_with(|| first.cmp(second))
+        });
+        ranked.retain(|(word, (count, _))| is_reserved(word.as_ref()) || *count >= config.min_count);
         keep_most_frequent(&mut ranked, config.vocab_size, add_unknown);
-        let words = ranked.into_iter().map(|(word, _)| word).chain(add_unknown.then_some(UNKNOWN));
+        let words = ranked.iter().map(|(word, _)| word.as_ref()).chain(add_unknown.then_some(UNKNOWN));
         Self::from_words(words.map(str::to_owned).collect())
     }
 
@@ -68,15 +77,21 @@ impl WordTable {
 }
 
 /// Leaves `vocab_size` words (0: all) with `<eos>` and `<unk>` among them.
-fn keep_most_frequent(ranked: &mut Vec<(&str, (u64, usize))>, vocab_size: usize, add_unknown: bool) {
+fn keep_most_frequent<W: AsRef<str>, P>(
+    ranked: &mut Vec<(W, (u64, P))>,
+    vocab_size: usize,
+    add_unknown: bool,
+) {
     if vocab_size == 0 {
         return;
     }
-    let reserved = ranked.iter().filter(|(word, _)| is_reserved(word)).count() + usize::from(add_unknown);
+    let reserved =
+        ranked.iter().filter(|(word, _)| is_reserved(word.as_ref())).count() + usize::from(add_unknown);
     let mut left = vocab_size.saturating_sub(reserved);
     ranked.retain(|(word, _)| {
-        let keep = is_reserved(word) || left > 0;
-        left -= usize::from(keep && !is_reserved(word));
+        let reserved = is_reserved(word.as_ref());
+        let keep = reserved || left > 0;
+        left -= usize::from(keep && !reserved);
         keep
     });
 }

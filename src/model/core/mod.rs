@@ -6,6 +6,7 @@ mod gru;
 mod hlstm;
 mod lstm;
 mod mogrifier;
+pub(crate) mod pieces;
 mod projected;
 mod recurrent;
 mod rhn;
@@ -25,6 +26,7 @@ use super::layers::Core;
 use super::noise::{Noise, masked};
 use crate::error::Result;
 use candle_core::Tensor;
+use pieces::Pieces;
 use rhn_kernels::profile::{self, Part};
 use serde::{Deserialize, Serialize};
 use settings::CoreSettings;
@@ -111,14 +113,15 @@ impl Display for CoreConfig {
 }
 
 /// The core between the masks around it: from embedded tokens, `(time, batch, size)`, to the input of the output layer,
-/// `(time, batch, hidden)`.
+/// `(time, batch, hidden)`. With `pieces` each sentence begins with the zero state.
 pub(super) fn forward(
     core: &dyn Core,
     embedded: Tensor,
+    pieces: Option<&Pieces>,
     state: &State,
     noise: &Noise,
 ) -> Result<(Tensor, State)> {
-    let (ys, state) = unmasked(core, embedded, state, noise)?;
+    let (ys, state) = unmasked(core, embedded, pieces, state, noise)?;
     Ok((masked(ys, noise.output.as_ref())?, state))
 }
 
@@ -126,11 +129,15 @@ pub(super) fn forward(
 pub(super) fn unmasked(
     core: &dyn Core,
     embedded: Tensor,
+    pieces: Option<&Pieces>,
     state: &State,
     noise: &Noise,
 ) -> Result<(Tensor, State)> {
     let embedded = masked(embedded, noise.word.as_ref())?;
     let xs = profile::mark(embedded, Part::RecurrenceForward, Part::EmbeddingBackward)?;
-    let (ys, state) = core.forward(&xs, state, noise)?;
+    let (ys, state) = match pieces {
+        None => core.forward(&xs, state, noise)?,
+        Some(pieces) => pieces::forward(core, &xs, pieces, state, noise)?,
+    };
     Ok((profile::mark(ys, Part::OutputForward, Part::RecurrenceBackward)?, state))
 }

@@ -1,0 +1,54 @@
+//! Runs on corpora of shards: how they begin, and how any run's corpus is opened again.
+
+use super::Request;
+use super::first::{First, TAKEN};
+use crate::config::Recipe;
+use crate::data::chosen::{corpus_of, shards_of};
+use crate::data::{Corpus, ShardedCorpus, TrainedOn};
+use crate::error::{Error, Result};
+use crate::task::language::Language;
+use crate::train::resume::Resumed;
+use std::path::Path;
+
+impl Request {
+    /// As [`Request::begin`], of shards, which are never a small text.
+    pub(super) fn begin_shards(
+        &self,
+        mut recipe: Recipe,
+        shards: ShardedCorpus,
+        first: Option<&First>,
+    ) -> Result<Language> {
+        let Some(first) = first else {
+            return Language::with_shards(recipe, shards, None, self.precision, &self.device);
+        };
+        if self.grow_vocab {
+            return Err(Error::config(
+                "--grow-vocab reads the training text whole, and this corpus is one of shards: leave it away, or grow the \
+                 vocabulary with one shard first",
+            ));
+        }
+        if recipe.needs_sorted_words() && !first.checkpoint.config.sorted_by_frequency {
+            return Err(Error::config(
+                "--init-from: the checkpoint's vocabulary is not known to be sorted by falling frequency, which an adaptive \
+                 softmax and sampled losses need",
+            ));
+        }
+        let tokenizer = first.tokenizer.clone();
+        first.keep_embedding_size(&mut recipe, tokenizer.vocab_size());
+        let language = Language::with_shards(recipe, shards, Some(tokenizer), self.precision, &self.device)?;
+        Ok(language.with_taken(TAKEN.map(String::from).to_vec()))
+    }
+
+    /// What the run in the directory `out` trains, with the vocabulary that it began with.
+    pub(super) fn reopen(&self, recipe: Recipe, resumed: &Resumed, out: &Path) -> Result<Language> {
+        let sha256 = Some(resumed.position.corpus_sha256.as_str());
+        let run = TrainedOn { config: &recipe.corpus, sha256, directory: out };
+        let tokenizer = Some(resumed.tokenizer.clone());
+        if let Some(shards) = shards_of(run, &self.directories)? {
+            return Language::with_shards(recipe, shards, tokenizer, self.precision, &self.device);
+        }
+        let found = corpus_of(run, &self.directories)?;
+        let corpus = Corpus { name: recipe.corpus.name.clone(), ..found };
+        Language::with_corpus(recipe, corpus, tokenizer, self.precision, &self.device)
+    }
+}
