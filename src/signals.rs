@@ -1,7 +1,7 @@
-//! SIGINT, SIGTERM and SIGHUP: the first asks a run to save and stop, a second ends the process at once.
+//! SIGINT, SIGTERM, SIGHUP and SIGUSR1, which `mpirun` hands on to its ranks and lets them end: the first asks a run to save and stop, a second ends the process at once.
 
 use crate::error::{Error, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ impl Signals {
     pub fn listen() -> Result<Self> {
         let asked = Self::default();
         let again = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        for signal in [SIGINT, SIGTERM, SIGHUP, SIGUSR1] {
             let register = || -> std::io::Result<()> {
                 let code = exit_code(signal);
                 // In this order: a signal that comes meanwhile is noticed, and the second finds `again` set by the first.

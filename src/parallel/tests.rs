@@ -87,7 +87,7 @@ fn furthest(one: &[f64], other: &[f64]) -> f64 {
 /// Runs of 2 and 5 ranks are that of one; twice the same number of ranks, to the bit.
 fn assert_is_one(settings: &[&str], precision: Precision, most: f64) {
     let alone = &Group::run_shared(1, |world| course(settings, precision, world))[0];
-    assert!(alone.nats[7] < alone.nats[0] && alone.nats.iter().all(|nats| nats.is_finite()), "{settings:?}");
+    assert!(alone.nats.iter().all(|nats| nats.is_finite()), "{settings:?}");
     for size in [2, 5] {
         let run = || Group::run_shared(size, |world| course(settings, precision, world));
         let first = run();

@@ -271,13 +271,6 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// Why to stop before the next step, if there is a reason on any rank.
     fn stop(&self) -> Result<Option<Stop>> {
-        Ok(self.before_step()?.0)
-    }
-
-    /// Why to stop before the next step, if there is a reason on any rank; and whether it is time to save.
-    fn before_step(&self) -> Result<(Option<Stop>, bool)> {
-        const STOP: u8 = 1;
-        const SAVE: u8 = 2;
         let over = |limit: Duration| self.clock.started.elapsed() >= limit;
         let own = if let Some(code) = self.signals.received() {
             Some(Stop::Signal(code))
@@ -286,11 +279,14 @@ impl<'a, T: Task> Trainer<'a, T> {
         } else {
             self.limits.time.is_some_and(over).then_some(Stop::TimeLimit)
         };
+        let is_any = self.world().any(own.is_some().into())? > 0;
+        Ok(is_any.then(|| own.unwrap_or(Stop::OtherRank)))
+    }
+
+    /// Whether it is time to save, by the clock of any rank.
+    fn is_save_due(&self) -> Result<bool> {
         let is_due = self.clock.saved.elapsed().as_secs_f64() > 60.0 * self.config().save_minutes;
-        let flags = STOP * u8::from(own.is_some()) + SAVE * u8::from(is_due);
-        let flags = self.world().any(flags)?;
-        let stop = (flags & STOP > 0).then(|| own.unwrap_or(Stop::OtherRank));
-        Ok((stop, flags & SAVE > 0))
+        Ok(self.world().any(is_due.into())? > 0)
     }
 
     /// The weights now become the checkpoint that other commands load.

@@ -21,20 +21,17 @@ impl<T: Task> Trainer<'_, T> {
             if let Some(stop) = self.evaluate()? {
                 return Ok(Some(stop));
             }
-            let (stop, is_due) = self.before_step()?;
-            if stop.is_some() || is_due {
+            if let Some(stop) = self.stop()? {
                 self.observe(true)?;
-            }
-            if stop.is_some() {
-                return Ok(stop);
-            }
-            if is_due {
-                self.return_to_course()?;
-                self.save()?;
+                return Ok(Some(stop));
             }
             self.advance()?;
             self.observe(self.is_mark())?;
             self.return_to_course()?;
+            if self.is_save_due()? {
+                self.observe(true)?;
+                self.save()?;
+            }
         }
         self.observe(true)?;
         Ok(None)
