@@ -13,6 +13,8 @@ pub struct Parameters {
     fixed: BTreeMap<String, Tensor>,
     /// Those trained weights that some steps have no part of.
     resting: BTreeSet<String>,
+    /// Those with a row for each word or character.
+    tables: BTreeSet<String>,
 }
 
 impl Parameters {
@@ -23,8 +25,15 @@ impl Parameters {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let resting = specs.iter().filter(|(_, spec)| spec.rests).map(|(name, _)| name.clone()).collect();
-        let mut parameters = Self { trained: BTreeMap::new(), fixed: BTreeMap::new(), resting };
+        let named = |chosen: fn(&TensorSpec) -> bool| {
+            specs.iter().filter(move |(_, spec)| chosen(spec)).map(|(name, _)| name.clone()).collect()
+        };
+        let mut parameters = Self {
+            trained: BTreeMap::new(),
+            fixed: BTreeMap::new(),
+            resting: named(|spec| spec.rests),
+            tables: named(|spec| spec.is_table),
+        };
         for (name, spec) in specs {
             let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
             if tensor.dims() != spec.shape {
@@ -48,6 +57,7 @@ impl Parameters {
             trained: self.trained.iter().map(copied).collect::<Result<_>>()?,
             fixed: self.fixed.clone(),
             resting: self.resting.clone(),
+            tables: self.tables.clone(),
         })
     }
 
@@ -86,6 +96,11 @@ impl Parameters {
     /// Whether there are steps that the weight `name` has no part in, and no gradient from.
     pub fn rests(&self, name: &str) -> bool {
         self.resting.contains(name)
+    }
+
+    /// Whether each row of the weight `name` is of one word or character.
+    pub fn is_table(&self, name: &str) -> bool {
+        self.tables.contains(name)
     }
 
     /// All tensors, trained and fixed, as a checkpoint keeps them; storage is shared.

@@ -80,7 +80,7 @@ impl Update {
         let rule = rule(config);
         let mut memory = BTreeMap::new();
         for (name, var) in parameters.trained().filter(|_| rule.memory() > 0) {
-            let shape = [&[rule.memory()], var.dims()].concat();
+            let shape = rule.memory_shape(var.dims(), parameters.is_table(name));
             memory.insert(name.to_string(), Var::zeros(shape, var.dtype(), var.device())?);
         }
         let may_skip = match config.on_non_finite {
