@@ -1,8 +1,10 @@
-//! What an output layer over a large vocabulary costs, forward and backward, and with sampled words an AdaGrad step too:
+//! What an output layer over a large vocabulary costs, forward and backward, and but for `adaptive` an AdaGrad step too:
 //!
 //! ```text
 //! cargo run --release --example large_vocabulary -- adaptive 20 /tmp/adaptive.safetensors
+//! cargo run --release --example large_vocabulary -- adaptive-adagrad 20
 //! cargo run --release --example large_vocabulary -- sampled 20
+//! cargo run --release --example large_vocabulary -- sampled-by-row 20
 //! cargo run --release --example large_vocabulary -- exact 3
 //! ```
 //!
@@ -11,6 +13,7 @@
 
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor, Var};
+use rhn::config::train::Accumulator;
 use rhn::config::{LossConfig, ModelConfig, Resolved, TrainConfig};
 use rhn::model::sampler::{CandidateSource, LogUniform};
 use rhn::model::{LanguageModel, Noise, Parameters};
@@ -33,21 +36,34 @@ struct Case {
     vocabulary: usize,
     output: Value,
     loss: LossConfig,
+    /// Whether an update belongs to a step.
+    updates: bool,
+    accumulator: Accumulator,
+}
+
+impl Case {
+    fn new(vocabulary: usize, output: Value, loss: LossConfig) -> Self {
+        Self { vocabulary, output, loss, updates: true, accumulator: Accumulator::Element }
+    }
 }
 
 fn case(name: &str) -> Result<Case> {
-    let by_word = json!({"by_word": true});
+    let by_word = |loss| Case::new(793_471, json!({"by_word": true}), loss);
+    let clusters = json!({"kind": "adaptive", "cutoffs": [20_000, 40_000, 200_000]});
+    let adaptive = Case::new(267_735, clusters, LossConfig::Exact);
     Ok(match name {
-        "adaptive" => {
-            let output = json!({"kind": "adaptive", "cutoffs": [20_000, 40_000, 200_000]});
-            Case { vocabulary: 267_735, output, loss: LossConfig::Exact }
+        "adaptive" => Case { updates: false, ..adaptive },
+        "adaptive-adagrad" => adaptive,
+        "exact" => by_word(LossConfig::Exact),
+        "sampled" => by_word(LossConfig::Sampled { samples: 8_192 }),
+        "sampled-by-row" => {
+            let sampled = by_word(LossConfig::Sampled { samples: 8_192 });
+            Case { accumulator: Accumulator::Row, ..sampled }
         }
-        "exact" => Case { vocabulary: 793_471, output: by_word, loss: LossConfig::Exact },
-        "sampled" => {
-            Case { vocabulary: 793_471, output: by_word, loss: LossConfig::Sampled { samples: 8_192 } }
+        "nce" => by_word(LossConfig::Nce { samples: 8_192 }),
+        other => {
+            bail!("{other} is no case: adaptive, adaptive-adagrad, exact, sampled, sampled-by-row or nce")
         }
-        "nce" => Case { vocabulary: 793_471, output: by_word, loss: LossConfig::Nce { samples: 8_192 } },
-        other => bail!("{other} is no case: adaptive, exact, sampled or nce"),
     })
 }
 
@@ -69,7 +85,7 @@ fn resident(which: &str) -> Result<u64> {
 }
 
 fn run(name: &str, steps: usize, file: Option<&str>) -> Result<()> {
-    let Case { vocabulary, output, loss } = case(name)?;
+    let Case { vocabulary, output, loss, updates, accumulator } = case(name)?;
     let before = resident("VmRSS:")?;
     // The rest of the model is as small as it can be: only the output layer is at work.
     let core = json!({"kind": "lstm", "hidden_size": HIDDEN});
@@ -78,7 +94,7 @@ fn run(name: &str, steps: usize, file: Option<&str>) -> Result<()> {
     let device = Device::Cpu;
     let parameters = Parameters::draw(&config, Default::default(), 1, 0.05, DType::F32, &device)?;
     let model = LanguageModel::new(&config, &parameters, DType::F32, &device)?;
-    let train = TrainConfig { loss: loss.clone(), ..adagrad()? };
+    let train = TrainConfig { loss: loss.clone(), accumulator, ..adagrad()? };
     let source = CandidateSource::new(&loss, vocabulary, 1);
     let mut update = Update::new(&train, &parameters, DType::F32, &device)?;
     let mut rng = Rng::keyed(1, "bench", 0);
@@ -102,7 +118,7 @@ fn run(name: &str, steps: usize, file: Option<&str>) -> Result<()> {
             .trained()
             .map(|(_, var)| gradients.remove_as_it_is(var))
             .collect::<rhn_kernels::Result<_>>()?;
-        if name == "adaptive" {
+        if !updates {
             times.push(start.elapsed().as_secs_f64());
             if let Some(file) = file.filter(|_| step == 0) {
                 save(file, &parameters, [&ys, &targets, &nats, &of_ys], taken)?;

@@ -69,6 +69,9 @@ pub struct TrainConfig {
     /// For `adagrad`: what the sums of squares start from; 1 unless given. At 0 the first steps have the full rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_accumulator: Option<f64>,
+    /// For `adagrad`: whether each number of a table has a sum of squares, or each row one.
+    #[serde(default, skip_serializing_if = "Accumulator::is_element")]
+    pub accumulator: Accumulator,
     /// How first weights are drawn; other rules than `uniform` are for images.
     #[serde(default)]
     pub init: InitialRule,
@@ -117,6 +120,23 @@ pub struct TrainConfig {
     /// With `rollback`: stop after so many rollbacks after all.
     #[serde(default = "three")]
     pub max_rollbacks: u64,
+}
+
+/// What AdaGrad remembers of the tables that have a row for each word or character.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accumulator {
+    /// Of each number the sum of its squared gradients
+    #[default]
+    Element,
+    /// Of each row the sum of its mean squared gradients
+    Row,
+}
+
+impl Accumulator {
+    fn is_element(&self) -> bool {
+        *self == Self::Element
+    }
 }
 
 /// What to do when the loss has left its course.
@@ -289,6 +309,9 @@ impl TrainConfig {
         }
         if self.initial_accumulator.is_some() && self.optimizer != OptimizerKind::AdaGrad {
             return wrong("initial_accumulator is for optimizer = \"adagrad\"".into());
+        }
+        if !self.accumulator.is_element() && self.optimizer != OptimizerKind::AdaGrad {
+            return wrong("accumulator = \"row\" is for optimizer = \"adagrad\"".into());
         }
         self.clip.map_or(Ok(()), |clip| clip.validate(self.max_grad_norm))?;
         self.averaging.validate()?;

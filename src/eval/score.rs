@@ -11,7 +11,7 @@ use candle_core::{DType, Tensor};
 /// Reads a text piece by piece, the state carried from one to the next.
 pub struct Scorer {
     reader: WindowReader,
-    previous: Option<u32>,
+    previous: Option<Previous>,
     cache: Option<CachedText>,
     /// Where [`Scorer::restart`] goes back to.
     start: Start,
@@ -21,8 +21,16 @@ pub struct Scorer {
 /// What a text begins with.
 struct Start {
     state: State,
-    previous: Option<u32>,
+    previous: Option<Previous>,
     cache: Option<CachedText>,
+}
+
+/// The token that is read when the next one is predicted.
+#[derive(Clone, Debug)]
+struct Previous {
+    id: u32,
+    /// The word that `id` stands for, where it is read by its own bytes.
+    word: Option<Vec<u8>>,
 }
 
 /// What a token cost.
@@ -39,8 +47,9 @@ impl Scorer {
     /// vocabulary has none, the first token has no surprisal.
     pub fn new(model: &FrozenModel, context: Option<u32>) -> Result<Self> {
         let reader = WindowReader::new(model, 1)?;
-        let start = Start { state: reader.state().clone(), previous: context, cache: None };
-        Ok(Self { reader, previous: context, cache: None, start, read: 0 })
+        let previous = context.map(|id| Previous { id, word: None });
+        let start = Start { state: reader.state().clone(), previous: previous.clone(), cache: None };
+        Ok(Self { reader, previous, cache: None, start, read: 0 })
     }
 
     /// The same reader, which mixes in a neural cache; to be asked for before anything is read. A text's cache begins empty,
@@ -58,14 +67,14 @@ impl Scorer {
     pub fn set_context(&mut self, tokens: &[u32]) -> Result<()> {
         self.nats(tokens)?;
         let cache = self.cache.as_ref().map(CachedText::fork).transpose()?;
-        self.start = Start { state: self.reader.state().clone(), previous: self.previous, cache };
+        self.start = Start { state: self.reader.state().clone(), previous: self.previous.clone(), cache };
         Ok(())
     }
 
     /// Goes back to the start of a text.
     pub fn restart(&mut self) -> Result<()> {
         self.reader.set_state(self.start.state.clone());
-        self.previous = self.start.previous;
+        self.previous = self.start.previous.clone();
         self.cache = self.start.cache.as_ref().map(CachedText::fork).transpose()?;
         Ok(())
     }
@@ -78,29 +87,64 @@ impl Scorer {
 
     /// The cost of each of the next tokens. `set`, if given, says of each entry of the vocabulary whether it is in.
     pub fn costs(&mut self, tokens: &[u32], set: Option<&[bool]>) -> Result<Vec<Option<Cost>>> {
+        self.costs_of_words(tokens, &vec![None; tokens.len()], set)
+    }
+
+    /// Whether the model reads words that its vocabulary lacks.
+    pub fn reads_any_string(&self) -> bool {
+        self.reader.model().reads_any_string()
+    }
+
+    /// As [`Scorer::costs`]; a token beside which a word is given is predicted as the token that it is, and read by the word's
+    /// bytes.
+    ///
+    /// # Errors
+    /// If a word is given and the model reads the words of its vocabulary alone.
+    pub fn costs_of_words(
+        &mut self,
+        tokens: &[u32],
+        words: &[Option<&[u8]>],
+        set: Option<&[bool]>,
+    ) -> Result<Vec<Option<Cost>>> {
         let mut costs = Vec::with_capacity(tokens.len());
-        for window in tokens.chunks(STREAM_STEPS) {
-            self.window(window, set, &mut costs)?;
+        for (window, words) in tokens.chunks(STREAM_STEPS).zip(words.chunks(STREAM_STEPS)) {
+            self.window(window, words, set, &mut costs)?;
         }
         Ok(costs)
     }
 
-    fn window(&mut self, tokens: &[u32], set: Option<&[bool]>, costs: &mut Vec<Option<Cost>>) -> Result<()> {
+    fn window(
+        &mut self,
+        tokens: &[u32],
+        words: &[Option<&[u8]>],
+        set: Option<&[bool]>,
+        costs: &mut Vec<Option<Cost>>,
+    ) -> Result<()> {
         let (Some(&first), Some(&last)) = (tokens.first(), tokens.last()) else { return Ok(()) };
-        let targets = if self.previous.is_some() { tokens } else { &tokens[1..] };
-        if self.previous.is_none() {
-            costs.push(None);
-        }
-        let mut inputs = vec![self.previous.unwrap_or(first)];
+        let word_of = |at: usize| words[at].map(<[u8]>::to_vec);
+        let last = Previous { id: last, word: word_of(tokens.len() - 1) };
+        let before = self.previous.replace(last);
+        let skipped = usize::from(before.is_none());
+        costs.extend(before.is_none().then_some(None));
+        let before = before.unwrap_or_else(|| Previous { id: first, word: word_of(0) });
+        let targets = &tokens[skipped..];
+        let mut inputs = vec![before.id];
         inputs.extend_from_slice(targets);
         inputs.truncate(targets.len()); // the last token is read when the next one is predicted
-        self.previous = Some(last);
+        let mut read = vec![before.word.as_deref()];
+        read.extend_from_slice(&words[skipped..]);
+        read.truncate(targets.len());
         if targets.is_empty() {
             return Ok(());
         }
         let device = self.reader.model().device().clone();
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &device);
-        let states = self.reader.hidden(&column(&inputs)?, &Noise::none())?;
+        let states = if read.iter().any(Option::is_some) {
+            let vectors = self.reader.model().vectors(&inputs, &read)?;
+            self.reader.hidden_of(&vectors)?
+        } else {
+            self.reader.hidden(&column(&inputs)?, &Noise::none())?
+        };
         let set_nats = match set {
             None => vec![0.0; targets.len()],
             Some(set) => self.set_nats(&states, set)?,

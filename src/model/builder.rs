@@ -1,7 +1,7 @@
 //! Hands a model its weights by name while it is put together: described, drawn from a seed, or taken.
 
 use crate::error::{Error, Result};
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor, Var};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::rng::Rng;
 use serde::{Deserialize, Serialize};
@@ -17,17 +17,19 @@ pub struct TensorSpec {
     pub below: Option<usize>,
     /// Whether there are steps that it has no part in, and no gradient from.
     pub rests: bool,
+    /// Whether each row is of one word or character, so that an optimizer can remember one number of it.
+    pub is_table: bool,
 }
 
 impl TensorSpec {
     /// A trained weight.
     pub fn weight(shape: &[usize]) -> Self {
-        Self { shape: shape.to_vec(), below: None, rests: false }
+        Self { shape: shape.to_vec(), below: None, rests: false, is_table: false }
     }
 
     /// A table of indices below `below`.
     pub fn indices(shape: &[usize], below: usize) -> Self {
-        Self { shape: shape.to_vec(), below: Some(below), rests: false }
+        Self { shape: shape.to_vec(), below: Some(below), rests: false, is_table: false }
     }
 
     /// Whether training changes the tensor.
@@ -159,6 +161,26 @@ impl<'a> Builder<'a> {
         self.weight_with(name, shape, |_, uniform| uniform)
     }
 
+    /// A weight of one row a word or character; else as [`Builder::weight`].
+    pub(super) fn table(&self, name: &str, shape: (usize, usize)) -> Result<Tensor> {
+        self.table_with(name, shape, |_, uniform| uniform)
+    }
+
+    /// As [`Builder::table`], with first values as in [`Builder::weight_with`].
+    pub(super) fn table_with(
+        &self,
+        name: &str,
+        shape: (usize, usize),
+        first: impl Fn(usize, f64) -> f64,
+    ) -> Result<Tensor> {
+        let weight = self.weight_with(name, shape, first)?;
+        let mut asked = self.asked.borrow_mut();
+        let spec = asked.specs.get_mut(&format!("{}{name}", self.prefix));
+        spec.expect("what was asked for has a description").is_table = true;
+        drop(asked);
+        Ok(weight)
+    }
+
     /// A weight whose first values are made from their index and the number that they would have otherwise.
     pub(super) fn weight_with(
         &self,
@@ -195,7 +217,9 @@ impl<'a> Builder<'a> {
             let mut rng = Rng::keyed(*seed, &format!("init.{name}"), 0);
             let draw = |index| first(index, scale * (2.0 * rng.uniform() - 1.0)) as f32;
             let values: Vec<f32> = (0..shape.elem_count()).map(draw).collect();
-            Ok(Tensor::from_vec(values, shape.clone(), &Device::Cpu)?.to_dtype(self.dtype())?)
+            // A variable at once: to make one of a tensor is to copy it, and a large table would be there twice.
+            let drawn = Var::from_vec(values, shape.clone(), &Device::Cpu)?.into_inner();
+            Ok(drawn.to_dtype(self.dtype())?)
         })
     }
 

@@ -3,13 +3,14 @@
 use super::config::ModelConfig;
 use super::core::pieces::Pieces;
 use super::core::{self, state::State};
-use super::layers::{Core, Output, OutputRows, Steps};
+use super::layers::{Core, Embedding, Output, OutputRows, Steps};
 use super::noise::Noise;
 use super::output::nats_at;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use rhn_kernels::embedding::{copy_row, lookup};
 use rhn_kernels::precision::Precision;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A model whose weights do not change. It owns them; clones share them.
@@ -18,6 +19,8 @@ pub struct FrozenModel {
     pub(super) config: Arc<ModelConfig>,
     /// `(vocabulary, size)`.
     pub(super) table: Tensor,
+    /// What computes the vectors of words that the vocabulary lacks, if any string has one.
+    pub(super) spells: Option<Arc<dyn Embedding>>,
     pub(super) core: Arc<dyn Core>,
     pub(super) output: Arc<dyn Output>,
     pub(super) precision: Precision,
@@ -33,6 +36,39 @@ impl FrozenModel {
     /// The vectors of the whole vocabulary, `(vocabulary, size)`.
     pub fn table(&self) -> &Tensor {
         &self.table
+    }
+
+    /// Whether words that the vocabulary lacks have vectors too.
+    pub fn reads_any_string(&self) -> bool {
+        self.spells.is_some()
+    }
+
+    /// The vectors of `tokens`, `(count, size)`; that of a token beside which a word is given is the word's own, computed from
+    /// its bytes.
+    ///
+    /// # Errors
+    /// If a word is given and the model reads the words of its vocabulary alone.
+    pub fn vectors(&self, tokens: &[u32], words: &[Option<&[u8]>]) -> Result<Tensor> {
+        let mut rows: Vec<u32> = (0..tokens.len() as u32).collect();
+        let mut distinct: Vec<&[u8]> = Vec::new();
+        let mut places: HashMap<&[u8], u32> = HashMap::new();
+        for (row, word) in rows.iter_mut().zip(words) {
+            let Some(word) = *word else { continue };
+            *row = *places.entry(word).or_insert_with(|| {
+                distinct.push(word);
+                (tokens.len() + distinct.len() - 1) as u32
+            });
+        }
+        let ids = |ids: &[u32]| Tensor::from_slice(ids, ids.len(), &self.device);
+        let known = lookup(&self.table, &ids(tokens)?, None)?;
+        if distinct.is_empty() {
+            return Ok(known);
+        }
+        let Some(spells) = &self.spells else {
+            return Err(Error::config("this model reads the words of its vocabulary alone"));
+        };
+        let all = Tensor::cat(&[known, spells.spelled(&distinct)?], 0)?;
+        Ok(lookup(&all, &ids(&rows)?, None)?)
     }
 
     /// Where the weights are.
@@ -102,6 +138,17 @@ impl FrozenModel {
     ) -> Result<(Tensor, State)> {
         let (time, batch) = tokens.dims2()?;
         let vectors = lookup(&self.table, &tokens.flatten_all()?, None)?.reshape((time, batch, ()))?;
+        self.hidden_of_vectors(vectors, pieces, state, noise)
+    }
+
+    /// As [`FrozenModel::hidden`], of tokens whose vectors are `(time, batch, size)`.
+    pub(crate) fn hidden_of_vectors(
+        &self,
+        vectors: Tensor,
+        pieces: Option<&Pieces>,
+        state: &State,
+        noise: &Noise,
+    ) -> Result<(Tensor, State)> {
         let (ys, state) = core::forward(&*self.core, vectors, pieces, state, noise)?;
         Ok((ys.detach(), state.detach()))
     }

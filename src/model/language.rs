@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// A model on weights that training changes.
 pub struct LanguageModel {
     config: Arc<ModelConfig>,
-    embedding: Box<dyn Embedding>,
+    embedding: Arc<dyn Embedding>,
     core: Arc<dyn Core>,
     output: Arc<dyn Output>,
     precision: Precision,
@@ -77,6 +77,7 @@ impl LanguageModel {
         let spec = &config.spec;
         let embedding =
             spec.embedding.settings().build(config.vocab_size, config.embedding_size(), &builder)?;
+        let embedding: Arc<dyn Embedding> = embedding.into();
         let core = spec.core.settings().build(config.embedding_size(), &builder)?;
         let output = spec.output.build(config.output_sizes(), (&*embedding, &spec.embedding), &builder)?;
         let config = Arc::new(config.clone());
@@ -158,6 +159,7 @@ impl LanguageModel {
         Ok(FrozenModel {
             config: self.config.clone(),
             table: self.embedding.table()?,
+            spells: self.embedding.reads_any_string().then(|| self.embedding.clone()),
             core: self.core.frozen()?.unwrap_or_else(|| self.core.clone()),
             output: self.output.frozen()?.unwrap_or_else(|| self.output.clone()),
             precision: self.precision,

@@ -8,7 +8,7 @@ use super::core::state::State;
 use super::noise::{Noise, RecurrentNoise};
 use super::output::{SoftTargets, of_window};
 use super::stage::StageTrace;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -33,6 +33,17 @@ pub trait Embedding: Send + Sync {
     /// Multiplications for a distinct token of a window; looking up a row takes none.
     fn cost(&self) -> u64 {
         0
+    }
+
+    /// Whether words that the vocabulary lacks have vectors too.
+    fn reads_any_string(&self) -> bool {
+        false
+    }
+
+    /// The vectors of any words by their bytes, `(words, size)`, without their history; where
+    /// [`Embedding::reads_any_string`] says so.
+    fn spelled(&self, _words: &[&[u8]]) -> Result<Tensor> {
+        Err(Error::config("this model reads the words of its vocabulary alone"))
     }
 
     /// What the highway layers do for the words `ids`, `(words)` of u32; `None` where there are none.

@@ -21,6 +21,8 @@ pub struct Parameters {
     fixed: BTreeMap<String, Tensor>,
     /// Those trained weights that some steps have no part of.
     resting: BTreeSet<String>,
+    /// Those with a row for each word or character.
+    tables: BTreeSet<String>,
 }
 
 impl Parameters {
@@ -31,13 +33,16 @@ impl Parameters {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let resting = specs.iter().filter(|(_, spec)| spec.rests).map(|(name, _)| name.clone()).collect();
+        let named = |chosen: fn(&TensorSpec) -> bool| {
+            specs.iter().filter(move |(_, spec)| chosen(spec)).map(|(name, _)| name.clone()).collect()
+        };
         let mut parameters = Self {
             trained: BTreeMap::new(),
             columns: BTreeMap::new(),
             held: BTreeMap::new(),
             fixed: BTreeMap::new(),
-            resting,
+            resting: named(|spec| spec.rests),
+            tables: named(|spec| spec.is_table),
         };
         for (name, spec) in specs {
             let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
@@ -104,6 +109,7 @@ impl Parameters {
             held: self.held.clone(),
             fixed: self.fixed.clone(),
             resting: self.resting.clone(),
+            tables: self.tables.clone(),
         })
     }
 
@@ -149,6 +155,11 @@ impl Parameters {
     /// Whether there are steps that the weight `name` has no part in, and no gradient from.
     pub fn rests(&self, name: &str) -> bool {
         self.resting.contains(name)
+    }
+
+    /// Whether each row of the weight `name` is of one word or character.
+    pub fn is_table(&self, name: &str) -> bool {
+        self.tables.contains(name)
     }
 
     /// All tensors, trained and fixed, as a checkpoint keeps them; storage is shared.

@@ -63,6 +63,16 @@ impl WindowReader {
     }
 }
 
+impl WindowReader {
+    /// As [`WindowReader::hidden`] at batch 1, of tokens whose vectors are `(time, size)`.
+    pub(crate) fn hidden_of(&mut self, vectors: &Tensor) -> Result<Tensor> {
+        let (ys, state) =
+            self.model.hidden_of_vectors(vectors.unsqueeze(1)?, None, &self.state, &Noise::none())?;
+        self.state = state;
+        Ok(ys)
+    }
+}
+
 impl Reader for WindowReader {
     fn nats(&mut self, inputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
         self.nats_with(inputs, targets, &Noise::none())

@@ -6,7 +6,8 @@ Models for large vocabularies, of PyTorch's own modules wherever it has one, in 
   adaptive    torch.nn.AdaptiveLogSoftmaxWithLoss
   embedding   adaptive tables: Baevski and Auli, 2019, arXiv 1809.10853; an adaptive softmax can be tied to them
   characters  words whose vectors are computed from their characters, Jozefowicz et al., section 3.2; `model.py` has the network
-  optimizer   torch.optim.Adagrad; a weight without a gradient is skipped
+  optimizer   torch.optim.Adagrad; a weight without a gradient is skipped. With one sum a row for tables: as FBGEMM and TorchRec
+              have it, written out here
   sampled     Jean et al., 2015, arXiv 1412.2007; Jozefowicz et al., 2016, arXiv 1602.02410, section 3.1
   nce         Gutmann and Hyvarinen, 2010; as Jozefowicz et al. have it
 
@@ -42,13 +43,27 @@ CASES = {
     "sampled": (6, 8, None, 1, {"by_word": True}, 23, {"loss": {"kind": "sampled", "samples": SAMPLES}}),
     "sampled-tied": (7, 9, 7, 1, {"tied": True}, 21, {"loss": {"kind": "sampled", "samples": SAMPLES}, "clip": {"core": 0.3, "embedding": 0.5}}),
     "nce": (6, 8, None, 1, {"by_word": True}, 23, {"loss": {"kind": "nce", "samples": SAMPLES}}),
+    "sampled-by-row": (6, 8, None, 1, {"by_word": True}, 23, {"loss": {"kind": "sampled", "samples": SAMPLES}, "accumulator": "row"}),
+    "adaptive-by-row": (5, 8, None, 1, {"kind": "adaptive", "cutoffs": [4, 9], "div_value": 2.0}, 20, {"accumulator": "row", "weight_decay": 1e-2, "initial_accumulator": 0.2}),
 }
 
 # name: embedding, hidden, output, vocabulary
 SPELLED = {
     "char-cnn": (char_cnn([1, 2, 3], [3, 4, 3], 1), 7, {"kind": "char-cnn"}, 12),
     "char-cnn-correction": (char_cnn([1, 3], [3, 4], 2, word_size=5), 6, {"kind": "char-cnn", "correction": 3}, 13),
+    "char-cnn-bytes": (char_cnn([1, 3], [3, 4], 2, word_size=5, characters="bytes"), 6, {"by_word": True}, 11),
 }
+
+# of a vocabulary, and not of it: more bytes than a word has, no ASCII, nothing
+WORDS = ["the", "<eos>", ",", "<unk>", "of", "<S>", "caf\u00e9", "</s>", "unbelievably", "\u6771\u4eac", "{}"]
+UNSEEN = ["them", "unbelieved", "na\u00efvet\u00e9s", "\u03bb", "", "<EOS>"]
+
+
+def bytes_of(word, length):
+    """As lm_1b's CharsVocabulary: a byte b is b + 1 here, as 0 is the blank; then bow, eow, bos, eos."""
+    marks = {"<S>": [259], "</s>": [260], "<eos>": [260]}
+    ids = [257, *marks.get(word, [byte + 1 for byte in word.encode()][: length - 2]), 258]
+    return ids + [0] * (length - len(ids))
 
 
 class Spelled(Model):
@@ -58,6 +73,8 @@ class Spelled(Model):
         return [tuple(torch.zeros(lanes, self.hidden_size, dtype=torch.float64) for _ in range(2)) for _ in range(self.layers)]
 
     def logits(self, y, mask):
+        if "output.table" in self.parameters:
+            return y @ self["output.table"].T + self["output.bias"]
         network = {**self.config, "embedding": {**self.config["embedding"], "word_size": self.hidden_size}}
         own = {name.replace("output.", "embedding.", 1): tensor for name, tensor in self.parameters.items() if name.startswith("output.")}
         own["embedding.projection.bias"] = torch.zeros(self.hidden_size, dtype=torch.float64)  # it would change no softmax
@@ -71,8 +88,15 @@ def make_spelled(name):
     embedding, hidden, output, vocabulary = SPELLED[name]
     rng = np.random.default_rng([1602, 3, list(SPELLED).index(name)])
     config = {"model_type": "rhn", "vocab_size": vocabulary, "alphabet_size": 8, "word_length": 9}
+    over_bytes = embedding.get("characters") == "bytes"
+    if over_bytes:
+        config["alphabet_size"] = 261
     config |= {"embedding": embedding, "core": lstm(hidden, 1), "output": output}
     tensors = first_parameters({**config, "output": {"tied": False}}, rng)
+    if over_bytes:
+        tensors["embedding.spelling"] = torch.tensor([bytes_of(word, 9) for word in WORDS], dtype=tensors["embedding.spelling"].dtype)
+        tensors["output.table"] = tensors.pop("output.weight").T.contiguous()
+        return train_spelled(config, tensors, rng, {"words": json.dumps(WORDS), "unseen": json.dumps(UNSEEN)})
     del tensors["output.weight"], tensors["output.bias"]
     for key, shape in embedding_shapes({**config, "embedding": {**embedding, "word_size": hidden}}):
         tensors[key.replace("embedding.", "output.", 1)] = torch.from_numpy(rng.uniform(-0.6, 0.6, shape))
@@ -81,6 +105,10 @@ def make_spelled(name):
     if "correction" in output:
         tensors["output.correction.words"] = torch.from_numpy(rng.uniform(-0.6, 0.6, (vocabulary, output["correction"])))
         tensors["output.correction.weight"] = torch.from_numpy(rng.uniform(-0.6, 0.6, (output["correction"], hidden)))
+    return train_spelled(config, tensors, rng, {})
+
+
+def train_spelled(config, tensors, rng, metadata):
     out = {f"param.{key}": tensor.clone() for key, tensor in tensors.items()}
     model = Spelled(config, tensors)
     for tensor in model.parameters.values():
@@ -95,6 +123,9 @@ def make_spelled(name):
     state = [tuple(torch.from_numpy(rng.uniform(-0.9, 0.9, part.shape)) for part in parts) for parts in model.zero_state(LANES)]
     loss, log_p, final = loss_of(window, state)
     loss.backward()
+    if "unseen" in metadata:
+        spelling = torch.tensor([bytes_of(word, 9) for word in UNSEEN])
+        out["unseen.vectors"] = Model(config, {**tensors, "embedding.spelling": spelling}).word_vectors().detach()
     out |= {"tokens": window[:-1], "targets": window[1:], "loss": loss, "log_probabilities": log_p}
     out |= {f"grad.{key}": tensor.grad.clone() for key, tensor in model.parameters.items()}
     for part in range(2):
@@ -114,7 +145,7 @@ def make_spelled(name):
     out |= {"curve": torch.stack(losses), "curve.tokens": windows}
     out |= {f"after.{key}": tensor for key, tensor in model.parameters.items()}
     settings = {"epochs": 1, "batch_size": LANES, "bptt_steps": STEPS, "init_scale": 0.6} | ADAGRAD
-    return {key: to_numpy(tensor.contiguous()) for key, tensor in out.items()}, {"config": json.dumps(config), "train": json.dumps(settings)}
+    return {key: to_numpy(tensor.contiguous()) for key, tensor in out.items()}, {"config": json.dumps(config), "train": json.dumps(settings)} | metadata
 
 
 class AdaptiveEmbedding(torch.nn.Module):
@@ -180,6 +211,12 @@ class Network(torch.nn.Module):
             if output.get("tied"):
                 self.softmax.weight = self.embedding.weight
 
+    def tables(self):
+        """The weights of one row a word."""
+        if self.output.get("kind") == "adaptive":
+            return [self.embedding.weight, self.softmax.head.weight, *(tail[1].weight for tail in self.softmax.tail)]
+        return [self.embedding.weight, self.softmax.weight]
+
     def log_probabilities(self, y):
         if self.output.get("kind") == "adaptive":
             return self.softmax.log_prob(y)
@@ -240,6 +277,22 @@ def loss_of(network, tokens, targets, state, samples=None):
     return nats.view_as(targets).mean(1).sum(), network.log_probabilities(flat), state
 
 
+class RowwiseAdagrad:
+    """Of a table the sum of each row's mean squared gradient."""
+
+    def __init__(self, tables, eps, initial_accumulator_value, weight_decay):
+        self.eps, self.decay = eps, weight_decay
+        self.sums = {table: torch.full((len(table), 1), initial_accumulator_value, dtype=torch.float64) for table in tables}
+
+    @torch.no_grad()
+    def step(self):
+        for table, sums in self.sums.items():
+            if table.grad is not None:
+                grad = table.grad + self.decay * table
+                sums += (grad**2).mean(1, keepdim=True)
+                table -= RATE * grad / (sums.sqrt() + self.eps)
+
+
 def gradient(tensor):
     return tensor.grad if tensor.grad is not None else torch.zeros_like(tensor)
 
@@ -293,10 +346,13 @@ def make(name):
     stream = token_stream(config, rng, WINDOWS * STEPS + 1)
     windows = torch.stack([stream[i * STEPS : (i + 1) * STEPS + 1] for i in range(WINDOWS)])
     accumulator = more.get("initial_accumulator", 1.0)
-    optimizer = torch.optim.Adagrad(network.parameters(), RATE, eps=EPSILON, initial_accumulator_value=accumulator, weight_decay=more.get("weight_decay", 0.0))
+    tables = network.tables() if more.get("accumulator") == "row" else []
+    others = [tensor for tensor in network.parameters() if not any(tensor is table for table in tables)]
+    settings = {"eps": EPSILON, "initial_accumulator_value": accumulator, "weight_decay": more.get("weight_decay", 0.0)}
+    optimizers = [torch.optim.Adagrad(others, RATE, **settings), RowwiseAdagrad(tables, **settings)]
     losses, state = [], None
     for step, window in enumerate(windows):
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         loss, _, state = loss_of(network, window[:-1], window[1:], state, given(step))
         state = tuple(tensor.detach() for tensor in state)
         loss.backward()
@@ -304,7 +360,8 @@ def make(name):
             if tensor.grad is not None and not tensor.grad.any():
                 tensor.grad = None
         clip(network, more.get("clip", {}))
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         losses.append(loss.detach())
     out |= {"curve": torch.stack(losses), "curve.tokens": windows}
     out |= {f"after.{key}": tensor for key, tensor in network.named().items()}

@@ -148,12 +148,11 @@ fn fill_steps<'a, K: Kernel, S: 'a>(
 pub(crate) fn pack_tile<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Element>) {
     const STEPS: usize = 64;
     if K::DEPTH == 1 && view.row_stride == 1 {
-        for (k, line) in packed.chunks_exact_mut(view.rows).enumerate() {
-            let from = &view.data[k * view.column_stride..][..view.rows];
-            line.iter_mut().zip(from).for_each(|(slot, &value)| *slot = K::row([value, value]));
-        }
-        return;
+        return copy_lines::<K>(packed, view);
     }
+    let done = transpose_rows::<K>(packed, view);
+    let packed = &mut packed[done * view.rows..];
+    let view = view.columns(done, view.columns - done);
     for (block, lines) in packed.chunks_mut(STEPS * view.rows).enumerate() {
         let first = block * STEPS * K::DEPTH;
         let inner = (STEPS * K::DEPTH).min(view.columns - first);
@@ -165,11 +164,63 @@ pub(crate) fn pack_tile<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Elem
     }
 }
 
+/// A tile whose rows lie side by side: whole lines are copied, of a length that is known for the usual tiles.
+#[inline(always)]
+fn copy_lines<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Element>) {
+    let from = |k: usize| &view.data[k * view.column_stride..][..view.rows];
+    let copy = |line: &mut [K::Row], from: &[K::Element]| {
+        line.iter_mut().zip(from).for_each(|(slot, &value)| *slot = K::row([value, value]));
+    };
+    macro_rules! by_rows {
+        ($($rows:literal)*) => {
+            match view.rows {
+                $($rows => for (k, line) in packed.chunks_exact_mut($rows).enumerate() {
+                    copy(&mut line[..$rows], &from(k)[..$rows]);
+                },)*
+                rows => for (k, line) in packed.chunks_exact_mut(rows).enumerate() {
+                    copy(line, from(k));
+                },
+            }
+        };
+    }
+    by_rows!(5 6 11 12);
+}
+
+/// Packs the first steps of a tile whose rows are each along the inner dimension, 8 by 8, where the kernel can; how many.
+///
+/// Of fewer rows 8 are read, as far as there are values behind them, and 8 written: what is too much at the end of a step's
+/// line is the beginning of the next one, which is written after it.
+#[inline(always)]
+fn transpose_rows<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Element>) -> usize {
+    const SIDE: usize = 8;
+    let View { rows, columns, row_stride, column_stride, data } = view;
+    let Some(transpose) = K::TRANSPOSE_ROWS.filter(|_| column_stride == 1 && rows >= SIDE / 2) else {
+        return 0;
+    };
+    let mut done = 0;
+    while done + SIDE <= columns {
+        let from = &data[done..];
+        let to = &mut packed[done * rows..];
+        if from.len() < (SIDE - 1) * row_stride + SIDE || to.len() < (SIDE - 1) * rows + SIDE {
+            break;
+        }
+        // SAFETY: both slices hold the block, and `with_kernel` chose a kernel that the processor has.
+        unsafe { transpose(from.as_ptr(), row_stride, to.as_mut_ptr(), rows) };
+        for row in SIDE..rows {
+            let slots = to[row..].iter_mut().step_by(rows).take(SIDE);
+            fill_steps::<K, _>(slots, &from[row * row_stride..], 1, SIDE, K::row);
+        }
+        done += SIDE;
+    }
+    done
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{View, pack_half};
+    use super::{View, pack_half, pack_tile};
+    use crate::cpu::instruction_set::{Computed, InstructionSet, WithKernel};
     use crate::cpu::portable::{Portable, PortableBf16};
-    use crate::cpu::tile::{Kernel, unpair};
+    use crate::cpu::tile::{Kernel, Step, unpair};
 
     const DATA: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 
@@ -194,6 +245,43 @@ mod tests {
             assert_eq!([panel[0], panel[1], panel[2]].map(unpair), [[1.0, 3.0], [2.0, 4.0], [0.0, 0.0]]);
             assert_eq!([panel[16], panel[17]].map(unpair), [[5.0, 0.0], [6.0, 0.0]]);
             assert_eq!(PortableBf16::steps(3), 2);
+        }
+    }
+
+    #[test]
+    fn a_tile_has_its_rows_side_by_side_on_every_instruction_set_and_wherever_it_lies() {
+        struct Pack<'a>(View<'a, f32>);
+        impl WithKernel<f32> for Pack<'_> {
+            type Output = Vec<f32>;
+            fn run<K: Kernel<Element = f32>>(self) -> Vec<f32> {
+                let mut packed = vec![K::Row::default(); self.0.rows * self.0.columns];
+                pack_tile::<K>(&mut packed, self.0);
+                packed.into_iter().map(Step::first).collect()
+            }
+        }
+        let rows = 14;
+        let inner = 29;
+        let data: Vec<f32> = (0..rows * inner).map(|at| at as f32).collect();
+        for set in InstructionSet::available() {
+            for (start, count) in [(0, 6), (8, 6), (2, 12), (3, 5), (4, 4), (13, 1), (1, 8), (5, 9)] {
+                let view = View::new(&data, rows, inner).rows(start, count);
+                let wanted: Vec<f32> = (0..inner)
+                    .flat_map(|k| (start..start + count).map(move |row| (row * inner + k) as f32))
+                    .collect();
+                assert_eq!(
+                    set.force(|| f32::with_kernel(false, Pack(view))),
+                    wanted,
+                    "{set:?} {start} {count}"
+                );
+                let turned: Vec<f32> =
+                    (0..inner * rows).map(|at| data[at % rows * inner + at / rows]).collect();
+                let view = View::new(&turned, inner, rows).t().rows(start, count);
+                assert_eq!(
+                    set.force(|| f32::with_kernel(false, Pack(view))),
+                    wanted,
+                    "{set:?} {start} {count}"
+                );
+            }
         }
     }
 

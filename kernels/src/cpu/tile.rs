@@ -31,6 +31,10 @@ pub(crate) type Transpose<K> = unsafe fn(
     line: usize,
 );
 
+/// As [`Transpose`], of rows that lie along the inner dimension.
+pub(crate) type TransposeRows<K> =
+    unsafe fn(from: *const <K as Kernel>::Element, stride: usize, to: *mut <K as Kernel>::Row, line: usize);
+
 /// What a tile multiplies.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands<A, B> {
@@ -99,6 +103,9 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
 
     /// Packs a block of columns that lie along the inner dimension, where there are instructions for it.
     const TRANSPOSE: Option<Transpose<Self>> = None;
+
+    /// The same of rows; the lines are written one after the other, and may overlap.
+    const TRANSPOSE_ROWS: Option<TransposeRows<Self>> = None;
 
     /// Runs `work` compiled for the instruction set; it and what it calls must be `#[inline(always)]`.
     fn vectorized<R>(work: impl FnOnce() -> R) -> R;

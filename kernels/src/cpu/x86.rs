@@ -2,7 +2,7 @@
 //!
 //! AVX2 has 16 registers: 6 rows × 2 vectors of sums, two of columns and one of a row. AVX-512 has 32: 12 rows.
 
-use crate::cpu::tile::{Kernel, Operands, Sums, Tile, Transpose, pair, round_to_bf16};
+use crate::cpu::tile::{Kernel, Operands, Sums, Tile, Transpose, TransposeRows, pair, round_to_bf16};
 use std::arch::x86_64::*;
 
 /// f32 by AVX2 and FMA.
@@ -129,7 +129,7 @@ tiles! {
 }
 
 macro_rules! kernel {
-    ($kernel:ty, $features:literal, $lanes:literal, $depth:literal, $tile:ident: $($count:literal)*, $row:ty: $to_row:expr, $column:ty: $to_column:expr, $transpose:expr) => {
+    ($kernel:ty, $features:literal, $lanes:literal, $depth:literal, $tile:ident: $($count:literal)*, $row:ty: $to_row:expr, $column:ty: $to_column:expr, $transpose:expr, $transpose_rows:expr) => {
         impl Kernel for $kernel {
             type Element = f32;
             type Row = $row;
@@ -139,6 +139,7 @@ macro_rules! kernel {
             const FUSED: bool = true;
             const TILES: &'static [Tile<Self>] = &[$($tile::<$count>),*];
             const TRANSPOSE: Option<Transpose<Self>> = $transpose;
+            const TRANSPOSE_ROWS: Option<TransposeRows<Self>> = $transpose_rows;
 
             fn vectorized<R>(work: impl FnOnce() -> R) -> R {
                 #[target_feature(enable = $features)]
@@ -162,13 +163,13 @@ macro_rules! kernel {
     };
 }
 
-kernel!(Avx2, "avx2,fma", 8, 1, tile_avx2: 1 2 3 4 5 6, f32: first, f32: first, Some(transpose8));
-kernel!(Avx2Bf16, "avx2,fma", 8, 2, tile_avx2_bf16: 1 2 3 4 5, [f32; 2]: rounded, u32: pair, None);
-kernel!(Avx512, "avx2,fma,avx512f", 16, 1, tile_avx512: 1 2 3 4 5 6 7 8 9 10 11 12, f32: first, f32: first, Some(transpose8));
-kernel!(Avx512Bf16, "avx2,fma,avx512f", 16, 2, tile_avx512_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, u32: pair, u32: pair, None);
+kernel!(Avx2, "avx2,fma", 8, 1, tile_avx2: 1 2 3 4 5 6, f32: first, f32: first, Some(transpose8), Some(transpose8));
+kernel!(Avx2Bf16, "avx2,fma", 8, 2, tile_avx2_bf16: 1 2 3 4 5, [f32; 2]: rounded, u32: pair, None, None);
+kernel!(Avx512, "avx2,fma,avx512f", 16, 1, tile_avx512: 1 2 3 4 5 6 7 8 9 10 11 12, f32: first, f32: first, Some(transpose8), Some(transpose8));
+kernel!(Avx512Bf16, "avx2,fma,avx512f", 16, 2, tile_avx512_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, u32: pair, u32: pair, None, None);
 
 /// # Safety
-/// As [`Transpose`] says.
+/// As [`Transpose`] says; the lines are written in their order.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn transpose8(from: *const f32, stride: usize, to: *mut f32, line: usize) {
     for half in 0..2 {

@@ -36,10 +36,19 @@ impl<T: Real> WithKernel<T> for Forward<'_, T> {
     }
 }
 
-/// `ln Σ e^(x + b)`, safe from overflow. Sixteen sums run side by side, whatever the instruction set.
+/// `ln Σ e^(x + b)`, safe from overflow.
 #[inline(always)]
 fn log_sum_exp<T: Real>(row: &[T], bias: &[T]) -> T {
-    const LANES: usize = 16;
+    let highest = highest(row, bias);
+    highest + sum_exp(row, bias, highest).ln()
+}
+
+/// Sums and maxima that run side by side, whatever the instruction set.
+const LANES: usize = 16;
+
+/// The highest `x + b`; what is no number is passed over.
+#[inline(always)]
+pub(super) fn highest<T: Real>(row: &[T], bias: &[T]) -> T {
     let (chunks, rest) = row.as_chunks::<LANES>();
     let (bias_chunks, bias_rest) = bias.as_chunks::<LANES>();
     let mut highest = [T::neg_infinity(); LANES];
@@ -49,16 +58,23 @@ fn log_sum_exp<T: Real>(row: &[T], bias: &[T]) -> T {
             highest[i] = if x > highest[i] { x } else { highest[i] };
         }
     }
-    let rest = || rest.iter().zip(bias_rest).map(|(&x, &b)| x + b);
-    let highest = highest.into_iter().chain(rest()).fold(T::neg_infinity(), |a, b| if b > a { b } else { a });
+    let rest = rest.iter().zip(bias_rest).map(|(&x, &b)| x + b);
+    highest.into_iter().chain(rest).fold(T::neg_infinity(), |a, b| if b > a { b } else { a })
+}
+
+/// `Σ e^(x + b − highest)`, where no number is above `highest`.
+#[inline(always)]
+pub(super) fn sum_exp<T: Real>(row: &[T], bias: &[T], highest: T) -> T {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let (bias_chunks, bias_rest) = bias.as_chunks::<LANES>();
     let mut sums = [T::zero(); LANES];
     for (chunk, bias) in chunks.iter().zip(bias_chunks) {
         for i in 0..LANES {
             sums[i] += (chunk[i] + bias[i] - highest).fast_exp();
         }
     }
-    let sum: T = sums.into_iter().chain(rest().map(|x| (x - highest).fast_exp())).sum();
-    highest + sum.ln()
+    let rest = rest.iter().zip(bias_rest).map(|(&x, &b)| (x + b - highest).fast_exp());
+    sums.into_iter().chain(rest).sum()
 }
 
 /// Logits become `(softmax − onehot) · grad`, whose sums over the rows are added to `sums`.
@@ -109,7 +125,7 @@ impl<T: Real> WithKernel<T> for Backward<'_, T> {
 
 /// A row's logits become its gradient, but for the target's −1.
 #[inline(always)]
-fn softmax<T: Real>(row: &mut [T], bias: &[T], normaliser: T, grad: T) {
+pub(super) fn softmax<T: Real>(row: &mut [T], bias: &[T], normaliser: T, grad: T) {
     for (x, &b) in row.iter_mut().zip(bias) {
         let nats = *x + b - normaliser;
         let nats = if nats > T::zero() { T::zero() } else { nats }; // rounding of huge logits; NaN passes
@@ -118,6 +134,6 @@ fn softmax<T: Real>(row: &mut [T], bias: &[T], normaliser: T, grad: T) {
 }
 
 #[inline(always)]
-fn add<T: Real>(sums: &mut [T], values: &[T]) {
+pub(super) fn add<T: Real>(sums: &mut [T], values: &[T]) {
     sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
 }

@@ -1,28 +1,27 @@
 //! Softmax cross-entropy in nats with the output layer's product and bias, and its own gradient.
 //!
 //! The logits exist once and become their own gradient in place. Where they would fill the memory (large
-//! vocabularies, long windows), they are made a part at a time, and again for the gradient.
+//! vocabularies, long windows), they are made a part at a time, and again for the gradient. Of a large vocabulary they are made
+//! some words at a time.
 
+mod blocks;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod op;
 pub mod reference;
 pub mod sampled;
 
 use crate::backend::Backend;
-use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
-use crate::cpu::operation::{self, Operation};
-use crate::cpu::panels::View;
+use crate::cpu::operation;
 use crate::cpu::real::{self, by_float};
-use crate::cpu::workspace::{self, Buffer};
 use crate::error::Result;
 use crate::linear::{Stored, linear};
 use crate::precision::Precision;
-use crate::softmax::cpu::{Backward, Forward};
-use candle_core::{Result as CandleResult, Shape, Tensor};
-use std::any::Any;
-use std::sync::{Mutex, PoisonError};
+use crate::softmax::cpu::Forward;
+use crate::softmax::op::Nats;
+use candle_core::{Result as CandleResult, Tensor};
 
 /// Logits that are held at a time: 128 MiB of f32.
 const LOGITS: usize = 1 << 25;
@@ -80,173 +79,6 @@ fn check_targets(targets: &[u32], rows: usize, vocabulary: usize) -> CandleResul
         candle_core::bail!("{} targets for {rows} rows", targets.len());
     }
     Ok(())
-}
-
-struct Nats {
-    targets: Vec<u32>,
-    stored: Stored,
-    bf16: bool,
-    most_logits: usize,
-    tracked: bool,
-    /// The logits of all rows, if they are few enough: a [`Buffer`] of the element type.
-    kept: Mutex<Option<Box<dyn Any + Send>>>,
-}
-
-/// The output layer's weights and sizes.
-#[derive(Clone, Copy)]
-struct Layer<'a, T> {
-    weight: &'a [T],
-    bias: &'a [T],
-    stored: Stored,
-    hidden: usize,
-    bf16: bool,
-}
-
-impl<'a, T: Computed> Layer<'a, T> {
-    /// `(hidden, vocabulary)`.
-    fn view(&self) -> View<'a, T> {
-        self.stored.view(self.weight, self.hidden, self.bias.len())
-    }
-
-    /// The products of some rows, the bias not yet added.
-    fn products(&self, ys: &[T]) -> Buffer<T> {
-        let rows = ys.len() / self.hidden;
-        let mut logits = workspace::take(rows * self.bias.len());
-        let target = Target::new(&mut logits, rows, self.bias.len());
-        product(target, View::new(ys, rows, self.hidden), self.view(), false, self.bf16);
-        logits
-    }
-
-    /// From the logits' gradients of some rows, those of the rows.
-    fn ys_grad(&self, logits: &[T], ys_grad: &mut [T]) {
-        let rows = ys_grad.len() / self.hidden;
-        let logits = View::new(logits, rows, self.bias.len());
-        let target = Target::new(ys_grad, rows, self.hidden);
-        product(target, logits, self.view().t(), false, self.bf16);
-    }
-
-    /// From the logits' gradients of some rows, what is added to the weight's, or begins it.
-    fn weight_grad(&self, ys: &[T], logits: &[T], weight_grad: &mut [T], begins: bool) {
-        let rows = ys.len() / self.hidden;
-        let logits = View::new(logits, rows, self.bias.len());
-        let ys = View::new(ys, rows, self.hidden);
-        self.stored.weight_grad(weight_grad, ys, logits, !begins, self.bf16);
-    }
-}
-
-impl Nats {
-    fn new(
-        targets: &Tensor,
-        stored: Stored,
-        precision: Precision,
-        most_logits: usize,
-        tracked: bool,
-    ) -> Result<Self> {
-        let targets = targets.to_vec1()?;
-        Ok(Self { targets, stored, bf16: precision.rounds(), most_logits, tracked, kept: Mutex::new(None) })
-    }
-
-    /// How many rows' logits are made at a time.
-    fn rows_at_once(&self, vocabulary: usize) -> usize {
-        (self.most_logits / vocabulary.max(1)).max(1)
-    }
-
-    fn layer<'a, T>(&self, weight: &'a [T], bias: &'a [T]) -> Layer<'a, T> {
-        let hidden = weight.len() / bias.len().max(1);
-        Layer { weight, bias, stored: self.stored, hidden, bf16: self.bf16 }
-    }
-}
-
-impl Operation for Nats {
-    const NAME: &'static str = "softmax-cross-entropy";
-
-    fn forward<T: Computed>(
-        &self,
-        [ys, weight, bias]: [&[T]; 3],
-        shapes: [&Shape; 3],
-    ) -> CandleResult<(Vec<T>, Shape)> {
-        let (rows, hidden) = shapes[0].dims2()?;
-        let vocabulary = shapes[2].dims1()?;
-        check_targets(&self.targets, rows, vocabulary)?;
-        if weight.len() != hidden * vocabulary {
-            let shape = shapes[1].dims();
-            candle_core::bail!("a weight of {shape:?} for {hidden} units and a vocabulary of {vocabulary}");
-        }
-        let layer = self.layer(weight, bias);
-        let mut nats = vec![T::zero(); rows];
-        let at_once = self.rows_at_once(vocabulary);
-        let parts = ys.chunks(at_once * hidden).zip(self.targets.chunks(at_once));
-        for ((ys, targets), nats) in parts.zip(nats.chunks_mut(at_once)) {
-            let logits = layer.products(ys);
-            T::with_kernel(false, Forward { logits: &logits, bias, targets, nats });
-            if self.tracked && rows <= at_once {
-                *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(logits));
-            }
-        }
-        Ok((nats, rows.into()))
-    }
-
-    fn backward<T: Computed>(&self, [ys, weight, bias]: [&[T]; 3], nats: &[T], grad: &[T]) -> [Vec<T>; 3] {
-        let layer = self.layer(weight, bias);
-        let mut weight_grad = vec![T::zero(); weight.len()];
-        let [ys_grad, bias_grad] = self.walk_back(layer, ys, [nats, grad], |start, ys, logits| {
-            layer.weight_grad(ys, logits, &mut weight_grad, start == 0);
-        });
-        [ys_grad, weight_grad, bias_grad]
-    }
-
-    fn inner(&self) -> Option<usize> {
-        (!self.bf16).then_some(self.targets.len())
-    }
-
-    fn backward_in_parts<T: Computed>(
-        &self,
-        [ys, weight, bias]: [&[T]; 3],
-        nats: &[T],
-        grad: &[T],
-    ) -> ([Vec<T>; 2], [Vec<T>; 2]) {
-        let mut logits = Vec::with_capacity(self.targets.len() * bias.len());
-        let add = |_, _: &[T], part: &[T]| logits.extend_from_slice(part);
-        let grads = self.walk_back(self.layer(weight, bias), ys, [nats, grad], add);
-        let ys = ys.to_vec();
-        (grads, if self.stored == Stored::ByInput { [ys, logits] } else { [logits, ys] })
-    }
-}
-
-impl Nats {
-    /// The gradients of the rows and of the bias; `each` gets the number of the first row of some, those rows, and the
-    /// gradients of their logits.
-    fn walk_back<T: Computed>(
-        &self,
-        layer: Layer<'_, T>,
-        ys: &[T],
-        [nats, grad]: [&[T]; 2],
-        mut each: impl FnMut(usize, &[T], &[T]),
-    ) -> [Vec<T>; 2] {
-        let Layer { hidden, bias, .. } = layer;
-        let [mut ys_grad, mut bias_grad] = [ys, bias].map(|values| vec![T::zero(); values.len()]);
-        let at_once = self.rows_at_once(bias.len());
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut kept = kept.and_then(|kept| kept.downcast::<Buffer<T>>().ok());
-        for start in (0..self.targets.len()).step_by(at_once) {
-            let rows = start..self.targets.len().min(start + at_once);
-            let values = rows.start * hidden..rows.end * hidden;
-            let part = &ys[values.clone()];
-            let mut logits = kept.take().map_or_else(|| layer.products(part), |kept| *kept);
-            let work = Backward {
-                logits: &mut logits,
-                bias,
-                targets: &self.targets[rows.clone()],
-                nats: &nats[rows.clone()],
-                grad: &grad[rows.clone()],
-                sums: &mut bias_grad,
-            };
-            T::with_kernel(false, work);
-            layer.ys_grad(&logits, &mut ys_grad[values]);
-            each(start, part, &logits);
-        }
-        [ys_grad, bias_grad]
-    }
 }
 
 #[cfg(test)]

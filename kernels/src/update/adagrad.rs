@@ -32,7 +32,7 @@ pub struct AdagradStep {
 
 /// The same in the elements' type.
 #[derive(Clone, Copy)]
-struct Numbers<T> {
+pub(super) struct Numbers<T> {
     rate: T,
     scale: T,
     decay: T,
@@ -41,23 +41,40 @@ struct Numbers<T> {
 }
 
 impl<T: Real> Numbers<T> {
-    fn new(step: &AdagradStep) -> Self {
+    pub(super) fn new(step: &AdagradStep) -> Self {
         let [rate, scale, decay, epsilon, initial] =
             [step.rate, step.scale, step.decay, step.epsilon, step.initial].map(T::from_f64);
         Self { rate, scale, decay, epsilon, initial }
     }
 
+    /// What the gradient is after decay and clipping.
+    #[inline(always)]
+    pub(super) fn gradient(&self, g: T, p: T) -> T {
+        (g + self.decay * p) * self.scale
+    }
+
+    /// What a step is divided by, from the sum after it.
+    #[inline(always)]
+    pub(super) fn root(&self, sum: T) -> T {
+        (self.initial + sum).sqrt() + self.epsilon
+    }
+
+    /// The step that is taken from θ.
+    #[inline(always)]
+    pub(super) fn step(&self, g: T, p: T, root: T) -> T {
+        self.rate * self.gradient(g, p) / root
+    }
+
     #[inline(always)]
     fn sum(&self, sum: T, g: T, p: T) -> T {
-        let g = (g + self.decay * p) * self.scale;
+        let g = self.gradient(g, p);
         sum + g * g
     }
 
     /// θ after the step, from the sum after it.
     #[inline(always)]
     fn parameter(&self, p: T, sum: T, g: T) -> T {
-        let g = (g + self.decay * p) * self.scale;
-        p - self.rate * g / ((self.initial + sum).sqrt() + self.epsilon)
+        p - self.step(g, p, self.root(sum))
     }
 }
 

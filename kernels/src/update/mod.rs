@@ -3,6 +3,7 @@
 //! Sums run over pieces of a fixed length and are added in order, so that every number of threads gives the same bits.
 
 pub mod adagrad;
+pub mod adagrad_rows;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub mod dynamic;

@@ -290,17 +290,22 @@ impl<'a, W: Write> Scoring<'a, W> {
             unseen += u64::from(!piece.known);
             held.push(piece);
             if outcome.is_ok() && held.len() == AT_ONCE {
-                outcome = self.score(&mut held);
+                outcome = self.score(part, &mut held);
             }
         })?;
-        outcome.and_then(|()| self.score(&mut held))?;
+        outcome.and_then(|()| self.score(part, &mut held))?;
         self.rows.end_part(self.settings.reset == Reset::Line)?;
         Ok(unseen)
     }
 
-    fn score(&mut self, held: &mut Vec<Piece>) -> anyhow::Result<()> {
+    /// Scores stretches of a part. A model that reads bytes reads a word that its vocabulary lacks as it is.
+    fn score(&mut self, part: &Text, held: &mut Vec<Piece>) -> anyhow::Result<()> {
         let ids: Vec<u32> = held.iter().filter_map(|piece| piece.id).collect();
-        let mut costs = self.scorer.costs(&ids, self.set.as_deref())?.into_iter();
+        let any = self.scorer.reads_any_string();
+        let word =
+            |piece: &Piece| (any && !piece.known).then(|| part.bytes()[piece.span.clone()].trim_ascii());
+        let words: Vec<Option<&[u8]>> = held.iter().filter(|piece| piece.id.is_some()).map(word).collect();
+        let mut costs = self.scorer.costs_of_words(&ids, &words, self.set.as_deref())?.into_iter();
         for piece in held.drain(..) {
             let cost: Option<Cost> = piece.id.and_then(|_| costs.next().flatten());
             self.rows.take(&piece, cost)?;

@@ -79,10 +79,10 @@ impl EmbeddingSettings for AdaptiveEmbeddingConfig {
         let cluster = |(i, words): (usize, usize)| -> Result<(Tensor, Option<Tensor>)> {
             let weights = weights.under(&i.to_string());
             if i == 0 {
-                return Ok((weights.weight("weight", (words, size))?, None));
+                return Ok((weights.table("weight", (words, size))?, None));
             }
             let width = shape.tail_width(size, i - 1);
-            let table = weights.weight("weight", (words, width))?;
+            let table = weights.table("weight", (words, width))?;
             Ok((table, Some(weights.weight("projection", (width, size))?)))
         };
         let parts = clusters.sizes().enumerate().map(cluster).collect::<Result<Vec<_>>>()?;

@@ -4,12 +4,13 @@
 //! f_w = max over time of tanh(conv_w(characters) + b_w)   y = all widths side by side, then the highway layers
 //! ```
 //!
-//! A word is `{`, its characters and `}`, padded with a blank whose vector is zero and stays so.
+//! A word is `{`, its characters and `}`, padded with a blank whose vector is zero and stays so; or its bytes between two marks,
+//! and then any string has a vector, in the vocabulary or not (Józefowicz et al., 2016, arXiv 1602.02410, section 3.1).
 
 use super::computed;
 use super::highway::{Highway, HighwaySettings, HighwayVariant, TRANSFORM_BIAS};
 use super::settings::{EmbeddingSettings, Surroundings};
-use super::spelling::{Spelling, SpellingSize, TABLE};
+use super::spelling::{Characters, Spelling, SpellingSize, TABLE, spell_bytes};
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::layers::Embedding;
@@ -25,6 +26,9 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CharCnnConfig {
+    /// What a word is made of: the characters of the vocabulary, or bytes.
+    #[serde(default, skip_serializing_if = "is_unicode")]
+    pub characters: Characters,
     /// The size of a character's vector.
     pub char_size: usize,
     /// How many characters each group of filters sees.
@@ -39,11 +43,11 @@ pub struct CharCnnConfig {
     /// What is added to their transform gates beside the trained biases, and taken from their carry gates.
     #[serde(default = "transform_bias", skip_serializing_if = "is_usual")]
     pub transform_bias: f64,
-    /// Words are cut to this many characters, their two marks included.
+    /// Words are cut to this many characters, their two marks included. Published over bytes: 50.
     #[serde(default = "longest_word")]
     pub max_word_length: usize,
-    /// Project the word vector to this size; unless given it keeps one value a filter.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Project the word vector to this size; unless given it keeps one value a filter. Recipes may call it `projection`.
+    #[serde(default, alias = "projection", skip_serializing_if = "Option::is_none")]
     pub word_size: Option<usize>,
     /// What the vocabulary adds; `config.json` has it beside the vocabulary's size.
     #[serde(skip)]
@@ -59,6 +63,10 @@ fn transform_bias() -> f64 {
 }
 
 // Published settings are not written, so that older versions of this program read what this one writes.
+
+fn is_unicode(characters: &Characters) -> bool {
+    *characters == Characters::Unicode
+}
 
 fn is_coupled(variant: &HighwayVariant) -> bool {
     *variant == HighwayVariant::Coupled
@@ -139,7 +147,11 @@ impl EmbeddingSettings for CharCnnConfig {
     }
 
     fn set_words(&mut self, words: &[String]) -> Result<BTreeMap<String, Tensor>> {
-        let spelling = Spelling::of(words.iter().map(String::as_str), self.max_word_length)?;
+        let words = words.iter().map(String::as_str);
+        let spelling = match self.characters {
+            Characters::Unicode => Spelling::of(words, self.max_word_length)?,
+            Characters::Bytes => Spelling::of_bytes(words, self.max_word_length),
+        };
         self.spelling = Some(spelling.size);
         spelling.tensors()
     }
@@ -181,11 +193,12 @@ impl CharCnnConfig {
             Ok((weight, has_bias.then(|| weights.weight("bias", size)).transpose()?))
         };
         Ok(CharCnn {
-            characters: weights.weight_with("characters", (alphabet_size, char_size), blank_is_zero)?,
+            characters: weights.table_with("characters", (alphabet_size, char_size), blank_is_zero)?,
             spelling: builder.indices(TABLE, (vocab_size, word_length), alphabet_size)?,
             filters: groups.map(filters).collect::<Result<_>>()?,
             highways: (0..self.highway_layers).map(highway).collect::<Result<_>>()?,
             projection: self.word_size.map(projection).transpose()?,
+            reads_bytes: self.characters == Characters::Bytes,
             precision: builder.precision,
         })
     }
@@ -198,19 +211,29 @@ pub(in crate::model) struct CharCnn {
     filters: Vec<Filters>,
     highways: Vec<Highway>,
     projection: Option<(Tensor, Option<Tensor>)>,
+    /// Whether any string can be spelled.
+    reads_bytes: bool,
     precision: Precision,
 }
 
 impl CharCnn {
     /// What the filters give for the words `ids`: `(words)` to `(words, filters)`.
     fn features(&self, ids: &Tensor) -> Result<Tensor> {
-        let characters = self.spelling.index_select(ids, 0)?;
-        Ok(char_cnn::features(&characters, &self.characters, &self.filters, self.precision)?)
+        self.features_of(&self.spelling.index_select(ids, 0)?)
+    }
+
+    /// The same of words by their characters, `(words, word length)`.
+    fn features_of(&self, characters: &Tensor) -> Result<Tensor> {
+        Ok(char_cnn::features(characters, &self.characters, &self.filters, self.precision)?)
     }
 
     /// Vectors of the words `ids` (u32): `(words)` to `(words, size)`.
     pub(in crate::model) fn vectors(&self, ids: &Tensor) -> Result<Tensor> {
-        let mut y = self.features(ids)?;
+        self.mixed(self.features(ids)?)
+    }
+
+    /// The highway layers and the projection: `(words, filters)` to `(words, size)`.
+    fn mixed(&self, mut y: Tensor) -> Result<Tensor> {
         for highway in &self.highways {
             y = highway.forward(&y)?;
         }
@@ -235,6 +258,17 @@ impl Embedding for CharCnn {
     fn table(&self) -> Result<Tensor> {
         let (vocab_size, _) = self.spelling.dims2()?;
         computed::of_vocabulary(vocab_size, self.spelling.device(), |ids| self.vectors(ids))
+    }
+
+    fn reads_any_string(&self) -> bool {
+        self.reads_bytes
+    }
+
+    fn spelled(&self, words: &[&[u8]]) -> Result<Tensor> {
+        let length = self.spelling.dim(1)?;
+        let characters: Vec<u32> = words.iter().flat_map(|word| spell_bytes(word, length)).collect();
+        let characters = Tensor::from_vec(characters, (words.len(), length), self.spelling.device())?;
+        Ok(self.mixed(self.features_of(&characters)?)?.detach())
     }
 
     fn trace(&self, ids: &Tensor) -> Result<Option<StageTrace>> {

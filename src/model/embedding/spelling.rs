@@ -2,13 +2,51 @@
 //!
 //! A word is `{`, its characters and `}`; `<eos>` is the word `+`, `<unk>` the word `|` (Kim et al., 2016).
 //! Character 0 is the blank, 1 and 2 are the marks, the others follow in the order of their code points.
+//!
+//! Over bytes (Józefowicz et al., 2016, and their code lm_1b) the alphabet is the same for every text, so that any string can be
+//! spelled: byte b is character b + 1, then come four marks. A word is `<bow>`, its bytes and `<eow>`; a sentence's begin and
+//! end are `<bow><bos><eow>` and `<bow><eos><eow>`.
 
 use crate::error::Result;
 use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The table's name among a model's tensors.
 pub(super) const TABLE: &str = "embedding.spelling";
+
+/// What a word is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Characters {
+    /// Unicode scalar values, those that the vocabulary has
+    #[default]
+    Unicode,
+    /// The bytes of its UTF-8, all 256 of them
+    Bytes,
+}
+
+/// The marks behind the bytes.
+const BEGIN_OF_WORD: u32 = 257;
+const END_OF_WORD: u32 = 258;
+const BEGIN_OF_SENTENCE: u32 = 259;
+const END_OF_SENTENCE: u32 = 260;
+
+/// The blank, the bytes and the marks.
+const BYTE_ALPHABET: usize = 261;
+
+/// The characters of `word` over bytes: `length` of them, cut or padded with the blank.
+pub(super) fn spell_bytes(word: &[u8], length: usize) -> Vec<u32> {
+    let bytes = || word.iter().map(|&byte| u32::from(byte) + 1).take(length.saturating_sub(2)).collect();
+    let within: Vec<u32> = match word {
+        b"<bos>" | b"<s>" | b"<S>" => vec![BEGIN_OF_SENTENCE],
+        b"<eos>" | b"</s>" | b"</S>" => vec![END_OF_SENTENCE],
+        _ => bytes(),
+    };
+    let mut spelled = [&[BEGIN_OF_WORD], within.as_slice(), &[END_OF_WORD]].concat();
+    spelled.resize(length, 0);
+    spelled
+}
 
 /// What the spelling of a vocabulary adds to the sizes of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +62,7 @@ pub struct SpellingSize {
 pub struct Spelling {
     /// The alphabet's and the table's size.
     pub size: SpellingSize,
-    /// The characters from number 1 on: the marks, then the others.
+    /// The characters from number 1 on: the marks, then the others; none over bytes.
     pub alphabet: Vec<char>,
     /// `(vocabulary, word_length)`, row by row.
     characters: Vec<u32>,
@@ -51,6 +89,13 @@ impl Spelling {
         Ok(Self { size, alphabet, characters })
     }
 
+    /// Spells `words` over bytes, each in `word_length` characters, so that any other word can be spelled like them.
+    pub fn of_bytes<'a>(words: impl Iterator<Item = &'a str>, word_length: usize) -> Self {
+        let size = SpellingSize { alphabet_size: BYTE_ALPHABET, word_length };
+        let characters = words.flat_map(|word| spell_bytes(word.as_bytes(), word_length)).collect();
+        Self { size, alphabet: Vec::new(), characters }
+    }
+
     /// The tables that a model with this vocabulary keeps, by name.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
         let shape = (self.characters.len() / self.size.word_length, self.size.word_length);
@@ -70,7 +115,23 @@ fn characters_of(word: &str) -> impl Iterator<Item = char> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Spelling, SpellingSize};
+    use super::{Spelling, SpellingSize, spell_bytes};
+
+    #[test]
+    fn over_bytes_any_string_has_a_spelling_of_the_same_length() {
+        let spelling = Spelling::of_bytes(["é", "<eos>", "abcdef"].into_iter(), 6);
+        assert_eq!(spelling.size, SpellingSize { alphabet_size: 261, word_length: 6 });
+        let rows: Vec<_> = spelling.characters.chunks(6).collect();
+        let wanted = [
+            [257, 0xc3 + 1, 0xa9 + 1, 258, 0, 0],
+            [257, 260, 258, 0, 0, 0],
+            [257, 98, 99, 100, 101, 258], // four bytes remain
+        ];
+        assert_eq!(rows, wanted);
+        assert_eq!(spell_bytes(b"<S>", 4), [257, 259, 258, 0]);
+        assert_eq!(spell_bytes(&[0, 255], 4), [257, 1, 256, 258]); // no UTF-8
+        assert_eq!(spell_bytes(b"", 3), [257, 258, 0]);
+    }
 
     #[test]
     fn words_are_marked_padded_and_cut() {

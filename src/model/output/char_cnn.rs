@@ -54,7 +54,7 @@ impl CharCnnSoftmax {
         let build = |size: usize| -> Result<Correction> {
             let weights = builder.under("output.correction");
             Ok(Correction {
-                words: weights.weight("words", (vocabulary, size))?,
+                words: weights.table("words", (vocabulary, size))?,
                 weight: weights.weight("weight", (size, hidden))?,
             })
         };

@@ -41,7 +41,7 @@ impl Softmax {
     ) -> Result<Self> {
         let (weight, stored) = match tied {
             Some(table) => (table.clone(), Stored::ByOutput),
-            None if by_word => (builder.weight("output.table", (vocabulary, hidden))?, Stored::ByOutput),
+            None if by_word => (builder.table("output.table", (vocabulary, hidden))?, Stored::ByOutput),
             None => (builder.weight("output.weight", (hidden, vocabulary))?, Stored::ByInput),
         };
         let bias = builder.weight("output.bias", vocabulary)?;

@@ -80,10 +80,11 @@ impl Update {
         let rule = rule(config);
         let mut memory = BTreeMap::new();
         for (name, var) in parameters.trained().filter(|_| rule.memory() > 0) {
-            let mut shape = [&[rule.memory()], var.dims()].concat();
-            if let (Some(columns), Some(width)) = (parameters.columns(name), shape.last_mut()) {
+            let mut dims = var.dims().to_vec();
+            if let (Some(columns), Some(width)) = (parameters.columns(name), dims.last_mut()) {
                 *width = columns.len();
             }
+            let shape = rule.memory_shape(&dims, parameters.is_table(name));
             memory.insert(name.to_string(), Var::zeros(shape, var.dtype(), var.device())?);
         }
         let may_skip = match config.on_non_finite {

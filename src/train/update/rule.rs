@@ -33,7 +33,7 @@ impl<'a> Weight<'a> {
         })
     }
 
-    /// What the rule remembers of the weight, `(Rule::memory, …)`.
+    /// What the rule remembers of the weight, of [`Rule::memory_shape`].
     pub(super) fn memory(&self) -> &'a Var {
         self.memory.expect("only a rule that asks for memory reads it")
     }
@@ -55,6 +55,12 @@ pub(super) trait Rule {
     /// How many numbers are remembered of each number of a weight.
     fn memory(&self) -> usize {
         0
+    }
+
+    /// The shape of what is remembered of a weight of shape `dims`, which may be a table of one row a word; a rule for which
+    /// [`Rule::memory`] is 0 remembers nothing.
+    fn memory_shape(&self, dims: &[usize], _is_table: bool) -> Vec<usize> {
+        [&[self.memory()], dims].concat()
     }
 
     /// The weight decay that is part of the loss, and so of the gradient's norm.

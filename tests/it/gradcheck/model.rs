@@ -67,7 +67,10 @@ impl Window {
     }
 
     fn with_output(embedding: Value, core: Value, output: Value, dropout: Value) -> Self {
-        let spelled = Spelling::of(WORDS.into_iter(), 65).unwrap();
+        let spelled = match embedding["characters"] == "bytes" {
+            true => Spelling::of_bytes(WORDS.into_iter(), 12),
+            false => Spelling::of(WORDS.into_iter(), 65).unwrap(),
+        };
         let config: ModelConfig = serde_json::from_value(json!({
             "model_type": "rhn", "vocab_size": WORDS.len(), "alphabet_size": spelled.size.alphabet_size,
             "word_length": spelled.size.word_length, "embedding": embedding, "core": core, "output": output,
@@ -222,6 +225,9 @@ fn char_cnn_and_highway_layers_have_the_gradient_of_central_differences() {
         Window::new(char_cnn(highway_layers, word_size), rhn(1), false, shared_masks()).check();
     }
     Window::new(char_cnn(1, None), lstm(2), false, shared_masks()).check();
+    let mut over_bytes = char_cnn(2, Some(4));
+    over_bytes["characters"] = json!("bytes");
+    Window::new(over_bytes, lstm(1), false, json!({})).check();
 }
 
 #[test]

@@ -13,9 +13,40 @@ const ADAPTIVE: &str = "--set model.output={kind=\"adaptive\",cutoffs=[3,6],div_
 const TIED: &str = "--set model.embedding={kind=\"adaptive\",cutoffs=[3,6],div_value=2} \
     --set model.output={kind=\"adaptive\",tied=true,cutoffs=[3,6],div_value=2}";
 const SAMPLED: &str = "--set model.output={by_word=true} --set train.loss={kind=\"sampled\",samples=4}";
+/// The same with one sum of squares for each row of the two tables.
+const BY_ROW: &str = "--set model.output={by_word=true} --set train.loss={kind=\"sampled\",samples=4} \
+    --set train.accumulator=row";
 const NCE: &str = "--set model.output={tied=true} --set train.loss={kind=\"nce\",samples=3}";
 const SPELLED: &str = "--set model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],\
     highway_layers=1} --set model.output={kind=\"char-cnn\",correction=3} --set train.loss={kind=\"sampled\",samples=4}";
+
+/// Words by their bytes.
+const BYTES: &str = "--set model.embedding={kind=\"char-cnn\",characters=\"bytes\",char_size=3,filter_widths=[1,2],\
+    filter_counts=[3,4],highway_layers=1,max_word_length=12,projection=6} --set corpus.min_count=2";
+
+/// A word that the vocabulary lacks is predicted as <unk> and read as it is.
+#[test]
+fn over_bytes_what_follows_an_unseen_word_depends_on_its_spelling() {
+    let place = Place::new();
+    place.train(&format!("--out run {WORDS} {BYTES}"));
+    place.train(&format!("--out words {WORDS} --set corpus.min_count=2"));
+    assert_eq!(place.json("run/config.json")["embedding"]["characters"], "bytes");
+    let surprisals = |run: &str, text: &str| -> Vec<f64> {
+        place.write("text", text);
+        let rows = place.rhn(&format!("score {run} text --json"));
+        assert_eq!(rows.status.code(), Some(0), "{}", stderr(&rows));
+        let rows = stdout(&rows);
+        let rows = rows.lines().map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap());
+        rows.filter_map(|row| row["surprisal"].as_f64()).collect()
+    };
+    for run in ["run", "words"] {
+        let [one, again, other] =
+            ["be zyx be\n", "be  zyx be\n", "be \u{3bb}123 be\n"].map(|text| surprisals(run, text));
+        assert_eq!(one, again, "{run}: blanks do not count");
+        assert_eq!(one[..2], other[..2], "{run}: both are <unk>");
+        assert_eq!(one[2..] == other[2..], run == "words", "{run}: {one:?} and {other:?}");
+    }
+}
 
 #[test]
 fn every_command_that_needs_the_probabilities_of_an_adaptive_softmax_works() {
@@ -59,7 +90,7 @@ fn windows_and_single_tokens_cost_the_same(output: &str) {
 /// The run to its end, and again in pieces: nothing may differ, whatever was drawn for a step or left alone in it.
 #[test]
 fn runs_with_a_large_vocabulary_resume_exactly_on_any_number_of_threads() {
-    for output in [ADAPTIVE, TIED, SAMPLED, NCE, SPELLED] {
+    for output in [ADAPTIVE, TIED, SAMPLED, BY_ROW, NCE, SPELLED, BYTES] {
         let place = Place::new();
         place.train(&format!("--out whole --threads 1 {WORDS} {output}"));
         for steps in [3, 11] {
@@ -178,6 +209,7 @@ fn what_large_vocabularies_cannot_do_is_refused_by_name() {
         &["train.fraternal compares the logits of all words"],
     );
     train("--set train.initial_accumulator=0.5", &["initial_accumulator is for optimizer = \"adagrad\""]);
+    train("--set train.accumulator=row", &["accumulator = \"row\" is for optimizer = \"adagrad\""]);
     train("--set train.clip.core=1", &["train.clip clips each part", "wanted one of them"]);
     train("--set model.core={kind=\"lstm\",hidden_size=8,projection=0}", &["must be at least 1"]);
 }

@@ -2,12 +2,13 @@
 
 use crate::parity::{Golden, Report, apply_as_it_is, assert_each_is_tested, summed};
 use candle_core::{D, DType, Device, Tensor};
-use rhn::config::LossConfig;
+use rhn::config::{LossConfig, ModelConfig};
 use rhn::model::sampler::{Candidates, LogUniform};
 use rhn::model::{LanguageModel, Noise, State};
 use rhn::train::objective::Sums;
 use rhn::train::update::{Step, Update};
 use rhn_kernels::softmax::sampled::Kind;
+use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,8 +30,11 @@ golden! {
     a_sampled_softmax_equals_pytorch: "sampled",
     a_sampled_softmax_over_the_embedding_equals_pytorch: "sampled-tied",
     noise_contrastive_estimation_equals_pytorch: "nce",
+    sampled_words_with_a_sum_for_each_row_equal_pytorch: "sampled-by-row",
+    an_adaptive_softmax_with_a_sum_for_each_row_and_decay_equals_pytorch: "adaptive-by-row",
     a_softmax_over_characters_equals_pytorch: "char-cnn",
     a_softmax_over_characters_with_a_correction_equals_pytorch: "char-cnn-correction",
+    words_read_by_their_bytes_equal_pytorch: "char-cnn-bytes",
 }
 
 fn folder() -> PathBuf {
@@ -40,6 +44,67 @@ fn folder() -> PathBuf {
 #[test]
 fn every_golden_file_has_its_test() {
     assert_each_is_tested(&folder(), FILES);
+}
+
+/// Words of the vocabulary have the characters that lm_1b gives them, and others the vectors that follow from theirs.
+#[test]
+fn over_bytes_any_string_has_the_vector_that_pytorch_computes() {
+    let path = folder().join("char-cnn-bytes.safetensors");
+    let golden = Golden::read(&path);
+    let bytes = std::fs::read(&path).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().as_ref().unwrap();
+    let words = |name: &str| -> Vec<String> { serde_json::from_str(&metadata[name]).unwrap() };
+    let (config, tables) = ModelConfig::for_words(golden.config.spec.clone(), &words("words")).unwrap();
+    config.validate_spelling().unwrap();
+    assert_eq!(config, golden.config);
+    let spelled = tables["embedding.spelling"].to_vec2::<u32>().unwrap();
+    let wanted = golden.tensor("param.embedding.spelling").to_dtype(DType::U32).unwrap();
+    assert_eq!(spelled, wanted.to_vec2::<u32>().unwrap());
+
+    let parameters = golden.parameters(DType::F64);
+    let model = LanguageModel::new(&golden.config, &parameters, DType::F64, &Device::Cpu).unwrap();
+    let model = model.freeze().unwrap();
+    let unseen = words("unseen");
+    // Every one twice, with words of the vocabulary between.
+    let mut tokens = Vec::new();
+    let mut given: Vec<Option<&[u8]>> = Vec::new();
+    for word in unseen.iter().chain(&unseen) {
+        tokens.extend([3u32, 4]);
+        given.extend([Some(word.as_bytes()), None]);
+    }
+    let found = model.vectors(&tokens, &given).unwrap().to_vec2::<f64>().unwrap();
+    let wanted = golden.tensor("unseen.vectors").to_vec2::<f64>().unwrap();
+    let own = model.table().get(4).unwrap().to_vec1::<f64>().unwrap();
+    for (pair, wanted) in found.chunks(2).zip(wanted.iter().chain(&wanted)) {
+        assert!(pair[0].iter().zip(wanted).all(|(found, wanted)| (found - wanted).abs() < 1e-12));
+        assert_eq!(pair[1], own);
+    }
+}
+
+/// The sizes that the paper gives: filters, highway layers and projection.
+#[test]
+fn the_published_char_cnn_over_bytes_has_the_published_size() {
+    let spec = serde_json::json!({
+        "embedding": {
+            "kind": "char-cnn", "characters": "bytes", "char_size": 16, "max_word_length": 50, "projection": 1024,
+            "filter_widths": [1, 2, 3, 4, 5, 6, 7, 8],
+            "filter_counts": [32, 32, 64, 128, 256, 512, 1024, 2048],
+            "highway_layers": 2
+        },
+        "core": {"kind": "lstm", "layers": 2, "hidden_size": 8192, "projection": 1024}
+    });
+    let words = ["<eos>".to_string(), "<unk>".to_string()];
+    let (config, _) = ModelConfig::for_words(serde_json::from_value(spec).unwrap(), &words).unwrap();
+    let specs = rhn::model::specs(&config).unwrap(); // shapes alone
+    let count = |begin: &str, end: &str| -> u64 {
+        let named = |name: &String| name.starts_with(&format!("embedding.{begin}")) && name.ends_with(end);
+        specs.iter().filter(|(name, _)| named(name)).map(|(_, spec)| spec.count()).sum()
+    };
+    assert_eq!(count("conv.", ".weight"), 459_264);
+    assert_eq!(count("highway.", ""), 67_125_248);
+    assert_eq!(count("projection.", ""), 4_195_328);
+    assert_eq!(count("characters", ""), 261 * 16);
 }
 
 /// From the logits of all words, one by one.

@@ -75,7 +75,7 @@ impl Adaptive {
                 projection: product(weights.weight("0.weight", (width, hidden))?),
                 words: product(match tied {
                     Some(tables) => tables[i + 1].clone(),
-                    None => weights.weight("1.weight", (words, width))?,
+                    None => weights.table("1.weight", (words, width))?,
                 }),
                 bias: zeros(words)?,
             })
@@ -83,10 +83,10 @@ impl Adaptive {
         let head = match tied {
             Some(tables) => Head::Tied {
                 words: tables[0].clone(),
-                clusters: builder.weight("head.clusters", (head_size - clusters.first(), hidden))?,
+                clusters: builder.table("head.clusters", (head_size - clusters.first(), hidden))?,
                 precision,
             },
-            None => Head::One(product(builder.weight("head.weight", (head_size, hidden))?)),
+            None => Head::One(product(builder.table("head.weight", (head_size, hidden))?)),
         };
         Ok(Self {
             head,
