@@ -7,15 +7,22 @@
 //!
 //! Of a table of which a step looks up some rows, only these are exchanged, and added in the order of the ranks.
 
-use super::world::{Numbers, Sum, World};
+mod buckets;
+mod number;
+mod table_rows;
+
+use super::world::{Numbers, World};
 use crate::error::{Error, Result};
 use crate::model::Parameters;
-use candle_core::{DType, Device, Result as CandleResult, Tensor, TensorId, Var, WithDType};
+use buckets::Begun;
+use candle_core::{DType, Result as CandleResult, Tensor, TensorId, Var};
+use number::Summable;
 use rhn_kernels::embedding::RowGradient;
 use rhn_kernels::gradients::{Counts, Gradient, Gradients, Watch};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
+use table_rows::{decode, encode};
 
 /// Numbers of a bucket: 4 MiB in single precision, enough for a network's full speed.
 const BUCKET: usize = 1 << 20;
@@ -217,202 +224,3 @@ impl Reducer {
         Ok(sum.map(Gradient::Rows))
     }
 }
-
-/// Numbers of a row of `var`; a vector is a table of rows of one number.
-fn width(var: &Var) -> usize {
-    var.dims().get(1).copied().unwrap_or(1)
-}
-
-/// The numbers of the rows, each followed by its row.
-fn encode<T: Summable>(var: &Var, gradient: Option<Gradient>) -> Result<Vec<u8>> {
-    let (ids, rows) = match gradient {
-        None => return Ok(Vec::new()),
-        Some(Gradient::Rows(rows)) => rows.summed()?,
-        Some(gradient) => ((0..var.dims()[0] as u32).collect(), gradient.dense()?),
-    };
-    let numbers = rows.flatten_all()?.to_vec1::<T>()?;
-    let mut bytes = Vec::with_capacity(ids.len() * 4 + numbers.len() * size_of::<T>());
-    for (id, row) in ids.iter().zip(numbers.chunks(width(var))) {
-        bytes.extend(id.to_le_bytes());
-        row.iter().for_each(|number| number.write(&mut bytes));
-    }
-    Ok(bytes)
-}
-
-/// The rows that [`encode`] wrote: their numbers `(count)`, and `(count, width)`; `None` if there are none.
-fn decode<T: Summable>(var: &Var, bytes: &[u8]) -> Result<Option<(Tensor, Tensor)>> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let length = 4 + width(var) * size_of::<T>();
-    let mut ids = Vec::with_capacity(bytes.len() / length);
-    let mut rows = Vec::with_capacity(bytes.len() / size_of::<T>());
-    for row in bytes.chunks_exact(length) {
-        let (id, numbers) = row.split_at(4);
-        ids.push(u32::from_le_bytes(id.try_into().expect("four")));
-        rows.extend(numbers.chunks_exact(size_of::<T>()).map(T::read));
-    }
-    let count = ids.len();
-    let rows = Tensor::from_vec(rows, (count, width(var)), &Device::Cpu)?;
-    Ok(Some((Tensor::from_vec(ids, count, &Device::Cpu)?, rows)))
-}
-
-/// The sums of a step's dense gradients under way.
-struct Begun<T> {
-    world: Arc<dyn World>,
-    /// Numbers of a bucket.
-    bucket: usize,
-    /// Where the gradient of each weight begins and ends; empty for one that is summed by rows.
-    places: Vec<std::ops::Range<usize>>,
-    /// Those that are there and not all begun.
-    ready: Vec<Option<Tensor>>,
-    /// Of the last bucket, the one before, and so on.
-    sums: Vec<Sum>,
-    numbers: std::marker::PhantomData<T>,
-}
-
-impl<T: Summable> Begun<T> {
-    fn new(world: Arc<dyn World>, layout: &Layout, weights: &[(&str, &Var)]) -> Self {
-        let mut end = 0;
-        let by_rows = layout.by_rows.clone().unwrap_or_default();
-        let place = |(name, var): &(&str, &Var)| {
-            let start = end;
-            end += if by_rows.contains(*name) { 0 } else { var.elem_count() };
-            start..end
-        };
-        let places = weights.iter().map(place).collect();
-        let ready = vec![None; weights.len()];
-        Self {
-            world,
-            bucket: layout.bucket,
-            places,
-            ready,
-            sums: Vec::new(),
-            numbers: std::marker::PhantomData,
-        }
-    }
-
-    fn total(&self) -> usize {
-        self.places.last().map_or(0, |place| place.end)
-    }
-
-    fn buckets(&self) -> usize {
-        self.total().div_ceil(self.bucket)
-    }
-
-    /// Takes a gradient that is complete, and begins the buckets that are now.
-    fn offer(&mut self, index: usize, gradient: &Tensor) -> Result<()> {
-        self.ready[index] = Some(gradient.clone());
-        while self.sums.len() < self.buckets() {
-            let range = self.range(self.buckets() - 1 - self.sums.len());
-            let is_missing = |(place, ready): (&std::ops::Range<usize>, &Option<Tensor>)| {
-                place.start < range.end && range.start < place.end && ready.is_none()
-            };
-            if self.places.iter().zip(&self.ready).any(is_missing) {
-                return Ok(());
-            }
-            self.begin(range)?;
-        }
-        Ok(())
-    }
-
-    fn range(&self, bucket: usize) -> std::ops::Range<usize> {
-        bucket * self.bucket..((bucket + 1) * self.bucket).min(self.total())
-    }
-
-    /// Begins the sum of these numbers; what is not ready is zero.
-    fn begin(&mut self, range: std::ops::Range<usize>) -> Result<()> {
-        let mut numbers = Vec::with_capacity(range.len());
-        for (place, gradient) in self.places.iter().zip(&self.ready) {
-            let start = place.start.max(range.start);
-            let end = place.end.min(range.end);
-            if start >= end {
-                continue;
-            }
-            match gradient {
-                None => numbers.resize(numbers.len() + end - start, T::default()),
-                Some(gradient) => {
-                    let part = gradient.flatten_all()?.narrow(0, start - place.start, end - start)?;
-                    numbers.extend(part.to_vec1::<T>()?);
-                }
-            }
-        }
-        self.sums.push(self.world.begin_sum(T::numbers(numbers))?);
-        Ok(())
-    }
-
-    /// Begins what was not begun, of `dense`, and waits for all of it.
-    fn finish(mut self, dense: &[Option<Tensor>]) -> Result<Sums<T>> {
-        self.ready = dense.to_vec();
-        while self.sums.len() < self.buckets() {
-            self.begin(self.range(self.buckets() - 1 - self.sums.len()))?;
-        }
-        let mut buckets = Vec::with_capacity(self.sums.len());
-        for sum in self.sums {
-            buckets.push(T::of(sum.wait()?));
-        }
-        buckets.reverse();
-        Ok(Sums { buckets, places: self.places })
-    }
-}
-
-/// The sums of a step's dense gradients.
-struct Sums<T> {
-    /// In the order of the weights.
-    buckets: Vec<Vec<T>>,
-    places: Vec<std::ops::Range<usize>>,
-}
-
-impl<T: Summable> Sums<T> {
-    /// That of one weight.
-    fn tensor(&self, index: usize, var: &Var) -> Result<Tensor> {
-        let place = &self.places[index];
-        let mut numbers = Vec::with_capacity(place.len());
-        let mut start = 0;
-        for bucket in &self.buckets {
-            let end = start + bucket.len();
-            if start < place.end && place.start < end {
-                numbers
-                    .extend_from_slice(&bucket[place.start.max(start) - start..place.end.min(end) - start]);
-            }
-            start = end;
-        }
-        Ok(Tensor::from_vec(numbers, var.shape(), &Device::Cpu)?.to_device(var.device())?)
-    }
-}
-
-/// A type of numbers that are summed.
-trait Summable: WithDType + Default {
-    fn numbers(numbers: Vec<Self>) -> Numbers;
-    fn of(numbers: Numbers) -> Vec<Self>;
-    fn write(self, bytes: &mut Vec<u8>);
-    fn read(bytes: &[u8]) -> Self;
-}
-
-macro_rules! summable {
-    ($type:ty, $kind:ident) => {
-        impl Summable for $type {
-            fn numbers(numbers: Vec<Self>) -> Numbers {
-                Numbers::$kind(numbers)
-            }
-
-            fn of(numbers: Numbers) -> Vec<Self> {
-                match numbers {
-                    Numbers::$kind(numbers) => numbers,
-                    _ => unreachable!("sums have the type of their numbers"),
-                }
-            }
-
-            fn write(self, bytes: &mut Vec<u8>) {
-                bytes.extend(self.to_le_bytes());
-            }
-
-            fn read(bytes: &[u8]) -> Self {
-                Self::from_le_bytes(bytes.try_into().expect("the size of a number"))
-            }
-        }
-    };
-}
-
-summable!(f32, F32);
-summable!(f64, F64);
