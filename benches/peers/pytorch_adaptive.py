@@ -1,8 +1,8 @@
 """PyTorch's adaptive softmax on what `cargo run --release --example large_vocabulary -- adaptive 20 FILE` wrote to FILE:
-`python pytorch_adaptive.py FILE [--threads 2]`.
+`python pytorch_adaptive.py FILE [--threads 2] [--adagrad]`.
 
 Checks that nats and gradients are the same, then prints the median time of a step forward and backward, and the memory that
-weights and steps take.
+weights and steps take. With --adagrad a step has an update too, as `-- adaptive-adagrad 20` has, and nothing is compared.
 """
 
 import argparse
@@ -16,6 +16,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("file")
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--steps", type=int, default=20)
+parser.add_argument("--adagrad", action="store_true")
 args = parser.parse_args()
 torch.set_num_threads(args.threads)
 
@@ -37,11 +38,16 @@ open("/proc/self/clear_refs", "w").write("5")
 weights = resident("VmRSS") - before
 
 
+optimizer = torch.optim.Adagrad(layer.parameters(), 0.2, initial_accumulator_value=1.0, eps=1e-8) if args.adagrad else None
+
+
 def step():
     layer.zero_grad(set_to_none=True)
     ys.grad = None
     nats = -layer(ys, targets).output
     (nats.sum() / 20).backward()
+    if optimizer:
+        optimizer.step()
     return nats
 
 
@@ -51,6 +57,9 @@ for index in range(args.steps + 1):
     nats = step()
     times.append(time.perf_counter() - start)
 peak = resident("VmHWM") - before
+summary = f"{1e3 * statistics.median(times[1:]):.1f} ms a step (least {1e3 * min(times):.1f}); {peak} MiB at the peak, of which {weights} were there before"
+if args.adagrad:
+    raise SystemExit(print(f"adaptive-adagrad: {summary}"))
 found = {"nats": nats, "grad.ys": ys.grad} | {f"grad.{name}": tensor.grad for name, tensor in layer.named_parameters()}
 exact = {name: tensor.double() for name, tensor in layer.state_dict().items()}
 layer.double().load_state_dict(exact)
@@ -60,4 +69,4 @@ for name, wanted in truth.items():
     off = lambda tensor: ((tensor.reshape(wanted.shape) - wanted).abs().max() / wanted.abs().max()).item()
     print(f"{name}: rhn is off by {off(saved[name]):.1e} of the largest number in double precision, PyTorch by {off(found[name]):.1e}")
     assert off(saved[name]) < 1e-5
-print(f"adaptive: {1e3 * statistics.median(times[1:]):.1f} ms a step (least {1e3 * min(times):.1f}); {peak} MiB at the peak, of which {weights} were there before")
+print(f"adaptive: {summary}")

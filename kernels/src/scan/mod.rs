@@ -27,6 +27,7 @@ mod op;
 mod packed;
 pub mod persistent;
 mod prepared;
+pub mod projected;
 pub mod reference;
 mod rhn;
 mod rhn_uncoupled;

@@ -109,6 +109,7 @@ pub(super) fn backward<T: Computed>(
 ) -> [Vec<T>; 2] {
     let rows = targets.len();
     let [mut ys_grad, mut bias_grad] = [ys, layer.bias].map(|values| vec![T::zero(); values.len()]);
+    let mut of_block = workspace::take(ys.len());
     let Saved { normalisers, logits: mut kept } = saved;
     for words in blocks.each(rows, layer.bias.len()) {
         let part = part(layer, &words);
@@ -123,11 +124,24 @@ pub(super) fn backward<T: Computed>(
         let work = Grad { logits, bias: part.bias, targets, start: words.start, normalisers, grad, sums };
         T::with_kernel(false, work);
         let of_logits = View::new(logits, rows, words.len());
-        let to = Target::new(&mut ys_grad, rows, layer.hidden);
-        product(to, of_logits, part.view().t(), words.start > 0, layer.bf16);
+        // Each block has a sum of its own: one sum over all words, one after the other, would lose two digits.
+        let to = Target::new(&mut of_block, rows, layer.hidden);
+        product(to, of_logits, part.view().t(), false, layer.bf16);
+        add_all(&mut ys_grad, &of_block);
         each(words, logits);
     }
     [ys_grad, bias_grad]
+}
+
+/// `sums += values`, by all threads.
+fn add_all<T: Real>(sums: &mut [T], values: &[T]) {
+    let shared = Shared::new(sums);
+    pool::run(|worker| {
+        let own = worker.share(values.len());
+        // SAFETY: workers' shares are disjoint.
+        let sums = unsafe { shared.part(own.start, own.len()) };
+        add(sums, &values[own]);
+    });
 }
 
 /// What is known of a row after some blocks.

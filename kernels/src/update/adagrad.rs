@@ -10,10 +10,12 @@
 
 use super::spans::{Spans, Touched};
 use crate::cpu::real::{self, Real, by_float};
+use crate::cpu::shared::Shared;
 use crate::error::Result;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, InplaceOp3, Layout, Result as CandleResult, Tensor, Var};
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result as CandleResult, Tensor, Var};
 use pulp::Arch;
+use std::sync::{Mutex, PoisonError};
 
 /// Numbers of one step of AdaGrad.
 #[derive(Clone, Copy, Debug)]
@@ -97,10 +99,7 @@ pub fn adagrad(
         return Ok(sums.set(&after.reshape(sums.shape())?)?);
     }
     let spans = Spans::new(old.shape(), touched)?;
-    let gradient = gradient.contiguous()?;
-    sums.inplace_op3(&gradient, &old, &Op { step, spans: spans.clone(), of_parameter: false })?;
-    let op = Op { step, spans, of_parameter: true };
-    Ok(parameter.inplace_op3(&sums.as_detached_tensor(), &gradient, &op)?)
+    Ok(sums.inplace_op2(&gradient.contiguous()?, &Op { step, spans, parameter })?)
 }
 
 /// Whether [`adagrad`] would write finite numbers alone; for tensors on the CPU.
@@ -139,54 +138,72 @@ fn all_finite<T: Real>(numbers: &Numbers<T>, spans: &Spans, [p, s, g]: [&[T]; 3]
     })
 }
 
-/// One of the two passes.
-struct Op {
+/// The step on the sums; it changes the parameter too, in the same pass over both.
+struct Op<'a> {
     step: AdagradStep,
     spans: Spans,
-    /// Whether the operand is θ, with the sums and g beside it; else it is the sums, with g and θ.
-    of_parameter: bool,
+    parameter: &'a Var,
 }
 
-impl InplaceOp3 for Op {
+impl InplaceOp2 for Op<'_> {
     fn name(&self) -> &'static str {
         "adagrad"
     }
 
     fn cpu_fwd(
         &self,
-        target: &mut CpuStorage,
+        sums: &mut CpuStorage,
         layout: &Layout,
-        first: &CpuStorage,
-        first_layout: &Layout,
-        second: &CpuStorage,
-        second_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
     ) -> CandleResult<()> {
-        by_float!(first.dtype(), T => {
-            let first = real::elements::<T>(first, first_layout)?;
-            let second = real::elements::<T>(second, second_layout)?;
-            let gradient = if self.of_parameter { second } else { first };
+        by_float!(gradient.dtype(), T => {
+            let gradient = real::elements::<T>(gradient, gradient_layout)?;
+            let sums = real::elements_mut::<T>(sums, layout)?;
             if gradient.len() != self.spans.touched() {
                 candle_core::bail!("{} numbers of a gradient of {}", gradient.len(), self.spans.touched());
             }
-            self.run(real::elements_mut(target, layout)?, first, second);
-        });
-        Ok(())
+            let inner = Both { numbers: Numbers::new(&self.step), spans: &self.spans, gradient, sums: Mutex::new(sums) };
+            self.parameter.inplace_op1(&inner)
+        })
     }
 }
 
-impl Op {
-    fn run<T: Real>(&self, target: &mut [T], first: &[T], second: &[T]) {
+/// The pass over parameter and sums.
+struct Both<'a, T> {
+    numbers: Numbers<T>,
+    spans: &'a Spans,
+    gradient: &'a [T],
+    /// Behind a lock, as an operation of candle is shared; it runs once.
+    sums: Mutex<&'a mut [T]>,
+}
+
+impl<T: Real> InplaceOp1 for Both<'_, T> {
+    fn name(&self) -> &'static str {
+        "adagrad"
+    }
+
+    fn cpu_fwd(&self, parameter: &mut CpuStorage, layout: &Layout) -> CandleResult<()> {
+        let parameter = real::elements_mut::<T>(parameter, layout)?;
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        if sums.len() != parameter.len() {
+            candle_core::bail!("{} sums for {} numbers", sums.len(), parameter.len());
+        }
+        let sums = Shared::new(&mut sums);
         let arch = Arch::new();
-        let numbers = Numbers::new(&self.step);
-        self.spans.for_each_mut(target, |target, span, of_gradient| {
-            if self.of_parameter {
-                let all = target.iter_mut().zip(&first[span]).zip(&second[of_gradient]);
-                arch.dispatch(|| all.for_each(|((p, &sum), &g)| *p = numbers.parameter(*p, sum, g)));
-            } else {
-                let all = target.iter_mut().zip(&first[of_gradient]).zip(&second[span]);
-                arch.dispatch(|| all.for_each(|((sum, &g), &p)| *sum = numbers.sum(*sum, g, p)));
-            }
+        let numbers = self.numbers;
+        self.spans.for_each_mut(parameter, |parameter, span, of_gradient| {
+            // SAFETY: ranges are disjoint.
+            let sums = unsafe { sums.part(span.start, span.len()) };
+            let all = parameter.iter_mut().zip(sums).zip(&self.gradient[of_gradient]);
+            arch.dispatch(|| {
+                all.for_each(|((p, sum), &g)| {
+                    *sum = numbers.sum(*sum, g, *p);
+                    *p = numbers.parameter(*p, *sum, g);
+                });
+            });
         });
+        Ok(())
     }
 }
 

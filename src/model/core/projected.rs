@@ -7,17 +7,17 @@
 //! ```
 //!
 //! Weights: `input.weight` (input, 4 H), `input.bias`, `recurrent.weight` (P, 4 H), `recurrent.bias`, columns of i, o, f, g in
-//! this order; `projection.weight` (H, P). It goes step by step in plain tensor operations on the products' kernels.
+//! this order; `projection.weight` (H, P). A window is one operation, `rhn_kernels::scan::projected`.
 
 use super::recurrent::RECURRENT;
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::layers::Cell;
 use crate::model::noise::RecurrentNoise;
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use rhn_kernels::linear::{Stored, linear};
 use rhn_kernels::precision::Precision;
-use rhn_kernels::scan::HiddenMask;
+use rhn_kernels::scan::projected::scan;
 
 /// The name of the weights from the cell to the output.
 const PROJECTION: &str = "projection.weight";
@@ -50,23 +50,6 @@ impl Projected {
     fn product(&self, xs: &Tensor, weight: &Tensor) -> Result<Tensor> {
         Ok(linear(xs, weight, Stored::ByInput, self.precision)?)
     }
-
-    /// m and c after a time step, from what the input brings, `(batch, 4 H)`.
-    fn step(&self, brought: &Tensor, seen: &Tensor, c: &Tensor, recurrent: &Tensor) -> Result<[Tensor; 2]> {
-        let hidden = c.dim(1)?;
-        let z = (brought + self.product(seen, recurrent)?)?;
-        let gates = sigmoid(&z.narrow(D::Minus1, 0, 3 * hidden)?)?;
-        let gate = |index: usize| gates.narrow(D::Minus1, index * hidden, hidden);
-        let candidate = z.narrow(D::Minus1, 3 * hidden, hidden)?.tanh()?;
-        let c = ((gate(2)? * c)? + (gate(0)? * candidate)?)?;
-        let m = self.product(&(gate(1)? * c.tanh()?)?, &self.projection)?;
-        Ok([m, c])
-    }
-}
-
-/// As (1 + tanh(z / 2)) / 2.
-fn sigmoid(z: &Tensor) -> Result<Tensor> {
-    Ok((z * 0.5)?.tanh()?.affine(0.5, 0.5)?)
 }
 
 impl Cell for Projected {
@@ -81,18 +64,10 @@ impl Cell for Projected {
         let brought = self.product(&xs.flatten(0, 1)?, &self.input)?.broadcast_add(&bias)?;
         let brought = brought.reshape((time, batch, ()))?;
         let recurrent = noise.weights.on(RECURRENT, &self.recurrent)?;
-        let mut m = state[0].detach();
-        let mut c = state[1].detach();
-        let mut outputs = Vec::with_capacity(time);
-        for step in 0..time {
-            let seen = match noise.state {
-                HiddenMask::Shared(mask) => (&m * mask)?,
-                _ => m.clone(), // this core has no separate masks
-            };
-            [m, c] = self.step(&brought.get(step)?, &seen, &c, &recurrent)?;
-            outputs.push(m.clone());
-        }
-        Ok((Tensor::stack(&outputs, 0)?, vec![m, c]))
+        let state = [&state[0], &state[1]];
+        let (outputs, [m, c]) =
+            scan(&brought, &recurrent, &self.projection, state, noise.state, self.precision)?;
+        Ok((outputs, vec![m, c]))
     }
 
     fn parts(&self) -> usize {
