@@ -89,6 +89,11 @@ pub(crate) fn report(text: &str) {
     let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
+/// A line on standard error of any rank: why it ends a run.
+pub(crate) fn report_of_rank(rank: usize, text: &str) {
+    let _ = std::io::stderr().lock().write_all(format!("rank {rank}: {text}\n").as_bytes());
+}
+
 /// A note on standard error: something that is not the result.
 pub(crate) fn note(text: &str) {
     report(&format!("note: {text}"));

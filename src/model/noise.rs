@@ -83,6 +83,29 @@ impl Noise {
         Ok(Self { components, candidates: self.candidates.clone(), ..Self::default() })
     }
 
+    /// The same with `rows` of each mask that has batch rows, `(batch, size)` or `(time, batch, size)`. Masks of weights and
+    /// the words of the loss are the same for every row.
+    pub(crate) fn with_rows(self, rows: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let one = |mask: &Option<Tensor>| mask.as_ref().map(&rows).transpose();
+        let each = |masks: &[Option<Tensor>]| masks.iter().map(one).collect::<Result<Vec<_>>>();
+        let of_state = |mask: &HiddenMask| -> Result<HiddenMask> {
+            Ok(match mask {
+                HiddenMask::None => HiddenMask::None,
+                HiddenMask::Shared(mask) => HiddenMask::Shared(rows(mask)?),
+                HiddenMask::Separate { h, t } => HiddenMask::Separate { h: rows(h)?, t: rows(t)? },
+            })
+        };
+        Ok(Self {
+            word: one(&self.word)?,
+            input: each(&self.input)?,
+            hidden: self.hidden.iter().map(of_state).collect::<Result<_>>()?,
+            depth: each(&self.depth)?,
+            output: one(&self.output)?,
+            components: one(&self.components)?,
+            ..self
+        })
+    }
+
     /// `xs`, the input of layer `layer`, with that layer's mask.
     pub(super) fn on_input(&self, layer: usize, xs: Tensor) -> Result<Tensor> {
         masked(xs, self.input.get(layer).and_then(Option::as_ref))

@@ -1,6 +1,6 @@
 //! Ranks that MPI connects.
 //!
-//! One thread talks to the other ranks, for MPI is told that one does, so that sums go on while the others compute. It is
+//! One thread communicates with the other ranks, for MPI is initialized for one thread, so that sums go on while the others compute. It is
 //! asked for one thing after another; since all ranks ask for the same, they meet. While it waits it looks again and again,
 //! with ever longer pauses, as waiting by MPI's own means would keep a core busy that others compute on.
 //!
@@ -61,7 +61,7 @@ impl Mpi {
             let world = universe.world();
             let is_told = tell.send((world.size() as usize, world.rank() as usize)).is_ok();
             if is_told {
-                Talk { world, is_awaited: awaited }.answer(&asked);
+                Connection { world, is_awaited: awaited }.answer(&asked);
             }
         });
         let thread = thread.map_err(Error::io("the thread of the ranks"))?;
@@ -114,13 +114,13 @@ impl World for Mpi {
     }
 }
 
-/// The side of the thread.
-struct Talk {
+/// What the thread has.
+struct Connection {
     world: SimpleCommunicator,
     is_awaited: Arc<AtomicBool>,
 }
 
-impl Talk {
+impl Connection {
     /// Does what it is asked for until nobody asks any more; then waits for the other ranks.
     fn answer(&self, asked: &Receiver<Job>) {
         for job in asked {

@@ -4,7 +4,6 @@ use super::world::World;
 use crate::error::{Error, Result};
 use crate::model::{Noise, State};
 use candle_core::{DType, Device, Tensor};
-use rhn_kernels::scan::HiddenMask;
 
 /// Some of a batch's rows, one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,38 +56,9 @@ impl Rows {
         Ok(Tensor::cat(&passes, dim)?.contiguous()?)
     }
 
-    /// The rows of a mask, `(batch, size)` or `(time, batch, size)`.
-    fn of_mask(&self, mask: &Tensor) -> Result<Tensor> {
-        self.of_tensor(mask, mask.rank() - 2)
-    }
-
-    fn of_masks(&self, masks: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
-        masks.iter().map(|mask| mask.as_ref().map(|mask| self.of_mask(mask)).transpose()).collect()
-    }
-
     /// What is random for these rows, of what was drawn for all.
     pub fn of_noise(&self, noise: Noise) -> Result<Noise> {
-        let of_mask = |mask: Option<Tensor>| mask.map(|mask| self.of_mask(&mask)).transpose();
-        let of_hidden = |mask: &HiddenMask| -> Result<HiddenMask> {
-            Ok(match mask {
-                HiddenMask::None => HiddenMask::None,
-                HiddenMask::Shared(mask) => HiddenMask::Shared(self.of_mask(mask)?),
-                HiddenMask::Separate { h, t } => {
-                    HiddenMask::Separate { h: self.of_mask(h)?, t: self.of_mask(t)? }
-                }
-            })
-        };
-        Ok(Noise {
-            word: of_mask(noise.word)?,
-            input: self.of_masks(&noise.input)?,
-            hidden: noise.hidden.iter().map(of_hidden).collect::<Result<_>>()?,
-            depth: self.of_masks(&noise.depth)?,
-            output: of_mask(noise.output)?,
-            components: of_mask(noise.components)?,
-            // These are the same for every row.
-            weights: noise.weights,
-            candidates: noise.candidates,
-        })
+        noise.with_rows(|mask| self.of_tensor(mask, mask.rank() - 2))
     }
 
     /// The rows of what a core carries.

@@ -20,15 +20,15 @@ fn started() -> usize {
     number(&SIZES).unwrap_or(1)
 }
 
-/// Whether another rank speaks for this one.
+/// Whether this rank prints nothing but its errors.
 static IS_QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Whether this rank keeps what it has to say to itself: its errors apart, it is what rank 0 says.
+/// Whether this rank prints nothing but its errors: rank 0 prints what is the same on all.
 pub fn is_quiet() -> bool {
     IS_QUIET.load(Ordering::Relaxed)
 }
 
-/// The ranks that this process was started among; call it once. From now on rank 0 speaks for the others.
+/// The ranks that this process was started among; call it once. From now on rank 0 alone prints.
 ///
 /// # Errors
 /// If there are several, and this program was built without what connects them.
@@ -49,7 +49,7 @@ pub fn open() -> Result<Arc<dyn World>> {
     }
 }
 
-/// Refuses several processes for `what` does not share work among them.
+/// Refuses several processes for `what`, which does not share work among them.
 pub fn refuse_ranks(what: &str) -> Result<()> {
     match started() {
         0 | 1 => Ok(()),

@@ -10,7 +10,7 @@ pub trait World: Send + Sync {
     /// How many ranks there are.
     fn size(&self) -> usize;
 
-    /// Which of them this is, counted from 0. Rank 0 writes and speaks.
+    /// Which of them this is, counted from 0. Rank 0 writes and prints.
     fn rank(&self) -> usize;
 
     /// Begins to add `numbers` up over the ranks, of which each gives as many. The same sums in the same order have the
@@ -40,7 +40,7 @@ pub enum Numbers {
 pub enum Sum {
     /// It is there.
     Known(Numbers),
-    /// It comes from the thread that talks to the other ranks, which wants to know whether someone waits.
+    /// It comes from the thread that communicates with the other ranks, which waits in another way while someone waits for it.
     Coming(Receiver<Numbers>, Arc<AtomicBool>),
 }
 
@@ -65,7 +65,7 @@ pub(super) fn wait<T>(receiver: &Receiver<T>, is_awaited: &AtomicBool) -> Result
     answer.map_err(|_| disconnected())
 }
 
-/// The error of a rank whose thread for talking to the others has ended.
+/// The error of a rank whose thread for communication has ended.
 pub(super) fn disconnected() -> Error {
     Error::OtherRank("the connection to the other ranks has ended".into())
 }

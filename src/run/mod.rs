@@ -36,6 +36,8 @@ use crate::train::trainer::Trainer;
 use candle_core::Device;
 use first::{First, TAKEN, TEACHER};
 use rhn_kernels::precision::Precision;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tensorboard::{TENSORBOARD, TensorBoard};
@@ -240,17 +242,15 @@ impl Request {
         let world = &*self.world;
         let opened = if world.rank() == 0 {
             let opened = self.open_alone(images, None);
-            let out = opened
-                .as_ref()
-                .map_or_else(|_| Vec::new(), |run| run.out().as_os_str().as_encoded_bytes().to_vec());
+            let out =
+                opened.as_ref().map_or_else(|_| Vec::new(), |run| run.out().as_os_str().as_bytes().to_vec());
             world.gather(out)?;
             opened
         } else {
-            let mut out = world.gather(Vec::new())?.swap_remove(0);
-            let out = String::from_utf8(std::mem::take(&mut out)).ok().filter(|out| !out.is_empty());
-            match out {
-                None => Err(Error::OtherRank("rank 0 could not open the run; it says why".into())),
-                Some(out) => self.open_alone(images, Some(PathBuf::from(out))),
+            let out = OsString::from_vec(world.gather(Vec::new())?.swap_remove(0));
+            match out.is_empty() {
+                true => Err(Error::OtherRank("rank 0 could not open the run; it says why".into())),
+                false => self.open_alone(images, Some(out.into())),
             }
         };
         let run = agree(world, opened)?;

@@ -23,7 +23,7 @@ impl Request {
         };
         if self.grow_vocab {
             return Err(Error::config(
-                "--grow-vocab reads the training text whole, and this corpus is one of shards: leave it away, or grow the \
+                "--grow-vocab reads the training text whole, and this corpus is one of shards: leave it out, or grow the \
                  vocabulary with one shard first",
             ));
         }

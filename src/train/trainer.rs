@@ -13,7 +13,7 @@ use super::step::Stepper;
 use super::task::Task;
 use crate::config::TrainConfig;
 use crate::config::train::Schedule;
-use crate::console::report;
+use crate::console::report_of_rank;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::events::{self, Event, Measured};
@@ -112,7 +112,8 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// Keeps the state before a step that failed on some rank, for which all ranks have come here.
     fn save_after(&mut self, error: &Error) -> Result<()> {
         if !matches!(error, Error::OtherRank(_)) {
-            report(&format!("rank {}: {error}", self.world().rank())); // another rank may end this process at any time
+            // Now: once the state is saved, the end of another rank may end this process first.
+            report_of_rank(self.world().rank(), &error.to_string());
         }
         let saved = self.save();
         agree(self.world(), saved) // nobody ends before it is written

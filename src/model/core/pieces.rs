@@ -13,7 +13,6 @@ use crate::error::Result;
 use crate::model::layers::Core;
 use crate::model::noise::Noise;
 use candle_core::{Device, Tensor};
-use rhn_kernels::scan::HiddenMask;
 
 /// The part of a window that belongs to one sentence of a batch row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,28 +113,16 @@ impl Stretch<'_> {
         if mask.rank() == 3 { self.of_steps(mask) } else { select(mask, &self.rows()) }
     }
 
-    fn of_masks(&self, masks: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
-        masks.iter().map(|mask| mask.as_ref().map(|mask| self.of_mask(mask)).transpose()).collect()
-    }
-
     /// What is dropped inside the core.
     fn of_noise(&self, noise: &Noise) -> Result<Noise> {
-        let hidden = |mask: &HiddenMask| -> Result<HiddenMask> {
-            Ok(match mask {
-                HiddenMask::None => HiddenMask::None,
-                HiddenMask::Shared(mask) => HiddenMask::Shared(self.of_mask(mask)?),
-                HiddenMask::Separate { h, t } => {
-                    HiddenMask::Separate { h: self.of_mask(h)?, t: self.of_mask(t)? }
-                }
-            })
-        };
-        Ok(Noise {
-            input: self.of_masks(&noise.input)?,
-            hidden: noise.hidden.iter().map(hidden).collect::<Result<_>>()?,
+        let inside = Noise {
+            input: noise.input.clone(),
+            hidden: noise.hidden.clone(),
             weights: noise.weights.clone(),
-            depth: self.of_masks(&noise.depth)?,
+            depth: noise.depth.clone(),
             ..Noise::none()
-        })
+        };
+        inside.with_rows(|mask| self.of_mask(mask))
     }
 }
 
