@@ -26,6 +26,8 @@ pub mod output;
 mod parameters;
 pub mod rearrange;
 pub mod sampler;
+#[allow(dead_code, reason = "of the parts that sentence models are made of")]
+pub(crate) mod sequences;
 mod specs;
 pub mod stage;
 
