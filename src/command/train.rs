@@ -3,6 +3,7 @@
 use super::args::{DataArgs, DeviceArgs};
 use super::output::{note, note_unseen};
 use crate::bench::dry_run;
+use crate::config::TaskKind;
 use crate::config::train::{OnNonFinite, WindowKind};
 use crate::console::{print, report};
 use crate::error::Result;
@@ -15,6 +16,7 @@ use crate::run::{AnyRun, Ended, Finish, Request, Run};
 use crate::signals::Signals;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
+use crate::task::rescore::Rescoring;
 use crate::task::split::SplitSize;
 use crate::task::teachers::Teacher;
 use crate::train::limits::{Limits, Stop};
@@ -144,6 +146,11 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
             introduce_images(&run.task);
             train(*run, Shown::Images, signals)
         }
+        AnyRun::Rescoring(run) => {
+            introduce_lists(&run.task);
+            let shown = Shown::Lists(run.task.recipe().corpus.unit);
+            train(*run, shown, signals)
+        }
     }
 }
 
@@ -208,9 +215,21 @@ fn introduce_images(task: &ImageTask) {
     ));
 }
 
+fn introduce_lists(task: &Rescoring) {
+    let (sizes, unseen) = task.sizes();
+    let [train, valid, test] = sizes.map(|size| grouped(size as u64));
+    let name = task.data().corpus;
+    report(&format!("{name}: {train} n-best lists to train on, {valid} for validation, {test} for test"));
+    if unseen > 0 {
+        let unseen = grouped(unseen as u64);
+        note(&format!("{unseen} words of the lists to train on have symbols that the vocabulary lacks"));
+    }
+}
+
 fn introduce_training<T: Task>(run: &Run<T>) {
     let config = &run.task.recipe().train;
     let step = match (config.bptt_steps, config.window) {
+        _ if run.task.recipe().task.kind == TaskKind::Rescore => format!("{} lists", config.batch_size),
         (1, WindowKind::Fixed) => format!("{} images", config.batch_size),
         (steps, WindowKind::Fixed) => format!("{} × {steps} tokens", config.batch_size),
         (steps, WindowKind::Variable) => format!("{} × about {steps} tokens", config.batch_size),
@@ -266,6 +285,16 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
     let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
     let test = match outcome.test.nats_per_token {
         None => String::new(),
+        Some(nats) if outcome.test.expected_error_rate.is_some() => {
+            let percent = |rate: Option<f64>| 100.0 * number(rate);
+            format!(
+                "test: word errors {:.2} % ({:.2} % of the first hypotheses, {:.2} % of the oracle), {nats:.4} nats a token of \
+                 the references\n",
+                percent(outcome.test.word_error_rate),
+                percent(outcome.test.word_error_rate_first),
+                percent(outcome.test.word_error_rate_oracle)
+            )
+        }
         Some(nats) if outcome.test.accuracy.is_some() => {
             let accuracy = 100.0 * number(outcome.test.accuracy);
             format!("test: {nats:.4} nats an image, accuracy {accuracy:.2} %\n")

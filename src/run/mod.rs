@@ -3,6 +3,7 @@
 pub(crate) mod console;
 pub mod directory;
 mod first;
+mod lists;
 mod location;
 pub(crate) mod packed;
 mod shards;
@@ -25,6 +26,7 @@ use crate::storage::Lock;
 use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
+use crate::task::rescore::Rescoring;
 use crate::task::vocabulary;
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
@@ -88,6 +90,7 @@ pub(crate) struct Run<T: Task> {
 pub(crate) enum AnyRun {
     Language(Box<Run<Language>>),
     Images(Box<Run<ImageTask>>),
+    Rescoring(Box<Run<Rescoring>>),
 }
 
 impl AnyRun {
@@ -95,6 +98,7 @@ impl AnyRun {
         match self {
             Self::Language(run) => &run.out,
             Self::Images(run) => &run.out,
+            Self::Rescoring(run) => &run.out,
         }
     }
 
@@ -103,6 +107,7 @@ impl AnyRun {
         let resumed = match self {
             Self::Language(run) => &run.resumed,
             Self::Images(run) => &run.resumed,
+            Self::Rescoring(run) => &run.resumed,
         };
         resumed.as_ref().map(|resumed| &resumed.position)
     }
@@ -204,9 +209,9 @@ impl Request {
     /// cannot be used.
     pub(crate) fn language(&self) -> Result<Language> {
         let (resolved, _) = self.resolve()?;
-        if resolved.recipe.task.kind == TaskKind::Images {
+        if resolved.recipe.task.kind != TaskKind::Language {
             return Err(Error::config(format!(
-                "--dry-run is for text; of {} the first epoch says how long the others take",
+                "--dry-run is for running text; of {} the first epoch says how long the others take",
                 resolved.name
             )));
         }
@@ -278,6 +283,10 @@ impl Request {
             let task = self.begin_images(resolved, first.as_ref(), images)?;
             let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
             return Ok(AnyRun::Images(Box::new(self.ready(task, stepper, out, resumed, held)?)));
+        }
+        if resolved.recipe.task.kind == TaskKind::Rescore {
+            let run = self.begin_lists(resolved, first.as_ref(), resumed, (out, held))?;
+            return Ok(AnyRun::Rescoring(Box::new(run)));
         }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,
