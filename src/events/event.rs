@@ -1,6 +1,7 @@
 //! The kinds of events and their fields.
 
 use crate::eval::Evaluation;
+use crate::eval::latent::LatentFigures;
 use rhn_kernels::precision::Precision;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -114,6 +115,15 @@ pub struct Epoch {
     /// Of images: the share whose label is the most probable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_accuracy: Option<f64>,
+    /// Of a sentence VAE: −ln p(x | z) of a sentence of the validation split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_reconstruction_nats: Option<f64>,
+    /// Its KL; with the reconstruction it makes the bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_kl_nats: Option<f64>,
+    /// The weight of the KL in the loss of the next step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl_weight: Option<f64>,
     /// The same in bits over the text's bytes; it is shown and not written.
     #[serde(skip)]
     pub valid_bits_per_byte: Option<f64>,
@@ -221,6 +231,9 @@ pub struct Measured {
     pub seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,
+    /// Of a sentence VAE.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentFigures>,
 }
 
 impl From<&Evaluation> for Measured {
@@ -247,6 +260,7 @@ impl From<&Evaluation> for Measured {
             bits_per_byte_absent: found.bits_per_byte_absent.clone(),
             seconds: Some(found.seconds),
             tokens_per_second: Some(found.tokens_per_second),
+            latent: found.latent.clone(),
         }
     }
 }

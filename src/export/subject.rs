@@ -110,6 +110,7 @@ impl Subject {
         let config = checkpoint.config.clone();
         let json = serde_json::to_value(&config).expect("a configuration is JSON");
         check_known(&json).map_err(|what| Error::checkpoint(checkpoint.directory.join(CONFIG), what))?;
+        checkpoint.check_language()?;
         let tokenizer = checkpoint.read_tokenizer()?;
         let mut weights = checkpoint.weights(&specs(&config)?, DType::F32, &Device::Cpu)?;
         let from_characters = !matches!(config.spec.embedding, EmbeddingConfig::Word(_));

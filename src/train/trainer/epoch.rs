@@ -159,7 +159,12 @@ impl<T: Task> Trainer<'_, T> {
         let config = self.config();
         let speed = self.clock.tokens_per_second();
         let windows = self.windows();
-        let window_seconds = (config.batch_size * config.bptt_steps) as f64 / speed;
+        let sums = &self.position.epoch_sums;
+        let window_tokens = match sums.steps {
+            0 => (config.batch_size * config.bptt_steps) as f64,
+            steps => sums.tokens as f64 / steps as f64, // of sentences as items, no window has as many as another
+        };
+        let window_seconds = window_tokens / speed;
         let epoch_left = (windows - self.position.window) as f64 * window_seconds;
         let epochs_left = (config.epochs - self.position.epoch - 1) as f64;
         let validation = self.clock.validation;
