@@ -143,6 +143,21 @@ pub struct Epoch {
     /// Whether no validation before was better.
     #[serde(default)]
     pub best: bool,
+    /// Whether the weight of the KL had not come to its last value: any later validation is better than this one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub provisional: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Epoch {
+    /// The best of `rows` that have a loss on the validation split: the one with the least.
+    pub fn best_of<'a>(rows: impl Iterator<Item = &'a Self>) -> Option<&'a Self> {
+        let measured = rows.filter_map(|row| Some((row.provisional, row.valid_nats_per_token?, row)));
+        measured.min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(.., row)| row)
+    }
 }
 
 /// A stop before the run's end.

@@ -207,7 +207,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             self.save()?; // a model that is published belongs to a run that can be resumed
         }
         let best = self.position.best.as_ref();
-        let provisional = self.task.kl_weight(self.position.step).is_some_and(|weight| !weight.is_last);
+        let provisional = self.is_provisional();
         let is_best = best.is_none_or(|best| best.is_beaten_by(valid.nats_per_token, provisional));
         if is_best {
             self.position.best = Some(Best {
@@ -219,6 +219,11 @@ impl<'a, T: Task> Trainer<'a, T> {
             self.publish()?;
         }
         Ok(is_best)
+    }
+
+    /// Whether a validation now decides nothing yet: the weight of the KL has not come to its last value.
+    fn is_provisional(&self) -> bool {
+        self.task.kl_weight(self.position.step).is_some_and(|weight| !weight.is_last)
     }
 
     /// The row of an epoch that ends or is under way.
@@ -247,6 +252,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             skipped_steps: position.skipped_steps,
             averaged_steps: self.stepper.average.steps(),
             best,
+            provisional: self.is_provisional(),
         }
     }
 

@@ -49,4 +49,5 @@ mod support;
 mod techniques;
 mod train;
 mod training;
+mod vae;
 mod weight_drop;
