@@ -6,7 +6,8 @@ use crate::data::Tokenizer;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::model::config::MODEL_TYPE;
-use crate::model::{FrozenModel, LanguageModel, Parameters, TensorSpec, specs};
+use crate::model::language::NO_LANGUAGE_MODEL;
+use crate::model::{FrozenModel, LanguageModel, Parameters, SentenceVae, TensorSpec, specs};
 use crate::storage::file_set::LoadedFile;
 use crate::storage::{CONFIG, MANIFEST, MODEL, RECIPE, TOKENIZER, read, tensors};
 use candle_core::{DType, Device, Tensor};
@@ -107,12 +108,28 @@ impl Checkpoint {
 
     /// Its model, for evaluation of text. Fails as [`Checkpoint::parameters`].
     pub fn model(&self, precision: Precision, device: &Device) -> Result<FrozenModel> {
-        if self.config.pixels().is_some() {
-            let what = "classifies images and reads no text: `rhn eval` and `rhn study` take it";
-            return Err(Error::checkpoint(&self.directory, what));
-        }
+        self.check_language()?;
         let parameters = self.parameters(precision.dtype(), device)?;
         LanguageModel::new(&self.config, &parameters, precision, device)?.freeze()
+    }
+
+    /// Refuses what is no model of a text's next token.
+    pub fn check_language(&self) -> Result<()> {
+        let what = if self.config.pixels().is_some() {
+            "classifies images and reads no text: `rhn eval` and `rhn study` take it"
+        } else if self.config.spec.latent.is_some() {
+            NO_LANGUAGE_MODEL
+        } else {
+            return Ok(());
+        };
+        Err(Error::checkpoint(&self.directory, what))
+    }
+
+    /// Its sentence VAE, for evaluation. Fails as [`Checkpoint::parameters`], and if it is another kind of model.
+    pub fn sentence_vae(&self, precision: Precision, device: &Device) -> Result<SentenceVae> {
+        let parameters = self.parameters(precision.dtype(), device)?;
+        let model = SentenceVae::new(&self.config, &parameters, precision, device);
+        model.map_err(|error| Error::checkpoint(&self.directory, error.to_string()))?.freeze()
     }
 
     /// The vocabulary. Fails if it is not understood, or does not belong to the weights.

@@ -6,6 +6,7 @@ use crate::bench::dry_run;
 use crate::config::TaskKind;
 use crate::config::train::{OnNonFinite, WindowKind};
 use crate::console::{print, report};
+use crate::data::items::Items;
 use crate::error::Result;
 use crate::events::Outcome;
 use crate::parallel::world::{Solo, World};
@@ -19,6 +20,7 @@ use crate::task::language::Language;
 use crate::task::rescore::Rescoring;
 use crate::task::split::SplitSize;
 use crate::task::teachers::Teacher;
+use crate::task::vae::VaeTask;
 use crate::train::limits::{Limits, Stop};
 use crate::train::task::Task;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -151,6 +153,11 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
             let shown = Shown::Lists(run.task.recipe().corpus.unit);
             train(*run, shown, signals)
         }
+        AnyRun::Vae(run) => {
+            introduce_sentences(&run.task);
+            let shown = Shown::Sentences(run.task.unit());
+            train(*run, shown, signals)
+        }
     }
 }
 
@@ -226,10 +233,38 @@ fn introduce_lists(task: &Rescoring) {
     }
 }
 
+fn introduce_sentences(task: &VaeTask) {
+    let (train, valid, test) = task.sentences();
+    let count = |items: &Items| grouped(items.len() as u64);
+    report(&format!(
+        "{}: {} training sentences of {} words, {} for validation, {} for test, vocabulary of {}",
+        task.data().corpus,
+        count(train),
+        grouped(train.words()),
+        count(valid),
+        test.map_or("none".into(), count),
+        grouped(task.model().vocab_size as u64)
+    ));
+    let dropped = [Some(train), Some(valid), test].map(|items| items.map_or(0, |items| items.dropped));
+    if let Some(longest) =
+        task.recipe().corpus.longest_sentence.filter(|_| dropped.iter().any(|&left| left > 0))
+    {
+        let [train, valid, test] = dropped.map(grouped);
+        note(&format!(
+            "sentences of more than {longest} words are left out: {train} of training, {valid} of validation, {test} of test"
+        ));
+    }
+    let replaced = task.tokenizer().unknown_id().is_some();
+    let [train, valid] = task.unseen();
+    note_unseen(train, "the training split", replaced);
+    note_unseen(valid, "the validation split", replaced);
+}
+
 fn introduce_training<T: Task>(run: &Run<T>) {
     let config = &run.task.recipe().train;
     let step = match (config.bptt_steps, config.window) {
         _ if run.task.recipe().task.kind == TaskKind::Rescore => format!("{} lists", config.batch_size),
+        _ if run.task.recipe().task.kind == TaskKind::Vae => format!("{} sentences", config.batch_size),
         (1, WindowKind::Fixed) => format!("{} images", config.batch_size),
         (steps, WindowKind::Fixed) => format!("{} × {steps} tokens", config.batch_size),
         (steps, WindowKind::Variable) => format!("{} × about {steps} tokens", config.batch_size),
@@ -294,6 +329,10 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
                 percent(outcome.test.word_error_rate_first),
                 percent(outcome.test.word_error_rate_oracle)
             )
+        }
+        Some(nats) if outcome.test.latent.is_some() => {
+            let latent = outcome.test.latent.clone().unwrap_or_default();
+            format!("test: {}, perplexity {}\n", latent.bound(), perplexity(nats, 2))
         }
         Some(nats) if outcome.test.accuracy.is_some() => {
             let accuracy = 100.0 * number(outcome.test.accuracy);

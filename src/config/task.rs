@@ -1,7 +1,7 @@
 //! `[task]` of a recipe: what the model learns to do.
 
 use super::train::{InitialRule, WindowKind};
-use super::{CorpusConfig, EmbeddingConfig, ModelSpec, Sentences, TrainConfig, Unit};
+use super::{CorpusConfig, EmbeddingConfig, ModelSpec, Sentences, Storage, TrainConfig, Unit};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,20 @@ pub enum TaskKind {
     Images,
     /// To put the hypotheses of n-best lists in order.
     Rescore,
+    /// To write a sentence from a vector that an encoder has made of it (Bowman et al., 2016).
+    Vae,
+}
+
+impl TaskKind {
+    /// As recipes name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Language => "language",
+            Self::Images => "images",
+            Self::Rescore => "rescore",
+            Self::Vae => "vae",
+        }
+    }
 }
 
 impl TaskConfig {
@@ -44,55 +58,96 @@ impl TaskConfig {
     ) -> Result<()> {
         let wrong = |what: String| Err(Error::config(what));
         let reads_pixels = matches!(model.embedding, EmbeddingConfig::Pixels(_));
+        if self.kind != TaskKind::Images && train.init != InitialRule::Uniform {
+            return wrong("train.init other than uniform is for [task] kind = \"images\"".into());
+        }
+        if self.kind != TaskKind::Images && reads_pixels {
+            return wrong("a model that reads pixels needs [task] kind = \"images\"".into());
+        }
         if train.lists.is_some() && self.kind != TaskKind::Rescore {
             return wrong("[train.lists] is for [task] kind = \"rescore\"".into());
         }
-        if self.kind == TaskKind::Rescore {
-            return validate_lists(model, corpus, train);
-        }
-        if self.is_language() {
-            return match (reads_pixels, train.init) {
-                (true, _) => wrong("a model that reads pixels needs [task] kind = \"images\"".into()),
-                (false, InitialRule::Uniform) => Ok(()),
-                (false, _) => wrong("train.init other than uniform is for [task] kind = \"images\"".into()),
-            };
-        }
-        if !reads_pixels {
-            return wrong("[task] kind = \"images\" needs model.embedding.kind = \"pixels\"".into());
-        }
-        let language_only = [
-            ("corpus.unit", corpus.unit != Unit::Char),
-            ("train.bptt_steps", train.bptt_steps != 1),
-            ("train.min_epoch_steps", train.min_epoch_steps != 0),
-            ("train.carry_state", train.carry_state),
-            ("train.window", train.window != WindowKind::Fixed),
-            ("train.activation", !train.activation.is_off()),
-            ("train.fraternal", train.fraternal.is_some()),
-            ("train.loss", !train.loss.is_exact()),
-            ("train.update", !train.update.is_all()),
-            ("train.state_reset", train.state_reset != 0.0),
-            ("train.dropout.word", train.dropout.word != 0.0),
-            ("train.dropout.embedding", train.dropout.embedding != 0.0),
-            ("train.dropout.hidden", train.dropout.hidden != 0.0),
-            ("train.dropout.between", train.dropout.between.is_some()),
-        ];
-        match language_only.iter().find(|(_, is_set)| *is_set) {
-            None => Ok(()),
-            Some((key, _)) => wrong(format!(
+        self.validate_latent(corpus, model, train)?;
+        let for_text = match self.kind {
+            TaskKind::Language => return Ok(()),
+            TaskKind::Images if !reads_pixels => {
+                return wrong("[task] kind = \"images\" needs model.embedding.kind = \"pixels\"".into());
+            }
+            TaskKind::Images => for_text(corpus, train),
+            TaskKind::Vae => for_running_text(corpus, train),
+            TaskKind::Rescore => {
+                let keys = for_running_text(corpus, train).into_iter();
+                keys.filter(|(key, _)| *key != "train.update").collect()
+            }
+        };
+        let Some((key, _)) = for_text.iter().find(|(_, is_set)| *is_set) else { return Ok(()) };
+        wrong(match self.kind {
+            TaskKind::Images => format!(
                 "{key} is for text: of images, labels are characters, a window is 1, and dropout is on the input and the \
                  output of the layers"
-            )),
+            ),
+            kind => format!(
+                "{key} is for running text: [task] kind = \"{}\" reads sentences as items that have nothing to do with each \
+                 other, and train.bptt_steps is 1",
+                kind.as_str()
+            ),
+        })
+    }
+
+    /// Refuses a latent vector where nothing has one, and a sentence VAE without it.
+    fn validate_latent(self, corpus: &CorpusConfig, model: &ModelSpec, train: &TrainConfig) -> Result<()> {
+        if self.kind == TaskKind::Vae {
+            return match (&model.latent, corpus.longest_sentence) {
+                (None, _) => Err(Error::config(
+                    "[task] kind = \"vae\" needs a [model.latent], the vector between encoder and decoder; say size = 32",
+                )),
+                (_, Some(0)) => Err(Error::config("corpus.longest_sentence must be at least 1")),
+                _ => Ok(()),
+            };
+        }
+        let vae_only = [
+            ("model.latent", model.latent.is_some()),
+            ("model.encoder", model.encoder.is_some()),
+            ("train.latent", train.latent.is_some()),
+            ("corpus.longest_sentence", corpus.longest_sentence.is_some()),
+        ];
+        match vae_only.iter().find(|(_, is_set)| *is_set) {
+            None => Ok(()),
+            Some((key, _)) => Err(Error::config(format!(
+                "{key} is for a sentence VAE, [task] kind = \"vae\"; this is [task] kind = \"{}\"",
+                self.kind.as_str()
+            ))),
         }
     }
 }
 
-/// Refuses a model that scores no sentences, and settings that would do nothing for n-best lists.
-fn validate_lists(model: &ModelSpec, corpus: &CorpusConfig, train: &TrainConfig) -> Result<()> {
-    let wrong = |what: String| Err(Error::config(what));
-    if matches!(model.embedding, EmbeddingConfig::Pixels(_)) {
-        return wrong("a model that reads pixels needs [task] kind = \"images\"".into());
-    }
-    let for_text = [
+/// Keys that do nothing for images, and whether they are set.
+fn for_text(corpus: &CorpusConfig, train: &TrainConfig) -> Vec<(&'static str, bool)> {
+    let mut keys = vec![("corpus.unit", corpus.unit != Unit::Char)];
+    keys.extend(of_windows(train));
+    keys.extend([
+        ("train.dropout.word", train.dropout.word != 0.0),
+        ("train.dropout.embedding", train.dropout.embedding != 0.0),
+        ("train.dropout.hidden", train.dropout.hidden != 0.0),
+        ("train.dropout.between", train.dropout.between.is_some()),
+    ]);
+    keys
+}
+
+/// Keys that do nothing for sentences as items, and whether they are set.
+fn for_running_text(corpus: &CorpusConfig, train: &TrainConfig) -> Vec<(&'static str, bool)> {
+    let mut keys = vec![
+        ("corpus.sentences", corpus.sentences != Sentences::Running),
+        ("corpus.storage", corpus.storage != Storage::Memory),
+        ("corpus.shards", corpus.shards.is_some()),
+    ];
+    keys.extend(of_windows(train));
+    keys
+}
+
+/// Keys of windows of a text and of losses over them.
+fn of_windows(train: &TrainConfig) -> [(&'static str, bool); 9] {
+    [
         ("train.bptt_steps", train.bptt_steps != 1),
         ("train.min_epoch_steps", train.min_epoch_steps != 0),
         ("train.carry_state", train.carry_state),
@@ -100,15 +155,7 @@ fn validate_lists(model: &ModelSpec, corpus: &CorpusConfig, train: &TrainConfig)
         ("train.activation", !train.activation.is_off()),
         ("train.fraternal", train.fraternal.is_some()),
         ("train.loss", !train.loss.is_exact()),
+        ("train.update", !train.update.is_all()),
         ("train.state_reset", train.state_reset != 0.0),
-        ("train.init", train.init != InitialRule::Uniform),
-        ("corpus.sentences", corpus.sentences != Sentences::Running),
-    ];
-    match for_text.iter().find(|(_, is_set)| *is_set) {
-        None => Ok(()),
-        Some((key, _)) => wrong(format!(
-            "{key} is for running text: of n-best lists each sentence is read from its beginning to its end, and a batch has \
-             train.batch_size lists"
-        )),
-    }
+    ]
 }

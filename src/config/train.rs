@@ -2,6 +2,7 @@
 
 pub use super::averaging::{Averaging, Ema, NtAsgd};
 pub use super::clip::ClipConfig;
+pub use super::latent::LatentTraining;
 pub use super::loss::LossConfig;
 pub use super::techniques::{ActivationConfig, FraternalConfig, FraternalVariant, WindowKind};
 pub use crate::model::dropout::{DropoutConfig, DropoutKind};
@@ -46,6 +47,9 @@ pub struct TrainConfig {
     /// Over which words the loss of a token is, and from whom it is learned.
     #[serde(default, skip_serializing_if = "LossConfig::is_exact")]
     pub loss: LossConfig,
+    /// How the latent vector of a sentence VAE comes into use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentTraining>,
     /// Which weights are trained; all others stay those of the checkpoint that the run begins with.
     #[serde(default, skip_serializing_if = "UpdateGroup::is_all")]
     pub update: UpdateGroup,
@@ -319,6 +323,7 @@ impl TrainConfig {
         }
         self.clip.map_or(Ok(()), |clip| clip.validate(self.max_grad_norm))?;
         self.averaging.validate()?;
+        self.latent.as_ref().map_or(Ok(()), LatentTraining::validate)?;
         self.schedule.validate()?;
         self.activation.validate()?;
         probability("state_reset", self.state_reset)?;

@@ -12,6 +12,7 @@ pub mod edits;
 mod fetch;
 pub mod images;
 pub mod inspect;
+pub mod items;
 pub mod made_lists;
 pub mod packed;
 pub(crate) mod packing;

@@ -4,7 +4,8 @@
 pub mod adapt;
 mod evaluation;
 pub mod images;
-mod log_sum;
+pub mod latent;
+pub(crate) mod log_sum;
 pub mod monte_carlo;
 pub mod nbest;
 pub mod perplexity;

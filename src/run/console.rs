@@ -19,6 +19,8 @@ pub(crate) enum Shown {
     Images,
     /// N-best lists of text in these units.
     Lists(Unit),
+    /// Sentences as items, in these units.
+    Sentences(Unit),
 }
 
 /// Shows a run on standard output and standard error.
@@ -43,6 +45,19 @@ impl Console {
             false => "",
         };
         self.line.print(&format!("{:>5}  {nats:>10.4}  {}{warning}", "teach", quality(nats, self.shown)));
+    }
+
+    /// The parts of a sentence VAE's bound, below a row.
+    fn latent(&mut self, row: &Epoch) {
+        let (Some(reconstruction), Some(kl)) = (row.valid_reconstruction_nats, row.valid_kl_nats) else {
+            return;
+        };
+        let weight = row.kl_weight.map_or(String::new(), |weight| format!("; weight of the KL {weight:.3}"));
+        self.line.print(&format!(
+            "{:>5}  {:.3} nats a sentence: reconstruction {reconstruction:.3} and KL {kl:.3}{weight}",
+            "",
+            reconstruction + kl
+        ));
     }
 
     fn training(&mut self, training: &Training) {
@@ -80,10 +95,12 @@ impl Recorder for Console {
                 let epochs = epochs.clamp(row.epoch.saturating_sub(1) as f64, row.epoch as f64);
                 self.line.print(&line(&format!("{epochs:.2}"), row, self.shown));
                 self.teacher(row);
+                self.latent(row);
             }
             Event::Epoch(row) => {
                 self.line.print(&line(&row.epoch.to_string(), row, self.shown));
                 self.teacher(row);
+                self.latent(row);
             }
             Event::Skip(skip) => {
                 let step = skip.step;
@@ -117,6 +134,7 @@ impl Recorder for Console {
                     text.trim_end().lines().map(|line| format!("      | {line}")).collect();
                 self.line.print(&indented.join("\n"));
             }
+            Progress::Warning(text) => self.line.report(&format!("warning: {text}")),
             Progress::Over => self.line.clear(),
         }
     }
@@ -127,7 +145,7 @@ fn head(shown: Shown) -> String {
     let quality = match shown {
         Shown::Text(Unit::Char) => "bits/char",
         Shown::Text(Unit::Byte) => "bits/byte",
-        Shown::Text(Unit::Word | Unit::Bpe) => "perplexity",
+        Shown::Text(Unit::Word | Unit::Bpe) | Shown::Sentences(_) => "perplexity",
         Shown::Images => "accuracy %",
         Shown::Lists(_) => "errors %",
     };
@@ -145,7 +163,7 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
     let quality = match shown {
         Shown::Text(Unit::Char) => or_dash(row.valid_bits_per_char, 3),
         Shown::Text(Unit::Byte) => or_dash(row.valid_bits_per_byte, 3),
-        Shown::Text(Unit::Word | Unit::Bpe) => perplexity(valid_nats, 3),
+        Shown::Text(Unit::Word | Unit::Bpe) | Shown::Sentences(_) => perplexity(valid_nats, 3),
         Shown::Images => or_dash(row.valid_accuracy.map(|share| 100.0 * share), 2),
         Shown::Lists(_) => or_dash(row.valid_word_error_rate.map(|share| 100.0 * share), 2),
     };
@@ -170,19 +188,22 @@ fn quality(nats: f64, shown: Shown) -> String {
     match shown {
         Shown::Text(Unit::Char) | Shown::Lists(Unit::Char) => format!("{:.3} bits/char", nats / LN_2),
         Shown::Text(Unit::Byte) | Shown::Lists(Unit::Byte) => format!("{:.3} bits/byte", nats / LN_2),
-        Shown::Images => format!("{:.2e} nats", nats),
         Shown::Text(Unit::Word | Unit::Bpe) | Shown::Lists(Unit::Word | Unit::Bpe) => {
             format!("perplexity {}", perplexity(nats, 1))
         }
+        Shown::Images => format!("{:.2e} nats", nats),
+        Shown::Sentences(_) => "of the weighed loss".into(), // no perplexity while the KL counts in part
     }
 }
 
 fn plural(shown: Shown) -> &'static str {
     match shown {
-        Shown::Text(Unit::Word) | Shown::Lists(Unit::Word) => "words",
-        Shown::Text(Unit::Char) | Shown::Lists(Unit::Char) => "chars",
-        Shown::Text(Unit::Byte) | Shown::Lists(Unit::Byte) => "bytes",
-        Shown::Text(Unit::Bpe) | Shown::Lists(Unit::Bpe) => "tokens",
         Shown::Images => "images",
+        Shown::Text(unit) | Shown::Lists(unit) | Shown::Sentences(unit) => match unit {
+            Unit::Word => "words",
+            Unit::Char => "chars",
+            Unit::Byte => "bytes",
+            Unit::Bpe => "tokens",
+        },
     }
 }

@@ -50,4 +50,5 @@ mod support;
 mod techniques;
 mod train;
 mod training;
+mod vae;
 mod weight_drop;
