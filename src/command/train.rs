@@ -13,6 +13,7 @@ use crate::readable::{duration, grouped, or_dash, perplexity, shell_quoted};
 use crate::run::console::{Console, Shown};
 use crate::run::{AnyRun, Ended, Finish, Request, Run};
 use crate::signals::Signals;
+use crate::task::classify::ClassifyTask;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
 use crate::task::split::SplitSize;
@@ -144,11 +145,15 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
             introduce_images(&run.task);
             train(*run, Shown::Images, signals)
         }
+        AnyRun::Classify(run) => {
+            introduce_sentences(&run.task);
+            train(*run, Shown::Sentences, signals)
+        }
     }
 }
 
 fn train<T: Task>(run: Run<T>, shown: Shown, signals: Signals) -> Result<u8> {
-    introduce_training(&run);
+    introduce_training(&run, shown);
     let out = run.out.clone();
     let screen = Box::new(Console::new(shown));
     let ended = run.train(screen, signals)?;
@@ -157,7 +162,7 @@ fn train<T: Task>(run: Run<T>, shown: Shown, signals: Signals) -> Result<u8> {
     }
     match ended {
         Ended::Before(outcome, _) | Ended::Finished(outcome) => {
-            print(&closing(&outcome, &out));
+            print(&closing(&outcome, &out, shown));
             Ok(0)
         }
         Ended::Untested(code) => {
@@ -208,12 +213,38 @@ fn introduce_images(task: &ImageTask) {
     ));
 }
 
-fn introduce_training<T: Task>(run: &Run<T>) {
+fn introduce_sentences(task: &ClassifyTask) {
+    let [train, valid, test] = task.data().tokens.map(grouped);
+    report(&format!(
+        "{}: {train} training sentences, {valid} for validation, {test} for test, vocabulary of {}",
+        task.data().corpus,
+        grouped(task.model().vocab_size as u64)
+    ));
+    for (name, split) in ["training", "validation", "test"].into_iter().zip(task.splits()) {
+        let Some(split) = split else { continue };
+        let [words, unknown] = split.words();
+        report(&format!(
+            "{name}: {} need an edit, {} words, {} of them unknown ({:.1} %)",
+            grouped(split.positives()),
+            grouped(words),
+            grouped(unknown),
+            100.0 * unknown as f64 / (words as f64).max(1.0)
+        ));
+    }
+    if task.left_out() > 0 {
+        note(&format!("{} elements without any text before the edit are left out", grouped(task.left_out())));
+    }
+}
+
+fn introduce_training<T: Task>(run: &Run<T>, shown: Shown) {
     let config = &run.task.recipe().train;
-    let step = match (config.bptt_steps, config.window) {
-        (1, WindowKind::Fixed) => format!("{} images", config.batch_size),
-        (steps, WindowKind::Fixed) => format!("{} × {steps} tokens", config.batch_size),
-        (steps, WindowKind::Variable) => format!("{} × about {steps} tokens", config.batch_size),
+    let step = match (shown, config.bptt_steps, config.window) {
+        (Shown::Images, ..) => format!("{} images", config.batch_size),
+        (Shown::Sentences, ..) => format!("{} sentences", config.batch_size),
+        (Shown::Text(_), steps, WindowKind::Fixed) => format!("{} × {steps} tokens", config.batch_size),
+        (Shown::Text(_), steps, WindowKind::Variable) => {
+            format!("{} × about {steps} tokens", config.batch_size)
+        }
     };
     let epoch = run.resumed.as_ref().map_or(0, |resumed| resumed.position.epoch);
     let [all, updated] = run.parameters();
@@ -262,10 +293,19 @@ fn reason(stop: Stop) -> &'static str {
 }
 
 /// The last line: the number that papers publish, and what to do next.
-fn closing(outcome: &Outcome, out: &Path) -> String {
+fn closing(outcome: &Outcome, out: &Path, shown: Shown) -> String {
     let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
     let test = match outcome.test.nats_per_token {
         None => String::new(),
+        Some(nats) if outcome.test.decisions.is_some() => {
+            let found = outcome.test.decisions.unwrap_or_default();
+            let [precision, recall, f1, always] =
+                [found.precision, found.recall, found.f1, found.always_yes_f1].map(|share| 100.0 * share);
+            format!(
+                "test: {nats:.4} nats a sentence, precision {precision:.2} %, recall {recall:.2} %, F1 {f1:.2} % (always yes \
+                 {always:.2} %)\n"
+            )
+        }
         Some(nats) if outcome.test.accuracy.is_some() => {
             let accuracy = 100.0 * number(outcome.test.accuracy);
             format!("test: {nats:.4} nats an image, accuracy {accuracy:.2} %\n")
@@ -277,9 +317,8 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
             or_dash(outcome.test.bits_per_byte, 3)
         ),
     };
-    let is_images = outcome.test.accuracy.is_some();
-    let what = if is_images { "eval" } else { "sample" };
-    let by = if is_images { "" } else { " of the validation split" };
+    let what = if matches!(shown, Shown::Text(_)) { "sample" } else { "eval" };
+    let by = if matches!(shown, Shown::Images) { "" } else { " of the validation split" };
     format!(
         "{test}best epoch {}{by}, {} in all; the model is in {}\ntry: rhn {what} {}",
         outcome.best_epoch.map_or("null".into(), |epoch| epoch.to_string()),

@@ -45,6 +45,9 @@ pub struct TrainConfig {
     /// Over which words the loss of a token is, and from whom it is learned.
     #[serde(default, skip_serializing_if = "LossConfig::is_exact")]
     pub loss: LossConfig,
+    /// For a classifier of sentences: how often a sentence that needs an edit is counted.
+    #[serde(default = "full", skip_serializing_if = "is_full")]
+    pub positive_weight: f64,
     /// Which weights are trained; all others stay those of the checkpoint that the run begins with.
     #[serde(default, skip_serializing_if = "UpdateGroup::is_all")]
     pub update: UpdateGroup,
@@ -174,6 +177,10 @@ pub enum OnNonFinite {
     Skip,
 }
 
+fn is_full(value: &f64) -> bool {
+    *value == full()
+}
+
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
@@ -281,7 +288,11 @@ impl TrainConfig {
         if self.epochs == 0 || self.batch_size == 0 || self.bptt_steps == 0 {
             return wrong("epochs, batch_size and bptt_steps must be at least 1".into());
         }
-        let positive = [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)];
+        let positive = [
+            ("learning_rate", self.learning_rate),
+            ("epsilon", self.epsilon),
+            ("positive_weight", self.positive_weight),
+        ];
         if let Some((name, value)) = positive.iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
             return wrong(format!("{name} is {value}, wanted a number above 0"));
         }

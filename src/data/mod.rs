@@ -12,6 +12,8 @@ pub mod edits;
 mod fetch;
 pub mod images;
 pub mod inspect;
+pub mod labelled;
+pub(crate) mod lengths;
 pub mod packed;
 pub(crate) mod packing;
 pub mod registry;

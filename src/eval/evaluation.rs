@@ -1,6 +1,7 @@
 //! The result of an evaluation: sums divided once, and what they are over.
 
 use super::adapt::Adaptation;
+use super::decisions::Decisions;
 use super::perplexity::Split;
 use super::tally::{Figure, Tally};
 use crate::config::Unit;
@@ -17,7 +18,7 @@ pub struct Evaluation {
     pub corpus: String,
     /// `train`, `valid`, `test` or `all`.
     pub split: String,
-    /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images, `images`.
+    /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images, `images`; of labelled sentences, `classify`.
     pub protocol: String,
     /// How sentences reached the model, if not as running text: `reset` or `carry`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,9 +50,13 @@ pub struct Evaluation {
     /// Why there is no perplexity over words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_words_absent: Option<String>,
-    /// The share of images whose label has the largest probability; of text there is none.
+    /// The share of images whose label has the largest probability, or of sentences that are decided right; of text there
+    /// is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
+    /// What the decisions of a classifier of sentences are worth.
+    #[serde(flatten)]
+    pub decisions: Option<Decisions>,
     /// The same in bits.
     pub bits_per_token: f64,
     /// Bits over the characters that were predicted; for character units, the bits per token.
@@ -110,7 +115,7 @@ impl Evaluation {
         Self { corpus: corpus.into(), ..first }.divide(unit, tally, seconds)
     }
 
-    /// Of a classifier: the nats of all labels; `counts` are images, and those whose label is the most probable.
+    /// Of a classifier: the nats of all labels; `counts` are images or sentences, and those whose label is found.
     pub(crate) fn of_labels(corpus: &str, split: &str, nats: f64, counts: [u64; 2], seconds: f64) -> Self {
         let images = counts[0] as f64;
         Self {

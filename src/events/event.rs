@@ -1,6 +1,7 @@
 //! The kinds of events and their fields.
 
 use crate::eval::Evaluation;
+use crate::eval::decisions::Decisions;
 use rhn_kernels::precision::Precision;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -111,9 +112,12 @@ pub struct Epoch {
     pub valid_perplexity: Option<f64>,
     /// The same in bits over the text's characters.
     pub valid_bits_per_char: Option<f64>,
-    /// Of images: the share whose label is the most probable.
+    /// Of images and labelled sentences: the share whose label is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_accuracy: Option<f64>,
+    /// Of labelled sentences: F1 at the threshold with the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_f1: Option<f64>,
     /// The same in bits over the text's bytes; it is shown and not written.
     #[serde(skip)]
     pub valid_bits_per_byte: Option<f64>,
@@ -207,6 +211,8 @@ pub struct Measured {
     pub perplexity_words_absent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
+    #[serde(flatten)]
+    pub decisions: Option<Decisions>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,6 +246,7 @@ impl From<&Evaluation> for Measured {
             perplexity_words: found.perplexity_words,
             perplexity_words_absent: found.perplexity_words_absent.clone(),
             accuracy: found.accuracy,
+            decisions: found.decisions,
             bits_per_token: Some(found.bits_per_token),
             bits_per_char: found.bits_per_char,
             bits_per_char_absent: found.bits_per_char_absent.clone(),

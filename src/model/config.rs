@@ -1,5 +1,6 @@
 //! `[model]` of a recipe, and `config.json` of a checkpoint: all that fixes the weights' shapes.
 
+use super::classifier::ClassifierConfig;
 use super::core::CoreConfig;
 use super::embedding::spelling::SpellingSize;
 use super::embedding::{EmbeddingConfig, Surroundings};
@@ -21,6 +22,9 @@ pub struct ModelSpec {
     /// How the state becomes a distribution over the next token.
     #[serde(default)]
     pub output: OutputConfig,
+    /// How the states of a sentence become its label, in place of an output layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<ClassifierConfig>,
 }
 
 /// What `model_type` says in every `config.json` that this program writes.
@@ -158,8 +162,13 @@ impl ModelConfig {
             return wrong("pixels are for a feed-forward core, and such a core is for pixels alone".into());
         }
         core.settings().validate()?;
-        self.spec.output.validate(self.output_sizes())?;
-        self.spec.output.validate_beside(&self.spec.embedding, self.output_sizes())?;
+        match &self.spec.classifier {
+            Some(classifier) => classifier.validate(&self.spec)?,
+            None => {
+                self.spec.output.validate(self.output_sizes())?;
+                self.spec.output.validate_beside(&self.spec.embedding, self.output_sizes())?;
+            }
+        }
         self.spec.embedding.settings().validate(self.around_embedding())?;
         self.validate_magnitude()
     }
@@ -182,6 +191,7 @@ impl ModelConfig {
         let components = self.spec.output.component_count().unwrap_or(1);
         sizes.push(components.saturating_mul(self.embedding_size()));
         sizes.extend([self.vocab_size, hidden, layers, depth, self.embedding_size()]);
+        sizes.extend(self.spec.classifier.iter().filter_map(|classifier| classifier.attention_size));
         let weights = [8, layers, depth, hidden, hidden]
             .iter()
             .try_fold(1usize, |product, &size| product.checked_mul(size))
@@ -201,9 +211,12 @@ impl ModelConfig {
 
 impl Display for ModelConfig {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let ModelSpec { embedding, core, output } = &self.spec;
-        let output = output.describe();
+        let ModelSpec { embedding, core, output, classifier } = &self.spec;
         let kind = embedding.settings().describe();
-        write!(f, "{core}; embedding: {kind} of size {}; output: {output}", self.embedding_size())
+        write!(f, "{core}; embedding: {kind} of size {}; ", self.embedding_size())?;
+        match classifier {
+            Some(classifier) => write!(f, "classifier: {classifier}"),
+            None => write!(f, "output: {}", output.describe()),
+        }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum Shown {
     /// Text in these units.
     Text(Unit),
     Images,
+    /// Labelled sentences.
+    Sentences,
 }
 
 /// Shows a run on standard output and standard error.
@@ -127,8 +129,13 @@ fn head(shown: Shown) -> String {
         Shown::Text(Unit::Byte) => "bits/byte",
         Shown::Text(Unit::Word | Unit::Bpe) => "perplexity",
         Shown::Images => "accuracy %",
+        Shown::Sentences => "F1 %",
     };
-    let speed = if matches!(shown, Shown::Images) { "images/s" } else { "tokens/s" };
+    let speed = match shown {
+        Shown::Images => "images/s",
+        Shown::Sentences => "sent./s",
+        Shown::Text(_) => "tokens/s",
+    };
     format!(
         "{:>5}  {:>10}  {:>10}  {quality:>10}  {:>9}  {:>9}  {:>9}  {:>8}",
         "epoch", "train nats", "valid nats", "rate", "grad norm", speed, "time"
@@ -144,6 +151,7 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
         Shown::Text(Unit::Byte) => or_dash(row.valid_bits_per_byte, 3),
         Shown::Text(Unit::Word | Unit::Bpe) => perplexity(valid_nats, 3),
         Shown::Images => or_dash(row.valid_accuracy.map(|share| 100.0 * share), 2),
+        Shown::Sentences => or_dash(row.valid_f1.map(|share| 100.0 * share), 2),
     };
     let nats = |nats: f64| match shown {
         Shown::Images if nats < 0.1 => format!("{nats:.2e}"), // it falls by orders of magnitude
@@ -167,6 +175,7 @@ fn quality(nats: f64, shown: Shown) -> String {
         Shown::Text(Unit::Char) => format!("{:.3} bits/char", nats / LN_2),
         Shown::Text(Unit::Byte) => format!("{:.3} bits/byte", nats / LN_2),
         Shown::Images => format!("{:.2e} nats", nats),
+        Shown::Sentences => "a sentence".into(),
         Shown::Text(Unit::Word | Unit::Bpe) => format!("perplexity {}", perplexity(nats, 1)),
     }
 }
@@ -178,5 +187,6 @@ fn plural(shown: Shown) -> &'static str {
         Shown::Text(Unit::Byte) => "bytes",
         Shown::Text(Unit::Bpe) => "tokens",
         Shown::Images => "images",
+        Shown::Sentences => "sentences",
     }
 }

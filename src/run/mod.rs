@@ -15,6 +15,7 @@ use crate::config::train::{OnNonFinite, Schedule};
 use crate::config::{Recipe, Resolved, TaskKind, TrainConfig};
 use crate::console::note;
 use crate::data::images::ImageCorpus;
+use crate::data::labelled::LabelledCorpus;
 use crate::data::{Corpus, DataDirectories, ShardedCorpus};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
@@ -22,6 +23,7 @@ use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
 use crate::signals::Signals;
 use crate::storage::Lock;
+use crate::task::classify::ClassifyTask;
 use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
@@ -88,6 +90,7 @@ pub(crate) struct Run<T: Task> {
 pub(crate) enum AnyRun {
     Language(Box<Run<Language>>),
     Images(Box<Run<ImageTask>>),
+    Classify(Box<Run<ClassifyTask>>),
 }
 
 impl AnyRun {
@@ -95,6 +98,7 @@ impl AnyRun {
         match self {
             Self::Language(run) => &run.out,
             Self::Images(run) => &run.out,
+            Self::Classify(run) => &run.out,
         }
     }
 
@@ -103,6 +107,7 @@ impl AnyRun {
         let resumed = match self {
             Self::Language(run) => &run.resumed,
             Self::Images(run) => &run.resumed,
+            Self::Classify(run) => &run.resumed,
         };
         resumed.as_ref().map(|resumed| &resumed.position)
     }
@@ -204,9 +209,9 @@ impl Request {
     /// cannot be used.
     pub(crate) fn language(&self) -> Result<Language> {
         let (resolved, _) = self.resolve()?;
-        if resolved.recipe.task.kind == TaskKind::Images {
+        if resolved.recipe.task.kind != TaskKind::Language {
             return Err(Error::config(format!(
-                "--dry-run is for text; of {} the first epoch says how long the others take",
+                "--dry-run is for language models; of {} the first epoch says how long the others take",
                 resolved.name
             )));
         }
@@ -227,6 +232,30 @@ impl Request {
         let open = || ImageCorpus::open(&resolved.recipe.corpus, &self.directories);
         let corpus = images.map_or_else(open, Ok)?;
         ImageTask::with_corpus(resolved.recipe, corpus, self.precision, &self.device)
+    }
+
+    /// As [`Request::begin`], of labelled sentences.
+    fn begin_classify(
+        &self,
+        mut resolved: Resolved,
+        first: Option<&First>,
+        resumed: Option<&Resumed>,
+    ) -> Result<ClassifyTask> {
+        if self.grow_vocab {
+            return Err(Error::config(
+                "--grow-vocab is for language models, not for [task] kind = \"classify\"",
+            ));
+        }
+        first.map_or(Ok(()), |first| first.lend_classifier(&mut resolved))?;
+        let corpus = LabelledCorpus::open(&resolved.recipe.corpus, &self.directories)?;
+        let tokenizer = resumed.map(|resumed| &resumed.tokenizer).or(first.map(|first| &first.tokenizer));
+        let mut recipe = resolved.recipe;
+        if let Some(first) = first {
+            first.keep_embedding_size(&mut recipe, first.tokenizer.vocab_size());
+        }
+        let task =
+            ClassifyTask::with_corpus(recipe, corpus, tokenizer.cloned(), self.precision, &self.device)?;
+        Ok(task.with_taken(first.map_or_else(Vec::new, |_| TAKEN.map(String::from).to_vec())))
     }
 
     /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory
@@ -278,6 +307,11 @@ impl Request {
             let task = self.begin_images(resolved, first.as_ref(), images)?;
             let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
             return Ok(AnyRun::Images(Box::new(self.ready(task, stepper, out, resumed, held)?)));
+        }
+        if resolved.recipe.task.kind == TaskKind::Classify {
+            let task = self.begin_classify(resolved, first.as_ref(), resumed.as_ref())?;
+            let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
+            return Ok(AnyRun::Classify(Box::new(self.ready(task, stepper, out, resumed, held)?)));
         }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,

@@ -1,6 +1,7 @@
 //! `rhn eval`: perplexity of a corpus's split under a trained model.
 
 mod adapt;
+pub(super) mod classify;
 mod dynamic;
 mod images;
 mod parts;
@@ -122,6 +123,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
     if checkpoint.config.pixels().is_some() {
         return images::run(args, &checkpoint);
+    }
+    if checkpoint.config.spec.classifier.is_some() {
+        return classify::run(args, &checkpoint);
     }
     let loaded = load(&args.checkpoint, &args.device)?;
     let recipe = loaded.recipe()?;
