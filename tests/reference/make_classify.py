@@ -147,7 +147,7 @@ def make(name):
     masks = draw_masks(embedding, core, rng) if with_masks else {}
     rows = [logit(weights, config, spelling, masks, row, tokens[:n, row]) for row, n in enumerate(LENGTHS)]
     logits = torch.cat(rows)
-    loss = F.binary_cross_entropy_with_logits(logits, labels, pos_weight=torch.tensor([positive_weight]).double())
+    loss = F.binary_cross_entropy_with_logits(logits, labels, pos_weight=torch.tensor([positive_weight], dtype=torch.float64))
     loss.backward()
     arrays = {f"param.{key}": tensor.detach().numpy() for key, tensor in weights.items()}
     if spelling is not None:

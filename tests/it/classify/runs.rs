@@ -108,7 +108,10 @@ fn a_classifier_learns_and_evaluates_to_its_result() {
 fn a_text_is_judged_a_line_at_a_time() {
     let place = place();
     succeed(&place, "train classify.toml --out run");
-    let text = b"the dog sees the cat\n\nthe the dog sees\n";
+    let made = made_up(2, 2000); // the second needs an edit
+    let sentences: Vec<&str> = made.lines().skip(1).map(|line| &line[2..]).collect();
+    let text = sentences.join("\n\n");
+    let text = text.as_bytes();
     let output = place.rhn_reading("judge run -", text);
     let rows = stdout(&output);
     let decisions: Vec<&str> = rows.lines().skip(1).map(|row| row.split('\t').nth(1).unwrap()).collect();
@@ -182,11 +185,12 @@ fn what_is_for_language_models_is_refused_of_a_classifier() {
     assert!(!place.path("run/threshold.json").exists());
     let [_, note] = succeed(&place, "eval run --split valid");
     assert!(note.contains("no threshold.json") && note.contains("0.5"), "{note}");
+    place.write("lists.tsv", "one\t-1.5\ta cat\n");
     for command in [
         "sample run",
         "score run corpus.txt",
         "compress run corpus.txt --out small.rhn",
-        "rescore run errors/test.tsv",
+        "rescore run lists.tsv",
         "study gates run",
         "export run --to onnx out",
         "neighbours run cat",
