@@ -16,6 +16,7 @@ use crate::signals::Signals;
 use crate::task::classify::ClassifyTask;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
+use crate::task::rescore::Rescoring;
 use crate::task::split::SplitSize;
 use crate::task::teachers::Teacher;
 use crate::train::limits::{Limits, Stop};
@@ -149,6 +150,11 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
             introduce_sentences(&run.task);
             train(*run, Shown::Sentences, signals)
         }
+        AnyRun::Rescoring(run) => {
+            introduce_lists(&run.task);
+            let shown = Shown::Lists(run.task.recipe().corpus.unit);
+            train(*run, shown, signals)
+        }
     }
 }
 
@@ -236,10 +242,22 @@ fn introduce_sentences(task: &ClassifyTask) {
     }
 }
 
+fn introduce_lists(task: &Rescoring) {
+    let (sizes, unseen) = task.sizes();
+    let [train, valid, test] = sizes.map(|size| grouped(size as u64));
+    let name = task.data().corpus;
+    report(&format!("{name}: {train} n-best lists to train on, {valid} for validation, {test} for test"));
+    if unseen > 0 {
+        let unseen = grouped(unseen as u64);
+        note(&format!("{unseen} words of the lists to train on have symbols that the vocabulary lacks"));
+    }
+}
+
 fn introduce_training<T: Task>(run: &Run<T>, shown: Shown) {
     let config = &run.task.recipe().train;
     let step = match (shown, config.bptt_steps, config.window) {
         (Shown::Images, ..) => format!("{} images", config.batch_size),
+        (Shown::Lists(_), ..) => format!("{} lists", config.batch_size),
         (Shown::Sentences, ..) => format!("{} sentences", config.batch_size),
         (Shown::Text(_), steps, WindowKind::Fixed) => format!("{} × {steps} tokens", config.batch_size),
         (Shown::Text(_), steps, WindowKind::Variable) => {
@@ -304,6 +322,16 @@ fn closing(outcome: &Outcome, out: &Path, shown: Shown) -> String {
             format!(
                 "test: {nats:.4} nats a sentence, precision {precision:.2} %, recall {recall:.2} %, F1 {f1:.2} % (always yes \
                  {always:.2} %)\n"
+            )
+        }
+        Some(nats) if outcome.test.expected_error_rate.is_some() => {
+            let percent = |rate: Option<f64>| 100.0 * number(rate);
+            format!(
+                "test: word errors {:.2} % ({:.2} % of the first hypotheses, {:.2} % of the oracle), {nats:.4} nats a token of \
+                 the references\n",
+                percent(outcome.test.word_error_rate),
+                percent(outcome.test.word_error_rate_first),
+                percent(outcome.test.word_error_rate_oracle)
             )
         }
         Some(nats) if outcome.test.accuracy.is_some() => {

@@ -25,6 +25,8 @@ pub enum TaskKind {
     Images,
     /// To predict whether a sentence needs an edit.
     Classify,
+    /// To put the hypotheses of n-best lists in order.
+    Rescore,
 }
 
 impl TaskConfig {
@@ -55,53 +57,56 @@ impl TaskConfig {
         if train.init != InitialRule::Uniform && self.kind != TaskKind::Images {
             return wrong("train.init other than uniform is for [task] kind = \"images\"".into());
         }
+        if train.lists.is_some() && self.kind != TaskKind::Rescore {
+            return wrong("[train.lists] is for [task] kind = \"rescore\"".into());
+        }
         if train.positive_weight != 1.0 && self.kind != TaskKind::Classify {
             return wrong("train.positive_weight is for [task] kind = \"classify\"".into());
         }
-        let language_only = [
-            ("train.bptt_steps", train.bptt_steps != 1),
-            ("train.min_epoch_steps", train.min_epoch_steps != 0),
-            ("train.carry_state", train.carry_state),
-            ("train.window", train.window != WindowKind::Fixed),
-            ("train.activation", !train.activation.is_off()),
-            ("train.fraternal", train.fraternal.is_some()),
-            ("train.loss", !train.loss.is_exact()),
-            ("train.update", !train.update.is_all()),
-            ("train.state_reset", train.state_reset != 0.0),
-        ];
-        let text_only = [
-            ("corpus.unit", corpus.unit != Unit::Char),
-            ("train.dropout.word", train.dropout.word != 0.0),
-            ("train.dropout.embedding", train.dropout.embedding != 0.0),
-            ("train.dropout.hidden", train.dropout.hidden != 0.0),
-            ("train.dropout.between", train.dropout.between.is_some()),
-        ];
-        let running_only = [
-            ("corpus.sentences", corpus.sentences != Sentences::Running),
-            ("corpus.storage", corpus.storage != Storage::Memory),
-            ("corpus.shards", corpus.shards.is_some()),
-            ("corpus.shuffle", corpus.shuffle.is_some()),
-            ("train.clip", train.clip.is_some()),
-        ];
-        let set =
-            |keys: &[(&'static str, bool)]| keys.iter().find(|(_, is_set)| *is_set).map(|(key, _)| *key);
-        match self.kind {
-            TaskKind::Language => Ok(()),
-            TaskKind::Images => match set(&language_only).or(set(&text_only)) {
-                None => Ok(()),
-                Some(key) => wrong(format!(
-                    "{key} is for text: of images, labels are characters, a window is 1, and dropout is on the input and the \
-                     output of the layers"
-                )),
-            },
-            TaskKind::Classify => match set(&language_only).or(set(&running_only)) {
-                None => Ok(()),
-                Some(key) => wrong(format!(
-                    "{key} is for a running text: of [task] kind = \"classify\" each sentence is read whole, by itself, in an \
-                     order drawn anew each epoch, and train.bptt_steps is 1"
-                )),
-            },
+        match (self.kind, self.unused(corpus, train)) {
+            (_, None) | (TaskKind::Language, _) => Ok(()),
+            (TaskKind::Images, Some(key)) => wrong(format!(
+                "{key} is for text: of images, labels are characters, a window is 1, and dropout is on the input and the \
+                 output of the layers"
+            )),
+            (TaskKind::Rescore, Some(key)) => wrong(format!(
+                "{key} is for running text: of n-best lists each sentence is read from its beginning to its end, and a batch \
+                 has train.batch_size lists"
+            )),
+            (TaskKind::Classify, Some(key)) => wrong(format!(
+                "{key} is for running text: of [task] kind = \"classify\" each sentence is read whole, by itself, in an order \
+                 drawn anew each epoch, and train.bptt_steps is 1"
+            )),
         }
+    }
+
+    /// A key that is set and would do nothing in this task, if there is one.
+    fn unused(self, corpus: &CorpusConfig, train: &TrainConfig) -> Option<&'static str> {
+        use TaskKind::{Classify, Images, Rescore};
+        let but_language = &[Images, Rescore, Classify][..];
+        let keys = [
+            (but_language, "train.bptt_steps", train.bptt_steps != 1),
+            (but_language, "train.min_epoch_steps", train.min_epoch_steps != 0),
+            (but_language, "train.carry_state", train.carry_state),
+            (but_language, "train.window", train.window != WindowKind::Fixed),
+            (but_language, "train.activation", !train.activation.is_off()),
+            (but_language, "train.fraternal", train.fraternal.is_some()),
+            (but_language, "train.loss", !train.loss.is_exact()),
+            (but_language, "train.state_reset", train.state_reset != 0.0),
+            (&[Images, Classify], "train.update", !train.update.is_all()),
+            (&[Rescore, Classify], "corpus.sentences", corpus.sentences != Sentences::Running),
+            (&[Classify], "corpus.storage", corpus.storage != Storage::Memory),
+            (&[Classify], "corpus.shards", corpus.shards.is_some()),
+            (&[Classify], "corpus.shuffle", corpus.shuffle.is_some()),
+            (&[Classify], "train.clip", train.clip.is_some()),
+            (&[Images], "corpus.unit", corpus.unit != Unit::Char),
+            (&[Images], "train.dropout.word", train.dropout.word != 0.0),
+            (&[Images], "train.dropout.embedding", train.dropout.embedding != 0.0),
+            (&[Images], "train.dropout.hidden", train.dropout.hidden != 0.0),
+            (&[Images], "train.dropout.between", train.dropout.between.is_some()),
+        ];
+        let found = keys.into_iter().find(|(tasks, _, is_set)| *is_set && tasks.contains(&self.kind));
+        found.map(|(_, key, _)| key)
     }
 }
 

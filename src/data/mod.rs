@@ -14,6 +14,7 @@ pub mod images;
 pub mod inspect;
 pub mod labelled;
 pub(crate) mod lengths;
+pub mod made_lists;
 pub mod packed;
 pub(crate) mod packing;
 pub mod registry;

@@ -118,6 +118,12 @@ pub struct Epoch {
     /// Of labelled sentences: F1 at the threshold with the best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_f1: Option<f64>,
+    /// Of n-best lists: the word errors of the best hypotheses, a word of the references.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_word_error_rate: Option<f64>,
+    /// Of n-best lists: the word errors to expect, by which the best weights are chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_expected_error_rate: Option<f64>,
     /// The same in bits over the text's bytes; it is shown and not written.
     #[serde(skip)]
     pub valid_bits_per_byte: Option<f64>,
@@ -214,6 +220,14 @@ pub struct Measured {
     #[serde(flatten)]
     pub decisions: Option<Decisions>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate_first: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate_oracle: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_error_rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_char: Option<f64>,
@@ -247,6 +261,10 @@ impl From<&Evaluation> for Measured {
             perplexity_words_absent: found.perplexity_words_absent.clone(),
             accuracy: found.accuracy,
             decisions: found.decisions,
+            word_error_rate: found.lists.word_error_rate,
+            word_error_rate_first: found.lists.word_error_rate_first,
+            word_error_rate_oracle: found.lists.word_error_rate_oracle,
+            expected_error_rate: found.lists.expected_error_rate,
             bits_per_token: Some(found.bits_per_token),
             bits_per_char: found.bits_per_char,
             bits_per_char_absent: found.bits_per_char_absent.clone(),

@@ -19,6 +19,8 @@ pub(crate) enum Shown {
     Images,
     /// Labelled sentences.
     Sentences,
+    /// N-best lists of text in these units.
+    Lists(Unit),
 }
 
 /// Shows a run on standard output and standard error.
@@ -130,11 +132,12 @@ fn head(shown: Shown) -> String {
         Shown::Text(Unit::Word | Unit::Bpe) => "perplexity",
         Shown::Images => "accuracy %",
         Shown::Sentences => "F1 %",
+        Shown::Lists(_) => "errors %",
     };
     let speed = match shown {
         Shown::Images => "images/s",
         Shown::Sentences => "sent./s",
-        Shown::Text(_) => "tokens/s",
+        Shown::Text(_) | Shown::Lists(_) => "tokens/s",
     };
     format!(
         "{:>5}  {:>10}  {:>10}  {quality:>10}  {:>9}  {:>9}  {:>9}  {:>8}",
@@ -152,6 +155,7 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
         Shown::Text(Unit::Word | Unit::Bpe) => perplexity(valid_nats, 3),
         Shown::Images => or_dash(row.valid_accuracy.map(|share| 100.0 * share), 2),
         Shown::Sentences => or_dash(row.valid_f1.map(|share| 100.0 * share), 2),
+        Shown::Lists(_) => or_dash(row.valid_word_error_rate.map(|share| 100.0 * share), 2),
     };
     let nats = |nats: f64| match shown {
         Shown::Images if nats < 0.1 => format!("{nats:.2e}"), // it falls by orders of magnitude
@@ -172,20 +176,22 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
 
 fn quality(nats: f64, shown: Shown) -> String {
     match shown {
-        Shown::Text(Unit::Char) => format!("{:.3} bits/char", nats / LN_2),
-        Shown::Text(Unit::Byte) => format!("{:.3} bits/byte", nats / LN_2),
+        Shown::Text(Unit::Char) | Shown::Lists(Unit::Char) => format!("{:.3} bits/char", nats / LN_2),
+        Shown::Text(Unit::Byte) | Shown::Lists(Unit::Byte) => format!("{:.3} bits/byte", nats / LN_2),
         Shown::Images => format!("{:.2e} nats", nats),
         Shown::Sentences => "a sentence".into(),
-        Shown::Text(Unit::Word | Unit::Bpe) => format!("perplexity {}", perplexity(nats, 1)),
+        Shown::Text(Unit::Word | Unit::Bpe) | Shown::Lists(Unit::Word | Unit::Bpe) => {
+            format!("perplexity {}", perplexity(nats, 1))
+        }
     }
 }
 
 fn plural(shown: Shown) -> &'static str {
     match shown {
-        Shown::Text(Unit::Word) => "words",
-        Shown::Text(Unit::Char) => "chars",
-        Shown::Text(Unit::Byte) => "bytes",
-        Shown::Text(Unit::Bpe) => "tokens",
+        Shown::Text(Unit::Word) | Shown::Lists(Unit::Word) => "words",
+        Shown::Text(Unit::Char) | Shown::Lists(Unit::Char) => "chars",
+        Shown::Text(Unit::Byte) | Shown::Lists(Unit::Byte) => "bytes",
+        Shown::Text(Unit::Bpe) | Shown::Lists(Unit::Bpe) => "tokens",
         Shown::Images => "images",
         Shown::Sentences => "sentences",
     }

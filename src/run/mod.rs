@@ -3,8 +3,10 @@
 pub(crate) mod console;
 pub mod directory;
 mod first;
+mod lists;
 mod location;
 pub(crate) mod packed;
+mod sentences;
 mod shards;
 mod tensorboard;
 
@@ -15,7 +17,6 @@ use crate::config::train::{OnNonFinite, Schedule};
 use crate::config::{Recipe, Resolved, TaskKind, TrainConfig};
 use crate::console::note;
 use crate::data::images::ImageCorpus;
-use crate::data::labelled::LabelledCorpus;
 use crate::data::{Corpus, DataDirectories, ShardedCorpus};
 use crate::error::{Error, Result};
 use crate::events::Outcome;
@@ -27,6 +28,7 @@ use crate::task::classify::ClassifyTask;
 use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
+use crate::task::rescore::Rescoring;
 use crate::task::vocabulary;
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
@@ -91,6 +93,7 @@ pub(crate) enum AnyRun {
     Language(Box<Run<Language>>),
     Images(Box<Run<ImageTask>>),
     Classify(Box<Run<ClassifyTask>>),
+    Rescoring(Box<Run<Rescoring>>),
 }
 
 impl AnyRun {
@@ -99,6 +102,7 @@ impl AnyRun {
             Self::Language(run) => &run.out,
             Self::Images(run) => &run.out,
             Self::Classify(run) => &run.out,
+            Self::Rescoring(run) => &run.out,
         }
     }
 
@@ -108,6 +112,7 @@ impl AnyRun {
             Self::Language(run) => &run.resumed,
             Self::Images(run) => &run.resumed,
             Self::Classify(run) => &run.resumed,
+            Self::Rescoring(run) => &run.resumed,
         };
         resumed.as_ref().map(|resumed| &resumed.position)
     }
@@ -211,7 +216,7 @@ impl Request {
         let (resolved, _) = self.resolve()?;
         if resolved.recipe.task.kind != TaskKind::Language {
             return Err(Error::config(format!(
-                "--dry-run is for language models; of {} the first epoch says how long the others take",
+                "--dry-run is for running text; of {} the first epoch says how long the others take",
                 resolved.name
             )));
         }
@@ -232,30 +237,6 @@ impl Request {
         let open = || ImageCorpus::open(&resolved.recipe.corpus, &self.directories);
         let corpus = images.map_or_else(open, Ok)?;
         ImageTask::with_corpus(resolved.recipe, corpus, self.precision, &self.device)
-    }
-
-    /// As [`Request::begin`], of labelled sentences.
-    fn begin_classify(
-        &self,
-        mut resolved: Resolved,
-        first: Option<&First>,
-        resumed: Option<&Resumed>,
-    ) -> Result<ClassifyTask> {
-        if self.grow_vocab {
-            return Err(Error::config(
-                "--grow-vocab is for language models, not for [task] kind = \"classify\"",
-            ));
-        }
-        first.map_or(Ok(()), |first| first.lend_classifier(&mut resolved))?;
-        let corpus = LabelledCorpus::open(&resolved.recipe.corpus, &self.directories)?;
-        let tokenizer = resumed.map(|resumed| &resumed.tokenizer).or(first.map(|first| &first.tokenizer));
-        let mut recipe = resolved.recipe;
-        if let Some(first) = first {
-            first.keep_embedding_size(&mut recipe, first.tokenizer.vocab_size());
-        }
-        let task =
-            ClassifyTask::with_corpus(recipe, corpus, tokenizer.cloned(), self.precision, &self.device)?;
-        Ok(task.with_taken(first.map_or_else(Vec::new, |_| TAKEN.map(String::from).to_vec())))
     }
 
     /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory
@@ -312,6 +293,10 @@ impl Request {
             let task = self.begin_classify(resolved, first.as_ref(), resumed.as_ref())?;
             let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
             return Ok(AnyRun::Classify(Box::new(self.ready(task, stepper, out, resumed, held)?)));
+        }
+        if resolved.recipe.task.kind == TaskKind::Rescore {
+            let run = self.begin_lists(resolved, first.as_ref(), resumed, (out, held))?;
+            return Ok(AnyRun::Rescoring(Box::new(run)));
         }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,

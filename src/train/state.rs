@@ -111,6 +111,16 @@ pub struct Best {
     pub step: Option<u64>,
     /// By the `batched` protocol.
     pub valid_nats_per_token: f64,
+    /// Of n-best lists: what decided instead, the word errors to expect of a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_error_rate: Option<f64>,
+}
+
+impl Best {
+    /// What decided, as [`crate::eval::Evaluation::decides`].
+    pub fn decides(&self) -> f64 {
+        self.expected_error_rate.unwrap_or(self.valid_nats_per_token)
+    }
 }
 
 impl Position {
