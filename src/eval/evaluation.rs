@@ -1,6 +1,7 @@
 //! The result of an evaluation: sums divided once, and what they are over.
 
 use super::adapt::Adaptation;
+use super::decisions::Decisions;
 use super::latent::LatentFigures;
 use super::nbest::ListFigures;
 use super::perplexity::Split;
@@ -52,9 +53,13 @@ pub struct Evaluation {
     /// Why there is no perplexity over words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_words_absent: Option<String>,
-    /// The share of images whose label has the largest probability; of text there is none.
+    /// The share of images whose label has the largest probability, or of sentences that are decided right; of text there
+    /// is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
+    /// What the decisions of a classifier of sentences are worth.
+    #[serde(flatten)]
+    pub decisions: Option<Decisions>,
     /// Of n-best lists: their word errors.
     #[serde(flatten)]
     pub lists: ListFigures,
@@ -119,7 +124,7 @@ impl Evaluation {
         Self { corpus: corpus.into(), ..first }.divide(unit, tally, seconds)
     }
 
-    /// Of a classifier: the nats of all labels; `counts` are images, and those whose label is the most probable.
+    /// Of a classifier: the nats of all labels; `counts` are images or sentences, and those whose label is found.
     pub(crate) fn of_labels(corpus: &str, split: &str, nats: f64, counts: [u64; 2], seconds: f64) -> Self {
         let images = counts[0] as f64;
         Self {

@@ -1,6 +1,7 @@
 //! The kinds of events and their fields.
 
 use crate::eval::Evaluation;
+use crate::eval::decisions::Decisions;
 use crate::eval::latent::LatentFigures;
 use rhn_kernels::precision::Precision;
 use serde::de::DeserializeOwned;
@@ -112,9 +113,12 @@ pub struct Epoch {
     pub valid_perplexity: Option<f64>,
     /// The same in bits over the text's characters.
     pub valid_bits_per_char: Option<f64>,
-    /// Of images: the share whose label is the most probable.
+    /// Of images and labelled sentences: the share whose label is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_accuracy: Option<f64>,
+    /// Of labelled sentences: F1 at the threshold with the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_f1: Option<f64>,
     /// Of n-best lists: the word errors of the best hypotheses, a word of the references.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_word_error_rate: Option<f64>,
@@ -238,6 +242,8 @@ pub struct Measured {
     pub perplexity_words_absent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
+    #[serde(flatten)]
+    pub decisions: Option<Decisions>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub word_error_rate: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -282,6 +288,7 @@ impl From<&Evaluation> for Measured {
             perplexity_words: found.perplexity_words,
             perplexity_words_absent: found.perplexity_words_absent.clone(),
             accuracy: found.accuracy,
+            decisions: found.decisions,
             word_error_rate: found.lists.word_error_rate,
             word_error_rate_first: found.lists.word_error_rate_first,
             word_error_rate_oracle: found.lists.word_error_rate_oracle,

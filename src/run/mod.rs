@@ -6,6 +6,7 @@ mod first;
 mod lists;
 mod location;
 pub(crate) mod packed;
+mod sentences;
 mod shards;
 mod tensorboard;
 
@@ -23,6 +24,7 @@ use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
 use crate::signals::Signals;
 use crate::storage::Lock;
+use crate::task::classify::ClassifyTask;
 use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
@@ -91,6 +93,7 @@ pub(crate) struct Run<T: Task> {
 pub(crate) enum AnyRun {
     Language(Box<Run<Language>>),
     Images(Box<Run<ImageTask>>),
+    Classify(Box<Run<ClassifyTask>>),
     Rescoring(Box<Run<Rescoring>>),
     Vae(Box<Run<VaeTask>>),
 }
@@ -100,6 +103,7 @@ impl AnyRun {
         match self {
             Self::Language(run) => &run.out,
             Self::Images(run) => &run.out,
+            Self::Classify(run) => &run.out,
             Self::Rescoring(run) => &run.out,
             Self::Vae(run) => &run.out,
         }
@@ -110,6 +114,7 @@ impl AnyRun {
         let resumed = match self {
             Self::Language(run) => &run.resumed,
             Self::Images(run) => &run.resumed,
+            Self::Classify(run) => &run.resumed,
             Self::Rescoring(run) => &run.resumed,
             Self::Vae(run) => &run.resumed,
         };
@@ -308,6 +313,11 @@ impl Request {
             let task = self.begin_images(resolved, first.as_ref(), images)?;
             let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
             return Ok(AnyRun::Images(Box::new(self.ready(task, stepper, out, resumed, held)?)));
+        }
+        if resolved.recipe.task.kind == TaskKind::Classify {
+            let task = self.begin_classify(resolved, first.as_ref(), resumed.as_ref())?;
+            let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
+            return Ok(AnyRun::Classify(Box::new(self.ready(task, stepper, out, resumed, held)?)));
         }
         if resolved.recipe.task.kind == TaskKind::Rescore {
             let run = self.begin_lists(resolved, first.as_ref(), resumed, (out, held))?;
