@@ -142,7 +142,9 @@ fn best_epoch(directory: &Path) -> Option<Event> {
         _ => None,
     });
     let best = *Epoch::best_of(measured)?;
-    events.into_iter().find(|event| matches!(event, Event::Epoch(row) | Event::Evaluation(row) if *row == best))
+    events
+        .into_iter()
+        .find(|event| matches!(event, Event::Epoch(row) | Event::Evaluation(row) if *row == best))
 }
 
 impl Inspection {

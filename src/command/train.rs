@@ -17,6 +17,7 @@ use crate::run::{AnyRun, Ended, Finish, Request, Run};
 use crate::signals::Signals;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
+use crate::task::rescore::Rescoring;
 use crate::task::split::SplitSize;
 use crate::task::teachers::Teacher;
 use crate::task::vae::VaeTask;
@@ -152,6 +153,11 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
             let shown = Shown::Sentences(run.task.unit());
             train(*run, shown, signals)
         }
+        AnyRun::Rescoring(run) => {
+            introduce_lists(&run.task);
+            let shown = Shown::Lists(run.task.recipe().corpus.unit);
+            train(*run, shown, signals)
+        }
     }
 }
 
@@ -229,7 +235,9 @@ fn introduce_sentences(task: &VaeTask) {
         grouped(task.model().vocab_size as u64)
     ));
     let dropped = [Some(train), Some(valid), test].map(|items| items.map_or(0, |items| items.dropped));
-    if let Some(longest) = task.recipe().corpus.longest_sentence.filter(|_| dropped.iter().any(|&left| left > 0)) {
+    if let Some(longest) =
+        task.recipe().corpus.longest_sentence.filter(|_| dropped.iter().any(|&left| left > 0))
+    {
         let [train, valid, test] = dropped.map(grouped);
         note(&format!(
             "sentences of more than {longest} words are left out: {train} of training, {valid} of validation, {test} of test"
@@ -241,10 +249,22 @@ fn introduce_sentences(task: &VaeTask) {
     note_unseen(valid, "the validation split", replaced);
 }
 
+fn introduce_lists(task: &Rescoring) {
+    let (sizes, unseen) = task.sizes();
+    let [train, valid, test] = sizes.map(|size| grouped(size as u64));
+    let name = task.data().corpus;
+    report(&format!("{name}: {train} n-best lists to train on, {valid} for validation, {test} for test"));
+    if unseen > 0 {
+        let unseen = grouped(unseen as u64);
+        note(&format!("{unseen} words of the lists to train on have symbols that the vocabulary lacks"));
+    }
+}
+
 fn introduce_training<T: Task>(run: &Run<T>) {
     let config = &run.task.recipe().train;
     let step = match (config.bptt_steps, config.window) {
         _ if run.task.recipe().task.kind == TaskKind::Vae => format!("{} sentences", config.batch_size),
+        _ if run.task.recipe().task.kind == TaskKind::Rescore => format!("{} lists", config.batch_size),
         (1, WindowKind::Fixed) => format!("{} images", config.batch_size),
         (steps, WindowKind::Fixed) => format!("{} × {steps} tokens", config.batch_size),
         (steps, WindowKind::Variable) => format!("{} × about {steps} tokens", config.batch_size),
@@ -303,6 +323,16 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
         Some(nats) if outcome.test.latent.is_some() => {
             let latent = outcome.test.latent.clone().unwrap_or_default();
             format!("test: {}, perplexity {}\n", latent.bound(), perplexity(nats, 2))
+        }
+        Some(nats) if outcome.test.expected_error_rate.is_some() => {
+            let percent = |rate: Option<f64>| 100.0 * number(rate);
+            format!(
+                "test: word errors {:.2} % ({:.2} % of the first hypotheses, {:.2} % of the oracle), {nats:.4} nats a token of \
+                 the references\n",
+                percent(outcome.test.word_error_rate),
+                percent(outcome.test.word_error_rate_first),
+                percent(outcome.test.word_error_rate_oracle)
+            )
         }
         Some(nats) if outcome.test.accuracy.is_some() => {
             let accuracy = 100.0 * number(outcome.test.accuracy);

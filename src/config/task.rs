@@ -23,6 +23,8 @@ pub enum TaskKind {
     Language,
     /// To predict the label of an image.
     Images,
+    /// To put the hypotheses of n-best lists in order.
+    Rescore,
     /// To write a sentence from a vector that an encoder has made of it (Bowman et al., 2016).
     Vae,
 }
@@ -33,6 +35,7 @@ impl TaskKind {
         match self {
             Self::Language => "language",
             Self::Images => "images",
+            Self::Rescore => "rescore",
             Self::Vae => "vae",
         }
     }
@@ -53,34 +56,38 @@ impl TaskConfig {
         model: &ModelSpec,
         train: &TrainConfig,
     ) -> Result<()> {
-        let wrong = |what: String| Err(Error::config(what));
+        let wrong = |what: &str| Err(Error::config(what));
         let reads_pixels = matches!(model.embedding, EmbeddingConfig::Pixels(_));
-        if self.kind != TaskKind::Images && train.init != InitialRule::Uniform {
-            return wrong("train.init other than uniform is for [task] kind = \"images\"".into());
+        if train.lists.is_some() && self.kind != TaskKind::Rescore {
+            return wrong("[train.lists] is for [task] kind = \"rescore\"");
         }
         if self.kind != TaskKind::Images && reads_pixels {
-            return wrong("a model that reads pixels needs [task] kind = \"images\"".into());
+            return wrong("a model that reads pixels needs [task] kind = \"images\"");
+        }
+        if self.kind != TaskKind::Images && train.init != InitialRule::Uniform {
+            return wrong("train.init other than uniform is for [task] kind = \"images\"");
         }
         self.validate_latent(corpus, model, train)?;
-        let for_text = match self.kind {
-            TaskKind::Language => return Ok(()),
+        match self.kind {
+            TaskKind::Language => Ok(()),
             TaskKind::Images if !reads_pixels => {
-                return wrong("[task] kind = \"images\" needs model.embedding.kind = \"pixels\"".into());
+                wrong("[task] kind = \"images\" needs model.embedding.kind = \"pixels\"")
             }
-            TaskKind::Images => for_text(corpus, train),
-            TaskKind::Vae => for_running_text(corpus, train),
-        };
-        let Some((key, _)) = for_text.iter().find(|(_, is_set)| *is_set) else { return Ok(()) };
-        wrong(match self.kind {
-            TaskKind::Images => format!(
-                "{key} is for text: of images, labels are characters, a window is 1, and dropout is on the input and the \
-                 output of the layers"
+            TaskKind::Images => refuse(
+                for_text(corpus, train),
+                "text: of images, labels are characters, a window is 1, and dropout is on the input and the output of the layers",
             ),
-            _ => format!(
-                "{key} is for running text: [task] kind = \"vae\" reads sentences as items that have nothing to do with each \
-                 other, in batches of similar length, and train.bptt_steps is 1"
+            TaskKind::Rescore => refuse(
+                of_windows(corpus, train),
+                "running text: of n-best lists each sentence is read from its beginning to its end, and a batch has \
+                 train.batch_size lists",
             ),
-        })
+            TaskKind::Vae => refuse(
+                for_running_text(corpus, train),
+                "running text: a sentence VAE reads sentences as items that have nothing to do with each other, in batches of \
+                 train.batch_size sentences of similar length",
+            ),
+        }
     }
 
     /// Refuses a latent vector where nothing has one, and a sentence VAE without it.
@@ -100,21 +107,26 @@ impl TaskConfig {
             ("train.latent", train.latent.is_some()),
             ("corpus.longest_sentence", corpus.longest_sentence.is_some()),
         ];
-        match vae_only.iter().find(|(_, is_set)| *is_set) {
-            None => Ok(()),
-            Some((key, _)) => Err(Error::config(format!(
-                "{key} is for a sentence VAE, [task] kind = \"vae\"; this is [task] kind = \"{}\"",
-                self.kind.as_str()
-            ))),
-        }
+        let this = self.kind.as_str();
+        let what = format!("a sentence VAE, [task] kind = \"vae\", and this is [task] kind = \"{this}\"");
+        refuse(vae_only, &what)
+    }
+}
+
+/// Refuses the first of `keys` that is set; `what` says what it is for.
+fn refuse(keys: impl IntoIterator<Item = (&'static str, bool)>, what: &str) -> Result<()> {
+    match keys.into_iter().find(|(_, is_set)| *is_set) {
+        None => Ok(()),
+        Some((key, _)) => Err(Error::config(format!("{key} is for {what}"))),
     }
 }
 
 /// Keys that do nothing for images, and whether they are set.
 fn for_text(corpus: &CorpusConfig, train: &TrainConfig) -> Vec<(&'static str, bool)> {
     let mut keys = vec![("corpus.unit", corpus.unit != Unit::Char)];
-    keys.extend(of_windows(train));
+    keys.extend(of_windows(corpus, train));
     keys.extend([
+        ("train.update", !train.update.is_all()),
         ("train.dropout.word", train.dropout.word != 0.0),
         ("train.dropout.embedding", train.dropout.embedding != 0.0),
         ("train.dropout.hidden", train.dropout.hidden != 0.0),
@@ -125,17 +137,17 @@ fn for_text(corpus: &CorpusConfig, train: &TrainConfig) -> Vec<(&'static str, bo
 
 /// Keys that do nothing for sentences as items, and whether they are set.
 fn for_running_text(corpus: &CorpusConfig, train: &TrainConfig) -> Vec<(&'static str, bool)> {
-    let mut keys = vec![
-        ("corpus.sentences", corpus.sentences != Sentences::Running),
+    let mut keys = Vec::from(of_windows(corpus, train));
+    keys.extend([
+        ("train.update", !train.update.is_all()),
         ("corpus.storage", corpus.storage != Storage::Memory),
         ("corpus.shards", corpus.shards.is_some()),
-    ];
-    keys.extend(of_windows(train));
+    ]);
     keys
 }
 
-/// Keys of windows of a text and of losses over them.
-fn of_windows(train: &TrainConfig) -> [(&'static str, bool); 9] {
+/// Keys of windows of a running text and of losses over them, and whether they are set.
+fn of_windows(corpus: &CorpusConfig, train: &TrainConfig) -> [(&'static str, bool); 9] {
     [
         ("train.bptt_steps", train.bptt_steps != 1),
         ("train.min_epoch_steps", train.min_epoch_steps != 0),
@@ -144,7 +156,7 @@ fn of_windows(train: &TrainConfig) -> [(&'static str, bool); 9] {
         ("train.activation", !train.activation.is_off()),
         ("train.fraternal", train.fraternal.is_some()),
         ("train.loss", !train.loss.is_exact()),
-        ("train.update", !train.update.is_all()),
         ("train.state_reset", train.state_reset != 0.0),
+        ("corpus.sentences", corpus.sentences != Sentences::Running),
     ]
 }

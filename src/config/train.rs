@@ -8,6 +8,7 @@ pub use super::techniques::{ActivationConfig, FraternalConfig, FraternalVariant,
 pub use crate::model::dropout::{DropoutConfig, DropoutKind};
 pub use crate::model::{Initial, InitialRule};
 
+use super::ListsConfig;
 use super::techniques::probability;
 use crate::error::{Error, Result};
 use crate::model::UpdateGroup;
@@ -93,6 +94,9 @@ pub struct TrainConfig {
     /// Two passes over each window, which should agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fraternal: Option<FraternalConfig>,
+    /// Of `[task] kind = "rescore"`: how the scores of n-best lists are put together, and what is learned from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<ListsConfig>,
     /// The probability with which a window begins with the zero state instead of the carried one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub state_reset: f64,
@@ -324,6 +328,7 @@ impl TrainConfig {
         self.activation.validate()?;
         probability("state_reset", self.state_reset)?;
         self.fraternal.map_or(Ok(()), |fraternal| fraternal.validate(&self.dropout))?;
+        self.lists.map_or(Ok(()), |lists| lists.validate())?;
         self.dropout.validate()
     }
 }

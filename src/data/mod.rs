@@ -13,6 +13,7 @@ mod fetch;
 pub mod images;
 pub mod inspect;
 pub mod items;
+pub mod made_lists;
 pub mod packed;
 pub(crate) mod packing;
 pub mod registry;

@@ -2,7 +2,9 @@
 
 use super::adapt::Adaptation;
 use super::latent::LatentFigures;
+use super::nbest::ListFigures;
 use super::perplexity::Split;
+use super::sentences::SentenceScore;
 use super::tally::{Figure, Tally};
 use crate::config::Unit;
 use serde::Serialize;
@@ -53,7 +55,10 @@ pub struct Evaluation {
     /// The share of images whose label has the largest probability; of text there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
-    /// The same in bits.
+    /// Of n-best lists: their word errors.
+    #[serde(flatten)]
+    pub lists: ListFigures,
+    /// The nats of a token in bits.
     pub bits_per_token: f64,
     /// Bits over the characters that were predicted; for character units, the bits per token.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +159,37 @@ impl Evaluation {
             latent: Some(latent),
             ..Self::default()
         }
+    }
+
+    /// Of n-best lists: what the references add up to, with the words that the vocabulary lacks, and the word errors.
+    pub(crate) fn of_lists(
+        [corpus, split]: [&str; 2],
+        (references, unseen): (&SentenceScore, u64),
+        lists: ListFigures,
+        seconds: f64,
+    ) -> Self {
+        let tokens = references.tokens as f64;
+        let nats = -references.lp / tokens;
+        Self {
+            corpus: corpus.into(),
+            split: split.into(),
+            protocol: "lists".into(),
+            tokens: references.tokens as u64,
+            oov_tokens: unseen,
+            nats_per_token: nats,
+            perplexity: nats.exp(),
+            bits_per_token: nats / LN_2,
+            lists,
+            seconds,
+            tokens_per_second: tokens / seconds.max(1e-9),
+            ..Self::default()
+        }
+    }
+
+    /// What decides which weights are kept, the smaller the better: of n-best lists the word errors to expect, else the nats
+    /// of a token.
+    pub fn decides(&self) -> f64 {
+        self.lists.expected_error_rate.unwrap_or(self.nats_per_token)
     }
 
     /// Divides the sums, once. A figure that a double does not hold is absent like one that is not known.

@@ -82,7 +82,9 @@ impl LatentFigures {
     /// The bound and its parts, for people.
     pub fn bound(&self) -> String {
         let Self { elbo_nats, reconstruction_nats, kl_nats, .. } = self;
-        format!("{elbo_nats:.3} nats a sentence (reconstruction {reconstruction_nats:.3} and KL {kl_nats:.3})")
+        format!(
+            "{elbo_nats:.3} nats a sentence (reconstruction {reconstruction_nats:.3} and KL {kl_nats:.3})"
+        )
     }
 
     /// Whether the decoder does without the vector.
@@ -132,7 +134,8 @@ pub fn evaluate(
     }
     let figures = sums.figures(sentences);
     if !figures.elbo_nats.is_finite() {
-        let what = format!("the model gives a sentence of {corpus} ({split}) a bound of {}", figures.elbo_nats);
+        let what =
+            format!("the model gives a sentence of {corpus} ({split}) a bound of {}", figures.elbo_nats);
         return Err(Error::NotFinite { step: 0, what });
     }
     let counts = [sentences.predicted(), sentences.words()];
@@ -194,7 +197,8 @@ impl Sums {
         let shape = (numbers.len(), model.latent().size);
         let mut weights = vec![Vec::with_capacity(self.settings.samples); numbers.len()];
         for _ in 0..self.settings.samples {
-            let drawn = streams.iter_mut().flat_map(|rng| (0..shape.1).map(|_| rng.normal()).collect::<Vec<_>>());
+            let drawn =
+                streams.iter_mut().flat_map(|rng| (0..shape.1).map(|_| rng.normal()).collect::<Vec<_>>());
             let epsilon = Tensor::from_vec(drawn.collect(), shape, &Device::Cpu)?;
             let epsilon = epsilon.to_dtype(model.precision().dtype())?.to_device(model.device())?;
             let z = posterior.sample(&epsilon)?;
@@ -208,7 +212,8 @@ impl Sums {
             }
         }
         let samples = (self.settings.samples as f64).ln();
-        self.importance += weights.iter().map(|weights| samples - ln_of_sum(weights.iter().copied())).sum::<f64>();
+        self.importance +=
+            weights.iter().map(|weights| samples - ln_of_sum(weights.iter().copied())).sum::<f64>();
         Ok(())
     }
 

@@ -124,6 +124,12 @@ pub struct Epoch {
     /// The weight of the KL in the loss of the next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_weight: Option<f64>,
+    /// Of n-best lists: the word errors of the best hypotheses, a word of the references.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_word_error_rate: Option<f64>,
+    /// Of n-best lists: the word errors to expect, by which the best weights are chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_expected_error_rate: Option<f64>,
     /// The same in bits over the text's bytes; it is shown and not written.
     #[serde(skip)]
     pub valid_bits_per_byte: Option<f64>,
@@ -153,9 +159,11 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Epoch {
-    /// The best of `rows` that have a loss on the validation split: the one with the least.
+    /// The best of `rows` that have a loss on the validation split: the one with the least, or with the least word errors to
+    /// expect.
     pub fn best_of<'a>(rows: impl Iterator<Item = &'a Self>) -> Option<&'a Self> {
-        let measured = rows.filter_map(|row| Some((row.provisional, row.valid_nats_per_token?, row)));
+        let decides = |row: &Self| row.valid_expected_error_rate.or(row.valid_nats_per_token);
+        let measured = rows.filter_map(|row| Some((row.provisional, decides(row)?, row)));
         measured.min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(.., row)| row)
     }
 }
@@ -233,6 +241,14 @@ pub struct Measured {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate_first: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate_oracle: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_error_rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_char: Option<f64>,
@@ -268,6 +284,10 @@ impl From<&Evaluation> for Measured {
             perplexity_words: found.perplexity_words,
             perplexity_words_absent: found.perplexity_words_absent.clone(),
             accuracy: found.accuracy,
+            word_error_rate: found.lists.word_error_rate,
+            word_error_rate_first: found.lists.word_error_rate_first,
+            word_error_rate_oracle: found.lists.word_error_rate_oracle,
+            expected_error_rate: found.lists.expected_error_rate,
             bits_per_token: Some(found.bits_per_token),
             bits_per_char: found.bits_per_char,
             bits_per_char_absent: found.bits_per_char_absent.clone(),

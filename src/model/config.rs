@@ -1,9 +1,9 @@
 //! `[model]` of a recipe, and `config.json` of a checkpoint: all that fixes the weights' shapes.
 
 use super::core::CoreConfig;
-use super::latent::LatentConfig;
 use super::embedding::spelling::SpellingSize;
 use super::embedding::{EmbeddingConfig, Surroundings};
+use super::latent::LatentConfig;
 use super::output::{OutputConfig, OutputSizes};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
@@ -183,7 +183,9 @@ impl ModelConfig {
         let Some(latent) = latent else {
             return match encoder {
                 None => Ok(()),
-                Some(_) => Err(Error::config("[model.encoder] is for a sentence VAE, which has a [model.latent]")),
+                Some(_) => {
+                    Err(Error::config("[model.encoder] is for a sentence VAE, which has a [model.latent]"))
+                }
             };
         };
         latent.validate()?;

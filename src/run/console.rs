@@ -19,6 +19,8 @@ pub(crate) enum Shown {
     Images,
     /// Sentences as items, in these units.
     Sentences(Unit),
+    /// N-best lists of text in these units.
+    Lists(Unit),
 }
 
 /// Shows a run on standard output and standard error.
@@ -47,11 +49,14 @@ impl Console {
 
     /// The parts of a sentence VAE's bound, below a row.
     fn latent(&mut self, row: &Epoch) {
-        let (Some(reconstruction), Some(kl)) = (row.valid_reconstruction_nats, row.valid_kl_nats) else { return };
+        let (Some(reconstruction), Some(kl)) = (row.valid_reconstruction_nats, row.valid_kl_nats) else {
+            return;
+        };
         let weight = row.kl_weight.map_or(String::new(), |weight| format!("; weight of the KL {weight:.3}"));
         self.line.print(&format!(
             "{:>5}  {:.3} nats a sentence: reconstruction {reconstruction:.3} and KL {kl:.3}{weight}",
-            "", reconstruction + kl
+            "",
+            reconstruction + kl
         ));
     }
 
@@ -142,6 +147,7 @@ fn head(shown: Shown) -> String {
         Shown::Text(Unit::Byte) => "bits/byte",
         Shown::Text(Unit::Word | Unit::Bpe) | Shown::Sentences(_) => "perplexity",
         Shown::Images => "accuracy %",
+        Shown::Lists(_) => "errors %",
     };
     let speed = if matches!(shown, Shown::Images) { "images/s" } else { "tokens/s" };
     format!(
@@ -159,6 +165,7 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
         Shown::Text(Unit::Byte) => or_dash(row.valid_bits_per_byte, 3),
         Shown::Text(Unit::Word | Unit::Bpe) | Shown::Sentences(_) => perplexity(valid_nats, 3),
         Shown::Images => or_dash(row.valid_accuracy.map(|share| 100.0 * share), 2),
+        Shown::Lists(_) => or_dash(row.valid_word_error_rate.map(|share| 100.0 * share), 2),
     };
     let nats = |nats: f64| match shown {
         Shown::Images if nats < 0.1 => format!("{nats:.2e}"), // it falls by orders of magnitude
@@ -179,20 +186,22 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
 
 fn quality(nats: f64, shown: Shown) -> String {
     match shown {
-        Shown::Text(Unit::Char) => format!("{:.3} bits/char", nats / LN_2),
-        Shown::Text(Unit::Byte) => format!("{:.3} bits/byte", nats / LN_2),
+        Shown::Text(Unit::Char) | Shown::Lists(Unit::Char) => format!("{:.3} bits/char", nats / LN_2),
+        Shown::Text(Unit::Byte) | Shown::Lists(Unit::Byte) => format!("{:.3} bits/byte", nats / LN_2),
         Shown::Images => format!("{:.2e} nats", nats),
-        Shown::Text(Unit::Word | Unit::Bpe) => format!("perplexity {}", perplexity(nats, 1)),
+        Shown::Text(Unit::Word | Unit::Bpe) | Shown::Lists(Unit::Word | Unit::Bpe) => {
+            format!("perplexity {}", perplexity(nats, 1))
+        }
         Shown::Sentences(_) => "of the weighed loss".into(), // no perplexity while the KL counts in part
     }
 }
 
 fn plural(shown: Shown) -> &'static str {
     match shown {
-        Shown::Text(Unit::Word) | Shown::Sentences(Unit::Word) => "words",
-        Shown::Text(Unit::Char) | Shown::Sentences(Unit::Char) => "chars",
-        Shown::Text(Unit::Byte) | Shown::Sentences(Unit::Byte) => "bytes",
-        Shown::Text(Unit::Bpe) | Shown::Sentences(Unit::Bpe) => "tokens",
+        Shown::Text(Unit::Word) | Shown::Sentences(Unit::Word) | Shown::Lists(Unit::Word) => "words",
+        Shown::Text(Unit::Char) | Shown::Sentences(Unit::Char) | Shown::Lists(Unit::Char) => "chars",
+        Shown::Text(Unit::Byte) | Shown::Sentences(Unit::Byte) | Shown::Lists(Unit::Byte) => "bytes",
+        Shown::Text(Unit::Bpe) | Shown::Sentences(Unit::Bpe) | Shown::Lists(Unit::Bpe) => "tokens",
         Shown::Images => "images",
     }
 }

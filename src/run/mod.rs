@@ -3,10 +3,12 @@
 pub(crate) mod console;
 pub mod directory;
 mod first;
+mod lists;
 mod location;
 pub(crate) mod packed;
 mod shards;
 mod tensorboard;
+mod vae;
 
 pub use directory::{Follower, RunDirectory};
 
@@ -25,7 +27,8 @@ use crate::storage::Lock;
 use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
-use crate::task::vae::{VaeTask, one_process};
+use crate::task::rescore::Rescoring;
+use crate::task::vae::VaeTask;
 use crate::task::vocabulary;
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
@@ -90,6 +93,7 @@ pub(crate) enum AnyRun {
     Language(Box<Run<Language>>),
     Images(Box<Run<ImageTask>>),
     Vae(Box<Run<VaeTask>>),
+    Rescoring(Box<Run<Rescoring>>),
 }
 
 impl AnyRun {
@@ -98,6 +102,7 @@ impl AnyRun {
             Self::Language(run) => &run.out,
             Self::Images(run) => &run.out,
             Self::Vae(run) => &run.out,
+            Self::Rescoring(run) => &run.out,
         }
     }
 
@@ -107,6 +112,7 @@ impl AnyRun {
             Self::Language(run) => &run.resumed,
             Self::Images(run) => &run.resumed,
             Self::Vae(run) => &run.resumed,
+            Self::Rescoring(run) => &run.resumed,
         };
         resumed.as_ref().map(|resumed| &resumed.position)
     }
@@ -210,7 +216,7 @@ impl Request {
         let (resolved, _) = self.resolve()?;
         if resolved.recipe.task.kind != TaskKind::Language {
             return Err(Error::config(format!(
-                "--dry-run is for language models; of {} the first epoch says how long the others take",
+                "--dry-run is for running text; of {} the first epoch says how long the others take",
                 resolved.name
             )));
         }
@@ -231,25 +237,6 @@ impl Request {
         let open = || ImageCorpus::open(&resolved.recipe.corpus, &self.directories);
         let corpus = images.map_or_else(open, Ok)?;
         ImageTask::with_corpus(resolved.recipe, corpus, self.precision, &self.device)
-    }
-
-    /// As [`Request::begin`], of sentences as items; a run that goes on has the vocabulary that it had.
-    fn begin_vae(
-        &self,
-        mut resolved: Resolved,
-        first: Option<&First>,
-        resumed: Option<&Resumed>,
-    ) -> Result<VaeTask> {
-        if self.world.size() > 1 {
-            return Err(one_process());
-        }
-        if self.grow_vocab {
-            return Err(Error::config("--grow-vocab is for language models, and this recipe trains a sentence VAE"));
-        }
-        first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
-        let vocabulary = resumed.map(|resumed| &resumed.tokenizer).or(first.map(|first| &first.tokenizer));
-        let tokenizer = vocabulary.cloned();
-        VaeTask::prepare(resolved.recipe, &self.directories, tokenizer, self.precision, &self.device)
     }
 
     /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory
@@ -306,6 +293,10 @@ impl Request {
             let task = self.begin_vae(resolved, first.as_ref(), resumed.as_ref())?;
             let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
             return Ok(AnyRun::Vae(Box::new(self.ready(task, stepper, out, resumed, held)?)));
+        }
+        if resolved.recipe.task.kind == TaskKind::Rescore {
+            let run = self.begin_lists(resolved, first.as_ref(), resumed, (out, held))?;
+            return Ok(AnyRun::Rescoring(Box::new(run)));
         }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,

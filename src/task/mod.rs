@@ -5,6 +5,7 @@ pub mod images;
 pub mod language;
 mod next_token;
 mod order;
+pub mod rescore;
 pub mod split;
 pub mod teachers;
 pub mod vae;

@@ -115,6 +115,9 @@ pub struct Best {
     /// ends no run.
     #[serde(default, skip_serializing_if = "is_false")]
     pub provisional: bool,
+    /// Of n-best lists: what decided instead, the word errors to expect of a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_error_rate: Option<f64>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -122,18 +125,23 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Best {
-    /// Whether a validation of so many nats per token replaces it.
-    pub(super) fn is_beaten_by(&self, valid_nats_per_token: f64, provisional: bool) -> bool {
+    /// Whether a validation replaces it that is decided by the number `decides`.
+    pub(super) fn is_beaten_by(&self, decides: f64, provisional: bool) -> bool {
         match (self.provisional, provisional) {
             (true, false) => true,
             (false, true) => false,
-            _ => valid_nats_per_token < self.valid_nats_per_token,
+            _ => decides < self.decides(),
         }
     }
 
     /// How many epochs have passed since, of `epochs`, as `train.patience` counts them.
     pub fn waited(&self, epochs: u64) -> u64 {
         if self.provisional { 0 } else { epochs.saturating_sub(self.epoch) } // it may be of this epoch
+    }
+
+    /// What decided, as [`crate::eval::Evaluation::decides`].
+    pub fn decides(&self) -> f64 {
+        self.expected_error_rate.unwrap_or(self.valid_nats_per_token)
     }
 }
 

@@ -176,8 +176,8 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// Keeps the model if it is the best, reports the epoch, and begins the next.
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
-        let best_before = self.position.best.as_ref().map(|best| best.valid_nats_per_token);
-        self.position.course.end_epoch(valid.nats_per_token, best_before, self.uniform());
+        let best_before = self.position.best.as_ref().map(Best::decides);
+        self.position.course.end_epoch(valid.decides(), best_before, self.uniform());
         let best = self.keep_if_best(valid)?;
         let row = self.row(valid, best);
         self.recorder.record(&Event::Epoch(row))?;
@@ -190,7 +190,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             self.recorder.show(&Progress::Sample(&text));
         }
         self.rate.observe(self.position.epoch, valid.perplexity);
-        self.stepper.average.end_epoch(valid.nats_per_token);
+        self.stepper.average.end_epoch(valid.decides());
         self.position.epoch += 1;
         self.position.window = 0;
         self.position.epoch_sums = EpochSums::default();
@@ -208,13 +208,14 @@ impl<'a, T: Task> Trainer<'a, T> {
         }
         let best = self.position.best.as_ref();
         let provisional = self.is_provisional();
-        let is_best = best.is_none_or(|best| best.is_beaten_by(valid.nats_per_token, provisional));
+        let is_best = best.is_none_or(|best| best.is_beaten_by(valid.decides(), provisional));
         if is_best {
             self.position.best = Some(Best {
                 epoch: self.position.epoch + 1,
                 step: Some(self.position.step),
                 valid_nats_per_token: valid.nats_per_token,
                 provisional,
+                expected_error_rate: valid.lists.expected_error_rate,
             });
             self.publish()?;
         }
@@ -245,6 +246,8 @@ impl<'a, T: Task> Trainer<'a, T> {
             valid_reconstruction_nats: valid.latent.as_ref().map(|latent| latent.reconstruction_nats),
             valid_kl_nats: valid.latent.as_ref().map(|latent| latent.kl_nats),
             kl_weight: self.task.kl_weight(position.step).map(|weight| weight.value),
+            valid_word_error_rate: valid.lists.word_error_rate,
+            valid_expected_error_rate: valid.lists.expected_error_rate,
             learning_rate: Some(self.rate.at(position.epoch, position.step.saturating_sub(1))),
             grad_norm: Some(sums.grad_norms / sums.steps.max(1) as f64),
             tokens_per_second: Some(self.clock.tokens_per_second()),

@@ -26,6 +26,7 @@ mod large_corpora;
 mod large_vocabulary;
 mod late_reports;
 mod learning;
+mod lists;
 mod masks;
 mod mixture;
 mod model_study;

@@ -60,7 +60,9 @@ fn settings(args: &Args) -> Result<LatentSettings> {
     }
     match args.samples {
         Some(0) => Err(Error::config("--samples 0 draws no vector: wanted 1 or more").into()),
-        samples => Ok(LatentSettings { samples: samples.unwrap_or(1), seed: args.seed.unwrap_or(1), rebuilds: true }),
+        samples => {
+            Ok(LatentSettings { samples: samples.unwrap_or(1), seed: args.seed.unwrap_or(1), rebuilds: true })
+        }
     }
 }
 
@@ -102,13 +104,25 @@ fn print(json: bool, found: &Evaluation) -> std::io::Result<()> {
     if let Some(nats) = latent.iw_nats {
         writeln!(out, "importance       {nats:.4} nats a sentence, a tighter bound")?;
     }
-    writeln!(out, "perplexity       {} (of the bound, ends of sentences counted)", perplexity(found.nats_per_token, 4))?;
+    writeln!(
+        out,
+        "perplexity       {} (of the bound, ends of sentences counted)",
+        perplexity(found.nats_per_token, 4)
+    )?;
     writeln!(out, "  without ends   {}", perplexity(latent.perplexity_no_eos.ln(), 4))?;
     writeln!(out, "active units     {}", latent.active_units)?;
-    let share = |share: Option<f64>| share.map_or_else(|| "–".into(), |share| format!("{:.2} %", 100.0 * share));
+    let share =
+        |share: Option<f64>| share.map_or_else(|| "–".into(), |share| format!("{:.2} %", 100.0 * share));
     let [sentences_back, words_back] = [latent.reconstruction_accuracy, latent.word_accuracy].map(share);
-    writeln!(out, "given back       {sentences_back} of sentences, {words_back} of words, by the likeliest words")?;
-    writeln!(out, "sentences        {sentences} ({} words), {dropped_sentences} left out as too long", found.words)?;
+    writeln!(
+        out,
+        "given back       {sentences_back} of sentences, {words_back} of words, by the likeliest words"
+    )?;
+    writeln!(
+        out,
+        "sentences        {sentences} ({} words), {dropped_sentences} left out as too long",
+        found.words
+    )?;
     writeln!(out, "not in vocab     {}", found.oov_tokens)?;
     writeln!(out, "time             {:.1} s, {:.0} tokens/s", found.seconds, found.tokens_per_second)
 }

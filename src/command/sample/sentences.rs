@@ -153,7 +153,9 @@ fn vectors(args: &Args, writer: &SentenceWriter<'_>) -> Result<Tensor> {
 /// `steps` vectors from `first` to `last`, both of `(1, size)`, on a straight line.
 fn line(first: &Tensor, last: &Tensor, steps: usize) -> Result<Tensor> {
     if steps < 2 {
-        return Err(Error::config(format!("--steps is {steps}: a line has its two ends at least, wanted 2 or more")));
+        return Err(Error::config(format!(
+            "--steps is {steps}: a line has its two ends at least, wanted 2 or more"
+        )));
     }
     let at = |step: usize| -> Result<Tensor> {
         let t = step as f64 / (steps - 1) as f64;
@@ -172,7 +174,9 @@ fn words(writer: &SentenceWriter<'_>, text: &str) -> Result<Vec<u32>> {
 /// The words of a sentence, `None` for each gap. Fails if there is no gap, or a word is not one token.
 fn places(writer: &SentenceWriter<'_>, template: &str) -> Result<Vec<Option<u32>>> {
     if !template.split_whitespace().any(|word| word == GAP) {
-        return Err(Error::config(format!("--impute {template:?} has no gap: wanted {GAP} in place of a word")));
+        return Err(Error::config(format!(
+            "--impute {template:?} has no gap: wanted {GAP} in place of a word"
+        )));
     }
     let place = |word: &str| match word {
         GAP => Ok(None),

@@ -137,7 +137,9 @@ impl SentenceVae {
         device: &Device,
     ) -> Result<(Self, Asked)> {
         let Some(latent) = config.spec.latent.clone() else {
-            return Err(Error::config("this model has no latent vector, [model.latent]: it is no sentence VAE"));
+            return Err(Error::config(
+                "this model has no latent vector, [model.latent]: it is no sentence VAE",
+            ));
         };
         let asked = RefCell::default();
         let builder = Builder::new(source, precision, device, &asked);

@@ -107,7 +107,8 @@ pub(super) struct Entered {
 impl Entry {
     /// For a decoder whose state has the parts of `zero`, of any number of batch rows; `builder` is under `latent`.
     pub(super) fn build(config: &LatentConfig, zero: &State, builder: &Builder<'_>) -> Result<Self> {
-        let width = zero.0.iter().flatten().map(|part| part.dim(D::Minus1)).sum::<candle_core::Result<_>>()?;
+        let width =
+            zero.0.iter().flatten().map(|part| part.dim(D::Minus1)).sum::<candle_core::Result<_>>()?;
         let state = || Affine::build((config.size, width), 1.0, &builder.under("state"));
         Ok(Self {
             highway: highway_layers(config, "decoder", builder)?,

@@ -50,7 +50,9 @@ impl SentenceWriter<'_> {
     /// If the vocabulary has no `<unk>`, or as [`SentenceWriter::beam`].
     pub fn fill(&self, places: &[Option<u32>], width: usize) -> Result<Written> {
         let unknown = self.tokenizer.unknown_id().ok_or_else(|| {
-            Error::config("gaps are <unk> to the encoder, and this vocabulary has none: the sentence cannot be filled")
+            Error::config(
+                "gaps are <unk> to the encoder, and this vocabulary has none: the sentence cannot be filled",
+            )
         })?;
         let mut ids: Vec<u32> = places.iter().map(|place| place.unwrap_or(unknown)).collect();
         let mut found = None;
@@ -153,9 +155,8 @@ impl SentenceWriter<'_> {
 
 /// Keeps the `count` with the least nats, in the order of these; of two that are alike, the one that came first.
 fn keep_least(candidates: &mut Vec<(f64, usize, u32)>, count: usize) {
-    let order = |a: &(f64, usize, u32), b: &(f64, usize, u32)| {
-        a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2)))
-    };
+    let order =
+        |a: &(f64, usize, u32), b: &(f64, usize, u32)| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2)));
     if count < candidates.len() {
         candidates.select_nth_unstable_by(count, order);
         candidates.truncate(count);

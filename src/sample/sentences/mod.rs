@@ -107,7 +107,9 @@ impl<'a> SentenceWriter<'a> {
             ids.pop();
         }
         if ids.is_empty() || ids.contains(&self.line_end) {
-            return Err(Error::config(format!("{sentence:?} is not one sentence: wanted one line with words")));
+            return Err(Error::config(format!(
+                "{sentence:?} is not one sentence: wanted one line with words"
+            )));
         }
         Ok((ids, encoded.unseen))
     }

@@ -2,8 +2,8 @@
 
 mod objective;
 
-pub(crate) use objective::{hide, one_process};
 pub use objective::{Elbo, ElboNoise};
+pub(crate) use objective::{hide, one_process};
 
 use super::order::batches;
 use crate::checkpoint::Checkpoint;
@@ -49,6 +49,8 @@ pub struct VaeTask {
     fixed: BTreeMap<String, Tensor>,
     precision: Precision,
     device: Device,
+    /// Keys of the recipe whose values were taken from a checkpoint.
+    taken: Vec<String>,
     /// The batches of the epoch that was asked for last.
     order: RefCell<Option<(u64, Vec<Vec<u32>>)>>,
 }
@@ -66,7 +68,8 @@ impl VaeTask {
         device: &Device,
     ) -> Result<Self> {
         if ShardedCorpus::find(&recipe.corpus, directories)?.is_some() {
-            let what = "is a corpus of shards, and a sentence VAE reads its text whole: give one of its files";
+            let what =
+                "is a corpus of shards, and a sentence VAE reads its text whole: give one of its files";
             return Err(Error::data(&recipe.corpus.name, what));
         }
         let corpus = Corpus::open(&recipe.corpus, directories)?;
@@ -101,12 +104,18 @@ impl VaeTask {
             fixed,
             precision,
             device: device.clone(),
+            taken: Vec::new(),
             order: RefCell::default(),
             tokenizer,
             recipe,
         };
         task.check_sizes()?;
         Ok(task)
+    }
+
+    /// With the `keys` of its recipe whose values were taken from a checkpoint.
+    pub fn with_taken(self, keys: Vec<String>) -> Self {
+        Self { taken: keys, ..self }
     }
 
     fn check_sizes(&self) -> Result<()> {
@@ -222,6 +231,10 @@ impl Task for VaeTask {
         &self.recipe
     }
 
+    fn taken(&self) -> &[String] {
+        &self.taken
+    }
+
     /// Sizes in tokens that are predicted.
     fn data(&self) -> Data<'_> {
         let test = self.test.as_ref().map_or(0, Items::predicted);
@@ -245,7 +258,8 @@ impl Task for VaeTask {
         let mut held = self.order.borrow_mut();
         let known = held.take().filter(|(of, _)| *of == epoch);
         let draw = || {
-            let lengths: Vec<usize> = (0..self.train.len()).map(|number| self.train.get(number).len()).collect();
+            let lengths: Vec<usize> =
+                (0..self.train.len()).map(|number| self.train.get(number).len()).collect();
             let train = &self.recipe.train;
             (epoch, batches(&lengths, train.batch_size, train.seed, epoch))
         };

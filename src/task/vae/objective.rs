@@ -61,11 +61,7 @@ impl Elbo {
 
 /// `inputs`, `(time, batch)` of u32, with `unknown` in place of each word that `is_kept` says no of; it is asked for all
 /// words, time step by time step. The first line end stays.
-pub(crate) fn hide(
-    inputs: &Tensor,
-    unknown: u32,
-    mut is_kept: impl FnMut(usize) -> bool,
-) -> Result<Tensor> {
+pub(crate) fn hide(inputs: &Tensor, unknown: u32, mut is_kept: impl FnMut(usize) -> bool) -> Result<Tensor> {
     let (time, batch) = inputs.dims2()?;
     let kept: Vec<u8> = (0..time * batch).map(|at| u8::from(at < batch || is_kept(at))).collect();
     let kept = Tensor::from_vec(kept, (time, batch), &Device::Cpu)?.to_device(inputs.device())?;

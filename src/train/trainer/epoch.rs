@@ -106,6 +106,7 @@ impl<T: Task> Trainer<'_, T> {
 
     fn count(&mut self, report: &StepReport) -> Result<()> {
         self.clock.tokens += report.tokens;
+        self.clock.windows += 1;
         let uniform = self.uniform();
         let position = &mut self.position;
         position.window += 1;
@@ -159,12 +160,7 @@ impl<T: Task> Trainer<'_, T> {
         let config = self.config();
         let speed = self.clock.tokens_per_second();
         let windows = self.windows();
-        let sums = &self.position.epoch_sums;
-        let window_tokens = match sums.steps {
-            0 => (config.batch_size * config.bptt_steps) as f64,
-            steps => sums.tokens as f64 / steps as f64, // of sentences as items, no window has as many as another
-        };
-        let window_seconds = window_tokens / speed;
+        let window_seconds = self.clock.window_seconds();
         let epoch_left = (windows - self.position.window) as f64 * window_seconds;
         let epochs_left = (config.epochs - self.position.epoch - 1) as f64;
         let validation = self.clock.validation;

@@ -64,9 +64,16 @@ fn flags_and_commands_of_one_kind_of_checkpoint_are_refused_by_the_other() {
     LEARNED.fails("sample run --prompt anna", 2, &["--prompt is for language models", "sentence VAE"]);
     LEARNED.fails("eval run --cache 100", 2, &["--cache is for language models"]);
     LEARNED.fails("eval run --samples 0", 2, &["--samples 0 draws no vector"]);
-    for command in ["score run vae.toml", "compress run vae.toml --out x", "export run --to transformers x",
-        "export run --to onnx x", "study depth run", "judge run vae.toml", "rescore run vae.toml", "study lesion run"]
-    {
+    for command in [
+        "score run vae.toml",
+        "compress run vae.toml --out x",
+        "export run --to transformers x",
+        "export run --to onnx x",
+        "study depth run",
+        "judge run vae.toml",
+        "rescore run vae.toml",
+        "study lesion run",
+    ] {
         LEARNED.fails(command, 4, &["is a sentence VAE", "`rhn eval`"]);
     }
     let shown = LEARNED.rhn("inspect run");

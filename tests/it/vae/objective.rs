@@ -40,7 +40,8 @@ fn the_loss_has_the_gradient_of_central_differences() {
     let lstm = json!({"kind": "lstm", "layers": 1, "hidden_size": 2});
     let masks = json!({"word": 0.2, "input": 0.3, "hidden": 0.3, "output": 0.3});
     check_gradient(lstm, json!({"size": 1, "inject": "both"}), masks, training(kept));
-    let rhn = json!({"kind": "rhn", "hidden_size": 2, "recurrence_depth": 2, "layers": 1, "transform_bias": -0.5});
+    let rhn =
+        json!({"kind": "rhn", "hidden_size": 2, "recurrence_depth": 2, "layers": 1, "transform_bias": -0.5});
     let free = json!({"schedule": {"kind": "constant", "weight": 0.4}, "free_bits": 0.05});
     check_gradient(rhn, json!({"size": 1, "highway_layers": 1, "inject": "init"}), json!({}), training(free));
     let gru = json!({"kind": "gru", "layers": 1, "hidden_size": 2});

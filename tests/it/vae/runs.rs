@@ -108,7 +108,8 @@ fn the_model_is_chosen_among_the_validations_at_which_the_kl_counts_whole() {
     assert!(epochs[..15].iter().all(provisional) && !epochs[15..].iter().any(provisional));
     // The first that counts is the best so far whatever came before.
     assert_eq!(epochs[15]["best"], true);
-    let least = epochs[15..].iter().map(|epoch| number(epoch, "valid_nats_per_token")).fold(f64::MAX, f64::min);
+    let least =
+        epochs[15..].iter().map(|epoch| number(epoch, "valid_nats_per_token")).fold(f64::MAX, f64::min);
     let result = LEARNED.json("run/result.json");
     assert_eq!(number(&result, "valid_nats_per_token"), least);
     assert!(result["best_epoch"].as_u64().unwrap() >= 16);
@@ -163,6 +164,10 @@ fn what_a_sentence_vae_cannot_be_trained_with_is_refused() {
     place.write("without.toml", recipe);
     place.fails("train without.toml --out run", 2, &["needs a [model.latent]"]);
     place.fails("train vae.toml --dry-run", 2, &["language models"]);
-    place.fails("train tiny.toml --corpus corpus.txt --set train.latent.word_keep=0.5", 2, &["train.latent is for a sentence VAE"]);
+    place.fails(
+        "train tiny.toml --corpus corpus.txt --set train.latent.word_keep=0.5",
+        2,
+        &["train.latent is for a sentence VAE"],
+    );
     assert!(!place.path("run").exists());
 }
