@@ -17,7 +17,7 @@ use crate::model::{NoiseSource, Parameters, SentenceVae};
 use crate::parallel::world::{World, agree};
 use crate::sample::sentences::{SentenceWriter, Written, prior};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
-use crate::task::language::size_model;
+use crate::task::language::{check_unit, size_model};
 use crate::task::vocabulary;
 use crate::train::averaging::Average;
 use crate::train::step::Stepper;
@@ -77,6 +77,7 @@ impl VaeTask {
             None => vocabulary::build(&recipe, &corpus)?,
             Some(tokenizer) => tokenizer,
         };
+        check_unit(&recipe, &tokenizer)?;
         let line_end = sentence_end(&tokenizer)?;
         let (mut model, fixed) = size_model(&recipe, &tokenizer)?;
         let latent = model.spec.latent.as_mut().ok_or_else(no_latent)?;
