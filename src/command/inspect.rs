@@ -126,7 +126,7 @@ fn files(directory: &Path) -> Result<Vec<FileRow>> {
         };
         return Ok(manifest.names().filter_map(row).collect());
     }
-    let names = [storage::CONFIG, storage::MODEL, storage::TOKENIZER, storage::RECIPE];
+    let names = [storage::CONFIG, storage::MODEL, storage::TOKENIZER, storage::RECIPE, storage::THRESHOLD];
     let row = |name: &str| {
         let bytes = fs::metadata(directory.join(name)).ok()?.len();
         Some(FileRow { name: name.into(), bytes, sha256: None })

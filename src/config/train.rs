@@ -47,6 +47,9 @@ pub struct TrainConfig {
     /// Over which words the loss of a token is, and from whom it is learned.
     #[serde(default, skip_serializing_if = "LossConfig::is_exact")]
     pub loss: LossConfig,
+    /// For a classifier of sentences: how often a sentence that needs an edit is counted.
+    #[serde(default = "full", skip_serializing_if = "is_full")]
+    pub positive_weight: f64,
     /// How the latent vector of a sentence VAE comes into use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latent: Option<LatentTraining>,
@@ -182,6 +185,10 @@ pub enum OnNonFinite {
     Skip,
 }
 
+fn is_full(value: &f64) -> bool {
+    *value == full()
+}
+
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
@@ -289,7 +296,11 @@ impl TrainConfig {
         if self.epochs == 0 || self.batch_size == 0 || self.bptt_steps == 0 {
             return wrong("epochs, batch_size and bptt_steps must be at least 1".into());
         }
-        let positive = [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)];
+        let positive = [
+            ("learning_rate", self.learning_rate),
+            ("epsilon", self.epsilon),
+            ("positive_weight", self.positive_weight),
+        ];
         if let Some((name, value)) = positive.iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
             return wrong(format!("{name} is {value}, wanted a number above 0"));
         }

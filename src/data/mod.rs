@@ -13,6 +13,8 @@ mod fetch;
 pub mod images;
 pub mod inspect;
 pub mod items;
+pub mod labelled;
+pub(crate) mod lengths;
 pub mod made_lists;
 pub mod packed;
 pub(crate) mod packing;

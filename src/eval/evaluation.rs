@@ -1,6 +1,7 @@
 //! The result of an evaluation: sums divided once, and what they are over.
 
 use super::adapt::Adaptation;
+use super::decisions::Decisions;
 use super::latent::LatentFigures;
 use super::nbest::ListFigures;
 use super::perplexity::Split;
@@ -52,9 +53,13 @@ pub struct Evaluation {
     /// Why there is no perplexity over words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_words_absent: Option<String>,
-    /// The share of images whose label has the largest probability; of text there is none.
+    /// The share of images whose label has the largest probability, or of sentences that are decided right; of text there
+    /// is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
+    /// What the decisions of a classifier of sentences are worth.
+    #[serde(flatten)]
+    pub decisions: Option<Decisions>,
     /// Of n-best lists: their word errors.
     #[serde(flatten)]
     pub lists: ListFigures,
@@ -119,7 +124,7 @@ impl Evaluation {
         Self { corpus: corpus.into(), ..first }.divide(unit, tally, seconds)
     }
 
-    /// Of a classifier: the nats of all labels; `counts` are images, and those whose label is the most probable.
+    /// Of a classifier: the nats of all labels; `counts` are images or sentences, and those whose label is found.
     pub(crate) fn of_labels(corpus: &str, split: &str, nats: f64, counts: [u64; 2], seconds: f64) -> Self {
         let images = counts[0] as f64;
         Self {
@@ -133,30 +138,6 @@ impl Evaluation {
             bits_per_token: nats / images / LN_2,
             seconds,
             tokens_per_second: images / seconds.max(1e-9),
-            ..Self::default()
-        }
-    }
-
-    /// Of a sentence VAE; `counts` are tokens, the sentences' ends with them, and words.
-    pub(crate) fn of_sentences(
-        [corpus, split]: [&str; 2],
-        latent: LatentFigures,
-        [tokens, words]: [u64; 2],
-        seconds: f64,
-    ) -> Self {
-        let nats_per_token = latent.elbo_nats * latent.sentences as f64 / tokens as f64;
-        Self {
-            corpus: corpus.into(),
-            split: split.into(),
-            protocol: "elbo".into(),
-            tokens,
-            words,
-            nats_per_token,
-            perplexity: nats_per_token.exp(),
-            bits_per_token: nats_per_token / LN_2,
-            seconds,
-            tokens_per_second: tokens as f64 / seconds.max(1e-9),
-            latent: Some(latent),
             ..Self::default()
         }
     }
@@ -182,6 +163,30 @@ impl Evaluation {
             lists,
             seconds,
             tokens_per_second: tokens / seconds.max(1e-9),
+            ..Self::default()
+        }
+    }
+
+    /// Of a sentence VAE; `counts` are tokens, the sentences' ends with them, and words.
+    pub(crate) fn of_sentences(
+        [corpus, split]: [&str; 2],
+        latent: LatentFigures,
+        [tokens, words]: [u64; 2],
+        seconds: f64,
+    ) -> Self {
+        let nats_per_token = latent.elbo_nats * latent.sentences as f64 / tokens as f64;
+        Self {
+            corpus: corpus.into(),
+            split: split.into(),
+            protocol: "elbo".into(),
+            tokens,
+            words,
+            nats_per_token,
+            perplexity: nats_per_token.exp(),
+            bits_per_token: nats_per_token / LN_2,
+            seconds,
+            tokens_per_second: tokens as f64 / seconds.max(1e-9),
+            latent: Some(latent),
             ..Self::default()
         }
     }

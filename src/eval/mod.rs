@@ -2,6 +2,8 @@
 //! of two sentences it prefers.
 
 pub mod adapt;
+pub mod classify;
+pub mod decisions;
 mod evaluation;
 pub mod images;
 pub mod latent;

@@ -1,5 +1,6 @@
 //! `[model]` of a recipe, and `config.json` of a checkpoint: all that fixes the weights' shapes.
 
+use super::classifier::ClassifierConfig;
 use super::core::CoreConfig;
 use super::embedding::spelling::SpellingSize;
 use super::embedding::{EmbeddingConfig, Surroundings};
@@ -28,6 +29,9 @@ pub struct ModelSpec {
     /// The encoder's core, if it is not like `core`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<CoreConfig>,
+    /// How the states of a sentence become its label, in place of an output layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<ClassifierConfig>,
 }
 
 /// What `model_type` says in every `config.json` that this program writes.
@@ -171,8 +175,13 @@ impl ModelConfig {
         }
         core.settings().validate()?;
         self.validate_latent()?;
-        self.spec.output.validate(self.output_sizes())?;
-        self.spec.output.validate_beside(&self.spec.embedding, self.output_sizes())?;
+        match &self.spec.classifier {
+            Some(classifier) => classifier.validate(&self.spec)?,
+            None => {
+                self.spec.output.validate(self.output_sizes())?;
+                self.spec.output.validate_beside(&self.spec.embedding, self.output_sizes())?;
+            }
+        }
         self.spec.embedding.settings().validate(self.around_embedding())?;
         self.validate_magnitude()
     }
@@ -220,6 +229,7 @@ impl ModelConfig {
         let components = self.spec.output.component_count().unwrap_or(1);
         sizes.push(components.saturating_mul(self.embedding_size()));
         sizes.extend([self.vocab_size, hidden, layers, depth, self.embedding_size()]);
+        sizes.extend(self.spec.classifier.iter().filter_map(|classifier| classifier.attention_size));
         let weights = [8, layers, depth, hidden, hidden]
             .iter()
             .try_fold(1usize, |product, &size| product.checked_mul(size))
@@ -239,10 +249,13 @@ impl ModelConfig {
 
 impl Display for ModelConfig {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let ModelSpec { embedding, core, output, latent, encoder } = &self.spec;
-        let output = output.describe();
+        let ModelSpec { embedding, core, output, latent, encoder, classifier } = &self.spec;
         let kind = embedding.settings().describe();
-        write!(f, "{core}; embedding: {kind} of size {}; output: {output}", self.embedding_size())?;
+        write!(f, "{core}; embedding: {kind} of size {}; ", self.embedding_size())?;
+        match classifier {
+            Some(classifier) => write!(f, "classifier: {classifier}")?,
+            None => write!(f, "output: {}", output.describe())?,
+        }
         let Some(latent) = latent else { return Ok(()) };
         let directions = if latent.bidirectional { ", in both directions" } else { "" };
         write!(f, "; {latent}; encoder: {}{directions}", encoder.as_ref().unwrap_or(core))

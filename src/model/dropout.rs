@@ -146,6 +146,11 @@ impl NoiseSource {
         Self { pass: "second.".into(), ..self.clone() }
     }
 
+    /// The same source for the core that reads from the end: its masks are others.
+    pub(crate) fn of_backward(self) -> Self {
+        Self { pass: "backward.".into(), ..self }
+    }
+
     /// The same source for the passes of teacher `index` over each window: its masks are others.
     pub(crate) fn of_teacher(self, index: usize) -> Self {
         Self { pass: format!("teacher.{index}."), ..self }

@@ -10,8 +10,10 @@
 //! | a cell with kernels | the same with a `Recurrence` instead, and its files in `kernels/src/scan/` |
 //! | a core whose layers are linked | `core/<kind>.rs` with a `Core`, its lines in `core/mod.rs` |
 //! | an output layer | `output/<kind>.rs`, its lines in `output/mod.rs` |
+//! | a pooling of a classifier | its variant in `pooling.rs` |
 
 mod builder;
+mod classifier;
 mod clusters;
 pub mod config;
 pub mod core;
@@ -26,6 +28,7 @@ pub mod layers;
 mod noise;
 pub mod output;
 mod parameters;
+mod pooling;
 pub mod rearrange;
 pub mod sampler;
 #[allow(dead_code, reason = "of the parts that sentence models are made of")]
@@ -36,6 +39,8 @@ pub mod stage;
 pub(crate) use self::core::pieces::Pieces;
 pub use self::core::state::State;
 pub use builder::{Initial, InitialRule, TensorSpec};
+pub(crate) use classifier::lent;
+pub use classifier::{Classifier, ClassifierConfig, ClassifierNoise, ClassifierNoiseSource, label_nats};
 pub use clusters::AdaptiveShape;
 pub use dropout::NoiseSource;
 pub use embedding::spelling;
@@ -47,6 +52,7 @@ pub use latent::SentenceVae;
 pub use layers::Cost;
 pub use noise::{Noise, RecurrentNoise, WeightMasks};
 pub use parameters::Parameters;
+pub use pooling::Pooling;
 pub use rearrange::{StageId, stages};
 pub use specs::{cost, parameter_count, specs};
 pub use stage::{LayerTrace, StageTrace};

@@ -1,6 +1,7 @@
 //! What tensors a model has, its first weights, and what its products cost: the model is built once to ask it.
 
 use super::builder::{Asked, Initial, Source, TensorSpec};
+use super::classifier::Classifier;
 use super::config::ModelConfig;
 use super::language::LanguageModel;
 use super::latent::SentenceVae;
@@ -39,6 +40,10 @@ fn build(
     precision: Precision,
     device: &Device,
 ) -> Result<(Cost, Asked)> {
+    if config.spec.classifier.is_some() {
+        let (model, asked) = Classifier::build(config, source, precision, device)?;
+        return Ok((model.cost(), asked));
+    }
     Ok(match &config.spec.latent {
         None => {
             let (model, asked) = LanguageModel::build(config, source, precision, device)?;

@@ -24,6 +24,7 @@ pub(crate) fn config(vocab_size: usize) -> ModelConfig {
         output: OutputConfig::default(),
         latent: None,
         encoder: None,
+        classifier: None,
     };
     ModelConfig::new(spec, vocab_size)
 }

@@ -17,10 +17,12 @@ pub(crate) enum Shown {
     /// Text in these units.
     Text(Unit),
     Images,
-    /// Sentences as items, in these units.
-    Sentences(Unit),
+    /// Labelled sentences.
+    Labels,
     /// N-best lists of text in these units.
     Lists(Unit),
+    /// Sentences as items, in these units.
+    Sentences(Unit),
 }
 
 /// Shows a run on standard output and standard error.
@@ -147,9 +149,14 @@ fn head(shown: Shown) -> String {
         Shown::Text(Unit::Byte) => "bits/byte",
         Shown::Text(Unit::Word | Unit::Bpe) | Shown::Sentences(_) => "perplexity",
         Shown::Images => "accuracy %",
+        Shown::Labels => "F1 %",
         Shown::Lists(_) => "errors %",
     };
-    let speed = if matches!(shown, Shown::Images) { "images/s" } else { "tokens/s" };
+    let speed = match shown {
+        Shown::Images => "images/s",
+        Shown::Labels => "sent./s",
+        Shown::Text(_) | Shown::Lists(_) | Shown::Sentences(_) => "tokens/s",
+    };
     format!(
         "{:>5}  {:>10}  {:>10}  {quality:>10}  {:>9}  {:>9}  {:>9}  {:>8}",
         "epoch", "train nats", "valid nats", "rate", "grad norm", speed, "time"
@@ -165,6 +172,7 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
         Shown::Text(Unit::Byte) => or_dash(row.valid_bits_per_byte, 3),
         Shown::Text(Unit::Word | Unit::Bpe) | Shown::Sentences(_) => perplexity(valid_nats, 3),
         Shown::Images => or_dash(row.valid_accuracy.map(|share| 100.0 * share), 2),
+        Shown::Labels => or_dash(row.valid_f1.map(|share| 100.0 * share), 2),
         Shown::Lists(_) => or_dash(row.valid_word_error_rate.map(|share| 100.0 * share), 2),
     };
     let nats = |nats: f64| match shown {
@@ -189,6 +197,7 @@ fn quality(nats: f64, shown: Shown) -> String {
         Shown::Text(Unit::Char) | Shown::Lists(Unit::Char) => format!("{:.3} bits/char", nats / LN_2),
         Shown::Text(Unit::Byte) | Shown::Lists(Unit::Byte) => format!("{:.3} bits/byte", nats / LN_2),
         Shown::Images => format!("{:.2e} nats", nats),
+        Shown::Labels => "a sentence".into(),
         Shown::Text(Unit::Word | Unit::Bpe) | Shown::Lists(Unit::Word | Unit::Bpe) => {
             format!("perplexity {}", perplexity(nats, 1))
         }
@@ -198,10 +207,13 @@ fn quality(nats: f64, shown: Shown) -> String {
 
 fn plural(shown: Shown) -> &'static str {
     match shown {
-        Shown::Text(Unit::Word) | Shown::Sentences(Unit::Word) | Shown::Lists(Unit::Word) => "words",
-        Shown::Text(Unit::Char) | Shown::Sentences(Unit::Char) | Shown::Lists(Unit::Char) => "chars",
-        Shown::Text(Unit::Byte) | Shown::Sentences(Unit::Byte) | Shown::Lists(Unit::Byte) => "bytes",
-        Shown::Text(Unit::Bpe) | Shown::Sentences(Unit::Bpe) | Shown::Lists(Unit::Bpe) => "tokens",
         Shown::Images => "images",
+        Shown::Text(unit) | Shown::Lists(unit) | Shown::Sentences(unit) => match unit {
+            Unit::Word => "words",
+            Unit::Char => "chars",
+            Unit::Byte => "bytes",
+            Unit::Bpe => "tokens",
+        },
+        Shown::Labels => "sentences",
     }
 }

@@ -6,6 +6,7 @@ mod first;
 mod lists;
 mod location;
 pub(crate) mod packed;
+mod sentences;
 mod shards;
 mod tensorboard;
 mod vae;
@@ -24,6 +25,7 @@ use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
 use crate::signals::Signals;
 use crate::storage::Lock;
+use crate::task::classify::ClassifyTask;
 use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
@@ -92,8 +94,9 @@ pub(crate) struct Run<T: Task> {
 pub(crate) enum AnyRun {
     Language(Box<Run<Language>>),
     Images(Box<Run<ImageTask>>),
-    Vae(Box<Run<VaeTask>>),
+    Classify(Box<Run<ClassifyTask>>),
     Rescoring(Box<Run<Rescoring>>),
+    Vae(Box<Run<VaeTask>>),
 }
 
 impl AnyRun {
@@ -101,8 +104,9 @@ impl AnyRun {
         match self {
             Self::Language(run) => &run.out,
             Self::Images(run) => &run.out,
-            Self::Vae(run) => &run.out,
+            Self::Classify(run) => &run.out,
             Self::Rescoring(run) => &run.out,
+            Self::Vae(run) => &run.out,
         }
     }
 
@@ -111,8 +115,9 @@ impl AnyRun {
         let resumed = match self {
             Self::Language(run) => &run.resumed,
             Self::Images(run) => &run.resumed,
-            Self::Vae(run) => &run.resumed,
+            Self::Classify(run) => &run.resumed,
             Self::Rescoring(run) => &run.resumed,
+            Self::Vae(run) => &run.resumed,
         };
         resumed.as_ref().map(|resumed| &resumed.position)
     }
@@ -289,14 +294,19 @@ impl Request {
             let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
             return Ok(AnyRun::Images(Box::new(self.ready(task, stepper, out, resumed, held)?)));
         }
-        if resolved.recipe.task.kind == TaskKind::Vae {
-            let task = self.begin_vae(resolved, first.as_ref(), resumed.as_ref())?;
+        if resolved.recipe.task.kind == TaskKind::Classify {
+            let task = self.begin_classify(resolved, first.as_ref(), resumed.as_ref())?;
             let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
-            return Ok(AnyRun::Vae(Box::new(self.ready(task, stepper, out, resumed, held)?)));
+            return Ok(AnyRun::Classify(Box::new(self.ready(task, stepper, out, resumed, held)?)));
         }
         if resolved.recipe.task.kind == TaskKind::Rescore {
             let run = self.begin_lists(resolved, first.as_ref(), resumed, (out, held))?;
             return Ok(AnyRun::Rescoring(Box::new(run)));
+        }
+        if resolved.recipe.task.kind == TaskKind::Vae {
+            let task = self.begin_vae(resolved, first.as_ref(), resumed.as_ref())?;
+            let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
+            return Ok(AnyRun::Vae(Box::new(self.ready(task, stepper, out, resumed, held)?)));
         }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,

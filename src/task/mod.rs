@@ -1,5 +1,6 @@
 //! What is trained: a recipe brought to its data, with the objective that its training minimizes.
 
+pub mod classify;
 pub mod fit;
 pub mod images;
 pub mod language;

@@ -82,6 +82,16 @@ pub trait Task {
     /// The files of a checkpoint with these weights.
     fn files(&self, parameters: &Parameters) -> Result<Files>;
 
+    /// The files that are published with weights of which validation found `valid`, if they were measured.
+    fn published(&self, parameters: &Parameters, _valid: Option<&Evaluation>) -> Result<Files> {
+        self.files(parameters)
+    }
+
+    /// What guessing uniformly costs, in nats: at most ln of what there is to choose from.
+    fn uniform_nats(&self) -> f64 {
+        (self.model().vocab_size as f64).ln()
+    }
+
     /// The weights of a checkpoint of the same model; of another one they are refused.
     fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters>;
 

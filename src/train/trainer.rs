@@ -102,7 +102,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let Some(stop) = stop? else { return Ok(None) };
         self.save()?;
         if self.position.best.is_none() {
-            self.publish()?; // a run that stops before its first validation still leaves something to look at
+            self.publish(None)?; // a run that stops before its first validation still leaves something to look at
         }
         let event = events::Stop { step: self.position.step, reason: format!("{stop:?}") };
         self.recorder.record(&Event::Stop(event))?;
@@ -214,10 +214,10 @@ impl<'a, T: Task> Trainer<'a, T> {
                 epoch: self.position.epoch + 1,
                 step: Some(self.position.step),
                 valid_nats_per_token: valid.nats_per_token,
-                provisional,
                 expected_error_rate: valid.lists.expected_error_rate,
+                provisional,
             });
-            self.publish()?;
+            self.publish(Some(valid))?;
         }
         Ok(is_best)
     }
@@ -243,11 +243,12 @@ impl<'a, T: Task> Trainer<'a, T> {
             valid_bits_per_char: valid.bits_per_char,
             valid_bits_per_byte: valid.bits_per_byte,
             valid_accuracy: valid.accuracy,
+            valid_f1: valid.decisions.map(|decisions| decisions.f1),
+            valid_word_error_rate: valid.lists.word_error_rate,
+            valid_expected_error_rate: valid.lists.expected_error_rate,
             valid_reconstruction_nats: valid.latent.as_ref().map(|latent| latent.reconstruction_nats),
             valid_kl_nats: valid.latent.as_ref().map(|latent| latent.kl_nats),
             kl_weight: self.task.kl_weight(position.step).map(|weight| weight.value),
-            valid_word_error_rate: valid.lists.word_error_rate,
-            valid_expected_error_rate: valid.lists.expected_error_rate,
             learning_rate: Some(self.rate.at(position.epoch, position.step.saturating_sub(1))),
             grad_norm: Some(sums.grad_norms / sums.steps.max(1) as f64),
             tokens_per_second: Some(self.clock.tokens_per_second()),
@@ -307,13 +308,14 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(self.world().any(is_due.into())? > 0)
     }
 
-    /// The weights now become the checkpoint that other commands load.
-    fn publish(&mut self) -> Result<()> {
+    /// The weights now become the checkpoint that other commands load; `valid` is what was found with them, if they were
+    /// measured.
+    fn publish(&mut self, valid: Option<&Evaluation>) -> Result<()> {
         self.check_weights()?;
         if !self.writes() {
             return Ok(());
         }
-        self.recorder.publish(&self.task.files(self.stepper.measured())?)
+        self.recorder.publish(&self.task.published(self.stepper.measured(), valid)?)
     }
 
     /// Keeps the training state.

@@ -6,6 +6,7 @@ mod adaptive;
 mod averaging;
 mod bench;
 mod checkpoint;
+mod classify;
 mod cli;
 mod compress;
 mod curve;

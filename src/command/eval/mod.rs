@@ -1,6 +1,7 @@
 //! `rhn eval`: perplexity of a corpus's split under a trained model.
 
 mod adapt;
+pub(super) mod classify;
 mod dynamic;
 mod images;
 mod latent;
@@ -130,6 +131,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     if checkpoint.config.spec.latent.is_some() {
         return latent::run(args, checkpoint);
+    }
+    if checkpoint.config.spec.classifier.is_some() {
+        return classify::run(args, &checkpoint);
     }
     refuse_samples(args, "this checkpoint is a language model")?;
     let loaded = load(&args.checkpoint, &args.device)?;
