@@ -77,7 +77,7 @@ impl LanguageModel {
         device: &Device,
     ) -> Result<(Self, Asked)> {
         if config.spec.latent.is_some() {
-            return Err(Error::config(NO_LANGUAGE_MODEL));
+            return Err(Error::config(format!("this model {NO_LANGUAGE_MODEL}")));
         }
         let asked = RefCell::default();
         let builder = Builder::new(source, precision, device, &asked);
