@@ -2,7 +2,7 @@
 
 use super::classifier::ClassifierConfig;
 use super::core::CoreConfig;
-use super::embedding::spelling::SpellingSize;
+use super::embedding::spelling::{Characters, SpellingSize};
 use super::embedding::{EmbeddingConfig, Surroundings};
 use super::output::{OutputConfig, OutputSizes};
 use crate::error::{Error, Result};
@@ -115,6 +115,12 @@ impl ModelConfig {
     /// The size of the vector that enters the core.
     pub fn embedding_size(&self) -> usize {
         self.spec.embedding.settings().size(self.around_embedding())
+    }
+
+    /// Whether words that the vocabulary lacks have vectors too.
+    pub fn reads_any_string(&self) -> bool {
+        let embedding = &self.spec.embedding;
+        matches!(embedding, EmbeddingConfig::CharCnn(cnn) if cnn.characters == Characters::Bytes)
     }
 
     /// Pixels of an image, if the model reads images.
