@@ -2,7 +2,7 @@
 
 use super::classifier::ClassifierConfig;
 use super::core::CoreConfig;
-use super::embedding::spelling::SpellingSize;
+use super::embedding::spelling::{Characters, SpellingSize};
 use super::embedding::{EmbeddingConfig, Surroundings};
 use super::latent::LatentConfig;
 use super::output::{OutputConfig, OutputSizes};
@@ -127,6 +127,12 @@ impl ModelConfig {
     /// The size of what enters the core at a time step: a word's vector, and the latent vector where it stands beside it.
     pub(super) fn core_input_size(&self) -> usize {
         self.embedding_size() + self.spec.latent.as_ref().map_or(0, LatentConfig::input_size)
+    }
+
+    /// Whether words that the vocabulary lacks have vectors too.
+    pub fn reads_any_string(&self) -> bool {
+        let embedding = &self.spec.embedding;
+        matches!(embedding, EmbeddingConfig::CharCnn(cnn) if cnn.characters == Characters::Bytes)
     }
 
     /// Pixels of an image, if the model reads images.
