@@ -3,16 +3,20 @@
 
 mod adaptive;
 mod char_cnn;
+mod char_lstm;
 pub(super) mod computed;
 mod highway;
 mod pixels;
 mod settings;
 pub mod spelling;
 mod table;
+mod word_groups;
 
 pub use adaptive::AdaptiveEmbeddingConfig;
 pub(super) use char_cnn::CharCnn;
 pub use char_cnn::CharCnnConfig;
+pub use char_lstm::CharLstmConfig;
+use highway::HighwaySettings;
 pub use highway::HighwayVariant;
 pub use pixels::PixelsConfig;
 pub use table::WordEmbeddingConfig;
@@ -28,6 +32,8 @@ pub enum EmbeddingConfig {
     Word(WordEmbeddingConfig),
     /// A convolution over the characters of a word type (Kim et al., 2016).
     CharCnn(CharCnnConfig),
+    /// Two LSTMs over the characters of a word type (Ling et al., 2015).
+    CharLstm(CharLstmConfig),
     /// Vectors that are smaller the rarer a word is (Baevski and Auli, 2019).
     Adaptive(AdaptiveEmbeddingConfig),
     /// A plain layer from the pixels of an image.
@@ -35,10 +41,16 @@ pub enum EmbeddingConfig {
 }
 
 impl EmbeddingConfig {
+    /// The highway layers of an embedding of a kind that may have some.
+    pub(crate) fn highways(&self) -> Option<HighwaySettings> {
+        self.settings().highways()
+    }
+
     pub(super) fn settings(&self) -> &dyn EmbeddingSettings {
         match self {
             Self::Word(embedding) => embedding,
             Self::CharCnn(embedding) => embedding,
+            Self::CharLstm(embedding) => embedding,
             Self::Adaptive(embedding) => embedding,
             Self::Pixels(embedding) => embedding,
         }
@@ -48,6 +60,7 @@ impl EmbeddingConfig {
         match self {
             Self::Word(embedding) => embedding,
             Self::CharCnn(embedding) => embedding,
+            Self::CharLstm(embedding) => embedding,
             Self::Adaptive(embedding) => embedding,
             Self::Pixels(embedding) => embedding,
         }

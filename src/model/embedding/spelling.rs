@@ -1,4 +1,4 @@
-//! How the words of a vocabulary are spelled: the table of characters behind a char-cnn embedding.
+//! How the words of a vocabulary are spelled: the table of characters behind an embedding that reads these.
 //!
 //! A word is `{`, its characters and `}`; `<eos>` is the word `+`, `<unk>` the word `|` (Kim et al., 2016).
 //! Character 0 is the blank, 1 and 2 are the marks, the others follow in the order of their code points.
@@ -26,6 +26,26 @@ pub enum Characters {
     Bytes,
 }
 
+impl Characters {
+    pub(super) fn is_unicode(&self) -> bool {
+        *self == Self::Unicode
+    }
+
+    /// Spells `words`, each cut to `max_word_length` characters with its marks.
+    pub(super) fn spell(self, words: &[String], max_word_length: usize) -> Result<Spelling> {
+        let words = words.iter().map(String::as_str);
+        match self {
+            Self::Unicode => Spelling::of(words, max_word_length),
+            Self::Bytes => Ok(Spelling::of_bytes(words, max_word_length)),
+        }
+    }
+}
+
+/// What `max_word_length` is unless given.
+pub(super) fn longest_word() -> usize {
+    65 // the default of Kim et al.'s code
+}
+
 /// The marks behind the bytes.
 const BEGIN_OF_WORD: u32 = 257;
 const END_OF_WORD: u32 = 258;
@@ -46,6 +66,12 @@ pub(super) fn spell_bytes(word: &[u8], length: usize) -> Vec<u32> {
     let mut spelled = [&[BEGIN_OF_WORD], within.as_slice(), &[END_OF_WORD]].concat();
     spelled.resize(length, 0);
     spelled
+}
+
+/// [`spell_bytes`] of each of `words`: `(words, length)`.
+pub(super) fn spell_all(words: &[&[u8]], length: usize, device: &Device) -> Result<Tensor> {
+    let characters: Vec<u32> = words.iter().flat_map(|word| spell_bytes(word, length)).collect();
+    Ok(Tensor::from_vec(characters, (words.len(), length), device)?)
 }
 
 /// What the spelling of a vocabulary adds to the sizes of a model.
