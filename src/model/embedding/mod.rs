@@ -21,8 +21,10 @@ pub use highway::HighwayVariant;
 pub use pixels::PixelsConfig;
 pub use table::WordEmbeddingConfig;
 
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
 pub(super) use settings::{EmbeddingSettings, Surroundings};
+use spelling::Spelling;
 
 /// How a token becomes a vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +43,11 @@ pub enum EmbeddingConfig {
 }
 
 impl EmbeddingConfig {
+    /// How `words` are spelled, if the embedding reads characters.
+    pub(crate) fn spell(&self, words: &[String]) -> Result<Option<Spelling>> {
+        self.settings().spell(words)
+    }
+
     /// The highway layers of an embedding of a kind that may have some.
     pub(crate) fn highways(&self) -> Option<HighwaySettings> {
         self.settings().highways()
