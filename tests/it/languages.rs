@@ -87,7 +87,7 @@ fn a_letter_with_a_combining_mark_is_two_characters_and_another_word() {
     let place = Place::new();
     let composed = "r\u{16f}\u{17e}e\n";
     let decomposed = "ru\u{30a}z\u{30c}e\n";
-    place.write("corpus.txt", composed.repeat(40));
+    place.write("corpus.txt", composed.repeat(100));
     place.write("composed", composed);
     place.write("decomposed", decomposed);
     place.train("--out words --max-steps 1 --set corpus.unit=word --set corpus.unknown=true");
