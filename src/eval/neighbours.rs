@@ -76,7 +76,8 @@ impl<'a> Neighbourhood<'a> {
             }
             (None, None) => return Err(unseen(word, words)),
         };
-        let cosines: Vec<f64> = self.units.matmul(&vector.t()?)?.flatten_all()?.to_vec1()?;
+        let cosines =
+            self.units.matmul(&vector.t()?)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         let mut order: Vec<usize> = (0..cosines.len()).filter(|&id| Some(id) != own).collect();
         order.sort_by(|&one, &other| cosines[other].total_cmp(&cosines[one]).then(one.cmp(&other)));
         let neighbour = |&id: &usize| Neighbour { word: &words[id], cosine: cosines[id] };
@@ -100,14 +101,15 @@ fn of_all(loaded: &Loaded, spelling: &Spelling, words: &[String], stage: VectorS
     Ok(Tensor::cat(&starts.map(part).collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// `(rows, size)` with each row divided by its length, in double precision on the CPU.
+/// `(rows, size)` with each row divided by its length, on the CPU.
 fn units(rows: &Tensor) -> Result<Tensor> {
-    let rows = rows.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+    const LEAST: f64 = 1e-30; // a row of zeros stays one
+    let rows = rows.to_device(&Device::Cpu)?;
     let lengths = rows.sqr()?.sum_keepdim(1)?.sqrt()?;
-    if lengths.flatten_all()?.to_vec1::<f64>()?.iter().any(|length| !length.is_finite()) {
+    if !lengths.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
         return Err(Error::tensor("embedding", "the vector of a word is not finite"));
     }
-    Ok(rows.broadcast_div(&lengths.maximum(f64::MIN_POSITIVE)?)?) // a row of zeros stays one
+    Ok(rows.broadcast_div(&lengths.maximum(LEAST)?)?)
 }
 
 fn unseen(word: &str, words: &[String]) -> Error {

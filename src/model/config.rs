@@ -46,10 +46,10 @@ pub struct ModelConfig {
 struct ConfigFile {
     model_type: String,
     vocab_size: usize,
-    /// For `char-cnn`: distinct characters, the blank and the marks included.
+    /// For an embedding that reads characters: how many there are, the blank and the marks included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     alphabet_size: Option<usize>,
-    /// For `char-cnn`: characters of the longest word, its two marks included.
+    /// For the same: characters of the longest word, its two marks included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     word_length: Option<usize>,
     /// Whether the vocabulary is known to go by falling frequency.
