@@ -2,7 +2,7 @@
 
 use super::classifier::ClassifierConfig;
 use super::core::CoreConfig;
-use super::embedding::spelling::{Characters, SpellingSize};
+use super::embedding::spelling::SpellingSize;
 use super::embedding::{EmbeddingConfig, Surroundings};
 use super::latent::LatentConfig;
 use super::output::{OutputConfig, OutputSizes};
@@ -57,10 +57,10 @@ pub struct ModelConfig {
 struct ConfigFile {
     model_type: String,
     vocab_size: usize,
-    /// For `char-cnn`: distinct characters, the blank and the marks included.
+    /// For an embedding that reads characters: how many there are, the blank and the marks included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     alphabet_size: Option<usize>,
-    /// For `char-cnn`: characters of the longest word, its two marks included.
+    /// For the same: characters of the longest word, its two marks included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     word_length: Option<usize>,
     /// Whether the vocabulary is known to go by falling frequency.
@@ -131,8 +131,7 @@ impl ModelConfig {
 
     /// Whether words that the vocabulary lacks have vectors too.
     pub fn reads_any_string(&self) -> bool {
-        let embedding = &self.spec.embedding;
-        matches!(embedding, EmbeddingConfig::CharCnn(cnn) if cnn.characters == Characters::Bytes)
+        self.spec.embedding.settings().reads_any_string()
     }
 
     /// Pixels of an image, if the model reads images.
