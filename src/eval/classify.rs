@@ -3,10 +3,14 @@
 use super::decisions::{Counts, Decisions, best_threshold};
 use super::sentences::{ROWS, Sentence};
 use super::{Evaluation, EvaluationProgress};
+use crate::config::{ModelConfig, Unit};
+use crate::data::Tokenizer;
+use crate::data::labelled::Labelled;
 use crate::data::lengths::sorted_batches;
 use crate::error::{Error, Result};
 use crate::model::{Classifier, ClassifierNoise};
 use candle_core::{DType, Device, Tensor};
+use std::collections::HashMap;
 use std::time::Instant;
 
 /// Tokens of all rows that are read at once, at most: what bounds the states that are held.
@@ -32,6 +36,66 @@ impl LabelledSentences {
         let sum =
             |of: fn(&Sentence) -> usize| self.sentences.iter().map(|sentence| of(sentence) as u64).sum();
         [sum(|sentence| sentence.words), sum(|sentence| sentence.unknown_words)]
+    }
+}
+
+/// Cuts sentences into the tokens of a classifier. Where its embedding reads any word, the words that the vocabulary lacks get
+/// ids of their own after those of the vocabulary; else they are `<unk>`.
+pub struct SentenceCutter<'a> {
+    tokenizer: &'a Tokenizer,
+    reads_any_word: bool,
+    ids: HashMap<String, u32>,
+    words: Vec<String>,
+}
+
+impl<'a> SentenceCutter<'a> {
+    /// For the classifier that `config` describes.
+    pub fn new(tokenizer: &'a Tokenizer, config: &ModelConfig) -> Self {
+        let reads_any_word = config.reads_any_string() && tokenizer.unit() == Unit::Word;
+        Self { tokenizer, reads_any_word, ids: HashMap::new(), words: Vec::new() }
+    }
+
+    /// The same for sentences that are trained on: words that the vocabulary lacks are `<unk>`.
+    pub fn closed(self) -> Self {
+        Self { reads_any_word: false, ..self }
+    }
+
+    /// The tokens of a line.
+    ///
+    /// # Errors
+    /// If it has none, or another program's tokenizer refuses it.
+    pub fn cut(&mut self, text: &str) -> Result<Sentence> {
+        let mut sentence = Sentence::cut(text, self.tokenizer)?;
+        if sentence.ids.is_empty() {
+            return Err(Error::config(format!(
+                "{text:.60?}: no token of the vocabulary is in this sentence"
+            )));
+        }
+        for (place, span) in std::mem::take(&mut sentence.unknown).into_iter().filter(|_| self.reads_any_word)
+        {
+            let first = self.tokenizer.vocab_size();
+            let words = &mut self.words;
+            let id = *self.ids.entry(text[span.clone()].to_owned()).or_insert_with(|| {
+                words.push(text[span].to_owned());
+                (first + words.len() - 1) as u32
+            });
+            sentence.ids[place] = id;
+        }
+        Ok(sentence)
+    }
+
+    /// All sentences of a split.
+    ///
+    /// # Errors
+    /// As [`SentenceCutter::cut`].
+    pub fn cut_all(&mut self, labelled: &Labelled) -> Result<LabelledSentences> {
+        let sentences = labelled.sentences.iter().map(|sentence| self.cut(&sentence.text));
+        Ok(LabelledSentences { sentences: sentences.collect::<Result<_>>()?, labels: labelled.labels() })
+    }
+
+    /// The words with ids of their own, in the order of these.
+    pub fn words(self) -> Vec<String> {
+        self.words
     }
 }
 

@@ -23,6 +23,7 @@ use super::sequences::Lengths;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use rhn_kernels::dropout::{Stream, mask};
+use rhn_kernels::embedding::lookup;
 use rhn_kernels::linear::{Stored, linear};
 use rhn_kernels::precision::Precision;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,9 @@ pub struct ClassifierConfig {
     #[serde(default = "yes")]
     pub bidirectional: bool,
 }
+
+/// Words whose vectors are computed at once: what is computed on the way would fill the memory for many.
+const WORDS_AT_ONCE: usize = 1024;
 
 fn yes() -> bool {
     true
@@ -94,6 +98,8 @@ enum Encoder {
 /// A classifier on weights that training changes, or on weights as they are.
 pub struct Classifier {
     embedding: Box<dyn Embedding>,
+    /// The vectors of the vocabulary and of further words, `(words, size)`, for evaluation.
+    table: Option<Tensor>,
     encoder: Encoder,
     pool: Pool,
     /// `(size, 1)`.
@@ -125,15 +131,27 @@ impl Classifier {
         Ok(Self::build(config, &Source::Take(&tensors), precision.into(), device)?.0)
     }
 
-    /// A classifier for evaluation: no gradient is recorded.
+    /// A classifier for evaluation: no gradient is recorded, and each word's vector is computed once. The ids after those of
+    /// the vocabulary are those of `words`, in their order, where the embedding reads any word.
+    ///
+    /// # Errors
+    /// If there are `words` and the embedding reads those of the vocabulary alone.
     pub fn frozen(
         config: &ModelConfig,
         parameters: &Parameters,
+        words: &[String],
         precision: impl Into<Precision>,
         device: &Device,
     ) -> Result<Self> {
         let tensors = parameters.tensors();
-        Ok(Self::build(config, &Source::Take(&tensors), precision.into(), device)?.0)
+        let (mut model, _) = Self::build(config, &Source::Take(&tensors), precision.into(), device)?;
+        let mut vectors = vec![model.embedding.table()?];
+        for words in words.chunks(WORDS_AT_ONCE) {
+            let bytes: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+            vectors.push(model.embedding.spelled(&bytes)?);
+        }
+        model.table = Some(Tensor::cat(&vectors, 0)?);
+        Ok(model)
     }
 
     /// The classifier, and what it has asked `source` for.
@@ -161,6 +179,7 @@ impl Classifier {
         let weights = builder.under("classifier");
         let model = Self {
             embedding: spec.embedding.settings().build(config.vocab_size, input, &builder)?,
+            table: None,
             encoder,
             pool: classifier.pooling.build(size, classifier.attention_size.unwrap_or(hidden), &weights)?,
             weight: weights.weight("weight", (size, 1))?,
@@ -179,7 +198,7 @@ impl Classifier {
     pub fn logits(&self, tokens: &Tensor, lengths: &[usize], noise: &ClassifierNoise) -> Result<Tensor> {
         let (time, _) = tokens.dims2()?;
         let lengths = Lengths::new(time, lengths.to_vec())?;
-        let xs = masked(self.embedding.forward(tokens)?, noise.each[0].word.as_ref())?;
+        let xs = masked(self.vectors(tokens)?, noise.each[0].word.as_ref())?;
         let hs = match &self.encoder {
             Encoder::Both(both) => both.forward(&xs, &lengths, [&noise.each[0], &noise.each[1]])?,
             Encoder::Forward(core) => {
@@ -189,6 +208,13 @@ impl Classifier {
         let pooled = masked(self.pool.forward(&hs, &lengths)?, noise.pooled.as_ref())?;
         let logits = linear(&pooled, &self.weight, Stored::ByInput, self.precision)?;
         Ok(logits.broadcast_add(&self.bias)?.squeeze(1)?)
+    }
+
+    /// `(time, batch)` of u32 to `(time, batch, size)`.
+    fn vectors(&self, tokens: &Tensor) -> Result<Tensor> {
+        let Some(table) = &self.table else { return self.embedding.forward(tokens) };
+        let (time, batch) = tokens.dims2()?;
+        Ok(lookup(table, &tokens.flatten_all()?, None)?.reshape((time, batch, ()))?)
     }
 
     /// Where the weights are.

@@ -166,7 +166,7 @@ impl LanguageModel {
         Ok(FrozenModel {
             config: self.config.clone(),
             table: self.embedding.table()?,
-            spells: self.embedding.reads_any_string().then(|| self.embedding.clone()),
+            spells: self.embedding.reads_characters().then(|| self.embedding.clone()),
             core: self.core.frozen()?.unwrap_or_else(|| self.core.clone()),
             output: self.output.frozen()?.unwrap_or_else(|| self.output.clone()),
             precision: self.precision,

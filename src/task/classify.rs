@@ -6,12 +6,11 @@ pub use objective::{LabelLoss, SentenceBatch};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{CorpusConfig, ModelConfig, Recipe};
-use crate::data::labelled::{Labelled, LabelledCorpus};
+use crate::data::labelled::LabelledCorpus;
 use crate::data::lengths::drawn_batches;
 use crate::data::{DataDirectories, Tokenizer};
 use crate::error::{Error, Result};
-use crate::eval::classify::{LabelledSentences, Threshold, evaluate};
-use crate::eval::sentences::Sentence;
+use crate::eval::classify::{LabelledSentences, SentenceCutter, Threshold, evaluate};
 use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::{Classifier, Parameters, lent, specs};
 use crate::parallel::world::{World, agree};
@@ -35,6 +34,8 @@ pub struct ClassifyTask {
     train: LabelledSentences,
     valid: LabelledSentences,
     test: Option<LabelledSentences>,
+    /// Words of validation and test that the vocabulary lacks, where the embedding reads any word.
+    words: Vec<String>,
     /// Elements of the corpus that are no sentences.
     left_out: u64,
     model: ModelConfig,
@@ -68,17 +69,19 @@ impl ClassifyTask {
         let tokenizer = tokenizer.map_or_else(build, Ok)?;
         let (model, fixed) = ModelConfig::for_words(recipe.model.clone(), tokenizer.words())?;
         specs(&model)?;
-        let train = cut(&corpus.train, &tokenizer)?;
+        let train = SentenceCutter::new(&tokenizer, &model).closed().cut_all(&corpus.train)?;
         let batch = recipe.train.batch_size;
         if train.labels.len() < batch {
             let what =
                 format!("{} training sentences are too few for a batch of {batch}", train.labels.len());
             return Err(Error::data(&corpus.name, what));
         }
+        let mut cutter = SentenceCutter::new(&tokenizer, &model);
         Ok(Self {
             train,
-            valid: cut(&corpus.valid, &tokenizer)?,
-            test: corpus.test.as_ref().map(|test| cut(test, &tokenizer)).transpose()?,
+            valid: cutter.cut_all(&corpus.valid)?,
+            test: corpus.test.as_ref().map(|test| cutter.cut_all(test)).transpose()?,
+            words: cutter.words(),
             left_out: corpus.left_out,
             corpus: corpus.name,
             sha256: corpus.sha256,
@@ -154,25 +157,10 @@ impl ClassifyTask {
         threshold: Threshold,
         progress: EvaluationProgress<'_>,
     ) -> Result<Evaluation> {
-        let model = Classifier::frozen(&self.model, parameters, self.precision, &self.device)?;
+        let model = Classifier::frozen(&self.model, parameters, &self.words, self.precision, &self.device)?;
         let weight = self.recipe.train.positive_weight;
         evaluate(&model, [&self.corpus, split], sentences, threshold, weight, progress)
     }
-}
-
-/// The sentences of a split in tokens.
-pub fn cut(labelled: &Labelled, tokenizer: &Tokenizer) -> Result<LabelledSentences> {
-    let cut = |text: &str| {
-        let sentence = Sentence::cut(text, tokenizer)?;
-        match sentence.ids.is_empty() {
-            false => Ok(sentence),
-            true => {
-                Err(Error::config(format!("{text:.60?}: no token of the vocabulary is in this sentence")))
-            }
-        }
-    };
-    let sentences = labelled.sentences.iter().map(|sentence| cut(&sentence.text)).collect::<Result<_>>()?;
-    Ok(LabelledSentences { sentences, labels: labelled.labels() })
 }
 
 impl Task for ClassifyTask {

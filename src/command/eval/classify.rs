@@ -7,10 +7,10 @@ use crate::data::SplitName;
 use crate::data::labelled::Labelled;
 use crate::error::Error;
 use crate::eval::Evaluation;
-use crate::eval::classify::{Threshold, evaluate};
+use crate::eval::classify::{SentenceCutter, Threshold, evaluate};
 use crate::model::Classifier;
 use crate::storage::{RECIPE, THRESHOLD};
-use crate::task::classify::{corpus_of, cut};
+use crate::task::classify::corpus_of;
 use anyhow::Result;
 use std::io::{Write, stdout};
 use std::path::Path;
@@ -28,9 +28,11 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
     })?;
     let (corpus, split, labelled) = labelled(args, &recipe.corpus)?;
     let tokenizer = checkpoint.read_tokenizer()?;
-    let sentences = cut(&labelled, &tokenizer)?;
+    let mut cutter = SentenceCutter::new(&tokenizer, &checkpoint.config);
+    let sentences = cutter.cut_all(&labelled)?;
     let parameters = checkpoint.parameters(precision.dtype(), &device)?;
-    let model = Classifier::frozen(&checkpoint.config, &parameters, precision, &device)?;
+    let words = cutter.words();
+    let model = Classifier::frozen(&checkpoint.config, &parameters, &words, precision, &device)?;
     let threshold = threshold(checkpoint)?;
     let meter = Meter::new("evaluating");
     let progress = &mut |done, total| {

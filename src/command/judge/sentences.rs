@@ -6,8 +6,8 @@ use crate::command::eval::classify::threshold;
 use crate::command::output::{Meter, json_line};
 use crate::data::Text;
 use crate::error::{Error, Result};
-use crate::eval::classify::{logits, probability};
-use crate::eval::sentences::{Measure, Sentence};
+use crate::eval::classify::{SentenceCutter, logits, probability};
+use crate::eval::sentences::Measure;
 use crate::model::Classifier;
 use serde::Serialize;
 use std::io::Write;
@@ -51,16 +51,15 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint, mut out: impl Write) -> 
         lines.extend(numbered.map(|(line, number)| (&text.source, number, line.trim())));
     }
     let tokenizer = checkpoint.read_tokenizer()?;
-    let cut = |&(file, number, line): &(_, usize, &str)| match Sentence::cut(line, &tokenizer)? {
-        sentence if sentence.ids.is_empty() => {
-            Err(Error::data(file, format!("line {number}: no token of the vocabulary is in this sentence")))
-        }
-        sentence => Ok(sentence),
+    let mut cutter = SentenceCutter::new(&tokenizer, &checkpoint.config);
+    let mut cut = |&(file, number, line): &(_, usize, &str)| {
+        cutter.cut(line).map_err(|error| Error::data(file, format!("line {number}: {error}")))
     };
-    let sentences = lines.iter().map(cut).collect::<Result<Vec<_>>>()?;
+    let sentences = lines.iter().map(&mut cut).collect::<Result<Vec<_>>>()?;
+    let words = cutter.words();
     let (device, precision) = args.device.open()?;
     let parameters = checkpoint.parameters(precision.dtype(), &device)?;
-    let model = Classifier::frozen(&checkpoint.config, &parameters, precision, &device)?;
+    let model = Classifier::frozen(&checkpoint.config, &parameters, &words, precision, &device)?;
     let meter = Meter::new("judging");
     let progress = &mut |done, all| {
         meter.set(done, all);

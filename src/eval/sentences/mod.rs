@@ -25,6 +25,7 @@ pub use unigrams::Unigrams;
 
 use crate::data::{Text, Tokenizer};
 use crate::error::Result;
+use std::ops::Range;
 use std::path::Path;
 
 /// A number that is higher for the better sentence.
@@ -75,6 +76,8 @@ pub struct Sentence {
     pub words: usize,
     /// Words with a symbol that the vocabulary lacks.
     pub unknown_words: usize,
+    /// The tokens that stand for symbols that the vocabulary lacks: their places in `ids`, and the bytes in the text.
+    pub(crate) unknown: Vec<(usize, Range<usize>)>,
 }
 
 impl Sentence {
@@ -87,22 +90,24 @@ impl Sentence {
         let line = Text::new(format!("{text}{end}").into_bytes(), Path::new("sentence"));
         let mut ids = Vec::new();
         let mut unseen = Vec::new();
+        let mut unknown = Vec::new();
         tokenizer.cut(&line, |piece| {
-            ids.extend(piece.id);
             if !piece.known {
+                unknown.extend(piece.id.map(|_| (ids.len(), piece.span.clone())));
                 unseen.push(piece.span);
             }
+            ids.extend(piece.id);
         })?;
         let spans = word_spans(text);
-        let is_unknown = |word: &&std::ops::Range<usize>| {
-            unseen.iter().any(|span| span.start < word.end && word.start < span.end)
-        };
-        Ok(Self { ids, words: spans.len(), unknown_words: spans.iter().filter(is_unknown).count() })
+        let is_unknown =
+            |word: &&Range<usize>| unseen.iter().any(|span| span.start < word.end && word.start < span.end);
+        let unknown_words = spans.iter().filter(is_unknown).count();
+        Ok(Self { ids, words: spans.len(), unknown_words, unknown })
     }
 }
 
 /// The bytes of each word.
-fn word_spans(text: &str) -> Vec<std::ops::Range<usize>> {
+fn word_spans(text: &str) -> Vec<Range<usize>> {
     let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
     text.split_whitespace().map(|word| start(word)..start(word) + word.len()).collect()
 }

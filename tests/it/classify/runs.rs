@@ -256,3 +256,21 @@ fn made_up_errors_can_be_labelled_lines() {
     }
     place.fails("data errors shakespeare --labels 1.5", 2, &["--labels is 1.5"]);
 }
+
+#[test]
+fn a_word_that_the_vocabulary_lacks_is_read_by_its_bytes() {
+    let place = place();
+    let cnn = "kind = \"char-cnn\"\ncharacters = \"bytes\"\nchar_size = 4\nfilter_widths = [1, 2, 3]\n\
+               filter_counts = [4, 4, 4]\nhighway_layers = 1";
+    let recipe = RECIPE.replace("kind = \"word\"\nsize = 8", cnn).replace("epochs = 6", "epochs = 1");
+    place.write("bytes.toml", recipe.replace("pooling = \"max\"", "pooling = \"attention\""));
+    let [_, err] = succeed(&place, "train bytes.toml --out run");
+    assert!(err.contains(" 1 of them unknown"), "{err}");
+    let result = place.json("run/result.json");
+    assert_eq!(place.json_of("eval run --json")["nats_per_token"], result["nats_per_token"]);
+    let output = place.rhn_reading("judge run - --json", b"a zebra\na Zebra\na <unk>\na zebra sees\n");
+    let rows: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let probability = |row: usize| rows[row]["probability"].as_f64().unwrap();
+    assert!(probability(0) != probability(1) && probability(0) != probability(2), "{rows:?}");
+    assert_eq!(rows[4]["unknown_words"].as_u64(), Some(3));
+}
