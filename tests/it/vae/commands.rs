@@ -69,7 +69,7 @@ fn flags_and_commands_of_one_kind_of_checkpoint_are_refused_by_the_other() {
         "compress run vae.toml --out x",
         "export run --to transformers x",
         "export run --to onnx x",
-        "study depth run",
+        "study estimate run",
         "judge run vae.toml",
         "rescore run vae.toml",
         "study lesion run",
