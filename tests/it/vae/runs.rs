@@ -67,6 +67,8 @@ fn place() -> Place {
     lines[9] = "a a a a a a a a a";
     place.write("sentences.txt", lines.join("\n") + "\n");
     place.write("vae.toml", RECIPE);
+    place.write("pairs.tsv", "anna sings\tsings anna\n");
+    place.write("lists.tsv", "u1\t-3\tanna sings\n");
     place
 }
 
