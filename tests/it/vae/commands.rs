@@ -69,10 +69,11 @@ fn flags_and_commands_of_one_kind_of_checkpoint_are_refused_by_the_other() {
         "compress run vae.toml --out x",
         "export run --to transformers x",
         "export run --to onnx x",
-        "study depth run",
-        "judge run vae.toml",
-        "rescore run vae.toml",
+        "study estimate run",
+        "judge run pairs.tsv",
+        "rescore run lists.tsv",
         "study lesion run",
+        "neighbours run anna",
     ] {
         LEARNED.fails(command, 4, &["is a sentence VAE", "`rhn eval`"]);
     }
