@@ -6,7 +6,8 @@ use crate::data::Tokenizer;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::model::config::MODEL_TYPE;
-use crate::model::{FrozenModel, LanguageModel, Parameters, TensorSpec, specs};
+use crate::model::language::NO_LANGUAGE_MODEL;
+use crate::model::{FrozenModel, LanguageModel, Parameters, SentenceVae, TensorSpec, specs};
 use crate::storage::file_set::LoadedFile;
 use crate::storage::{CONFIG, MANIFEST, MODEL, RECIPE, THRESHOLD, TOKENIZER, read, tensors};
 use crate::task::classify::ThresholdFile;
@@ -116,16 +117,25 @@ impl Checkpoint {
         LanguageModel::new(&self.config, &parameters, precision, device)?.freeze()
     }
 
-    /// Refuses a checkpoint that is no language model.
+    /// Refuses what is no model of a text's next token.
     pub fn check_language(&self) -> Result<()> {
         let what = if self.config.pixels().is_some() {
             "classifies images and reads no text: `rhn eval` and `rhn study` take it"
+        } else if self.config.spec.latent.is_some() {
+            NO_LANGUAGE_MODEL
         } else if self.config.spec.classifier.is_some() {
             "classifies sentences and is no language model: `rhn eval` and `rhn judge` take it"
         } else {
             return Ok(());
         };
         Err(Error::checkpoint(&self.directory, what))
+    }
+
+    /// Its sentence VAE, for evaluation. Fails as [`Checkpoint::parameters`], and if it is another kind of model.
+    pub fn sentence_vae(&self, precision: Precision, device: &Device) -> Result<SentenceVae> {
+        let parameters = self.parameters(precision.dtype(), device)?;
+        let model = SentenceVae::new(&self.config, &parameters, precision, device);
+        model.map_err(|error| Error::checkpoint(&self.directory, error.to_string()))?.freeze()
     }
 
     /// Where a classifier of sentences decides, if it was chosen. Fails if the file is not understood.

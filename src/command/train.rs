@@ -5,6 +5,7 @@ use super::output::{note, note_unseen};
 use crate::bench::dry_run;
 use crate::config::train::{OnNonFinite, WindowKind};
 use crate::console::{print, report};
+use crate::data::items::Items;
 use crate::error::Result;
 use crate::events::Outcome;
 use crate::parallel::world::{Solo, World};
@@ -19,6 +20,7 @@ use crate::task::language::Language;
 use crate::task::rescore::Rescoring;
 use crate::task::split::SplitSize;
 use crate::task::teachers::Teacher;
+use crate::task::vae::VaeTask;
 use crate::train::limits::{Limits, Stop};
 use crate::train::task::Task;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -147,12 +149,17 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
             train(*run, Shown::Images, signals)
         }
         AnyRun::Classify(run) => {
-            introduce_sentences(&run.task);
-            train(*run, Shown::Sentences, signals)
+            introduce_labelled(&run.task);
+            train(*run, Shown::Labels, signals)
         }
         AnyRun::Rescoring(run) => {
             introduce_lists(&run.task);
             let shown = Shown::Lists(run.task.recipe().corpus.unit);
+            train(*run, shown, signals)
+        }
+        AnyRun::Vae(run) => {
+            introduce_sentences(&run.task);
+            let shown = Shown::Sentences(run.task.unit());
             train(*run, shown, signals)
         }
     }
@@ -219,7 +226,7 @@ fn introduce_images(task: &ImageTask) {
     ));
 }
 
-fn introduce_sentences(task: &ClassifyTask) {
+fn introduce_labelled(task: &ClassifyTask) {
     let [train, valid, test] = task.data().tokens.map(grouped);
     report(&format!(
         "{}: {train} training sentences, {valid} for validation, {test} for test, vocabulary of {}",
@@ -253,12 +260,39 @@ fn introduce_lists(task: &Rescoring) {
     }
 }
 
+fn introduce_sentences(task: &VaeTask) {
+    let (train, valid, test) = task.sentences();
+    let count = |items: &Items| grouped(items.len() as u64);
+    report(&format!(
+        "{}: {} training sentences of {} words, {} for validation, {} for test, vocabulary of {}",
+        task.data().corpus,
+        count(train),
+        grouped(train.words()),
+        count(valid),
+        test.map_or("none".into(), count),
+        grouped(task.model().vocab_size as u64)
+    ));
+    let dropped = [Some(train), Some(valid), test].map(|items| items.map_or(0, |items| items.dropped));
+    if let Some(longest) =
+        task.recipe().corpus.longest_sentence.filter(|_| dropped.iter().any(|&left| left > 0))
+    {
+        let [train, valid, test] = dropped.map(grouped);
+        note(&format!(
+            "sentences of more than {longest} words are left out: {train} of training, {valid} of validation, {test} of test"
+        ));
+    }
+    let replaced = task.tokenizer().unknown_id().is_some();
+    let [train, valid] = task.unseen();
+    note_unseen(train, "the training split", replaced);
+    note_unseen(valid, "the validation split", replaced);
+}
+
 fn introduce_training<T: Task>(run: &Run<T>, shown: Shown) {
     let config = &run.task.recipe().train;
     let step = match (shown, config.bptt_steps, config.window) {
         (Shown::Images, ..) => format!("{} images", config.batch_size),
         (Shown::Lists(_), ..) => format!("{} lists", config.batch_size),
-        (Shown::Sentences, ..) => format!("{} sentences", config.batch_size),
+        (Shown::Labels | Shown::Sentences(_), ..) => format!("{} sentences", config.batch_size),
         (Shown::Text(_), steps, WindowKind::Fixed) => format!("{} × {steps} tokens", config.batch_size),
         (Shown::Text(_), steps, WindowKind::Variable) => {
             format!("{} × about {steps} tokens", config.batch_size)
@@ -333,6 +367,10 @@ fn closing(outcome: &Outcome, out: &Path, shown: Shown) -> String {
                 percent(outcome.test.word_error_rate_first),
                 percent(outcome.test.word_error_rate_oracle)
             )
+        }
+        Some(nats) if outcome.test.latent.is_some() => {
+            let latent = outcome.test.latent.clone().unwrap_or_default();
+            format!("test: {}, perplexity {}\n", latent.bound(), perplexity(nats, 2))
         }
         Some(nats) if outcome.test.accuracy.is_some() => {
             let accuracy = 100.0 * number(outcome.test.accuracy);

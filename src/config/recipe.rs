@@ -35,8 +35,8 @@ built_in! {
     "shakespeare", "text", "words-adaptive", "ptb-rhn", "ptb-rhn-l1", "ptb-rhn-l2", "ptb-rhn-l3", "ptb-rhn-l4", "ptb-rhn-l5",
     "ptb-rhn-l6", "ptb-rhn-l7", "ptb-rhn-l8", "ptb-rhn-l9", "ptb-rhn-untied", "ptb-char-rhn", "ptb-gru",
     "ptb-lstm-small", "ptb-lstm-medium", "ptb-hlstm-small", "ptb-hlstm-medium",
-    "enwik8-rhn", "text8-rhn", "errors-classify", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn", "mnist-highway",
-    "mnist-plain", "rescore",
+    "enwik8-rhn", "text8-rhn", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn", "mnist-highway",
+    "mnist-plain", "errors-classify", "ptb-vae", "rescore", "shakespeare-vae",
 }
 
 impl Recipe {

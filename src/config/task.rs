@@ -27,6 +27,21 @@ pub enum TaskKind {
     Classify,
     /// To put the hypotheses of n-best lists in order.
     Rescore,
+    /// To write a sentence from a vector that an encoder has made of it (Bowman et al., 2016).
+    Vae,
+}
+
+impl TaskKind {
+    /// As recipes name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Language => "language",
+            Self::Images => "images",
+            Self::Classify => "classify",
+            Self::Rescore => "rescore",
+            Self::Vae => "vae",
+        }
+    }
 }
 
 impl TaskConfig {
@@ -60,6 +75,7 @@ impl TaskConfig {
         if train.lists.is_some() && self.kind != TaskKind::Rescore {
             return wrong("[train.lists] is for [task] kind = \"rescore\"".into());
         }
+        self.validate_latent(corpus, model, train)?;
         if train.positive_weight != 1.0 && self.kind != TaskKind::Classify {
             return wrong("train.positive_weight is for [task] kind = \"classify\"".into());
         }
@@ -77,13 +93,43 @@ impl TaskConfig {
                 "{key} is for running text: of [task] kind = \"classify\" each sentence is read whole, by itself, in an order \
                  drawn anew each epoch, and train.bptt_steps is 1"
             )),
+            (TaskKind::Vae, Some(key)) => wrong(format!(
+                "{key} is for running text: [task] kind = \"vae\" reads sentences as items that have nothing to do with each \
+                 other, in batches of similar length, and train.bptt_steps is 1"
+            )),
+        }
+    }
+
+    /// Refuses a latent vector where nothing has one, and a sentence VAE without it.
+    fn validate_latent(self, corpus: &CorpusConfig, model: &ModelSpec, train: &TrainConfig) -> Result<()> {
+        if self.kind == TaskKind::Vae {
+            return match (&model.latent, corpus.longest_sentence) {
+                (None, _) => Err(Error::config(
+                    "[task] kind = \"vae\" needs a [model.latent], the vector between encoder and decoder; say size = 32",
+                )),
+                (_, Some(0)) => Err(Error::config("corpus.longest_sentence must be at least 1")),
+                _ => Ok(()),
+            };
+        }
+        let vae_only = [
+            ("model.latent", model.latent.is_some()),
+            ("model.encoder", model.encoder.is_some()),
+            ("train.latent", train.latent.is_some()),
+            ("corpus.longest_sentence", corpus.longest_sentence.is_some()),
+        ];
+        match vae_only.iter().find(|(_, is_set)| *is_set) {
+            None => Ok(()),
+            Some((key, _)) => Err(Error::config(format!(
+                "{key} is for a sentence VAE, [task] kind = \"vae\"; this is [task] kind = \"{}\"",
+                self.kind.as_str()
+            ))),
         }
     }
 
     /// A key that is set and would do nothing in this task, if there is one.
     fn unused(self, corpus: &CorpusConfig, train: &TrainConfig) -> Option<&'static str> {
-        use TaskKind::{Classify, Images, Rescore};
-        let but_language = &[Images, Rescore, Classify][..];
+        use TaskKind::{Classify, Images, Rescore, Vae};
+        let but_language = &[Images, Rescore, Classify, Vae][..];
         let keys = [
             (but_language, "train.bptt_steps", train.bptt_steps != 1),
             (but_language, "train.min_epoch_steps", train.min_epoch_steps != 0),
@@ -93,11 +139,11 @@ impl TaskConfig {
             (but_language, "train.fraternal", train.fraternal.is_some()),
             (but_language, "train.loss", !train.loss.is_exact()),
             (but_language, "train.state_reset", train.state_reset != 0.0),
-            (&[Images, Classify], "train.update", !train.update.is_all()),
-            (&[Rescore, Classify], "corpus.sentences", corpus.sentences != Sentences::Running),
-            (&[Classify], "corpus.storage", corpus.storage != Storage::Memory),
-            (&[Classify], "corpus.shards", corpus.shards.is_some()),
-            (&[Classify], "corpus.shuffle", corpus.shuffle.is_some()),
+            (&[Images, Classify, Vae], "train.update", !train.update.is_all()),
+            (&[Rescore, Classify, Vae], "corpus.sentences", corpus.sentences != Sentences::Running),
+            (&[Classify, Vae], "corpus.storage", corpus.storage != Storage::Memory),
+            (&[Classify, Vae], "corpus.shards", corpus.shards.is_some()),
+            (&[Classify, Vae], "corpus.shuffle", corpus.shuffle.is_some()),
             (&[Classify], "train.clip", train.clip.is_some()),
             (&[Images], "corpus.unit", corpus.unit != Unit::Char),
             (&[Images], "train.dropout.word", train.dropout.word != 0.0),

@@ -2,6 +2,7 @@
 
 pub use super::averaging::{Averaging, Ema, NtAsgd};
 pub use super::clip::ClipConfig;
+pub use super::latent::LatentTraining;
 pub use super::loss::LossConfig;
 pub use super::techniques::{ActivationConfig, FraternalConfig, FraternalVariant, WindowKind};
 pub use crate::model::dropout::{DropoutConfig, DropoutKind};
@@ -49,6 +50,9 @@ pub struct TrainConfig {
     /// For a classifier of sentences: how often a sentence that needs an edit is counted.
     #[serde(default = "full", skip_serializing_if = "is_full")]
     pub positive_weight: f64,
+    /// How the latent vector of a sentence VAE comes into use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentTraining>,
     /// Which weights are trained; all others stay those of the checkpoint that the run begins with.
     #[serde(default, skip_serializing_if = "UpdateGroup::is_all")]
     pub update: UpdateGroup,
@@ -330,6 +334,7 @@ impl TrainConfig {
         }
         self.clip.map_or(Ok(()), |clip| clip.validate(self.max_grad_norm))?;
         self.averaging.validate()?;
+        self.latent.as_ref().map_or(Ok(()), LatentTraining::validate)?;
         self.schedule.validate()?;
         self.activation.validate()?;
         probability("state_reset", self.state_reset)?;

@@ -12,6 +12,7 @@ pub mod edits;
 mod fetch;
 pub mod images;
 pub mod inspect;
+pub mod items;
 pub mod labelled;
 pub(crate) mod lengths;
 pub mod made_lists;

@@ -2,6 +2,7 @@
 
 use super::adapt::Adaptation;
 use super::decisions::Decisions;
+use super::latent::LatentFigures;
 use super::nbest::ListFigures;
 use super::perplexity::Split;
 use super::sentences::SentenceScore;
@@ -20,7 +21,7 @@ pub struct Evaluation {
     pub corpus: String,
     /// `train`, `valid`, `test` or `all`.
     pub split: String,
-    /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images, `images`; of labelled sentences, `classify`.
+    /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images, `images`; of a sentence VAE, `elbo`.
     pub protocol: String,
     /// How sentences reached the model, if not as running text: `reset` or `carry`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +81,9 @@ pub struct Evaluation {
     pub seconds: f64,
     /// Tokens predicted in a second of it.
     pub tokens_per_second: f64,
+    /// What there is of a sentence VAE alone; its nats per token are those of its bound.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentFigures>,
     /// What of it was no plain reading with the weights as they were trained.
     #[serde(flatten)]
     pub adaptation: Adaptation,
@@ -159,6 +163,30 @@ impl Evaluation {
             lists,
             seconds,
             tokens_per_second: tokens / seconds.max(1e-9),
+            ..Self::default()
+        }
+    }
+
+    /// Of a sentence VAE; `counts` are tokens, the sentences' ends with them, and words.
+    pub(crate) fn of_sentences(
+        [corpus, split]: [&str; 2],
+        latent: LatentFigures,
+        [tokens, words]: [u64; 2],
+        seconds: f64,
+    ) -> Self {
+        let nats_per_token = latent.elbo_nats * latent.sentences as f64 / tokens as f64;
+        Self {
+            corpus: corpus.into(),
+            split: split.into(),
+            protocol: "elbo".into(),
+            tokens,
+            words,
+            nats_per_token,
+            perplexity: nats_per_token.exp(),
+            bits_per_token: nats_per_token / LN_2,
+            seconds,
+            tokens_per_second: tokens as f64 / seconds.max(1e-9),
+            latent: Some(latent),
             ..Self::default()
         }
     }

@@ -111,6 +111,9 @@ impl Subject {
             checkpoint.check_language()?;
         }
         let config = checkpoint.config.clone();
+        if config.spec.latent.is_some() {
+            checkpoint.check_language()?;
+        }
         let json = serde_json::to_value(&config).expect("a configuration is JSON");
         check_known(&json).map_err(|what| Error::checkpoint(checkpoint.directory.join(CONFIG), what))?;
         let tokenizer = checkpoint.read_tokenizer()?;

@@ -123,7 +123,7 @@ impl NoiseSource {
         let core = &model.spec.core;
         let hidden_size = core.hidden_size();
         let mut input_sizes = vec![hidden_size; core.layers()];
-        input_sizes[0] = model.embedding_size();
+        input_sizes[0] = model.core_input_size();
         let separate_gate_masks = dropout.separate_gate_masks && core.settings().has_separate_gate_masks();
         Self {
             dropout: dropout.clone(),

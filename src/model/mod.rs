@@ -1,4 +1,5 @@
-//! What a language model is made of: an embedding, a recurrent core, an output layer.
+//! What a language model is made of: an embedding, a recurrent core, an output layer; and what a sentence VAE has around
+//! them, in [`latent`].
 //!
 //! Each hides behind a trait of [`layers`], and its settings live in its own file. To add one:
 //!
@@ -21,7 +22,8 @@ pub mod embedding;
 pub mod frozen;
 mod groups;
 pub mod grow;
-mod language;
+pub(crate) mod language;
+pub mod latent;
 pub mod layers;
 mod noise;
 pub mod output;
@@ -46,6 +48,7 @@ pub use frozen::FrozenModel;
 pub use groups::UpdateGroup;
 pub use language::LanguageModel;
 pub(crate) use language::Outputs;
+pub use latent::SentenceVae;
 pub use layers::Cost;
 pub use noise::{Noise, RecurrentNoise, WeightMasks};
 pub use parameters::Parameters;

@@ -4,6 +4,7 @@ use super::builder::{Asked, Initial, Source, TensorSpec};
 use super::classifier::Classifier;
 use super::config::ModelConfig;
 use super::language::LanguageModel;
+use super::latent::SentenceVae;
 use super::layers::Cost;
 use super::parameters::Parameters;
 use crate::error::Result;
@@ -32,7 +33,7 @@ fn describe(config: &ModelConfig) -> Result<(Cost, BTreeMap<String, TensorSpec>)
     Ok((cost, asked.specs))
 }
 
-/// What the products of the model cost, and what it asks `source` for while it is built.
+/// What the products of the model cost, and what it has asked `source` for.
 fn build(
     config: &ModelConfig,
     source: &Source<'_>,
@@ -43,8 +44,16 @@ fn build(
         let (model, asked) = Classifier::build(config, source, precision, device)?;
         return Ok((model.cost(), asked));
     }
-    let (model, asked) = LanguageModel::build(config, source, precision, device)?;
-    Ok((model.cost(), asked))
+    Ok(match &config.spec.latent {
+        None => {
+            let (model, asked) = LanguageModel::build(config, source, precision, device)?;
+            (model.cost(), asked)
+        }
+        Some(_) => {
+            let (model, asked) = SentenceVae::build(config, source, precision, device)?;
+            (model.cost(), asked)
+        }
+    })
 }
 
 impl Parameters {

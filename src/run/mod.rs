@@ -29,6 +29,7 @@ use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
 use crate::task::rescore::Rescoring;
+use crate::task::vae::{VaeTask, one_process};
 use crate::task::vocabulary;
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
@@ -94,6 +95,7 @@ pub(crate) enum AnyRun {
     Images(Box<Run<ImageTask>>),
     Classify(Box<Run<ClassifyTask>>),
     Rescoring(Box<Run<Rescoring>>),
+    Vae(Box<Run<VaeTask>>),
 }
 
 impl AnyRun {
@@ -103,6 +105,7 @@ impl AnyRun {
             Self::Images(run) => &run.out,
             Self::Classify(run) => &run.out,
             Self::Rescoring(run) => &run.out,
+            Self::Vae(run) => &run.out,
         }
     }
 
@@ -113,6 +116,7 @@ impl AnyRun {
             Self::Images(run) => &run.resumed,
             Self::Classify(run) => &run.resumed,
             Self::Rescoring(run) => &run.resumed,
+            Self::Vae(run) => &run.resumed,
         };
         resumed.as_ref().map(|resumed| &resumed.position)
     }
@@ -239,6 +243,27 @@ impl Request {
         ImageTask::with_corpus(resolved.recipe, corpus, self.precision, &self.device)
     }
 
+    /// As [`Request::begin`], of sentences as items; a run that goes on has the vocabulary that it had.
+    fn begin_vae(
+        &self,
+        mut resolved: Resolved,
+        first: Option<&First>,
+        resumed: Option<&Resumed>,
+    ) -> Result<VaeTask> {
+        if self.world.size() > 1 {
+            return Err(one_process());
+        }
+        if self.grow_vocab {
+            return Err(Error::config(
+                "--grow-vocab is for language models, and this recipe trains a sentence VAE",
+            ));
+        }
+        first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
+        let vocabulary = resumed.map(|resumed| &resumed.tokenizer).or(first.map(|first| &first.tokenizer));
+        let tokenizer = vocabulary.cloned();
+        VaeTask::prepare(resolved.recipe, &self.directories, tokenizer, self.precision, &self.device)
+    }
+
     /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory
     /// cannot be used; a failed start leaves no directory behind.
     pub(crate) fn open(&self) -> Result<AnyRun> {
@@ -298,6 +323,11 @@ impl Request {
             let run = self.begin_lists(resolved, first.as_ref(), resumed, (out, held))?;
             return Ok(AnyRun::Rescoring(Box::new(run)));
         }
+        if resolved.recipe.task.kind == TaskKind::Vae {
+            let task = self.begin_vae(resolved, first.as_ref(), resumed.as_ref())?;
+            let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
+            return Ok(AnyRun::Vae(Box::new(self.ready(task, stepper, out, resumed, held)?)));
+        }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,
             Some(resumed) => self.reopen(resolved.recipe, resumed, &out)?,
@@ -349,7 +379,7 @@ fn find_state(out: &Path, resolved: &mut Resolved) -> Result<Option<Resumed>> {
 
 /// Why a run at `position` is finished.
 fn finish(position: &Position, config: &TrainConfig) -> Finish {
-    let waited = position.best.as_ref().map_or(0, |best| position.epoch.saturating_sub(best.epoch));
+    let waited = position.best.as_ref().map_or(0, |best| best.waited(position.epoch));
     Finish {
         epochs: [position.epoch, config.epochs],
         patience: Some(config.patience).filter(|&patience| patience > 0 && waited >= patience),

@@ -93,10 +93,8 @@ impl ImageTask {
     fn numbers(&self, epoch: u64, index: usize) -> Vec<u32> {
         let mut held = self.order.borrow_mut();
         if held.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            *held = Some((
-                epoch,
-                shuffled(self.corpus.train.len(), "images.order", self.recipe.train.seed, epoch),
-            ));
+            let count = self.corpus.train.len();
+            *held = Some((epoch, shuffled(count, self.recipe.train.seed, "images.order", epoch)));
         }
         let (_, order) = held.as_ref().expect("it was drawn");
         let size = self.recipe.train.batch_size;

@@ -9,5 +9,6 @@ mod order;
 pub mod rescore;
 pub mod split;
 pub mod teachers;
+pub mod vae;
 pub mod vocabulary;
 mod windows;

@@ -51,4 +51,5 @@ mod support;
 mod techniques;
 mod train;
 mod training;
+mod vae;
 mod weight_drop;

@@ -84,13 +84,13 @@ impl HighwayVariant {
 
 /// A layer's settings.
 #[derive(Clone, Copy)]
-pub(super) struct HighwaySettings {
-    pub(super) size: usize,
-    pub(super) variant: HighwayVariant,
-    pub(super) transform_bias: f64,
+pub(in crate::model) struct HighwaySettings {
+    pub(in crate::model) size: usize,
+    pub(in crate::model) variant: HighwayVariant,
+    pub(in crate::model) transform_bias: f64,
 }
 
-pub(super) struct Highway {
+pub(in crate::model) struct Highway {
     variant: Variant,
     transform_bias: f64,
     weight: Tensor,
@@ -101,7 +101,7 @@ pub(super) struct Highway {
 }
 
 impl Highway {
-    pub(super) fn build(settings: HighwaySettings, builder: &Builder<'_>) -> Result<Self> {
+    pub(in crate::model) fn build(settings: HighwaySettings, builder: &Builder<'_>) -> Result<Self> {
         let HighwaySettings { size, variant, transform_bias } = settings;
         let width = variant.kernel().columns() * size;
         let second = || -> Result<(Tensor, Tensor)> {
@@ -124,7 +124,7 @@ impl Highway {
     }
 
     /// `(rows, size)` to `(rows, size)`.
-    pub(super) fn forward(&self, y: &Tensor) -> Result<Tensor> {
+    pub(in crate::model) fn forward(&self, y: &Tensor) -> Result<Tensor> {
         let products = linear(y, &self.weight, Stored::ByInput, self.precision)?;
         let mixed = highway::highway(self.variant, &products, &self.bias, y, self.transform_bias)?;
         let Some((weight, bias)) = &self.linear else { return Ok(mixed) };

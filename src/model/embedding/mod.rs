@@ -14,7 +14,9 @@ pub use adaptive::AdaptiveEmbeddingConfig;
 pub(super) use char_cnn::CharCnn;
 pub use char_cnn::CharCnnConfig;
 pub use highway::HighwayVariant;
+pub(super) use highway::{Highway, HighwaySettings};
 pub use pixels::PixelsConfig;
+pub(super) use table::Table;
 pub use table::WordEmbeddingConfig;
 
 use serde::{Deserialize, Serialize};

@@ -178,7 +178,7 @@ impl Task for Rescoring {
         let mut held = self.order.borrow_mut();
         let order = match held.take() {
             Some((of, order)) if of == epoch => order,
-            _ => shuffled(self.train.len(), "lists.order", self.recipe.train.seed, epoch),
+            _ => shuffled(self.train.len(), self.recipe.train.seed, "lists.order", epoch),
         };
         let size = self.recipe.train.batch_size;
         let numbers = &order[index * size..(index + 1) * size];
