@@ -193,7 +193,6 @@ fn what_is_for_language_models_is_refused_of_a_classifier() {
         "rescore run lists.tsv",
         "study gates run",
         "export run --to onnx out",
-        "neighbours run cat",
     ] {
         place.fails(command, 4, &["classifies sentences and is no language model"]);
     }
