@@ -2,6 +2,7 @@
 
 pub mod distribution;
 pub(crate) mod draws;
+pub mod sentences;
 pub(crate) mod stop;
 pub(crate) mod text;
 

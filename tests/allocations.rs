@@ -51,7 +51,10 @@ static ALLOCATOR: Counted = Counted;
 fn model(core: CoreConfig, precision: Precision) -> FrozenModel {
     let embedding = EmbeddingConfig::Word(Default::default());
     let output = OutputConfig::default();
-    let config = ModelConfig::new(ModelSpec { embedding, core, output }, 50);
+    let config = ModelConfig::new(
+        ModelSpec { embedding, core, output, latent: None, encoder: None, classifier: None },
+        50,
+    );
     let device = candle_core::Device::Cpu;
     let parameters = Parameters::draw(&config, BTreeMap::new(), 1, 0.5, precision.dtype(), &device).unwrap();
     LanguageModel::new(&config, &parameters, precision, &device).unwrap().freeze().unwrap()

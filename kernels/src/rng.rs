@@ -22,6 +22,12 @@ impl Rng {
         (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
+    /// Of the standard normal distribution (Box and Muller).
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt(); // 1 − u is above 0
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
     /// The `index`-th uniform number of this stream, whatever was drawn before.
     pub fn uniform_at(&mut self, index: u64) -> f64 {
         self.0.set_word_pos(u128::from(index) * 2);
@@ -69,5 +75,14 @@ mod tests {
         let mut stream = Rng::keyed(3, "test", 0);
         let mean = (0..100_000).map(|_| stream.uniform()).sum::<f64>() / 1e5;
         assert!((mean - 0.5).abs() < 0.005, "{mean}"); // five standard deviations
+    }
+
+    #[test]
+    fn normal_numbers_have_mean_zero_and_variance_one() {
+        let mut stream = Rng::keyed(3, "test", 1);
+        let numbers: Vec<f64> = (0..100_000).map(|_| stream.normal()).collect();
+        let mean = numbers.iter().sum::<f64>() / 1e5;
+        let variance = numbers.iter().map(|number| number * number).sum::<f64>() / 1e5;
+        assert!(mean.abs() < 0.016 && (variance - 1.0).abs() < 0.023, "{mean} {variance}"); // five standard deviations
     }
 }

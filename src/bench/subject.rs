@@ -1,10 +1,10 @@
 //! What is measured: a recipe on its corpus, or on a made-up text of the same size where that is not at hand.
 
 use super::made_up;
-use crate::config::Recipe;
+use crate::config::{Recipe, TaskKind};
 use crate::data::batch::Batches;
 use crate::data::{DataDirectories, corpus};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::task::language::Language;
 use crate::train::task::Task;
 use candle_core::Device;
@@ -31,6 +31,11 @@ impl Subject {
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
+        if recipe.task.kind == TaskKind::Classify {
+            return Err(Error::config(
+                "rhn bench is for language models; of a classifier of sentences each epoch's row has the speed",
+            ));
+        }
         let entry = directories.registry.get(&recipe.corpus.name);
         let Some(entry) = entry.filter(|entry| !corpus::is_here(entry, directories)) else {
             let language = Language::prepare(recipe, directories, None, precision, device)?;

@@ -8,18 +8,19 @@ use crate::error::{Error, Result};
 use crate::hub::{Address, Client, Remote, Repository, Settings};
 use crate::storage::Manifest;
 use crate::storage::aside::Aside;
-use crate::storage::{CONFIG, MANIFEST, METRICS, MODEL, RECIPE, RESULT, TOKENIZER, read};
+use crate::storage::{CONFIG, MANIFEST, METRICS, MODEL, RECIPE, RESULT, THRESHOLD, TOKENIZER, read};
 use hf_hub::RepoType;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The manifest comes first, so that the others are checked by it as they arrive.
-const FILES: [(&str, bool); 7] = [
+const FILES: [(&str, bool); 8] = [
     (CONFIG, true),
     (MANIFEST, false),
     (TOKENIZER, true),
     (MODEL, true),
     (RECIPE, false),
+    (THRESHOLD, false),
     (RESULT, false),
     (METRICS, false),
 ];
@@ -54,6 +55,10 @@ impl Hub<'_> {
         let snapshot = self.cache.snapshot(&commit);
         let mut manifest = None;
         for (name, required) in FILES {
+            let is_listed = |manifest: &Manifest| manifest.get(name).is_some();
+            if name == THRESHOLD && !manifest.as_ref().is_some_and(is_listed) {
+                continue; // few checkpoints have one
+            }
             match self.ask(name, &commit)? {
                 Some(remote) => {
                     let bytes = self.take(name, &remote, &commit, manifest.as_ref())?;

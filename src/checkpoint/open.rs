@@ -6,9 +6,11 @@ use crate::data::Tokenizer;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::model::config::MODEL_TYPE;
-use crate::model::{FrozenModel, LanguageModel, Parameters, TensorSpec, specs};
+use crate::model::language::NO_LANGUAGE_MODEL;
+use crate::model::{FrozenModel, LanguageModel, Parameters, SentenceVae, TensorSpec, specs};
 use crate::storage::file_set::LoadedFile;
-use crate::storage::{CONFIG, MANIFEST, MODEL, RECIPE, TOKENIZER, read, tensors};
+use crate::storage::{CONFIG, MANIFEST, MODEL, RECIPE, THRESHOLD, TOKENIZER, read, tensors};
+use crate::task::classify::ThresholdFile;
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
@@ -27,6 +29,8 @@ pub struct Checkpoint {
     pub tokenizer_path: PathBuf,
     /// `recipe.toml`, where there is one.
     pub recipe: Option<String>,
+    /// `threshold.json`, where there is one: of a classifier of sentences that was validated.
+    threshold: Option<LoadedFile>,
     /// Every file had the length and the hash that the manifest says. Without a manifest (another program's
     /// checkpoint) nothing could be checked.
     pub verified: bool,
@@ -57,6 +61,7 @@ impl Checkpoint {
             tokenizer: tokenizer.bytes,
             tokenizer_path: tokenizer.path,
             recipe: files.remove(RECIPE).map(text).transpose()?,
+            threshold: files.remove(THRESHOLD),
             verified,
             config_file: config,
             model,
@@ -107,12 +112,41 @@ impl Checkpoint {
 
     /// Its model, for evaluation of text. Fails as [`Checkpoint::parameters`].
     pub fn model(&self, precision: Precision, device: &Device) -> Result<FrozenModel> {
-        if self.config.pixels().is_some() {
-            let what = "classifies images and reads no text: `rhn eval` and `rhn study` take it";
-            return Err(Error::checkpoint(&self.directory, what));
-        }
+        self.check_language()?;
         let parameters = self.parameters(precision.dtype(), device)?;
         LanguageModel::new(&self.config, &parameters, precision, device)?.freeze()
+    }
+
+    /// Refuses what is no model of a text's next token.
+    pub fn check_language(&self) -> Result<()> {
+        let what = if self.config.pixels().is_some() {
+            "classifies images and reads no text: `rhn eval` and `rhn study` take it"
+        } else if self.config.spec.latent.is_some() {
+            NO_LANGUAGE_MODEL
+        } else if self.config.spec.classifier.is_some() {
+            "classifies sentences and is no language model: `rhn eval` and `rhn judge` take it"
+        } else {
+            return Ok(());
+        };
+        Err(Error::checkpoint(&self.directory, what))
+    }
+
+    /// Its sentence VAE, for evaluation. Fails as [`Checkpoint::parameters`], and if it is another kind of model.
+    pub fn sentence_vae(&self, precision: Precision, device: &Device) -> Result<SentenceVae> {
+        let parameters = self.parameters(precision.dtype(), device)?;
+        let model = SentenceVae::new(&self.config, &parameters, precision, device);
+        model.map_err(|error| Error::checkpoint(&self.directory, error.to_string()))?.freeze()
+    }
+
+    /// Where a classifier of sentences decides, if it was chosen. Fails if the file is not understood.
+    pub fn threshold(&self) -> Result<Option<f64>> {
+        let Some(file) = &self.threshold else { return Ok(None) };
+        let read: ThresholdFile = serde_json::from_slice(&file.bytes)
+            .map_err(|error| Error::checkpoint(&file.path, format!("is no threshold: {error}")))?;
+        match read.threshold.is_finite() {
+            true => Ok(Some(read.threshold)),
+            false => Err(Error::checkpoint(&file.path, format!("has the threshold {}", read.threshold))),
+        }
     }
 
     /// The vocabulary. Fails if it is not understood, or does not belong to the weights.
@@ -149,8 +183,10 @@ impl Checkpoint {
 /// The files of a checkpoint without a manifest.
 fn read_foreign(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
     let mut names = vec![CONFIG, MODEL, TOKENIZER];
-    if read::exists(&directory.join(RECIPE))? {
-        names.push(RECIPE);
+    for name in [RECIPE, THRESHOLD] {
+        if read::exists(&directory.join(name))? {
+            names.push(name);
+        }
     }
     let read_one = |name: &str| {
         let path = directory.join(name);

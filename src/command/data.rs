@@ -1,6 +1,7 @@
-//! `rhn data`: which corpora there are, fetching them, what one holds, and errors made up from one.
+//! `rhn data`: which corpora there are, fetching them, what one holds, and errors and n-best lists made up from one.
 
 mod errors;
+mod lists;
 mod shards;
 
 use super::args::DataArgs;
@@ -23,9 +24,10 @@ Examples:
   rhn data fetch ptb --from ~/simple-examples/data     your own copy, verified and kept
   rhn data inspect ptb                                 sizes, vocabulary, longest line
   rhn data inspect my-novel.txt --unit word --json     one line of JSON
-  rhn data errors my-novel.txt --seed 1 > pairs.tsv    pairs for rhn judge";
+  rhn data errors my-novel.txt --seed 1 > pairs.tsv    pairs for rhn judge
+  rhn data lists my-novel.txt --out lists              n-best lists for rhn rescore";
 
-/// List, fetch and inspect corpora, and make up errors
+/// List, fetch and inspect corpora, and make up errors and n-best lists
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
@@ -71,6 +73,7 @@ enum Action {
         data: DataArgs,
     },
     Errors(errors::Args),
+    Lists(lists::Args),
 }
 
 /// Runs `rhn data`. Fails if a corpus is unknown, cannot be had, or is not what it should be, or the standard
@@ -84,6 +87,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             inspect(corpus, *unit, (tokenizer.as_deref(), storage), *json, &data.directories()?)
         }
         Action::Errors(args) => errors::run(args),
+        Action::Lists(args) => lists::run(args),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::recipe::Recipe;
 use crate::config::{ModelConfig, Unit};
 use crate::error::Result;
-use crate::events::{self, Event};
+use crate::events::{self, Epoch, Event};
 use crate::model::{TensorSpec, specs};
 use crate::readable::perplexity;
 use crate::storage;
@@ -126,7 +126,7 @@ fn files(directory: &Path) -> Result<Vec<FileRow>> {
         };
         return Ok(manifest.names().filter_map(row).collect());
     }
-    let names = [storage::CONFIG, storage::MODEL, storage::TOKENIZER, storage::RECIPE];
+    let names = [storage::CONFIG, storage::MODEL, storage::TOKENIZER, storage::RECIPE, storage::THRESHOLD];
     let row = |name: &str| {
         let bytes = fs::metadata(directory.join(name)).ok()?.len();
         Some(FileRow { name: name.into(), bytes, sha256: None })
@@ -136,11 +136,15 @@ fn files(directory: &Path) -> Result<Vec<FileRow>> {
 
 /// The epoch of the run, or what was measured within one, with the least loss on the validation split.
 fn best_epoch(directory: &Path) -> Option<Event> {
-    let measured = events::readable(directory).into_iter().filter_map(|event| match event {
-        Event::Epoch(row) | Event::Evaluation(row) => Some((row.valid_nats_per_token?, event)),
+    let events = events::readable(directory);
+    let measured = events.iter().filter_map(|event| match event {
+        Event::Epoch(row) | Event::Evaluation(row) => Some(row),
         _ => None,
     });
-    measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, event)| event)
+    let best = *Epoch::best_of(measured)?;
+    events
+        .into_iter()
+        .find(|event| matches!(event, Event::Epoch(row) | Event::Evaluation(row) if *row == best))
 }
 
 impl Inspection {

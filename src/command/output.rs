@@ -59,11 +59,21 @@ impl Drop for Meter {
 
 /// Opens the checkpoint `argument` on `device`; notes if its files could not be verified.
 pub(super) fn load(argument: &Path, device: &DeviceArgs) -> Result<Loaded> {
-    let (device, precision) = device.open()?;
+    load_checkpoint(open_checkpoint(argument)?, device)
+}
+
+/// Opens the checkpoint `argument`, of any kind; notes if its files could not be verified.
+pub(super) fn open_checkpoint(argument: &Path) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::open(&checkpoint::resolve(argument)?)?;
     if !checkpoint.verified {
         note(&format!("{}: no manifest; the files could not be verified", argument.display()));
     }
+    Ok(checkpoint)
+}
+
+/// The model and the vocabulary of an open checkpoint, on `device`.
+pub(super) fn load_checkpoint(checkpoint: Checkpoint, device: &DeviceArgs) -> Result<Loaded> {
+    let (device, precision) = device.open()?;
     Loaded::new(checkpoint, precision, &device)
 }
 

@@ -1,13 +1,16 @@
 //! `rhn sample`: text from a trained model, shown as it comes.
 
+mod sentences;
+
 use super::args::{CacheArgs, DeviceArgs};
-use super::output::{json_line, load, note_unseen};
+use super::output::{json_line, load_checkpoint, note_unseen, open_checkpoint};
 use crate::data::Text;
 use crate::error::Result;
 use crate::eval::adapt::CacheSettings;
 use crate::sample::distribution::Filters;
 use crate::sample::text::{Prompt, Sample, hex, write};
 use crate::sample::{SampleSettings, Sampler};
+use sentences::SentenceArgs;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -23,7 +26,14 @@ Examples:
   rhn sample checkpoints/shakespeare --prompt 'JULIET:' --stop $'\\n\\n' --samples 3   one speech each
   rhn sample checkpoints/ptb-rhn --prompt 'the company said' --top-p 0.9
   rhn sample checkpoints/shakespeare --samples 100 --json > samples.jsonl
-  rhn sample checkpoints/latin1 --prompt-file begin.txt --raw > continued.txt   bytes as they are";
+  rhn sample checkpoints/latin1 --prompt-file begin.txt --raw > continued.txt   bytes as they are
+
+Of a sentence VAE, a sentence a line; the likeliest words unless a temperature, a filter or a
+beam is given:
+  rhn sample checkpoints/ptb-vae --samples 10                             from the prior
+  rhn sample checkpoints/ptb-vae --reconstruct 'the cat sat' --samples 3  the mean, and two draws
+  rhn sample checkpoints/ptb-vae --from 'i am here' --to 'he was there' --steps 6
+  rhn sample checkpoints/ptb-vae --impute 'the ___ sat on the ___' --beam 10";
 
 /// Sample text, streamed as it is drawn
 #[derive(Debug, clap::Args)]
@@ -52,9 +62,10 @@ pub(super) struct Args {
     /// Samples to draw, each with its own random numbers
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     samples: u64,
-    /// Below 1 bolder choices get rarer, above 1 commoner; 0 always takes the likeliest token
-    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
-    temperature: f64,
+    /// Below 1 bolder choices get rarer, above 1 commoner; 0 always takes the likeliest token [default: 1; of a sentence VAE
+    /// 0, unless a filter is given]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    temperature: Option<f64>,
     /// Draw from the N likeliest tokens only; 0 from all
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     top_k: usize,
@@ -80,6 +91,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     seed: u64,
     #[command(flatten)]
+    sentence: SentenceArgs,
+    #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
@@ -100,7 +113,7 @@ impl Args {
 
     fn filters(&self) -> Filters {
         Filters {
-            temperature: self.temperature,
+            temperature: self.temperature.unwrap_or(1.0),
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
@@ -137,7 +150,12 @@ struct SampleRow<'a> {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     args.filters().validate()?; // before anything is loaded
     let cache = args.cache.settings()?;
-    let loaded = load(&args.checkpoint, &args.device)?;
+    let checkpoint = open_checkpoint(&args.checkpoint)?;
+    if checkpoint.config.spec.latent.is_some() {
+        return sentences::run(args, checkpoint);
+    }
+    args.sentence.refuse()?;
+    let loaded = load_checkpoint(checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
     let given = args.given_prompt()?;
     let prompt = Prompt::new(tokenizer, &given)?;

@@ -5,6 +5,7 @@ use super::output::{note, note_unseen};
 use crate::bench::dry_run;
 use crate::config::train::{OnNonFinite, WindowKind};
 use crate::console::{print, report};
+use crate::data::items::Items;
 use crate::error::Result;
 use crate::events::Outcome;
 use crate::parallel::world::{Solo, World};
@@ -13,10 +14,13 @@ use crate::readable::{duration, grouped, or_dash, perplexity, shell_quoted};
 use crate::run::console::{Console, Shown};
 use crate::run::{AnyRun, Ended, Finish, Request, Run};
 use crate::signals::Signals;
+use crate::task::classify::ClassifyTask;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
+use crate::task::rescore::Rescoring;
 use crate::task::split::SplitSize;
 use crate::task::teachers::Teacher;
+use crate::task::vae::VaeTask;
 use crate::train::limits::{Limits, Stop};
 use crate::train::task::Task;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -144,11 +148,25 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
             introduce_images(&run.task);
             train(*run, Shown::Images, signals)
         }
+        AnyRun::Classify(run) => {
+            introduce_labelled(&run.task);
+            train(*run, Shown::Labels, signals)
+        }
+        AnyRun::Rescoring(run) => {
+            introduce_lists(&run.task);
+            let shown = Shown::Lists(run.task.recipe().corpus.unit);
+            train(*run, shown, signals)
+        }
+        AnyRun::Vae(run) => {
+            introduce_sentences(&run.task);
+            let shown = Shown::Sentences(run.task.unit());
+            train(*run, shown, signals)
+        }
     }
 }
 
 fn train<T: Task>(run: Run<T>, shown: Shown, signals: Signals) -> Result<u8> {
-    introduce_training(&run);
+    introduce_training(&run, shown);
     let out = run.out.clone();
     let screen = Box::new(Console::new(shown));
     let ended = run.train(screen, signals)?;
@@ -157,7 +175,7 @@ fn train<T: Task>(run: Run<T>, shown: Shown, signals: Signals) -> Result<u8> {
     }
     match ended {
         Ended::Before(outcome, _) | Ended::Finished(outcome) => {
-            print(&closing(&outcome, &out));
+            print(&closing(&outcome, &out, shown));
             Ok(0)
         }
         Ended::Untested(code) => {
@@ -208,12 +226,77 @@ fn introduce_images(task: &ImageTask) {
     ));
 }
 
-fn introduce_training<T: Task>(run: &Run<T>) {
+fn introduce_labelled(task: &ClassifyTask) {
+    let [train, valid, test] = task.data().tokens.map(grouped);
+    report(&format!(
+        "{}: {train} training sentences, {valid} for validation, {test} for test, vocabulary of {}",
+        task.data().corpus,
+        grouped(task.model().vocab_size as u64)
+    ));
+    for (name, split) in ["training", "validation", "test"].into_iter().zip(task.splits()) {
+        let Some(split) = split else { continue };
+        let [words, unknown] = split.words();
+        report(&format!(
+            "{name}: {} need an edit, {} words, {} of them unknown ({:.1} %)",
+            grouped(split.positives()),
+            grouped(words),
+            grouped(unknown),
+            100.0 * unknown as f64 / (words as f64).max(1.0)
+        ));
+    }
+    if task.left_out() > 0 {
+        note(&format!("{} elements without any text before the edit are left out", grouped(task.left_out())));
+    }
+}
+
+fn introduce_lists(task: &Rescoring) {
+    let (sizes, unseen) = task.sizes();
+    let [train, valid, test] = sizes.map(|size| grouped(size as u64));
+    let name = task.data().corpus;
+    report(&format!("{name}: {train} n-best lists to train on, {valid} for validation, {test} for test"));
+    if unseen > 0 {
+        let unseen = grouped(unseen as u64);
+        note(&format!("{unseen} words of the lists to train on have symbols that the vocabulary lacks"));
+    }
+}
+
+fn introduce_sentences(task: &VaeTask) {
+    let (train, valid, test) = task.sentences();
+    let count = |items: &Items| grouped(items.len() as u64);
+    report(&format!(
+        "{}: {} training sentences of {} words, {} for validation, {} for test, vocabulary of {}",
+        task.data().corpus,
+        count(train),
+        grouped(train.words()),
+        count(valid),
+        test.map_or("none".into(), count),
+        grouped(task.model().vocab_size as u64)
+    ));
+    let dropped = [Some(train), Some(valid), test].map(|items| items.map_or(0, |items| items.dropped));
+    if let Some(longest) =
+        task.recipe().corpus.longest_sentence.filter(|_| dropped.iter().any(|&left| left > 0))
+    {
+        let [train, valid, test] = dropped.map(grouped);
+        note(&format!(
+            "sentences of more than {longest} words are left out: {train} of training, {valid} of validation, {test} of test"
+        ));
+    }
+    let replaced = task.tokenizer().unknown_id().is_some();
+    let [train, valid] = task.unseen();
+    note_unseen(train, "the training split", replaced);
+    note_unseen(valid, "the validation split", replaced);
+}
+
+fn introduce_training<T: Task>(run: &Run<T>, shown: Shown) {
     let config = &run.task.recipe().train;
-    let step = match (config.bptt_steps, config.window) {
-        (1, WindowKind::Fixed) => format!("{} images", config.batch_size),
-        (steps, WindowKind::Fixed) => format!("{} × {steps} tokens", config.batch_size),
-        (steps, WindowKind::Variable) => format!("{} × about {steps} tokens", config.batch_size),
+    let step = match (shown, config.bptt_steps, config.window) {
+        (Shown::Images, ..) => format!("{} images", config.batch_size),
+        (Shown::Lists(_), ..) => format!("{} lists", config.batch_size),
+        (Shown::Labels | Shown::Sentences(_), ..) => format!("{} sentences", config.batch_size),
+        (Shown::Text(_), steps, WindowKind::Fixed) => format!("{} × {steps} tokens", config.batch_size),
+        (Shown::Text(_), steps, WindowKind::Variable) => {
+            format!("{} × about {steps} tokens", config.batch_size)
+        }
     };
     let epoch = run.resumed.as_ref().map_or(0, |resumed| resumed.position.epoch);
     let [all, updated] = run.parameters();
@@ -262,10 +345,33 @@ fn reason(stop: Stop) -> &'static str {
 }
 
 /// The last line: the number that papers publish, and what to do next.
-fn closing(outcome: &Outcome, out: &Path) -> String {
+fn closing(outcome: &Outcome, out: &Path, shown: Shown) -> String {
     let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
     let test = match outcome.test.nats_per_token {
         None => String::new(),
+        Some(nats) if outcome.test.decisions.is_some() => {
+            let found = outcome.test.decisions.unwrap_or_default();
+            let [precision, recall, f1, always] =
+                [found.precision, found.recall, found.f1, found.always_yes_f1].map(|share| 100.0 * share);
+            format!(
+                "test: {nats:.4} nats a sentence, precision {precision:.2} %, recall {recall:.2} %, F1 {f1:.2} % (always yes \
+                 {always:.2} %)\n"
+            )
+        }
+        Some(nats) if outcome.test.expected_error_rate.is_some() => {
+            let percent = |rate: Option<f64>| 100.0 * number(rate);
+            format!(
+                "test: word errors {:.2} % ({:.2} % of the first hypotheses, {:.2} % of the oracle), {nats:.4} nats a token of \
+                 the references\n",
+                percent(outcome.test.word_error_rate),
+                percent(outcome.test.word_error_rate_first),
+                percent(outcome.test.word_error_rate_oracle)
+            )
+        }
+        Some(nats) if outcome.test.latent.is_some() => {
+            let latent = outcome.test.latent.clone().unwrap_or_default();
+            format!("test: {}, perplexity {}\n", latent.bound(), perplexity(nats, 2))
+        }
         Some(nats) if outcome.test.accuracy.is_some() => {
             let accuracy = 100.0 * number(outcome.test.accuracy);
             format!("test: {nats:.4} nats an image, accuracy {accuracy:.2} %\n")
@@ -277,9 +383,8 @@ fn closing(outcome: &Outcome, out: &Path) -> String {
             or_dash(outcome.test.bits_per_byte, 3)
         ),
     };
-    let is_images = outcome.test.accuracy.is_some();
-    let what = if is_images { "eval" } else { "sample" };
-    let by = if is_images { "" } else { " of the validation split" };
+    let what = if matches!(shown, Shown::Text(_)) { "sample" } else { "eval" };
+    let by = if matches!(shown, Shown::Images) { "" } else { " of the validation split" };
     format!(
         "{test}best epoch {}{by}, {} in all; the model is in {}\ntry: rhn {what} {}",
         outcome.best_epoch.map_or("null".into(), |epoch| epoch.to_string()),

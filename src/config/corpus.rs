@@ -121,6 +121,9 @@ pub struct CorpusConfig {
     /// How sentences, which are lines, reach the model.
     #[serde(default, skip_serializing_if = "Sentences::is_running")]
     pub sentences: Sentences,
+    /// For a sentence VAE: sentences of more tokens, their line end not counted, are left out of every split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_sentence: Option<usize>,
     /// Where sentences are shuffled: so many at once, within blocks whose order is drawn too.
     #[serde(default = "block", skip_serializing_if = "is_block")]
     pub shuffle_sentences: usize,
@@ -164,6 +167,7 @@ impl CorpusConfig {
             boundary: line_end(),
             shuffle: None,
             sentences: Sentences::Running,
+            longest_sentence: None,
             shuffle_sentences: block(),
             storage: Storage::Memory,
             shards: None,

@@ -36,7 +36,7 @@ built_in! {
     "ptb-rhn-l6", "ptb-rhn-l7", "ptb-rhn-l8", "ptb-rhn-l9", "ptb-rhn-untied", "ptb-char-rhn", "ptb-gru",
     "ptb-lstm-small", "ptb-lstm-medium", "ptb-hlstm-small", "ptb-hlstm-medium",
     "enwik8-rhn", "text8-rhn", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn", "mnist-highway",
-    "mnist-plain",
+    "mnist-plain", "ptb-vae", "rescore", "shakespeare-vae",
 }
 
 impl Recipe {

@@ -2,11 +2,13 @@
 
 pub use super::averaging::{Averaging, Ema, NtAsgd};
 pub use super::clip::ClipConfig;
+pub use super::latent::LatentTraining;
 pub use super::loss::LossConfig;
 pub use super::techniques::{ActivationConfig, FraternalConfig, FraternalVariant, WindowKind};
 pub use crate::model::dropout::{DropoutConfig, DropoutKind};
 pub use crate::model::{Initial, InitialRule};
 
+use super::ListsConfig;
 use super::techniques::probability;
 use crate::error::{Error, Result};
 use crate::model::UpdateGroup;
@@ -45,6 +47,12 @@ pub struct TrainConfig {
     /// Over which words the loss of a token is, and from whom it is learned.
     #[serde(default, skip_serializing_if = "LossConfig::is_exact")]
     pub loss: LossConfig,
+    /// For a classifier of sentences: how often a sentence that needs an edit is counted.
+    #[serde(default = "full", skip_serializing_if = "is_full")]
+    pub positive_weight: f64,
+    /// How the latent vector of a sentence VAE comes into use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentTraining>,
     /// Which weights are trained; all others stay those of the checkpoint that the run begins with.
     #[serde(default, skip_serializing_if = "UpdateGroup::is_all")]
     pub update: UpdateGroup,
@@ -89,6 +97,9 @@ pub struct TrainConfig {
     /// Two passes over each window, which should agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fraternal: Option<FraternalConfig>,
+    /// Of `[task] kind = "rescore"`: how the scores of n-best lists are put together, and what is learned from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<ListsConfig>,
     /// The probability with which a window begins with the zero state instead of the carried one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub state_reset: f64,
@@ -172,6 +183,10 @@ pub enum OnNonFinite {
     Stop,
     /// Leave weights, moments and state as they were, count it, and go on with the next window
     Skip,
+}
+
+fn is_full(value: &f64) -> bool {
+    *value == full()
 }
 
 fn is_zero(value: &f64) -> bool {
@@ -281,7 +296,11 @@ impl TrainConfig {
         if self.epochs == 0 || self.batch_size == 0 || self.bptt_steps == 0 {
             return wrong("epochs, batch_size and bptt_steps must be at least 1".into());
         }
-        let positive = [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)];
+        let positive = [
+            ("learning_rate", self.learning_rate),
+            ("epsilon", self.epsilon),
+            ("positive_weight", self.positive_weight),
+        ];
         if let Some((name, value)) = positive.iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
             return wrong(format!("{name} is {value}, wanted a number above 0"));
         }
@@ -315,10 +334,12 @@ impl TrainConfig {
         }
         self.clip.map_or(Ok(()), |clip| clip.validate(self.max_grad_norm))?;
         self.averaging.validate()?;
+        self.latent.as_ref().map_or(Ok(()), LatentTraining::validate)?;
         self.schedule.validate()?;
         self.activation.validate()?;
         probability("state_reset", self.state_reset)?;
         self.fraternal.map_or(Ok(()), |fraternal| fraternal.validate(&self.dropout))?;
+        self.lists.map_or(Ok(()), |lists| lists.validate())?;
         self.dropout.validate()
     }
 }

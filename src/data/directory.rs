@@ -89,7 +89,8 @@ fn find<'a>(directory: &Path, files: &'a [PathBuf], names: &[&str]) -> Result<Op
     only_one(directory, files.iter().filter(|path| is_split(path, names)).collect())
 }
 
-fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+/// The files of a directory in the order of their names.
+pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(directory).map_err(Error::io(directory))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
     let mut paths = paths.map_err(Error::io(directory))?;
@@ -114,7 +115,8 @@ pub(super) fn stem(path: &Path) -> Option<String> {
     without(&unpacked, &TEXTS).filter(|_| !name.starts_with('.'))
 }
 
-fn only_one<'a>(directory: &Path, found: Vec<&'a PathBuf>) -> Result<Option<&'a PathBuf>> {
+/// The one file that there is; of several none can be chosen.
+pub(super) fn only_one<'a>(directory: &Path, found: Vec<&'a PathBuf>) -> Result<Option<&'a PathBuf>> {
     match found[..] {
         [] => Ok(None),
         [path] => Ok(Some(path)),

@@ -33,14 +33,8 @@ pub(crate) fn windows(tokens: usize, bptt: usize, seed: u64, epoch: u64) -> Vec<
 /// The steps of a window.
 fn draw(rng: &mut Rng, bptt: usize) -> usize {
     let mean = if rng.uniform() < USUAL { bptt as f64 } else { bptt as f64 / 2.0 };
-    let steps = mean + DEVIATION * normal(rng); // a number below 0 becomes 0
+    let steps = mean + DEVIATION * rng.normal(); // a number below 0 becomes 0
     (steps as usize).clamp(LEAST, (bptt + BEYOND).max(LEAST))
-}
-
-/// A number of the normal distribution (Box and Muller).
-fn normal(rng: &mut Rng) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.uniform()).ln()).sqrt(); // 1 − u is above 0
-    radius * (std::f64::consts::TAU * rng.uniform()).cos()
 }
 
 #[cfg(test)]

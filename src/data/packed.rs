@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 /// The endings of packed files.
-pub(super) const ENDINGS: [&str; 2] = ["gz", "zst"];
+pub(crate) const ENDINGS: [&str; 2] = ["gz", "zst"];
 
 /// Opens a file for reading its text.
 ///

@@ -224,7 +224,7 @@ impl PackedRows {
 }
 
 /// Fisher and Yates.
-fn shuffle<T>(order: &mut [T], rng: &mut Rng) {
+pub(super) fn shuffle<T>(order: &mut [T], rng: &mut Rng) {
     for last in (1..order.len()).rev() {
         let other = (rng.uniform() * (last + 1) as f64) as usize;
         order.swap(last, other.min(last));

@@ -1,7 +1,11 @@
 //! The result of an evaluation: sums divided once, and what they are over.
 
 use super::adapt::Adaptation;
+use super::decisions::Decisions;
+use super::latent::LatentFigures;
+use super::nbest::ListFigures;
 use super::perplexity::Split;
+use super::sentences::SentenceScore;
 use super::tally::{Figure, Tally};
 use crate::config::Unit;
 use serde::Serialize;
@@ -17,7 +21,7 @@ pub struct Evaluation {
     pub corpus: String,
     /// `train`, `valid`, `test` or `all`.
     pub split: String,
-    /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images, `images`.
+    /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images, `images`; of a sentence VAE, `elbo`.
     pub protocol: String,
     /// How sentences reached the model, if not as running text: `reset` or `carry`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,10 +53,17 @@ pub struct Evaluation {
     /// Why there is no perplexity over words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_words_absent: Option<String>,
-    /// The share of images whose label has the largest probability; of text there is none.
+    /// The share of images whose label has the largest probability, or of sentences that are decided right; of text there
+    /// is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
-    /// The same in bits.
+    /// What the decisions of a classifier of sentences are worth.
+    #[serde(flatten)]
+    pub decisions: Option<Decisions>,
+    /// Of n-best lists: their word errors.
+    #[serde(flatten)]
+    pub lists: ListFigures,
+    /// The nats of a token in bits.
     pub bits_per_token: f64,
     /// Bits over the characters that were predicted; for character units, the bits per token.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +81,9 @@ pub struct Evaluation {
     pub seconds: f64,
     /// Tokens predicted in a second of it.
     pub tokens_per_second: f64,
+    /// What there is of a sentence VAE alone; its nats per token are those of its bound.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentFigures>,
     /// What of it was no plain reading with the weights as they were trained.
     #[serde(flatten)]
     pub adaptation: Adaptation,
@@ -110,7 +124,7 @@ impl Evaluation {
         Self { corpus: corpus.into(), ..first }.divide(unit, tally, seconds)
     }
 
-    /// Of a classifier: the nats of all labels; `counts` are images, and those whose label is the most probable.
+    /// Of a classifier: the nats of all labels; `counts` are images or sentences, and those whose label is found.
     pub(crate) fn of_labels(corpus: &str, split: &str, nats: f64, counts: [u64; 2], seconds: f64) -> Self {
         let images = counts[0] as f64;
         Self {
@@ -126,6 +140,61 @@ impl Evaluation {
             tokens_per_second: images / seconds.max(1e-9),
             ..Self::default()
         }
+    }
+
+    /// Of n-best lists: what the references add up to, with the words that the vocabulary lacks, and the word errors.
+    pub(crate) fn of_lists(
+        [corpus, split]: [&str; 2],
+        (references, unseen): (&SentenceScore, u64),
+        lists: ListFigures,
+        seconds: f64,
+    ) -> Self {
+        let tokens = references.tokens as f64;
+        let nats = -references.lp / tokens;
+        Self {
+            corpus: corpus.into(),
+            split: split.into(),
+            protocol: "lists".into(),
+            tokens: references.tokens as u64,
+            oov_tokens: unseen,
+            nats_per_token: nats,
+            perplexity: nats.exp(),
+            bits_per_token: nats / LN_2,
+            lists,
+            seconds,
+            tokens_per_second: tokens / seconds.max(1e-9),
+            ..Self::default()
+        }
+    }
+
+    /// Of a sentence VAE; `counts` are tokens, the sentences' ends with them, and words.
+    pub(crate) fn of_sentences(
+        [corpus, split]: [&str; 2],
+        latent: LatentFigures,
+        [tokens, words]: [u64; 2],
+        seconds: f64,
+    ) -> Self {
+        let nats_per_token = latent.elbo_nats * latent.sentences as f64 / tokens as f64;
+        Self {
+            corpus: corpus.into(),
+            split: split.into(),
+            protocol: "elbo".into(),
+            tokens,
+            words,
+            nats_per_token,
+            perplexity: nats_per_token.exp(),
+            bits_per_token: nats_per_token / LN_2,
+            seconds,
+            tokens_per_second: tokens as f64 / seconds.max(1e-9),
+            latent: Some(latent),
+            ..Self::default()
+        }
+    }
+
+    /// What decides which weights are kept, the smaller the better: of n-best lists the word errors to expect, else the nats
+    /// of a token.
+    pub fn decides(&self) -> f64 {
+        self.lists.expected_error_rate.unwrap_or(self.nats_per_token)
     }
 
     /// Divides the sums, once. A figure that a double does not hold is absent like one that is not known.

@@ -2,9 +2,12 @@
 //! two sentences it prefers, and which words are alike to it.
 
 pub mod adapt;
+pub mod classify;
+pub mod decisions;
 mod evaluation;
 pub mod images;
-mod log_sum;
+pub mod latent;
+pub(crate) mod log_sum;
 pub mod monte_carlo;
 pub mod nbest;
 pub(crate) mod neighbours;

@@ -1,6 +1,8 @@
 //! The kinds of events and their fields.
 
 use crate::eval::Evaluation;
+use crate::eval::decisions::Decisions;
+use crate::eval::latent::LatentFigures;
 use rhn_kernels::precision::Precision;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -111,9 +113,27 @@ pub struct Epoch {
     pub valid_perplexity: Option<f64>,
     /// The same in bits over the text's characters.
     pub valid_bits_per_char: Option<f64>,
-    /// Of images: the share whose label is the most probable.
+    /// Of images and labelled sentences: the share whose label is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_accuracy: Option<f64>,
+    /// Of labelled sentences: F1 at the threshold with the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_f1: Option<f64>,
+    /// Of n-best lists: the word errors of the best hypotheses, a word of the references.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_word_error_rate: Option<f64>,
+    /// Of n-best lists: the word errors to expect, by which the best weights are chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_expected_error_rate: Option<f64>,
+    /// Of a sentence VAE: −ln p(x | z) of a sentence of the validation split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_reconstruction_nats: Option<f64>,
+    /// Its KL; with the reconstruction it makes the bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_kl_nats: Option<f64>,
+    /// The weight of the KL in the loss of the next step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl_weight: Option<f64>,
     /// The same in bits over the text's bytes; it is shown and not written.
     #[serde(skip)]
     pub valid_bits_per_byte: Option<f64>,
@@ -133,6 +153,21 @@ pub struct Epoch {
     /// Whether no validation before was better.
     #[serde(default)]
     pub best: bool,
+    /// Whether the weight of the KL had not come to its last value: any later validation is better than this one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub provisional: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Epoch {
+    /// The best of `rows` that have a loss on the validation split: the one with the least.
+    pub fn best_of<'a>(rows: impl Iterator<Item = &'a Self>) -> Option<&'a Self> {
+        let measured = rows.filter_map(|row| Some((row.provisional, row.valid_nats_per_token?, row)));
+        measured.min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(.., row)| row)
+    }
 }
 
 /// A stop before the run's end.
@@ -207,6 +242,16 @@ pub struct Measured {
     pub perplexity_words_absent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
+    #[serde(flatten)]
+    pub decisions: Option<Decisions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate_first: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate_oracle: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_error_rate: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -221,6 +266,9 @@ pub struct Measured {
     pub seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,
+    /// Of a sentence VAE.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentFigures>,
 }
 
 impl From<&Evaluation> for Measured {
@@ -240,6 +288,11 @@ impl From<&Evaluation> for Measured {
             perplexity_words: found.perplexity_words,
             perplexity_words_absent: found.perplexity_words_absent.clone(),
             accuracy: found.accuracy,
+            decisions: found.decisions,
+            word_error_rate: found.lists.word_error_rate,
+            word_error_rate_first: found.lists.word_error_rate_first,
+            word_error_rate_oracle: found.lists.word_error_rate_oracle,
+            expected_error_rate: found.lists.expected_error_rate,
             bits_per_token: Some(found.bits_per_token),
             bits_per_char: found.bits_per_char,
             bits_per_char_absent: found.bits_per_char_absent.clone(),
@@ -247,6 +300,7 @@ impl From<&Evaluation> for Measured {
             bits_per_byte_absent: found.bits_per_byte_absent.clone(),
             seconds: Some(found.seconds),
             tokens_per_second: Some(found.tokens_per_second),
+            latent: found.latent.clone(),
         }
     }
 }

@@ -107,7 +107,13 @@ impl Subject {
     /// # Errors
     /// If it is damaged, reads images, or has a part of a kind or with a setting that is not exported; names it.
     pub(super) fn new(checkpoint: &Checkpoint) -> Result<Self> {
+        if checkpoint.config.spec.classifier.is_some() {
+            checkpoint.check_language()?;
+        }
         let config = checkpoint.config.clone();
+        if config.spec.latent.is_some() {
+            checkpoint.check_language()?;
+        }
         let json = serde_json::to_value(&config).expect("a configuration is JSON");
         check_known(&json).map_err(|what| Error::checkpoint(checkpoint.directory.join(CONFIG), what))?;
         let tokenizer = checkpoint.read_tokenizer()?;

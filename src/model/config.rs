@@ -1,8 +1,10 @@
 //! `[model]` of a recipe, and `config.json` of a checkpoint: all that fixes the weights' shapes.
 
+use super::classifier::ClassifierConfig;
 use super::core::CoreConfig;
 use super::embedding::spelling::SpellingSize;
 use super::embedding::{EmbeddingConfig, Surroundings};
+use super::latent::LatentConfig;
 use super::output::{OutputConfig, OutputSizes};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
@@ -21,6 +23,15 @@ pub struct ModelSpec {
     /// How the state becomes a distribution over the next token.
     #[serde(default)]
     pub output: OutputConfig,
+    /// The vector between an encoder and this model, which is then the decoder of a sentence VAE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentConfig>,
+    /// The encoder's core, if it is not like `core`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<CoreConfig>,
+    /// How the states of a sentence become its label, in place of an output layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<ClassifierConfig>,
 }
 
 /// What `model_type` says in every `config.json` that this program writes.
@@ -113,6 +124,11 @@ impl ModelConfig {
         self.spec.embedding.settings().size(self.around_embedding())
     }
 
+    /// The size of what enters the core at a time step: a word's vector, and the latent vector where it stands beside it.
+    pub(super) fn core_input_size(&self) -> usize {
+        self.embedding_size() + self.spec.latent.as_ref().map_or(0, LatentConfig::input_size)
+    }
+
     /// Pixels of an image, if the model reads images.
     pub fn pixels(&self) -> Option<usize> {
         match &self.spec.embedding {
@@ -158,10 +174,40 @@ impl ModelConfig {
             return wrong("pixels are for a feed-forward core, and such a core is for pixels alone".into());
         }
         core.settings().validate()?;
-        self.spec.output.validate(self.output_sizes())?;
-        self.spec.output.validate_beside(&self.spec.embedding, self.output_sizes())?;
+        self.validate_latent()?;
+        match &self.spec.classifier {
+            Some(classifier) => classifier.validate(&self.spec)?,
+            None => {
+                self.spec.output.validate(self.output_sizes())?;
+                self.spec.output.validate_beside(&self.spec.embedding, self.output_sizes())?;
+            }
+        }
         self.spec.embedding.settings().validate(self.around_embedding())?;
         self.validate_magnitude()
+    }
+
+    /// Refuses what cannot be the encoder or the decoder of a sentence VAE.
+    fn validate_latent(&self) -> Result<()> {
+        let ModelSpec { core, latent, encoder, .. } = &self.spec;
+        let Some(latent) = latent else {
+            return match encoder {
+                None => Ok(()),
+                Some(_) => {
+                    Err(Error::config("[model.encoder] is for a sentence VAE, which has a [model.latent]"))
+                }
+            };
+        };
+        latent.validate()?;
+        let encoder = encoder.as_ref().unwrap_or(core);
+        for (side, core) in [("decoder, [model.core]", core), ("encoder, [model.encoder]", encoder)] {
+            if matches!(core, CoreConfig::FeedForward(_)) || core.hidden_size() == 0 || core.layers() == 0 {
+                return Err(Error::config(format!(
+                    "the {side}, of a sentence VAE must be a recurrent core with layers of at least one unit; it is {core}"
+                )));
+            }
+            core.settings().validate()?;
+        }
+        Ok(())
     }
 
     /// Refuses a model that does not fit its vocabulary: to be asked once the words are known.
@@ -175,13 +221,15 @@ impl ModelConfig {
         const LARGEST: usize = 1 << 24;
         const MOST_LAYERS: usize = 1 << 12;
         let core = &self.spec.core;
-        let hidden = core.settings().widest();
-        let layers = core.layers();
-        let depth = core.settings().depth();
+        let encoder = self.spec.encoder.as_ref().unwrap_or(core);
+        let hidden = core.settings().widest().max(encoder.settings().widest());
+        let layers = core.layers().max(encoder.layers());
+        let depth = core.settings().depth().max(encoder.settings().depth());
         let (mut sizes, embedding_layers) = self.spec.embedding.settings().magnitude();
         let components = self.spec.output.component_count().unwrap_or(1);
         sizes.push(components.saturating_mul(self.embedding_size()));
         sizes.extend([self.vocab_size, hidden, layers, depth, self.embedding_size()]);
+        sizes.extend(self.spec.classifier.iter().filter_map(|classifier| classifier.attention_size));
         let weights = [8, layers, depth, hidden, hidden]
             .iter()
             .try_fold(1usize, |product, &size| product.checked_mul(size))
@@ -201,9 +249,15 @@ impl ModelConfig {
 
 impl Display for ModelConfig {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let ModelSpec { embedding, core, output } = &self.spec;
-        let output = output.describe();
+        let ModelSpec { embedding, core, output, latent, encoder, classifier } = &self.spec;
         let kind = embedding.settings().describe();
-        write!(f, "{core}; embedding: {kind} of size {}; output: {output}", self.embedding_size())
+        write!(f, "{core}; embedding: {kind} of size {}; ", self.embedding_size())?;
+        match classifier {
+            Some(classifier) => write!(f, "classifier: {classifier}")?,
+            None => write!(f, "output: {}", output.describe())?,
+        }
+        let Some(latent) = latent else { return Ok(()) };
+        let directions = if latent.bidirectional { ", in both directions" } else { "" };
+        write!(f, "; {latent}; encoder: {}{directions}", encoder.as_ref().unwrap_or(core))
     }
 }

@@ -123,7 +123,7 @@ impl NoiseSource {
         let core = &model.spec.core;
         let hidden_size = core.hidden_size();
         let mut input_sizes = vec![hidden_size; core.layers()];
-        input_sizes[0] = model.embedding_size();
+        input_sizes[0] = model.core_input_size();
         let separate_gate_masks = dropout.separate_gate_masks && core.settings().has_separate_gate_masks();
         Self {
             dropout: dropout.clone(),
@@ -144,6 +144,11 @@ impl NoiseSource {
     /// The same source for a second pass over each window: its masks are others.
     pub fn second_pass(&self) -> Self {
         Self { pass: "second.".into(), ..self.clone() }
+    }
+
+    /// The same source for the core that reads from the end: its masks are others.
+    pub(crate) fn of_backward(self) -> Self {
+        Self { pass: "backward.".into(), ..self }
     }
 
     /// The same source for the passes of teacher `index` over each window: its masks are others.

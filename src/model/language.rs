@@ -14,13 +14,17 @@ use super::noise::{Noise, masked};
 use super::output::{SoftTargets, nats_at};
 use super::parameters::Parameters;
 use super::stage::StageTrace;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::profile::{self, Part};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Why a model with a latent vector is refused where text is to be predicted token by token.
+pub(crate) const NO_LANGUAGE_MODEL: &str = "is a sentence VAE ([model.latent]), which gives a bound for whole sentences and no \
+    probability of a next token: `rhn train`, `rhn eval`, `rhn sample` and `rhn inspect` take it";
 
 /// A model on weights that training changes.
 pub struct LanguageModel {
@@ -72,6 +76,9 @@ impl LanguageModel {
         precision: Precision,
         device: &Device,
     ) -> Result<(Self, Asked)> {
+        if config.spec.latent.is_some() {
+            return Err(Error::config(NO_LANGUAGE_MODEL));
+        }
         let asked = RefCell::default();
         let builder = Builder::new(source, precision, device, &asked);
         let spec = &config.spec;

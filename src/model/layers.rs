@@ -78,7 +78,7 @@ pub trait Embedding: Send + Sync {
 pub trait Core: Send + Sync {
     /// `(time, batch, input)` and the state that enters to `(time, batch, hidden)` and the state after the window.
     ///
-    /// `noise` holds the masks inside the core. The history behind `state` is not followed.
+    /// `noise` holds the masks inside the core. The history behind `state` is followed where it has one.
     fn forward(&self, xs: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)>;
 
     /// The state before the first token.
@@ -108,7 +108,7 @@ pub trait Core: Send + Sync {
 pub trait Cell: Send + Sync {
     /// `(time, batch, input)` and the state that enters to `(time, batch, hidden)` and the state that leaves.
     ///
-    /// `state` has [`Cell::parts`] tensors of `(batch, hidden)`, or as [`Cell::part_size`] says; the history behind them is not followed.
+    /// `state` has [`Cell::parts`] tensors of `(batch, hidden)`, or as [`Cell::part_size`] says; the history behind them is followed.
     fn forward(
         &self,
         xs: &Tensor,

@@ -1,8 +1,10 @@
 //! What tensors a model has, its first weights, and what its products cost: the model is built once to ask it.
 
-use super::builder::{Initial, Source, TensorSpec};
+use super::builder::{Asked, Initial, Source, TensorSpec};
+use super::classifier::Classifier;
 use super::config::ModelConfig;
 use super::language::LanguageModel;
+use super::latent::SentenceVae;
 use super::layers::Cost;
 use super::parameters::Parameters;
 use crate::error::Result;
@@ -17,7 +19,7 @@ pub fn specs(config: &ModelConfig) -> Result<BTreeMap<String, TensorSpec>> {
 
 /// The products of the model that `config` describes.
 pub fn cost(config: &ModelConfig) -> Result<Cost> {
-    Ok(describe(config)?.0.cost())
+    Ok(describe(config)?.0)
 }
 
 /// How many numbers training finds.
@@ -25,10 +27,33 @@ pub fn parameter_count(config: &ModelConfig) -> Result<u64> {
     Ok(specs(config)?.values().filter(|spec| spec.trained()).map(TensorSpec::count).sum())
 }
 
-fn describe(config: &ModelConfig) -> Result<(LanguageModel, BTreeMap<String, TensorSpec>)> {
+fn describe(config: &ModelConfig) -> Result<(Cost, BTreeMap<String, TensorSpec>)> {
     config.validate()?;
-    let (model, asked) = LanguageModel::build(config, &Source::Describe, Precision::F32, &Device::Cpu)?;
-    Ok((model, asked.specs))
+    let (cost, asked) = build(config, &Source::Describe, Precision::F32, &Device::Cpu)?;
+    Ok((cost, asked.specs))
+}
+
+/// What the products of the model cost, and what it has asked `source` for.
+fn build(
+    config: &ModelConfig,
+    source: &Source<'_>,
+    precision: Precision,
+    device: &Device,
+) -> Result<(Cost, Asked)> {
+    if config.spec.classifier.is_some() {
+        let (model, asked) = Classifier::build(config, source, precision, device)?;
+        return Ok((model.cost(), asked));
+    }
+    Ok(match &config.spec.latent {
+        None => {
+            let (model, asked) = LanguageModel::build(config, source, precision, device)?;
+            (model.cost(), asked)
+        }
+        Some(_) => {
+            let (model, asked) = SentenceVae::build(config, source, precision, device)?;
+            (model.cost(), asked)
+        }
+    })
 }
 
 impl Parameters {
@@ -43,7 +68,7 @@ impl Parameters {
         device: &Device,
     ) -> Result<Self> {
         let source = Source::Draw { seed, initial: initial.into(), fixed: &fixed };
-        let (_, asked) = LanguageModel::build(config, &source, dtype.into(), device)?;
+        let (_, asked) = build(config, &source, dtype.into(), device)?;
         Self::from_tensors(&asked.specs, &asked.drawn, dtype, device)
     }
 

@@ -7,7 +7,7 @@ mod tokens;
 mod windows;
 
 pub use dropout::DropoutReader;
-pub use loaded::Loaded;
+pub use loaded::{Loaded, LoadedVae};
 pub use reader::Reader;
 pub use tokens::TokenReader;
 pub use windows::{STREAM_STEPS, WindowReader};

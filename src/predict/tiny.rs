@@ -22,6 +22,9 @@ pub(crate) fn config(vocab_size: usize) -> ModelConfig {
         embedding: EmbeddingConfig::Word(Default::default()),
         core: CoreConfig::Rhn(core),
         output: OutputConfig::default(),
+        latent: None,
+        encoder: None,
+        classifier: None,
     };
     ModelConfig::new(spec, vocab_size)
 }

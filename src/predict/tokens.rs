@@ -119,7 +119,10 @@ mod tests {
     fn model(core: CoreConfig, tied: bool, precision: Precision) -> FrozenModel {
         let embedding = EmbeddingConfig::Word(Default::default());
         let output = OutputConfig { tied, ..Default::default() };
-        let config = ModelConfig::new(ModelSpec { embedding, core, output }, VOCABULARY);
+        let config = ModelConfig::new(
+            ModelSpec { embedding, core, output, latent: None, encoder: None, classifier: None },
+            VOCABULARY,
+        );
         let dtype = precision.dtype();
         let device = Device::Cpu;
         let parameters = Parameters::draw(&config, BTreeMap::new(), 1, 0.5, dtype, &device).unwrap();

@@ -17,6 +17,12 @@ pub(crate) enum Shown {
     /// Text in these units.
     Text(Unit),
     Images,
+    /// Labelled sentences.
+    Labels,
+    /// N-best lists of text in these units.
+    Lists(Unit),
+    /// Sentences as items, in these units.
+    Sentences(Unit),
 }
 
 /// Shows a run on standard output and standard error.
@@ -41,6 +47,19 @@ impl Console {
             false => "",
         };
         self.line.print(&format!("{:>5}  {nats:>10.4}  {}{warning}", "teach", quality(nats, self.shown)));
+    }
+
+    /// The parts of a sentence VAE's bound, below a row.
+    fn latent(&mut self, row: &Epoch) {
+        let (Some(reconstruction), Some(kl)) = (row.valid_reconstruction_nats, row.valid_kl_nats) else {
+            return;
+        };
+        let weight = row.kl_weight.map_or(String::new(), |weight| format!("; weight of the KL {weight:.3}"));
+        self.line.print(&format!(
+            "{:>5}  {:.3} nats a sentence: reconstruction {reconstruction:.3} and KL {kl:.3}{weight}",
+            "",
+            reconstruction + kl
+        ));
     }
 
     fn training(&mut self, training: &Training) {
@@ -78,10 +97,12 @@ impl Recorder for Console {
                 let epochs = epochs.clamp(row.epoch.saturating_sub(1) as f64, row.epoch as f64);
                 self.line.print(&line(&format!("{epochs:.2}"), row, self.shown));
                 self.teacher(row);
+                self.latent(row);
             }
             Event::Epoch(row) => {
                 self.line.print(&line(&row.epoch.to_string(), row, self.shown));
                 self.teacher(row);
+                self.latent(row);
             }
             Event::Skip(skip) => {
                 let step = skip.step;
@@ -115,6 +136,7 @@ impl Recorder for Console {
                     text.trim_end().lines().map(|line| format!("      | {line}")).collect();
                 self.line.print(&indented.join("\n"));
             }
+            Progress::Warning(text) => self.line.report(&format!("warning: {text}")),
             Progress::Over => self.line.clear(),
         }
     }
@@ -125,10 +147,16 @@ fn head(shown: Shown) -> String {
     let quality = match shown {
         Shown::Text(Unit::Char) => "bits/char",
         Shown::Text(Unit::Byte) => "bits/byte",
-        Shown::Text(Unit::Word | Unit::Bpe) => "perplexity",
+        Shown::Text(Unit::Word | Unit::Bpe) | Shown::Sentences(_) => "perplexity",
         Shown::Images => "accuracy %",
+        Shown::Labels => "F1 %",
+        Shown::Lists(_) => "errors %",
     };
-    let speed = if matches!(shown, Shown::Images) { "images/s" } else { "tokens/s" };
+    let speed = match shown {
+        Shown::Images => "images/s",
+        Shown::Labels => "sent./s",
+        Shown::Text(_) | Shown::Lists(_) | Shown::Sentences(_) => "tokens/s",
+    };
     format!(
         "{:>5}  {:>10}  {:>10}  {quality:>10}  {:>9}  {:>9}  {:>9}  {:>8}",
         "epoch", "train nats", "valid nats", "rate", "grad norm", speed, "time"
@@ -142,8 +170,10 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
     let quality = match shown {
         Shown::Text(Unit::Char) => or_dash(row.valid_bits_per_char, 3),
         Shown::Text(Unit::Byte) => or_dash(row.valid_bits_per_byte, 3),
-        Shown::Text(Unit::Word | Unit::Bpe) => perplexity(valid_nats, 3),
+        Shown::Text(Unit::Word | Unit::Bpe) | Shown::Sentences(_) => perplexity(valid_nats, 3),
         Shown::Images => or_dash(row.valid_accuracy.map(|share| 100.0 * share), 2),
+        Shown::Labels => or_dash(row.valid_f1.map(|share| 100.0 * share), 2),
+        Shown::Lists(_) => or_dash(row.valid_word_error_rate.map(|share| 100.0 * share), 2),
     };
     let nats = |nats: f64| match shown {
         Shown::Images if nats < 0.1 => format!("{nats:.2e}"), // it falls by orders of magnitude
@@ -164,19 +194,26 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
 
 fn quality(nats: f64, shown: Shown) -> String {
     match shown {
-        Shown::Text(Unit::Char) => format!("{:.3} bits/char", nats / LN_2),
-        Shown::Text(Unit::Byte) => format!("{:.3} bits/byte", nats / LN_2),
+        Shown::Text(Unit::Char) | Shown::Lists(Unit::Char) => format!("{:.3} bits/char", nats / LN_2),
+        Shown::Text(Unit::Byte) | Shown::Lists(Unit::Byte) => format!("{:.3} bits/byte", nats / LN_2),
         Shown::Images => format!("{:.2e} nats", nats),
-        Shown::Text(Unit::Word | Unit::Bpe) => format!("perplexity {}", perplexity(nats, 1)),
+        Shown::Labels => "a sentence".into(),
+        Shown::Text(Unit::Word | Unit::Bpe) | Shown::Lists(Unit::Word | Unit::Bpe) => {
+            format!("perplexity {}", perplexity(nats, 1))
+        }
+        Shown::Sentences(_) => "of the weighed loss".into(), // no perplexity while the KL counts in part
     }
 }
 
 fn plural(shown: Shown) -> &'static str {
     match shown {
-        Shown::Text(Unit::Word) => "words",
-        Shown::Text(Unit::Char) => "chars",
-        Shown::Text(Unit::Byte) => "bytes",
-        Shown::Text(Unit::Bpe) => "tokens",
         Shown::Images => "images",
+        Shown::Text(unit) | Shown::Lists(unit) | Shown::Sentences(unit) => match unit {
+            Unit::Word => "words",
+            Unit::Char => "chars",
+            Unit::Byte => "bytes",
+            Unit::Bpe => "tokens",
+        },
+        Shown::Labels => "sentences",
     }
 }

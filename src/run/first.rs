@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::distill::TeacherNames;
-use crate::config::{EmbeddingConfig, LossConfig, ModelConfig, Recipe, Resolved};
+use crate::config::{EmbeddingConfig, LossConfig, ModelConfig, ModelSpec, Recipe, Resolved};
 use crate::data::{Corpus, Tokenizer};
 use crate::error::{Error, Result};
 use crate::task::vocabulary;
@@ -34,8 +34,16 @@ impl First {
     /// # Errors
     /// If a size was set otherwise; names each.
     pub(super) fn lend(&self, resolved: &mut Resolved) -> Result<()> {
+        if self.checkpoint.config.spec.classifier.is_some() {
+            self.checkpoint.check_language()?;
+        }
+        self.lend_spec(self.checkpoint.config.spec.clone(), resolved)
+    }
+
+    /// Gives the recipe the sizes of `spec` and the unit of the checkpoint.
+    fn lend_spec(&self, spec: ModelSpec, resolved: &mut Resolved) -> Result<()> {
         let mut own = resolved.recipe.clone();
-        own.model = self.checkpoint.config.spec.clone();
+        own.model = spec;
         if resolved.is_set("model.core.variant") {
             let grown = resolved.recipe.model.core.grown_from(&own.model.core);
             own.model.core = grown.unwrap_or(own.model.core);
@@ -56,6 +64,20 @@ impl First {
             false => &TAKEN[..],
         };
         resolved.take(taken, &own)
+    }
+
+    /// Gives the recipe of a classifier of sentences the sizes of the embedding and the core, and the unit, of the
+    /// checkpoint, which may be a language model's or a classifier's.
+    ///
+    /// # Errors
+    /// As [`First::lend`].
+    pub(super) fn lend_classifier(&self, resolved: &mut Resolved) -> Result<()> {
+        let mut spec = self.checkpoint.config.spec.clone();
+        if spec.classifier.is_none() {
+            spec.output = resolved.recipe.model.output.clone();
+            spec.classifier = resolved.recipe.model.classifier.clone();
+        }
+        self.lend_spec(spec, resolved)
     }
 
     /// Names the checkpoint as the teacher of a run that has none, and gives whether so.

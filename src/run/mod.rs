@@ -3,8 +3,10 @@
 pub(crate) mod console;
 pub mod directory;
 mod first;
+mod lists;
 mod location;
 pub(crate) mod packed;
+mod sentences;
 mod shards;
 mod tensorboard;
 
@@ -22,9 +24,12 @@ use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
 use crate::signals::Signals;
 use crate::storage::Lock;
+use crate::task::classify::ClassifyTask;
 use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
+use crate::task::rescore::Rescoring;
+use crate::task::vae::{VaeTask, one_process};
 use crate::task::vocabulary;
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
@@ -88,6 +93,9 @@ pub(crate) struct Run<T: Task> {
 pub(crate) enum AnyRun {
     Language(Box<Run<Language>>),
     Images(Box<Run<ImageTask>>),
+    Classify(Box<Run<ClassifyTask>>),
+    Rescoring(Box<Run<Rescoring>>),
+    Vae(Box<Run<VaeTask>>),
 }
 
 impl AnyRun {
@@ -95,6 +103,9 @@ impl AnyRun {
         match self {
             Self::Language(run) => &run.out,
             Self::Images(run) => &run.out,
+            Self::Classify(run) => &run.out,
+            Self::Rescoring(run) => &run.out,
+            Self::Vae(run) => &run.out,
         }
     }
 
@@ -103,6 +114,9 @@ impl AnyRun {
         let resumed = match self {
             Self::Language(run) => &run.resumed,
             Self::Images(run) => &run.resumed,
+            Self::Classify(run) => &run.resumed,
+            Self::Rescoring(run) => &run.resumed,
+            Self::Vae(run) => &run.resumed,
         };
         resumed.as_ref().map(|resumed| &resumed.position)
     }
@@ -204,9 +218,9 @@ impl Request {
     /// cannot be used.
     pub(crate) fn language(&self) -> Result<Language> {
         let (resolved, _) = self.resolve()?;
-        if resolved.recipe.task.kind == TaskKind::Images {
+        if resolved.recipe.task.kind != TaskKind::Language {
             return Err(Error::config(format!(
-                "--dry-run is for text; of {} the first epoch says how long the others take",
+                "--dry-run is for running text; of {} the first epoch says how long the others take",
                 resolved.name
             )));
         }
@@ -227,6 +241,27 @@ impl Request {
         let open = || ImageCorpus::open(&resolved.recipe.corpus, &self.directories);
         let corpus = images.map_or_else(open, Ok)?;
         ImageTask::with_corpus(resolved.recipe, corpus, self.precision, &self.device)
+    }
+
+    /// As [`Request::begin`], of sentences as items; a run that goes on has the vocabulary that it had.
+    fn begin_vae(
+        &self,
+        mut resolved: Resolved,
+        first: Option<&First>,
+        resumed: Option<&Resumed>,
+    ) -> Result<VaeTask> {
+        if self.world.size() > 1 {
+            return Err(one_process());
+        }
+        if self.grow_vocab {
+            return Err(Error::config(
+                "--grow-vocab is for language models, and this recipe trains a sentence VAE",
+            ));
+        }
+        first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
+        let vocabulary = resumed.map(|resumed| &resumed.tokenizer).or(first.map(|first| &first.tokenizer));
+        let tokenizer = vocabulary.cloned();
+        VaeTask::prepare(resolved.recipe, &self.directories, tokenizer, self.precision, &self.device)
     }
 
     /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory
@@ -279,6 +314,20 @@ impl Request {
             let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
             return Ok(AnyRun::Images(Box::new(self.ready(task, stepper, out, resumed, held)?)));
         }
+        if resolved.recipe.task.kind == TaskKind::Classify {
+            let task = self.begin_classify(resolved, first.as_ref(), resumed.as_ref())?;
+            let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
+            return Ok(AnyRun::Classify(Box::new(self.ready(task, stepper, out, resumed, held)?)));
+        }
+        if resolved.recipe.task.kind == TaskKind::Rescore {
+            let run = self.begin_lists(resolved, first.as_ref(), resumed, (out, held))?;
+            return Ok(AnyRun::Rescoring(Box::new(run)));
+        }
+        if resolved.recipe.task.kind == TaskKind::Vae {
+            let task = self.begin_vae(resolved, first.as_ref(), resumed.as_ref())?;
+            let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
+            return Ok(AnyRun::Vae(Box::new(self.ready(task, stepper, out, resumed, held)?)));
+        }
         let language = match &resumed {
             None => self.begin(resolved, first.as_ref())?,
             Some(resumed) => self.reopen(resolved.recipe, resumed, &out)?,
@@ -330,7 +379,7 @@ fn find_state(out: &Path, resolved: &mut Resolved) -> Result<Option<Resumed>> {
 
 /// Why a run at `position` is finished.
 fn finish(position: &Position, config: &TrainConfig) -> Finish {
-    let waited = position.best.as_ref().map_or(0, |best| position.epoch.saturating_sub(best.epoch));
+    let waited = position.best.as_ref().map_or(0, |best| best.waited(position.epoch));
     Finish {
         epochs: [position.epoch, config.epochs],
         patience: Some(config.patience).filter(|&patience| patience > 0 && waited >= patience),

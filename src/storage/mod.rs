@@ -31,6 +31,8 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub const RECIPE: &str = "recipe.toml";
 /// The root mean squares of the weights' gradients over the training text, for dynamic evaluation.
 pub const STATISTICS: &str = "gradient-rms.safetensors";
+/// Where a classifier of sentences decides.
+pub const THRESHOLD: &str = "threshold.json";
 /// The final numbers of a run.
 pub const RESULT: &str = "result.json";
 /// Evaluations by other protocols than training's own, one JSON object a line.

@@ -168,9 +168,7 @@ impl RunHistory {
 
     /// The row with the least loss on the validation split.
     pub(crate) fn best(&self) -> Option<&Epoch> {
-        let rows = self.rows().into_iter();
-        let measured = rows.filter_map(|row| Some((row.valid_nats_per_token?, row)));
-        measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, epoch)| epoch)
+        Epoch::best_of(self.rows().into_iter())
     }
 
     /// Wall-clock seconds so far.

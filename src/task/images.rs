@@ -1,5 +1,6 @@
 //! Classification of images: the images of a corpus in an order drawn anew each epoch, and the loss of their labels.
 
+use super::order::shuffled;
 use crate::checkpoint::Checkpoint;
 use crate::config::{CorpusConfig, ModelConfig, Recipe};
 use crate::data::DataDirectories;
@@ -18,7 +19,6 @@ use crate::train::task::{Data, Files, Task};
 use crate::train::update::Update;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
-use rhn_kernels::rng::Rng;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -93,7 +93,8 @@ impl ImageTask {
     fn numbers(&self, epoch: u64, index: usize) -> Vec<u32> {
         let mut held = self.order.borrow_mut();
         if held.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            *held = Some((epoch, shuffled(self.corpus.train.len(), self.recipe.train.seed, epoch)));
+            let count = self.corpus.train.len();
+            *held = Some((epoch, shuffled(count, self.recipe.train.seed, "images.order", epoch)));
         }
         let (_, order) = held.as_ref().expect("it was drawn");
         let size = self.recipe.train.batch_size;
@@ -107,17 +108,6 @@ impl ImageTask {
             None => ("train", &self.corpus.train),
         }
     }
-}
-
-/// The numbers below `count` in an order drawn from `seed` for `epoch` (Fisher and Yates).
-fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<u32> {
-    let mut rng = Rng::keyed(seed, "images.order", epoch);
-    let mut order: Vec<u32> = (0..count as u32).collect();
-    for last in (1..count).rev() {
-        let other = (rng.uniform() * (last + 1) as f64) as usize;
-        order.swap(last, other.min(last));
-    }
-    order
 }
 
 /// Refuses a model for images of another size.
@@ -257,21 +247,4 @@ pub fn corpus_of(
         return Err(Error::data(&opened.name, what));
     }
     Ok(opened)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shuffled;
-
-    #[test]
-    fn an_epoch_sees_every_image_once_in_an_order_of_its_own() {
-        let first = shuffled(1000, 1, 0);
-        let mut sorted = first.clone();
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..1000).collect::<Vec<u32>>());
-        assert_eq!(first, shuffled(1000, 1, 0));
-        assert!(first != shuffled(1000, 1, 1) && first != shuffled(1000, 2, 0));
-        let fixed = first.iter().zip(0..).filter(|(a, b)| *a == b).count();
-        assert!(fixed < 10, "{fixed} images kept their position"); // one on average
-    }
 }

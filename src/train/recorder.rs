@@ -38,6 +38,8 @@ pub enum Progress<'a> {
     Evaluating(&'a str, u64, u64),
     /// The model's own text after an epoch.
     Sample(&'a str),
+    /// Something that is wrong with the model.
+    Warning(&'a str),
     /// Nothing more follows.
     Over,
 }

@@ -111,6 +111,38 @@ pub struct Best {
     pub step: Option<u64>,
     /// By the `batched` protocol.
     pub valid_nats_per_token: f64,
+    /// Of n-best lists: what decided instead, the word errors to expect of a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_error_rate: Option<f64>,
+    /// Whether it was measured before the weight of the KL had come to its last value: any later one replaces it, and it
+    /// ends no run.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub provisional: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Best {
+    /// What decided, as [`crate::eval::Evaluation::decides`].
+    pub fn decides(&self) -> f64 {
+        self.expected_error_rate.unwrap_or(self.valid_nats_per_token)
+    }
+
+    /// Whether a validation replaces it by which so much decides.
+    pub(super) fn is_beaten_by(&self, decides: f64, provisional: bool) -> bool {
+        match (self.provisional, provisional) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => decides < self.decides(),
+        }
+    }
+
+    /// How many epochs have passed since, of `epochs`, as `train.patience` counts them.
+    pub fn waited(&self, epochs: u64) -> u64 {
+        if self.provisional { 0 } else { epochs.saturating_sub(self.epoch) } // it may be of this epoch
+    }
 }
 
 impl Position {

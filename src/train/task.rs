@@ -23,6 +23,15 @@ pub struct Data<'a> {
     pub tokens: [u64; 3],
 }
 
+/// The weight of the KL in the loss of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KlWeight {
+    /// The weight.
+    pub value: f64,
+    /// Whether it is what the weight comes to: before that no validation decides which weights are kept.
+    pub is_last: bool,
+}
+
 /// A recipe brought to its data.
 pub trait Task {
     /// What its training minimizes.
@@ -73,8 +82,28 @@ pub trait Task {
     /// The files of a checkpoint with these weights.
     fn files(&self, parameters: &Parameters) -> Result<Files>;
 
+    /// The files that are published with weights of which validation found `valid`, if they were measured.
+    fn published(&self, parameters: &Parameters, _valid: Option<&Evaluation>) -> Result<Files> {
+        self.files(parameters)
+    }
+
+    /// What guessing uniformly costs, in nats: at most ln of what there is to choose from.
+    fn uniform_nats(&self) -> f64 {
+        (self.model().vocab_size as f64).ln()
+    }
+
     /// The weights of a checkpoint of the same model; of another one they are refused.
     fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters>;
+
+    /// The weight of the KL in the loss of step `step`, counted from 0, if there is one.
+    fn kl_weight(&self, _step: u64) -> Option<KlWeight> {
+        None
+    }
+
+    /// What is to be said of a validation after `step` steps, if something is wrong.
+    fn warning(&self, _valid: &Evaluation, _step: u64) -> Option<String> {
+        None
+    }
 
     /// Steps of the whole run; this is of a task whose epochs have as many each.
     fn total_steps(&self) -> u64 {

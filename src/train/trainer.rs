@@ -82,7 +82,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     pub fn is_over(&self) -> bool {
         let config = self.config();
         let best = self.position.best.as_ref();
-        let waited = best.map_or(0, |best| self.position.epoch.saturating_sub(best.epoch)); // it may be of this epoch
+        let waited = best.map_or(0, |best| best.waited(self.position.epoch));
         self.position.epoch >= config.epochs
             || (config.patience > 0 && waited >= config.patience)
             || self.stepper.average.is_over()
@@ -102,7 +102,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let Some(stop) = stop? else { return Ok(None) };
         self.save()?;
         if self.position.best.is_none() {
-            self.publish()?; // a run that stops before its first validation still leaves something to look at
+            self.publish(None)?; // a run that stops before its first validation still leaves something to look at
         }
         let event = events::Stop { step: self.position.step, reason: format!("{stop:?}") };
         self.recorder.record(&Event::Stop(event))?;
@@ -176,18 +176,21 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// Keeps the model if it is the best, reports the epoch, and begins the next.
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
-        let best_before = self.position.best.as_ref().map(|best| best.valid_nats_per_token);
-        self.position.course.end_epoch(valid.nats_per_token, best_before, self.uniform());
+        let best_before = self.position.best.as_ref().map(Best::decides);
+        self.position.course.end_epoch(valid.decides(), best_before, self.uniform());
         let best = self.keep_if_best(valid)?;
         let row = self.row(valid, best);
         self.recorder.record(&Event::Epoch(row))?;
+        if let Some(warning) = self.task.warning(valid, self.position.step) {
+            self.recorder.show(&Progress::Warning(&warning));
+        }
         if self.writes()
             && let Some(text) = self.task.sample(self.stepper.measured(), self.position.epoch)?
         {
             self.recorder.show(&Progress::Sample(&text));
         }
         self.rate.observe(self.position.epoch, valid.perplexity);
-        self.stepper.average.end_epoch(valid.nats_per_token);
+        self.stepper.average.end_epoch(valid.decides());
         self.position.epoch += 1;
         self.position.window = 0;
         self.position.epoch_sums = EpochSums::default();
@@ -204,16 +207,24 @@ impl<'a, T: Task> Trainer<'a, T> {
             self.save()?; // a model that is published belongs to a run that can be resumed
         }
         let best = self.position.best.as_ref();
-        let is_best = best.is_none_or(|best| valid.nats_per_token < best.valid_nats_per_token);
+        let provisional = self.is_provisional();
+        let is_best = best.is_none_or(|best| best.is_beaten_by(valid.decides(), provisional));
         if is_best {
             self.position.best = Some(Best {
                 epoch: self.position.epoch + 1,
                 step: Some(self.position.step),
                 valid_nats_per_token: valid.nats_per_token,
+                expected_error_rate: valid.lists.expected_error_rate,
+                provisional,
             });
-            self.publish()?;
+            self.publish(Some(valid))?;
         }
         Ok(is_best)
+    }
+
+    /// Whether a validation now decides nothing yet: the weight of the KL has not come to its last value.
+    fn is_provisional(&self) -> bool {
+        self.task.kl_weight(self.position.step).is_some_and(|weight| !weight.is_last)
     }
 
     /// The row of an epoch that ends or is under way.
@@ -232,6 +243,12 @@ impl<'a, T: Task> Trainer<'a, T> {
             valid_bits_per_char: valid.bits_per_char,
             valid_bits_per_byte: valid.bits_per_byte,
             valid_accuracy: valid.accuracy,
+            valid_f1: valid.decisions.map(|decisions| decisions.f1),
+            valid_word_error_rate: valid.lists.word_error_rate,
+            valid_expected_error_rate: valid.lists.expected_error_rate,
+            valid_reconstruction_nats: valid.latent.as_ref().map(|latent| latent.reconstruction_nats),
+            valid_kl_nats: valid.latent.as_ref().map(|latent| latent.kl_nats),
+            kl_weight: self.task.kl_weight(position.step).map(|weight| weight.value),
             learning_rate: Some(self.rate.at(position.epoch, position.step.saturating_sub(1))),
             grad_norm: Some(sums.grad_norms / sums.steps.max(1) as f64),
             tokens_per_second: Some(self.clock.tokens_per_second()),
@@ -239,6 +256,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             skipped_steps: position.skipped_steps,
             averaged_steps: self.stepper.average.steps(),
             best,
+            provisional: self.is_provisional(),
         }
     }
 
@@ -290,13 +308,14 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(self.world().any(is_due.into())? > 0)
     }
 
-    /// The weights now become the checkpoint that other commands load.
-    fn publish(&mut self) -> Result<()> {
+    /// The weights now become the checkpoint that other commands load; `valid` is what was found with them, if they were
+    /// measured.
+    fn publish(&mut self, valid: Option<&Evaluation>) -> Result<()> {
         self.check_weights()?;
         if !self.writes() {
             return Ok(());
         }
-        self.recorder.publish(&self.task.files(self.stepper.measured())?)
+        self.recorder.publish(&self.task.published(self.stepper.measured(), valid)?)
     }
 
     /// Keeps the training state.

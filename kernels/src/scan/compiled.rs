@@ -61,8 +61,9 @@ cells!(Gru, Hlstm<false>, Hlstm<true>, KurataLstm, Lstm, Rhn, UncoupledRhn);
 ///   the cell takes from its input
 /// - `recurrent`: `(depth, hidden, gates · hidden)`, the columns of one gate after the other; `bias`: `(depth, (gates +
 ///   unit weights) · hidden)`
-/// - `state`: the parts of the state before the first step, `(batch, hidden)` each; their history is not followed, as
-///   truncated back-propagation wants it, nor is that of the parts but the first that are returned after the last step
+/// - `state`: the parts of the state before the first step, `(batch, hidden)` each; their history is followed where they
+///   have one, which truncated back-propagation has to take from them (`Tensor::detach`). The parts but the first that are
+///   returned after the last step have none
 /// - `mask`: dropout of the state inside the products
 ///
 /// On the CPU, and in single precision on a GPU, kernels with a backward pass of their own do the work; elsewhere, and

@@ -7,6 +7,7 @@ use super::cpu_grads::{RecurrentGrad, gather, weight_grads, weight_products};
 use super::in_place::{self, InPlace, Transposed};
 use super::window::{WindowLayout, WindowRecord, WindowSizes, load_vectors, store_vectors};
 use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
+use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands, Weights};
 use crate::cpu::panels::View;
@@ -23,33 +24,73 @@ pub(crate) struct Grads<T> {
     pub(super) projected: Vec<T>,
     pub(super) recurrent: RecurrentGrad<T>,
     pub(super) bias: Vec<T>,
+    /// Of the state before the first step, `(parts, batch, hidden)`, if it is wanted.
+    pub(super) state: Option<Vec<T>>,
+}
+
+/// Which gradients of a window are wanted, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    /// That of the recurrent weights as a product.
+    pub(super) in_parts: bool,
+    /// That of the state before the first step.
+    pub(super) state: bool,
 }
 
 /// The gradients of the projected input, the weights and the biases, from that of the outputs, `(time, batch, outputs ·
-/// hidden)`; `recurrent` is `(depth, hidden, gates · hidden)`, `bias` `(depth, (gates + unit weights) · hidden)`. That of
-/// the weights is a product if `in_parts`.
+/// hidden)`; `recurrent` is `(depth, hidden, gates · hidden)`, `bias` `(depth, (gates + unit weights) · hidden)`.
 pub(crate) fn backward<K: Kernel<Element: Computed>, C: Pointwise>(
     mut record: WindowRecord<K::Element>,
     recurrent: &[K::Element],
     bias: &[K::Element],
     grad: &[K::Element],
-    in_parts: bool,
+    wanted: Wanted,
 ) -> Grads<K::Element> {
     let WindowSizes { time, batch, depth, hidden } = record.sizes;
+    let mut carried = vec![K::Element::zero(); C::STATES * batch * hidden];
     let bias = if in_place::fits::<K>(time, batch) {
         let weights = Transposed(InPlace::new::<C>(recurrent, hidden));
-        walk_back::<K, C>(&mut record, &weights, bias, grad)
+        walk_back::<K, C>(&mut record, &weights, bias, grad, &mut carried)
     } else {
-        walk_back::<K, C>(&mut record, &pack_transposed::<K, C>(recurrent, depth, hidden), bias, grad)
+        let weights = pack_transposed::<K, C>(recurrent, depth, hidden);
+        walk_back::<K, C>(&mut record, &weights, bias, grad, &mut carried)
     };
     let mut projected = vec![K::Element::zero(); time * batch * C::INPUTS * hidden];
     gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::INPUTS], &record, 0, &mut projected);
-    let recurrent = if in_parts {
+    let state = wanted.state.then(|| {
+        add_first_product::<K, C>(&record, recurrent, &mut carried);
+        carried
+    });
+    let recurrent = if wanted.in_parts {
         RecurrentGrad::Product(weight_products::<K, C>(&record))
     } else {
         RecurrentGrad::Whole(weight_grads::<K, C>(&record, &projected))
     };
-    Grads { projected, recurrent, bias }
+    Grads { projected, recurrent, bias, state }
+}
+
+/// Adds to the gradient of the state before the first step, `carried` unit by unit, what the first product sends back.
+fn add_first_product<K: Kernel<Element: Computed>, C: Pointwise>(
+    record: &WindowRecord<K::Element>,
+    recurrent: &[K::Element],
+    carried: &mut [K::Element],
+) {
+    let WindowSizes { batch, hidden, .. } = record.sizes;
+    let width = C::GATES * hidden;
+    let gates: Vec<usize> = (0..C::GATES).collect();
+    let mut grads = workspace::take(record.layout.rows * width);
+    gather::<K>(&record.saved, C::SAVED, &gates, record, 0, &mut grads);
+    let mut sent = vec![K::Element::zero(); batch * hidden];
+    product(
+        Target::new(&mut sent, batch, hidden),
+        View::new(&grads[..batch * width], batch, width),
+        View::new(&recurrent[..hidden * width], hidden, width).t(),
+        false,
+        K::DEPTH == 2,
+    );
+    for (at, (carried, sent)) in carried.iter_mut().zip(sent).enumerate() {
+        *carried += record.mask.as_ref().map_or(sent, |mask| sent * mask[at]);
+    }
 }
 
 /// The recurrent weights, packed for products with their transposes.
@@ -68,18 +109,17 @@ fn pack_transposed<K: Kernel, C: Pointwise>(
     PackedWeights::pack(depth, hidden.div_ceil(K::columns()), inner, part)
 }
 
-/// Saved values become gradients, and the states that entered sublayers what entered their products. Returns the
-/// gradient of the biases.
+/// Saved values become gradients, and the states that entered sublayers what entered their products; `carried`, zero
+/// before, becomes what goes back unit by unit to the state before the first step. Returns the gradient of the biases.
 fn walk_back<K: Kernel, C: Pointwise>(
     record: &mut WindowRecord<K::Element>,
     weights: &dyn Weights<K>,
     bias: &[K::Element],
     grad: &[K::Element],
+    carried: &mut [K::Element],
 ) -> Vec<K::Element> {
     let WindowSizes { batch, depth, hidden, .. } = record.sizes;
     let mut bias_grad = vec![K::Element::zero(); depth * (C::GATES + C::UNIT_WEIGHTS) * hidden];
-    let mut carried = workspace::take(C::STATES * batch * hidden);
-    carried.fill(K::Element::zero());
     let mut operands = OperandBuffers::<K>::new(batch, weights.steps());
     let pass = Backward::<K, C> {
         weights,
@@ -90,7 +130,7 @@ fn walk_back<K: Kernel, C: Pointwise>(
         grad,
         states: Shared::new(&mut record.states),
         saved: Shared::new(&mut record.saved),
-        carried: Shared::new(&mut carried),
+        carried: Shared::new(carried),
         bias_grad: Shared::new(&mut bias_grad),
         operands: operands.shared(),
         cell: PhantomData,

@@ -1,7 +1,7 @@
 //! A recurrence over a whole window as one operation of candle, with a backward pass of its own.
 
 use super::cell::Pointwise;
-use super::cpu_backward::{Grads, backward};
+use super::cpu_backward::{Grads, Wanted, backward};
 use super::cpu_grads::RecurrentGrad;
 #[cfg(feature = "cuda")]
 use super::cuda;
@@ -36,23 +36,36 @@ pub(super) fn operate<C: Pointwise>(
         Backend::Cuda => C::ON_GPU && projected.dtype() == DType::F32,
         Backend::Plain => false,
     };
+    let follows_state = state.iter().any(Tensor::track_op);
+    let has_kernel = has_kernel && !(follows_state && projected.device().is_cuda());
     if mask.is_separate() || !has_kernel {
         return reference::scan::<C>(projected, recurrent, bias, state, mask);
     }
+    let projected = &if follows_state { behind_state(projected, state)? } else { projected.contiguous()? };
     let last = Arc::new(OnceLock::new());
     let op = Scan::<C> {
         state: state.iter().map(|part| part.detach().contiguous()).collect::<CandleResult<_>>()?,
         mask: mask.shared().map(Tensor::contiguous).transpose()?,
         records: projected.track_op() || recurrent.track_op() || bias.track_op(),
+        follows_state,
         precision,
         last: last.clone(),
         saved: SavedForBackward::default(),
         cell: PhantomData,
     };
-    let outputs = projected.contiguous()?.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?;
+    let outputs = projected.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?;
     let mut state = vec![last_hidden(&outputs, recurrent.dim(1)?)?];
     state.extend(last.get().into_iter().flatten().cloned());
     Ok((outputs, state))
+}
+
+/// The projected input behind a row that holds the state's parts, so that their history is the operation's: candle's own
+/// take three tensors.
+fn behind_state(projected: &Tensor, state: &[Tensor]) -> Result<Tensor> {
+    let parts = Tensor::cat(state, 1)?;
+    let width = projected.dim(2)?;
+    let row = parts.pad_with_zeros(1, 0, width.saturating_sub(parts.dim(1)?))?.unsqueeze(0)?;
+    Ok(Tensor::cat(&[&row, projected], 0)?)
 }
 
 /// The candle operation; what its backward pass needs stays inside it.
@@ -60,6 +73,8 @@ struct Scan<C> {
     state: Vec<Tensor>,
     mask: Option<Tensor>,
     records: bool,
+    /// Whether the first row of the projected input is the state, whose gradient is wanted.
+    follows_state: bool,
     precision: Precision,
     /// The state's parts but the first after the last step: an operation returns one tensor.
     last: Arc<OnceLock<Vec<Tensor>>>,
@@ -73,7 +88,7 @@ struct Backward<'a, T: Real, C> {
     recurrent: &'a [T],
     bias: &'a [T],
     grad: &'a [T],
-    in_parts: bool,
+    wanted: Wanted,
     cell: PhantomData<C>,
 }
 
@@ -81,7 +96,7 @@ impl<T: Computed, C: Pointwise> WithKernel<T> for Backward<'_, T, C> {
     type Output = Grads<T>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        backward::<K, C>(self.record, self.recurrent, self.bias, self.grad, self.in_parts)
+        backward::<K, C>(self.record, self.recurrent, self.bias, self.grad, self.wanted)
     }
 }
 
@@ -97,11 +112,15 @@ impl<C: Pointwise> Scan<C> {
         let (depth, hidden, width) = recurrent.dims3()?;
         let (time, batch, _) = grad.dims3()?;
         let in_parts = !self.precision.rounds() && takes_product(recurrent, time * batch);
-        let Grads { projected: of_projected, recurrent: of_recurrent, bias: of_bias } =
+        let wanted = Wanted { in_parts, state: self.follows_state };
+        let Grads { projected: mut of_projected, recurrent: of_recurrent, bias: of_bias, state } =
             real::with_elements([recurrent, bias, grad], |[recurrent, bias, grad]| {
-                let work = Backward { record, recurrent, bias, grad, in_parts, cell: PhantomData::<C> };
+                let work = Backward { record, recurrent, bias, grad, wanted, cell: PhantomData::<C> };
                 T::with_kernel(self.precision.rounds(), work)
             })?;
+        if let Some(of_state) = state {
+            of_projected.splice(0..0, state_row::<T, C>(&of_state, batch, hidden));
+        }
         let device = grad.device();
         let of_recurrent = match of_recurrent {
             RecurrentGrad::Whole(whole) => {
@@ -118,6 +137,18 @@ impl<C: Pointwise> Scan<C> {
         let of_bias = Tensor::from_vec(of_bias, bias.shape(), device)?;
         Ok((hand_over(projected, of_projected)?, of_recurrent, hand_over(bias, of_bias)?))
     }
+}
+
+/// The gradient of the row that [`behind_state`] makes, from that of the parts, `(parts, batch, hidden)`.
+fn state_row<T: Real, C: Pointwise>(of_state: &[T], batch: usize, hidden: usize) -> Vec<T> {
+    let mut row = vec![T::zero(); batch * C::INPUTS * hidden];
+    for (number, line) in row.chunks_exact_mut(C::INPUTS * hidden).enumerate() {
+        for part in 0..C::STATES {
+            line[part * hidden..][..hidden]
+                .copy_from_slice(&of_state[(part * batch + number) * hidden..][..hidden]);
+        }
+    }
+    row
 }
 
 /// The sizes of a window of cell `C`. Fails if the tensors' shapes do not fit together.
@@ -154,11 +185,17 @@ impl<C: Pointwise> CustomOp3 for Scan<C> {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> CandleResult<(CpuStorage, Shape)> {
-        let sizes = sizes::<C>(projected_layout.shape(), recurrent_layout.shape(), bias_layout.shape())?;
+        let begin = usize::from(self.follows_state);
+        let mut sizes = sizes::<C>(projected_layout.shape(), recurrent_layout.shape(), bias_layout.shape())?;
+        sizes.time -= begin;
+        if sizes.time == 0 {
+            candle_core::bail!("a window of no steps for {}", C::NAME);
+        }
         let outputs = by_float!(projected.dtype(), T => {
             let recurrent = real::elements::<T>(recurrent, recurrent_layout)?;
             let bias = real::elements(bias, bias_layout)?;
             let projected = real::elements(projected, projected_layout)?;
+            let projected = &projected[begin * sizes.batch * C::INPUTS * sizes.hidden..];
             let state = &self.state;
             let mask = self.mask.as_ref();
             let window = Window { projected, bias, state, mask, sizes, outputs: C::OUTPUTS };

@@ -17,7 +17,7 @@ pub fn scan<C: Pointwise>(
 ) -> Result<(Tensor, Vec<Tensor>)> {
     let time = projected.dim(0)?;
     let depth = recurrent.dim(0)?;
-    let mut state: Vec<Tensor> = state.iter().map(Tensor::detach).collect();
+    let mut state: Vec<Tensor> = state.to_vec();
     let mut outputs = Vec::with_capacity(time);
     for step in 0..time {
         for sublayer in 0..depth {

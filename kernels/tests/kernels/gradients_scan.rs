@@ -10,17 +10,17 @@ use rhn_kernels::scan::{
     Cell, Gru, HiddenMask, Hlstm, KurataLstm, Lstm, Prepared, Rhn, UncoupledRhn, reference, scan,
 };
 
-struct Case {
+pub(super) struct Case {
     projected: Var,
     recurrent: Var,
     bias: Var,
-    state: Vec<Tensor>,
+    pub(super) state: Vec<Tensor>,
     weights: Var,
     mask: HiddenMask,
 }
 
 impl Case {
-    fn new<C: Cell>([time, batch, depth, hidden]: [usize; 4], masked: bool, dtype: DType) -> Self {
+    pub(super) fn new<C: Cell>([time, batch, depth, hidden]: [usize; 4], masked: bool, dtype: DType) -> Self {
         let scale = 1.0 / (hidden as f64).sqrt();
         let width = C::GATES * hidden;
         let mask = random("mask", &[batch, hidden], 1.0, dtype).ge(-0.5).unwrap().to_dtype(dtype).unwrap();
@@ -39,25 +39,37 @@ impl Case {
         scan(&self.projected, &self.recurrent, &self.bias, &self.state, &self.mask).unwrap()
     }
 
+    /// The outputs times the weights, summed.
+    pub(super) fn loss(&self, scan: impl Scan) -> Tensor {
+        (self.outputs(scan).0 * self.weights.as_tensor()).unwrap().sum_all().unwrap()
+    }
+
+    /// Those of the projected input, the weights and the biases.
+    pub(super) fn gradients(&self, scan: impl Scan) -> Vec<Tensor> {
+        let grads = self.loss(scan).backward().unwrap();
+        let vars = [&self.projected, &self.recurrent, &self.bias];
+        vars.map(|var| grads.get(var).expect("a gradient").clone()).to_vec()
+    }
+
     /// Outputs, the gradients of what has one, and the state's parts after the last step.
     fn run(&self, scan: impl Scan) -> Vec<Tensor> {
-        let (outputs, state) = self.outputs(scan);
-        let grads = (&outputs * self.weights.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
-        assert!(self.state.iter().all(|part| grads.get(part).is_none()));
-        let grad = |var: &Var| grads.get(var).expect("a gradient").clone();
-        let mut parts =
-            vec![outputs.detach(), grad(&self.projected), grad(&self.recurrent), grad(&self.bias)];
+        let (outputs, state) = self.outputs(&scan);
+        let mut parts = vec![outputs.detach()];
+        parts.extend(self.gradients(scan));
         parts.extend(state.iter().map(Tensor::detach));
         parts
     }
 }
 
 /// The kernel or the reference.
-trait Scan: Fn(&Tensor, &Tensor, &Tensor, &[Tensor], &HiddenMask) -> Result<(Tensor, Vec<Tensor>)> {}
+pub(super) trait Scan:
+    Fn(&Tensor, &Tensor, &Tensor, &[Tensor], &HiddenMask) -> Result<(Tensor, Vec<Tensor>)>
+{
+}
 
 impl<F: Fn(&Tensor, &Tensor, &Tensor, &[Tensor], &HiddenMask) -> Result<(Tensor, Vec<Tensor>)>> Scan for F {}
 
-fn kernel<C: Cell>(precision: Precision) -> impl Scan {
+pub(super) fn kernel<C: Cell>(precision: Precision) -> impl Scan {
     move |projected: &Tensor, recurrent: &Tensor, bias: &Tensor, state: &[Tensor], mask: &HiddenMask| {
         scan::<C>(projected, recurrent, bias, state, mask, precision)
     }
@@ -84,7 +96,7 @@ const PARTS: [&str; 6] = ["outputs", "projected", "recurrent", "bias", "state", 
 
 /// How far a scan may be from the reference in double precision. bf16: operands have a relative error of 2^-9, through 35
 /// steps.
-const TOLERANCES: [(DType, Precision, f64); 3] =
+pub(super) const TOLERANCES: [(DType, Precision, f64); 3] =
     [(DType::F64, F64, 1e-12), (DType::F32, Precision::F32, 1e-5), (DType::F32, Precision::Bf16, 2e-2)];
 
 /// Every instruction set of this processor and every precision, with and without a mask, beside the reference.

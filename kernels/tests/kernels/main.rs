@@ -16,6 +16,7 @@ mod gradients_feed_forward;
 mod gradients_highway;
 mod gradients_loss;
 mod gradients_scan;
+mod gradients_scan_state;
 mod scan_trace;
 
 use candle_core::{DType, Device, Tensor, Var};

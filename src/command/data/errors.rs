@@ -1,4 +1,5 @@
-//! `rhn data errors`: pairs of a line and the same with a made-up error, for `rhn judge`.
+//! `rhn data errors`: pairs of a line and the same with a made-up error, for `rhn judge`; or lines labelled by whether they
+//! have one, for a classifier.
 
 use super::super::args::DataArgs;
 use super::super::output::note;
@@ -16,11 +17,14 @@ Each line of enough words gives one pair, `good<TAB>bad<TAB>kind`, with one erro
 the line equally likely. A line's error depends on its number, the seed and the kinds alone. By chance the edited line may be
 right too. The words of the kinds delete, double and exchange are English.
 
+With --labels each line comes once, as `label<TAB>sentence<TAB>kind`: as it is (label 0), or with its error (label 1).
+
 Examples:
   rhn data errors shakespeare --count 500 > pairs.tsv
-  rhn data errors my-novel.txt --kind swap --kind character --seed 2 > pairs.tsv";
+  rhn data errors my-novel.txt --kind swap --kind character --seed 2 > pairs.tsv
+  rhn data errors shakespeare --split train --labels 0.5 > errors/train.tsv";
 
-/// Make up an error in each line of a text, as pairs for rhn judge
+/// Make up errors in the lines of a text: pairs for rhn judge, or labelled sentences
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
@@ -39,7 +43,10 @@ pub(super) struct Args {
     /// Words that a line has at least
     #[arg(long, value_name = "N", default_value = "4")]
     min_words: usize,
-    /// Stop after this many pairs
+    /// Write each line once, labelled by whether it has its error, which it has with this probability
+    #[arg(long, value_name = "SHARE")]
+    labels: Option<f64>,
+    /// Stop after this many pairs, or lines
     #[arg(long, value_name = "N")]
     count: Option<usize>,
     #[command(flatten)]
@@ -56,8 +63,11 @@ enum Split {
 /// Writes the pairs. Fails if the text cannot be read or is not UTF-8, or gives no pair.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let kinds = if args.kinds.is_empty() { &Edit::ALL[..] } else { &args.kinds };
+    if let Some(share) = args.labels.filter(|share| !(0.0..=1.0).contains(share)) {
+        return Err(Error::config(format!("--labels is {share}, wanted a probability, 0 to 1")).into());
+    }
     let text = open(args)?;
-    let found: Vec<(String, String, Edit)> =
+    let found: Vec<Made> =
         pairs(text.as_str()?, args, kinds).take(args.count.unwrap_or(usize::MAX)).collect();
     if found.is_empty() {
         let what = format!(
@@ -67,12 +77,23 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         return Err(Error::data(&text.source, what).into());
     }
     if let Some(count) = args.count.filter(|&count| count > found.len()) {
-        note(&format!("{} pairs, not {count}: the text has no more", found.len()));
+        let what = if args.labels.is_some() { "lines" } else { "pairs" };
+        note(&format!("{} {what}, not {count}: the text has no more", found.len()));
     }
     let mut out = BufWriter::new(stdout().lock());
-    writeln!(out, "good\tbad\tphenomenon")?;
-    for (good, bad, kind) in found {
-        writeln!(out, "{good}\t{bad}\t{}", kind.name())?;
+    writeln!(
+        out,
+        "{}",
+        if args.labels.is_some() { "label\tsentence\tkind" } else { "good\tbad\tphenomenon" }
+    )?;
+    for Made { number, good, bad, kind } in found {
+        match args.labels {
+            None => writeln!(out, "{good}\t{bad}\t{}", kind.name())?,
+            Some(share) if Rng::keyed(args.seed, "labelled error", number).uniform() < share => {
+                writeln!(out, "1\t{bad}\t{}", kind.name())?;
+            }
+            Some(_) => writeln!(out, "0\t{good}\t")?,
+        }
     }
     Ok(out.flush()?)
 }
@@ -95,12 +116,17 @@ fn open(args: &Args) -> Result<Text> {
     })
 }
 
+/// A line of the text, and the same with an error.
+struct Made {
+    /// Which line.
+    number: u64,
+    good: String,
+    bad: String,
+    kind: Edit,
+}
+
 /// White space within a line is written as it is, but for tabs, which part the columns.
-fn pairs<'a>(
-    text: &'a str,
-    args: &'a Args,
-    kinds: &'a [Edit],
-) -> impl Iterator<Item = (String, String, Edit)> + 'a {
+fn pairs<'a>(text: &'a str, args: &'a Args, kinds: &'a [Edit]) -> impl Iterator<Item = Made> + 'a {
     text.lines().zip(0..).filter_map(move |(line, number)| {
         let line = line.trim().replace('\t', " ");
         if line.split_whitespace().count() < args.min_words.max(1) {
@@ -108,6 +134,6 @@ fn pairs<'a>(
         }
         let mut rng = Rng::keyed(args.seed, "made-up error", number);
         let (bad, kind) = one_edit(&line, kinds, &mut rng)?;
-        Some((line, bad, kind))
+        Some(Made { number, good: line, bad, kind })
     })
 }

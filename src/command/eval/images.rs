@@ -21,6 +21,7 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
             Error::config(format!("{flag} is for text, and this checkpoint classifies images")).into()
         );
     }
+    super::refuse_samples(args, "this checkpoint classifies images")?;
     let (device, precision) = args.device.open()?;
     let recipe = checkpoint.read_recipe()?.ok_or_else(|| {
         Error::checkpoint(

@@ -1,8 +1,10 @@
 //! `rhn eval`: perplexity of a corpus's split under a trained model.
 
 mod adapt;
+pub(super) mod classify;
 mod dynamic;
 mod images;
+mod latent;
 mod parts;
 mod table;
 mod tune;
@@ -53,6 +55,7 @@ Examples:
   rhn eval checkpoints/shakespeare                    the test split of its own corpus
   rhn eval checkpoints/ptb-rhn --split valid --json   one line of JSON
   rhn eval checkpoints/ptb-rhn --mc 100               Monte-Carlo dropout
+  rhn eval checkpoints/ptb-vae --samples 500          a sentence VAE's bounds
   rhn eval checkpoints/ptb-rhn --dynamic --dynamic-rate 5e-5 --segment 5
   rhn eval checkpoints/ptb-rhn --dynamic --cache 500 --tune
   rhn eval checkpoints/ptb-rhn --cache 500 --cache-theta 0.3 --cache-lambda 0.1
@@ -85,9 +88,12 @@ pub(super) struct Args {
     /// Average N passes with dropout on, at the rates of the checkpoint's recipe
     #[arg(long, value_name = "N", conflicts_with_all = ["protocol", "cache"])]
     mc: Option<usize>,
-    /// What the masks of --mc are drawn from
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "mc")]
-    seed: u64,
+    /// Of a sentence VAE: vectors to draw for each sentence; several give an importance-weighted bound [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "mc")]
+    samples: Option<usize>,
+    /// What the masks of --mc, or the vectors of a sentence VAE, are drawn from [default: 1]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     #[command(flatten)]
     adapt: AdaptArgs,
     #[command(flatten)]
@@ -123,6 +129,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if checkpoint.config.pixels().is_some() {
         return images::run(args, &checkpoint);
     }
+    if checkpoint.config.spec.latent.is_some() {
+        return latent::run(args, checkpoint);
+    }
+    if checkpoint.config.spec.classifier.is_some() {
+        return classify::run(args, &checkpoint);
+    }
+    refuse_samples(args, "this checkpoint is a language model")?;
     let loaded = load(&args.checkpoint, &args.device)?;
     let recipe = loaded.recipe()?;
     let sha256 = loaded.corpus_sha256();
@@ -199,6 +212,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// Refuses what only a sentence VAE has.
+fn refuse_samples(args: &Args, what: &str) -> crate::error::Result<()> {
+    match (args.samples, args.seed, args.mc) {
+        (Some(_), ..) => Err(Error::config(format!("--samples is for a sentence VAE, and {what}"))),
+        (None, Some(_), None) => Err(Error::config("--seed is for --mc, or for a sentence VAE")),
+        _ => Ok(()),
+    }
+}
+
 /// What an evaluation found, by Monte-Carlo dropout or without.
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
@@ -261,7 +283,7 @@ impl Evaluator<'_> {
         };
         let temperature = self.adaptation.temperature.unwrap_or(1.0);
         if let Some(passes) = self.args.mc {
-            let settings = MonteCarloSettings { passes, seed: self.args.seed, temperature };
+            let settings = MonteCarloSettings { passes, seed: self.args.seed.unwrap_or(1), temperature };
             let dropout = &self.train.dropout;
             return Ok(Found::MonteCarlo(monte_carlo(model, split, dropout, settings, progress)?));
         }

@@ -291,7 +291,7 @@ impl Recorder for Screen {
                     )
                 });
             }
-            Progress::Evaluating(..) | Progress::Sample(_) => {}
+            Progress::Evaluating(..) | Progress::Sample(_) | Progress::Warning(_) => {}
             Progress::Over => self.line.clear(),
         }
     }

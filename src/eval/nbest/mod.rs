@@ -7,11 +7,13 @@
 //! with the logarithms (nats) of the list's own two models, LP = Σ ln p of the new one, and the number of words. All are the
 //! higher the better.
 
+mod expected;
 mod read;
 mod srilm;
 mod tune;
 mod word_errors;
 
+pub use expected::{expected, posterior};
 pub use read::{Costs, Format, read_kaldi, read_lists, read_references};
 pub use tune::{Tuned, distances, tune};
 pub use word_errors::{WordErrors, word_distance};
@@ -46,6 +48,23 @@ impl Hypothesis {
     pub fn words(&self) -> usize {
         self.text.split_whitespace().count()
     }
+}
+
+/// Word errors of a split's lists, each a share of the references' words; absent where nothing was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct ListFigures {
+    /// Of the best hypotheses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate: Option<f64>,
+    /// Of the first hypotheses, as the lists were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate_first: Option<f64>,
+    /// Of those nearest to the references.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_error_rate_oracle: Option<f64>,
+    /// To be expected, by the hypotheses' probabilities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_error_rate: Option<f64>,
 }
 
 /// How scores are put together.

@@ -19,6 +19,7 @@ mod unigrams;
 
 pub use accuracy::{Accuracy, Outcome};
 pub use pairs::{Pair, read_pairs};
+pub(crate) use pairs::{is_pairs, parse_pairs};
 pub use rows::{ROWS, SentenceScore, score_sentences};
 pub use unigrams::Unigrams;
 

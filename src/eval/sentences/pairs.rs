@@ -47,7 +47,7 @@ const ENDINGS: [&str; 2] = [".tsv", ".jsonl"];
 pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     if path == Path::new("-") {
         let text = Text::read_stdin()?;
-        return parse(&text.source, text.as_str()?);
+        return parse_pairs(&text.source, text.as_str()?);
     }
     if !path.is_dir() {
         return read_file(path);
@@ -73,11 +73,21 @@ fn read_file(path: &Path) -> Result<Vec<Pair>> {
     let mut bytes = Vec::new();
     packed::open(path)?.read_to_end(&mut bytes).map_err(|error| packed::unreadable(path, &error))?;
     let text = Text::new(bytes, path);
-    parse(path, text.as_str()?)
+    parse_pairs(path, text.as_str()?)
 }
 
-fn parse(file: &Path, text: &str) -> Result<Vec<Pair>> {
-    let is_json = text.trim_start().starts_with('{');
+/// Whether a text is one of pairs without a doubt: by its header, or by being JSON lines.
+pub(crate) fn is_pairs(text: &str) -> bool {
+    is_json(text) || text.lines().next().is_some_and(is_header)
+}
+
+fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
+/// The pairs of a text; errors as [`read_pairs`].
+pub(crate) fn parse_pairs(file: &Path, text: &str) -> Result<Vec<Pair>> {
+    let is_json = is_json(text);
     let mut pairs = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         if line.trim().is_empty() || (number == 1 && is_header(line)) {
@@ -143,22 +153,23 @@ mod tests {
     use super::*;
 
     fn message(text: &str) -> String {
-        parse(Path::new("pairs"), text).expect_err("it is refused").to_string()
+        parse_pairs(Path::new("pairs"), text).expect_err("it is refused").to_string()
     }
 
     #[test]
     fn tab_separated_pairs_may_have_a_header_and_a_phenomenon() {
-        let pairs = parse(Path::new("p"), "good\tbad\tphenomenon\r\na b\tb a\tswap\r\n\nc d\td c\n").unwrap();
+        let pairs =
+            parse_pairs(Path::new("p"), "good\tbad\tphenomenon\r\na b\tb a\tswap\r\n\nc d\td c\n").unwrap();
         let found: Vec<_> =
             pairs.iter().map(|pair| (pair.line, pair.good.as_str(), pair.phenomenon.as_deref())).collect();
         assert_eq!(found, [(2, "a b", Some("swap")), (4, "c d", None)]);
-        assert_eq!(parse(Path::new("p"), "good\tbad luck\n").unwrap().len(), 1); // no header
+        assert_eq!(parse_pairs(Path::new("p"), "good\tbad luck\n").unwrap().len(), 1); // no header
     }
 
     #[test]
     fn blimp_lines_have_their_labels() {
         let line = r#"{"sentence_good": "A b.", "sentence_bad": "B a.", "field": "syntax", "UID": "u", "linguistics_term": "island", "pairID": "0"}"#;
-        let pair = &parse(Path::new("p"), line).unwrap()[0];
+        let pair = &parse_pairs(Path::new("p"), line).unwrap()[0];
         let labels = [&pair.field, &pair.phenomenon, &pair.uid].map(|label| label.as_deref());
         assert_eq!(labels, [Some("syntax"), Some("island"), Some("u")]);
     }

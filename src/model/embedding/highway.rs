@@ -107,11 +107,11 @@ pub(crate) struct HighwaySettings {
 }
 
 /// Highway layers on top of each other, or none.
-pub(super) struct Highways(Vec<Highway>);
+pub(in crate::model) struct Highways(Vec<Highway>);
 
 impl Highways {
     /// The weights of layer i are under `highway.i`.
-    pub(super) fn build(settings: HighwaySettings, builder: &Builder<'_>) -> Result<Self> {
+    pub(in crate::model) fn build(settings: HighwaySettings, builder: &Builder<'_>) -> Result<Self> {
         let layer = |i| Highway::build(settings, &builder.under(&format!("highway.{i}")));
         Ok(Self((0..settings.layers).map(layer).collect::<Result<_>>()?))
     }
@@ -122,7 +122,7 @@ impl Highways {
     }
 
     /// `(rows, size)` to `(rows, size)`.
-    pub(super) fn forward(&self, y: Tensor) -> Result<Tensor> {
+    pub(in crate::model) fn forward(&self, y: Tensor) -> Result<Tensor> {
         self.0.iter().try_fold(y, |y, layer| layer.forward(&y))
     }
 

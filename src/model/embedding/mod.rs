@@ -16,9 +16,10 @@ pub use adaptive::AdaptiveEmbeddingConfig;
 pub(super) use char_cnn::CharCnn;
 pub use char_cnn::CharCnnConfig;
 pub use char_lstm::CharLstmConfig;
-use highway::HighwaySettings;
 pub use highway::HighwayVariant;
+pub(super) use highway::{HighwaySettings, Highways};
 pub use pixels::PixelsConfig;
+pub(super) use table::Table;
 pub use table::WordEmbeddingConfig;
 
 use crate::error::Result;

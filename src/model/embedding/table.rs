@@ -45,7 +45,15 @@ impl EmbeddingSettings for WordEmbeddingConfig {
     }
 }
 
-struct Table(Tensor);
+/// One vector a word type.
+pub(in crate::model) struct Table(Tensor);
+
+impl Table {
+    /// Of vectors that do not change, `(vocabulary, size)`.
+    pub(in crate::model) fn fixed(vectors: Tensor) -> Self {
+        Self(vectors)
+    }
+}
 
 impl Embedding for Table {
     fn forward(&self, tokens: &Tensor) -> Result<Tensor> {

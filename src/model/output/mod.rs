@@ -19,7 +19,7 @@ use adaptive::Adaptive;
 use candle_core::Tensor;
 use char_cnn::CharCnnSoftmax;
 use mixture::Mixture;
-use product::in_blocks;
+use product::{LOGITS, in_blocks_of};
 use rhn_kernels::softmax::nats_of_products;
 use serde::{Deserialize, Serialize};
 pub(super) use soft::of_window;
@@ -39,13 +39,26 @@ pub(super) fn nats_at(
     if temperature == 1.0 {
         return output.nats(ys, targets, noise);
     }
+    // A window's logits are made some time steps at a time where all of them would fill the memory.
+    let at_once = (LOGITS / (ys.dim(1)? * output.vocabulary()).max(1)).max(1);
+    nats_of_steps(output, [ys, targets], noise, temperature, at_once)
+}
+
+/// [`nats_at`] by the logits of `at_once` time steps at a time.
+fn nats_of_steps(
+    output: &dyn Output,
+    [ys, targets]: [&Tensor; 2],
+    noise: &Noise,
+    temperature: f64,
+    at_once: usize,
+) -> Result<Tensor> {
     let (time, batch, _) = ys.dims3()?;
     let targets = targets.flatten_all()?;
-    // A window's logits are made some time steps at a time where all of them would fill the memory.
     let vocabulary = output.vocabulary();
-    let nats = in_blocks(time, batch * vocabulary, |steps| {
+    let nats = in_blocks_of(at_once, time, |steps| {
         let of_steps = ys.narrow(0, steps.start, steps.len())?;
-        let logits = (output.logits(&of_steps, noise)?.detach().flatten(0, 1)? / temperature)?;
+        let logits =
+            (output.logits(&of_steps, &noise.of_steps(&steps)?)?.detach().flatten(0, 1)? / temperature)?;
         let no_bias = Tensor::zeros(vocabulary, logits.dtype(), logits.device())?;
         let targets = targets.narrow(0, steps.start * batch, steps.len() * batch)?;
         Ok(nats_of_products(&logits, &no_bias, &targets)?)

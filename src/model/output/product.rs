@@ -63,7 +63,15 @@ pub(super) fn in_blocks(
     width: usize,
     block: impl Fn(Range<usize>) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let at_once = (LOGITS / width.max(1)).max(1);
+    in_blocks_of((LOGITS / width.max(1)).max(1), rows, block)
+}
+
+/// The same of `at_once` rows at a time.
+pub(super) fn in_blocks_of(
+    at_once: usize,
+    rows: usize,
+    block: impl Fn(Range<usize>) -> Result<Tensor>,
+) -> Result<Tensor> {
     if rows <= at_once {
         return block(0..rows);
     }

@@ -100,6 +100,10 @@ fn of_validation(row: &Epoch) -> Tagged {
         ("valid/perplexity", row.valid_perplexity),
         ("valid/bits_per_char", row.valid_bits_per_char),
         ("valid/accuracy", row.valid_accuracy),
+        ("valid/reconstruction_nats", row.valid_reconstruction_nats),
+        ("valid/kl_nats", row.valid_kl_nats),
+        ("train/kl_weight", row.kl_weight),
+        ("valid/f1", row.valid_f1),
     ]
 }
 
@@ -110,6 +114,7 @@ fn of_test(outcome: &Outcome) -> Tagged {
         ("test/perplexity", test.perplexity),
         ("test/bits_per_char", test.bits_per_char),
         ("test/accuracy", test.accuracy),
+        ("test/f1", test.decisions.map(|decisions| decisions.f1)),
     ]
 }
 

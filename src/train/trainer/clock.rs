@@ -8,8 +8,9 @@ pub(super) struct Clock {
     /// Seconds of the run in earlier processes.
     before: f64,
     pub(super) saved: Instant,
-    /// Tokens and seconds of this process's training, for its speed.
+    /// Tokens, windows and seconds of this process's training, for its speed.
     pub(super) tokens: u64,
+    pub(super) windows: u64,
     training: f64,
     pub(super) validation: f64,
 }
@@ -17,7 +18,7 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn start(before: f64) -> Self {
         let now = Instant::now();
-        Self { started: now, before, saved: now, tokens: 0, training: 0.0, validation: 0.0 }
+        Self { started: now, before, saved: now, tokens: 0, windows: 0, training: 0.0, validation: 0.0 }
     }
 
     /// Wall-clock seconds of the run, over all its processes.
@@ -27,6 +28,11 @@ impl Clock {
 
     pub(super) fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / self.training.max(1e-9)
+    }
+
+    /// What a window took, on average.
+    pub(super) fn window_seconds(&self) -> f64 {
+        self.training / self.windows.max(1) as f64
     }
 
     /// What `work` gives; its time counts as training.

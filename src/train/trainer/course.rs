@@ -8,13 +8,13 @@ use crate::train::divergence::Alarm;
 use crate::train::task::Task;
 
 impl<T: Task> Trainer<'_, T> {
-    /// What guessing uniformly among the vocabulary costs, in nats; of a loss that is not to be compared with it, more than
+    /// What guessing uniformly costs, in nats; of a loss that is not to be compared with it, more than
     /// any loss.
     pub(super) fn uniform(&self) -> f64 {
         if !self.config().loss.is_in_nats_of_a_word() {
             return f64::INFINITY;
         }
-        (self.task.model().vocab_size as f64).ln()
+        self.task.uniform_nats()
     }
 
     /// Does what the recipe says if a divergence was found; all steps so far must have been reported.
@@ -58,7 +58,7 @@ impl<T: Task> Trainer<'_, T> {
             self.position.course.alarm = Some(Alarm { has_stopped: true, ..alarm.clone() });
             self.save()?;
             if self.position.best.is_none() {
-                self.publish()?; // so that the run can be named, looked at and resumed by its directory
+                self.publish(None)?; // so that the run can be named, looked at and resumed by its directory
             }
         }
         let published = match &self.position.best {

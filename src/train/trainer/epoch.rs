@@ -106,6 +106,7 @@ impl<T: Task> Trainer<'_, T> {
 
     fn count(&mut self, report: &StepReport) -> Result<()> {
         self.clock.tokens += report.tokens;
+        self.clock.windows += 1;
         let uniform = self.uniform();
         let position = &mut self.position;
         position.window += 1;
@@ -159,7 +160,7 @@ impl<T: Task> Trainer<'_, T> {
         let config = self.config();
         let speed = self.clock.tokens_per_second();
         let windows = self.windows();
-        let window_seconds = (config.batch_size * config.bptt_steps) as f64 / speed;
+        let window_seconds = self.clock.window_seconds();
         let epoch_left = (windows - self.position.window) as f64 * window_seconds;
         let epochs_left = (config.epochs - self.position.epoch - 1) as f64;
         let validation = self.clock.validation;

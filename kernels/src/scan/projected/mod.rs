@@ -35,7 +35,8 @@ const FEW: usize = 4;
 ///
 /// - `projected`: `(time, batch, 4 · hidden)`, the input's products and the biases, columns of i, o, f, g in this order
 /// - `recurrent`: `(outputs, 4 · hidden)`; `projection`: `(hidden, outputs)`
-/// - `state`: m, `(batch, outputs)`, and c, `(batch, hidden)`, before the first step; their history is not followed
+/// - `state`: m, `(batch, outputs)`, and c, `(batch, hidden)`, before the first step; their history is followed where they
+///   have one, by plain steps
 /// - `mask`: dropout of m inside the products, `(batch, outputs)`; there are no separate ones
 pub fn scan(
     projected: &Tensor,
@@ -50,7 +51,8 @@ pub fn scan(
         let wanted = [sizes.batch, sizes.outputs];
         return Err(Error::setting(format!("a mask of {:?} for a state of {wanted:?}", mask.dims())));
     }
-    if Backend::of(projected) != Backend::Cpu || sizes.time < FEW {
+    let follows_state = state.iter().any(|part| part.track_op());
+    if Backend::of(projected) != Backend::Cpu || sizes.time < FEW || follows_state {
         return reference::scan(projected, recurrent, projection, state, mask, precision);
     }
     let tracked = [projected, recurrent, projection].iter().any(|tensor| tensor.track_op());

@@ -15,7 +15,7 @@ pub fn scan(
     mask: &HiddenMask,
     precision: Precision,
 ) -> Result<(Tensor, [Tensor; 2])> {
-    let [mut m, mut c] = state.map(Tensor::detach);
+    let [mut m, mut c] = state.map(Tensor::clone);
     let time = projected.dim(0)?;
     let mut outputs = Vec::with_capacity(time);
     for step in 0..time {

@@ -37,7 +37,7 @@ pub(super) struct Window {
 
 /// A layer whose cells the layer above reads.
 pub(super) trait Layer: Send + Sync {
-    /// `xs` is `(time, batch, input)`; the history behind `state` is not followed.
+    /// `xs` is `(time, batch, input)`; the history behind `state` is followed.
     fn forward(&self, xs: &Tensor, state: &[Tensor], beside: &Beside<'_>) -> Result<Window>;
 
     /// Multiplications a token.

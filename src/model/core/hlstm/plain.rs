@@ -99,8 +99,8 @@ impl Layer for Plain {
     fn forward(&self, xs: &Tensor, state: &[Tensor], beside: &Beside<'_>) -> Result<Window> {
         let inputs = self.inputs(xs, beside)?;
         let layer = Self(self.0.dropped(beside.noise.weights)?);
-        let mut h = state[0].detach();
-        let mut c = state[1].detach();
+        let mut h = state[0].clone();
+        let mut c = state[1].clone();
         let mut outputs = Vec::new();
         let mut cells = Vec::new();
         for time in 0..xs.dim(0)? {

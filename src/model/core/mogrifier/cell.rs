@@ -54,7 +54,7 @@ impl<C: scan::Cell> Cell for Mogrified<C> {
         noise: RecurrentNoise<'_>,
     ) -> Result<(Tensor, Vec<Tensor>)> {
         let weights = self.layer.step_weights(noise)?;
-        let mut state: Vec<Tensor> = state.iter().map(Tensor::detach).collect();
+        let mut state: Vec<Tensor> = state.to_vec();
         let mut outputs = Vec::with_capacity(xs.dim(0)?);
         for time in 0..xs.dim(0)? {
             let [x, h] = self.gates.apply(&xs.get(time)?, &state[0])?;

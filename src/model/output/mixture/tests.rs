@@ -106,3 +106,26 @@ fn huge_logits_do_not_overflow() {
     assert!(flat(&log_p).iter().all(|log_p| log_p.is_finite()));
     assert_eq!(log_p.dtype(), DType::F64);
 }
+
+/// Each time step has its own mask, whichever steps are read with it.
+#[test]
+fn at_a_temperature_a_window_in_parts_has_the_nats_of_the_whole() {
+    let mixture = mixture(&weights());
+    let [time, batch] = [5, 2];
+    let ys = random("ys", &[time, batch, HIDDEN]);
+    let targets = Tensor::arange(0u32, 10, &Device::Cpu).unwrap().reshape((time, batch)).unwrap();
+    let targets = (targets.to_dtype(DType::F64).unwrap() / 2.5).unwrap().to_dtype(DType::U32).unwrap();
+    let of_rows = random("mask", &[batch, COMPONENTS * SIZE]).as_detached_tensor();
+    let of_steps = random("mask", &[time, batch, COMPONENTS * SIZE]).as_detached_tensor();
+    for mask in [of_rows, of_steps] {
+        let noise = Noise { components: Some(mask), ..Noise::none() };
+        let read = |at_once| {
+            flat(
+                &crate::model::output::nats_of_steps(&mixture, [&ys, &targets], &noise, 2.0, at_once)
+                    .unwrap(),
+            )
+        };
+        let whole = read(time);
+        [1, 2, 3].into_iter().for_each(|at_once| assert_near(&read(at_once), &whole));
+    }
+}

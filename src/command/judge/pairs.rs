@@ -1,107 +1,18 @@
-//! `rhn judge`: how many minimal pairs a model ranks right.
+//! Minimal pairs: which sentence of each has the higher score, by phenomenon.
 
-use super::args::DeviceArgs;
-use super::output::{Meter, json_line, load, note};
-use crate::data::{Tokenizer, packed};
+use super::{Args, scores};
+use crate::command::output::{json_line, note};
 use crate::error::{Error, Result};
-use crate::eval::sentences::{
-    Accuracy, Measure, Outcome, Pair, ROWS, Sentence, SentenceScore, Unigrams, read_pairs, score_sentences,
-};
+use crate::eval::sentences::{Accuracy, Measure, Outcome, Pair, Sentence};
 use crate::predict::Loaded;
 use crate::study::compare::csv_line;
 use crate::study::markdown;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-
-const AFTER_HELP: &str = "\
-PAIRS is a file of lines good<TAB>bad[<TAB>phenomenon], which may begin with such a header, a file of BLiMP's JSON lines
-(sentence_good, sentence_bad, field, linguistics_term, UID), packed or not, a directory of such files, or -.
-
-Each sentence is scored by itself: the state is zero at its start, its first token is predicted after a line end, and the
-line end after it is scored too (where the vocabulary has one), as rhn score --reset line --per line does. The pair is right
-if the good sentence has the higher score; a tie counts half, as two identical sentences always do.
-  lp     sum of ln p                      for pairs of equal length
-  mean   sum of ln p, over the tokens     where lengths differ
-  slor   (sum of ln p - sum of ln p of the tokens by their frequency in --unigrams), over the tokens
-  min    the lowest ln p of a token
-A model of words gives <unk> a high probability, so that an unknown word looks good: see the column of unknown words, and
---unknown-penalty. --json has a line for each pair, for each group of pairs, and the total as the last.
-
-Examples:
-  rhn data errors shakespeare --count 500 > pairs.tsv
-  rhn judge checkpoints/shakespeare pairs.tsv
-  rhn judge checkpoints/ptb-rhn blimp/data --by slor --unigrams data/ptb.train.txt --csv";
-
-/// Judge which sentence of each pair is the better one: accuracy on minimal pairs
-#[derive(Debug, clap::Args)]
-#[command(after_help = AFTER_HELP)]
-pub(super) struct Args {
-    /// A run's directory, or hf://owner/name[@revision]
-    checkpoint: PathBuf,
-    /// Files of pairs, directories of them, or - for the standard input
-    #[arg(value_name = "PAIRS", required = true)]
-    pairs: Vec<PathBuf>,
-    /// What a sentence's score is
-    #[arg(long, value_enum, default_value = "lp")]
-    by: Measure,
-    /// A text to count tokens in, for --by slor: best the model's training text
-    #[arg(long, value_name = "FILE")]
-    unigrams: Option<PathBuf>,
-    /// Nats to take off a sentence's ln p for each word with a symbol that the vocabulary lacks
-    #[arg(long, value_name = "X", default_value = "0")]
-    unknown_penalty: f64,
-    #[command(flatten)]
-    pub(super) device: DeviceArgs,
-    /// Print a line of JSON for each pair, each group and the total
-    #[arg(long)]
-    json: bool,
-    /// Print the groups and the total as comma-separated values
-    #[arg(long, conflicts_with = "json")]
-    csv: bool,
-}
-
-/// Judges and prints. Fails if the checkpoint or a pair is refused, or the model gives numbers that are not finite.
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    validate(args)?;
-    let mut pairs = Vec::new();
-    for path in &args.pairs {
-        pairs.extend(read_pairs(path)?);
-    }
-    let loaded = load(&args.checkpoint, &args.device)?;
-    let judged = judge(args, &loaded, pairs)?;
-    let out = BufWriter::new(io::stdout().lock());
-    Ok(print(args, &judged, out)?)
-}
-
-/// What can be refused before anything is read.
-fn validate(args: &Args) -> Result<()> {
-    match (args.by, &args.unigrams) {
-        (Measure::Slor, None) => {
-            return Err(Error::config(
-                "--by slor needs --unigrams FILE, a text to count tokens in (best the model's training text)",
-            ));
-        }
-        (Measure::Lp | Measure::Mean | Measure::Min, Some(_)) => {
-            return Err(Error::config(format!("--unigrams is for --by slor, not --by {}", args.by.name())));
-        }
-        _ => {}
-    }
-    if !(args.unknown_penalty.is_finite() && args.unknown_penalty >= 0.0) {
-        let what =
-            format!("--unknown-penalty is {}, wanted a number of nats, 0 or more", args.unknown_penalty);
-        return Err(Error::config(what));
-    }
-    let inputs = args.pairs.iter().chain(&args.unigrams).filter(|file| *file == Path::new("-"));
-    if inputs.count() > 1 {
-        return Err(Error::config("the standard input (-) can be read once only, it is asked for twice"));
-    }
-    Ok(())
-}
+use std::io::{self, Write};
 
 /// A pair with its two scores.
-struct Judged {
+pub(super) struct Judged {
     pair: Pair,
     good: f64,
     bad: f64,
@@ -109,31 +20,13 @@ struct Judged {
     counts: Accuracy,
 }
 
-fn judge(args: &Args, loaded: &Loaded, pairs: Vec<Pair>) -> Result<Vec<Judged>> {
-    let tokenizer = &loaded.tokenizer;
-    let unigrams = args.unigrams.as_deref().map(|file| count(tokenizer, file)).transpose()?;
-    let texts = pairs.iter().flat_map(|pair| [&pair.good, &pair.bad]);
-    let sentences = texts.map(|text| Sentence::cut(text, tokenizer)).collect::<Result<Vec<_>>>()?;
-    let ids: Vec<&[u32]> = sentences.iter().map(|sentence| sentence.ids.as_slice()).collect();
-    let context = tokenizer.line_end_id();
-    if context.is_none() {
-        note("the vocabulary has no line end: the first token of each sentence has no score");
-    }
-    let meter = Meter::new("judging");
-    let scores = score_sentences(&loaded.model, context, &ids, ROWS, &mut |done, all| meter.set(done, all))?;
-    let value = |sentence: &Sentence, score: &SentenceScore| {
-        let penalty = args.unknown_penalty * sentence.unknown_words as f64;
-        let lowered = match args.by {
-            Measure::Min => SentenceScore { lowest: score.lowest - penalty, ..*score },
-            Measure::Lp | Measure::Mean | Measure::Slor => SentenceScore { lp: score.lp - penalty, ..*score },
-        };
-        let scored = &sentence.ids[sentence.ids.len() - score.tokens..];
-        args.by.of(&lowered, unigrams.as_ref().map_or(0.0, |unigrams| unigrams.log_p(scored)))
-    };
+/// Each pair with its two scores. Fails if one of its sentences has none.
+pub(super) fn judge(args: &Args, loaded: &Loaded, pairs: Vec<Pair>) -> Result<Vec<Judged>> {
+    let texts: Vec<&str> = pairs.iter().flat_map(|pair| [pair.good.as_str(), &pair.bad]).collect();
+    let (sentences, scores) = scores(args, loaded, &texts)?;
     let both = pairs.into_iter().zip(sentences.chunks(2).zip(scores.chunks(2)));
     both.map(|(pair, (sentences, scores))| {
-        let [good, bad] = [0, 1].map(|at| value(&sentences[at], &scores[at]));
-        let (Some(good), Some(bad)) = (good, bad) else {
+        let &[Some(good), Some(bad)] = scores else {
             let what =
                 format!("line {}: a sentence has no token that the model's vocabulary can score", pair.line);
             return Err(Error::data(&pair.file, what));
@@ -143,13 +36,6 @@ fn judge(args: &Args, loaded: &Loaded, pairs: Vec<Pair>) -> Result<Vec<Judged>> 
         Ok(Judged { pair, good, bad, outcome, counts })
     })
     .collect()
-}
-
-fn count(tokenizer: &Tokenizer, file: &Path) -> Result<Unigrams> {
-    match file == Path::new("-") {
-        true => Unigrams::count(tokenizer, Path::new("standard input"), io::stdin().lock()),
-        false => Unigrams::count(tokenizer, file, packed::open(file)?),
-    }
 }
 
 fn counts(pair: &Pair, outcome: Outcome, sentences: &[Sentence]) -> Accuracy {
@@ -250,7 +136,8 @@ fn rows(by: Measure, judged: &[Judged]) -> Vec<Row<'_>> {
     rows
 }
 
-fn print(args: &Args, judged: &[Judged], mut out: impl Write) -> io::Result<()> {
+/// Prints the groups and the total, or with `--json` each pair too.
+pub(super) fn print(args: &Args, judged: &[Judged], mut out: impl Write) -> io::Result<()> {
     let rows = rows(args.by, judged);
     if args.json {
         judged.iter().try_for_each(|judged| json_line(&mut out, &pair_row(judged)))?;

@@ -1,0 +1,128 @@
+//! `rhn eval` of a sentence VAE.
+
+use super::super::output::{Meter, json_line, note, note_unseen};
+use super::{Args, Protocol};
+use crate::checkpoint::Checkpoint;
+use crate::data::items::Items;
+use crate::data::{Chosen, TrainedOn};
+use crate::error::Error;
+use crate::eval::Evaluation;
+use crate::eval::latent::{LatentFigures, LatentSettings, UNUSED, evaluate};
+use crate::predict::LoadedVae;
+use crate::readable::perplexity;
+use crate::sample::sentences::SentenceWriter;
+use crate::signals::Signals;
+use crate::study::kept;
+use crate::task::vae::sentence_end;
+use anyhow::Result;
+use std::io::{Write, stdout};
+
+/// The bound of a sentence VAE on each text that was asked for.
+pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> Result<()> {
+    let settings = settings(args)?;
+    let (device, precision) = args.device.open()?;
+    let loaded = LoadedVae::new(checkpoint, precision, &device)?;
+    let recipe = loaded.recipe()?;
+    let line_end = sentence_end(&loaded.tokenizer)?;
+    let writer = SentenceWriter::new(&loaded.model, &loaded.tokenizer)?;
+    let signals = Signals::listen()?;
+    for chosen in texts(args, &loaded, &recipe.corpus)? {
+        let encoded = loaded.tokenizer.encode(&chosen.text)?;
+        let name = &chosen.corpus;
+        note_unseen(encoded.unseen, name, loaded.tokenizer.unknown_id().is_some());
+        let items = Items::of(&encoded.tokens, line_end, recipe.corpus.longest_sentence);
+        let meter = Meter::new("evaluating");
+        let progress = &mut |done, total| {
+            meter.set(done, total);
+            signals.check()
+        };
+        let mut found = evaluate(&writer, [name, chosen.split.as_str()], &items, settings, progress)?;
+        found.oov_tokens = encoded.unseen;
+        if args.keep {
+            kept::keep(loaded.checkpoint(), &found)?;
+        }
+        drop(meter);
+        print(args.json, &found)?;
+    }
+    Ok(())
+}
+
+/// What is measured. Fails if a flag is for language models, or nothing would be drawn.
+fn settings(args: &Args) -> Result<LatentSettings> {
+    let text_only = [
+        ("--mc", args.mc.is_some()),
+        ("--per", args.per.is_some()),
+        ("--protocol batched", matches!(args.protocol, Protocol::Batched)),
+    ];
+    if let Some((flag, _)) = text_only.into_iter().chain(args.adapt.given()).find(|(_, given)| *given) {
+        let what = format!("{flag} is for language models, and this checkpoint is a sentence VAE");
+        return Err(Error::config(what).into());
+    }
+    match args.samples {
+        Some(0) => Err(Error::config("--samples 0 draws no vector: wanted 1 or more").into()),
+        samples => {
+            Ok(LatentSettings { samples: samples.unwrap_or(1), seed: args.seed.unwrap_or(1), rebuilds: true })
+        }
+    }
+}
+
+/// The texts to read.
+fn texts(
+    args: &Args,
+    loaded: &LoadedVae,
+    config: &crate::config::CorpusConfig,
+) -> crate::error::Result<Vec<Chosen>> {
+    if !args.file.is_empty() {
+        return args.file.iter().map(|file| Chosen::file(file)).collect();
+    }
+    let sha256 = loaded.corpus_sha256();
+    let run = TrainedOn { config, sha256: sha256.as_deref(), directory: loaded.directory() };
+    let directories = args.data.directories()?;
+    match &args.corpus {
+        None => Ok(vec![Chosen::of_run(run, args.split, &directories)?]),
+        Some(path) => match path.to_str() {
+            Some(name) => Chosen::named(name, run, args.split, &directories),
+            None => Ok(vec![Chosen::file(path)?]), // a recipe could not name it, so no run has it for its corpus
+        },
+    }
+}
+
+fn print(json: bool, found: &Evaluation) -> std::io::Result<()> {
+    let mut out = stdout().lock();
+    let Some(latent) = &found.latent else { return Ok(()) };
+    if latent.is_unused() {
+        note(UNUSED);
+    }
+    if json {
+        return json_line(&mut out, found);
+    }
+    let LatentFigures { sentences, dropped_sentences, samples, .. } = latent;
+    writeln!(out, "{}, {} split, {samples} sample(s) a sentence", found.corpus, found.split)?;
+    writeln!(out, "nats a sentence  {:.4} (-ELBO, a bound on -ln p)", latent.elbo_nats)?;
+    writeln!(out, "  reconstruction {:.4}", latent.reconstruction_nats)?;
+    writeln!(out, "  KL             {:.4}", latent.kl_nats)?;
+    if let Some(nats) = latent.iw_nats {
+        writeln!(out, "importance       {nats:.4} nats a sentence, a tighter bound")?;
+    }
+    writeln!(
+        out,
+        "perplexity       {} (of the bound, ends of sentences counted)",
+        perplexity(found.nats_per_token, 4)
+    )?;
+    writeln!(out, "  without ends   {}", perplexity(latent.perplexity_no_eos.ln(), 4))?;
+    writeln!(out, "active units     {}", latent.active_units)?;
+    let share =
+        |share: Option<f64>| share.map_or_else(|| "–".into(), |share| format!("{:.2} %", 100.0 * share));
+    let [sentences_back, words_back] = [latent.reconstruction_accuracy, latent.word_accuracy].map(share);
+    writeln!(
+        out,
+        "given back       {sentences_back} of sentences, {words_back} of words, by the likeliest words"
+    )?;
+    writeln!(
+        out,
+        "sentences        {sentences} ({} words), {dropped_sentences} left out as too long",
+        found.words
+    )?;
+    writeln!(out, "not in vocab     {}", found.oov_tokens)?;
+    writeln!(out, "time             {:.1} s, {:.0} tokens/s", found.seconds, found.tokens_per_second)
+}

@@ -1,0 +1,158 @@
+//! `rhn judge`: how many minimal pairs a language model ranks right, and which sentences need an edit.
+
+mod pairs;
+mod sentences;
+mod threshold;
+
+use super::args::DeviceArgs;
+use super::output::{Meter, load, note};
+use crate::checkpoint::{self, Checkpoint};
+use crate::data::{Tokenizer, packed};
+use crate::error::{Error, Result};
+use crate::eval::sentences::{Measure, ROWS, Sentence, SentenceScore, Unigrams, read_pairs, score_sentences};
+use crate::predict::Loaded;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+const AFTER_HELP: &str = "\
+PAIRS is a file of lines good<TAB>bad[<TAB>phenomenon], which may begin with such a header, a file of BLiMP's JSON lines
+(sentence_good, sentence_bad, field, linguistics_term, UID), packed or not, a directory of such files, or -.
+
+Each sentence is scored by itself: the state is zero at its start, its first token is predicted after a line end, and the
+line end after it is scored too (where the vocabulary has one), as rhn score --reset line --per line does. The pair is right
+if the good sentence has the higher score; a tie counts half, as two identical sentences always do.
+  lp     sum of ln p                      for pairs of equal length
+  mean   sum of ln p, over the tokens     where lengths differ
+  slor   (sum of ln p - sum of ln p of the tokens by their frequency in --unigrams), over the tokens
+  min    the lowest ln p of a token
+A model of words gives <unk> a high probability, so that an unknown word looks good: see the column of unknown words, and
+--unknown-penalty. --json has a line for each pair, for each group of pairs, and the total as the last.
+
+With --tune FILE single sentences are judged: FILE and PAIRS are labelled sentences, lines of label<TAB>sentence (1 needs an
+edit), pairs, CoLA's lines or AESW's XML. The threshold of the score with the best F1 on FILE decides on those of PAIRS.
+A checkpoint that classifies sentences reads plain texts, a sentence a line, and prints for each the probability that it needs
+an edit and the decision (1 for yes).
+
+Examples:
+  rhn data errors shakespeare --count 500 > pairs.tsv
+  rhn judge checkpoints/shakespeare pairs.tsv
+  rhn judge checkpoints/ptb-rhn blimp/data --by slor --unigrams data/ptb.train.txt --csv
+  rhn judge checkpoints/shakespeare errors/test.tsv --by mean --tune errors/valid.tsv
+  rhn judge checkpoints/errors-classify letter.txt --threshold 0.8";
+
+/// Judge which sentence of each pair is the better one, or which sentences need an edit
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// A run's directory, or hf://owner/name[@revision]
+    checkpoint: PathBuf,
+    /// Files of pairs, directories of them, or - for the standard input
+    #[arg(value_name = "PAIRS", required = true)]
+    pairs: Vec<PathBuf>,
+    /// What a sentence's score is
+    #[arg(long, value_enum, default_value = "lp")]
+    by: Measure,
+    /// A text to count tokens in, for --by slor: best the model's training text
+    #[arg(long, value_name = "FILE")]
+    unigrams: Option<PathBuf>,
+    /// Nats to take off a sentence's ln p for each word with a symbol that the vocabulary lacks
+    #[arg(long, value_name = "X", default_value = "0")]
+    unknown_penalty: f64,
+    /// Judge single labelled sentences by the threshold of the score with the best F1 on this file
+    #[arg(long, value_name = "FILE", conflicts_with = "csv")]
+    tune: Option<PathBuf>,
+    /// Of a checkpoint that classifies sentences: decide at this probability [default: where its run found the best F1]
+    #[arg(long, value_name = "P")]
+    threshold: Option<f64>,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    /// Print a line of JSON for each pair, each group and the total, or for each sentence
+    #[arg(long)]
+    json: bool,
+    /// Print the groups and the total as comma-separated values
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+}
+
+/// Judges and prints. Fails if the checkpoint or a file is refused, or the model gives numbers that are not finite.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    validate(args)?;
+    let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
+    let out = BufWriter::new(io::stdout().lock());
+    if checkpoint.config.spec.classifier.is_some() {
+        return sentences::run(args, &checkpoint, out);
+    }
+    if args.threshold.is_some() {
+        let what = "--threshold is a probability, which a checkpoint that classifies sentences gives; of a language model \
+                    --tune FILE finds one";
+        return Err(Error::config(what).into());
+    }
+    if let Some(tune) = &args.tune {
+        return threshold::run(args, tune, out);
+    }
+    let mut pairs = Vec::new();
+    for path in &args.pairs {
+        pairs.extend(read_pairs(path)?);
+    }
+    let loaded = load(&args.checkpoint, &args.device)?;
+    let judged = pairs::judge(args, &loaded, pairs)?;
+    Ok(pairs::print(args, &judged, out)?)
+}
+
+/// What can be refused before anything is read.
+fn validate(args: &Args) -> Result<()> {
+    match (args.by, &args.unigrams) {
+        (Measure::Slor, None) => {
+            return Err(Error::config(
+                "--by slor needs --unigrams FILE, a text to count tokens in (best the model's training text)",
+            ));
+        }
+        (Measure::Lp | Measure::Mean | Measure::Min, Some(_)) => {
+            return Err(Error::config(format!("--unigrams is for --by slor, not --by {}", args.by.name())));
+        }
+        _ => {}
+    }
+    if !(args.unknown_penalty.is_finite() && args.unknown_penalty >= 0.0) {
+        let what =
+            format!("--unknown-penalty is {}, wanted a number of nats, 0 or more", args.unknown_penalty);
+        return Err(Error::config(what));
+    }
+    let inputs =
+        args.pairs.iter().chain(&args.unigrams).chain(&args.tune).filter(|file| *file == Path::new("-"));
+    if inputs.count() > 1 {
+        return Err(Error::config("the standard input (-) can be read once only, it is asked for twice"));
+    }
+    Ok(())
+}
+
+/// Each text cut into tokens, and its score by `--by`, which is higher for the better sentence; none if no token has one.
+fn scores(args: &Args, loaded: &Loaded, texts: &[&str]) -> Result<(Vec<Sentence>, Vec<Option<f64>>)> {
+    let tokenizer = &loaded.tokenizer;
+    let unigrams = args.unigrams.as_deref().map(|file| count(tokenizer, file)).transpose()?;
+    let sentences = texts.iter().map(|text| Sentence::cut(text, tokenizer)).collect::<Result<Vec<_>>>()?;
+    let ids: Vec<&[u32]> = sentences.iter().map(|sentence| sentence.ids.as_slice()).collect();
+    let context = tokenizer.line_end_id();
+    if context.is_none() {
+        note("the vocabulary has no line end: the first token of each sentence has no score");
+    }
+    let meter = Meter::new("judging");
+    let scores = score_sentences(&loaded.model, context, &ids, ROWS, &mut |done, all| meter.set(done, all))?;
+    let value = |(sentence, score): (&Sentence, &SentenceScore)| {
+        let penalty = args.unknown_penalty * sentence.unknown_words as f64;
+        let lowered = match args.by {
+            Measure::Min => SentenceScore { lowest: score.lowest - penalty, ..*score },
+            Measure::Lp | Measure::Mean | Measure::Slor => SentenceScore { lp: score.lp - penalty, ..*score },
+        };
+        let scored = &sentence.ids[sentence.ids.len() - score.tokens..];
+        args.by.of(&lowered, unigrams.as_ref().map_or(0.0, |unigrams| unigrams.log_p(scored)))
+    };
+    let values = sentences.iter().zip(&scores).map(value).collect();
+    Ok((sentences, values))
+}
+
+fn count(tokenizer: &Tokenizer, file: &Path) -> Result<Unigrams> {
+    match file == Path::new("-") {
+        true => Unigrams::count(tokenizer, Path::new("standard input"), io::stdin().lock()),
+        false => Unigrams::count(tokenizer, file, packed::open(file)?),
+    }
+}

@@ -1,0 +1,53 @@
+//! A run that learns from n-best lists, which begins with a trained model.
+
+use super::first::{First, TAKEN};
+use super::{Request, Run};
+use crate::config::Resolved;
+use crate::error::{Error, Result};
+use crate::storage::Lock;
+use crate::task::rescore::Rescoring;
+use crate::train::resume::Resumed;
+use std::path::PathBuf;
+
+impl Request {
+    /// A run on n-best lists that begins with the weights of `first`, or goes on; `place` is its directory, which may be held
+    /// already.
+    pub(super) fn begin_lists(
+        &self,
+        mut resolved: Resolved,
+        first: Option<&First>,
+        resumed: Option<Resumed>,
+        (out, held): (PathBuf, Option<Lock>),
+    ) -> Result<Run<Rescoring>> {
+        if self.world.size() > 1 {
+            return Err(Error::config(
+                "[task] kind = \"rescore\" is for one process: lists are not shared among ranks",
+            ));
+        }
+        if self.grow_vocab {
+            return Err(Error::config("--grow-vocab is for running text, not for n-best lists"));
+        }
+        let open = |recipe, tokenizer| Rescoring::open(recipe, tokenizer, self.precision, &self.device);
+        let (task, stepper) = match (&resumed, first) {
+            (Some(resumed), _) => {
+                let task = open(resolved.recipe, resumed.tokenizer.clone())?;
+                let stepper = task.resumed_stepper()?;
+                (task, stepper)
+            }
+            (None, Some(first)) => {
+                first.lend(&mut resolved)?;
+                let mut recipe = resolved.recipe;
+                first.keep_embedding_size(&mut recipe, first.tokenizer.vocab_size());
+                let task = open(recipe, first.tokenizer.clone())?;
+                let stepper = task.stepper(&first.checkpoint)?;
+                (task.with_taken(TAKEN.map(String::from).to_vec()), stepper)
+            }
+            (None, None) => {
+                return Err(Error::config(
+                    "[task] kind = \"rescore\" goes on from a trained language model: --init-from CHECKPOINT names it",
+                ));
+            }
+        };
+        self.ready(task, stepper, out, resumed, held)
+    }
+}

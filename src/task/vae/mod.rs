@@ -1,0 +1,308 @@
+//! The sentence VAE: sentences as items in batches of similar length, the bound that is minimized, and what is measured.
+
+mod objective;
+
+pub use objective::{Elbo, ElboNoise};
+pub(crate) use objective::{hide, one_process};
+
+use super::order::batches;
+use crate::checkpoint::Checkpoint;
+use crate::config::{LatentTraining, ModelConfig, Recipe, Unit};
+use crate::data::items::{Items, SentenceBatch};
+use crate::data::{Corpus, DataDirectories, Encoded, ShardedCorpus, Tokenizer};
+use crate::error::{Error, Result};
+use crate::eval::latent::{LatentSettings, UNUSED, evaluate};
+use crate::eval::{Evaluation, EvaluationProgress};
+use crate::model::{NoiseSource, Parameters, SentenceVae};
+use crate::parallel::world::{World, agree};
+use crate::sample::sentences::{SentenceWriter, Written, prior};
+use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
+use crate::task::language::size_model;
+use crate::task::vocabulary;
+use crate::train::averaging::Average;
+use crate::train::step::Stepper;
+use crate::train::task::{Data, Files, KlWeight, Task};
+use crate::train::update::Update;
+use candle_core::{Device, Tensor};
+use rhn_kernels::precision::Precision;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// Sentences of the model's own that are shown after an epoch, and the most tokens of one.
+const SHOWN: usize = 3;
+const SHOWN_TOKENS: usize = 60;
+
+/// A recipe brought to its sentences: everything that a run needs before its first step.
+pub struct VaeTask {
+    recipe: Recipe,
+    corpus: String,
+    corpus_sha256: String,
+    tokenizer: Tokenizer,
+    train: Items,
+    valid: Items,
+    test: Option<Items>,
+    /// Symbols of the training and the validation split that the vocabulary lacks.
+    unseen: [u64; 2],
+    /// The token that ends a sentence, and from which a decoder begins.
+    line_end: u32,
+    model: ModelConfig,
+    fixed: BTreeMap<String, Tensor>,
+    precision: Precision,
+    device: Device,
+    /// The batches of the epoch that was asked for last.
+    order: RefCell<Option<(u64, Vec<Vec<u32>>)>>,
+}
+
+impl VaeTask {
+    /// Opens the corpus, takes its vocabulary (or goes on with `tokenizer`) and sizes the model.
+    ///
+    /// # Errors
+    /// If the corpus cannot be used, has no sentences for a split, or the vocabulary lacks a token that is needed.
+    pub fn prepare(
+        recipe: Recipe,
+        directories: &DataDirectories,
+        tokenizer: Option<Tokenizer>,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
+        if ShardedCorpus::find(&recipe.corpus, directories)?.is_some() {
+            let what =
+                "is a corpus of shards, and a sentence VAE reads its text whole: give one of its files";
+            return Err(Error::data(&recipe.corpus.name, what));
+        }
+        let corpus = Corpus::open(&recipe.corpus, directories)?;
+        let tokenizer = match tokenizer {
+            None => vocabulary::build(&recipe, &corpus)?,
+            Some(tokenizer) => tokenizer,
+        };
+        let line_end = sentence_end(&tokenizer)?;
+        let (mut model, fixed) = size_model(&recipe, &tokenizer)?;
+        let latent = model.spec.latent.as_mut().ok_or_else(no_latent)?;
+        let keep = training(&recipe).word_keep;
+        latent.inputless |= keep == 0.0;
+        if keep < 1.0 && tokenizer.unknown_id().is_none() {
+            return Err(Error::config(format!(
+                "train.latent.word_keep is {keep}: words that the decoder does not read are <unk> to it, and this vocabulary has \
+                 none; wanted corpus.unknown = true"
+            )));
+        }
+        let items = |encoded: &Encoded| Items::of(&encoded.tokens, line_end, recipe.corpus.longest_sentence);
+        let train = tokenizer.encode(&corpus.train)?;
+        let valid = tokenizer.encode(&corpus.valid)?;
+        let test = if corpus.test.is_empty() { None } else { Some(items(&tokenizer.encode(&corpus.test)?)) };
+        let task = Self {
+            train: items(&train),
+            valid: items(&valid),
+            test: test.filter(|test| !test.is_empty()),
+            unseen: [train.unseen, valid.unseen],
+            corpus: corpus.name,
+            corpus_sha256: corpus.sha256,
+            line_end,
+            model,
+            fixed,
+            precision,
+            device: device.clone(),
+            order: RefCell::default(),
+            tokenizer,
+            recipe,
+        };
+        task.check_sizes()?;
+        Ok(task)
+    }
+
+    fn check_sizes(&self) -> Result<()> {
+        let batch = self.recipe.train.batch_size;
+        let what = match (self.train.len(), self.valid.len()) {
+            (train, _) if train < batch => {
+                format!("{train} training sentences are too few for a batch of {batch}")
+            }
+            (_, 0) => "has no sentences for validation, which decides which weights are kept".into(),
+            _ => return Ok(()),
+        };
+        Err(Error::data(&self.corpus, what))
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// What a token is.
+    pub fn unit(&self) -> Unit {
+        self.tokenizer.unit()
+    }
+
+    /// The sentences for training, for validation and, where the corpus has some, for the test.
+    pub fn sentences(&self) -> (&Items, &Items, Option<&Items>) {
+        (&self.train, &self.valid, self.test.as_ref())
+    }
+
+    /// Symbols of the training and the validation split that the vocabulary lacks.
+    pub fn unseen(&self) -> [u64; 2] {
+        self.unseen
+    }
+
+    /// The first step's weights, drawn from the recipe's seed or taken from `init_from`, and all that changes them.
+    pub fn stepper(&self, init_from: Option<&Checkpoint>) -> Result<Stepper<Elbo>> {
+        let config = &self.recipe.train;
+        let parameters = match init_from {
+            None => self.first_parameters()?,
+            Some(checkpoint) => self.parameters_of(checkpoint)?,
+        };
+        let dtype = self.precision.dtype();
+        let objective = Elbo {
+            model: SentenceVae::new(&self.model, &parameters, self.precision, &self.device)?,
+            noise: NoiseSource::new(&self.model, &config.dropout, config.seed, dtype, &self.device),
+            latent: training(&self.recipe),
+            steps_per_epoch: self.steps_per_epoch(),
+            unknown: self.tokenizer.unknown_id(),
+            seed: config.seed,
+        };
+        let update = Update::new(config, &parameters, dtype, &self.device)?;
+        Stepper::new(objective, parameters, update, Average::new(&config.averaging), config.batch_size)
+    }
+
+    /// Weights drawn from the recipe's seed.
+    pub fn first_parameters(&self) -> Result<Parameters> {
+        let config = &self.recipe.train;
+        let fixed = self.fixed.clone();
+        let dtype = self.precision.dtype();
+        Parameters::draw(&self.model, fixed, config.seed, config.initial(), dtype, &self.device)
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        (self.train.len() / self.recipe.train.batch_size) as u64
+    }
+
+    /// A model on `parameters` for evaluation; it records nothing.
+    fn frozen(&self, parameters: &Parameters) -> Result<SentenceVae> {
+        SentenceVae::new(&self.model, parameters, self.precision, &self.device)?.freeze()
+    }
+
+    /// `sentences` with one draw of z each, the same in every epoch.
+    fn measure(
+        &self,
+        parameters: &Parameters,
+        (split, sentences): (&str, &Items),
+        progress: EvaluationProgress<'_>,
+    ) -> Result<Evaluation> {
+        let model = self.frozen(parameters)?;
+        let writer = SentenceWriter::new(&model, &self.tokenizer)?;
+        evaluate(&writer, [&self.corpus, split], sentences, LatentSettings::default(), progress)
+    }
+}
+
+/// How the latent vector of a recipe comes into use.
+fn training(recipe: &Recipe) -> LatentTraining {
+    recipe.train.latent.clone().unwrap_or_default()
+}
+
+fn no_latent() -> Error {
+    Error::config("[task] kind = \"vae\" needs a [model.latent], and this model has none")
+}
+
+/// The token that ends a sentence, and from which a decoder begins.
+///
+/// # Errors
+/// If the vocabulary has no line end of its own.
+pub(crate) fn sentence_end(tokenizer: &Tokenizer) -> Result<u32> {
+    match tokenizer.line_end_id() {
+        Some(line_end) if tokenizer.unit() != Unit::Bpe => Ok(line_end),
+        _ => Err(Error::config(format!(
+            "a sentence VAE needs lines whose end is a token of its own, and this vocabulary of unit {} has none; wanted \
+             corpus.unit = \"word\", \"char\" or \"byte\"",
+            tokenizer.unit().as_str()
+        ))),
+    }
+}
+
+impl Task for VaeTask {
+    type Objective = Elbo;
+
+    fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Sizes in tokens that are predicted.
+    fn data(&self) -> Data<'_> {
+        let test = self.test.as_ref().map_or(0, Items::predicted);
+        let tokens = [self.train.predicted(), self.valid.predicted(), test];
+        Data { corpus: &self.corpus, sha256: &self.corpus_sha256, tokens }
+    }
+
+    fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn batch_count(&self, _epoch: u64) -> usize {
+        self.steps_per_epoch() as usize
+    }
+
+    fn batch(&self, epoch: u64, index: usize) -> Result<SentenceBatch> {
+        let mut held = self.order.borrow_mut();
+        let known = held.take().filter(|(of, _)| *of == epoch);
+        let draw = || {
+            let lengths: Vec<usize> =
+                (0..self.train.len()).map(|number| self.train.get(number).len()).collect();
+            let train = &self.recipe.train;
+            (epoch, batches(&lengths, train.batch_size, train.seed, epoch))
+        };
+        let (_, order) = held.insert(known.unwrap_or_else(draw));
+        self.train.batch(&order[index], self.line_end, &self.device)
+    }
+
+    fn validate(
+        &self,
+        parameters: &Parameters,
+        world: &dyn World,
+        progress: EvaluationProgress<'_>,
+    ) -> Result<Evaluation> {
+        agree(world, self.measure(parameters, ("valid", &self.valid), progress))
+    }
+
+    fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>> {
+        let test = self.test.as_ref();
+        test.map(|test| self.measure(parameters, ("test", test), progress)).transpose()
+    }
+
+    /// The likeliest words for some vectors of the prior, a sentence a line.
+    fn sample(&self, parameters: &Parameters, seed: u64) -> Result<Option<String>> {
+        let model = self.frozen(parameters)?;
+        let writer = SentenceWriter::new(&model, &self.tokenizer)?;
+        let z = prior(&model, seed, SHOWN)?;
+        let sentences = writer.greedy(&z, SHOWN_TOKENS)?;
+        let lines = sentences.iter().map(|ids| writer.text(&Written { ids: ids.clone(), nats: 0.0 }));
+        Ok(Some(lines.collect::<Vec<_>>().join("\n")))
+    }
+
+    fn kl_weight(&self, step: u64) -> Option<KlWeight> {
+        let schedule = training(&self.recipe).schedule;
+        let value = schedule.weight(step, self.steps_per_epoch());
+        Some(KlWeight { value, is_last: schedule.is_reached(value) })
+    }
+
+    fn warning(&self, valid: &Evaluation, step: u64) -> Option<String> {
+        let schedule = training(&self.recipe).schedule;
+        let weight = self.kl_weight(step)?;
+        let latent = valid.latent.as_ref()?;
+        let is_unused = schedule.last() > 0.0 && weight.is_last && latent.is_unused();
+        is_unused.then(|| UNUSED.into())
+    }
+
+    fn files(&self, parameters: &Parameters) -> Result<Files> {
+        Ok(vec![
+            (CONFIG, to_json(&self.model)),
+            (MODEL, save_tensors(&parameters.tensors())?),
+            (TOKENIZER, self.tokenizer.to_json().into_bytes()),
+            (RECIPE, self.recipe.to_toml().into_bytes()),
+        ])
+    }
+
+    fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
+        checkpoint.parameters_for(&self.model, self.precision.dtype(), &self.device)
+    }
+}

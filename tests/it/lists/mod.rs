@@ -1,0 +1,4 @@
+//! Training on n-best lists.
+
+mod parity;
+mod runs;

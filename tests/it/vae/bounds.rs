@@ -1,0 +1,150 @@
+//! What is measured: the bounds against −ln p by quadrature, and the figures of a model that can be known.
+
+use super::{config, drawn};
+use crate::gradcheck::values;
+use candle_core::{DType, Device, Tensor};
+use rhn::config::{CorpusConfig, Unit};
+use rhn::data::items::Items;
+use rhn::data::{Text, Tokenizer};
+use rhn::eval::Evaluation;
+use rhn::eval::latent::{LatentSettings, evaluate};
+use rhn::model::{Noise, SentenceVae};
+use rhn::sample::sentences::{SentenceWriter, prior};
+use serde_json::json;
+
+const TEXT: &str = "the cat sat\na dog sat on the cat\nsat the dog\n";
+
+fn tokenizer() -> Tokenizer {
+    let text = Text::new(TEXT.into(), "text");
+    Tokenizer::build(&CorpusConfig::new("text", Unit::Word), &text).unwrap()
+}
+
+fn items(tokenizer: &Tokenizer, text: &str) -> Items {
+    let encoded = tokenizer.encode(&Text::new(text.into(), "text")).unwrap();
+    Items::of(&encoded.tokens, tokenizer.line_end_id().unwrap(), None)
+}
+
+/// A model of the text's words with a vector of `size`, whose first weights are in ± `scale`.
+fn model(tokenizer: &Tokenizer, size: usize, scale: f64) -> SentenceVae {
+    let core = json!({"kind": "lstm", "layers": 1, "hidden_size": 6});
+    let config = config(tokenizer.vocab_size(), core, json!({"size": size, "inject": "both"}));
+    let parameters = drawn(&config, scale);
+    SentenceVae::new(&config, &parameters, DType::F64, &Device::Cpu).unwrap().freeze().unwrap()
+}
+
+fn measured(writer: &SentenceWriter<'_>, items: &Items, samples: usize) -> Evaluation {
+    let settings = LatentSettings { samples, rebuilds: true, ..LatentSettings::default() };
+    evaluate(writer, ["text", "all"], items, settings, &mut |_, _| Ok(())).unwrap()
+}
+
+/// −ln ∫ p(x | z) p(z) dz of each sentence, by the trapezoidal rule over 16 standard deviations.
+fn exact_nats(model: &SentenceVae, items: &Items, line_end: u32) -> f64 {
+    const POINTS: usize = 1601;
+    let z: Vec<f64> = (0..POINTS).map(|point| 0.01 * (point as f64 - 800.0)).collect();
+    let weight = |z: f64| 0.01 * (-0.5 * z * z).exp() / std::f64::consts::TAU.sqrt();
+    let z_all = Tensor::from_slice(&z, (POINTS, 1), &Device::Cpu).unwrap();
+    let of_sentence = |index: u32| {
+        let batch = items.batch(&vec![index; POINTS], line_end, &Device::Cpu).unwrap();
+        let nats = model.nats(&batch.inputs, &batch.targets, &z_all, &Noise::none()).unwrap().sum(0).unwrap();
+        let mass = values(&nats).into_iter().zip(&z).map(|(nats, &z)| weight(z) * (-nats).exp());
+        -mass.sum::<f64>().ln()
+    };
+    (0..items.len() as u32).map(of_sentence).sum::<f64>() / items.len() as f64
+}
+
+#[test]
+fn both_bounds_are_above_the_exact_nats_and_the_weighted_one_comes_to_them() {
+    let tokenizer = tokenizer();
+    let items = items(&tokenizer, TEXT);
+    let model = model(&tokenizer, 1, 1.0);
+    let writer = SentenceWriter::new(&model, &tokenizer).unwrap();
+    let exact = exact_nats(&model, &items, tokenizer.line_end_id().unwrap());
+    let found = measured(&writer, &items, 1000).latent.unwrap();
+    assert!(found.elbo_nats > exact + 0.25, "{} and {exact}", found.elbo_nats);
+    let weighted = found.iw_nats.unwrap();
+    assert!((weighted - exact).abs() < 0.11, "{weighted} and {exact}"); // five standard deviations
+    assert!((found.reconstruction_nats + found.kl_nats - found.elbo_nats).abs() < 1e-12);
+    // With a few samples the mean over many draws lies between the two.
+    let few = |seed: u64| {
+        let settings = LatentSettings { samples: 2, seed, rebuilds: false };
+        let found = evaluate(&writer, ["text", "all"], &items, settings, &mut |_, _| Ok(())).unwrap();
+        found.latent.unwrap().iw_nats.unwrap()
+    };
+    let mean = (0..100).map(few).sum::<f64>() / 100.0;
+    assert!(exact < mean && mean < found.elbo_nats, "{exact} < {mean} < {}", found.elbo_nats);
+}
+
+#[test]
+fn perplexities_are_over_the_words_with_their_ends_and_without() {
+    let tokenizer = tokenizer();
+    let items = items(&tokenizer, TEXT);
+    let model = model(&tokenizer, 2, 0.5);
+    let found = measured(&SentenceWriter::new(&model, &tokenizer).unwrap(), &items, 1);
+    let latent = found.latent.clone().unwrap();
+    assert_eq!((found.tokens, found.words, latent.sentences), (15, 12, 3));
+    let all = 3.0 * latent.elbo_nats;
+    assert!((found.perplexity - (all / 15.0).exp()).abs() < 1e-9);
+    assert!((latent.perplexity_no_eos - (all / 12.0).exp()).abs() < 1e-9);
+    assert!(latent.iw_nats.is_none());
+}
+
+#[test]
+fn a_sentence_is_measured_the_same_whatever_stands_beside_it() {
+    let tokenizer = tokenizer();
+    let model = model(&tokenizer, 2, 0.8);
+    let writer = SentenceWriter::new(&model, &tokenizer).unwrap();
+    let alone = measured(&writer, &items(&tokenizer, "the cat sat\n"), 3).latent.unwrap();
+    let first = measured(&writer, &items(&tokenizer, "the cat sat\nthe cat sat\n"), 3).latent.unwrap();
+    assert!((alone.kl_nats - first.kl_nats).abs() < 1e-12);
+    // Their KLs sum up, though the shorter one is padded beside the longer.
+    let longer = items(&tokenizer, "the cat sat\na dog sat on the cat\n");
+    let both = measured(&writer, &longer, 3).latent.unwrap();
+    let moved = items(&tokenizer, "a dog sat on the cat\n");
+    let second = measured(&writer, &moved, 3).latent.unwrap();
+    assert!((2.0 * both.kl_nats - alone.kl_nats - second.kl_nats).abs() < 1e-12);
+}
+
+#[test]
+fn a_beam_of_one_is_greedy_and_a_wider_one_finds_no_less_likely_sentence() {
+    let tokenizer = tokenizer();
+    let model = model(&tokenizer, 2, 1.2);
+    let writer = SentenceWriter::new(&model, &tokenizer).unwrap();
+    let z = prior(&model, 5, 8).unwrap();
+    let greedy = writer.greedy(&z, 12).unwrap();
+    for (row, greedy) in greedy.iter().enumerate() {
+        let z = z.narrow(0, row, 1).unwrap();
+        let one = writer.beam(&z, 1, 12).unwrap();
+        assert_eq!(&one.ids, greedy);
+        let wide = writer.beam(&z, 40, 12).unwrap();
+        assert!(wide.nats <= one.nats + 1e-12, "{} and {}", wide.nats, one.nats);
+        assert!((wide.nats - sentence_nats(&model, &wide.ids, &z)).abs() < 1e-9);
+    }
+}
+
+/// −ln p of a sentence and its end given z.
+fn sentence_nats(model: &SentenceVae, ids: &[u32], z: &Tensor) -> f64 {
+    let line_end = tokenizer().line_end_id().unwrap();
+    let inputs = [&[line_end], ids].concat();
+    let targets = [ids, &[line_end]].concat();
+    let column = |ids: Vec<u32>| Tensor::from_vec(ids.clone(), (ids.len(), 1), &Device::Cpu).unwrap();
+    let nats = model.nats(&column(inputs), &column(targets), z, &Noise::none()).unwrap();
+    values(&nats).iter().sum()
+}
+
+#[test]
+fn gaps_are_filled_by_the_likeliest_words_and_the_others_stay() {
+    let tokenizer = tokenizer();
+    let model = model(&tokenizer, 2, 1.2);
+    let unknown = tokenizer.unknown_id();
+    let writer = SentenceWriter::new(&model, &tokenizer).unwrap().without(unknown);
+    let (ids, _) = writer.words("the cat sat").unwrap();
+    let places = [Some(ids[0]), None, Some(ids[2])];
+    let filled = writer.fill(&places, tokenizer.vocab_size()).unwrap();
+    assert_eq!((filled.ids.len(), filled.ids[0], filled.ids[2]), (3, ids[0], ids[2]));
+    // The sentence came to rest: given the vector of what was found, no other word is likelier.
+    let z = writer.posterior(&filled.ids).unwrap().mean;
+    let allowed = (0..tokenizer.vocab_size() as u32)
+        .filter(|&id| Some(id) != unknown && Some(id) != tokenizer.line_end_id());
+    let likeliest = allowed.map(|id| sentence_nats(&model, &[ids[0], id, ids[2]], &z));
+    assert!((filled.nats - likeliest.fold(f64::INFINITY, f64::min)).abs() < 1e-9);
+}

@@ -1,0 +1,173 @@
+//! Runs of a sentence VAE by the command line: learned, resumed to the bit, chosen once the KL counts whole, refused.
+
+use crate::support::run::{Place, assert_fails, stderr};
+use serde_json::Value;
+use std::sync::LazyLock;
+
+/// A dozen sentences of different lengths; none of their first words tells all that follows.
+const SENTENCES: [&str; 12] = [
+    "anna reads the old book",
+    "anna sings",
+    "anna sees a tree near the house",
+    "bert reads a letter",
+    "bert sleeps under the old tree",
+    "bert sees the sea",
+    "carla sings a song near the sea",
+    "carla sleeps",
+    "carla writes the letter",
+    "dora writes a book in the house",
+    "dora sees anna",
+    "dora runs",
+];
+
+const RECIPE: &str = r#"
+[task]
+kind = "vae"
+
+[corpus]
+name = "sentences.txt"
+unit = "word"
+split = [80, 10, 10]
+longest_sentence = 8
+
+[model.embedding]
+kind = "word"
+size = 16
+
+[model.core]
+kind = "gru"
+hidden_size = 24
+
+[model.latent]
+size = 6
+highway_layers = 1
+inject = "both"
+
+[train]
+epochs = 20
+batch_size = 8
+bptt_steps = 1
+optimizer = "adam"
+learning_rate = 0.02
+max_grad_norm = 5.0
+init_scale = 0.3
+seed = 1
+
+[train.latent]
+schedule = { kind = "linear-epochs", from = 0.0, epochs = 16 }
+word_keep = 0.2
+"#;
+
+/// A directory with `vae.toml` and its sentences in a drawn order, an empty line and a long one among them.
+fn place() -> Place {
+    let place = Place::new();
+    let sentence = |index: usize| SENTENCES[(index * index + 5 * index + index / 12) % 12];
+    let mut lines: Vec<&str> = (0..480).map(sentence).collect();
+    lines[7] = "";
+    lines[9] = "a a a a a a a a a";
+    place.write("sentences.txt", lines.join("\n") + "\n");
+    place.write("vae.toml", RECIPE);
+    place
+}
+
+/// A run that has learned its sentences, in `run`; commands read it.
+pub(super) static LEARNED: LazyLock<Place> = LazyLock::new(|| {
+    let place = place();
+    let output = place.rhn("train vae.toml --out run");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("sentences of more than 8 words are left out: 1 of training"));
+    place
+});
+
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+#[test]
+fn a_text_is_learned_by_its_sentences_and_the_vector_holds_them() {
+    let found = LEARNED.json_of("eval run --split train --samples 20 --json");
+    assert_eq!((&found["protocol"], &found["dropped_sentences"]), (&"elbo".into(), &1.into()));
+    // Which of the twelve it is costs ln 12 = 2.48 nats; without the vector, a decoder that reads one word of five
+    // pays for it several times.
+    let [kl, elbo] = ["kl_nats", "elbo_nats"].map(|key| number(&found, key));
+    assert!(kl > 1.5 && elbo < 4.0, "{found}");
+    assert!(number(&found, "reconstruction_accuracy") > 0.8, "{found}");
+    assert!(number(&found, "active_units") >= 2.0, "{found}");
+    assert!(number(&found, "iw_nats") < elbo, "{found}");
+    let result = LEARNED.json("run/result.json");
+    assert_eq!(result["protocol"], "elbo");
+    assert!(number(&result, "kl_nats") > 1.5 && number(&result, "elbo_nats") < 4.0, "{result}");
+}
+
+#[test]
+fn the_model_is_chosen_among_the_validations_at_which_the_kl_counts_whole() {
+    let epochs = LEARNED.events("run", "epoch");
+    let weights: Vec<f64> = epochs.iter().map(|epoch| number(epoch, "kl_weight")).collect();
+    assert!((weights[0] - 0.0625).abs() < 1e-12 && weights[15] == 1.0 && weights[19] == 1.0, "{weights:?}");
+    let provisional = |epoch: &Value| epoch["provisional"] == true;
+    assert!(epochs[..15].iter().all(provisional) && !epochs[15..].iter().any(provisional));
+    // The first that counts is the best so far whatever came before.
+    assert_eq!(epochs[15]["best"], true);
+    let least =
+        epochs[15..].iter().map(|epoch| number(epoch, "valid_nats_per_token")).fold(f64::MAX, f64::min);
+    let result = LEARNED.json("run/result.json");
+    assert_eq!(number(&result, "valid_nats_per_token"), least);
+    assert!(result["best_epoch"].as_u64().unwrap() >= 16);
+}
+
+#[test]
+fn a_resumed_run_is_the_same_to_the_bit() {
+    let place = place();
+    let settings = "--set train.epochs=2 --set train.dropout.output=0.2 --set train.latent.schedule.epochs=1";
+    let train = |more: &str| {
+        let output = place.rhn(&format!("train vae.toml {settings} {more}"));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    };
+    train("--out whole");
+    train("--out parts --max-steps 5");
+    train("--out parts --resume --max-steps 59"); // in the second epoch, whose order is another
+    train("--out parts --resume");
+    for (whole, parts) in place.fingerprint("whole").into_iter().zip(place.fingerprint("parts")) {
+        assert_eq!(whole, parts);
+    }
+}
+
+#[test]
+fn a_vector_that_is_not_used_is_reported() {
+    let place = place();
+    // A constant weight of 20 leaves nothing of the vector.
+    let settings = "--set train.epochs=2 --set train.latent.schedule.kind=constant --set train.latent.schedule.weight=20";
+    let output = place.rhn(&format!("train vae.toml --out run {settings}"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the latent variable is not used"), "{}", stderr(&output));
+    assert!(stderr(&place.rhn("eval run")).contains("the latent variable is not used"));
+}
+
+#[test]
+fn what_a_sentence_vae_cannot_be_trained_with_is_refused() {
+    let place = place();
+    for (settings, parts) in [
+        ("train.bptt_steps=5", &["train.bptt_steps", "running text"][..]),
+        ("corpus.sentences=reset", &["corpus.sentences", "items"]),
+        ("train.latent.word_keep=2", &["word_keep is 2"]),
+        ("model.latent.size=0", &["latent.size is 0"]),
+        ("train.batch_size=1000", &["too few for a batch of 1000"]),
+        ("corpus.unit=bpe", &["lines whose end"]),
+        ("corpus.unknown=false", &["word_keep is 0.2", "<unk>"]),
+        ("task.kind=language", &["[task] kind = \"vae\"", "model.latent"]),
+    ] {
+        let output = place.rhn(&format!("train vae.toml --out run --set {settings}"));
+        let code = if settings.contains("batch_size") { 3 } else { 2 };
+        assert_fails(&output, code, parts);
+    }
+    let recipe = RECIPE.replace("[model.latent]\nsize = 6\nhighway_layers = 1\ninject = \"both\"\n", "");
+    place.write("without.toml", recipe);
+    place.fails("train without.toml --out run", 2, &["needs a [model.latent]"]);
+    place.fails("train vae.toml --dry-run", 2, &["language models"]);
+    place.fails(
+        "train tiny.toml --corpus corpus.txt --set train.latent.word_keep=0.5",
+        2,
+        &["train.latent is for a sentence VAE"],
+    );
+    assert!(!place.path("run").exists());
+}
