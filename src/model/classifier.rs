@@ -58,8 +58,13 @@ impl ClassifierConfig {
     /// Refuses what no classifier can have.
     pub(super) fn validate(&self, spec: &ModelSpec) -> Result<()> {
         let wrong = |what: &str| Err(Error::config(what));
-        if !matches!(spec.embedding, EmbeddingConfig::Word(_) | EmbeddingConfig::CharCnn(_)) {
-            return wrong("model.classifier needs model.embedding.kind = \"word\" or \"char-cnn\"");
+        if !matches!(
+            spec.embedding,
+            EmbeddingConfig::Word(_) | EmbeddingConfig::CharCnn(_) | EmbeddingConfig::CharLstm(_)
+        ) {
+            return wrong(
+                "model.classifier needs model.embedding.kind = \"word\", \"char-cnn\" or \"char-lstm\"",
+            );
         }
         if matches!(spec.core, CoreConfig::FeedForward(_)) {
             return wrong("model.classifier reads sentences, and a feed-forward core has no steps");
