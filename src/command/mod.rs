@@ -12,6 +12,7 @@ mod export;
 mod inspect;
 mod judge;
 mod man;
+mod neighbours;
 mod output;
 mod overview;
 mod packed;
@@ -73,6 +74,7 @@ enum Command {
     Score(score::Args),
     Judge(judge::Args),
     Rescore(rescore::Args),
+    Neighbours(neighbours::Args),
     #[cfg(feature = "serve")]
     Serve(serve::Args),
     Compress(compress::Args),
@@ -127,6 +129,7 @@ impl Command {
             Self::Score(args) => Some(&args.device),
             Self::Judge(args) => Some(&args.device),
             Self::Rescore(args) => Some(&args.device),
+            Self::Neighbours(args) => Some(&args.device),
             Self::Bench(args) => Some(&args.device),
             Self::Sweep(args) => Some(&args.device),
             Self::Study(args) => args.device(),
@@ -150,6 +153,7 @@ impl Command {
             Self::Score(args) => score::run(args)?,
             Self::Judge(args) => judge::run(args)?,
             Self::Rescore(args) => rescore::run(args)?,
+            Self::Neighbours(args) => neighbours::run(args)?,
             #[cfg(feature = "serve")]
             Self::Serve(args) => serve::run(args)?,
             Self::Compress(args) => compress::run(args)?,

@@ -69,6 +69,7 @@ fn every_instruction_set_and_number_of_threads_gives_one_file_and_reads_it() {
     let wide = json!({"kind": "rhn", "hidden_size": 301, "recurrence_depth": 1}); // more than the nearest cache holds
     let characters = json!({"kind": "char-cnn", "char_size": 5, "filter_widths": [1, 2], "filter_counts": [130, 207],
         "highway_layers": 1, "word_size": 19});
+    let both_ways = json!({"kind": "char-lstm", "char_size": 5, "char_hidden": 37, "word_size": 19});
     for (unit, spec) in [
         (Unit::Char, word_spec(rhn.clone())),
         (Unit::Byte, word_spec(wide)),
@@ -81,6 +82,7 @@ fn every_instruction_set_and_number_of_threads_gives_one_file_and_reads_it() {
             word_spec(json!({"kind": "hlstm", "layers": 2, "hidden_size": 11, "variant": "kurata"})),
         ),
         (Unit::Word, json!({"embedding": characters, "core": {"kind": "lstm", "hidden_size": 33}})),
+        (Unit::Word, json!({"embedding": both_ways, "core": {"kind": "lstm", "hidden_size": 33}})),
     ] {
         let directory = checkpoint(unit, &spec, 1);
         let text = PLAY.repeat(2) + "odd\u{e9}  ends\r\n";

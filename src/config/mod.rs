@@ -35,5 +35,6 @@ pub use loss::LossConfig;
 pub use recipe::Recipe;
 pub use resolved::Resolved;
 pub use sweep::Sweep;
+pub(crate) use tables::nearest;
 pub use task::{TaskConfig, TaskKind};
 pub use train::{DropoutKind, TrainConfig};

@@ -92,7 +92,7 @@ fn suggestion(message: &str) -> Option<String> {
 }
 
 /// The known name most like this one, if one is like it.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const ALIKE: f64 = 0.7;
     let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > ALIKE).map(|(_, known)| known)

@@ -9,12 +9,21 @@ use std::path::{Path, PathBuf};
 /// The names of each split's file: `train.txt`, `anything.train.txt`.
 pub(super) const NAMES: [&[&str]; 3] = [&["train"], &["valid", "validation", "val", "dev"], &["test"]];
 
+/// The files of training, validation and test in the corpora of Botha and Blunsom (2014) as Kim et al. (2016) read them.
+const BOTHA_AND_BLUNSOM: [&str; 3] = ["train.in", "test.in", "finaltest.in"];
+
+/// The folder within a language's that has those files.
+const OF_ONE_MILLION: &str = "1m-mono";
+
 /// The endings of texts; after each there may be one of [`packed::ENDINGS`].
 const TEXTS: [&str; 3] = ["txt", "tokens", "raw"];
 
 /// The splits of a directory, of its own files for each or, if none is named so, of all its texts together. A missing test
 /// split is empty. Fails if training or validation are missing or empty, or one has two files.
 pub(super) fn splits(directory: &Path, config: &CorpusConfig) -> Result<[Text; 3]> {
+    if let Some([train, valid, test]) = botha_and_blunsom(directory) {
+        return Ok([read(&train)?, read(&valid)?, read(&test)?]);
+    }
     let files = files(directory)?;
     let documents = documents(&files);
     if !documents.is_empty() {
@@ -32,6 +41,9 @@ pub(super) fn splits(directory: &Path, config: &CorpusConfig) -> Result<[Text; 3
 /// The splits that a directory has, for reading alone: a missing one is empty. None if its texts are documents. Fails if
 /// it has no text at all.
 pub(super) fn splits_there(directory: &Path) -> Result<Option<[Text; 3]>> {
+    if let Some([train, valid, test]) = botha_and_blunsom(directory) {
+        return Ok(Some([Text::read(&train)?, Text::read(&valid)?, Text::read(&test)?]));
+    }
     let files = files(directory)?;
     if !documents(&files).is_empty() {
         return Ok(None);
@@ -44,6 +56,13 @@ pub(super) fn splits_there(directory: &Path) -> Result<Option<[Text; 3]>> {
         return Err(Error::data(directory, describe("test", "train.txt, valid.txt or test.txt", &files)));
     }
     Ok(Some(splits))
+}
+
+/// The files of each split if the directory, or its folder [`OF_ONE_MILLION`], has all of [`BOTHA_AND_BLUNSOM`].
+fn botha_and_blunsom(directory: &Path) -> Option<[PathBuf; 3]> {
+    let folders = [directory.to_path_buf(), directory.join(OF_ONE_MILLION)];
+    let mut files = folders.iter().map(|folder| BOTHA_AND_BLUNSOM.map(|name| folder.join(name)));
+    files.find(|files| files.iter().all(|file| file.is_file()))
 }
 
 /// The files of a directory's documents, in the order of their names.

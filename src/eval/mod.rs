@@ -1,5 +1,5 @@
-//! How well a trained model predicts: perplexity of a split, with and without dropout, surprisal of any text, and which
-//! of two sentences it prefers.
+//! How well a trained model predicts: perplexity of a split, with and without dropout, surprisal of any text, which of
+//! two sentences it prefers, and which words are alike to it.
 
 pub mod adapt;
 pub mod classify;
@@ -10,6 +10,7 @@ pub mod latent;
 pub(crate) mod log_sum;
 pub mod monte_carlo;
 pub mod nbest;
+pub(crate) mod neighbours;
 pub mod perplexity;
 pub mod score;
 pub mod sentences;

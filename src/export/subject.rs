@@ -107,11 +107,8 @@ impl Subject {
     /// # Errors
     /// If it is damaged, reads images, or has a part of a kind or with a setting that is not exported; names it.
     pub(super) fn new(checkpoint: &Checkpoint) -> Result<Self> {
-        if checkpoint.config.spec.classifier.is_some() {
-            checkpoint.check_language()?;
-        }
         let config = checkpoint.config.clone();
-        if config.spec.latent.is_some() {
+        if config.spec.classifier.is_some() || config.spec.latent.is_some() {
             checkpoint.check_language()?;
         }
         let json = serde_json::to_value(&config).expect("a configuration is JSON");
@@ -190,7 +187,7 @@ fn check_known(config: &Value) -> std::result::Result<(), String> {
     if !["", "softmax", "mixture"].contains(&kind("output").as_str()) {
         return Err(refused("output.kind", &kind("output")));
     }
-    if !["word", "char-cnn"].contains(&kind("embedding").as_str()) {
+    if !["word", "char-cnn", "char-lstm"].contains(&kind("embedding").as_str()) {
         return Err(refused("embedding.kind", &kind("embedding")));
     }
     match CORES.iter().find(|(known, _)| *known == kind("core")) {
@@ -209,8 +206,8 @@ fn only(path: &str, table: &Value, known: &[&str]) -> std::result::Result<(), St
 
 fn refused(key: &str, value: &str) -> String {
     format!(
-        "has {key} = {value}, which is not exported: the cores {}, the embeddings word and char-cnn and a softmax over \
-         the vocabulary or a mixture of them are",
+        "has {key} = {value}, which is not exported: the cores {}, the embeddings word, char-cnn and char-lstm and a \
+         softmax over the vocabulary or a mixture of them are",
         CORES.map(|(kind, _)| kind).join(", ")
     )
 }

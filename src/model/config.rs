@@ -2,7 +2,7 @@
 
 use super::classifier::ClassifierConfig;
 use super::core::CoreConfig;
-use super::embedding::spelling::{Characters, SpellingSize};
+use super::embedding::spelling::SpellingSize;
 use super::embedding::{EmbeddingConfig, Surroundings};
 use super::latent::LatentConfig;
 use super::output::{OutputConfig, OutputSizes};
@@ -57,10 +57,10 @@ pub struct ModelConfig {
 struct ConfigFile {
     model_type: String,
     vocab_size: usize,
-    /// For `char-cnn`: distinct characters, the blank and the marks included.
+    /// For an embedding that reads characters: how many there are, the blank and the marks included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     alphabet_size: Option<usize>,
-    /// For `char-cnn`: characters of the longest word, its two marks included.
+    /// For the same: characters of the longest word, its two marks included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     word_length: Option<usize>,
     /// Whether the vocabulary is known to go by falling frequency.
@@ -124,15 +124,14 @@ impl ModelConfig {
         self.spec.embedding.settings().size(self.around_embedding())
     }
 
-    /// Whether words that the vocabulary lacks have vectors too.
-    pub fn reads_any_string(&self) -> bool {
-        let embedding = &self.spec.embedding;
-        matches!(embedding, EmbeddingConfig::CharCnn(cnn) if cnn.characters == Characters::Bytes)
-    }
-
     /// The size of what enters the core at a time step: a word's vector, and the latent vector where it stands beside it.
     pub(super) fn core_input_size(&self) -> usize {
         self.embedding_size() + self.spec.latent.as_ref().map_or(0, LatentConfig::input_size)
+    }
+
+    /// Whether words that the vocabulary lacks have vectors too.
+    pub fn reads_any_string(&self) -> bool {
+        self.spec.embedding.settings().reads_any_string()
     }
 
     /// Pixels of an image, if the model reads images.

@@ -3,7 +3,7 @@
 use super::config::ModelConfig;
 use super::core::pieces::Pieces;
 use super::core::{self, state::State};
-use super::layers::{Core, Embedding, Output, OutputRows, Steps};
+use super::layers::{Core, Embedding, Output, OutputRows, Steps, VectorStage};
 use super::noise::Noise;
 use super::output::nats_at;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ pub struct FrozenModel {
     pub(super) config: Arc<ModelConfig>,
     /// `(vocabulary, size)`.
     pub(super) table: Tensor,
-    /// What computes the vectors of words that the vocabulary lacks, if any string has one.
+    /// What computes the vectors of words from characters, if anything does.
     pub(super) spells: Option<Arc<dyn Embedding>>,
     pub(super) core: Arc<dyn Core>,
     pub(super) output: Arc<dyn Output>,
@@ -40,7 +40,7 @@ impl FrozenModel {
 
     /// Whether words that the vocabulary lacks have vectors too.
     pub fn reads_any_string(&self) -> bool {
-        self.spells.is_some()
+        self.spells.as_ref().is_some_and(|embedding| embedding.reads_any_string())
     }
 
     /// The vectors of `tokens`, `(count, size)`; that of a token beside which a word is given is the word's own, computed from
@@ -64,11 +64,22 @@ impl FrozenModel {
         if distinct.is_empty() {
             return Ok(known);
         }
-        let Some(spells) = &self.spells else {
+        let Some(spells) = self.spells.as_ref().filter(|embedding| embedding.reads_any_string()) else {
             return Err(Error::config("this model reads the words of its vocabulary alone"));
         };
         let all = Tensor::cat(&[known, spells.spelled(&distinct)?], 0)?;
         Ok(lookup(&all, &ids(&rows)?, None)?)
+    }
+
+    /// The vectors at `stage` of words by their characters, `(words, length)` of u32, to `(words, size)`.
+    ///
+    /// # Errors
+    /// If the model does not compute them from characters.
+    pub fn of_characters(&self, characters: &Tensor, stage: VectorStage) -> Result<Tensor> {
+        let Some(spells) = &self.spells else {
+            return Err(Error::config("this model's word vectors are not computed from characters"));
+        };
+        spells.of_characters(characters, stage)
     }
 
     /// Where the weights are.

@@ -7,13 +7,13 @@
 //! | LSTM | i, o and f, not g |
 //! | GRU | r and z |
 //! | highway LSTM | i, o and f with their peepholes, and the depth gates; of `kurata` i, o, f and the highway layer's T |
-//! | highway layers of a `char-cnn` | T and C, as far as the variant has them |
+//! | highway layers over characters | T and C, as far as the variant has them |
+//! | LSTMs over characters (`char-lstm`) | i, o and f, not g |
 //!
 //! Gates are columns of tensors that hold the candidate's weights too. A projection, a Mogrifier and what a first layer of a
 //! highway LSTM carries are no gates.
 
 use super::config::ModelSpec;
-use super::embedding::EmbeddingConfig;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -52,7 +52,8 @@ impl UpdateGroup {
     /// core does not tell its gates apart.
     pub fn columns(self, model: &ModelSpec, name: &str, width: usize) -> Option<Range<usize>> {
         let whole = |wanted: bool| Some(if wanted { 0..width } else { 0..0 });
-        let gates = || match highway_gates(model, name, width) {
+        let of_embedding = || model.embedding.settings().gate_columns(name);
+        let gates = || match highway_gates(model, name, width).or_else(of_embedding) {
             Some(columns) => Some(columns),
             None => model.core.gate_columns(name),
         };
@@ -68,10 +69,10 @@ impl UpdateGroup {
 
 /// The columns of gates in a weight of a highway layer over characters; `None` for other weights.
 fn highway_gates(model: &ModelSpec, name: &str, width: usize) -> Option<Range<usize>> {
-    let EmbeddingConfig::CharCnn(characters) = &model.embedding else { return None };
+    let highways = model.embedding.highways()?;
     let rest = ["embedding.highway.", "output.highway."].iter().find_map(|part| name.strip_prefix(part))?;
     let (_, of_layer) = rest.split_once('.')?;
-    let of_candidate = characters.filters().min(width); // H comes first
+    let of_candidate = highways.size.min(width); // H comes first
     Some(if of_layer.starts_with("linear.") { 0..0 } else { of_candidate..width })
 }
 
@@ -168,6 +169,20 @@ mod tests {
                 assert_eq!(found.get(name).cloned().unwrap_or_default(), wanted, "{variant} {name}");
             }
         }
+    }
+
+    #[test]
+    fn lstms_over_characters_have_gates_before_their_candidates() {
+        let characters = json!({"kind": "char-lstm", "char_size": 3, "char_hidden": 4, "word_size": 8,
+            "highway_layers": 1});
+        let found = gates(spec(characters, json!({"kind": "lstm", "hidden_size": 4})), 4);
+        for direction in ["forward", "backward"] {
+            for part in ["input.weight", "recurrent.weight", "bias"] {
+                assert_eq!(found[&format!("embedding.{direction}.{part}")], [0, 1, 2], "{direction} {part}");
+            }
+        }
+        assert_eq!(found["embedding.highway.0.weight"], [2, 3]); // T, of 8 columns behind the 8 of H
+        assert!(!found.contains_key("embedding.projection.weight"));
     }
 
     #[test]

@@ -2,15 +2,13 @@
 
 use super::builder::missing;
 use super::config::ModelConfig;
-use super::embedding::EmbeddingConfig;
-use super::embedding::spelling::Spelling;
 use super::output::OutputKind;
 use super::specs::specs;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 
-/// The characters' vectors of a `char-cnn` embedding.
+/// The characters' vectors of an embedding that reads characters.
 const CHARACTERS: &str = "embedding.characters";
 
 /// A model and the words of its vocabulary.
@@ -80,12 +78,11 @@ fn axis(old: &[usize], new: &[usize], sizes: [usize; 2]) -> Option<usize> {
 
 /// The vectors of the new alphabet, whose characters are in another order; the blank is row 0 and no part of the mean.
 fn characters(old: Vocabulary<'_>, new: Vocabulary<'_>, weight: &Tensor) -> Result<Tensor> {
-    let alphabet = |vocabulary: Vocabulary<'_>| {
-        let EmbeddingConfig::CharCnn(embedding) = &vocabulary.config.spec.embedding else {
-            return Err(Error::tensor(CHARACTERS, "no char-cnn embedding to grow"));
-        };
-        let words = vocabulary.words.iter().map(String::as_str);
-        Ok(Spelling::of(words, embedding.max_word_length)?.alphabet)
+    let alphabet = |vocabulary: Vocabulary<'_>| -> Result<Vec<char>> {
+        let spelling = vocabulary.config.spec.embedding.settings().spell(vocabulary.words)?;
+        let spelling =
+            spelling.ok_or_else(|| Error::tensor(CHARACTERS, "no embedding that reads characters"))?;
+        Ok(spelling.alphabet)
     };
     let before = alphabet(old)?;
     let after = alphabet(new)?;

@@ -77,7 +77,7 @@ impl LanguageModel {
         device: &Device,
     ) -> Result<(Self, Asked)> {
         if config.spec.latent.is_some() {
-            return Err(Error::config(NO_LANGUAGE_MODEL));
+            return Err(Error::config(format!("this model {NO_LANGUAGE_MODEL}")));
         }
         let asked = RefCell::default();
         let builder = Builder::new(source, precision, device, &asked);
@@ -166,7 +166,7 @@ impl LanguageModel {
         Ok(FrozenModel {
             config: self.config.clone(),
             table: self.embedding.table()?,
-            spells: self.embedding.reads_any_string().then(|| self.embedding.clone()),
+            spells: self.embedding.reads_characters().then(|| self.embedding.clone()),
             core: self.core.frozen()?.unwrap_or_else(|| self.core.clone()),
             output: self.output.frozen()?.unwrap_or_else(|| self.output.clone()),
             precision: self.precision,

@@ -12,6 +12,15 @@ use crate::error::{Error, Result};
 use candle_core::Tensor;
 use std::sync::Arc;
 
+/// How far a vector that is computed from characters is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VectorStage {
+    /// To what enters the core.
+    Whole,
+    /// To what enters the highway layers.
+    BeforeHighway,
+}
+
 /// From tokens to vectors.
 pub trait Embedding: Send + Sync {
     /// `(time, batch)` of u32 to `(time, batch, size)`; of images, `(time, batch, pixels)`.
@@ -35,7 +44,20 @@ pub trait Embedding: Send + Sync {
         0
     }
 
-    /// Whether words that the vocabulary lacks have vectors too.
+    /// Whether vectors are computed from characters.
+    fn reads_characters(&self) -> bool {
+        false
+    }
+
+    /// The vectors of words by their characters, `(words, length)` of u32, as [`Spelling::spell`] gives them, to `(words,
+    /// size)`, without their history; where [`Embedding::reads_characters`] says so.
+    ///
+    /// [`Spelling::spell`]: super::spelling::Spelling::spell
+    fn of_characters(&self, _characters: &Tensor, _stage: VectorStage) -> Result<Tensor> {
+        Err(Error::config("this model's word vectors are not computed from characters"))
+    }
+
+    /// Whether words that the vocabulary lacks have vectors too, whatever they are made of.
     fn reads_any_string(&self) -> bool {
         false
     }

@@ -7,7 +7,6 @@
 use super::builder::missing;
 use super::config::ModelConfig;
 use super::core::CoreConfig;
-use super::embedding::EmbeddingConfig;
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
@@ -18,7 +17,7 @@ type Tensors = BTreeMap<String, Tensor>;
 /// Successive layers of one width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StageId {
-    /// The highway layers of a `char-cnn` embedding: this many.
+    /// The highway layers of an embedding that reads characters: this many.
     Embedding {
         /// How many.
         layers: usize,
@@ -42,10 +41,9 @@ pub enum StageId {
 /// The stages that a model has.
 pub fn stages(config: &ModelConfig) -> Vec<StageId> {
     let mut stages = Vec::new();
-    if let EmbeddingConfig::CharCnn(embedding) = &config.spec.embedding
-        && embedding.highway_layers > 0
-    {
-        stages.push(StageId::Embedding { layers: embedding.highway_layers });
+    let highways = config.spec.embedding.highways();
+    if let Some(highways) = highways.filter(|highways| highways.layers > 0) {
+        stages.push(StageId::Embedding { layers: highways.layers });
     }
     if let CoreConfig::Rhn(core) = &config.spec.core {
         let depth = core.recurrence_depth;
@@ -61,7 +59,7 @@ impl StageId {
     /// What to call it.
     pub fn name(self) -> String {
         match self {
-            Self::Embedding { .. } => "highway layers of the char CNN".into(),
+            Self::Embedding { .. } => "highway layers over characters".into(),
             Self::TimeStep { of: 1, .. } => "sublayers of a time step".into(),
             Self::TimeStep { layer, .. } => format!("sublayers of a time step, layer {}", layer + 1),
             Self::FeedForward { .. } => "layers after the first".into(),
@@ -100,9 +98,7 @@ impl StageId {
         let mut tensors = tensors.clone();
         match self {
             Self::Embedding { layers } => {
-                if let EmbeddingConfig::CharCnn(embedding) = &mut config.spec.embedding {
-                    embedding.highway_layers = order.len();
-                }
+                config.spec.embedding.settings_mut().set_highway_layers(order.len());
                 rename(&mut tensors, layers, order);
             }
             Self::TimeStep { layer, depth, .. } => {

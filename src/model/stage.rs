@@ -70,6 +70,17 @@ mod tests {
     }
 
     #[test]
+    fn the_highway_layers_behind_two_lstms_are_a_stage_too() {
+        let embedding = json!({"kind": "char-lstm", "char_size": 3, "char_hidden": 4, "word_size": 6,
+            "highway_layers": 2});
+        let model = model(embedding, json!({"kind": "lstm", "hidden_size": 5}), Precision::F32);
+        let ids = Tensor::new(&[0u32, 1, 2, 3, 4], &Device::Cpu).unwrap();
+        let trace = model.trace_words(&ids).unwrap().unwrap();
+        assert_eq!((trace.layers.len(), trace.entering.dims()), (2, &[5, 6][..]));
+        assert_eq!(values(&trace.layers[1].state), values(&model.freeze().unwrap().table));
+    }
+
+    #[test]
     fn the_last_state_of_a_time_step_is_the_models_to_the_bit() {
         let precisions = [Precision::F32, Precision::Bf16, Precision::F64];
         for (shared, precision) in

@@ -208,7 +208,8 @@ fn quality(nats: f64, shown: Shown) -> String {
 fn plural(shown: Shown) -> &'static str {
     match shown {
         Shown::Images => "images",
-        Shown::Text(unit) | Shown::Lists(unit) | Shown::Sentences(unit) => match unit {
+        Shown::Lists(_) => "tokens of references",
+        Shown::Text(unit) | Shown::Sentences(unit) => match unit {
             Unit::Word => "words",
             Unit::Char => "chars",
             Unit::Byte => "bytes",

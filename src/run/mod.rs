@@ -9,6 +9,7 @@ pub(crate) mod packed;
 mod sentences;
 mod shards;
 mod tensorboard;
+mod vae;
 
 pub use directory::{Follower, RunDirectory};
 
@@ -29,7 +30,7 @@ use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
 use crate::task::rescore::Rescoring;
-use crate::task::vae::{VaeTask, one_process};
+use crate::task::vae::VaeTask;
 use crate::task::vocabulary;
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::Recorder;
@@ -241,27 +242,6 @@ impl Request {
         let open = || ImageCorpus::open(&resolved.recipe.corpus, &self.directories);
         let corpus = images.map_or_else(open, Ok)?;
         ImageTask::with_corpus(resolved.recipe, corpus, self.precision, &self.device)
-    }
-
-    /// As [`Request::begin`], of sentences as items; a run that goes on has the vocabulary that it had.
-    fn begin_vae(
-        &self,
-        mut resolved: Resolved,
-        first: Option<&First>,
-        resumed: Option<&Resumed>,
-    ) -> Result<VaeTask> {
-        if self.world.size() > 1 {
-            return Err(one_process());
-        }
-        if self.grow_vocab {
-            return Err(Error::config(
-                "--grow-vocab is for language models, and this recipe trains a sentence VAE",
-            ));
-        }
-        first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
-        let vocabulary = resumed.map(|resumed| &resumed.tokenizer).or(first.map(|first| &first.tokenizer));
-        let tokenizer = vocabulary.cloned();
-        VaeTask::prepare(resolved.recipe, &self.directories, tokenizer, self.precision, &self.device)
     }
 
     /// Opens the corpus and the run's directory, which is then held. Fails if the recipe, the corpus or the directory

@@ -1,7 +1,7 @@
 //! What the gates of a stage do: their biases, their mean over many rows, over those of a class, and on one row
 //! (Srivastava, Greff and Schmidhuber, 2015, section 4).
 
-use crate::config::{CoreConfig, EmbeddingConfig, ModelConfig};
+use crate::config::{CoreConfig, ModelConfig};
 use crate::data::images::Images;
 use crate::error::{Error, Result};
 use crate::eval::EvaluationProgress;
@@ -103,7 +103,7 @@ pub(crate) fn biases(
     stage: StageId,
 ) -> Result<Option<Matrix>> {
     let get = |name: String| tensors.get(&name).ok_or_else(|| Error::tensor(&name, "is missing"));
-    Ok(match (stage, &config.spec.core, &config.spec.embedding) {
+    Ok(match (stage, &config.spec.core, config.spec.embedding.highways()) {
         (StageId::TimeStep { layer, .. }, CoreConfig::Rhn(core), _) => {
             let size = core.hidden_size;
             if core.shared_gates != RhnSharedGates::None {
@@ -123,14 +123,14 @@ pub(crate) fn biases(
                 Some(vec![shared.to_dtype(DType::F64)?.to_vec1()?; layers])
             }
         },
-        (StageId::Embedding { layers }, _, EmbeddingConfig::CharCnn(embedding)) => {
-            if !embedding.highway.has_transform_gate() {
+        (StageId::Embedding { layers }, _, Some(highways)) => {
+            if !highways.variant.has_transform_gate() {
                 return Ok(None);
             }
-            let size: usize = embedding.filter_counts.iter().sum();
+            let size = highways.size;
             let layer = |index: usize| -> Result<Vec<f64>> {
                 let bias = get(format!("embedding.highway.{index}.bias"))?.narrow(0, size, size)?;
-                let bias = (bias.to_dtype(DType::F64)? + embedding.transform_bias)?;
+                let bias = (bias.to_dtype(DType::F64)? + highways.transform_bias)?;
                 Ok(bias.to_vec1()?)
             };
             Some((0..layers).map(layer).collect::<Result<_>>()?)

@@ -3,6 +3,8 @@
 mod measure;
 mod prepare;
 
+pub(crate) use prepare::check_unit;
+
 pub use super::next_token::{NextToken, Window, WindowNoise};
 
 use super::split::{SplitSize, SplitTokens};

@@ -192,12 +192,22 @@ fn a_tied_vocabulary_of_words_grows_by_the_words_that_are_frequent_enough() {
 
 #[test]
 fn a_vocabulary_that_is_spelled_grows_with_its_alphabet() {
-    let cnn = "--set corpus.unit=word --set model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],\
-        filter_counts=[3,4],highway_layers=1}";
-    let place = with_first(cnn);
+    grows_with_its_alphabet(
+        "--set corpus.unit=word --set model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],\
+         filter_counts=[3,4],highway_layers=1}",
+    );
+    grows_with_its_alphabet(
+        "--set corpus.unit=word --set model.embedding={kind=\"char-lstm\",char_size=3,char_hidden=4,word_size=5}",
+    );
+}
+
+fn grows_with_its_alphabet(characters: &str) {
+    let place = with_first(characters);
     place.write("splits/train.txt", format!("{}zigzag zebra\n", PLAY.repeat(10)));
     place.write("splits/valid.txt", PLAY.repeat(2));
-    place.train(&format!("--out grown --corpus splits --init-from first --grow-vocab {cnn} --max-steps 0"));
+    place.train(&format!(
+        "--out grown --corpus splits --init-from first --grow-vocab {characters} --max-steps 0"
+    ));
     let (_, old_words, old) = checkpoint(&place, "first");
     let (_, words, new) = checkpoint(&place, "grown");
     assert_eq!(words[old_words.len()..], ["zigzag", "zebra"].map(String::from));

@@ -23,6 +23,7 @@ mod highway_lstm;
 mod hub;
 mod images;
 mod judge;
+mod languages;
 mod large_corpora;
 mod large_vocabulary;
 mod late_reports;
@@ -32,6 +33,7 @@ mod masks;
 mod mixture;
 mod model_study;
 mod mogrifier;
+mod neighbours;
 mod one_text;
 mod packed;
 #[cfg(feature = "serve")]

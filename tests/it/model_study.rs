@@ -128,7 +128,7 @@ fn words_count_as_often_as_the_text_has_them_or_once() {
     assert_eq!(stage(&types)["weight"].as_f64(), stage(&types)["rows"].as_u64().map(|count| count as f64));
     assert_ne!(stage(&tokens)["layers"][1]["sd"], stage(&types)["layers"][1]["sd"]);
     let shown = stdout(&place.rhn("study estimate a"));
-    assert!(shown.contains("highway layers of the char CNN: trained weights"), "{shown}");
+    assert!(shown.contains("highway layers over characters: trained weights"), "{shown}");
 }
 
 #[test]

@@ -102,6 +102,24 @@ fn every_count_follows_the_papers_formula() {
 }
 
 #[test]
+fn two_lstms_over_characters_count_both_ways_and_their_projection() {
+    let c2w = "model.embedding={kind=\"char-lstm\",char_size=200,char_hidden=200,word_size=200}";
+    let of = |more: &[&str]| {
+        count_with("ptb-char-cnn-small", &[&["model.core.hidden_size=200", c2w], more].concat())
+    };
+    let words = |size: usize| {
+        count_with(
+            "ptb-char-cnn-small",
+            &["model.core.hidden_size=200", &format!("model.embedding={{kind=\"word\",size={size}}}")],
+        )
+    };
+    let direction = 200 * 800 + 200 * 800 + 800;
+    let own = 51 * 200 + 2 * direction + 400 * 200 + 200;
+    assert_eq!(of(&[]), words(200) - 10_000 * 200 + own);
+    assert_eq!(of(&["model.embedding.highway_layers=2"]) - of(&[]), 2 * (200 * 400 + 400));
+}
+
+#[test]
 fn the_count_is_that_of_the_trained_tensors_alone() {
     let spelled = specs(&model("ptb-char-cnn-small", PTB_TYPES)).unwrap();
     let spelling = &spelled["embedding.spelling"];

@@ -62,6 +62,8 @@ golden! {
     a_mogrified_rhn_with_shared_gates_equals_pytorch: "mogrifier-rhn-shared-gates",
     mogrified_lstm_layers_equal_pytorch: "mogrifier-lstm",
     a_mogrified_lstm_of_low_rank_equals_pytorch: "mogrifier-lstm-rank",
+    words_by_two_lstms_into_an_rhn_equal_pytorch: "char-lstm-rhn",
+    words_by_two_lstms_and_highway_layers_equal_pytorch: "char-lstm-highway-lstm",
 }
 
 fn folder() -> PathBuf {

@@ -38,7 +38,7 @@ fn recipes_runs_and_checkpoints_are_completed_as_they_are_now() {
         let recipes = found(&["rhn", "train", "ptb-rhn-l"]);
         assert_eq!(recipes.len(), 9, "{shell}: {recipes:?}");
         assert_eq!(recipes[0], "ptb-rhn-l1");
-        assert_eq!(found(&["rhn", "recipe", "show", "shake"]), ["shakespeare"]);
+        assert_eq!(found(&["rhn", "recipe", "show", "shakespeare-"]), ["shakespeare-vae"]);
         assert_eq!(found(&["rhn", "sample", ""]), ["checkpoints/done"], "{shell}");
         assert_eq!(found(&["rhn", "plot", ""]), ["checkpoints/done", "checkpoints/sweep/a"], "{shell}");
         assert_eq!(found(&["rhn", "plot", "checkpoints/done", "checkpoints/s"]), ["checkpoints/sweep/a"]);

@@ -48,6 +48,11 @@ def char_cnn(widths, counts, highway_layers, **more):
     return {"kind": "char-cnn", **sizes, "max_word_length": 9, **more}
 
 
+def char_lstm(highway_layers, **more):
+    sizes = {"char_size": 4, "char_hidden": 5, "word_size": 6, "highway_layers": highway_layers}
+    return {"kind": "char-lstm", **sizes, "max_word_length": 9, **more}
+
+
 VARIATIONAL = {"kind": "variational", "word": 0.2, "input": 0.4, "hidden": 0.3, "output": 0.4}
 SEPARATE = {**VARIATIONAL, "separate_gate_masks": True}
 PAPER = {"kind": "per-step", "input": 0.0, "between": 0.5, "output": 0.5}  # Kim et al.: none on the CNN's output
@@ -106,6 +111,8 @@ CASES = {
     "mogrifier-rhn-shared-gates": (word(), rhn(6, 2, shared_gates="both", mogrifier={"rounds": 2}), True, 11, VARIATIONAL, 1.8),
     "mogrifier-lstm": (word(size=5), lstm(6, 2, mogrifier={"rounds": 4}), False, 11, PAPER, 1.8),
     "mogrifier-lstm-rank": (word(), lstm(6, 1, mogrifier={"rounds": 5, "rank": 2}), True, 11, VARIATIONAL, 1.8),
+    "char-lstm-rhn": (char_lstm(0), rhn(7, 2), False, 12, VARIATIONAL, 2.8),
+    "char-lstm-highway-lstm": (char_lstm(2, highway="full"), lstm(6, 2), False, 11, PAPER, 1.8),
 }
 HIGHWAY_COLUMNS = {"coupled": 2, "full": 3, "c-only": 2, "t-only": 2}  # those of H and of the gates; others have H alone
 
@@ -115,14 +122,14 @@ HIGHWAY_COLUMNS = {"coupled": 2, "full": 3, "c-only": 2, "t-only": 2}  # those o
 
 def model_config(embedding, core, output, vocab_size):
     config = {"model_type": "rhn", "vocab_size": vocab_size}
-    if embedding["kind"] == "char-cnn":
+    if embedding["kind"].startswith("char-"):
         config |= {"alphabet_size": 8, "word_length": 9}
     return config | {"embedding": embedding, "core": core, "output": {"tied": output} if isinstance(output, bool) else output}
 
 
 def embedding_size(config):
     embedding, hidden_size = config["embedding"], config["core"]["hidden_size"]
-    if embedding["kind"] == "char-cnn":
+    if embedding["kind"].startswith("char-"):
         return embedding.get("word_size") or sum(embedding["filter_counts"])
     smaller = hidden_size if config["output"]["tied"] else min(hidden_size, config["vocab_size"])
     return embedding.get("size") or smaller
@@ -208,26 +215,38 @@ def highway_lstm_shapes(core, k, size):
 
 
 def embedding_shapes(config):
-    cnn = config["embedding"]
-    if cnn["kind"] == "word":
+    embedding = config["embedding"]
+    if embedding["kind"] == "word":
         yield "embedding.weight", (config["vocab_size"], embedding_size(config))
         return
-    yield "embedding.characters", (config["alphabet_size"], cnn["char_size"])
-    for i, (width, count) in enumerate(zip(cnn["filter_widths"], cnn["filter_counts"])):
-        yield f"embedding.conv.{i}.weight", (width * cnn["char_size"], count)
-        yield f"embedding.conv.{i}.bias", (count,)
-    features = sum(cnn["filter_counts"])
-    for i in range(cnn["highway_layers"]):
-        variant = cnn.get("highway", "coupled")
-        columns = HIGHWAY_COLUMNS.get(variant, 1) * features
-        yield f"embedding.highway.{i}.weight", (features, columns)
+    yield "embedding.characters", (config["alphabet_size"], embedding["char_size"])
+    if embedding["kind"] == "char-lstm":
+        hidden, features = embedding["char_hidden"], 2 * embedding["char_hidden"]
+        for name in ("forward", "backward"):
+            yield f"embedding.{name}.input.weight", (embedding["char_size"], 4 * hidden)
+            yield f"embedding.{name}.recurrent.weight", (hidden, 4 * hidden)
+            yield f"embedding.{name}.bias", (4 * hidden,)
+        yield from highway_shapes(embedding, embedding["word_size"])
+    else:
+        for i, (width, count) in enumerate(zip(embedding["filter_widths"], embedding["filter_counts"])):
+            yield f"embedding.conv.{i}.weight", (width * embedding["char_size"], count)
+            yield f"embedding.conv.{i}.bias", (count,)
+        features = sum(embedding["filter_counts"])
+        yield from highway_shapes(embedding, features)
+    if "word_size" in embedding:
+        yield "embedding.projection.weight", (features, embedding["word_size"])
+        yield "embedding.projection.bias", (embedding["word_size"],)
+
+
+def highway_shapes(embedding, size):
+    for i in range(embedding["highway_layers"]):
+        variant = embedding.get("highway", "coupled")
+        columns = HIGHWAY_COLUMNS.get(variant, 1) * size
+        yield f"embedding.highway.{i}.weight", (size, columns)
         yield f"embedding.highway.{i}.bias", (columns,)
         if variant == "residual-linear":
-            yield f"embedding.highway.{i}.linear.weight", (features, features)
-            yield f"embedding.highway.{i}.linear.bias", (features,)
-    if "word_size" in cnn:
-        yield "embedding.projection.weight", (features, cnn["word_size"])
-        yield "embedding.projection.bias", (cnn["word_size"],)
+            yield f"embedding.highway.{i}.linear.weight", (size, size)
+            yield f"embedding.highway.{i}.linear.bias", (size,)
 
 
 def first_parameters(config, rng):
@@ -332,6 +351,25 @@ def check_gru(model, tokens, state, logits, final):
         torch.testing.assert_close(last, torch.stack([part for (part,) in final]), rtol=1e-13, atol=1e-13)
 
 
+def check_char_lstm(model):
+    """Our two LSTMs over characters are a torch.nn.LSTM that reads packed words both ways."""
+    sizes, lengths = model.config["embedding"], (model.spelling != BLANK).sum(1)
+    lstm = torch.nn.LSTM(sizes["char_size"], sizes["char_hidden"], batch_first=True, bidirectional=True).double()
+    with torch.no_grad():
+        for theirs, ours in [("", "forward"), ("_reverse", "backward")]:
+            for side, part in [("ih", "input"), ("hh", "recurrent")]:
+                i, o, f, g = model[f"embedding.{ours}.{part}.weight"].T.chunk(4)
+                getattr(lstm, f"weight_{side}_l0{theirs}").copy_(torch.cat([i, f, g, o]))
+            i, o, f, g = model[f"embedding.{ours}.bias"].chunk(4)
+            getattr(lstm, f"bias_ih_l0{theirs}").copy_(torch.cat([i, f, g, o]))
+            getattr(lstm, f"bias_hh_l0{theirs}").zero_()
+        letters = model["embedding.characters"][model.spelling]
+        packed = torch.nn.utils.rnn.pack_padded_sequence(letters, lengths, batch_first=True, enforce_sorted=False)
+        last = lstm(packed)[1][0]
+        vectors = model.highway(model.project(torch.cat([last[0], last[1]], dim=1)))
+        torch.testing.assert_close(vectors, model.word_vectors(), rtol=1e-13, atol=1e-13)
+
+
 def gradients(model, window, state, masks):
     """Loss of a (T + 1, B) window, gradient of every parameter, logits and state."""
     for tensor in model.parameters.values():
@@ -376,6 +414,8 @@ def make(name):
     loss, grads, logits, final = gradients(model, window, state, masks)
     if core["kind"] == "gru" and not masks:
         check_gru(model, window[:-1], state, logits, final)
+    if embedding["kind"] == "char-lstm":
+        check_char_lstm(model)
     out |= {"tokens": window[:-1], "targets": window[1:], "loss": loss, "logits": logits}
     out |= {f"mask.{key}": mask for key, mask in masks_of_window(masks, window[:-1]).items()}
     out |= {f"grad.{key}": grad.clone() for key, grad in grads.items()}

@@ -6,6 +6,7 @@ no fused operation, no cleverness, every gradient by autograd.
   RHN        Zilly et al., Recurrent Highway Networks, ICML 2017, arXiv 1607.03474
   GRU        Cho et al., 2014, arXiv 1406.1078, as torch.nn.GRU has it: `make.py` holds it to that module
   char CNN   Kim et al., Character-Aware Neural Language Models, AAAI 2016, arXiv 1508.06615
+  char LSTM  Ling et al., Finding Function in Form, EMNLP 2015, arXiv 1508.02096: `make.py` holds it to torch.nn.LSTM
   variants   Greff et al., Highway and Residual Networks learn Unrolled Iterative Estimation, ICLR 2017, arXiv 1612.07771
   HLSTM      Zhang et al., 2016, arXiv 1510.08983; the depth-gated LSTM of Yao et al., 2015, arXiv 1508.03790, as its
              authors' code has it; the LSTM with a highway layer inside of Kurata et al., 2017, arXiv 1709.06436
@@ -53,7 +54,25 @@ class Model:
         """(V, D): the vector of every type."""
         if self.config["embedding"]["kind"] == "word":
             return self["embedding.weight"]
+        if self.config["embedding"]["kind"] == "char-lstm":
+            ends = [self.last_of_characters(name, reads) for name, reads in [("forward", False), ("backward", True)]]
+            return self.highway(self.project(torch.cat(ends, dim=1)))
         return self.project(self.highway(self.convolve()))
+
+    def last_of_characters(self, name, from_the_end):
+        """(V, U): the last state of an LSTM over each word's letters, one word after another, from the zero state."""
+        weights = [self[f"embedding.{name}.{part}"] for part in ("input.weight", "recurrent.weight", "bias")]
+        last = []
+        for word in self.spelling:
+            letters = word[word != 0]
+            h = c = torch.zeros_like(weights[1][:, 0])
+            for letter in letters.flip(0) if from_the_end else letters:
+                z = self["embedding.characters"][letter] @ weights[0] + h @ weights[1] + weights[2]
+                i, o, f, g = z.split(len(h))
+                c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+                h = torch.sigmoid(o) * torch.tanh(c)
+            last.append(h)
+        return torch.stack(last)
 
     def convolve(self):
         """(V, F): for each filter of width w, the maximum over positions of tanh(letters @ W + b)."""

@@ -22,27 +22,29 @@ const BEAM: usize = 10;
 /// Rows between two sentences unless `--steps` says another number.
 const STEPS: usize = 6;
 
+/// Where the flags stand in the help.
+const HEADING: &str = "Of a sentence VAE";
+
 /// What is asked of a sentence VAE.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Of a sentence VAE")]
 pub(super) struct SentenceArgs {
     /// Write this sentence anew from its vector: the mean first, then draws of the posterior for --samples
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["from", "impute"])]
+    #[arg(long, help_heading = HEADING, value_name = "TEXT", conflicts_with_all = ["from", "impute"])]
     reconstruct: Option<String>,
     /// With --to: the sentences on the line from the vector of this one to that of the other
-    #[arg(long, value_name = "TEXT", requires = "to", conflicts_with = "impute")]
+    #[arg(long, help_heading = HEADING, value_name = "TEXT", requires = "to", conflicts_with = "impute")]
     from: Option<String>,
     /// The end of that line
-    #[arg(long, value_name = "TEXT", requires = "from")]
+    #[arg(long, help_heading = HEADING, value_name = "TEXT", requires = "from")]
     to: Option<String>,
     /// Sentences on the line, both ends with them [default: 6]
-    #[arg(long, value_name = "N", requires = "from")]
+    #[arg(long, help_heading = HEADING, value_name = "N", requires = "from")]
     steps: Option<usize>,
     /// Fill in the words for which ___ stands, by a beam search
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, help_heading = HEADING, value_name = "TEXT")]
     impute: Option<String>,
     /// The likeliest sentence that a search with N of them at a time finds
-    #[arg(long, value_name = "N", conflicts_with = "temperature")]
+    #[arg(long, help_heading = HEADING, value_name = "N", conflicts_with = "temperature")]
     beam: Option<usize>,
 }
 

@@ -73,8 +73,8 @@ impl SubjectArgs {
         let loaded = load(&self.checkpoint, &self.device)?;
         if stages(loaded.model.config()).is_empty() {
             return Err(Error::config(format!(
-                "{} has no stage to study: wanted a char-cnn embedding with highway layers, or a recurrent highway \
-                 network; it is: {}",
+                "{} has no stage to study: wanted a char-cnn or char-lstm embedding with highway layers, or a \
+                 recurrent highway network; it is: {}",
                 self.checkpoint.display(),
                 loaded.model.config()
             )));

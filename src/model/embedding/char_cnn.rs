@@ -8,26 +8,25 @@
 //! and then any string has a vector, in the vocabulary or not (Józefowicz et al., 2016, arXiv 1602.02410, section 3.1).
 
 use super::computed;
-use super::highway::{Highway, HighwaySettings, HighwayVariant, TRANSFORM_BIAS};
+use super::highway::{self, HighwaySettings, HighwayVariant, Highways};
 use super::settings::{EmbeddingSettings, Surroundings};
-use super::spelling::{Characters, Spelling, SpellingSize, TABLE, spell_bytes};
+use super::spelling::{self, Characters, Spelling, SpellingSize, TABLE};
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
-use crate::model::layers::Embedding;
+use crate::model::layers::{Embedding, VectorStage};
 use crate::model::stage::StageTrace;
 use candle_core::Tensor;
 use rhn_kernels::char_cnn::{self, Filters};
 use rhn_kernels::linear::{Stored, linear};
 use rhn_kernels::precision::Precision;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// A convolution over a word's characters, then highway layers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CharCnnConfig {
     /// What a word is made of: the characters of the vocabulary, or bytes.
-    #[serde(default, skip_serializing_if = "is_unicode")]
+    #[serde(default, skip_serializing_if = "Characters::is_unicode")]
     pub characters: Characters,
     /// The size of a character's vector.
     pub char_size: usize,
@@ -38,13 +37,13 @@ pub struct CharCnnConfig {
     /// How many highway layers follow.
     pub highway_layers: usize,
     /// How these mix what they compute with what they receive.
-    #[serde(default, skip_serializing_if = "is_coupled")]
+    #[serde(default, skip_serializing_if = "HighwayVariant::is_coupled")]
     pub highway: HighwayVariant,
     /// What is added to their transform gates beside the trained biases, and taken from their carry gates.
-    #[serde(default = "transform_bias", skip_serializing_if = "is_usual")]
+    #[serde(default = "highway::transform_bias", skip_serializing_if = "highway::is_usual")]
     pub transform_bias: f64,
     /// Words are cut to this many characters, their two marks included. Published over bytes: 50.
-    #[serde(default = "longest_word")]
+    #[serde(default = "spelling::longest_word")]
     pub max_word_length: usize,
     /// Project the word vector to this size; unless given it keeps one value a filter. Recipes may call it `projection`.
     #[serde(default, alias = "projection", skip_serializing_if = "Option::is_none")]
@@ -52,28 +51,6 @@ pub struct CharCnnConfig {
     /// What the vocabulary adds; `config.json` has it beside the vocabulary's size.
     #[serde(skip)]
     pub spelling: Option<SpellingSize>,
-}
-
-fn longest_word() -> usize {
-    65 // the default of Kim et al.'s code
-}
-
-fn transform_bias() -> f64 {
-    TRANSFORM_BIAS
-}
-
-// Published settings are not written, so that older versions of this program read what this one writes.
-
-fn is_unicode(characters: &Characters) -> bool {
-    *characters == Characters::Unicode
-}
-
-fn is_coupled(variant: &HighwayVariant) -> bool {
-    *variant == HighwayVariant::Coupled
-}
-
-fn is_usual(bias: &f64) -> bool {
-    *bias == TRANSFORM_BIAS
 }
 
 impl CharCnnConfig {
@@ -146,14 +123,25 @@ impl EmbeddingSettings for CharCnnConfig {
         self.spelling = Some(size);
     }
 
-    fn set_words(&mut self, words: &[String]) -> Result<BTreeMap<String, Tensor>> {
-        let words = words.iter().map(String::as_str);
-        let spelling = match self.characters {
-            Characters::Unicode => Spelling::of(words, self.max_word_length)?,
-            Characters::Bytes => Spelling::of_bytes(words, self.max_word_length),
-        };
-        self.spelling = Some(spelling.size);
-        spelling.tensors()
+    fn reads_any_string(&self) -> bool {
+        self.characters == Characters::Bytes
+    }
+
+    fn spell(&self, words: &[String]) -> Result<Option<Spelling>> {
+        self.characters.spell(words, self.max_word_length).map(Some)
+    }
+
+    fn highways(&self) -> Option<HighwaySettings> {
+        Some(HighwaySettings {
+            layers: self.highway_layers,
+            size: self.filters(),
+            variant: self.highway,
+            transform_bias: self.transform_bias,
+        })
+    }
+
+    fn set_highway_layers(&mut self, layers: usize) {
+        self.highway_layers = layers;
     }
 
     fn build(&self, vocab_size: usize, _size: usize, builder: &Builder<'_>) -> Result<Box<dyn Embedding>> {
@@ -181,12 +169,7 @@ impl CharCnnConfig {
             let weight = weights.weight("weight", (width * char_size, count))?;
             Ok(Filters { width, weight, bias: weights.weight("bias", count)? })
         };
-        let settings = HighwaySettings {
-            size: self.filters(),
-            variant: self.highway,
-            transform_bias: self.transform_bias,
-        };
-        let highway = |i| Highway::build(settings, &weights.under(&format!("highway.{i}")));
+        let highways = self.highways().expect("a char CNN may have highway layers");
         let projection = |size| -> Result<(Tensor, Option<Tensor>)> {
             let weights = weights.under("projection");
             let weight = weights.weight("weight", (self.filters(), size))?;
@@ -196,7 +179,7 @@ impl CharCnnConfig {
             characters: weights.table_with("characters", (alphabet_size, char_size), blank_is_zero)?,
             spelling: builder.indices(TABLE, (vocab_size, word_length), alphabet_size)?,
             filters: groups.map(filters).collect::<Result<_>>()?,
-            highways: (0..self.highway_layers).map(highway).collect::<Result<_>>()?,
+            highways: Highways::build(highways, &weights)?,
             projection: self.word_size.map(projection).transpose()?,
             reads_bytes: self.characters == Characters::Bytes,
             precision: builder.precision,
@@ -209,7 +192,7 @@ pub(in crate::model) struct CharCnn {
     characters: Tensor,
     spelling: Tensor,
     filters: Vec<Filters>,
-    highways: Vec<Highway>,
+    highways: Highways,
     projection: Option<(Tensor, Option<Tensor>)>,
     /// Whether any string can be spelled.
     reads_bytes: bool,
@@ -233,10 +216,8 @@ impl CharCnn {
     }
 
     /// The highway layers and the projection: `(words, filters)` to `(words, size)`.
-    fn mixed(&self, mut y: Tensor) -> Result<Tensor> {
-        for highway in &self.highways {
-            y = highway.forward(&y)?;
-        }
+    fn mixed(&self, features: Tensor) -> Result<Tensor> {
+        let y = self.highways.forward(features)?;
         match &self.projection {
             None => Ok(y),
             Some((weight, bias)) => {
@@ -264,26 +245,25 @@ impl Embedding for CharCnn {
         self.reads_bytes
     }
 
+    fn reads_characters(&self) -> bool {
+        true
+    }
+
     fn spelled(&self, words: &[&[u8]]) -> Result<Tensor> {
-        let length = self.spelling.dim(1)?;
-        let characters: Vec<u32> = words.iter().flat_map(|word| spell_bytes(word, length)).collect();
-        let characters = Tensor::from_vec(characters, (words.len(), length), self.spelling.device())?;
-        Ok(self.mixed(self.features_of(&characters)?)?.detach())
+        let characters = spelling::spell_all(words, self.spelling.dim(1)?, self.spelling.device())?;
+        self.of_characters(&characters, VectorStage::Whole)
+    }
+
+    fn of_characters(&self, characters: &Tensor, stage: VectorStage) -> Result<Tensor> {
+        let features = self.features_of(characters)?.detach();
+        match stage {
+            VectorStage::BeforeHighway => Ok(features),
+            VectorStage::Whole => Ok(self.mixed(features)?.detach()),
+        }
     }
 
     fn trace(&self, ids: &Tensor) -> Result<Option<StageTrace>> {
-        if self.highways.is_empty() {
-            return Ok(None);
-        }
-        let entering = self.features(ids)?.detach();
-        let mut layers = Vec::with_capacity(self.highways.len());
-        let mut y = entering.clone();
-        for highway in &self.highways {
-            let layer = highway.trace(&y)?;
-            y = layer.state.clone();
-            layers.push(layer);
-        }
-        Ok(Some(StageTrace { entering, layers }))
+        self.highways.trace(|| self.features(ids))
     }
 
     /// For a padded word: every filter at every position, the highway layers, the projection.
@@ -291,8 +271,7 @@ impl Embedding for CharCnn {
         let length = self.spelling.dims()[1];
         let convolution = |filters: &Filters| (length + 1 - filters.width) * filters.weight.elem_count();
         let convolutions: usize = self.filters.iter().map(convolution).sum();
-        let highways: usize = self.highways.iter().map(Highway::cost).sum();
         let projection = self.projection.as_ref().map_or(0, |(weight, _)| weight.elem_count());
-        (convolutions + highways + projection) as u64
+        (convolutions + self.highways.cost() + projection) as u64
     }
 }

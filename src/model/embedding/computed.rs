@@ -5,21 +5,29 @@ use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 
 /// Vectors of `tokens`, `(time, batch)` of u32 to `(time, batch, size)`, where `vectors` computes `(words, size)` of
-/// word ids `(words)`.
+/// word ids `(words)`; on a GPU of all tokens, since to find the distinct words would be to wait for the device, longer than
+/// to compute some twice.
 pub(in crate::model) fn of_tokens(
     tokens: &Tensor,
     vectors: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
+    if !tokens.device().is_cuda() {
+        return of_distinct_tokens(tokens, vectors);
+    }
     let (time, batch) = tokens.dims2()?;
-    let flat = tokens.flatten_all()?;
-    let vectors = if tokens.device().is_cuda() {
-        vectors(&flat)? // to find the distinct words would be to wait for the device, longer than to compute some twice
-    } else {
-        let (distinct, positions) = distinct(&flat.to_vec1::<u32>()?);
-        let vectors = vectors(&Tensor::new(distinct, tokens.device())?)?;
-        vectors.index_select(&Tensor::new(positions, tokens.device())?, 0)?
-    };
-    Ok(vectors.reshape((time, batch, ()))?)
+    Ok(vectors(&tokens.flatten_all()?)?.reshape((time, batch, ()))?)
+}
+
+/// As [`of_tokens`], each distinct word once on every device.
+pub(in crate::model) fn of_distinct_tokens(
+    tokens: &Tensor,
+    vectors: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let (time, batch) = tokens.dims2()?;
+    let (distinct, positions) = distinct(&tokens.flatten_all()?.to_vec1::<u32>()?);
+    let vectors = vectors(&Tensor::new(distinct, tokens.device())?)?;
+    let positions = Tensor::new(positions, tokens.device())?;
+    Ok(vectors.index_select(&positions, 0)?.reshape((time, batch, ()))?)
 }
 
 /// The vectors of the whole vocabulary, `(vocabulary, size)`, without their history.

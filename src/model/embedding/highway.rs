@@ -16,7 +16,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
-use crate::model::stage::LayerTrace;
+use crate::model::stage::{LayerTrace, StageTrace};
 use candle_core::Tensor;
 use rhn_kernels::highway::{self, Variant, reference::activations};
 use rhn_kernels::linear::{Stored, linear};
@@ -24,7 +24,18 @@ use rhn_kernels::precision::Precision;
 use serde::{Deserialize, Serialize};
 
 /// Kim et al.'s: most of the input passes unchanged at first.
-pub(super) const TRANSFORM_BIAS: f64 = -2.0;
+const TRANSFORM_BIAS: f64 = -2.0;
+
+/// What `transform_bias` is unless given.
+pub(super) fn transform_bias() -> f64 {
+    TRANSFORM_BIAS
+}
+
+// Published settings are not written, so that older versions of this program read what this one writes.
+
+pub(super) fn is_usual(bias: &f64) -> bool {
+    *bias == TRANSFORM_BIAS
+}
 
 /// How a highway layer mixes its candidate with its input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +73,10 @@ impl HighwayVariant {
         }
     }
 
+    pub(super) fn is_coupled(&self) -> bool {
+        *self == Self::Coupled
+    }
+
     /// Whether a gate weighs the candidate.
     pub(crate) fn has_transform_gate(self) -> bool {
         matches!(self, Self::Coupled | Self::Full | Self::TransformOnly)
@@ -82,15 +97,53 @@ impl HighwayVariant {
     }
 }
 
-/// A layer's settings.
+/// The settings of highway layers on top of each other.
 #[derive(Clone, Copy)]
-pub(in crate::model) struct HighwaySettings {
-    pub(in crate::model) size: usize,
-    pub(in crate::model) variant: HighwayVariant,
-    pub(in crate::model) transform_bias: f64,
+pub(crate) struct HighwaySettings {
+    pub(crate) layers: usize,
+    pub(crate) size: usize,
+    pub(crate) variant: HighwayVariant,
+    pub(crate) transform_bias: f64,
 }
 
-pub(in crate::model) struct Highway {
+/// Highway layers on top of each other, or none.
+pub(in crate::model) struct Highways(Vec<Highway>);
+
+impl Highways {
+    /// The weights of layer i are under `highway.i`.
+    pub(in crate::model) fn build(settings: HighwaySettings, builder: &Builder<'_>) -> Result<Self> {
+        let layer = |i| Highway::build(settings, &builder.under(&format!("highway.{i}")));
+        Ok(Self((0..settings.layers).map(layer).collect::<Result<_>>()?))
+    }
+
+    /// Multiplications for a row.
+    pub(super) fn cost(&self) -> usize {
+        self.0.iter().map(Highway::cost).sum()
+    }
+
+    /// `(rows, size)` to `(rows, size)`.
+    pub(in crate::model) fn forward(&self, y: Tensor) -> Result<Tensor> {
+        self.0.iter().try_fold(y, |y, layer| layer.forward(&y))
+    }
+
+    /// What the layers do for what `entering` gives, `(rows, size)`; `None` where there are none.
+    pub(super) fn trace(&self, entering: impl FnOnce() -> Result<Tensor>) -> Result<Option<StageTrace>> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let entering = entering()?.detach();
+        let mut layers = Vec::with_capacity(self.0.len());
+        let mut y = entering.clone();
+        for highway in &self.0 {
+            let layer = highway.trace(&y)?;
+            y = layer.state.clone();
+            layers.push(layer);
+        }
+        Ok(Some(StageTrace { entering, layers }))
+    }
+}
+
+struct Highway {
     variant: Variant,
     transform_bias: f64,
     weight: Tensor,
@@ -101,8 +154,8 @@ pub(in crate::model) struct Highway {
 }
 
 impl Highway {
-    pub(in crate::model) fn build(settings: HighwaySettings, builder: &Builder<'_>) -> Result<Self> {
-        let HighwaySettings { size, variant, transform_bias } = settings;
+    fn build(settings: HighwaySettings, builder: &Builder<'_>) -> Result<Self> {
+        let HighwaySettings { size, variant, transform_bias, .. } = settings;
         let width = variant.kernel().columns() * size;
         let second = || -> Result<(Tensor, Tensor)> {
             let weights = builder.under("linear");
@@ -119,12 +172,12 @@ impl Highway {
     }
 
     /// Multiplications for a row.
-    pub(super) fn cost(&self) -> usize {
+    fn cost(&self) -> usize {
         self.weight.elem_count() + self.linear.as_ref().map_or(0, |(weight, _)| weight.elem_count())
     }
 
     /// `(rows, size)` to `(rows, size)`.
-    pub(in crate::model) fn forward(&self, y: &Tensor) -> Result<Tensor> {
+    fn forward(&self, y: &Tensor) -> Result<Tensor> {
         let products = linear(y, &self.weight, Stored::ByInput, self.precision)?;
         let mixed = highway::highway(self.variant, &products, &self.bias, y, self.transform_bias)?;
         let Some((weight, bias)) = &self.linear else { return Ok(mixed) };
@@ -133,7 +186,7 @@ impl Highway {
     }
 
     /// What the layer does for `(rows, size)`. A residual or an ungated H is no estimate that a gate weighs against `y`.
-    pub(super) fn trace(&self, y: &Tensor) -> Result<LayerTrace> {
+    fn trace(&self, y: &Tensor) -> Result<LayerTrace> {
         let y = y.detach();
         let products = linear(&y, &self.weight, Stored::ByInput, self.precision)?;
         let (h, gates) = activations(self.variant, &products, &self.bias, self.transform_bias)?;

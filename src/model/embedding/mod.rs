@@ -3,24 +3,29 @@
 
 mod adaptive;
 mod char_cnn;
+mod char_lstm;
 pub(super) mod computed;
 mod highway;
 mod pixels;
 mod settings;
 pub mod spelling;
 mod table;
+mod word_groups;
 
 pub use adaptive::AdaptiveEmbeddingConfig;
 pub(super) use char_cnn::CharCnn;
 pub use char_cnn::CharCnnConfig;
+pub use char_lstm::CharLstmConfig;
 pub use highway::HighwayVariant;
-pub(super) use highway::{Highway, HighwaySettings};
+pub(super) use highway::{HighwaySettings, Highways};
 pub use pixels::PixelsConfig;
 pub(super) use table::Table;
 pub use table::WordEmbeddingConfig;
 
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
 pub(super) use settings::{EmbeddingSettings, Surroundings};
+use spelling::Spelling;
 
 /// How a token becomes a vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +35,8 @@ pub enum EmbeddingConfig {
     Word(WordEmbeddingConfig),
     /// A convolution over the characters of a word type (Kim et al., 2016).
     CharCnn(CharCnnConfig),
+    /// Two LSTMs over the characters of a word type (Ling et al., 2015).
+    CharLstm(CharLstmConfig),
     /// Vectors that are smaller the rarer a word is (Baevski and Auli, 2019).
     Adaptive(AdaptiveEmbeddingConfig),
     /// A plain layer from the pixels of an image.
@@ -37,10 +44,21 @@ pub enum EmbeddingConfig {
 }
 
 impl EmbeddingConfig {
+    /// How `words` are spelled, if the embedding reads characters.
+    pub(crate) fn spell(&self, words: &[String]) -> Result<Option<Spelling>> {
+        self.settings().spell(words)
+    }
+
+    /// The highway layers of an embedding of a kind that may have some.
+    pub(crate) fn highways(&self) -> Option<HighwaySettings> {
+        self.settings().highways()
+    }
+
     pub(super) fn settings(&self) -> &dyn EmbeddingSettings {
         match self {
             Self::Word(embedding) => embedding,
             Self::CharCnn(embedding) => embedding,
+            Self::CharLstm(embedding) => embedding,
             Self::Adaptive(embedding) => embedding,
             Self::Pixels(embedding) => embedding,
         }
@@ -50,6 +68,7 @@ impl EmbeddingConfig {
         match self {
             Self::Word(embedding) => embedding,
             Self::CharCnn(embedding) => embedding,
+            Self::CharLstm(embedding) => embedding,
             Self::Adaptive(embedding) => embedding,
             Self::Pixels(embedding) => embedding,
         }

@@ -1,11 +1,13 @@
 //! What the settings of every kind of embedding offer.
 
-use super::spelling::SpellingSize;
+use super::highway::HighwaySettings;
+use super::spelling::{Spelling, SpellingSize};
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::layers::Embedding;
 use candle_core::Tensor;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What an embedding has to fit.
 #[derive(Clone, Copy)]
@@ -47,9 +49,34 @@ pub(in crate::model) trait EmbeddingSettings {
     /// Takes what [`EmbeddingSettings::spelling`] gave.
     fn set_spelling(&mut self, _size: SpellingSize) {}
 
+    /// How `words` are spelled, if the embedding reads characters.
+    fn spell(&self, _words: &[String]) -> Result<Option<Spelling>> {
+        Ok(None)
+    }
+
     /// Takes the sizes that follow from the vocabulary's words. Returns the model's tables of indices, by name.
-    fn set_words(&mut self, _words: &[String]) -> Result<BTreeMap<String, Tensor>> {
-        Ok(BTreeMap::new())
+    fn set_words(&mut self, words: &[String]) -> Result<BTreeMap<String, Tensor>> {
+        let Some(spelling) = self.spell(words)? else { return Ok(BTreeMap::new()) };
+        self.set_spelling(spelling.size);
+        spelling.tensors()
+    }
+
+    /// Whether words that the vocabulary lacks have vectors too.
+    fn reads_any_string(&self) -> bool {
+        false
+    }
+
+    /// The highway layers of an embedding of a kind that may have some.
+    fn highways(&self) -> Option<HighwaySettings> {
+        None
+    }
+
+    /// Sets how many highway layers there are, where there may be some.
+    fn set_highway_layers(&mut self, _layers: usize) {}
+
+    /// Which columns of the weight `name` compute gates of a recurrent layer; `None` if it is of no such layer.
+    fn gate_columns(&self, _name: &str) -> Option<Range<usize>> {
+        None
     }
 
     /// The embedding, with vectors of `size`.

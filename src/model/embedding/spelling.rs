@@ -1,4 +1,4 @@
-//! How the words of a vocabulary are spelled: the table of characters behind a char-cnn embedding.
+//! How the words of a vocabulary are spelled: the table of characters behind an embedding that reads these.
 //!
 //! A word is `{`, its characters and `}`; `<eos>` is the word `+`, `<unk>` the word `|` (Kim et al., 2016).
 //! Character 0 is the blank, 1 and 2 are the marks, the others follow in the order of their code points.
@@ -7,7 +7,7 @@
 //! spelled: byte b is character b + 1, then come four marks. A word is `<bow>`, its bytes and `<eow>`; a sentence's begin and
 //! end are `<bow><bos><eow>` and `<bow><eos><eow>`.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,26 @@ pub enum Characters {
     Unicode,
     /// The bytes of its UTF-8, all 256 of them
     Bytes,
+}
+
+impl Characters {
+    pub(super) fn is_unicode(&self) -> bool {
+        *self == Self::Unicode
+    }
+
+    /// Spells `words`, each cut to `max_word_length` characters with its marks.
+    pub(super) fn spell(self, words: &[String], max_word_length: usize) -> Result<Spelling> {
+        let words = words.iter().map(String::as_str);
+        match self {
+            Self::Unicode => Spelling::of(words, max_word_length),
+            Self::Bytes => Ok(Spelling::of_bytes(words, max_word_length)),
+        }
+    }
+}
+
+/// What `max_word_length` is unless given.
+pub(super) fn longest_word() -> usize {
+    65 // the default of Kim et al.'s code
 }
 
 /// The marks behind the bytes.
@@ -48,6 +68,12 @@ pub(super) fn spell_bytes(word: &[u8], length: usize) -> Vec<u32> {
     spelled
 }
 
+/// [`spell_bytes`] of each of `words`: `(words, length)`.
+pub(super) fn spell_all(words: &[&[u8]], length: usize, device: &Device) -> Result<Tensor> {
+    let characters: Vec<u32> = words.iter().flat_map(|word| spell_bytes(word, length)).collect();
+    Ok(Tensor::from_vec(characters, (words.len(), length), device)?)
+}
+
 /// What the spelling of a vocabulary adds to the sizes of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpellingSize {
@@ -66,6 +92,8 @@ pub struct Spelling {
     pub alphabet: Vec<char>,
     /// `(vocabulary, word_length)`, row by row.
     characters: Vec<u32>,
+    /// Characters that a word is cut to, its marks included.
+    max_word_length: usize,
 }
 
 impl Spelling {
@@ -86,21 +114,69 @@ impl Spelling {
             characters.resize(characters.len().div_ceil(word_length) * word_length, 0);
         }
         let size = SpellingSize { alphabet_size: alphabet.len() + 1, word_length };
-        Ok(Self { size, alphabet, characters })
+        Ok(Self { size, alphabet, characters, max_word_length })
     }
 
     /// Spells `words` over bytes, each in `word_length` characters, so that any other word can be spelled like them.
     pub fn of_bytes<'a>(words: impl Iterator<Item = &'a str>, word_length: usize) -> Self {
         let size = SpellingSize { alphabet_size: BYTE_ALPHABET, word_length };
         let characters = words.flat_map(|word| spell_bytes(word.as_bytes(), word_length)).collect();
-        Self { size, alphabet: Vec::new(), characters }
+        Self { size, alphabet: Vec::new(), characters, max_word_length: word_length }
     }
 
     /// The tables that a model with this vocabulary keeps, by name.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::from([(TABLE.to_string(), self.tensor()?)]))
+    }
+
+    /// The characters of each word of the vocabulary, `(vocabulary, word_length)` of u32.
+    pub fn tensor(&self) -> Result<Tensor> {
         let shape = (self.characters.len() / self.size.word_length, self.size.word_length);
-        let table = Tensor::from_slice(&self.characters, shape, &Device::Cpu)?;
-        Ok(BTreeMap::from([(TABLE.to_string(), table)]))
+        Ok(Tensor::from_slice(&self.characters, shape, &Device::Cpu)?)
+    }
+
+    /// A word that the vocabulary may lack, spelled as its words are: `(1, length)` of u32, as long as the longest word of
+    /// the vocabulary or longer.
+    ///
+    /// # Errors
+    /// If it has a character that no word of the vocabulary has.
+    pub fn spell(&self, word: &str) -> Result<Tensor> {
+        let mut characters = match self.is_of_bytes() {
+            true => spell_bytes(word.as_bytes(), self.size.word_length),
+            false => {
+                let within = characters_of(word).take(self.longest());
+                let ids = within.map(|character| self.id(character, word)).collect::<Result<Vec<u32>>>()?;
+                [&[1], ids.as_slice(), &[2]].concat()
+            }
+        };
+        let length = characters.len().max(self.size.word_length);
+        characters.resize(length, 0);
+        Ok(Tensor::from_vec(characters, (1, length), &Device::Cpu)?)
+    }
+
+    /// How many characters or bytes of `word` are spelled, if not all of them.
+    pub fn cut(&self, word: &str) -> Option<usize> {
+        let length = if self.is_of_bytes() { word.len() } else { word.chars().count() };
+        (length > self.longest()).then(|| self.longest())
+    }
+
+    fn is_of_bytes(&self) -> bool {
+        self.alphabet.is_empty()
+    }
+
+    /// Characters of a word between its marks, at most.
+    fn longest(&self) -> usize {
+        self.max_word_length.saturating_sub(2)
+    }
+
+    fn id(&self, character: char, word: &str) -> Result<u32> {
+        let known = self.alphabet.iter().zip(1..).find(|(known, _)| **known == character);
+        known.map(|(_, id)| id).ok_or_else(|| {
+            Error::config(format!(
+                "{word:?} has the character {character:?}, which no word of the vocabulary has: a model with \
+                 embedding.characters = \"bytes\" reads any word"
+            ))
+        })
     }
 }
 
@@ -131,6 +207,23 @@ mod tests {
         assert_eq!(spell_bytes(b"<S>", 4), [257, 259, 258, 0]);
         assert_eq!(spell_bytes(&[0, 255], 4), [257, 1, 256, 258]); // no UTF-8
         assert_eq!(spell_bytes(b"", 3), [257, 258, 0]);
+    }
+
+    #[test]
+    fn a_word_that_the_vocabulary_lacks_is_spelled_like_its_words() {
+        let row = |spelling: &Spelling, word: &str| {
+            spelling.spell(word).map(|row| row.to_vec2::<u32>().unwrap().remove(0))
+        };
+        let spelling = Spelling::of(["ab", "<eos>"].into_iter(), 5).unwrap(); // blank, {, }, then + a b
+        assert_eq!(row(&spelling, "b").unwrap(), [1, 5, 2, 0]);
+        assert_eq!(row(&spelling, "b{a").unwrap(), [1, 5, 1, 4, 2]); // longer than any word of the vocabulary
+        assert_eq!(row(&spelling, "abab").unwrap(), [1, 4, 5, 4, 2]);
+        assert_eq!([spelling.cut("aba"), spelling.cut("abab")], [None, Some(3)]);
+        let error = row(&spelling, "b\u{e9}").unwrap_err().to_string();
+        assert!(error.contains("'é'") && error.contains("bytes"), "{error}");
+        let bytes = Spelling::of_bytes(["ab"].into_iter(), 5);
+        assert_eq!(row(&bytes, "\u{e9}").unwrap(), [257, 0xc3 + 1, 0xa9 + 1, 258, 0]);
+        assert_eq!([bytes.cut("\u{e9}b"), bytes.cut("\u{e9}\u{e9}")], [None, Some(3)]);
     }
 
     #[test]

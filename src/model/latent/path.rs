@@ -15,7 +15,7 @@ use super::settings::LatentConfig;
 use crate::error::Result;
 use crate::model::builder::Builder;
 use crate::model::core::state::State;
-use crate::model::embedding::{Highway, HighwaySettings, HighwayVariant};
+use crate::model::embedding::{HighwaySettings, HighwayVariant, Highways};
 use candle_core::{D, Tensor};
 use rhn_kernels::linear::{Stored, linear};
 use rhn_kernels::precision::Precision;
@@ -46,21 +46,16 @@ impl Affine {
 }
 
 /// The highway layers of one side.
-fn highway_layers(config: &LatentConfig, side: &str, builder: &Builder<'_>) -> Result<Vec<Highway>> {
-    let &LatentConfig { size, transform_bias, highway_layers, .. } = config;
-    let settings = HighwaySettings { size, variant: HighwayVariant::Coupled, transform_bias };
-    let builder = builder.under(side).under("highway");
-    (0..highway_layers).map(|layer| Highway::build(settings, &builder.under(&layer.to_string()))).collect()
-}
-
-fn through(layers: &[Highway], xs: Tensor) -> Result<Tensor> {
-    layers.iter().try_fold(xs, |xs, layer| layer.forward(&xs))
+fn highway_layers(config: &LatentConfig, side: &str, builder: &Builder<'_>) -> Result<Highways> {
+    let &LatentConfig { size, transform_bias, highway_layers: layers, .. } = config;
+    let settings = HighwaySettings { layers, size, variant: HighwayVariant::Coupled, transform_bias };
+    Highways::build(settings, &builder.under(side))
 }
 
 /// From what the encoder gives to the Gaussian.
 pub(super) struct Recognition {
     input: Affine,
-    highway: Vec<Highway>,
+    highway: Highways,
     mean: Affine,
     log_variance: Affine,
 }
@@ -79,7 +74,7 @@ impl Recognition {
 
     /// The Gaussian of each row of `hidden`, `(batch, hidden)`.
     pub(super) fn forward(&self, hidden: &Tensor) -> Result<Gaussian> {
-        let features = through(&self.highway, self.input.forward(hidden)?)?;
+        let features = self.highway.forward(self.input.forward(hidden)?)?;
         Ok(Gaussian {
             mean: self.mean.forward(&features)?,
             log_variance: self.log_variance.forward(&features)?,
@@ -89,7 +84,7 @@ impl Recognition {
 
 /// From z to what the decoder begins with.
 pub(super) struct Entry {
-    highway: Vec<Highway>,
+    highway: Highways,
     /// What makes the first state, if z does.
     state: Option<Affine>,
     is_input: bool,
@@ -119,7 +114,7 @@ impl Entry {
 
     /// What the decoder has of `z`, `(batch, size)`; `zero` is its state without it.
     pub(super) fn forward(&self, z: &Tensor, zero: State) -> Result<Entered> {
-        let entering = through(&self.highway, z.clone())?;
+        let entering = self.highway.forward(z.clone())?;
         let state = match &self.state {
             None => zero,
             Some(affine) => split(&affine.forward(&entering)?.tanh()?, zero)?,

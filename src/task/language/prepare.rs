@@ -121,7 +121,7 @@ impl Language {
 }
 
 /// Refuses a vocabulary of another unit than the recipe's.
-fn check_unit(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<()> {
+pub(crate) fn check_unit(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<()> {
     let found = tokenizer.unit();
     let wanted = recipe.corpus.unit;
     if found == wanted {

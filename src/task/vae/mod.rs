@@ -1,24 +1,24 @@
 //! The sentence VAE: sentences as items in batches of similar length, the bound that is minimized, and what is measured.
 
 mod objective;
+mod prepare;
 
 pub use objective::{Elbo, ElboNoise};
 pub(crate) use objective::{hide, one_process};
+pub(crate) use prepare::sentence_end;
 
 use super::order::batches;
 use crate::checkpoint::Checkpoint;
 use crate::config::{LatentTraining, ModelConfig, Recipe, Unit};
+use crate::data::Tokenizer;
 use crate::data::items::{Items, SentenceBatch};
-use crate::data::{Corpus, DataDirectories, Encoded, ShardedCorpus, Tokenizer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::latent::{LatentSettings, UNUSED, evaluate};
 use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::{NoiseSource, Parameters, SentenceVae};
 use crate::parallel::world::{World, agree};
 use crate::sample::sentences::{SentenceWriter, Written, prior};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
-use crate::task::language::size_model;
-use crate::task::vocabulary;
 use crate::train::averaging::Average;
 use crate::train::step::Stepper;
 use crate::train::task::{Data, Files, KlWeight, Task};
@@ -49,77 +49,16 @@ pub struct VaeTask {
     fixed: BTreeMap<String, Tensor>,
     precision: Precision,
     device: Device,
+    /// Keys of the recipe whose values were taken from a checkpoint.
+    taken: Vec<String>,
     /// The batches of the epoch that was asked for last.
     order: RefCell<Option<(u64, Vec<Vec<u32>>)>>,
 }
 
 impl VaeTask {
-    /// Opens the corpus, takes its vocabulary (or goes on with `tokenizer`) and sizes the model.
-    ///
-    /// # Errors
-    /// If the corpus cannot be used, has no sentences for a split, or the vocabulary lacks a token that is needed.
-    pub fn prepare(
-        recipe: Recipe,
-        directories: &DataDirectories,
-        tokenizer: Option<Tokenizer>,
-        precision: Precision,
-        device: &Device,
-    ) -> Result<Self> {
-        if ShardedCorpus::find(&recipe.corpus, directories)?.is_some() {
-            let what =
-                "is a corpus of shards, and a sentence VAE reads its text whole: give one of its files";
-            return Err(Error::data(&recipe.corpus.name, what));
-        }
-        let corpus = Corpus::open(&recipe.corpus, directories)?;
-        let tokenizer = match tokenizer {
-            None => vocabulary::build(&recipe, &corpus)?,
-            Some(tokenizer) => tokenizer,
-        };
-        let line_end = sentence_end(&tokenizer)?;
-        let (mut model, fixed) = size_model(&recipe, &tokenizer)?;
-        let latent = model.spec.latent.as_mut().ok_or_else(no_latent)?;
-        let keep = training(&recipe).word_keep;
-        latent.inputless |= keep == 0.0;
-        if keep < 1.0 && tokenizer.unknown_id().is_none() {
-            return Err(Error::config(format!(
-                "train.latent.word_keep is {keep}: words that the decoder does not read are <unk> to it, and this vocabulary has \
-                 none; wanted corpus.unknown = true"
-            )));
-        }
-        let items = |encoded: &Encoded| Items::of(&encoded.tokens, line_end, recipe.corpus.longest_sentence);
-        let train = tokenizer.encode(&corpus.train)?;
-        let valid = tokenizer.encode(&corpus.valid)?;
-        let test = if corpus.test.is_empty() { None } else { Some(items(&tokenizer.encode(&corpus.test)?)) };
-        let task = Self {
-            train: items(&train),
-            valid: items(&valid),
-            test: test.filter(|test| !test.is_empty()),
-            unseen: [train.unseen, valid.unseen],
-            corpus: corpus.name,
-            corpus_sha256: corpus.sha256,
-            line_end,
-            model,
-            fixed,
-            precision,
-            device: device.clone(),
-            order: RefCell::default(),
-            tokenizer,
-            recipe,
-        };
-        task.check_sizes()?;
-        Ok(task)
-    }
-
-    fn check_sizes(&self) -> Result<()> {
-        let batch = self.recipe.train.batch_size;
-        let what = match (self.train.len(), self.valid.len()) {
-            (train, _) if train < batch => {
-                format!("{train} training sentences are too few for a batch of {batch}")
-            }
-            (_, 0) => "has no sentences for validation, which decides which weights are kept".into(),
-            _ => return Ok(()),
-        };
-        Err(Error::data(&self.corpus, what))
+    /// With the `keys` of its recipe whose values were taken from a checkpoint.
+    pub fn with_taken(self, keys: Vec<String>) -> Self {
+        Self { taken: keys, ..self }
     }
 
     /// The vocabulary.
@@ -197,30 +136,15 @@ fn training(recipe: &Recipe) -> LatentTraining {
     recipe.train.latent.clone().unwrap_or_default()
 }
 
-fn no_latent() -> Error {
-    Error::config("[task] kind = \"vae\" needs a [model.latent], and this model has none")
-}
-
-/// The token that ends a sentence, and from which a decoder begins.
-///
-/// # Errors
-/// If the vocabulary has no line end of its own.
-pub(crate) fn sentence_end(tokenizer: &Tokenizer) -> Result<u32> {
-    match tokenizer.line_end_id() {
-        Some(line_end) if tokenizer.unit() != Unit::Bpe => Ok(line_end),
-        _ => Err(Error::config(format!(
-            "a sentence VAE needs lines whose end is a token of its own, and this vocabulary of unit {} has none; wanted \
-             corpus.unit = \"word\", \"char\" or \"byte\"",
-            tokenizer.unit().as_str()
-        ))),
-    }
-}
-
 impl Task for VaeTask {
     type Objective = Elbo;
 
     fn recipe(&self) -> &Recipe {
         &self.recipe
+    }
+
+    fn taken(&self) -> &[String] {
+        &self.taken
     }
 
     /// Sizes in tokens that are predicted.

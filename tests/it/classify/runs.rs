@@ -201,10 +201,10 @@ fn what_is_for_language_models_is_refused_of_a_classifier() {
     }
     place.fails("eval run --corpus shakespeare", 3, &["wanted labelled sentences"]);
     place.fails("bench classify.toml", 2, &["rhn bench is for language models"]);
-    place.fails("train classify.toml --dry-run", 2, &["--dry-run is for language models"]);
+    place.fails("train classify.toml --dry-run", 2, &["--dry-run is for running text"]);
     place.fails("train classify.toml --corpus corpus.txt --out no", 3, &["corpus.txt: line 1: has 1 column"]);
     for (set, found) in [
-        ("train.bptt_steps=5", "train.bptt_steps is for a running text"),
+        ("train.bptt_steps=5", "train.bptt_steps is for running text"),
         ("task.kind=language", "[model.classifier] needs [task] kind = \"classify\""),
         ("train.positive_weight=0", "positive_weight is 0"),
         ("model.output.tied=true", "leave [model.output] out"),

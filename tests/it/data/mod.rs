@@ -289,6 +289,21 @@ fn a_directory_has_its_splits_by_name() {
 }
 
 #[test]
+fn a_language_of_botha_and_blunsom_has_the_splits_that_kim_et_al_read() {
+    for within in ["", "1m-mono"] {
+        let folder = folder(&[("notes.txt", b"no part of it\n")]);
+        let inner = folder.path().join(within);
+        std::fs::create_dir_all(&inner).unwrap();
+        for (name, text) in [("train.in", "aaa\n"), ("test.in", "bb\n"), ("finaltest.in", "c\n")] {
+            std::fs::write(inner.join(name), text).unwrap();
+        }
+        let corpus = open(folder.path()).unwrap();
+        let texts = corpus.splits().map(|(_, text)| text.as_str().unwrap().to_string());
+        assert_eq!(texts, ["aaa\n", "bb\n", "c\n"], "{within}");
+    }
+}
+
+#[test]
 fn a_directory_without_a_test_split_has_an_empty_one() {
     let folder = folder(&[("train.txt", b"aaa\n"), ("valid.txt", b"bb\n")]);
     assert!(open(folder.path()).unwrap().test.is_empty());

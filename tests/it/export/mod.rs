@@ -22,7 +22,7 @@ use tempfile::TempDir;
 const PLAY: &str = "To be , or not to be :\nthat is the question\n";
 
 /// Every core with the embeddings, outputs and units among them.
-const MODELS: [(&str, &[&str]); 17] = [
+const MODELS: [(&str, &[&str]); 18] = [
     ("char", &["model.core.layers=2"]),
     ("word", &["model.output.tied=true"]),
     ("byte", &["model.core.shared_gates=\"transform\"", "corpus.unknown=true"]),
@@ -49,6 +49,10 @@ const MODELS: [(&str, &[&str]); 17] = [
         &[
             "model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],highway_layers=1,highway=\"residual-linear\",word_size=6}",
         ],
+    ),
+    (
+        "word",
+        &["model.embedding={kind=\"char-lstm\",char_size=3,char_hidden=4,word_size=5,highway_layers=1}"],
     ),
 ];
 

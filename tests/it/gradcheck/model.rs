@@ -231,6 +231,16 @@ fn char_cnn_and_highway_layers_have_the_gradient_of_central_differences() {
 }
 
 #[test]
+fn two_lstms_over_characters_have_the_gradient_of_central_differences() {
+    let embedding = |highway_layers: usize, characters: &str| {
+        json!({"kind": "char-lstm", "characters": characters, "char_size": 3, "char_hidden": 4, "word_size": 5,
+               "highway_layers": highway_layers})
+    };
+    Window::new(embedding(0, "unicode"), rhn(1), false, shared_masks()).check();
+    Window::new(embedding(2, "bytes"), lstm(1), false, json!({})).check();
+}
+
+#[test]
 fn the_history_behind_the_entering_state_is_not_followed() {
     let depth_gated = hlstm(2, json!({"variant": "depth-gated"}));
     let mut mogrified = rhn(2);

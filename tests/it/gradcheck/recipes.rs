@@ -60,6 +60,9 @@ fn gradients(recipe: &Recipe, masked: bool) -> BTreeMap<String, Vec<Vec<f64>>> {
 fn every_parameter_of_every_recipe_family_receives_a_gradient() {
     for (recipe, _) in BUILT_IN {
         let small = shrunk(recipe, 8, &[]);
+        if small.model.latent.is_some() || small.model.classifier.is_some() {
+            continue; // no language model; `vae` and `classify` check the gradient of each weight
+        }
         for (name, rows) in gradients(&small, true) {
             assert!(rows.iter().flatten().any(|&g| g != 0.0), "{recipe}, masked: {name}");
             assert!(rows.iter().flatten().all(|g| g.is_finite()), "{recipe}, masked: {name}");

@@ -24,11 +24,16 @@ const SPELLED: &str = "--set model.embedding={kind=\"char-cnn\",char_size=3,filt
 const BYTES: &str = "--set model.embedding={kind=\"char-cnn\",characters=\"bytes\",char_size=3,filter_widths=[1,2],\
     filter_counts=[3,4],highway_layers=1,max_word_length=12,projection=6} --set corpus.min_count=2";
 
+/// The same by two LSTMs.
+const BYTES_BOTH_WAYS: &str = "--set model.embedding={kind=\"char-lstm\",characters=\"bytes\",char_size=3,char_hidden=4,\
+    word_size=6,highway_layers=1,max_word_length=12} --set corpus.min_count=2";
+
 /// A word that the vocabulary lacks is predicted as <unk> and read as it is.
 #[test]
 fn over_bytes_what_follows_an_unseen_word_depends_on_its_spelling() {
     let place = Place::new();
     place.train(&format!("--out run {WORDS} {BYTES}"));
+    place.train(&format!("--out both-ways {WORDS} {BYTES_BOTH_WAYS}"));
     place.train(&format!("--out words {WORDS} --set corpus.min_count=2"));
     assert_eq!(place.json("run/config.json")["embedding"]["characters"], "bytes");
     let surprisals = |run: &str, text: &str| -> Vec<f64> {
@@ -39,7 +44,7 @@ fn over_bytes_what_follows_an_unseen_word_depends_on_its_spelling() {
         let rows = rows.lines().map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap());
         rows.filter_map(|row| row["surprisal"].as_f64()).collect()
     };
-    for run in ["run", "words"] {
+    for run in ["run", "both-ways", "words"] {
         let [one, again, other] =
             ["be zyx be\n", "be  zyx be\n", "be \u{3bb}123 be\n"].map(|text| surprisals(run, text));
         assert_eq!(one, again, "{run}: blanks do not count");
@@ -90,7 +95,7 @@ fn windows_and_single_tokens_cost_the_same(output: &str) {
 /// The run to its end, and again in pieces: nothing may differ, whatever was drawn for a step or left alone in it.
 #[test]
 fn runs_with_a_large_vocabulary_resume_exactly_on_any_number_of_threads() {
-    for output in [ADAPTIVE, TIED, SAMPLED, BY_ROW, NCE, SPELLED, BYTES] {
+    for output in [ADAPTIVE, TIED, SAMPLED, BY_ROW, NCE, SPELLED, BYTES, BYTES_BOTH_WAYS] {
         let place = Place::new();
         place.train(&format!("--out whole --threads 1 {WORDS} {output}"));
         for steps in [3, 11] {

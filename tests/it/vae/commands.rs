@@ -69,13 +69,17 @@ fn flags_and_commands_of_one_kind_of_checkpoint_are_refused_by_the_other() {
         "compress run vae.toml --out x",
         "export run --to transformers x",
         "export run --to onnx x",
-        "study depth run",
-        "judge run vae.toml",
-        "rescore run vae.toml",
+        "study estimate run",
+        "judge run pairs.tsv",
+        "rescore run lists.tsv",
         "study lesion run",
+        "neighbours run anna",
     ] {
         LEARNED.fails(command, 4, &["is a sentence VAE", "`rhn eval`"]);
     }
+    #[cfg(feature = "serve")]
+    LEARNED.fails("serve run --port 0", 4, &["is a sentence VAE"]);
+    LEARNED.fails("bench ptb-vae --only train", 2, &["is a sentence VAE"]);
     let shown = LEARNED.rhn("inspect run");
     assert!(stdout(&shown).contains("latent vector of size 6"), "{}", stderr(&shown));
     let place = Place::new();

@@ -67,6 +67,8 @@ fn place() -> Place {
     lines[9] = "a a a a a a a a a";
     place.write("sentences.txt", lines.join("\n") + "\n");
     place.write("vae.toml", RECIPE);
+    place.write("pairs.tsv", "anna sings\tsings anna\n");
+    place.write("lists.tsv", "u1\t-3\tanna sings\n");
     place
 }
 
@@ -163,7 +165,7 @@ fn what_a_sentence_vae_cannot_be_trained_with_is_refused() {
     let recipe = RECIPE.replace("[model.latent]\nsize = 6\nhighway_layers = 1\ninject = \"both\"\n", "");
     place.write("without.toml", recipe);
     place.fails("train without.toml --out run", 2, &["needs a [model.latent]"]);
-    place.fails("train vae.toml --dry-run", 2, &["language models"]);
+    place.fails("train vae.toml --dry-run", 2, &["--dry-run is for running text"]);
     place.fails(
         "train tiny.toml --corpus corpus.txt --set train.latent.word_keep=0.5",
         2,

@@ -1,0 +1,35 @@
+//! Runs of sentence VAEs.
+
+use super::Request;
+use super::first::{First, TAKEN};
+use crate::config::Resolved;
+use crate::error::{Error, Result};
+use crate::task::vae::{VaeTask, one_process};
+use crate::train::resume::Resumed;
+
+impl Request {
+    /// A run of a sentence VAE that begins, with the sizes and the vocabulary of `first` if there is one, or goes on with those
+    /// that it had.
+    pub(super) fn begin_vae(
+        &self,
+        mut resolved: Resolved,
+        first: Option<&First>,
+        resumed: Option<&Resumed>,
+    ) -> Result<VaeTask> {
+        if self.world.size() > 1 {
+            return Err(one_process());
+        }
+        if self.grow_vocab {
+            return Err(Error::config(
+                "--grow-vocab is for language models, and this recipe trains a sentence VAE",
+            ));
+        }
+        first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
+        let vocabulary = resumed.map(|resumed| &resumed.tokenizer).or(first.map(|first| &first.tokenizer));
+        let tokenizer = vocabulary.cloned();
+        let task =
+            VaeTask::prepare(resolved.recipe, &self.directories, tokenizer, self.precision, &self.device)?;
+        let taken = first.map_or(&[][..], |_| &TAKEN).iter();
+        Ok(task.with_taken(taken.map(ToString::to_string).collect()))
+    }
+}
