@@ -174,7 +174,7 @@ impl Evaluation {
         [tokens, words]: [u64; 2],
         seconds: f64,
     ) -> Self {
-        let nats_per_token = latent.elbo_nats * latent.sentences as f64 / tokens as f64;
+        let nats_per_token = latent.elbo_nats * latent.sentence_count as f64 / tokens as f64;
         Self {
             corpus: corpus.into(),
             split: split.into(),

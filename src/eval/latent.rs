@@ -52,7 +52,7 @@ impl Default for LatentSettings {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LatentFigures {
     /// Sentences that were measured.
-    pub sentences: u64,
+    pub sentence_count: u64,
     /// Sentences that were left out because they are longer than `corpus.longest_sentence`.
     pub dropped_sentences: u64,
     /// Vectors that were drawn for each sentence.
@@ -128,7 +128,7 @@ pub fn evaluate(
     let mut done = 0;
     for numbers in order.chunks(TOGETHER) {
         let batch = sentences.batch(numbers, writer.line_end(), writer.model().device())?;
-        sums.add(writer, sentences, numbers, &batch)?;
+        sums.add(writer, sentences, numbers, &batch, &mut || progress(done, sentences.predicted()))?;
         done += batch.predicted();
         progress(done, sentences.predicted())?;
     }
@@ -156,13 +156,14 @@ impl Sums {
         }
     }
 
-    /// Adds the sentences `numbers`, which are those of `batch`.
+    /// Adds the sentences `numbers`, which are those of `batch`; `check`, asked before each draw, may end it.
     fn add(
         &mut self,
         writer: &SentenceWriter<'_>,
         sentences: &Items,
         numbers: &[u32],
         batch: &SentenceBatch,
+        check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         let posterior = writer.model().posterior(&batch.words()?, &batch.lengths)?.detach();
         self.kl += numbers_of(&posterior.divergence()?)?.iter().sum::<f64>();
@@ -173,7 +174,7 @@ impl Sums {
                 *square += value * value;
             }
         }
-        self.draw(writer, &posterior, numbers, batch)?;
+        self.draw(writer, &posterior, (numbers, batch), check)?;
         if self.settings.rebuilds {
             self.rebuild(writer, &posterior, sentences, numbers)?;
         }
@@ -186,8 +187,8 @@ impl Sums {
         &mut self,
         writer: &SentenceWriter<'_>,
         posterior: &Gaussian,
-        numbers: &[u32],
-        batch: &SentenceBatch,
+        (numbers, batch): (&[u32], &SentenceBatch),
+        check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         let model = writer.model();
         let inputs = writer.inputs(&batch.inputs)?;
@@ -197,6 +198,7 @@ impl Sums {
         let shape = (numbers.len(), model.latent().size);
         let mut weights = vec![Vec::with_capacity(self.settings.samples); numbers.len()];
         for _ in 0..self.settings.samples {
+            check()?;
             let drawn =
                 streams.iter_mut().flat_map(|rng| (0..shape.1).map(|_| rng.normal()).collect::<Vec<_>>());
             let epsilon = Tensor::from_vec(drawn.collect(), shape, &Device::Cpu)?;
@@ -241,7 +243,7 @@ impl Sums {
         let variances = sums.iter().zip(squares).map(|(sum, square)| square / count - (sum / count).powi(2));
         let share = |found: u64, of: f64| self.settings.rebuilds.then(|| found as f64 / of);
         LatentFigures {
-            sentences: self.sentences,
+            sentence_count: self.sentences,
             dropped_sentences: sentences.dropped,
             samples: self.settings.samples as u64,
             reconstruction_nats: self.reconstruction / count,

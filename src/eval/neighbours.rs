@@ -76,8 +76,9 @@ impl<'a> Neighbourhood<'a> {
             }
             (None, None) => return Err(unseen(word, words)),
         };
-        let cosines =
+        let products =
             self.units.matmul(&vector.t()?)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let cosines: Vec<f64> = products.into_iter().map(|cosine| cosine.clamp(-1.0, 1.0)).collect(); // but for rounding
         let mut order: Vec<usize> = (0..cosines.len()).filter(|&id| Some(id) != own).collect();
         order.sort_by(|&one, &other| cosines[other].total_cmp(&cosines[one]).then(one.cmp(&other)));
         let neighbour = |&id: &usize| Neighbour { word: &words[id], cosine: cosines[id] };

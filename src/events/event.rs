@@ -282,7 +282,7 @@ impl From<&Evaluation> for Measured {
             words: Some(found.words),
             oov_tokens: Some(found.oov_tokens),
             nats_per_token: Some(found.nats_per_token),
-            perplexity: Some(found.perplexity),
+            perplexity: found.decisions.is_none().then_some(found.perplexity), // a sentence's label is no token
             perplexity_known: found.perplexity_known,
             perplexity_known_absent: found.perplexity_known_absent.clone(),
             perplexity_words: found.perplexity_words,

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::distill::TeacherNames;
-use crate::config::{EmbeddingConfig, LossConfig, ModelConfig, ModelSpec, Recipe, Resolved};
+use crate::config::{EmbeddingConfig, LossConfig, ModelConfig, ModelSpec, Recipe, Resolved, TaskKind};
 use crate::data::{Corpus, Tokenizer};
 use crate::error::{Error, Result};
 use crate::task::vocabulary;
@@ -27,6 +27,26 @@ impl First {
         let checkpoint = Checkpoint::open(&checkpoint::resolve(name)?)?;
         let name = name.display().to_string();
         Ok(Self { tokenizer: checkpoint.read_tokenizer()?, checkpoint, name })
+    }
+
+    /// Refuses a checkpoint of another kind of model than the task begins with: a classifier of sentences begins with a
+    /// language model or another one, all others with their like.
+    pub(super) fn check_kind(&self, task: TaskKind) -> Result<()> {
+        let spec = &self.checkpoint.config.spec;
+        let refuse = |what: &str| {
+            let what = format!(
+                "{what}: --init-from cannot begin a run of [task] kind = \"{}\" with it",
+                task.as_str()
+            );
+            Err(Error::checkpoint(&self.checkpoint.directory, what))
+        };
+        match (spec.latent.is_some(), spec.classifier.is_some(), task) {
+            (true, _, TaskKind::Vae) | (_, true, TaskKind::Classify) => Ok(()),
+            (true, ..) => refuse("is a sentence VAE"),
+            (_, true, _) => refuse("classifies sentences and is no language model"),
+            (false, false, TaskKind::Vae) => refuse("is no sentence VAE"),
+            (false, false, _) => Ok(()),
+        }
     }
 
     /// Gives the recipe the sizes and the unit of the checkpoint.

@@ -37,6 +37,14 @@ impl Request {
             (None, Some(first)) => {
                 first.lend(&mut resolved)?;
                 let mut recipe = resolved.recipe;
+                let (own, wanted) = (first.tokenizer.unit(), recipe.corpus.unit);
+                if own != wanted {
+                    return Err(Error::config(format!(
+                        "the checkpoint's vocabulary cuts by {}, and corpus.unit says {}",
+                        own.as_str(),
+                        wanted.as_str()
+                    )));
+                }
                 first.keep_embedding_size(&mut recipe, first.tokenizer.vocab_size());
                 let task = open(recipe, first.tokenizer.clone())?;
                 let stepper = task.stepper(&first.checkpoint)?;

@@ -284,6 +284,7 @@ impl Request {
     fn open_alone(&self, images: Option<ImageCorpus>, at: Option<PathBuf>) -> Result<AnyRun> {
         let (mut resolved, run) = self.resolve()?;
         let first = self.first()?;
+        first.as_ref().map_or(Ok(()), |first| first.check_kind(resolved.recipe.task.kind))?;
         let leads = at.is_none();
         let out = at.or_else(|| self.out.clone()).or(run);
         let out = out.unwrap_or_else(|| location::default(Path::new("checkpoints"), &resolved.name));

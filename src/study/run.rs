@@ -102,7 +102,7 @@ impl RunHistory {
     fn check_protocol(&self) -> Result<()> {
         let protocol = self.result.as_ref().and_then(|result| result.test.protocol.as_deref());
         match protocol {
-            None | Some("stream" | "batched" | "images") => Ok(()),
+            None | Some("stream" | "batched" | "images" | "classify" | "lists" | "elbo") => Ok(()),
             Some(other) => {
                 let what = format!(
                     "its test figure is by the protocol {other:?}, which does not compare with the plain figures of \

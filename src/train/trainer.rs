@@ -11,8 +11,8 @@ use super::schedule::Rate;
 use super::state::{self, Best, EpochSums, Position};
 use super::step::Stepper;
 use super::task::Task;
-use crate::config::TrainConfig;
 use crate::config::train::Schedule;
+use crate::config::{TaskKind, TrainConfig};
 use crate::console::report_of_rank;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
@@ -239,7 +239,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             teacher_nats_per_token: (sums.teacher_nats > 0.0)
                 .then(|| sums.teacher_nats / sums.tokens.max(1) as f64),
             valid_nats_per_token: Some(valid.nats_per_token),
-            valid_perplexity: Some(valid.perplexity),
+            valid_perplexity: valid.decisions.is_none().then_some(valid.perplexity),
             valid_bits_per_char: valid.bits_per_char,
             valid_bits_per_byte: valid.bits_per_byte,
             valid_accuracy: valid.accuracy,
@@ -277,7 +277,9 @@ impl<'a, T: Task> Trainer<'a, T> {
             best_epoch: best.map(|best| best.epoch),
             best_step: best.and_then(|best| best.step),
             valid_nats_per_token: best.map(|best| best.valid_nats_per_token),
-            valid_perplexity: best.map(|best| best.valid_nats_per_token.exp()),
+            valid_perplexity: best
+                .filter(|_| self.task.recipe().task.kind != TaskKind::Classify)
+                .map(|best| best.valid_nats_per_token.exp()),
             steps: self.position.step,
             skipped_steps: self.position.skipped_steps,
             parameters: self.stepper.parameters.count(),

@@ -67,6 +67,12 @@ fn labelled(args: &Args, config: &crate::config::CorpusConfig) -> Result<(String
             return Err(Error::config(what).into());
         }
     }
+    // A file that the run was not trained on is read whole, as of every other checkpoint.
+    let is_foreign =
+        |path: &&std::path::PathBuf| path.is_file() && path.to_str() != Some(config.name.as_str());
+    if let Some(file) = args.corpus.as_ref().filter(is_foreign).filter(|_| args.split.is_none()) {
+        return Ok((file.display().to_string(), SplitName::All, Labelled::read(file)?));
+    }
     let name = |path: &Path| match path.to_str() {
         Some(name) => Ok(name.to_owned()),
         None => Err(Error::data(path, "has a name that is not UTF-8")),

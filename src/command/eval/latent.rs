@@ -96,7 +96,7 @@ fn print(json: bool, found: &Evaluation) -> std::io::Result<()> {
     if json {
         return json_line(&mut out, found);
     }
-    let LatentFigures { sentences, dropped_sentences, samples, .. } = latent;
+    let LatentFigures { sentence_count: sentences, dropped_sentences, samples, .. } = latent;
     writeln!(out, "{}, {} split, {samples} sample(s) a sentence", found.corpus, found.split)?;
     writeln!(out, "nats a sentence  {:.4} (-ELBO, a bound on -ln p)", latent.elbo_nats)?;
     writeln!(out, "  reconstruction {:.4}", latent.reconstruction_nats)?;

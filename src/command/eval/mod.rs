@@ -12,7 +12,7 @@ mod tune;
 use super::args::{DataArgs, DeviceArgs};
 use super::output::{Meter, json_line, load, note, note_crlf, note_unseen};
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{TrainConfig, Unit};
+use crate::config::{TaskKind, TrainConfig, Unit};
 use crate::data::{Chosen, Encoded, SplitName, Tokenizer, TrainedOn};
 use crate::error::Error;
 use crate::eval::Evaluation;
@@ -133,11 +133,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
         return latent::run(args, checkpoint);
     }
     if checkpoint.config.spec.classifier.is_some() {
+        refuse_samples(args, "this checkpoint classifies sentences")?;
         return classify::run(args, &checkpoint);
     }
     refuse_samples(args, "this checkpoint is a language model")?;
     let loaded = load(&args.checkpoint, &args.device)?;
     let recipe = loaded.recipe()?;
+    if recipe.task.kind == TaskKind::Rescore && args.corpus.is_none() && args.file.is_empty() {
+        return Err(Error::config(format!(
+            "the checkpoint learned last from n-best lists, {}, which `rhn rescore` reads; --corpus or --file names a text",
+            recipe.corpus.name
+        ))
+        .into());
+    }
     let sha256 = loaded.corpus_sha256();
     let run = TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: loaded.directory() };
     let directories = args.data.directories()?;

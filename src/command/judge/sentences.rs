@@ -7,7 +7,7 @@ use crate::command::output::{Meter, json_line};
 use crate::data::Text;
 use crate::error::{Error, Result};
 use crate::eval::classify::{SentenceCutter, logits, probability};
-use crate::eval::sentences::Measure;
+use crate::eval::sentences::{Measure, has_labels};
 use crate::model::Classifier;
 use serde::Serialize;
 use std::io::Write;
@@ -47,6 +47,10 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint, mut out: impl Write) -> 
     let texts = args.pairs.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
     let mut lines = Vec::new();
     for text in &texts {
+        if has_labels(text.as_str()?) {
+            let what = "has lines of a label and a sentence, and a sentence a line is judged: `rhn eval` with --corpus reads labels";
+            return Err(Error::data(&text.source, what).into());
+        }
         let numbered = text.as_str()?.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
         lines.extend(numbered.map(|(line, number)| (&text.source, number, line.trim())));
     }

@@ -3,6 +3,7 @@
 use super::super::output::{json_line, note_unseen};
 use super::{Args, show};
 use crate::checkpoint::Checkpoint;
+use crate::config::Unit;
 use crate::error::{Error, Result};
 use crate::predict::LoadedVae;
 use crate::sample::SampleSettings;
@@ -89,6 +90,11 @@ pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> anyhow::Result<()> {
     let writer = SentenceWriter::new(&loaded.model, &loaded.tokenizer)?.without(unknown);
     let sentence = &args.sentence;
     if let Some(template) = &sentence.impute {
+        if loaded.tokenizer.unit() != Unit::Word {
+            let unit = loaded.tokenizer.unit().as_str();
+            let what = format!("--impute is for a vocabulary of words, and this one's unit is {unit}");
+            return Err(Error::config(what).into());
+        }
         let places = places(&writer, template)?;
         let filled = writer.fill(&places, sentence.beam.unwrap_or(BEAM))?;
         return Ok(print(args, &writer, 0, None, &filled)?);

@@ -18,6 +18,7 @@ mod rows;
 mod unigrams;
 
 pub use accuracy::{Accuracy, Outcome};
+pub(crate) use pairs::has_labels;
 pub use pairs::{Pair, read_pairs};
 pub(crate) use pairs::{is_pairs, parse_pairs};
 pub use rows::{ROWS, SentenceScore, score_sentences};

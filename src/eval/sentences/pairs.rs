@@ -88,6 +88,11 @@ fn is_json(text: &str) -> bool {
 /// The pairs of a text; errors as [`read_pairs`].
 pub(crate) fn parse_pairs(file: &Path, text: &str) -> Result<Vec<Pair>> {
     let is_json = is_json(text);
+    if !is_json && has_labels(text) {
+        let what = "has lines of a label and a sentence; wanted good<TAB>bad[<TAB>phenomenon]. `rhn judge` decides on labelled \
+                    sentences with --tune FILE, and `rhn eval` of a classifier reads them";
+        return Err(Error::data(file, what));
+    }
     let mut pairs = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         if line.trim().is_empty() || (number == 1 && is_header(line)) {
@@ -109,6 +114,16 @@ pub(crate) fn parse_pairs(file: &Path, text: &str) -> Result<Vec<Pair>> {
         return Err(Error::data(file, "has no pairs; wanted lines of good<TAB>bad[<TAB>phenomenon]"));
     }
     Ok(pairs)
+}
+
+/// Whether the lines of a text begin with a label, as `rhn data errors --labels` writes them.
+pub(crate) fn has_labels(text: &str) -> bool {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty()).peekable();
+    let first = |line: &str| line.split_once('\t').map(|(label, _)| label.trim().to_owned());
+    if lines.peek().and_then(|line| first(line)).is_some_and(|label| label == "label") {
+        return true;
+    }
+    lines.peek().is_some() && lines.all(|line| first(line).is_some_and(|label| label == "0" || label == "1"))
 }
 
 fn is_header(line: &str) -> bool {
@@ -164,6 +179,14 @@ mod tests {
             pairs.iter().map(|pair| (pair.line, pair.good.as_str(), pair.phenomenon.as_deref())).collect();
         assert_eq!(found, [(2, "a b", Some("swap")), (4, "c d", None)]);
         assert_eq!(parse_pairs(Path::new("p"), "good\tbad luck\n").unwrap().len(), 1); // no header
+    }
+
+    #[test]
+    fn labelled_sentences_are_no_pairs() {
+        for text in ["label\tsentence\tkind\n1\ta b\tswap\n", "0\ta b\n\n1\tb a\n"] {
+            assert!(message(text).contains("a label and a sentence"), "{text:?}");
+        }
+        assert_eq!(parse_pairs(Path::new("p"), "0\t1\n10\t1 0\n").unwrap().len(), 2);
     }
 
     #[test]

@@ -136,6 +136,7 @@ fn a_stopped_classifier_resumes_to_the_bit_on_any_number_of_threads() {
         assert_eq!(whole, &parts, "{name}");
     }
     assert_eq!(place.json("whole/threshold.json"), place.json("parts/threshold.json"));
+    place.assert_is_read("whole");
 }
 
 #[test]
@@ -176,6 +177,7 @@ fn a_classifier_begins_with_a_language_models_embedding_and_forward_core() {
         4,
         &["classifies sentences and is no language model"],
     );
+    place.fails("train shakespeare-vae --init-from language --out no", 4, &["is no sentence VAE"]);
 }
 
 #[test]

@@ -78,6 +78,7 @@ fn the_hypotheses_with_few_errors_come_to_be_the_best_and_the_run_goes_on_to_the
     done(&place, "train parts --resume --max-steps 20");
     done(&place, "train parts --resume");
     assert_eq!(place.fingerprint("parts"), place.fingerprint("whole"));
+    place.assert_is_read("whole");
 }
 
 #[test]

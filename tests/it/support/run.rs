@@ -105,6 +105,17 @@ impl Place {
         child.wait_with_output().unwrap()
     }
 
+    /// The commands that read a run's events take this finished one.
+    #[track_caller]
+    pub(crate) fn assert_is_read(&self, out: &str) {
+        for args in [format!("compare {out}"), format!("watch {out}"), format!("plot {out} --out {out}.svg")]
+        {
+            let output = self.rhn(&args);
+            assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
+        }
+        assert_eq!(self.json_of(&format!("compare {out} --json"))["runs"][0]["finished"], true);
+    }
+
     /// Trains and succeeds; the standard error.
     #[track_caller]
     pub(crate) fn train(&self, args: &str) -> String {

@@ -81,7 +81,7 @@ fn perplexities_are_over_the_words_with_their_ends_and_without() {
     let model = model(&tokenizer, 2, 0.5);
     let found = measured(&SentenceWriter::new(&model, &tokenizer).unwrap(), &items, 1);
     let latent = found.latent.clone().unwrap();
-    assert_eq!((found.tokens, found.words, latent.sentences), (15, 12, 3));
+    assert_eq!((found.tokens, found.words, latent.sentence_count), (15, 12, 3));
     let all = 3.0 * latent.elbo_nats;
     assert!((found.perplexity - (all / 15.0).exp()).abs() < 1e-9);
     assert!((latent.perplexity_no_eos - (all / 12.0).exp()).abs() < 1e-9);

@@ -132,6 +132,7 @@ fn a_resumed_run_is_the_same_to_the_bit() {
     for (whole, parts) in place.fingerprint("whole").into_iter().zip(place.fingerprint("parts")) {
         assert_eq!(whole, parts);
     }
+    place.assert_is_read("whole");
 }
 
 #[test]
