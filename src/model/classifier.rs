@@ -10,11 +10,11 @@
 use super::builder::{Asked, Builder, Source};
 use super::config::{ModelConfig, ModelSpec};
 use super::core::CoreConfig;
-use super::core::bidirectional::Bidirectional;
+use super::core::encoder::Encoder;
 use super::dropout::DropoutConfig;
 use super::dropout::NoiseSource;
 use super::embedding::EmbeddingConfig;
-use super::layers::{Core, Cost, Embedding};
+use super::layers::{Cost, Embedding};
 use super::noise::{Noise, masked};
 use super::output::OutputConfig;
 use super::parameters::Parameters;
@@ -30,7 +30,6 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
-use std::sync::Arc;
 
 /// `[model.classifier]` of a recipe: how the states of a sentence become its label.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,12 +91,6 @@ impl Display for ClassifierConfig {
         let direction = if self.bidirectional { "both directions" } else { "one direction" };
         write!(f, "{} over {direction}", self.pooling.as_str())
     }
-}
-
-/// What gives the states of a sentence.
-enum Encoder {
-    Forward(Arc<dyn Core>),
-    Both(Bidirectional),
 }
 
 /// A classifier on weights that training changes, or on weights as they are.
@@ -174,12 +167,7 @@ impl Classifier {
         };
         let input = config.embedding_size();
         let hidden = spec.core.hidden_size();
-        let core = |weights: &Builder<'_>| spec.core.settings().build(input, weights);
-        let forward = core(&builder)?;
-        let encoder = match classifier.bidirectional {
-            false => Encoder::Forward(forward),
-            true => Encoder::Both(Bidirectional { forward, backward: core(&builder.under("backward"))? }),
-        };
+        let encoder = Encoder::build(&spec.core, input, classifier.bidirectional, &builder)?;
         let size = classifier.size(hidden);
         let weights = builder.under("classifier");
         let model = Self {
@@ -204,12 +192,7 @@ impl Classifier {
         let (time, _) = tokens.dims2()?;
         let lengths = Lengths::new(time, lengths.to_vec())?;
         let xs = masked(self.vectors(tokens)?, noise.each[0].word.as_ref())?;
-        let hs = match &self.encoder {
-            Encoder::Both(both) => both.forward(&xs, &lengths, [&noise.each[0], &noise.each[1]])?,
-            Encoder::Forward(core) => {
-                core.forward(&xs, &core.zero_state(lengths.rows().len())?, &noise.each[0])?.0
-            }
-        };
+        let hs = self.encoder.states(&xs, &lengths, [&noise.each[0], &noise.each[1]])?;
         let pooled = masked(self.pool.forward(&hs, &lengths)?, noise.pooled.as_ref())?;
         let logits = linear(&pooled, &self.weight, Stored::ByInput, self.precision)?;
         Ok(logits.broadcast_add(&self.bias)?.squeeze(1)?)
@@ -228,11 +211,7 @@ impl Classifier {
     }
 
     pub(super) fn cost(&self) -> Cost {
-        let core = match &self.encoder {
-            Encoder::Forward(core) => core.cost(),
-            Encoder::Both(both) => both.forward.cost() + both.backward.cost(),
-        };
-        Cost { per_token: core + self.pool.cost(), per_distinct: self.embedding.cost() }
+        Cost { per_token: self.encoder.cost() + self.pool.cost(), per_distinct: self.embedding.cost() }
     }
 }
 

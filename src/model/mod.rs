@@ -31,7 +31,6 @@ mod parameters;
 mod pooling;
 pub mod rearrange;
 pub mod sampler;
-#[allow(dead_code, reason = "of the parts that sentence models are made of")]
 pub(crate) mod sequences;
 mod specs;
 pub mod stage;

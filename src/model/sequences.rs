@@ -19,11 +19,6 @@ impl Lengths {
         }
     }
 
-    /// Steps of the batch.
-    pub(crate) fn time(&self) -> usize {
-        self.time
-    }
-
     /// Steps of each row.
     pub(crate) fn rows(&self) -> &[usize] {
         &self.rows

@@ -9,21 +9,21 @@ pub(crate) mod packed;
 mod sentences;
 mod shards;
 mod tensorboard;
+mod training;
 mod vae;
 
 pub use directory::{Follower, RunDirectory};
+pub(crate) use training::Ended;
+pub use training::Finish;
 
-use crate::checkpoint::Checkpoint;
-use crate::config::train::{OnNonFinite, Schedule};
-use crate::config::{Recipe, Resolved, TaskKind, TrainConfig};
+use crate::config::train::OnNonFinite;
+use crate::config::{Recipe, Resolved, TaskKind};
 use crate::console::note;
 use crate::data::images::ImageCorpus;
 use crate::data::{Corpus, DataDirectories, ShardedCorpus};
 use crate::error::{Error, Result};
-use crate::events::Outcome;
 use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
-use crate::signals::Signals;
 use crate::storage::Lock;
 use crate::task::classify::ClassifyTask;
 use crate::task::fit;
@@ -32,13 +32,11 @@ use crate::task::language::Language;
 use crate::task::rescore::Rescoring;
 use crate::task::vae::VaeTask;
 use crate::task::vocabulary;
-use crate::train::limits::{Limits, Stop};
-use crate::train::recorder::Recorder;
+use crate::train::limits::Limits;
 use crate::train::resume::Resumed;
 use crate::train::state::Position;
 use crate::train::step::Stepper;
 use crate::train::task::Task;
-use crate::train::trainer::Trainer;
 use candle_core::Device;
 use first::{First, TAKEN, TEACHER};
 use rhn_kernels::precision::Precision;
@@ -46,7 +44,6 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tensorboard::{TENSORBOARD, TensorBoard};
 
 /// How a run is asked for.
 pub(crate) struct Request {
@@ -121,31 +118,6 @@ impl AnyRun {
         };
         resumed.as_ref().map(|resumed| &resumed.position)
     }
-}
-
-/// How a run ended in this process.
-pub(crate) enum Ended {
-    /// It is finished, and was so before.
-    Before(Outcome, Finish),
-    Finished(Outcome),
-    /// It is trained, and a signal with this exit code came before its test was done.
-    Untested(u8),
-    Stopped(Stop),
-    /// It is trained, and rank 0 tests it.
-    Followed,
-}
-
-/// Why a run is finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Finish {
-    /// Epochs that are done, and that were asked for.
-    pub epochs: [u64; 2],
-    /// `train.patience`, if it is used up.
-    pub patience: Option<u64>,
-    /// Whether the rate depends on the number of epochs, so that no more of them can be had.
-    pub is_bound: bool,
-    /// Whether `train.averaging.from_start` ended it: the validation loss no longer falls.
-    pub no_longer_falls: bool,
 }
 
 impl Request {
@@ -356,60 +328,4 @@ fn find_state(out: &Path, resolved: &mut Resolved) -> Result<Option<Resumed>> {
         None => note(&format!("{}: no saved training state; beginning at the first step", out.display())),
     }
     Ok(resumed)
-}
-
-/// Why a run at `position` is finished.
-fn finish(position: &Position, config: &TrainConfig) -> Finish {
-    let waited = position.best.as_ref().map_or(0, |best| best.waited(position.epoch));
-    Finish {
-        epochs: [position.epoch, config.epochs],
-        patience: Some(config.patience).filter(|&patience| patience > 0 && waited >= patience),
-        is_bound: matches!(config.schedule, Schedule::Cosine(_)),
-        no_longer_falls: position.averaging.is_over(),
-    }
-}
-
-impl<T: Task> Run<T> {
-    /// How many numbers the model has, and how many of them this training changes.
-    pub(crate) fn parameters(&self) -> [u64; 2] {
-        let parameters = &self.stepper.parameters;
-        [parameters.count(), parameters.updated_count()]
-    }
-
-    /// Trains to the recipe's end or a limit, and measures the test split with the best weights. Fails if a number is
-    /// not finite, or something cannot be written.
-    pub(crate) fn train(self, screen: Box<dyn Recorder>, signals: Signals) -> Result<Ended> {
-        let Self { task, out, resumed, stepper, limits, tensorboard, _lock } = self;
-        let leads = stepper.world().rank() == 0;
-        let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
-        if leads {
-            let position = resumed.as_ref().map(|resumed| &resumed.position);
-            recorders.push(Box::new(RunDirectory::open(&out, position)?));
-            recorders.push(screen);
-            if tensorboard || out.join(TENSORBOARD).exists() {
-                recorders.push(Box::new(TensorBoard::open(&out)?));
-            }
-        } else {
-            recorders.push(Box::new(Follower::of(&out)));
-        }
-        let mut trainer =
-            Trainer::new(&task, stepper, Box::new(recorders), resumed.as_ref(), signals, limits)?;
-        let steps = trainer.position().step;
-        let before = directory::read_result(&out).filter(|result| result.steps == steps);
-        if let Some(outcome) = before.filter(|_| trainer.is_over()) {
-            return Ok(Ended::Before(outcome, finish(trainer.position(), &task.recipe().train)));
-        }
-        if let Some(stop) = trainer.run()? {
-            return Ok(Ended::Stopped(stop));
-        }
-        if !leads {
-            return Ok(Ended::Followed);
-        }
-        let best = task.parameters_of(&Checkpoint::open(&out)?)?;
-        match trainer.test(&best) {
-            Ok(outcome) => Ok(Ended::Finished(outcome)),
-            Err(Error::Stopped { code }) => Ok(Ended::Untested(code)),
-            Err(error) => Err(error),
-        }
-    }
 }

@@ -47,7 +47,8 @@ pub(crate) fn backward<K: Kernel<Element: Computed>, C: Pointwise>(
     wanted: Wanted,
 ) -> Grads<K::Element> {
     let WindowSizes { time, batch, depth, hidden } = record.sizes;
-    let mut carried = vec![K::Element::zero(); C::STATES * batch * hidden];
+    let mut carried = workspace::take(C::STATES * batch * hidden);
+    carried.fill(K::Element::zero());
     let bias = if in_place::fits::<K>(time, batch) {
         let weights = Transposed(InPlace::new::<C>(recurrent, hidden));
         walk_back::<K, C>(&mut record, &weights, bias, grad, &mut carried)
@@ -59,7 +60,7 @@ pub(crate) fn backward<K: Kernel<Element: Computed>, C: Pointwise>(
     gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::INPUTS], &record, 0, &mut projected);
     let state = wanted.state.then(|| {
         add_first_product::<K, C>(&record, recurrent, &mut carried);
-        carried
+        carried.to_vec()
     });
     let recurrent = if wanted.in_parts {
         RecurrentGrad::Product(weight_products::<K, C>(&record))

@@ -1,8 +1,7 @@
 //! The recurrent core. To add a kind: its file here with its settings, and three lines below (`mod`, a variant of
 //! [`CoreConfig`], its line in `settings`).
 
-#[allow(dead_code, reason = "of the parts that sentence models are made of")]
-pub(crate) mod bidirectional;
+pub(in crate::model) mod encoder;
 mod feed_forward;
 mod gru;
 mod hlstm;

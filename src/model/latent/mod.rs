@@ -19,7 +19,7 @@ pub use settings::{Inject, LatentConfig};
 
 use super::builder::{Asked, Builder, Source};
 use super::config::ModelConfig;
-use super::core::bidirectional::Bidirectional;
+use super::core::encoder::Encoder;
 use super::core::{self, CoreConfig};
 use super::embedding::Table;
 use super::layers::{Core, Cost, Embedding, Output};
@@ -48,12 +48,6 @@ pub struct SentenceVae {
     device: Device,
 }
 
-/// What reads a sentence.
-enum Encoder {
-    Forward(Arc<dyn Core>),
-    Both(Bidirectional),
-}
-
 /// Where the decoder is in each of its sentences.
 #[derive(Clone, Debug)]
 pub struct Decoding(Entered);
@@ -72,49 +66,6 @@ impl Decoding {
 /// The settings of the encoder: the decoder's unless it has its own.
 fn encoder_config(config: &ModelConfig) -> &CoreConfig {
     config.spec.encoder.as_ref().unwrap_or(&config.spec.core)
-}
-
-impl Encoder {
-    fn build(config: &ModelConfig, latent: &LatentConfig, builder: &Builder<'_>) -> Result<Self> {
-        let settings = encoder_config(config).settings();
-        let builder = builder.under("encoder");
-        let forward = settings.build(config.embedding_size(), &builder)?;
-        if !latent.bidirectional {
-            return Ok(Self::Forward(forward));
-        }
-        let backward = settings.build(config.embedding_size(), &builder.under("backward"))?;
-        Ok(Self::Both(Bidirectional { forward, backward }))
-    }
-
-    /// What it gives after the last word of each sentence, `(batch, hidden)`, of words' vectors `(time, batch, size)`.
-    fn last(&self, xs: &Tensor, lengths: &Lengths) -> Result<Tensor> {
-        let none = &Noise::none();
-        match self {
-            Self::Both(cores) => cores.last(xs, lengths, [none, none]),
-            Self::Forward(core) => {
-                let zero = core.zero_state(lengths.rows().len())?;
-                lengths.last(&core.forward(xs, &zero, none)?.0)
-            }
-        }
-    }
-
-    fn frozen(&self) -> Result<Self> {
-        let frozen = |core: &Arc<dyn Core>| Ok::<_, Error>(core.frozen()?.unwrap_or_else(|| core.clone()));
-        Ok(match self {
-            Self::Forward(core) => Self::Forward(frozen(core)?),
-            Self::Both(Bidirectional { forward, backward }) => {
-                Self::Both(Bidirectional { forward: frozen(forward)?, backward: frozen(backward)? })
-            }
-        })
-    }
-
-    /// Multiplications a word.
-    fn cost(&self) -> u64 {
-        match self {
-            Self::Forward(core) => core.cost(),
-            Self::Both(cores) => cores.forward.cost() + cores.backward.cost(),
-        }
-    }
 }
 
 impl SentenceVae {
@@ -147,7 +98,12 @@ impl SentenceVae {
         let embedding =
             spec.embedding.settings().build(config.vocab_size, config.embedding_size(), &builder)?;
         let embedding: Arc<dyn Embedding> = embedding.into();
-        let encoder = Encoder::build(config, &latent, &builder)?;
+        let encoder = Encoder::build(
+            encoder_config(config),
+            config.embedding_size(),
+            latent.bidirectional,
+            &builder.under("encoder"),
+        )?;
         let decoder = spec.core.settings().build(config.core_input_size(), &builder)?;
         let output = spec.output.build(config.output_sizes(), (&*embedding, &spec.embedding), &builder)?;
         let directions = if latent.bidirectional { 2 } else { 1 };
@@ -173,7 +129,8 @@ impl SentenceVae {
     pub fn posterior(&self, words: &Tensor, lengths: &[usize]) -> Result<Gaussian> {
         profile::enter(Part::EmbeddingForward);
         let lengths = Lengths::new(words.dim(0)?, lengths.to_vec())?;
-        let last = self.encoder.last(&self.embedding.forward(words)?, &lengths)?;
+        let none = &Noise::none();
+        let last = self.encoder.last(&self.embedding.forward(words)?, &lengths, [none, none])?;
         self.recognition.forward(&last)
     }
 
