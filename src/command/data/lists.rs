@@ -13,14 +13,16 @@ use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
-Writes train.tsv, valid.tsv and test.tsv, lines of `id<TAB>score<TAB>hypothesis`, and train.text, valid.text and test.text,
-lines of an id and the words, into the directory. A hypothesis is a line of the text with one to three errors; its score is -1
-for each error and normal noise. A line's list depends on its number, its split and the seed alone. It is to try things with:
-what a recognizer does is not made up so.
+Writes train.tsv, valid.tsv and test.tsv, lines of `id<TAB>score<TAB>hypothesis`, and train.text,
+valid.text and test.text, lines of an id and the words, into the directory. A hypothesis is a line
+of the text with one to three errors; its score is -1 for each error and normal noise. A line's list
+depends on its number, its split and the seed alone. It is to try things with: what a recognizer
+does is not made up so.
 
 Examples:
   rhn data lists shakespeare --out lists
-  rhn rescore checkpoints/shakespeare lists/test.tsv --references lists/test.text --tune lists/valid.tsv --references lists/valid.text
+  rhn rescore checkpoints/shakespeare lists/test.tsv --references lists/test.text \\
+      --tune lists/valid.tsv --references lists/valid.text
   rhn train rescore --init-from checkpoints/shakespeare --corpus lists --out checkpoints/rescoring";
 
 /// Make up n-best lists of a text, for rhn rescore and for training on them
