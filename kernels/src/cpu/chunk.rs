@@ -1,17 +1,20 @@
-//! Eight values at a time: what pointwise code loads, computes on and stores, so that the compiler vectorises it.
+//! Some values at a time: what pointwise code loads, computes on and stores, so that the compiler vectorises it.
 
 use crate::cpu::real::Real;
 
-/// Units of one batch row that are computed together: a vector of AVX2, or half of one of AVX-512.
-pub(crate) type Chunk<T> = [T; CHUNK];
+/// Values that are computed together. In a scan they are the kernel's vector, 16 units with AVX-512: what is stored as two
+/// halves and soon read as one vector makes the processor wait.
+pub(crate) type Chunk<T, const N: usize = CHUNK> = [T; N];
+
+/// Where nothing depends on the instruction set: a vector of AVX2, or half of one of AVX-512.
 pub(crate) const CHUNK: usize = 8;
 
 /// The chunk at `start`; past `width` values it is zero, and with none `start` may be anywhere.
 #[inline(always)]
-pub(crate) fn load<T: Real>(from: &[T], start: usize, width: usize) -> Chunk<T> {
-    let mut chunk = [T::zero(); CHUNK];
-    if width == CHUNK {
-        chunk.copy_from_slice(&from[start..][..CHUNK]);
+pub(crate) fn load<T: Real, const N: usize>(from: &[T], start: usize, width: usize) -> Chunk<T, N> {
+    let mut chunk = [T::zero(); N];
+    if width == N {
+        chunk.copy_from_slice(&from[start..][..N]);
     } else if width > 0 {
         chunk[..width].copy_from_slice(&from[start..][..width]);
     }
@@ -34,21 +37,21 @@ pub(crate) fn fetch<T>(from: &[T], at: usize) {
 
 /// The first `to.len()` values of a chunk.
 #[inline(always)]
-pub(crate) fn store<T: Real>(to: &mut [T], chunk: &Chunk<T>) {
-    match <&mut Chunk<T>>::try_from(&mut *to) {
+pub(crate) fn store<T: Real, const N: usize>(to: &mut [T], chunk: &Chunk<T, N>) {
+    match <&mut Chunk<T, N>>::try_from(&mut *to) {
         Ok(to) => *to = *chunk,
         Err(_) => to.copy_from_slice(&chunk[..to.len()]),
     }
 }
 
 #[inline(always)]
-pub(crate) fn sum<T: Real>(mut a: Chunk<T>, b: Chunk<T>) -> Chunk<T> {
+pub(crate) fn sum<T: Real, const N: usize>(mut a: Chunk<T, N>, b: Chunk<T, N>) -> Chunk<T, N> {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
     a
 }
 
 #[inline(always)]
-pub(crate) fn multiply<T: Real>(mut a: Chunk<T>, b: Chunk<T>) -> Chunk<T> {
+pub(crate) fn multiply<T: Real, const N: usize>(mut a: Chunk<T, N>, b: Chunk<T, N>) -> Chunk<T, N> {
     a.iter_mut().zip(b).for_each(|(a, b)| *a *= b);
     a
 }

@@ -3,7 +3,7 @@
 //! Weights lie in panels for every sublayer. The operands of a product are read by all threads while those of the
 //! next product are written, so there are two buffers of them.
 
-use crate::cpu::chunk::{CHUNK, Chunk};
+use crate::cpu::chunk::Chunk;
 use crate::cpu::panels::{View, pack_half};
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::shared::Shared;
@@ -240,43 +240,48 @@ impl<'a, K: Kernel> SharedOperands<'a, K> {
         unsafe { self.buffers[product % 2].part(tile.start * self.steps, tile.len() * self.steps) }
     }
 
+    /// Prefetches the operands of all rows from step `step` on, `count` steps of them, to be written.
+    #[inline(always)]
+    pub(crate) fn fetch_for_writing(&self, product: usize, step: usize, count: usize) {
+        for tile in (0..self.tiling.count).map(|index| self.tiling.tile(index)) {
+            let start = tile.start * self.steps + step * tile.len();
+            self.buffers[product % 2].fetch_for_writing(start, count * tile.len());
+        }
+    }
+
     /// Writes the first `width` of `values` as a row's operands from step `step` on.
     ///
     /// # Safety
     /// No other worker writes these steps of any row of the same tile.
     #[inline(always)]
-    pub(crate) unsafe fn write(
+    pub(crate) unsafe fn write<const N: usize>(
         &self,
         product: usize,
         tile: &Range<usize>,
         row: usize,
         step: usize,
-        values: &Chunk<K::Element>,
+        values: &Chunk<K::Element, N>,
         width: usize,
     ) {
-        if width == 0 {
-            return; // past the last unit, in the second chunk of a long vector
-        }
         let start = tile.start * self.steps + step * tile.len();
         let steps = K::steps(width);
         // SAFETY: as the caller promises.
         let operands = unsafe { self.buffers[product % 2].part(start, steps * tile.len()) };
-        let packed = pack_chunk::<K>(values, width);
-        for (step, &operand) in packed[..steps].iter().enumerate() {
-            operands[step * tile.len() + row - tile.start] = operand;
-        }
+        let packed = pack_chunk::<K, N>(values, width);
+        let own = operands[row - tile.start..].iter_mut().step_by(tile.len());
+        own.zip(packed).for_each(|(to, operand)| *to = operand);
     }
 }
 
 /// A chunk as steps of a row; past `width` values the operands are zero.
 #[inline(always)]
-fn pack_chunk<K: Kernel>(values: &Chunk<K::Element>, width: usize) -> [K::Row; CHUNK] {
+fn pack_chunk<K: Kernel, const N: usize>(values: &Chunk<K::Element, N>, width: usize) -> [K::Row; N] {
     let mut values = *values;
-    if width < CHUNK {
+    if width < N {
         values[width..].fill(K::Element::zero());
     }
-    let mut packed = [K::Row::default(); CHUNK];
-    for step in 0..CHUNK / K::DEPTH {
+    let mut packed = [K::Row::default(); N];
+    for step in 0..N / K::DEPTH {
         packed[step] = K::row([values[step * K::DEPTH], values[step * K::DEPTH + K::DEPTH - 1]]);
     }
     packed

@@ -116,6 +116,10 @@ impl<T: Real, const ALWAYS_FUSED: bool> Kernel for Portable<T, ALWAYS_FUSED> {
         multiply_add::<T, ALWAYS_FUSED>(a, b, c)
     }
 
+    fn as_columns(values: &[T]) -> Option<&[T]> {
+        Some(values)
+    }
+
     #[inline(always)]
     fn row(values: [T; 2]) -> T {
         values[0]

@@ -31,6 +31,20 @@ impl<'a, T> Shared<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
     }
 
+    /// Prefetches `len` values from `start` on, to be written: other cores that have read them give them up.
+    #[inline(always)]
+    pub(crate) fn fetch_for_writing(&self, start: usize, len: usize) {
+        for at in (start..start + len).step_by(64 / size_of::<T>()) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a prefetch may name any address; processors that lack this one pass over it.
+            unsafe {
+                std::arch::asm!("prefetchw [{}]", in(reg) self.data.wrapping_add(at), options(nostack, readonly, preserves_flags));
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = at;
+        }
+    }
+
     /// Prefetches `len` values from `start` on.
     #[inline(always)]
     pub(crate) fn fetch(&self, start: usize, len: usize) {

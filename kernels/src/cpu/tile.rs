@@ -116,6 +116,11 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     /// One step of a column.
     fn column(values: [Self::Element; 2]) -> Self::Column;
 
+    /// Values as the steps of columns that they are, where a step is one value as it is.
+    fn as_columns(_values: &[Self::Element]) -> Option<&[Self::Column]> {
+        None
+    }
+
     /// `a · b + c` as the tiles have it: with one rounding where the kernel fuses.
     #[inline(always)]
     fn multiply_add(a: Self::Element, b: Self::Element, c: Self::Element) -> Self::Element {

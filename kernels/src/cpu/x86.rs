@@ -129,7 +129,7 @@ tiles! {
 }
 
 macro_rules! kernel {
-    ($kernel:ty, $features:literal, $lanes:literal, $depth:literal, $tile:ident: $($count:literal)*, $row:ty: $to_row:expr, $column:ty: $to_column:expr, $transpose:expr, $transpose_rows:expr) => {
+    ($kernel:ty, $features:literal, $lanes:literal, $depth:literal, $tile:ident: $($count:literal)*, $row:ty: $to_row:expr, $column:ty: $to_column:expr, $transpose:expr, $transpose_rows:expr, $as_columns:expr) => {
         impl Kernel for $kernel {
             type Element = f32;
             type Row = $row;
@@ -150,6 +150,10 @@ macro_rules! kernel {
                 unsafe { run(work) }
             }
 
+            fn as_columns(values: &[f32]) -> Option<&[$column]> {
+                $as_columns(values)
+            }
+
             #[inline(always)]
             fn row(values: [f32; 2]) -> $row {
                 $to_row(values)
@@ -163,10 +167,10 @@ macro_rules! kernel {
     };
 }
 
-kernel!(Avx2, "avx2,fma", 8, 1, tile_avx2: 1 2 3 4 5 6, f32: first, f32: first, Some(transpose8), Some(transpose8));
-kernel!(Avx2Bf16, "avx2,fma", 8, 2, tile_avx2_bf16: 1 2 3 4 5, [f32; 2]: rounded, u32: pair, None, None);
-kernel!(Avx512, "avx2,fma,avx512f", 16, 1, tile_avx512: 1 2 3 4 5 6 7 8 9 10 11 12, f32: first, f32: first, Some(transpose8), Some(transpose8));
-kernel!(Avx512Bf16, "avx2,fma,avx512f", 16, 2, tile_avx512_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, u32: pair, u32: pair, None, None);
+kernel!(Avx2, "avx2,fma", 8, 1, tile_avx2: 1 2 3 4 5 6, f32: first, f32: first, Some(transpose8), Some(transpose8), Some);
+kernel!(Avx2Bf16, "avx2,fma", 8, 2, tile_avx2_bf16: 1 2 3 4 5, [f32; 2]: rounded, u32: pair, None, None, |_| None);
+kernel!(Avx512, "avx2,fma,avx512f", 16, 1, tile_avx512: 1 2 3 4 5 6 7 8 9 10 11 12, f32: first, f32: first, Some(transpose8), Some(transpose8), Some);
+kernel!(Avx512Bf16, "avx2,fma,avx512f", 16, 2, tile_avx512_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, u32: pair, u32: pair, None, None, |_| None);
 
 /// # Safety
 /// As [`Transpose`] says; the lines are written in their order.

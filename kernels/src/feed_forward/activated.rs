@@ -5,7 +5,7 @@
 use super::layer::Activation;
 use super::reference;
 use crate::backend::Backend;
-use crate::cpu::chunk::{CHUNK, load, store};
+use crate::cpu::chunk::{CHUNK, Chunk, load, store};
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
@@ -50,7 +50,7 @@ impl<T: Real> Forward<'_, T> {
         for (row, out) in self.products.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
             for start in (0..size).step_by(CHUNK) {
                 let width = CHUNK.min(size - start);
-                let bias = load(self.bias, start, width);
+                let bias: Chunk<_> = load(self.bias, start, width);
                 let mut chunk = load(row, start, width);
                 chunk.iter_mut().zip(bias).for_each(|(z, bias)| *z += bias);
                 self.activation.forward::<T, FUSED>(&mut chunk);

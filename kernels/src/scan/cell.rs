@@ -1,7 +1,7 @@
 //! What a recurrence defines: its cell. The scan does everything else.
 //!
 //! A cell is one file: its reference, a step in plain tensor operations, and its pointwise part, what happens between
-//! the products for eight units of one batch row. On a GPU the pointwise part is `<name>.cuh`, listed in `steps.cu`.
+//! the products for a vector of units of one batch row. On a GPU the pointwise part is `<name>.cuh`, listed in `steps.cu`.
 
 use crate::cpu::chunk::Chunk;
 use crate::cpu::real::Real;
@@ -18,13 +18,13 @@ pub const MOST_UNIT_WEIGHTS: usize = 4;
 pub const MOST_STATES: usize = 2;
 
 /// One chunk for each gate or saved value; those past a cell's own number are zero and unused.
-pub type Values<T> = [Chunk<T>; MOST_VALUES];
+pub type Values<T, const N: usize> = [Chunk<T, N>; MOST_VALUES];
 
 /// One chunk for each part of the state; those past a cell's own number are zero and unused.
-pub type States<T> = [Chunk<T>; MOST_STATES];
+pub type States<T, const N: usize> = [Chunk<T, N>; MOST_STATES];
 
 /// One chunk for each vector of weights that acts unit by unit; those past a cell's own number are zero and unused.
-pub type UnitWeights<T> = [Chunk<T>; MOST_UNIT_WEIGHTS];
+pub type UnitWeights<T, const N: usize> = [Chunk<T, N>; MOST_UNIT_WEIGHTS];
 
 /// What a cell itself is: its reference and its pointwise part. Its gates all come from one product with its state.
 ///
@@ -65,23 +65,23 @@ pub trait Pointwise: Send + Sync + 'static {
 
     /// From the products with the bias, and the first sublayer's projected input, to the values to be saved; `state`
     /// becomes that after the step. `FUSED` multiply-adds are for processors that have them.
-    fn forward<T: Real, const FUSED: bool>(
-        products: Values<T>,
-        projected: Option<Values<T>>,
-        weights: &UnitWeights<T>,
-        state: &mut States<T>,
-    ) -> Values<T>;
+    fn forward<T: Real, const N: usize, const FUSED: bool>(
+        products: Values<T, N>,
+        projected: Option<Values<T, N>>,
+        weights: &UnitWeights<T, N>,
+        state: &mut States<T, N>,
+    ) -> Values<T, N>;
 
     /// From the gradient of the state after the step and the state before it to the gradient of what is carried to the
     /// step before unit by unit. `saved` becomes the gradients of the products and of the projected input, `weights`
     /// their own gradients. `first` says whether this is the first sublayer.
-    fn backward<T: Real, const FUSED: bool>(
-        grads: States<T>,
-        state: States<T>,
-        weights: &mut UnitWeights<T>,
-        saved: &mut Values<T>,
+    fn backward<T: Real, const N: usize, const FUSED: bool>(
+        grads: States<T, N>,
+        state: States<T, N>,
+        weights: &mut UnitWeights<T, N>,
+        saved: &mut Values<T, N>,
         first: bool,
-    ) -> States<T>;
+    ) -> States<T, N>;
 
     /// One sublayer step in plain tensor operations, from which the fast paths must not differ.
     ///

@@ -8,7 +8,7 @@ use super::packed::vectors_together;
 use super::window::{
     WindowInputs, WindowLayout, WindowOutputs, WindowRecord, WindowSizes, load_vectors, store_vectors,
 };
-use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
+use crate::cpu::chunk::{Chunk, fetch, load, multiply, store, sum};
 use crate::cpu::packed::{OperandBuffers, SharedOperands, Weights};
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::shared::Shared;
@@ -24,6 +24,20 @@ pub(super) fn forward<K: Kernel, C: Pointwise>(
     records: bool,
     outputs: WindowOutputs<'_, K::Element>,
 ) -> Option<WindowRecord<K::Element>> {
+    match K::LANES {
+        16 => by_vectors::<K, C, 16>(weights, inputs, records, outputs),
+        _ => by_vectors::<K, C, 8>(weights, inputs, records, outputs),
+    }
+}
+
+/// With `N` = `K::LANES`, which no array's length can name.
+fn by_vectors<K: Kernel, C: Pointwise, const N: usize>(
+    weights: &dyn Weights<K>,
+    inputs: &WindowInputs<'_, K::Element>,
+    records: bool,
+    outputs: WindowOutputs<'_, K::Element>,
+) -> Option<WindowRecord<K::Element>> {
+    assert_eq!(N, K::LANES, "units of a vector");
     let WindowSizes { time, batch, depth, hidden } = inputs.sizes;
     let (slots, steps) = if records { (depth, time) } else { (2, 1) };
     let layout = WindowLayout { vectors: hidden.div_ceil(K::LANES), rows: steps * batch };
@@ -31,7 +45,7 @@ pub(super) fn forward<K: Kernel, C: Pointwise>(
     let mut states = workspace::take::<K::Element>(C::STATES * len);
     let mut saved = workspace::take::<K::Element>(if records { C::SAVED * len } else { 0 });
     let mut operands = OperandBuffers::<K>::new(batch, weights.steps());
-    let pass = Forward::<K, C> {
+    let pass = Forward::<K, C, N> {
         weights,
         inputs,
         layout,
@@ -49,7 +63,7 @@ pub(super) fn forward<K: Kernel, C: Pointwise>(
     })
 }
 
-struct Forward<'a, K: Kernel, C> {
+struct Forward<'a, K: Kernel, C, const N: usize> {
     weights: &'a dyn Weights<K>,
     inputs: &'a WindowInputs<'a, K::Element>,
     layout: WindowLayout,
@@ -70,7 +84,21 @@ struct Step {
     index: usize,
 }
 
-impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
+/// A vector of units in a sublayer step, and what all batch rows share.
+struct Units<T, const N: usize> {
+    step: Step,
+    /// The first unit.
+    start: usize,
+    /// How many there are.
+    width: usize,
+    /// Where the first batch row's values of this step are, in vectors, and those of the next if there is one.
+    position: usize,
+    next: Option<usize>,
+    bias: Values<T, N>,
+    weights: UnitWeights<T, N>,
+}
+
+impl<K: Kernel, C: Pointwise, const N: usize> Forward<'_, K, C, N> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.inputs.sizes;
         let mut sums = self.weights.sums(batch);
@@ -81,6 +109,10 @@ impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
             // SAFETY: they were written before the barrier, and are not written again before the next one.
             let operands = unsafe { self.operands.read(index) };
             let next_sublayer = (step.sublayer + 1) % depth;
+            worker
+                .share(self.weights.parts())
+                .take(self.weights.ahead())
+                .for_each(|group| self.prefetch(step, group));
             self.weights.multiply(
                 step.sublayer,
                 next_sublayer,
@@ -104,14 +136,13 @@ impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
         let tiling = self.operands.tiling;
         for tile in worker.share(tiling.count).map(|index| tiling.tile(index)) {
             for row in tile.clone() {
-                for start in (0..hidden).step_by(CHUNK) {
-                    let width = CHUNK.min(hidden - start);
-                    let position = self.layout.vector(0, start / K::LANES, row);
+                for (vector, start) in (0..hidden).step_by(N).enumerate() {
+                    let width = N.min(hidden - start);
+                    let position = self.layout.vector(0, vector, row);
                     for part in 0..C::STATES {
-                        let state = load(self.inputs.state[part], row * hidden + start, width);
-                        let at = (C::STATES * position + part) * K::LANES + start % K::LANES;
+                        let state: Chunk<_, N> = load(self.inputs.state[part], row * hidden + start, width);
                         // SAFETY: workers' tiles are disjoint, and are read only after a barrier.
-                        store(unsafe { self.states.part(at, CHUNK) }, &state);
+                        store(unsafe { self.states.part((C::STATES * position + part) * N, N) }, &state);
                         if part == 0 {
                             self.write_operands(0, &tile, row, start, width, state);
                         }
@@ -126,33 +157,64 @@ impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
     fn finish(&self, step: Step, group: usize, sums: &[K::Element]) {
         let together = vectors_together::<C>();
         let tiling = self.operands.tiling;
+        self.prefetch(step, group + self.weights.ahead());
         for (within, vector) in (group * together..self.layout.vectors).take(together).enumerate() {
-            self.prefetch(step, vector + self.weights.ahead() * together);
+            let units = self.units(step, vector);
             for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
                 for row in tile.clone() {
-                    for offset in (0..K::LANES).step_by(CHUNK) {
-                        let mut products = [[K::Element::default(); CHUNK]; MOST_VALUES];
-                        for (gate, products) in products.iter_mut().enumerate().take(C::GATES) {
-                            let index = within * C::GATES + gate;
-                            let line = index / 2 * self.batch() + row;
-                            let at = line * K::columns() + index % 2 * K::LANES + offset;
-                            *products = load(sums, at, CHUNK);
-                        }
-                        self.chunk(step, &tile, row, vector, offset, products);
+                    let mut products = [[K::Element::default(); N]; MOST_VALUES];
+                    for (gate, products) in products.iter_mut().enumerate().take(C::GATES) {
+                        let index = within * C::GATES + gate;
+                        let line = index / 2 * self.batch() + row;
+                        *products = load(sums, line * K::columns() + index % 2 * N, N);
                     }
+                    self.row(&units, &tile, row, products);
                 }
             }
         }
     }
 
-    /// Prefetches what will be written of a vector of units that comes later.
+    /// What all batch rows of a vector of units share in a step.
     #[inline(always)]
-    fn prefetch(&self, step: Step, vector: usize) {
-        if let Some(saved) = self.saved.filter(|_| vector < self.layout.vectors) {
-            let vectors = self.batch() * K::LANES;
-            saved.fetch(C::SAVED * self.vector(step.index, vector, 0) * K::LANES, C::SAVED * vectors);
-            let next = self.vector(step.index + 1, vector, 0);
-            self.states.fetch(C::STATES * next * K::LANES, C::STATES * vectors);
+    fn units(&self, step: Step, vector: usize) -> Units<K::Element, N> {
+        let hidden = self.inputs.sizes.hidden;
+        let start = vector * N;
+        let width = N.min(hidden - start);
+        let vectors = step.sublayer * (C::GATES + C::UNIT_WEIGHTS);
+        let mut bias = [[K::Element::default(); N]; MOST_VALUES];
+        for (gate, bias) in bias.iter_mut().enumerate().take(C::GATES) {
+            *bias = load(self.inputs.bias, (vectors + gate) * hidden + start, width);
+        }
+        let mut weights = [[K::Element::default(); N]; MOST_UNIT_WEIGHTS];
+        for (index, weight) in weights.iter_mut().enumerate().take(C::UNIT_WEIGHTS) {
+            *weight = load(self.inputs.bias, (vectors + C::GATES + index) * hidden + start, width);
+        }
+        let position = self.vector(step.index, vector);
+        let last = step.index + 1 == self.inputs.sizes.steps();
+        let next = (!last).then(|| self.vector(step.index + 1, vector));
+        Units { step, start, width, position, next, bias, weights }
+    }
+
+    /// Prefetches what will be read and written of a group of panels that comes later.
+    #[inline(always)]
+    fn prefetch(&self, step: Step, group: usize) {
+        let together = vectors_together::<C>();
+        let WindowSizes { batch, hidden, .. } = self.inputs.sizes;
+        for vector in (group * together..self.layout.vectors).take(together) {
+            if let Some(saved) = self.saved {
+                saved.fetch(C::SAVED * self.vector(step.index, vector) * N, C::SAVED * batch * N);
+                let next = self.vector(step.index + 1, vector);
+                self.states.fetch(C::STATES * next * N, C::STATES * batch * N);
+            }
+            for row in 0..batch {
+                if step.sublayer == 0 {
+                    let first = (step.time * batch + row) * C::INPUTS;
+                    (first..first + C::INPUTS)
+                        .for_each(|line| fetch(self.inputs.projected, line * hidden + vector * N));
+                }
+                self.inputs.mask.inspect(|mask| fetch(mask, row * hidden + vector * N));
+            }
+            self.operands.fetch_for_writing(step.index + 1, vector * N / K::DEPTH, N / K::DEPTH);
         }
     }
 
@@ -160,58 +222,48 @@ impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
         self.inputs.sizes.batch
     }
 
-    /// The position of a sublayer step's values of a vector of units and a batch row, in vectors.
+    /// The position of a sublayer step's values of a vector of units and the first batch row, in vectors; the other rows'
+    /// follow.
     #[inline(always)]
-    fn vector(&self, index: usize, vector: usize, row: usize) -> usize {
+    fn vector(&self, index: usize, vector: usize) -> usize {
         let WindowSizes { batch, depth, .. } = self.inputs.sizes;
         let (slot, time) = if self.saved.is_some() { (index % depth, index / depth) } else { (index % 2, 0) };
-        self.layout.vector(slot, vector, time * batch + row)
+        self.layout.vector(slot, vector, time * batch)
     }
 
-    /// Some units of one batch row, `offset` after the vector's first.
+    /// A vector of units of one batch row.
     #[inline(always)]
-    fn chunk(
+    fn row(
         &self,
-        step: Step,
+        units: &Units<K::Element, N>,
         tile: &Range<usize>,
         row: usize,
-        vector: usize,
-        offset: usize,
-        mut products: Values<K::Element>,
+        mut products: Values<K::Element, N>,
     ) {
         let WindowSizes { batch, hidden, .. } = self.inputs.sizes;
-        let start = vector * K::LANES + offset;
-        if start >= hidden {
-            return; // the last vector's second half
+        for (z, bias) in products.iter_mut().zip(units.bias).take(C::GATES) {
+            *z = sum(*z, bias);
         }
-        let width = CHUNK.min(hidden - start);
-        let vectors = step.sublayer * (C::GATES + C::UNIT_WEIGHTS);
-        for (gate, z) in products.iter_mut().enumerate().take(C::GATES) {
-            *z = sum(*z, load(self.inputs.bias, (vectors + gate) * hidden + start, width));
-        }
-        let mut weights: UnitWeights<_> = [[K::Element::default(); CHUNK]; MOST_UNIT_WEIGHTS];
-        for (index, weight) in weights.iter_mut().enumerate().take(C::UNIT_WEIGHTS) {
-            *weight = load(self.inputs.bias, (vectors + C::GATES + index) * hidden + start, width);
-        }
-        let line = step.time * batch + row;
-        let projected = (step.sublayer == 0).then(|| {
-            let mut projected = [[K::Element::default(); CHUNK]; MOST_VALUES];
+        let line = units.step.time * batch + row;
+        let projected = (units.step.sublayer == 0).then(|| {
+            let mut projected = [[K::Element::default(); N]; MOST_VALUES];
             for (input, x) in projected.iter_mut().enumerate().take(C::INPUTS) {
-                *x = load(self.inputs.projected, (line * C::INPUTS + input) * hidden + start, width);
+                let at = (line * C::INPUTS + input) * hidden + units.start;
+                *x = load(self.inputs.projected, at, units.width);
             }
             projected
         });
-        let entered = C::STATES * self.vector(step.index, vector, row) * K::LANES + offset;
+        let entered = C::STATES * (units.position + row) * N;
         // SAFETY: this worker's units; the state was written before the barrier.
-        let mut state = unsafe { load_vectors::<K, MOST_STATES>(self.states, entered, C::STATES) };
+        let mut state = unsafe { load_vectors::<K, N, MOST_STATES>(self.states, entered, C::STATES) };
         let saved = if K::FUSED {
-            C::forward::<_, true>(products, projected, &weights, &mut state)
+            C::forward::<_, N, true>(products, projected, &units.weights, &mut state)
         } else {
-            C::forward::<_, false>(products, projected, &weights, &mut state)
+            C::forward::<_, N, false>(products, projected, &units.weights, &mut state)
         };
-        self.store(step, row, vector, offset, &saved, &state);
-        if step.index + 1 < self.inputs.sizes.steps() {
-            self.write_operands(step.index + 1, tile, row, start, width, state[0]);
+        self.store(units, row, &saved, &state);
+        if units.next.is_some() {
+            self.write_operands(units.step.index + 1, tile, row, units.start, units.width, state[0]);
         }
     }
 
@@ -219,21 +271,18 @@ impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
     #[inline(always)]
     fn store(
         &self,
-        step: Step,
+        units: &Units<K::Element, N>,
         row: usize,
-        vector: usize,
-        offset: usize,
-        saved: &Values<K::Element>,
-        state: &States<K::Element>,
+        saved: &Values<K::Element, N>,
+        state: &States<K::Element, N>,
     ) {
         let WindowSizes { batch, hidden, depth, .. } = self.inputs.sizes;
-        let start = vector * K::LANES + offset;
-        let width = CHUNK.min(hidden - start);
+        let &Units { step, start, width, .. } = units;
         // SAFETY: this worker's units, which no other touches.
         unsafe {
             if let Some(record) = self.saved {
-                let at = C::SAVED * self.vector(step.index, vector, row) * K::LANES + offset;
-                store_vectors::<K, MOST_VALUES>(record, at, C::SAVED, saved);
+                let at = C::SAVED * (units.position + row) * N;
+                store_vectors::<K, N, MOST_VALUES>(record, at, C::SAVED, saved);
             }
             if step.sublayer + 1 == depth {
                 for (part, state) in state[..C::OUTPUTS].iter().enumerate() {
@@ -241,9 +290,9 @@ impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
                     store(self.outputs.part(at, width), state);
                 }
             }
-            if step.index + 1 < self.inputs.sizes.steps() {
-                let next = C::STATES * self.vector(step.index + 1, vector, row) * K::LANES + offset;
-                return store_vectors::<K, MOST_STATES>(self.states, next, C::STATES, state);
+            if let Some(next) = units.next {
+                let next = C::STATES * (next + row) * N;
+                return store_vectors::<K, N, MOST_STATES>(self.states, next, C::STATES, state);
             }
             for (part, state) in state[1..C::STATES].iter().enumerate() {
                 store(self.last.part((part * batch + row) * hidden + start, width), state);
@@ -260,7 +309,7 @@ impl<K: Kernel, C: Pointwise> Forward<'_, K, C> {
         row: usize,
         start: usize,
         width: usize,
-        mut state: Chunk<K::Element>,
+        mut state: Chunk<K::Element, N>,
     ) {
         if let Some(mask) = self.inputs.mask {
             state = multiply(state, load(mask, row * self.inputs.sizes.hidden + start, width));

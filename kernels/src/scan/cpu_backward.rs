@@ -6,7 +6,7 @@ use super::cell::{MOST_STATES, MOST_UNIT_WEIGHTS, MOST_VALUES, Pointwise, States
 use super::cpu_grads::{RecurrentGrad, gather, weight_grads, weight_products};
 use super::in_place::{self, InPlace, Transposed};
 use super::window::{WindowLayout, WindowRecord, WindowSizes, load_vectors, store_vectors};
-use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
+use crate::cpu::chunk::{Chunk, fetch, load, multiply, store, sum};
 use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands, Weights};
@@ -119,10 +119,25 @@ fn walk_back<K: Kernel, C: Pointwise>(
     grad: &[K::Element],
     carried: &mut [K::Element],
 ) -> Vec<K::Element> {
+    match K::LANES {
+        16 => walk_by_vectors::<K, C, 16>(record, weights, bias, grad, carried),
+        _ => walk_by_vectors::<K, C, 8>(record, weights, bias, grad, carried),
+    }
+}
+
+/// With `N` = `K::LANES`, which no array's length can name.
+fn walk_by_vectors<K: Kernel, C: Pointwise, const N: usize>(
+    record: &mut WindowRecord<K::Element>,
+    weights: &dyn Weights<K>,
+    bias: &[K::Element],
+    grad: &[K::Element],
+    carried: &mut [K::Element],
+) -> Vec<K::Element> {
+    assert_eq!(N, K::LANES, "units of a vector");
     let WindowSizes { batch, depth, hidden, .. } = record.sizes;
     let mut bias_grad = vec![K::Element::zero(); depth * (C::GATES + C::UNIT_WEIGHTS) * hidden];
     let mut operands = OperandBuffers::<K>::new(batch, weights.steps());
-    let pass = Backward::<K, C> {
+    let pass = Backward::<K, C, N> {
         weights,
         sizes: record.sizes,
         layout: record.layout,
@@ -140,7 +155,7 @@ fn walk_back<K: Kernel, C: Pointwise>(
     bias_grad
 }
 
-struct Backward<'a, K: Kernel, C> {
+struct Backward<'a, K: Kernel, C, const N: usize> {
     weights: &'a dyn Weights<K>,
     sizes: WindowSizes,
     layout: WindowLayout,
@@ -156,7 +171,24 @@ struct Backward<'a, K: Kernel, C> {
     cell: PhantomData<C>,
 }
 
-impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
+/// A vector of units in a sublayer step, and what all batch rows share.
+struct Units<T, const N: usize> {
+    index: usize,
+    time: usize,
+    sublayer: usize,
+    /// The first unit.
+    start: usize,
+    /// How many there are.
+    width: usize,
+    /// Where the first batch row's values of this step are, in vectors.
+    position: usize,
+    weights: UnitWeights<T, N>,
+    /// The gradients of the biases and of the weights, so far.
+    bias_grad: Values<T, N>,
+    weight_grads: UnitWeights<T, N>,
+}
+
+impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
     fn run(&self, worker: Worker<'_>) {
         let WindowSizes { batch, depth, .. } = self.sizes;
         let last = self.sizes.steps() - 1;
@@ -167,6 +199,8 @@ impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
             // SAFETY: they were written before the barrier, and are not written again before the next one.
             let operands = unsafe { self.operands.read(index) };
             let next_sublayer = (index - 1) % depth;
+            let first = worker.share(self.weights.parts()).take(self.weights.ahead());
+            first.for_each(|panel| self.prefetch(index - 1, panel));
             self.weights.multiply(
                 index % depth,
                 next_sublayer,
@@ -198,108 +232,123 @@ impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
     /// A panel's units, at sublayer step `index`: `sums` is what the product after it sends back.
     #[inline(always)]
     fn finish(&self, index: usize, panel: usize, sums: &[K::Element]) {
-        self.prefetch(index, 2 * (panel + self.weights.ahead()));
+        self.prefetch(index, panel + self.weights.ahead());
         let tiling = self.operands.tiling;
         for (half, vector) in (2 * panel..self.layout.vectors).take(2).enumerate() {
+            let mut units = self.units(index, vector);
             for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
                 for row in tile.clone() {
-                    for offset in (0..K::LANES).step_by(CHUNK) {
-                        let sums = load(sums, row * K::columns() + half * K::LANES + offset, CHUNK);
-                        self.chunk(index, &tile, row, vector, offset, sums);
-                    }
+                    let sums = load(sums, row * K::columns() + half * N, N);
+                    self.row(&mut units, &tile, row, sums);
                 }
+            }
+            self.store_bias_grads(&units);
+        }
+    }
+
+    /// Prefetches what will be read of a panel that comes later.
+    #[inline(always)]
+    fn prefetch(&self, index: usize, panel: usize) {
+        let WindowSizes { batch, depth, hidden, .. } = self.sizes;
+        let line = index / depth * batch;
+        for vector in (2 * panel..self.layout.vectors).take(2) {
+            let at = self.layout.vector(index % depth, vector, line);
+            self.states.fetch(C::STATES * at * N, C::STATES * batch * N);
+            self.saved.fetch(C::SAVED * at * N, C::SAVED * batch * N);
+            for row in 0..batch {
+                if index % depth + 1 == depth {
+                    let first = (line + row) * C::OUTPUTS;
+                    (first..first + C::OUTPUTS).for_each(|line| fetch(self.grad, line * hidden + vector * N));
+                }
+                self.mask.inspect(|mask| fetch(mask, row * hidden + vector * N));
+            }
+            for gate in 0..C::GATES {
+                let step = gate * K::steps(hidden) + vector * N / K::DEPTH;
+                self.operands.fetch_for_writing(index, step, N / K::DEPTH);
             }
         }
     }
 
-    /// Prefetches what will be read of a panel that comes later, from this vector on.
+    /// What all batch rows of a vector of units share in a step.
     #[inline(always)]
-    fn prefetch(&self, index: usize, vector: usize) {
-        let WindowSizes { batch, depth, .. } = self.sizes;
-        for vector in (vector..self.layout.vectors).take(2) {
-            let at = self.layout.vector(index % depth, vector, index / depth * batch);
-            self.states.fetch(C::STATES * at * K::LANES, C::STATES * batch * K::LANES);
-            self.saved.fetch(C::SAVED * at * K::LANES, C::SAVED * batch * K::LANES);
-        }
-    }
-
-    /// Some units of one batch row, `offset` after the vector's first.
-    #[inline(always)]
-    fn chunk(
-        &self,
-        index: usize,
-        tile: &Range<usize>,
-        row: usize,
-        vector: usize,
-        offset: usize,
-        sums: Chunk<K::Element>,
-    ) {
+    fn units(&self, index: usize, vector: usize) -> Units<K::Element, N> {
         let WindowSizes { batch, depth, hidden, .. } = self.sizes;
         let time = index / depth;
         let sublayer = index % depth;
-        let start = vector * K::LANES + offset;
-        if start >= hidden {
-            return; // the last vector's second half
+        let start = vector * N;
+        let width = N.min(hidden - start);
+        let position = self.layout.vector(sublayer, vector, time * batch);
+        let at = |vector: usize| ((C::GATES + C::UNIT_WEIGHTS) * sublayer + vector) * hidden + start;
+        let mut weights = [[K::Element::zero(); N]; MOST_UNIT_WEIGHTS];
+        let mut weight_grads = weights;
+        let mut bias_grad = [[K::Element::zero(); N]; MOST_VALUES];
+        // SAFETY: this worker's units, which no other touches until all have finished.
+        let so_far = |vector: usize| load(unsafe { self.bias_grad.part(at(vector), width) }, 0, width);
+        for (gate, grad) in bias_grad.iter_mut().enumerate().take(C::GATES) {
+            *grad = so_far(gate);
         }
-        let width = CHUNK.min(hidden - start);
+        for index in 0..C::UNIT_WEIGHTS {
+            weights[index] = load(self.bias, at(C::GATES + index), width);
+            weight_grads[index] = so_far(C::GATES + index);
+        }
+        Units { index, time, sublayer, start, width, position, weights, bias_grad, weight_grads }
+    }
+
+    /// Gives back the gradients of the biases and unit weights, with all batch rows' share in them.
+    #[inline(always)]
+    fn store_bias_grads(&self, units: &Units<K::Element, N>) {
+        let first = (C::GATES + C::UNIT_WEIGHTS) * units.sublayer;
+        let grads = units.bias_grad[..C::GATES].iter().chain(&units.weight_grads[..C::UNIT_WEIGHTS]);
+        for (vector, grad) in grads.enumerate() {
+            let at = (first + vector) * self.sizes.hidden + units.start;
+            // SAFETY: this worker's units, which no other touches until all have finished.
+            store(unsafe { self.bias_grad.part(at, units.width) }, grad);
+        }
+    }
+
+    /// A vector of units of one batch row.
+    #[inline(always)]
+    fn row(
+        &self,
+        units: &mut Units<K::Element, N>,
+        tile: &Range<usize>,
+        row: usize,
+        sums: Chunk<K::Element, N>,
+    ) {
+        let WindowSizes { batch, depth, hidden, .. } = self.sizes;
+        let &mut Units { index, time, sublayer, start, width, position, .. } = units;
         let at = row * hidden + start;
-        let position = self.layout.vector(sublayer, vector, time * batch + row);
-        let state_at = C::STATES * position * K::LANES + offset;
-        let saved_at = C::SAVED * position * K::LANES + offset;
+        let state_at = C::STATES * (position + row) * N;
+        let saved_at = C::SAVED * (position + row) * N;
         let mask = self.mask.map(|mask| load(mask, at, width));
         let mut grads = self.sent_back(index, at, width, sums, mask);
         // SAFETY: this worker's units, which no other touches until all have finished.
-        let state = unsafe { load_vectors::<K, MOST_STATES>(self.states, state_at, C::STATES) };
+        let state = unsafe { load_vectors::<K, N, MOST_STATES>(self.states, state_at, C::STATES) };
         // SAFETY: as above.
-        let mut saved = unsafe { load_vectors::<K, MOST_VALUES>(self.saved, saved_at, C::SAVED) };
+        let mut saved = unsafe { load_vectors::<K, N, MOST_VALUES>(self.saved, saved_at, C::SAVED) };
         if sublayer + 1 == depth {
             for (part, sent) in grads[..C::OUTPUTS].iter_mut().enumerate() {
                 let line = (time * batch + row) * C::OUTPUTS + part;
                 *sent = sum(*sent, load(self.grad, line * hidden + start, width));
             }
         }
-        let mut weights = self.unit_weights(sublayer, start, width);
+        let mut weights = units.weights;
         let carried = if K::FUSED {
-            C::backward::<_, true>(grads, state, &mut weights, &mut saved, sublayer == 0)
+            C::backward::<_, N, true>(grads, state, &mut weights, &mut saved, sublayer == 0)
         } else {
-            C::backward::<_, false>(grads, state, &mut weights, &mut saved, sublayer == 0)
+            C::backward::<_, N, false>(grads, state, &mut weights, &mut saved, sublayer == 0)
         };
         // SAFETY: as above.
         unsafe {
-            store_vectors::<K, MOST_VALUES>(self.saved, saved_at, C::SAVED, &saved);
+            store_vectors::<K, N, MOST_VALUES>(self.saved, saved_at, C::SAVED, &saved);
             if let Some(mask) = mask {
-                store(self.states.part(state_at, CHUNK), &multiply(state[0], mask));
+                store(self.states.part(state_at, N), &multiply(state[0], mask));
             }
         }
-        self.pass_on(index, tile, row, start, &carried, &saved);
-        for (weight, grad) in weights.iter().enumerate().take(C::UNIT_WEIGHTS) {
-            self.add_to_bias(sublayer, C::GATES + weight, start, grad);
+        self.pass_on(units, tile, row, &carried, &saved);
+        for (total, grad) in units.weight_grads.iter_mut().zip(weights).take(C::UNIT_WEIGHTS) {
+            *total = sum(*total, grad);
         }
-    }
-
-    /// The weights that act unit by unit.
-    #[inline(always)]
-    fn unit_weights(&self, sublayer: usize, start: usize, width: usize) -> UnitWeights<K::Element> {
-        let mut weights = [[K::Element::zero(); CHUNK]; MOST_UNIT_WEIGHTS];
-        for (index, weight) in weights.iter_mut().enumerate().take(C::UNIT_WEIGHTS) {
-            *weight = load(self.bias, self.vector_at(sublayer, C::GATES + index, start), width);
-        }
-        weights
-    }
-
-    /// Where the units from `start` on are in vector `index` of a sublayer's biases and unit weights.
-    #[inline(always)]
-    fn vector_at(&self, sublayer: usize, index: usize, start: usize) -> usize {
-        ((C::GATES + C::UNIT_WEIGHTS) * sublayer + index) * self.sizes.hidden + start
-    }
-
-    /// Adds a batch row's share to the gradient of vector `index` of a sublayer's biases and unit weights.
-    #[inline(always)]
-    fn add_to_bias(&self, sublayer: usize, index: usize, start: usize, grad: &Chunk<K::Element>) {
-        let width = CHUNK.min(self.sizes.hidden - start);
-        // SAFETY: this worker's units, which no other touches until all have finished.
-        let bias = unsafe { self.bias_grad.part(self.vector_at(sublayer, index, start), width) };
-        store(bias, &sum(load(bias, 0, width), *grad));
     }
 
     /// The gradient of the state after sublayer step `index`, but for that of the outputs: what was carried back unit
@@ -310,10 +359,10 @@ impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
         index: usize,
         at: usize,
         width: usize,
-        sums: Chunk<K::Element>,
-        mask: Option<Chunk<K::Element>>,
-    ) -> States<K::Element> {
-        let mut grads = [[K::Element::zero(); CHUNK]; MOST_STATES];
+        sums: Chunk<K::Element, N>,
+        mask: Option<Chunk<K::Element, N>>,
+    ) -> States<K::Element, N> {
+        let mut grads = [[K::Element::zero(); N]; MOST_STATES];
         if index + 1 < self.sizes.steps() {
             for (part, grad) in grads.iter_mut().enumerate().take(C::STATES).filter(|(p, _)| carries::<C>(*p))
             {
@@ -331,15 +380,14 @@ impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
     #[inline(always)]
     fn pass_on(
         &self,
-        index: usize,
+        units: &mut Units<K::Element, N>,
         tile: &Range<usize>,
         row: usize,
-        start: usize,
-        carried: &States<K::Element>,
-        grads: &Values<K::Element>,
+        carried: &States<K::Element, N>,
+        grads: &Values<K::Element, N>,
     ) {
-        let WindowSizes { depth, hidden, .. } = self.sizes;
-        let width = CHUNK.min(hidden - start);
+        let hidden = self.sizes.hidden;
+        let &mut Units { index, start, width, .. } = units;
         let at = row * hidden + start;
         // SAFETY: this worker's units, which no other touches until all have finished.
         unsafe {
@@ -349,7 +397,7 @@ impl<K: Kernel, C: Pointwise> Backward<'_, K, C> {
                 store(self.carried.part(self.carried_at(part, at), width), carried);
             }
             for (gate, grad) in grads.iter().enumerate().take(C::GATES) {
-                self.add_to_bias(index % depth, gate, start, grad);
+                units.bias_grad[gate] = sum(units.bias_grad[gate], *grad);
                 let step = gate * K::steps(hidden) + start / K::DEPTH;
                 self.operands.write(index, tile, row, step, grad, width);
             }

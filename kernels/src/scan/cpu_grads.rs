@@ -1,12 +1,14 @@
 //! The gradients of a recurrence's weights on the CPU, once those of all steps are in the record.
 
 use super::cell::Pointwise;
+use super::weight_grad::weight_grad;
 use super::window::{WindowRecord, WindowSizes};
 use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::panels::View;
 use crate::cpu::pool;
 use crate::cpu::shared::Shared;
+use crate::cpu::thin;
 use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
 use num_traits::Zero;
@@ -20,8 +22,8 @@ pub(super) enum RecurrentGrad<T> {
     Product([Vec<T>; 2]),
 }
 
-/// One product a sublayer for all steps; `projected` holds the gradients of the first sublayer's projected input, the
-/// gates' first.
+/// One product a sublayer for all steps. Of few rows, for which a product packs nothing, the values are laid out in rows;
+/// then `projected` holds the gradients of the first sublayer's projected input, the gates' first.
 pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
     record: &WindowRecord<K::Element>,
     projected: &[K::Element],
@@ -32,6 +34,12 @@ pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
     let gates: Vec<usize> = (0..C::GATES).collect();
     let same_as_projected = C::PROJECTED[..C::GATES] == gates[..];
     let mut recurrent = vec![K::Element::zero(); depth * hidden * width];
+    if rows > thin::MOST {
+        for (sublayer, out) in recurrent.chunks_exact_mut((hidden * width).max(1)).enumerate() {
+            weight_grad::<K, C>(record, sublayer, out);
+        }
+        return recurrent;
+    }
     let mut states = workspace::take(rows * hidden);
     let mut grads = workspace::take(if depth > 1 || !same_as_projected { rows * width } else { 0 });
     for sublayer in 0..depth {

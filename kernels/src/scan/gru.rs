@@ -9,7 +9,6 @@
 //! gradient of x_n: the product's is r times that.
 
 use super::cell::{MOST_VALUES, Pointwise, States, UnitWeights, Values};
-use crate::cpu::chunk::CHUNK;
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
 use candle_core::Tensor;
@@ -41,16 +40,16 @@ impl Pointwise for Gru {
     }
 
     #[inline(always)]
-    fn forward<T: Real, const FUSED: bool>(
-        [mut r, mut z, mut n, ..]: Values<T>,
-        projected: Option<Values<T>>,
-        _: &UnitWeights<T>,
-        [h, _]: &mut States<T>,
-    ) -> Values<T> {
+    fn forward<T: Real, const N: usize, const FUSED: bool>(
+        [mut r, mut z, mut n, ..]: Values<T, N>,
+        projected: Option<Values<T, N>>,
+        _: &UnitWeights<T, N>,
+        [h, _]: &mut States<T, N>,
+    ) -> Values<T, N> {
         let product = n;
-        let unused = [T::zero(); CHUNK];
+        let unused = [T::zero(); N];
         let x = projected.unwrap_or([unused; MOST_VALUES]);
-        for i in 0..CHUNK {
+        for i in 0..N {
             r[i] = sigmoid::<T, FUSED>(r[i] + x[0][i]);
             z[i] = sigmoid::<T, FUSED>(z[i] + x[1][i]);
             n[i] = (x[2][i] + r[i] * product[i]).fast_tanh::<FUSED>();
@@ -60,15 +59,15 @@ impl Pointwise for Gru {
     }
 
     #[inline(always)]
-    fn backward<T: Real, const FUSED: bool>(
-        [grad, unused]: States<T>,
-        [h, _]: States<T>,
-        _: &mut UnitWeights<T>,
-        [r, z, n, product, ..]: &mut Values<T>,
+    fn backward<T: Real, const N: usize, const FUSED: bool>(
+        [grad, unused]: States<T, N>,
+        [h, _]: States<T, N>,
+        _: &mut UnitWeights<T, N>,
+        [r, z, n, product, ..]: &mut Values<T, N>,
         _: bool,
-    ) -> States<T> {
+    ) -> States<T, N> {
         let mut carried = grad;
-        for i in 0..CHUNK {
+        for i in 0..N {
             let x_n_grad = grad[i] * (T::one() - z[i]) * (T::one() - n[i] * n[i]);
             let r_grad = x_n_grad * product[i] * r[i] * (T::one() - r[i]);
             let z_grad = grad[i] * (h[i] - n[i]) * z[i] * (T::one() - z[i]);

@@ -12,7 +12,7 @@
 //! both are outputs, as the layer above takes the cell of the same time step.
 
 use super::cell::{Pointwise, States, UnitWeights, Values};
-use crate::cpu::chunk::{CHUNK, sum};
+use crate::cpu::chunk::sum;
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
 use candle_core::Tensor;
@@ -55,18 +55,18 @@ impl<const GATED: bool> Pointwise for Hlstm<GATED> {
     }
 
     #[inline(always)]
-    fn forward<T: Real, const FUSED: bool>(
-        mut values: Values<T>,
-        projected: Option<Values<T>>,
-        [w_i, w_f, w_o, w_d]: &UnitWeights<T>,
-        [h, c]: &mut States<T>,
-    ) -> Values<T> {
+    fn forward<T: Real, const N: usize, const FUSED: bool>(
+        mut values: Values<T, N>,
+        projected: Option<Values<T, N>>,
+        [w_i, w_f, w_o, w_d]: &UnitWeights<T, N>,
+        [h, c]: &mut States<T, N>,
+    ) -> Values<T, N> {
         if let Some(x) = projected {
             (0..Self::GATES).for_each(|gate| values[gate] = sum(values[gate], x[gate]));
             (Self::GATES..Self::INPUTS).for_each(|input| values[input] = x[input]);
         }
         let [i, o, f, g, d, below] = &mut values;
-        for k in 0..CHUNK {
+        for k in 0..N {
             i[k] = sigmoid::<T, FUSED>(i[k] + w_i[k] * c[k]);
             f[k] = sigmoid::<T, FUSED>(f[k] + w_f[k] * c[k]);
             g[k] = g[k].fast_tanh::<FUSED>();
@@ -83,14 +83,14 @@ impl<const GATED: bool> Pointwise for Hlstm<GATED> {
     }
 
     #[inline(always)]
-    fn backward<T: Real, const FUSED: bool>(
-        [h_grad, mut c_grad]: States<T>,
-        [h, c]: States<T>,
-        [w_i, w_f, w_o, w_d]: &mut UnitWeights<T>,
-        [i, o, f, g, d, below]: &mut Values<T>,
+    fn backward<T: Real, const N: usize, const FUSED: bool>(
+        [h_grad, mut c_grad]: States<T, N>,
+        [h, c]: States<T, N>,
+        [w_i, w_f, w_o, w_d]: &mut UnitWeights<T, N>,
+        [i, o, f, g, d, below]: &mut Values<T, N>,
         _: bool,
-    ) -> States<T> {
-        for k in 0..CHUNK {
+    ) -> States<T, N> {
+        for k in 0..N {
             let mut after = f[k] * c[k] + i[k] * g[k];
             if GATED {
                 after += d[k] * below[k];

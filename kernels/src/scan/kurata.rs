@@ -12,7 +12,6 @@
 use super::cell::{Pointwise, States, UnitWeights, Values};
 use super::lstm::Lstm;
 use super::rhn::Rhn;
-use crate::cpu::chunk::CHUNK;
 use crate::cpu::real::Real;
 use crate::error::Result;
 use candle_core::Tensor;
@@ -43,33 +42,33 @@ impl Pointwise for KurataLstm {
     }
 
     #[inline(always)]
-    fn forward<T: Real, const FUSED: bool>(
-        products: Values<T>,
-        projected: Option<Values<T>>,
-        weights: &UnitWeights<T>,
-        state: &mut States<T>,
-    ) -> Values<T> {
+    fn forward<T: Real, const N: usize, const FUSED: bool>(
+        products: Values<T, N>,
+        projected: Option<Values<T, N>>,
+        weights: &UnitWeights<T, N>,
+        state: &mut States<T, N>,
+    ) -> Values<T, N> {
         if projected.is_some() {
-            Lstm::forward::<T, FUSED>(products, projected, weights, state)
+            Lstm::forward::<T, N, FUSED>(products, projected, weights, state)
         } else {
-            Rhn::forward::<T, FUSED>(products, None, weights, state)
+            Rhn::forward::<T, N, FUSED>(products, None, weights, state)
         }
     }
 
     #[inline(always)]
-    fn backward<T: Real, const FUSED: bool>(
-        grads: States<T>,
-        state: States<T>,
-        weights: &mut UnitWeights<T>,
-        saved: &mut Values<T>,
+    fn backward<T: Real, const N: usize, const FUSED: bool>(
+        grads: States<T, N>,
+        state: States<T, N>,
+        weights: &mut UnitWeights<T, N>,
+        saved: &mut Values<T, N>,
         first: bool,
-    ) -> States<T> {
-        let unused = [T::zero(); CHUNK];
+    ) -> States<T, N> {
+        let unused = [T::zero(); N];
         if first {
-            let [_, c_grad] = Lstm::backward::<T, FUSED>(grads, state, weights, saved, first);
+            let [_, c_grad] = Lstm::backward::<T, N, FUSED>(grads, state, weights, saved, first);
             return [unused, c_grad]; // the state's first part reaches the LSTM through the product alone
         }
-        let [h_grad, _] = Rhn::backward::<T, FUSED>(grads, state, weights, saved, first);
+        let [h_grad, _] = Rhn::backward::<T, N, FUSED>(grads, state, weights, saved, first);
         saved[2..].fill(unused);
         [h_grad, grads[1]]
     }

@@ -8,7 +8,7 @@
 //! Gates: i, o, f, g. State: h, c.
 
 use super::cell::{Pointwise, States, UnitWeights, Values};
-use crate::cpu::chunk::{CHUNK, sum};
+use crate::cpu::chunk::sum;
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
 use candle_core::Tensor;
@@ -36,17 +36,17 @@ impl Pointwise for Lstm {
     }
 
     #[inline(always)]
-    fn forward<T: Real, const FUSED: bool>(
-        mut products: Values<T>,
-        projected: Option<Values<T>>,
-        _: &UnitWeights<T>,
-        [h, c]: &mut States<T>,
-    ) -> Values<T> {
+    fn forward<T: Real, const N: usize, const FUSED: bool>(
+        mut products: Values<T, N>,
+        projected: Option<Values<T, N>>,
+        _: &UnitWeights<T, N>,
+        [h, c]: &mut States<T, N>,
+    ) -> Values<T, N> {
         if let Some(x) = projected {
             products.iter_mut().zip(x).for_each(|(z, x)| *z = sum(*z, x));
         }
         let [i, o, f, g, ..] = &mut products;
-        for k in 0..CHUNK {
+        for k in 0..N {
             i[k] = sigmoid::<T, FUSED>(i[k]);
             o[k] = sigmoid::<T, FUSED>(o[k]);
             f[k] = sigmoid::<T, FUSED>(f[k]);
@@ -58,14 +58,14 @@ impl Pointwise for Lstm {
     }
 
     #[inline(always)]
-    fn backward<T: Real, const FUSED: bool>(
-        [h_grad, mut c_grad]: States<T>,
-        [h, c]: States<T>,
-        _: &mut UnitWeights<T>,
-        [i, o, f, g, ..]: &mut Values<T>,
+    fn backward<T: Real, const N: usize, const FUSED: bool>(
+        [h_grad, mut c_grad]: States<T, N>,
+        [h, c]: States<T, N>,
+        _: &mut UnitWeights<T, N>,
+        [i, o, f, g, ..]: &mut Values<T, N>,
         _: bool,
-    ) -> States<T> {
-        for k in 0..CHUNK {
+    ) -> States<T, N> {
+        for k in 0..N {
             let after = f[k] * c[k] + i[k] * g[k];
             let tanh = after.fast_tanh::<FUSED>();
             let grad = c_grad[k] + h_grad[k] * o[k] * (T::one() - tanh * tanh);

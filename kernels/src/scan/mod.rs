@@ -32,6 +32,7 @@ pub mod reference;
 mod rhn;
 mod rhn_uncoupled;
 pub mod trace;
+mod weight_grad;
 mod window;
 
 pub use cell::{MOST_STATES, MOST_UNIT_WEIGHTS, MOST_VALUES, Pointwise, States, UnitWeights, Values};

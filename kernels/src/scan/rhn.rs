@@ -11,7 +11,7 @@
 
 use super::cell::{Pointwise, States, UnitWeights, Values};
 use super::trace::HighwayCell;
-use crate::cpu::chunk::{CHUNK, sum};
+use crate::cpu::chunk::sum;
 use crate::cpu::real::{Real, sigmoid};
 use crate::error::Result;
 use candle_core::Tensor;
@@ -45,18 +45,18 @@ impl Pointwise for Rhn {
     }
 
     #[inline(always)]
-    fn forward<T: Real, const FUSED: bool>(
-        mut products: Values<T>,
-        projected: Option<Values<T>>,
-        _: &UnitWeights<T>,
-        [s, _]: &mut States<T>,
-    ) -> Values<T> {
+    fn forward<T: Real, const N: usize, const FUSED: bool>(
+        mut products: Values<T, N>,
+        projected: Option<Values<T, N>>,
+        _: &UnitWeights<T, N>,
+        [s, _]: &mut States<T, N>,
+    ) -> Values<T, N> {
         if let Some(x) = projected {
             products[0] = sum(products[0], x[0]);
             products[1] = sum(products[1], x[1]);
         }
         let [h, t, ..] = &mut products;
-        for i in 0..CHUNK {
+        for i in 0..N {
             h[i] = h[i].fast_tanh::<FUSED>();
             t[i] = sigmoid::<T, FUSED>(t[i]);
             s[i] = s[i] + t[i] * (h[i] - s[i]);
@@ -65,15 +65,15 @@ impl Pointwise for Rhn {
     }
 
     #[inline(always)]
-    fn backward<T: Real, const FUSED: bool>(
-        [grad, unused]: States<T>,
-        [s, _]: States<T>,
-        _: &mut UnitWeights<T>,
-        [h, t, ..]: &mut Values<T>,
+    fn backward<T: Real, const N: usize, const FUSED: bool>(
+        [grad, unused]: States<T, N>,
+        [s, _]: States<T, N>,
+        _: &mut UnitWeights<T, N>,
+        [h, t, ..]: &mut Values<T, N>,
         _: bool,
-    ) -> States<T> {
+    ) -> States<T, N> {
         let mut carried = grad;
-        for i in 0..CHUNK {
+        for i in 0..N {
             let h_grad = grad[i] * t[i] * (T::one() - h[i] * h[i]);
             let t_grad = grad[i] * (h[i] - s[i]) * t[i] * (T::one() - t[i]);
             carried[i] = grad[i] * (T::one() - t[i]);

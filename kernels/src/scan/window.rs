@@ -1,7 +1,7 @@
 //! A window on the CPU: its sizes, what it reads and writes, and where the values of its steps lie.
 
 use super::cell::MOST_STATES;
-use crate::cpu::chunk::{CHUNK, Chunk, load, store};
+use crate::cpu::chunk::{Chunk, load, store};
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
@@ -77,21 +77,20 @@ impl WindowLayout {
     }
 }
 
-/// The chunks of the same units in `count` vectors that follow one another, the first of them at `start`; the others
-/// are zero.
+/// `count` vectors that follow one another, the first of them at `start`; the others are zero.
 ///
 /// # Safety
 /// As for [`Shared::read`].
 #[inline(always)]
-pub(super) unsafe fn load_vectors<K: Kernel, const N: usize>(
+pub(super) unsafe fn load_vectors<K: Kernel, const N: usize, const COUNT: usize>(
     from: Shared<'_, K::Element>,
     start: usize,
     count: usize,
-) -> [Chunk<K::Element>; N] {
-    let mut chunks = [[K::Element::default(); CHUNK]; N];
+) -> [Chunk<K::Element, N>; COUNT] {
+    let mut chunks = [[K::Element::default(); N]; COUNT];
     for (index, chunk) in chunks.iter_mut().enumerate().take(count) {
         // SAFETY: as the caller promises.
-        *chunk = load(unsafe { from.read(start + index * K::LANES, CHUNK) }, 0, CHUNK);
+        *chunk = load(unsafe { from.read(start + index * N, N) }, 0, N);
     }
     chunks
 }
@@ -101,14 +100,14 @@ pub(super) unsafe fn load_vectors<K: Kernel, const N: usize>(
 /// # Safety
 /// As for [`Shared::part`].
 #[inline(always)]
-pub(super) unsafe fn store_vectors<K: Kernel, const N: usize>(
+pub(super) unsafe fn store_vectors<K: Kernel, const N: usize, const COUNT: usize>(
     to: Shared<'_, K::Element>,
     start: usize,
     count: usize,
-    chunks: &[Chunk<K::Element>; N],
+    chunks: &[Chunk<K::Element, N>; COUNT],
 ) {
     for (index, chunk) in chunks.iter().enumerate().take(count) {
         // SAFETY: as the caller promises.
-        store(unsafe { to.part(start + index * K::LANES, CHUNK) }, chunk);
+        store(unsafe { to.part(start + index * N, N) }, chunk);
     }
 }

@@ -2,7 +2,7 @@
 //! step's two products.
 
 use super::{Record, Sizes, Window};
-use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store};
+use crate::cpu::chunk::{Chunk, load, multiply, store};
 use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands, Weights};
 use crate::cpu::panels::View;
 use crate::cpu::pool::{self, Worker};
@@ -24,6 +24,20 @@ pub(super) fn forward<K: Kernel>(
     outputs: &mut [K::Element],
     last: &mut [K::Element],
 ) -> Option<Record<K::Element>> {
+    match K::LANES {
+        16 => by_vectors::<K, 16>(window, records, outputs, last),
+        _ => by_vectors::<K, 8>(window, records, outputs, last),
+    }
+}
+
+/// With `N` = `K::LANES`, which no array's length can name.
+fn by_vectors<K: Kernel, const N: usize>(
+    window: Window<'_, K::Element>,
+    records: bool,
+    outputs: &mut [K::Element],
+    last: &mut [K::Element],
+) -> Option<Record<K::Element>> {
+    assert_eq!(N, K::LANES, "units of a vector");
     let Sizes { batch, hidden, outputs: width, .. } = window.sizes;
     let rows = if records { window.sizes.rows() } else { 0 };
     let mut gates = workspace::take(rows * GATES * hidden);
@@ -34,7 +48,7 @@ pub(super) fn forward<K: Kernel>(
     let projection = pack_projection::<K>(window.projection, hidden, width);
     let mut seen = OperandBuffers::<K>::new(batch, K::steps(width));
     let mut inner = OperandBuffers::<K>::new(batch, K::steps(hidden));
-    let pass = Forward::<K> {
+    let pass = Forward::<K, N> {
         window,
         recurrent: &recurrent,
         projection: &projection,
@@ -74,7 +88,7 @@ pub(super) fn pack_columns<K: Kernel>(matrix: View<'_, K::Element>, sections: &[
     PackedWeights::pack(1, columns.div_ceil(K::columns()), sections, part)
 }
 
-struct Forward<'a, K: Kernel> {
+struct Forward<'a, K: Kernel, const N: usize> {
     window: Window<'a, K::Element>,
     recurrent: &'a PackedWeights<K>,
     projection: &'a PackedWeights<K>,
@@ -88,7 +102,7 @@ struct Forward<'a, K: Kernel> {
     inner: SharedOperands<'a, K>,
 }
 
-impl<K: Kernel> Forward<'_, K> {
+impl<K: Kernel, const N: usize> Forward<'_, K, N> {
     fn run(&self, worker: Worker<'_>) {
         let Sizes { time, batch, .. } = self.window.sizes;
         let mut gate_sums = self.recurrent.sums(batch);
@@ -123,8 +137,8 @@ impl<K: Kernel> Forward<'_, K> {
         let tiling = self.seen.tiling;
         for tile in worker.share(tiling.count).map(|index| tiling.tile(index)) {
             for row in tile.clone() {
-                for start in (0..width).step_by(CHUNK) {
-                    let m = load(self.window.m, row * width + start, CHUNK.min(width - start));
+                for start in (0..width).step_by(N) {
+                    let m = load(self.window.m, row * width + start, N.min(width - start));
                     self.write_seen(0, &tile, row, start, m);
                 }
             }
@@ -139,10 +153,10 @@ impl<K: Kernel> Forward<'_, K> {
         tile: &Range<usize>,
         row: usize,
         start: usize,
-        mut m: Chunk<K::Element>,
+        mut m: Chunk<K::Element, N>,
     ) {
         let outputs = self.window.sizes.outputs;
-        let width = CHUNK.min(outputs - start);
+        let width = N.min(outputs - start);
         if let Some(mask) = self.window.mask {
             m = multiply(m, load(mask, row * outputs + start, width));
         }
@@ -153,52 +167,46 @@ impl<K: Kernel> Forward<'_, K> {
     /// A vector of units: from the sums of all gates to o tanh(c).
     #[inline(always)]
     fn units(&self, step: usize, vector: usize, sums: &[K::Element]) {
-        let Sizes { batch, hidden, .. } = self.window.sizes;
+        let batch = self.window.sizes.batch;
         let tiling = self.inner.tiling;
         for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
             for row in tile.clone() {
-                for offset in (0..K::LANES).step_by(CHUNK) {
-                    let start = vector * K::LANES + offset;
-                    if start >= hidden {
-                        continue; // the last vector's second half
-                    }
-                    let mut products = [[K::Element::zero(); CHUNK]; MOST_VALUES];
-                    for (gate, products) in products.iter_mut().enumerate().take(GATES) {
-                        let line = gate / 2 * batch + row;
-                        *products = load(sums, line * K::columns() + gate % 2 * K::LANES + offset, CHUNK);
-                    }
-                    self.chunk(step, &tile, row, start, products);
+                let mut products = [[K::Element::zero(); N]; MOST_VALUES];
+                for (gate, products) in products.iter_mut().enumerate().take(GATES) {
+                    let line = gate / 2 * batch + row;
+                    *products = load(sums, line * K::columns() + gate % 2 * N, N);
                 }
+                self.row(step, &tile, row, vector * N, products);
             }
         }
     }
 
-    /// Some units of one batch row.
+    /// A vector of units of one batch row.
     #[inline(always)]
-    fn chunk(
+    fn row(
         &self,
         step: usize,
         tile: &Range<usize>,
         row: usize,
         start: usize,
-        products: [Chunk<K::Element>; MOST_VALUES],
+        products: [Chunk<K::Element, N>; MOST_VALUES],
     ) {
         let Sizes { batch, hidden, .. } = self.window.sizes;
-        let width = CHUNK.min(hidden - start);
+        let width = N.min(hidden - start);
         let line = step * batch + row;
-        let mut projected = [[K::Element::zero(); CHUNK]; MOST_VALUES];
+        let mut projected = [[K::Element::zero(); N]; MOST_VALUES];
         for (gate, x) in projected.iter_mut().enumerate().take(GATES) {
             *x = load(self.window.projected, (line * GATES + gate) * hidden + start, width);
         }
         // SAFETY: this worker's units.
         let cell = unsafe { self.cell.part(row * hidden + start, width) };
         let entered = load(cell, 0, width);
-        let mut state = [[K::Element::zero(); CHUNK], entered];
-        let none = [[K::Element::zero(); CHUNK]; MOST_UNIT_WEIGHTS];
+        let mut state = [[K::Element::zero(); N], entered];
+        let none = [[K::Element::zero(); N]; MOST_UNIT_WEIGHTS];
         let saved = if K::FUSED {
-            Lstm::forward::<_, true>(products, Some(projected), &none, &mut state)
+            Lstm::forward::<_, N, true>(products, Some(projected), &none, &mut state)
         } else {
-            Lstm::forward::<_, false>(products, Some(projected), &none, &mut state)
+            Lstm::forward::<_, N, false>(products, Some(projected), &none, &mut state)
         };
         store(cell, &state[1]);
         // SAFETY: as above.
@@ -221,15 +229,15 @@ impl<K: Kernel> Forward<'_, K> {
         let tiling = self.seen.tiling;
         for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
             for row in tile.clone() {
-                for offset in (0..K::columns()).step_by(CHUNK) {
+                for offset in (0..K::columns()).step_by(N) {
                     let start = panel * K::columns() + offset;
                     if start >= outputs {
                         continue;
                     }
-                    let m = load(sums, row * K::columns() + offset, CHUNK);
+                    let m = load(sums, row * K::columns() + offset, N);
                     let at = (step * batch + row) * outputs + start;
                     // SAFETY: this worker's columns.
-                    store(unsafe { self.outputs.part(at, CHUNK.min(outputs - start)) }, &m);
+                    store(unsafe { self.outputs.part(at, N.min(outputs - start)) }, &m);
                     if step + 1 < time {
                         self.write_seen(step + 1, &tile, row, start, m);
                     }

@@ -3,7 +3,7 @@
 
 use super::cpu::{GATES, pack_columns};
 use super::{Record, Sizes, Window};
-use crate::cpu::chunk::{CHUNK, Chunk, load, multiply, store, sum};
+use crate::cpu::chunk::{Chunk, load, multiply, store, sum};
 use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands, Weights};
@@ -31,6 +31,20 @@ pub(super) fn backward<K: Kernel<Element: Computed>>(
     outputs: &[K::Element],
     grad: &[K::Element],
 ) -> Grads<K::Element> {
+    match K::LANES {
+        16 => by_vectors::<K, 16>(window, record, outputs, grad),
+        _ => by_vectors::<K, 8>(window, record, outputs, grad),
+    }
+}
+
+/// With `N` = `K::LANES`, which no array's length can name.
+fn by_vectors<K: Kernel<Element: Computed>, const N: usize>(
+    window: Window<'_, K::Element>,
+    record: Record<K::Element>,
+    outputs: &[K::Element],
+    grad: &[K::Element],
+) -> Grads<K::Element> {
+    assert_eq!(N, K::LANES, "units of a vector");
     let Sizes { batch, hidden, outputs: width, .. } = window.sizes;
     let rows = window.sizes.rows();
     let zero = K::Element::zero();
@@ -43,7 +57,7 @@ pub(super) fn backward<K: Kernel<Element: Computed>>(
     let projection = pack_columns::<K>(View::new(window.projection, hidden, width).t(), &[width]);
     let mut sent = OperandBuffers::<K>::new(batch, GATES * K::steps(hidden));
     let mut inner = OperandBuffers::<K>::new(batch, K::steps(width));
-    let pass = Backward::<K> {
+    let pass = Backward::<K, N> {
         window,
         record: &record,
         grad,
@@ -88,7 +102,7 @@ fn entering<T: crate::cpu::real::Real>(window: Window<'_, T>, outputs: &[T], see
     }
 }
 
-struct Backward<'a, K: Kernel> {
+struct Backward<'a, K: Kernel, const N: usize> {
     window: Window<'a, K::Element>,
     record: &'a Record<K::Element>,
     grad: &'a [K::Element],
@@ -106,7 +120,7 @@ struct Backward<'a, K: Kernel> {
     inner: SharedOperands<'a, K>,
 }
 
-impl<K: Kernel> Backward<'_, K> {
+impl<K: Kernel, const N: usize> Backward<'_, K, N> {
     fn run(&self, worker: Worker<'_>) {
         let Sizes { time, batch, .. } = self.window.sizes;
         let mut output_sums = self.recurrent.sums(batch);
@@ -146,13 +160,13 @@ impl<K: Kernel> Backward<'_, K> {
         let tiling = self.inner.tiling;
         for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
             for row in tile.clone() {
-                for offset in (0..K::columns()).step_by(CHUNK) {
+                for offset in (0..K::columns()).step_by(N) {
                     let start = panel * K::columns() + offset;
                     if start >= outputs {
                         continue;
                     }
-                    let width = CHUNK.min(outputs - start);
-                    let mut back = load(sums, row * K::columns() + offset, CHUNK);
+                    let width = N.min(outputs - start);
+                    let mut back: Chunk<_, N> = load(sums, row * K::columns() + offset, N);
                     if let Some(mask) = self.window.mask {
                         back = multiply(back, load(mask, row * outputs + start, width));
                     }
@@ -175,37 +189,44 @@ impl<K: Kernel> Backward<'_, K> {
         let tiling = self.sent.tiling;
         for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
             for row in tile.clone() {
-                for offset in (0..K::columns()).step_by(CHUNK) {
+                for offset in (0..K::columns()).step_by(N) {
                     let start = panel * K::columns() + offset;
                     if start < hidden {
-                        let of_given = load(sums, row * K::columns() + offset, CHUNK);
-                        self.chunk(step, &tile, row, start, of_given);
+                        let of_given = load(sums, row * K::columns() + offset, N);
+                        self.row(step, &tile, row, start, of_given);
                     }
                 }
             }
         }
     }
 
-    /// Some units of one batch row.
+    /// A vector of units of one batch row.
     #[inline(always)]
-    fn chunk(&self, step: usize, tile: &Range<usize>, row: usize, start: usize, of_given: Chunk<K::Element>) {
+    fn row(
+        &self,
+        step: usize,
+        tile: &Range<usize>,
+        row: usize,
+        start: usize,
+        of_given: Chunk<K::Element, N>,
+    ) {
         let Sizes { batch, hidden, .. } = self.window.sizes;
-        let width = CHUNK.min(hidden - start);
+        let width = N.min(hidden - start);
         let line = step * batch + row;
-        let mut gates = [[K::Element::zero(); CHUNK]; MOST_VALUES];
+        let mut gates = [[K::Element::zero(); N]; MOST_VALUES];
         for (gate, values) in gates.iter_mut().enumerate().take(GATES) {
             *values = load(&self.record.gates, (line * GATES + gate) * hidden + start, width);
         }
-        let zeros = [K::Element::zero(); CHUNK];
+        let zeros = [K::Element::zero(); N];
         let state = [zeros, load(&self.record.cells, line * hidden + start, width)];
         // SAFETY: this worker's units.
         let carried = unsafe { self.carried.part(row * hidden + start, width) };
         let grads = [of_given, load(carried, 0, width)];
         let mut none = [zeros; MOST_UNIT_WEIGHTS];
         let before = if K::FUSED {
-            Lstm::backward::<_, true>(grads, state, &mut none, &mut gates, true)
+            Lstm::backward::<_, N, true>(grads, state, &mut none, &mut gates, true)
         } else {
-            Lstm::backward::<_, false>(grads, state, &mut none, &mut gates, true)
+            Lstm::backward::<_, N, false>(grads, state, &mut none, &mut gates, true)
         };
         store(carried, &before[1]);
         for (gate, values) in gates.iter().enumerate().take(GATES) {
