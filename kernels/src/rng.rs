@@ -30,8 +30,13 @@ impl Rng {
 
     /// The `index`-th uniform number of this stream, whatever was drawn before.
     pub fn uniform_at(&mut self, index: u64) -> f64 {
-        self.0.set_word_pos(u128::from(index) * 2);
+        self.skip_to(index);
         self.uniform()
+    }
+
+    /// Goes to the `index`-th uniform number of this stream, which is drawn next.
+    pub(crate) fn skip_to(&mut self, index: u64) {
+        self.0.set_word_pos(u128::from(index) * 2);
     }
 }
 

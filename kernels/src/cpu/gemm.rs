@@ -1,7 +1,7 @@
 //! Large matrix products by all threads: both operands packed a block at a time, tiles in registers.
 
 use crate::cpu::instruction_set::{Computed, WithKernel};
-use crate::cpu::panels::{View, pack_half, pack_tile};
+use crate::cpu::panels::{View, pack_half, pack_strip, pack_tile};
 use crate::cpu::pool::{self, Worker};
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
@@ -158,7 +158,23 @@ fn pack_panels<K: Kernel>(
     let len = K::steps(b.rows) * width;
     for (block, first) in (0..b.rows).step_by(STEPS * K::DEPTH).enumerate() {
         let b = b.rows(first, (STEPS * K::DEPTH).min(b.rows - first));
-        for panel in chosen.clone() {
+        let whole = if b.column_stride == 1 && b.rows % K::DEPTH == 0 {
+            chosen.start..chosen.end.min(b.columns / width).max(chosen.start)
+        } else {
+            chosen.start..chosen.start
+        };
+        for strip in whole.clone().step_by(STRIP) {
+            let count = STRIP.min(whole.end - strip);
+            let at = (start + strip) * len + block * STEPS * width;
+            let steps = K::steps(b.rows);
+            // SAFETY: no two workers pack the same panels, and those of another are read only after a barrier.
+            let packed = unsafe { panels.part(at, (count - 1) * len + steps * width) };
+            K::vectorized(
+                #[inline(always)]
+                || pack_strip::<K>(packed, len, b.columns(strip * width, count * width), steps),
+            );
+        }
+        for panel in whole.end..chosen.end {
             let at = (start + panel) * len + block * STEPS * width;
             // SAFETY: no two workers pack the same panels, and those of another are read only after a barrier.
             let packed = unsafe { panels.part(at, K::steps(b.rows) * width) };
@@ -233,7 +249,12 @@ impl<T: Real> Part<'_, T> {
         let width = K::columns().min(self.column + self.width - column);
         // SAFETY: packed before the barrier or by this worker, and not written meanwhile.
         let columns = unsafe { blocks.panels.read(packed * steps * K::columns(), steps * K::columns()) };
-        for tile in tiles {
+        let mut tiles = tiles.peekable();
+        while let Some(tile) = tiles.next() {
+            // The next tile's part of the result is fetched while this one is summed up.
+            for row in tiles.peek().cloned().unwrap_or(0..0) {
+                self.c.data.fetch_for_writing(row * self.c.stride + column, width);
+            }
             // SAFETY: as above.
             let rows = unsafe { blocks.rows.read(tile.start * steps, tile.len() * steps) };
             let operands = Operands {

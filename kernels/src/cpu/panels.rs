@@ -51,6 +51,33 @@ pub(crate) fn pack_half<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::El
     if view.column_stride == 1 { pack_rows::<K>(panel, view) } else { pack_columns::<K>(panel, view) }
 }
 
+/// Fills `count` steps of several whole panels, `len` columns apart, from rows of `view` that lie side by side: what the
+/// panels have of a row is read at once.
+///
+/// `panels` begins at the first of them, `view` has `K::columns()` columns for each and at least as many rows as the steps take.
+#[inline(always)]
+pub(crate) fn pack_strip<K: Kernel>(
+    panels: &mut [K::Column],
+    len: usize,
+    view: View<'_, K::Element>,
+    steps: usize,
+) {
+    let width = K::columns();
+    for step in 0..steps {
+        let row = |depth: usize| &view.data[(step * K::DEPTH + depth) * view.row_stride..][..view.columns];
+        let [first, last] = [row(0), row(K::DEPTH - 1)].map(|row| row.chunks_exact(K::LANES));
+        let mut vectors = first.zip(last);
+        for panel in 0..view.columns / width {
+            for half in 0..2 {
+                let Some((first, last)) = vectors.next() else { return };
+                let to = &mut panels[panel * len + step * width + half * K::LANES..][..K::LANES];
+                let both = first.iter().zip(last);
+                to.iter_mut().zip(both).for_each(|(to, (&first, &last))| *to = K::column([first, last]));
+            }
+        }
+    }
+}
+
 /// Columns that lie side by side: whole rows are copied.
 #[inline(always)]
 fn pack_rows<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) {
@@ -206,9 +233,16 @@ fn transpose_rows<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Element>) 
         }
         // SAFETY: both slices hold the block, and `with_kernel` chose a kernel that the processor has.
         unsafe { transpose(from.as_ptr(), row_stride, to.as_mut_ptr(), rows) };
-        for row in SIDE..rows {
-            let slots = to[row..].iter_mut().step_by(rows).take(SIDE);
-            fill_steps::<K, _>(slots, &from[row * row_stride..], 1, SIDE, K::row);
+        if rows > SIDE {
+            // The last rows, some of them once more.
+            let first = rows - SIDE;
+            let from = &from[first * row_stride..];
+            let to = &mut to[first..];
+            if from.len() < (SIDE - 1) * row_stride + SIDE || to.len() < (SIDE - 1) * rows + SIDE {
+                break;
+            }
+            // SAFETY: as above.
+            unsafe { transpose(from.as_ptr(), row_stride, to.as_mut_ptr(), rows) };
         }
         done += SIDE;
     }

@@ -5,6 +5,9 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pool;
+use crate::cpu::real::Real;
+use crate::cpu::shared::Shared;
 use crate::error::Result;
 use crate::rng::Rng;
 use candle_core::{DType, Device, Shape, Tensor};
@@ -37,9 +40,27 @@ pub fn mask(stream: Stream<'_>, rate: f64, shape: Shape, dtype: DType, device: &
     if let Device::Cuda(device) = device {
         return Ok(crate::dropout::cuda::mask(device, dtype, stream.key(), rate, shape)?);
     }
-    let mut rng = stream.rng();
-    let values: Vec<f64> = (0..shape.elem_count()).map(|_| kept(rng.uniform(), rate)).collect();
-    to(values, shape, dtype, device)
+    let count = shape.elem_count();
+    match dtype {
+        DType::F32 => Ok(Tensor::from_vec(draw::<f32>(stream, rate, count), shape, device)?),
+        _ => to(draw::<f64>(stream, rate, count), shape, dtype, device),
+    }
+}
+
+/// The first `count` numbers of a stream, each kept or dropped, by all threads: each begins where its share does.
+fn draw<T: Real>(stream: Stream<'_>, rate: f64, count: usize) -> Vec<T> {
+    let mut values = vec![T::zero(); count];
+    let shared = Shared::new(&mut values);
+    let whole = T::from_f64(1.0 / (1.0 - rate));
+    pool::run(|worker| {
+        let own = worker.share(count);
+        let mut rng = stream.rng();
+        rng.skip_to(own.start as u64);
+        // SAFETY: workers' shares are disjoint.
+        let values = unsafe { shared.part(own.start, own.len()) };
+        values.iter_mut().filter(|_| rng.uniform() >= rate).for_each(|value| *value = whole);
+    });
+    values
 }
 
 /// A number for each of `tokens` `(time, batch)`, in its batch row's stream at the position that is the token's id, so
