@@ -3,7 +3,7 @@
 use super::output::json_line;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::recipe::Recipe;
-use crate::config::{ModelConfig, Unit};
+use crate::config::{ModelConfig, TaskKind, Unit};
 use crate::error::Result;
 use crate::events::{self, Epoch, Event};
 use crate::model::{TensorSpec, specs};
@@ -202,9 +202,15 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 fn describe_training(recipe: &Recipe) -> String {
     let train = &recipe.train;
     let optimizer = train.optimizer.as_str();
+    let step = match recipe.task.kind {
+        TaskKind::Language => format!("{} × {} tokens", train.batch_size, train.bptt_steps),
+        TaskKind::Classify | TaskKind::Vae => format!("{} sentences", train.batch_size),
+        TaskKind::Rescore => format!("{} lists", train.batch_size),
+        TaskKind::Images => format!("{} images", train.batch_size),
+    };
     format!(
-        "on {}, at most {} epochs of {} × {} tokens a step, {optimizer} at {}, seed {}",
-        recipe.corpus.name, train.epochs, train.batch_size, train.bptt_steps, train.learning_rate, train.seed
+        "on {}, at most {} epochs of {step} a step, {optimizer} at {}, seed {}",
+        recipe.corpus.name, train.epochs, train.learning_rate, train.seed
     )
 }
 

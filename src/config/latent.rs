@@ -135,10 +135,15 @@ impl LatentTraining {
     pub(super) fn validate(&self) -> Result<()> {
         if !(0.0..=1.0).contains(&self.word_keep) {
             let keep = self.word_keep;
-            return Err(Error::config(format!("latent.word_keep is {keep}, wanted a share from 0 to 1")));
+            return Err(Error::config(format!(
+                "train.latent.word_keep is {keep}, wanted a share from 0 to 1"
+            )));
         }
         if !(self.free_bits >= 0.0 && self.free_bits.is_finite()) {
-            return Err(Error::config(format!("latent.free_bits is {}, wanted 0 or more", self.free_bits)));
+            return Err(Error::config(format!(
+                "train.latent.free_bits is {}, wanted 0 or more",
+                self.free_bits
+            )));
         }
         self.schedule.validate()
     }
@@ -197,7 +202,7 @@ impl KlSchedule {
         match fits {
             (_, _, true, _) => Ok(()),
             (key, found, false, wanted) => {
-                Err(Error::config(format!("latent.schedule.{key} is {found}, wanted {wanted}")))
+                Err(Error::config(format!("train.latent.schedule.{key} is {found}, wanted {wanted}")))
             }
         }
     }
@@ -263,7 +268,7 @@ mod tests {
             ("kind = 'constant'\nweight = nan", "weight"),
         ] {
             let error = schedule(wrong).validate().unwrap_err().to_string();
-            assert!(error.contains(&format!("latent.schedule.{key} is")), "{error}");
+            assert!(error.contains(&format!("train.latent.schedule.{key} is")), "{error}");
         }
         let keep = LatentTraining { word_keep: 1.5, ..LatentTraining::default() };
         assert!(keep.validate().unwrap_err().to_string().contains("word_keep is 1.5"));

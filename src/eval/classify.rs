@@ -151,14 +151,13 @@ pub fn probability(logit: f64) -> f64 {
     1.0 / (1.0 + (-logit).exp())
 }
 
-/// −ln p of a label, which is counted `positive_weight` times if it is 1.
-fn label_nats(logit: f64, label: bool, positive_weight: f64) -> f64 {
+/// −ln p of a label, each counted once whatever training counts it for.
+fn label_nats(logit: f64, label: bool) -> f64 {
     let towards = if label { logit } else { -logit };
-    let nats = (-towards).max(0.0) + (-towards.abs()).exp().ln_1p();
-    if label { positive_weight * nats } else { nats }
+    (-towards).max(0.0) + (-towards.abs()).exp().ln_1p()
 }
 
-/// The model on a split: the mean loss of a sentence as in training, and what the decisions at a threshold are worth.
+/// The model on a split: the mean −ln p of a label, and what the decisions at a threshold are worth.
 ///
 /// # Errors
 /// As [`logits`].
@@ -167,14 +166,12 @@ pub fn evaluate(
     [corpus, split]: [&str; 2],
     labelled: &LabelledSentences,
     threshold: Threshold,
-    positive_weight: f64,
     progress: EvaluationProgress<'_>,
 ) -> Result<Evaluation> {
     let start = Instant::now();
     let LabelledSentences { sentences, labels } = labelled;
     let logits = logits(model, sentences, progress)?;
-    let nats =
-        logits.iter().zip(labels).map(|(&logit, &label)| label_nats(logit, label, positive_weight)).sum();
+    let nats = logits.iter().zip(labels).map(|(&logit, &label)| label_nats(logit, label)).sum();
     let scores: Vec<f64> = logits.iter().map(|&logit| probability(logit)).collect();
     let threshold = match threshold {
         Threshold::At(threshold) => threshold,
@@ -207,8 +204,8 @@ mod tests {
     #[test]
     fn a_label_costs_what_its_probability_says() {
         assert!((probability(3f64.ln()) - 0.75).abs() < 1e-15 && probability(-1e4) == 0.0);
-        assert!((label_nats(3f64.ln(), false, 7.0) - 4f64.ln()).abs() < 1e-15);
-        assert!((label_nats(3f64.ln(), true, 2.0) + 2.0 * 0.75f64.ln()).abs() < 1e-15);
-        assert_eq!([label_nats(1e4, true, 1.0), label_nats(1e4, false, 1.0)], [0.0, 1e4]);
+        assert!((label_nats(3f64.ln(), false) - 4f64.ln()).abs() < 1e-15);
+        assert!((label_nats(3f64.ln(), true) + 0.75f64.ln()).abs() < 1e-15);
+        assert_eq!([label_nats(1e4, true), label_nats(1e4, false)], [0.0, 1e4]);
     }
 }

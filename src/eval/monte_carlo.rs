@@ -2,19 +2,20 @@
 //!
 //! Each pass draws every mask once for the whole split, the word mask as a single number; passes whose own
 //! perplexity reaches 500 are rejected, as the authors of the recurrent highway network do. Then
-//! perplexity = exp(mean over tokens of −ln p̄), p̄ the mean of p over the passes that are left.
+//! perplexity = exp(mean over tokens of −ln p̄), p̄ the mean of p over the passes that are left. Each pass may have a neural
+//! cache of its own, and all may read with weights that go on learning.
 
 use super::Evaluation;
-use super::adapt::Adaptation;
+use super::adapt::{Adaptation, CachedText, Predictor, off_course};
 use super::log_sum::ln_of_two;
 use super::perplexity::{EvaluationProgress, Split, read_split};
 use super::tally::Tally;
 use crate::error::{Error, Result};
 use crate::model::FrozenModel;
 use crate::model::dropout::DropoutConfig;
-use crate::predict::{DropoutReader, STREAM_STEPS};
+use crate::predict::{DropoutPasses, PassesRead, Reader, STREAM_STEPS};
+use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
-use std::ops::Range;
 use std::time::Instant;
 
 /// A pass with this perplexity or more is rejected.
@@ -33,8 +34,6 @@ pub struct MonteCarloSettings {
     pub passes: usize,
     /// Fixes every mask.
     pub seed: u64,
-    /// What the logits are divided by.
-    pub temperature: f64,
 }
 
 /// An evaluation by averaged probabilities.
@@ -51,18 +50,23 @@ pub struct MonteCarlo {
     pub mc_seed: u64,
 }
 
-/// Evaluates `split` with the masks of `dropout` on.
+/// Evaluates `split` with the masks of `dropout` on, `adaptation` besides: weights that learn from what is read without
+/// masks, a temperature, and for each pass a cache of its own states before the output's mask.
+///
+/// `model` fixes what is masked; `predictor` reads with it or with weights that go on learning.
 pub fn monte_carlo(
     model: &FrozenModel,
+    predictor: &mut dyn Predictor,
     split: &Split<'_>,
     dropout: &DropoutConfig,
     settings: MonteCarloSettings,
+    adaptation: &Adaptation,
     progress: EvaluationProgress<'_>,
 ) -> Result<MonteCarlo> {
     if settings.passes == 0 {
         return Err(Error::config("Monte-Carlo dropout needs at least 1 pass"));
     }
-    let adaptation = Adaptation::at_temperature(settings.temperature)?;
+    adaptation.validate()?;
     let tokens = split.text.tokens.len().saturating_sub(1);
     if tokens == 0 {
         return Err(split.too_short("at least 2 are needed: the first is context, the second is predicted"));
@@ -75,7 +79,8 @@ pub fn monte_carlo(
         let passes = first..settings.passes.min(first + at_once);
         let done = (first * tokens) as u64;
         let progress: EvaluationProgress<'_> = &mut |some, _| progress(done + some, total);
-        for pass in run(model, split, dropout, settings, passes, progress)? {
+        let passes = DropoutPasses::new(model, dropout, settings.seed, passes)?;
+        for pass in run(predictor, passes, split, adaptation, progress)? {
             mean.add(&pass);
         }
     }
@@ -83,9 +88,10 @@ pub fn monte_carlo(
     let row = split.stream(STREAM_STEPS)?;
     let mut tally = Tally::of_text(split.text, &row);
     tally.add(split.text, &row, 0, &nats);
-    let evaluation = Evaluation::new(split, "mc", tally, start.elapsed().as_secs_f64());
+    let seconds = start.elapsed().as_secs_f64();
+    let evaluation = Evaluation::new(split, adaptation.monte_carlo_protocol(), tally, seconds);
     Ok(MonteCarlo {
-        evaluation: Evaluation { adaptation, ..evaluation },
+        evaluation: Evaluation { adaptation: adaptation.clone(), ..evaluation },
         mc_passes: settings.passes,
         mc_rejected: mean.rejected,
         mc_seed: settings.seed,
@@ -94,23 +100,63 @@ pub fn monte_carlo(
 
 /// Nats of each token in `passes`, which run side by side.
 fn run(
-    model: &FrozenModel,
+    predictor: &mut dyn Predictor,
+    passes: DropoutPasses,
     split: &Split<'_>,
-    dropout: &DropoutConfig,
-    settings: MonteCarloSettings,
-    passes: Range<usize>,
+    adaptation: &Adaptation,
     progress: EvaluationProgress<'_>,
 ) -> Result<Vec<Vec<f64>>> {
-    let row = split.stream(STREAM_STEPS)?;
-    let mut nats = vec![Vec::with_capacity(row.predicted); passes.len()];
-    let reader = DropoutReader::new(model, dropout, settings.seed, passes)?;
-    let mut reader = reader.at_temperature(settings.temperature);
+    predictor.restart(adaptation)?;
+    let row = split.stream(predictor.window())?;
+    let device = predictor.device().clone();
+    let mut nats = vec![Vec::with_capacity(row.predicted); passes.count()];
+    let caches = (0..passes.count())
+        .map(|_| adaptation.empty_cache(split.text.tokens.len()))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect();
+    let temperature = adaptation.temperature.unwrap_or(1.0);
+    let mut reader = PassReader { predictor, passes, caches, temperature };
     let mut add = |_: usize, window: &[f64]| {
         let rows = window.chunks(nats.len());
         rows.for_each(|row| nats.iter_mut().zip(row).for_each(|(pass, &value)| pass.push(value)));
     };
-    read_split(&mut reader, split, &row, model.device(), &mut add, progress)?;
+    let read = read_split(&mut reader, split, &row, &device, &mut add, progress);
+    if adaptation.dynamic.is_some() {
+        read.map_err(off_course)?
+    } else {
+        read?
+    }
     Ok(nats)
+}
+
+/// Reads a text in several passes, each with its cache if there is one.
+struct PassReader<'a> {
+    predictor: &'a mut dyn Predictor,
+    passes: DropoutPasses,
+    /// One for each pass, or none.
+    caches: Vec<CachedText>,
+    temperature: f64,
+}
+
+impl Reader for PassReader<'_> {
+    fn nats(&mut self, inputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let PassesRead { states, nats } =
+            self.predictor.predict_with_dropout(&mut self.passes, inputs, targets, self.temperature)?;
+        if self.caches.is_empty() {
+            return Ok(nats);
+        }
+        let targets: Vec<u32> = targets.flatten_all()?.to_vec1()?;
+        let mut columns = Vec::with_capacity(self.caches.len());
+        for (pass, cache) in self.caches.iter_mut().enumerate() {
+            let by_model = nats.narrow(1, pass, 1)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+            let states = states.narrow(1, pass, 1)?.squeeze(1)?.contiguous()?;
+            let both = cache.nats(&states, &targets, by_model)?;
+            columns.push(Tensor::from_vec(both, targets.len(), &Device::Cpu)?);
+        }
+        Ok(Tensor::stack(&columns, 1)?)
+    }
 }
 
 /// Token probabilities summed over the passes that were not rejected.
@@ -155,8 +201,9 @@ mod tests {
     use super::*;
     use crate::config::Unit;
     use crate::data::Encoded;
+    use crate::eval::adapt::{CacheSettings, adapted};
     use crate::eval::perplexity::stream;
-    use crate::predict::tiny;
+    use crate::predict::{WindowReader, tiny};
 
     fn split(text: &Encoded) -> Split<'_> {
         Split { corpus: "tiny", split: "test", unit: Unit::Char, text }
@@ -173,8 +220,20 @@ mod tests {
         passes: usize,
         seed: u64,
     ) -> MonteCarlo {
-        let settings = MonteCarloSettings { passes, seed, temperature: 1.0 };
-        monte_carlo(model, &split(text), dropout, settings, &mut |_, _| Ok(())).unwrap()
+        measure_adapted(model, text, dropout, [passes as u64, seed], &Adaptation::default())
+    }
+
+    fn measure_adapted(
+        model: &FrozenModel,
+        text: &Encoded,
+        dropout: &DropoutConfig,
+        [passes, seed]: [u64; 2],
+        adaptation: &Adaptation,
+    ) -> MonteCarlo {
+        let settings = MonteCarloSettings { passes: passes as usize, seed };
+        let predictor = &mut WindowReader::new(model, 1).unwrap();
+        monte_carlo(model, predictor, &split(text), dropout, settings, adaptation, &mut |_, _| Ok(()))
+            .unwrap()
     }
 
     #[test]
@@ -225,6 +284,21 @@ mod tests {
     }
 
     #[test]
+    fn without_dropout_every_pass_with_a_cache_is_the_stream_with_it() {
+        let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(STREAM_STEPS + 50));
+        let model = tiny::drawn(vocab_size, 1.0);
+        let cache = CacheSettings { window: 40, theta: 0.5, lambda: 0.3 };
+        let adaptation = Adaptation { cache: Some(cache), temperature: Some(1.2), ..Adaptation::default() };
+        let found = measure_adapted(&model, &text, &DropoutConfig::default(), [3, 1], &adaptation).evaluation;
+        let predictor = &mut WindowReader::new(&model, 1).unwrap();
+        let wanted = adapted(predictor, &split(&text), &adaptation, &mut |_, _| Ok(())).unwrap();
+        assert!((found.perplexity - wanted.perplexity).abs() < 1e-10);
+        assert_eq!(found.protocol, "mc+cache");
+        let masked = measure_adapted(&model, &text, &dropout(), [3, 1], &adaptation).evaluation;
+        assert_ne!(masked.perplexity, found.perplexity);
+    }
+
+    #[test]
     fn the_seed_decides_and_more_passes_than_fit_side_by_side_all_count() {
         let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(40));
         let model = tiny::drawn(vocab_size, 1.0);
@@ -240,8 +314,10 @@ mod tests {
         // −ln of a mean is at most the mean of −ln
         let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(60));
         let model = tiny::drawn(vocab_size, 1.0);
-        let settings = MonteCarloSettings { passes: 8, seed: 1, temperature: 1.0 };
-        let passes = run(&model, &split(&text), &dropout(), settings, 0..8, &mut |_, _| Ok(())).unwrap();
+        let passes = DropoutPasses::new(&model, &dropout(), 1, 0..8).unwrap();
+        let predictor = &mut WindowReader::new(&model, 1).unwrap();
+        let passes =
+            run(predictor, passes, &split(&text), &Adaptation::default(), &mut |_, _| Ok(())).unwrap();
         let alone = passes.iter().flatten().sum::<f64>() / (8.0 * 59.0);
         assert!(measure(&model, &text, &dropout(), 8, 1).evaluation.nats_per_token < alone);
     }

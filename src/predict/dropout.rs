@@ -1,30 +1,66 @@
 //! Reading one text several times side by side, each time with dropout masks of its own.
 
-use super::reader::Reader;
-use super::windows::WindowReader;
 use crate::error::Result;
 use crate::model::dropout::DropoutConfig;
-use crate::model::{FrozenModel, Noise, NoiseSource};
-use candle_core::{Device, Tensor};
+use crate::model::{FrozenModel, LanguageModel, Noise, NoiseSource, State};
+use candle_core::{DType, Device, Tensor};
 use rhn_kernels::rng::Rng;
 use std::ops::Range;
 
-/// Reads one text in several passes side by side, each with masks of its own, drawn once for the whole text; masks of
-/// each time step, for a model that was trained with them, are drawn window by window.
-///
-/// Its inputs and targets are those of one batch row; its nats have a column for each pass.
-pub struct DropoutReader {
-    reader: WindowReader,
+/// A model that reads a window with masks.
+pub trait Masked {
+    /// What the output layer sees, `(time, batch, hidden)`, and the state after the window.
+    fn hidden(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)>;
+
+    /// Nats of the targets, `(time, batch)`, from what the output layer sees.
+    fn nats_of(&self, ys: &Tensor, targets: &Tensor, noise: &Noise, temperature: f64) -> Result<Tensor>;
+}
+
+impl Masked for FrozenModel {
+    fn hidden(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+        self.hidden(tokens, state, noise)
+    }
+
+    fn nats_of(&self, ys: &Tensor, targets: &Tensor, noise: &Noise, temperature: f64) -> Result<Tensor> {
+        self.nats_of(ys, targets, noise, temperature)
+    }
+}
+
+impl Masked for LanguageModel {
+    fn hidden(&self, tokens: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+        self.hidden(tokens, state, noise)
+    }
+
+    fn nats_of(&self, ys: &Tensor, targets: &Tensor, noise: &Noise, temperature: f64) -> Result<Tensor> {
+        self.nats_of(ys, targets, noise, temperature)
+    }
+}
+
+/// Several passes over one text side by side, each with masks of its own, drawn once for the whole text; masks of each time
+/// step, for a model that was trained with them, are drawn window by window.
+pub struct DropoutPasses {
     masks: NoiseSource,
     word_rate: f64,
     seed: u64,
     passes: Range<usize>,
     /// Tokens of the text that were read.
     read: u64,
+    /// What each pass remembers.
+    state: State,
+    dtype: DType,
+    device: Device,
 }
 
-impl DropoutReader {
-    /// A reader at the start of a text. `passes` and `seed` fix the masks.
+/// What the passes made of a window.
+pub struct PassesRead {
+    /// What the output layer saw before its own mask, `(time, passes, hidden)`.
+    pub states: Tensor,
+    /// Nats of the targets, `(time, passes)`.
+    pub nats: Tensor,
+}
+
+impl DropoutPasses {
+    /// Passes at the start of a text by `model`. `passes` and `seed` fix the masks.
     pub fn new(
         model: &FrozenModel,
         dropout: &DropoutConfig,
@@ -34,18 +70,38 @@ impl DropoutReader {
         let masks = DropoutConfig { word: 0.0, recurrent_weights: 0.0, ..dropout.clone() }; // weights are whole here
         let dtype = model.precision().dtype();
         Ok(Self {
-            reader: WindowReader::new(model, passes.len())?,
+            state: model.zero_state(passes.len())?,
             masks: NoiseSource::new(model.config(), &masks, seed, dtype, model.device()).of_passes(),
             word_rate: dropout.word,
             seed,
             passes,
             read: 0,
+            dtype,
+            device: model.device().clone(),
         })
     }
 
-    /// The same reader, which divides the logits by `temperature`.
-    pub fn at_temperature(self, temperature: f64) -> Self {
-        Self { reader: self.reader.at_temperature(temperature), ..self }
+    /// How many passes there are.
+    pub fn count(&self) -> usize {
+        self.passes.len()
+    }
+
+    /// Reads the window that comes next with the weights that `model` has now. `inputs` and `targets` are those of one batch
+    /// row, `(time, 1)`.
+    pub fn read(
+        &mut self,
+        model: &dyn Masked,
+        inputs: &Tensor,
+        targets: &Tensor,
+        temperature: f64,
+    ) -> Result<PassesRead> {
+        let inputs = self.for_each_pass(inputs)?;
+        let noise = self.noise(&inputs)?;
+        let (states, state) = model.hidden(&inputs, &self.state, &noise)?;
+        let nats = model.nats_of(&states, &self.for_each_pass(targets)?, &noise, temperature)?;
+        self.state = state.detach();
+        self.read += inputs.dim(0)? as u64;
+        Ok(PassesRead { states: states.detach(), nats: nats.detach() })
     }
 
     /// The masks of the window that comes next.
@@ -68,24 +124,13 @@ impl DropoutReader {
         let scale = 1.0 / (1.0 - self.word_rate);
         let draw = |_| if rng.uniform() < self.word_rate { 0.0 } else { scale };
         let values: Vec<f64> = self.passes.clone().map(draw).collect();
-        let model = self.reader.model();
         let mask = Tensor::from_vec(values, (1, self.passes.len(), 1), &Device::Cpu)?;
-        Ok(mask.to_dtype(model.precision().dtype())?.to_device(model.device())?)
+        Ok(mask.to_dtype(self.dtype)?.to_device(&self.device)?)
     }
 
     /// `(time, 1)` to `(time, passes)`.
     fn for_each_pass(&self, column: &Tensor) -> Result<Tensor> {
         Ok(column.broadcast_as((column.dim(0)?, self.passes.len()))?.contiguous()?)
-    }
-}
-
-impl Reader for DropoutReader {
-    fn nats(&mut self, inputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        let inputs = self.for_each_pass(inputs)?;
-        let noise = self.noise(&inputs)?;
-        let nats = self.reader.nats_with(&inputs, &self.for_each_pass(targets)?, &noise)?;
-        self.read += inputs.dim(0)? as u64;
-        Ok(nats)
     }
 }
 
@@ -103,11 +148,12 @@ mod tests {
     #[test]
     fn each_pass_drops_word_types_of_its_own_and_the_same_in_every_window() {
         let dropout = DropoutConfig { embedding: 0.5, ..DropoutConfig::default() };
-        let mut reader = DropoutReader::new(&tiny::drawn(5, 1.0), &dropout, 1, 0..16).unwrap();
+        let model = tiny::drawn(5, 1.0);
+        let mut reader = DropoutPasses::new(&model, &dropout, 1, 0..16).unwrap();
         let mut mask = || {
             let inputs = Tensor::zeros((2, 1), candle_core::DType::U32, &Device::Cpu).unwrap();
             let noise = reader.noise(&reader.for_each_pass(&inputs).unwrap()).unwrap();
-            reader.nats(&inputs, &inputs).unwrap();
+            reader.read(&model, &inputs, &inputs, 1.0).unwrap();
             noise.word.unwrap().squeeze(2).unwrap().to_vec2::<f64>().unwrap()
         };
         let first = mask();
@@ -119,11 +165,12 @@ mod tests {
     #[test]
     fn the_word_mask_is_one_number_for_a_whole_pass() {
         let dropout = DropoutConfig { word: 0.25, input: 0.5, hidden: 0.25, ..DropoutConfig::default() };
-        let mut reader = DropoutReader::new(&tiny::drawn(5, 1.0), &dropout, 1, 0..16).unwrap();
+        let model = tiny::drawn(5, 1.0);
+        let mut reader = DropoutPasses::new(&model, &dropout, 1, 0..16).unwrap();
         let mut mask = || {
             let inputs = Tensor::zeros((5, 1), candle_core::DType::U32, &Device::Cpu).unwrap();
             let noise = reader.noise(&reader.for_each_pass(&inputs).unwrap()).unwrap();
-            reader.nats(&inputs, &inputs).unwrap();
+            reader.read(&model, &inputs, &inputs, 1.0).unwrap();
             noise.word.unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
         };
         let first = mask();

@@ -6,7 +6,7 @@ mod reader;
 mod tokens;
 mod windows;
 
-pub use dropout::DropoutReader;
+pub use dropout::{DropoutPasses, Masked, PassesRead};
 pub use loaded::{Loaded, LoadedVae};
 pub use reader::Reader;
 pub use tokens::TokenReader;

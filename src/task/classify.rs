@@ -158,8 +158,7 @@ impl ClassifyTask {
         progress: EvaluationProgress<'_>,
     ) -> Result<Evaluation> {
         let model = Classifier::frozen(&self.model, parameters, &self.words, self.precision, &self.device)?;
-        let weight = self.recipe.train.positive_weight;
-        evaluate(&model, [&self.corpus, split], sentences, threshold, weight, progress)
+        evaluate(&model, [&self.corpus, split], sentences, threshold, progress)
     }
 }
 

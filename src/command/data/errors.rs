@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use clap::ValueEnum;
 use rhn_kernels::rng::Rng;
 use std::io::{BufWriter, Write, stdout};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
@@ -48,7 +49,7 @@ pub(super) struct Args {
     labels: Option<f64>,
     /// Stop after this many pairs, or lines
     #[arg(long, value_name = "N")]
-    count: Option<usize>,
+    count: Option<NonZeroUsize>,
     #[command(flatten)]
     data: DataArgs,
 }
@@ -68,7 +69,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let text = open(args)?;
     let found: Vec<Made> =
-        pairs(text.as_str()?, args, kinds).take(args.count.unwrap_or(usize::MAX)).collect();
+        pairs(text.as_str()?, args, kinds).take(args.count.map_or(usize::MAX, NonZeroUsize::get)).collect();
     if found.is_empty() {
         let what = format!(
             "no line of at least {} words has a place for an error of the kinds that were asked for",
@@ -76,7 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         );
         return Err(Error::data(&text.source, what).into());
     }
-    if let Some(count) = args.count.filter(|&count| count > found.len()) {
+    if let Some(count) = args.count.filter(|count| count.get() > found.len()) {
         let what = if args.labels.is_some() { "lines" } else { "pairs" };
         note(&format!("{} {what}, not {count}: the text has no more", found.len()));
     }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use rhn_kernels::rng::Rng;
 use std::fmt::Write as _;
 use std::io::{Write as _, stdout};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
@@ -49,7 +50,7 @@ pub(super) struct Args {
     min_words: usize,
     /// Lists of a split, at most
     #[arg(long, value_name = "N")]
-    count: Option<usize>,
+    count: Option<NonZeroUsize>,
     #[command(flatten)]
     data: DataArgs,
 }
@@ -98,7 +99,7 @@ fn write(args: &Args, split: &str, text: &Text, confusions: &Confusions<'_>) -> 
         if words.len() < args.min_words.max(1) {
             continue;
         }
-        if args.count.is_some_and(|most| written.count >= most) {
+        if args.count.is_some_and(|most| written.count >= most.get()) {
             break;
         }
         let line = words.join(" ");

@@ -10,7 +10,7 @@ pub(super) struct AdaptArgs {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     temperature: Option<f64>,
     /// Let the weights go on learning from the text, segment after segment; the checkpoint stays as it is
-    #[arg(long, conflicts_with_all = ["mc", "protocol"])]
+    #[arg(long, conflicts_with = "protocol")]
     dynamic: bool,
     /// The learning rate of --dynamic [default: 5e-5]
     #[arg(long, value_name = "X", requires = "dynamic", allow_negative_numbers = true)]

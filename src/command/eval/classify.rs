@@ -40,8 +40,7 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
         Ok(())
     };
     let names = [corpus.as_str(), split.as_str()];
-    let weight = recipe.train.positive_weight;
-    let found = evaluate(&model, names, &sentences, Threshold::At(threshold), weight, progress)?;
+    let found = evaluate(&model, names, &sentences, Threshold::At(threshold), progress)?;
     let mut out = stdout().lock();
     let printed = if args.json { json_line(&mut out, &found) } else { print(&mut out, &found) };
     Ok(printed?)

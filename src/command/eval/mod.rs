@@ -42,9 +42,9 @@ Protocols:
            The first time, the training split is read for the sizes of its gradients
   --cache N  the stream, whose probabilities are mixed with a neural cache (Grave et al., 2017) of
            the last N positions: p = (1 - lambda) p_model + lambda p_cache
---dynamic and --cache go together, --temperature goes with all. Figures with --dynamic or --cache
+--mc, --dynamic and --cache go together, --temperature goes with all. Figures with any of them
 compare with their like alone: JSON names the protocol (stream, batched, mc, dynamic, cache,
-dynamic+cache) and every setting. --tune searches what is not given of --dynamic-rate and
+dynamic+cache, mc+cache and so on) and every setting. --tune searches what is not given of --dynamic-rate and
 --dynamic-decay, of --temperature, and of --cache-theta and --cache-lambda.
 
 Bits per character and byte and the perplexity over words are over exactly the text whose
@@ -86,7 +86,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value = "stream")]
     protocol: Protocol,
     /// Average N passes with dropout on, at the rates of the checkpoint's recipe
-    #[arg(long, value_name = "N", conflicts_with_all = ["protocol", "cache"])]
+    #[arg(long, value_name = "N", conflicts_with = "protocol")]
     mc: Option<usize>,
     /// Of a sentence VAE: vectors to draw for each sentence; several give an importance-weighted bound [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "mc")]
@@ -291,9 +291,13 @@ impl Evaluator<'_> {
         };
         let temperature = self.adaptation.temperature.unwrap_or(1.0);
         if let Some(passes) = self.args.mc {
-            let settings = MonteCarloSettings { passes, seed: self.args.seed.unwrap_or(1), temperature };
+            let settings = MonteCarloSettings { passes, seed: self.args.seed.unwrap_or(1) };
             let dropout = &self.train.dropout;
-            return Ok(Found::MonteCarlo(monte_carlo(model, split, dropout, settings, progress)?));
+            let adaptation = &self.adaptation;
+            let mut plain = WindowReader::new(model, 1)?;
+            let predictor = self.predictor.as_deref_mut().unwrap_or(&mut plain);
+            let found = monte_carlo(model, predictor, split, dropout, settings, adaptation, progress)?;
+            return Ok(Found::MonteCarlo(found));
         }
         if let Some(predictor) = &mut self.predictor {
             return Ok(Found::Plain(adapted(&mut **predictor, split, &self.adaptation, progress)?));

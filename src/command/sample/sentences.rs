@@ -95,9 +95,10 @@ pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> anyhow::Result<()> {
             let what = format!("--impute is for a vocabulary of words, and this one's unit is {unit}");
             return Err(Error::config(what).into());
         }
+        refuse_drawing(args)?;
         let places = places(&writer, template)?;
         let filled = writer.fill(&places, sentence.beam.unwrap_or(BEAM))?;
-        return Ok(print(args, &writer, 0, None, &filled)?);
+        return Ok(print(args, 0, None, &filled, &fill(&writer, template, &filled))?);
     }
     let vectors = vectors(args, &writer)?;
     let count = vectors.dim(0)?;
@@ -113,7 +114,7 @@ pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> anyhow::Result<()> {
             }
         };
         let position = sentence.from.as_ref().map(|_| index as f64 / (count - 1) as f64);
-        print(args, &writer, index, position, &written)?;
+        print(args, index, position, &written, &writer.text(&written))?;
     }
     Ok(())
 }
@@ -134,6 +135,30 @@ fn refuse_text_flags(args: &Args) -> Result<()> {
              --reconstruct, --from and --to, or --impute take text"
         ))),
     }
+}
+
+/// Refuses what says how sentences are drawn where the likeliest one is searched for.
+fn refuse_drawing(args: &Args) -> Result<()> {
+    let drawing = [
+        ("--samples", args.samples != 1),
+        ("--temperature", args.temperature.is_some()),
+        ("a filter of probabilities", args.filters() != Filters::default()),
+    ];
+    match drawing.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((what, _)) => Err(Error::config(format!(
+            "{what} is for sentences that are drawn, and --impute searches for the likeliest words: --beam widens the search"
+        ))),
+    }
+}
+
+/// The template with its gaps filled; its own words stay as they are written there, also those that the vocabulary lacks.
+fn fill(writer: &SentenceWriter<'_>, template: &str, filled: &Written) -> String {
+    let word = |(given, &id): (&str, &u32)| match given {
+        GAP => writer.text(&Written { ids: vec![id], nats: 0.0 }),
+        given => given.to_owned(),
+    };
+    template.split_whitespace().zip(&filled.ids).map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// The likeliest words, unless something is said of how they are drawn.
@@ -199,25 +224,12 @@ fn places(writer: &SentenceWriter<'_>, template: &str) -> Result<Vec<Option<u32>
     template.split_whitespace().map(place).collect()
 }
 
-fn print(
-    args: &Args,
-    writer: &SentenceWriter<'_>,
-    index: usize,
-    position: Option<f64>,
-    written: &Written,
-) -> io::Result<()> {
-    let text = writer.text(written);
+fn print(args: &Args, index: usize, position: Option<f64>, written: &Written, text: &str) -> io::Result<()> {
     if !args.json {
         return show(format!("{text}\n").as_bytes());
     }
     let Written { ids, nats } = written;
-    let row = SentenceRow {
-        sample: index + 1,
-        seed: args.seed,
-        position,
-        text: &text,
-        tokens: ids.len(),
-        nats: *nats,
-    };
+    let row =
+        SentenceRow { sample: index + 1, seed: args.seed, position, text, tokens: ids.len(), nats: *nats };
     json_line(&mut io::stdout().lock(), &row)
 }

@@ -13,6 +13,7 @@ use super::settings::{Adaptation, DynamicSettings};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Noise, Parameters, State};
+use crate::predict::{DropoutPasses, PassesRead};
 use candle_core::{D, DType, Device, Tensor};
 use rhn_kernels::gradients::{Gradient, Gradients};
 use rhn_kernels::precision::Precision;
@@ -144,6 +145,18 @@ impl Predictor for DynamicModel {
         self.learn(&loss.mean_all()?)?;
         self.state = state.detach();
         Ok(Predicted { states: states.flatten(0, 1)?, nats })
+    }
+
+    fn predict_with_dropout(
+        &mut self,
+        passes: &mut DropoutPasses,
+        inputs: &Tensor,
+        targets: &Tensor,
+        temperature: f64,
+    ) -> Result<PassesRead> {
+        let read = passes.read(&self.model, inputs, targets, temperature)?;
+        self.predict(inputs, targets, &[])?;
+        Ok(read)
     }
 
     fn window(&self) -> usize {

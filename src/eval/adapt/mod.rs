@@ -47,7 +47,7 @@ pub fn adapted(
 }
 
 /// Says what to do when weights that go on learning make a number that is not finite.
-fn off_course(error: Error) -> Error {
+pub(super) fn off_course(error: Error) -> Error {
     match error {
         Error::NotFinite { step, what } => {
             let advice = "a smaller --dynamic-rate, or a larger --dynamic-decay or --dynamic-epsilon, may do";
@@ -71,10 +71,7 @@ impl<'a> AdaptedReader<'a> {
     /// A reader of a text of `tokens` that has read nothing yet.
     pub fn new(predictor: &'a mut dyn Predictor, adaptation: &Adaptation, tokens: usize) -> Result<Self> {
         predictor.restart(adaptation)?;
-        let empty = |settings: CacheSettings| {
-            CachedText::new(CacheSettings { window: settings.window.min(tokens.max(1)), ..settings })
-        };
-        let cache = adaptation.cache.map(empty).transpose()?;
+        let cache = adaptation.empty_cache(tokens)?;
         Ok(Self { predictor, temperature: adaptation.temperature.unwrap_or(1.0), cache })
     }
 }

@@ -3,7 +3,7 @@
 use super::settings::Adaptation;
 use crate::error::Result;
 use crate::model::Noise;
-use crate::predict::{STREAM_STEPS, WindowReader};
+use crate::predict::{DropoutPasses, PassesRead, STREAM_STEPS, WindowReader};
 use candle_core::{Device, Tensor};
 
 /// Reads one batch row window by window.
@@ -13,6 +13,16 @@ pub trait Predictor {
 
     /// Reads a window, by what the model was before it. `inputs` and `targets`: `(time, 1)` of u32.
     fn predict(&mut self, inputs: &Tensor, targets: &Tensor, temperatures: &[f64]) -> Result<Predicted>;
+
+    /// As [`Predictor::predict`], by `passes` with dropout beside one another. Weights that learn do so from what is read
+    /// without it.
+    fn predict_with_dropout(
+        &mut self,
+        passes: &mut DropoutPasses,
+        inputs: &Tensor,
+        targets: &Tensor,
+        temperature: f64,
+    ) -> Result<PassesRead>;
 
     /// How many time steps a window has.
     fn window(&self) -> usize;
@@ -41,6 +51,16 @@ impl Predictor for WindowReader {
         let nats = |&temperature| self.model().nats_of(&ys, targets, &Noise::none(), temperature);
         let nats = temperatures.iter().map(nats).collect::<Result<_>>()?;
         Ok(Predicted { states: ys.flatten(0, 1)?, nats })
+    }
+
+    fn predict_with_dropout(
+        &mut self,
+        passes: &mut DropoutPasses,
+        inputs: &Tensor,
+        targets: &Tensor,
+        temperature: f64,
+    ) -> Result<PassesRead> {
+        passes.read(self.model(), inputs, targets, temperature)
     }
 
     fn window(&self) -> usize {

@@ -1,5 +1,6 @@
 //! What an evaluation does beyond reading the text with the weights as they were trained, as flags and JSON name it.
 
+use super::cached::CachedText;
 use crate::error::{Error, Result};
 use crate::model::UpdateGroup;
 use serde::Serialize;
@@ -107,6 +108,14 @@ impl Adaptation {
         Ok(if temperature == 1.0 { Self::default() } else { given })
     }
 
+    /// A cache that has seen nothing of a text of `tokens` yet, if there is to be one.
+    pub(in crate::eval) fn empty_cache(&self, tokens: usize) -> Result<Option<CachedText>> {
+        let empty = |settings: CacheSettings| {
+            CachedText::new(CacheSettings { window: settings.window.min(tokens.max(1)), ..settings })
+        };
+        self.cache.map(empty).transpose()
+    }
+
     /// What reports call it.
     pub fn protocol(&self) -> &'static str {
         match (self.dynamic.is_some(), self.cache.is_some()) {
@@ -114,6 +123,16 @@ impl Adaptation {
             (true, false) => "dynamic",
             (false, true) => "cache",
             (true, true) => "dynamic+cache",
+        }
+    }
+
+    /// The same of probabilities that are averaged over passes with dropout.
+    pub fn monte_carlo_protocol(&self) -> &'static str {
+        match (self.dynamic.is_some(), self.cache.is_some()) {
+            (false, false) => "mc",
+            (true, false) => "mc+dynamic",
+            (false, true) => "mc+cache",
+            (true, true) => "mc+dynamic+cache",
         }
     }
 

@@ -3,7 +3,9 @@
 use super::*;
 use crate::config::Unit;
 use crate::data::Encoded;
+use crate::eval::monte_carlo::{MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{stream, stream_at};
+use crate::model::dropout::DropoutConfig;
 use crate::model::{FrozenModel, LanguageModel, Noise};
 use crate::predict::{STREAM_STEPS, WindowReader, tiny};
 
@@ -126,6 +128,32 @@ fn the_loss_of_a_segment_is_counted_before_it_is_learned_from_and_texts_begin_an
     let one_segment = run(89); // the only update comes after the last token
     assert!((one_segment - stream).abs() < 1e-12);
     assert!(run(5) < stream - 0.2, "{} is no better than {stream}", run(5)); // a text that repeats is learned
+}
+
+#[test]
+fn passes_without_dropout_read_with_the_weights_that_learn() {
+    let (text, vocab_size) = tiny::encoded(Unit::Char, &tiny::characters(40));
+    let settings = DynamicSettings { rate: 0.05, segment: 5, ..DynamicSettings::default() };
+    let cache = CacheSettings { window: 10, theta: 0.5, lambda: 0.2 };
+    for cache in [None, Some(cache)] {
+        let adaptation = Adaptation { dynamic: Some(settings), cache, ..Adaptation::default() };
+        let mut model = learning(vocab_size, settings);
+        let wanted = adapt(&mut model, &text, &adaptation);
+        let frozen = tiny::drawn(vocab_size, 1.0);
+        let passes = MonteCarloSettings { passes: 20, seed: 1 };
+        let averaged = |dropout: &DropoutConfig, model: &mut DynamicModel| {
+            let progress = &mut |_, _| Ok(());
+            let found =
+                monte_carlo(&frozen, model, &split(&text), dropout, passes, &adaptation, progress).unwrap();
+            found.evaluation
+        };
+        let found = averaged(&DropoutConfig::default(), &mut model);
+        assert!((found.nats_per_token - wanted.nats_per_token).abs() < 1e-10);
+        let masked = averaged(&DropoutConfig { output: 0.5, ..DropoutConfig::default() }, &mut model);
+        assert_ne!(masked.nats_per_token, found.nats_per_token);
+        let protocol = if cache.is_some() { "mc+dynamic+cache" } else { "mc+dynamic" };
+        assert_eq!(masked.protocol, protocol);
+    }
 }
 
 #[test]

@@ -77,17 +77,23 @@ impl LatentConfig {
     pub(in crate::model) fn validate(&self) -> Result<()> {
         const MOST_LAYERS: usize = 1 << 12;
         if !(1..=1 << 24).contains(&self.size) {
-            return Err(Error::config(format!("latent.size is {}, wanted 1 to {}", self.size, 1 << 24)));
+            return Err(Error::config(format!(
+                "model.latent.size is {}, wanted 1 to {}",
+                self.size,
+                1 << 24
+            )));
         }
         if self.highway_layers > MOST_LAYERS {
             let layers = self.highway_layers;
             return Err(Error::config(format!(
-                "latent.highway_layers is {layers}, wanted at most {MOST_LAYERS}"
+                "model.latent.highway_layers is {layers}, wanted at most {MOST_LAYERS}"
             )));
         }
         if !self.transform_bias.is_finite() {
             let bias = self.transform_bias;
-            return Err(Error::config(format!("latent.transform_bias is {bias}, wanted a finite number")));
+            return Err(Error::config(format!(
+                "model.latent.transform_bias is {bias}, wanted a finite number"
+            )));
         }
         Ok(())
     }
