@@ -126,7 +126,7 @@ impl Text {
         let byte = self.buffer[at];
         let what = format!(
             "invalid UTF-8: byte 0x{byte:02x} at offset {offset}, line {line}; \
-             convert the text to UTF-8, or use unit = \"byte\""
+             convert the text to UTF-8, or use unit = \"byte\" in a language model"
         );
         Error::data(&self.source, what)
     }

@@ -1,7 +1,7 @@
 //! `rhn eval` of a checkpoint that classifies sentences.
 
 use super::super::output::{Meter, json_line, note};
-use super::Args;
+use super::{Args, Protocol};
 use crate::checkpoint::Checkpoint;
 use crate::data::SplitName;
 use crate::data::labelled::Labelled;
@@ -17,7 +17,12 @@ use std::path::Path;
 
 /// The loss of a checkpoint that classifies sentences, and what its decisions are worth.
 pub(super) fn run(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
-    let language_only = [("--mc", args.mc.is_some()), ("--per", args.per.is_some()), ("--keep", args.keep)];
+    let language_only = [
+        ("--mc", args.mc.is_some()),
+        ("--per", args.per.is_some()),
+        ("--protocol batched", matches!(args.protocol, Protocol::Batched)),
+        ("--keep", args.keep),
+    ];
     if let Some((flag, _)) = language_only.into_iter().chain(args.adapt.given()).find(|(_, given)| *given) {
         let what = format!("{flag} is for language models, and this checkpoint classifies sentences");
         return Err(Error::config(what).into());

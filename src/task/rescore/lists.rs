@@ -47,7 +47,7 @@ impl Lists {
         }
         let mut splits = Vec::new();
         for split in SPLITS {
-            splits.push(match find(directory, split, format) {
+            splits.push(match find(directory, split, format)? {
                 Some(path) => read(directory, split, &path, format)?,
                 None if split == "test" => Vec::new(),
                 None => {
@@ -69,14 +69,22 @@ fn wanted(split: &str, format: Format) -> String {
     }
 }
 
-/// Where the lists of a split are, if they are there.
-fn find(directory: &Path, split: &str, format: Format) -> Option<PathBuf> {
+/// Where the lists of a split are, if they are there. Fails if they are there twice, packed and not.
+fn find(directory: &Path, split: &str, format: Format) -> Result<Option<PathBuf>> {
     if format != Format::Tsv {
-        return Some(directory.join(split)).filter(|path| path.is_dir());
+        return Ok(Some(directory.join(split)).filter(|path| path.is_dir()));
     }
     let plain = format!("{split}.tsv");
     let packed = packed::ENDINGS.iter().map(|ending| format!("{plain}.{ending}"));
-    std::iter::once(plain.clone()).chain(packed).map(|name| directory.join(name)).find(|path| path.is_file())
+    let names = std::iter::once(plain.clone()).chain(packed);
+    let found: Vec<PathBuf> = names.map(|name| directory.join(name)).filter(|path| path.is_file()).collect();
+    match &found[..] {
+        [first, second, ..] => Err(Error::data(
+            second,
+            format!("is there beside {}, and only one can be the lists of {split}", first.display()),
+        )),
+        found => Ok(found.first().cloned()),
+    }
 }
 
 fn read(directory: &Path, split: &str, path: &Path, format: Format) -> Result<Vec<Utterance>> {

@@ -256,6 +256,7 @@ fn made_up_errors_can_be_labelled_lines() {
         assert_eq!(line[1], if line[0] == "1" { pair[1] } else { pair[0] });
     }
     place.fails("data errors shakespeare --labels 1.5", 2, &["--labels is 1.5"]);
+    place.fails("data errors shakespeare --count 0", 2, &["invalid value '0'", "--count"]);
 }
 
 #[test]

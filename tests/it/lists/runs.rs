@@ -93,6 +93,9 @@ fn what_cannot_be_learned_from_is_refused() {
     refused(&format!("{RESCORE} --out a --set train.bptt_steps=5"), 2, &["train.bptt_steps", "running text"]);
     refused("text --corpus text --set train.lists.weight=1 --out a", 2, &["[task] kind = \"rescore\""]);
     refused(&format!("{RESCORE} --dry-run"), 2, &["--dry-run is for running text"]);
+    std::fs::copy(place.path("lists/train.tsv"), place.path("lists/train.tsv.gz")).unwrap();
+    refused(&format!("{RESCORE} --out a"), 3, &["train.tsv.gz", "beside", "train.tsv"]);
+    std::fs::remove_file(place.path("lists/train.tsv.gz")).unwrap();
     place.write("lists/valid.text", "valid-0 the cat purrs at noon\n");
     refused(&format!("{RESCORE} --out a"), 3, &["valid.text", "no reference of \"valid-1\""]);
     std::fs::remove_file(place.path("lists/valid.text")).unwrap();
@@ -122,4 +125,5 @@ fn made_up_lists_have_the_text_s_lines_as_references() {
     assert!(scores.windows(2).all(|pair| pair[0] >= pair[1]), "{scores:?}");
     place.fails("data lists book.txt --out x --hypotheses 1", 2, &["--hypotheses is 1"]);
     place.fails("data lists book.txt --out x --noise -1", 2, &["--noise is -1"]);
+    place.fails("data lists book.txt --out x --count 0", 2, &["invalid value '0'", "--count"]);
 }

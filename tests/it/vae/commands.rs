@@ -55,6 +55,11 @@ fn the_prior_gives_different_sentences_the_same_for_a_seed() {
 #[test]
 fn a_gap_is_filled_with_a_word_that_fits() {
     assert_eq!(lines(&["--impute", "carla sings a ___ near the sea"]), ["carla sings a song near the sea"]);
+    assert!(lines(&["--impute", "xenia sings a ___ near the sea"])[0].starts_with("xenia sings a "));
+    for drawing in [["--samples", "3"], ["--temperature", "1"], ["--top-k", "5"]] {
+        let output = sample(&[&["--impute", "carla sings a ___"], &drawing[..]].concat());
+        assert!(stderr(&output).contains("--impute searches"), "{}", stderr(&output));
+    }
     let output = sample(&["--impute", "carla sings"]);
     assert!(stderr(&output).contains("has no gap"), "{}", stderr(&output));
 }
