@@ -247,3 +247,77 @@ fn copy_columns<K: Kernel>(to: &mut [K::Column], from: &[K::Element], stride: us
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::gemm::{Target, product};
+    use crate::cpu::instruction_set::{Computed, InstructionSet, WithKernel};
+    use crate::cpu::panels::View;
+    use crate::cpu::pool::with_threads;
+    use crate::rng::Rng;
+    use crate::scan::cpu_grads::gather;
+    use crate::scan::window::{WindowLayout, WindowSizes};
+    use crate::scan::{Gru, Lstm, Rhn};
+
+    /// The gradient of a made-up record, and what the product of its values in rows makes of it.
+    struct Both<C>([usize; 3], PhantomData<C>);
+
+    impl<C: Pointwise> WithKernel<f32> for Both<C> {
+        type Output = [Vec<f32>; 2];
+
+        fn run<K: Kernel<Element = f32>>(self) -> Self::Output {
+            let [time, batch, hidden] = self.0;
+            let sizes = WindowSizes { time, batch, depth: 2, hidden };
+            let layout = WindowLayout { vectors: hidden.div_ceil(K::LANES), rows: time * batch };
+            let random = |count: usize, purpose: &str| {
+                let mut rng = Rng::keyed(5, purpose, 0);
+                let mut values = workspace::take(count * layout.vector(2, 0, 0) * K::LANES);
+                values.iter_mut().for_each(|value| *value = (rng.uniform() - 0.5) as f32);
+                values
+            };
+            let states = random(C::STATES, "states");
+            let saved = random(C::SAVED, "saved");
+            let record = WindowRecord { sizes, mask: None, layout, states, saved };
+            let width = C::GATES * hidden;
+            let mut found = vec![f32::NAN; hidden * width];
+            weight_grad::<K, C>(&record, 1, &mut found);
+
+            let mut states = vec![0.0; layout.rows * hidden];
+            let mut grads = vec![0.0; layout.rows * width];
+            let gates: Vec<usize> = (0..C::GATES).collect();
+            gather::<K>(&record.states, C::STATES, &[0], &record, 1, &mut states);
+            gather::<K>(&record.saved, C::SAVED, &gates, &record, 1, &mut grads);
+            let mut wanted = vec![0.0; hidden * width];
+            product(
+                Target::new(&mut wanted, hidden, width),
+                View::new(&states, layout.rows, hidden).t(),
+                View::new(&grads, layout.rows, width),
+                false,
+                K::DEPTH == 2,
+            );
+            [found, wanted]
+        }
+    }
+
+    fn assert_is_the_product<C: Pointwise>(sizes: [usize; 3]) {
+        for set in InstructionSet::available() {
+            for bf16 in [false, true] {
+                for threads in [1, 3] {
+                    let both = || f32::with_kernel(bf16, Both::<C>(sizes, PhantomData));
+                    let [found, wanted] = with_threads(threads, || set.force(both));
+                    assert_eq!(found, wanted, "{} {set:?} {bf16} {threads} {sizes:?}", C::NAME);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_as_it_lies_gives_the_bits_of_the_product_of_its_rows() {
+        for sizes in [[5, 3, 40], [7, 3, 16], [41, 17, 21]] {
+            assert_is_the_product::<Rhn>(sizes);
+            assert_is_the_product::<Lstm>(sizes);
+            assert_is_the_product::<Gru>(sizes);
+        }
+    }
+}
