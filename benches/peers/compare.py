@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 C2W = 'model.embedding={kind="char-lstm",char_size=25,char_hidden=100,word_size=300}'
 
 # Name: what the table says, the arguments of `rhn bench`, what is measured, the peer and its arguments. For rows of
-# training.TRAININGS, of `rhn train`; their unit is said here if it is not tokens.
+# training.TRAININGS, of `rhn train`; a rate's unit is said here if it is not tokens.
 ROWS = {
     "train": ("ptb-rhn, training", "ptb-rhn", "train", "pytorch_rhn.py", "--mode eager"),
     "train-compile": ("ptb-rhn, training", "ptb-rhn", "train", "pytorch_rhn.py", "--mode compile"),
@@ -36,6 +36,13 @@ ROWS = {
                  "--mode eager"),
     "nbest": ("rescore, LSTM 200, training (tokens of references/s)", "rescore", "train", "pytorch_nbest.py",
               "--mode eager"),
+    "char-lstm-compile": ("LSTM 2 × 300 on words by char LSTMs, training", f"ptb-char-cnn-small --set {C2W}", "train",
+                          "pytorch_char_lstm.py", "--mode compile"),
+    "vae-compile": ("shakespeare-vae, training", "shakespeare-vae", "train", "pytorch_vae.py", "--mode compile"),
+    "classify-compile": ("errors-classify, training (sentences/s)", "errors-classify", "train", "pytorch_classify.py",
+                         "--mode compile"),
+    "nbest-compile": ("rescore, LSTM 200, training (tokens of references/s)", "rescore", "train", "pytorch_nbest.py",
+                      "--mode compile"),
     "sample": ("ptb-rhn, sampling", "ptb-rhn", "sample", "pytorch_rhn.py", "--mode eager"),
     "sample-compile": ("ptb-rhn, sampling", "ptb-rhn", "sample", "pytorch_rhn.py", "--mode compile"),
     "sample-bf16": ("ptb-rhn, sampling", "ptb-rhn", "sample", "pytorch_rhn.py", "--mode bf16"),
@@ -78,7 +85,7 @@ def measure_rhn(a, name, row):
 
 def measure_peer(a, name, row):
     _, _, what, script, arguments = row
-    further = a.trainings[name].peer if name in a.trainings else a.text if name == "char-lstm" else []
+    further = a.trainings[name].peer if name in a.trainings else a.text if name.startswith("char-lstm") else []
     return run([a.python, "-B", HERE / script, what, *arguments.split(), *further, "--json", "--repeats", a.repeats,
                 "--threads", a.threads])
 
@@ -127,7 +134,7 @@ def line(name, found):
 def main():
     a = parse()
     with tempfile.TemporaryDirectory() as directory:
-        a.trainings = {name: training.Training(a, name, Path(directory)) for name in a.rows if name in training.TRAININGS}
+        a.trainings = {name: training.Training(a, name, Path(directory)) for name in a.rows if training.takes(name)}
         a.text = penn_treebank(a)
         found = {name: pairs(a, name) for name in a.rows}
     version = next(iter(found.values()))[0]["peer"]["torch"]

@@ -6,7 +6,7 @@ speed measurements.
 The sizes are those of docs/models.md: characters of 25, two LSTMs of 100, vectors of 300. The different words of a window are
 read once each, or with --every-token each token by itself. FILE is Penn Treebank's training text; without it words and text
 are made up as `rhn bench` makes them up: Zipf's law, spellings of one to three characters. Words are sorted by length and read in
-groups of one length (of several, where there are few words): on a CPU a little faster than all of a window packed. The rest is
+groups of one length (of several, where there are few words): on a CPU at least as fast as all of a window packed. The rest is
 that of pytorch_char_cnn.py.
 """
 import torch, torch.nn as nn, torch.nn.functional as F

@@ -6,7 +6,7 @@ A table of word vectors, an LSTM in each direction, the maximum over their state
 cross entropy, clipping, AdamW. FILE has the lines `label<TAB>sentence` that `rhn data errors --labels` writes; without it
 the lines of Shakespeare have labels by chance. Batches are of sentences of like length, 64 each. The backward LSTM reads
 each sentence turned around, so that padding comes last for both: a maximum does not mind the order, and nn.LSTM without
-packing is a little faster on a CPU. --packed has one bidirectional nn.LSTM on packed sentences. A rate is in sentences.
+packing is at least as fast on a CPU. --packed has one bidirectional nn.LSTM on packed sentences. A rate is in sentences.
 """
 import torch, torch.nn as nn, torch.nn.functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence

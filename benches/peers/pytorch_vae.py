@@ -4,8 +4,8 @@
 
 An LSTM reads a sentence, highway layers make a Gaussian of its last state, further ones the first state of an LSTM that
 writes the sentence again and, for Shakespeare, a part of its inputs. Word dropout, KL weight, output dropout, clipping,
-Adam. Sentences are the lines of the text in batches of like length, which pads little: nn.LSTM without packing is then a
-little faster on a CPU. Logits are made where a word counts and nowhere else. A rate is in words and ends that are predicted.
+Adam. Sentences are the lines of the text in batches of like length, which pads little: nn.LSTM without packing is then
+at least as fast on a CPU. Logits are made where a word counts and nowhere else. A rate is in words and ends that are predicted.
 """
 import torch, torch.nn as nn, torch.nn.functional as F
 import clock, sentences

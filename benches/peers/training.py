@@ -45,7 +45,7 @@ def classify(a, directory, steps):
 def nbest(a, directory, steps):
     """Lists of Shakespeare's lines, a different one for each that a training reads; rhn goes on from a model of one step."""
     lists, few, model = (directory / name for name in ("lists", "few", "model"))
-    rhn(a, "data", "lists", "shakespeare", "--out", lists, "--count", 8 * (steps + 1))
+    rhn(a, "data", "lists", "shakespeare", "--out", lists, "--count", 8 * (steps + 2))
     rhn(a, "data", "lists", "shakespeare", "--out", few, "--count", 8)
     for name in ("valid.tsv", "valid.text"):
         (few / name).replace(lists / name)
@@ -59,11 +59,15 @@ def nbest(a, directory, steps):
 TRAININGS = {"vae": (60, vae), "classify": (50, classify), "nbest": (3, nbest)}
 
 
+def takes(row):
+    return row.removesuffix("-compile") in TRAININGS
+
+
 class Training:
     """A row's training; what both sides read is made once and lies in the directory."""
 
     def __init__(self, a, name, directory):
-        self.steps, prepare = TRAININGS[name]
+        self.steps, prepare = TRAININGS[name.removesuffix("-compile")]
         self.runs = [directory / f"{name}-{pair}" for pair in range(a.pairs)]
         self.all_steps = self.steps * (a.repeats + 1)
         self.rhn, peer = prepare(a, directory / name, self.all_steps)
@@ -81,6 +85,6 @@ class Training:
 def parts(metrics):
     """Tokens a second of every part but the first."""
     events = [json.loads(line) for line in metrics.read_text().splitlines()]
-    rows = [event for event in events if event["event"] in ("evaluation", "epoch")]
+    rows = [event for event in events if event["event"] == "evaluation"]
     done = [(row["tokens"], row["tokens"] / row["tokens_per_second"]) for row in rows]  # tokens and seconds so far
     return [(tokens - before) / (seconds - then) for (before, then), (tokens, seconds) in zip(done, done[1:])]
