@@ -10,13 +10,14 @@ COMPILERS = {"compile": "default", "compile-reduce-overhead": "reduce-overhead",
 MODES = ["eager", "tf32", *COMPILERS, "bf16", *(f"{name}-bf16" for name in COMPILERS)]
 
 
-def parser(description):
+def parser(description, choices=("train", "stream", "sample")):
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", choices=["train", "stream", "sample"])
+    p.add_argument("what", choices=choices)
     p.add_argument("--mode", choices=MODES, default="eager")
     p.add_argument("--device", default="cpu")
     p.add_argument("--threads", type=int, help="[default: one a core]")
     p.add_argument("--repeats", type=int, default=8)
+    p.add_argument("--steps", type=int, help="runs of a repeat [default: as many as take 0.2 s]")
     p.add_argument("--json", action="store_true", help="print one JSON object, with the fields of rhn bench --json")
     return p
 
@@ -62,8 +63,8 @@ def mask(a, rate, *shape):
     return (torch.rand(*shape, device=a.device) >= rate).float() / (1 - rate)
 
 
-def measure(a, run, about):
-    """Times `run`, which tells how many tokens it did, and prints."""
+def measure(a, run, about, more=dict):
+    """Times `run`, which tells how many tokens it did, and prints; `more` gives further fields of the output."""
 
     def timed(times):
         begun = time.perf_counter()
@@ -73,7 +74,9 @@ def measure(a, run, about):
         return time.perf_counter() - begun, tokens
 
     timed(1)  # compiles, allocates
-    times = max(1, math.ceil(0.2 / timed(1)[0]))
+    if a.steps:
+        timed(a.steps)  # where lengths differ from run to run, each is prepared when it is first seen
+    times = a.steps or max(1, math.ceil(0.2 / timed(1)[0]))
     rates = []
     for _ in range(a.repeats):
         seconds, tokens = timed(times)
@@ -83,7 +86,7 @@ def measure(a, run, about):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     found = {"about": about, "what": a.what, "mode": a.mode, "device": str(a.device), "threads": a.threads,
              "torch": torch.__version__, "tokens_per_second": median, "lowest": ranked[0], "highest": ranked[-1],
-             "repeats": rates, "peak_memory_mib": peak}
+             "repeats": rates, "peak_memory_mib": peak, **more()}
     if a.device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(a.device)
         found["peak_device_memory_mib"] = torch.cuda.max_memory_allocated(a.device) >> 20

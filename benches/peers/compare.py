@@ -7,12 +7,16 @@ from pair to pair: what slows the machine down for minutes slows both. A ratio i
 a pair. Every measurement is also written to --log, one JSON object a line. Needs nothing but Python and what the peers
 need; run it on a machine that does nothing else.
 """
-import argparse, json, os, statistics, subprocess, sys
+import argparse, json, os, re, statistics, subprocess, sys, tempfile
 from pathlib import Path
+import training
 
 HERE = Path(__file__).resolve().parent
 
-# Name: what the table says, the arguments of `rhn bench`, what is measured, the peer and its arguments.
+C2W = 'model.embedding={kind="char-lstm",char_size=25,char_hidden=100,word_size=300}'
+
+# Name: what the table says, the arguments of `rhn bench`, what is measured, the peer and its arguments. For rows of
+# training.TRAININGS, of `rhn train`; a rate's unit is said here if it is not tokens.
 ROWS = {
     "train": ("ptb-rhn, training", "ptb-rhn", "train", "pytorch_rhn.py", "--mode eager"),
     "train-compile": ("ptb-rhn, training", "ptb-rhn", "train", "pytorch_rhn.py", "--mode compile"),
@@ -25,6 +29,20 @@ ROWS = {
                      "--distinct --mode eager"),
     "lstm": ("LSTM 2 × 300 on words, training",
              "ptb-char-cnn-small --set model.embedding.kind=word", "train", "pytorch_char_cnn.py", "--word --mode eager"),
+    "char-lstm": ("LSTM 2 × 300 on words by char LSTMs, training", f"ptb-char-cnn-small --set {C2W}", "train",
+                  "pytorch_char_lstm.py", "--mode eager"),
+    "vae": ("shakespeare-vae, training", "shakespeare-vae", "train", "pytorch_vae.py", "--mode eager"),
+    "classify": ("errors-classify, training (sentences/s)", "errors-classify", "train", "pytorch_classify.py",
+                 "--mode eager"),
+    "nbest": ("rescore, LSTM 200, training (tokens of references/s)", "rescore", "train", "pytorch_nbest.py",
+              "--mode eager"),
+    "char-lstm-compile": ("LSTM 2 × 300 on words by char LSTMs, training", f"ptb-char-cnn-small --set {C2W}", "train",
+                          "pytorch_char_lstm.py", "--mode compile"),
+    "vae-compile": ("shakespeare-vae, training", "shakespeare-vae", "train", "pytorch_vae.py", "--mode compile"),
+    "classify-compile": ("errors-classify, training (sentences/s)", "errors-classify", "train", "pytorch_classify.py",
+                         "--mode compile"),
+    "nbest-compile": ("rescore, LSTM 200, training (tokens of references/s)", "rescore", "train", "pytorch_nbest.py",
+                      "--mode compile"),
     "sample": ("ptb-rhn, sampling", "ptb-rhn", "sample", "pytorch_rhn.py", "--mode eager"),
     "sample-compile": ("ptb-rhn, sampling", "ptb-rhn", "sample", "pytorch_rhn.py", "--mode compile"),
     "sample-bf16": ("ptb-rhn, sampling", "ptb-rhn", "sample", "pytorch_rhn.py", "--mode bf16"),
@@ -58,6 +76,8 @@ def run(command):
 def measure_rhn(a, name, row):
     _, recipe, what, _, _ = row
     precision = a.bf16_rows_precision if name.endswith("bf16") else a.precision
+    if name in a.trainings:
+        return {"precision": precision, **a.trainings[name].measure(a, recipe, precision)}
     found = run([a.rhn, "bench", *recipe.split(), "--only", what, "--json", "--repeats", a.repeats,
                  "--threads", a.threads, "--precision", precision])
     return {"precision": precision, **found[what]}
@@ -65,8 +85,16 @@ def measure_rhn(a, name, row):
 
 def measure_peer(a, name, row):
     _, _, what, script, arguments = row
-    return run([a.python, "-B", HERE / script, what, *arguments.split(), "--json", "--repeats", a.repeats,
+    further = a.trainings[name].peer if name in a.trainings else a.text if name.startswith("char-lstm") else []
+    return run([a.python, "-B", HERE / script, what, *arguments.split(), *further, "--json", "--repeats", a.repeats,
                 "--threads", a.threads])
+
+
+def penn_treebank(a):
+    """Where the words of the char-lstm row are, if they are here: rhn bench then reads them too, else both make words up."""
+    listed = subprocess.run([a.rhn, "data", "list"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    found = re.search(r"found: (.*ptb\.train\.txt)", listed)
+    return ["--corpus", found[1]] if found else []
 
 
 def pairs(a, name):
@@ -105,7 +133,10 @@ def line(name, found):
 
 def main():
     a = parse()
-    found = {name: pairs(a, name) for name in a.rows}
+    with tempfile.TemporaryDirectory() as directory:
+        a.trainings = {name: training.Training(a, name, Path(directory)) for name in a.rows if training.takes(name)}
+        a.text = penn_treebank(a)
+        found = {name: pairs(a, name) for name in a.rows}
     version = next(iter(found.values()))[0]["peer"]["torch"]
     print(f"{a.threads} threads, PyTorch {version}; medians of {a.pairs} pairs of {a.repeats} repeats\n")
     print("| tokens/s | numbers | rhn | PyTorch | | median ratio | pair by pair | peak MiB |")
