@@ -32,6 +32,11 @@ impl Worker<'_> {
         self.barrier.wait(self.count);
     }
 
+    /// Does `work` as a worker that shares it with nobody.
+    pub(crate) fn alone<R>(self, work: impl FnOnce(Worker<'_>) -> R) -> R {
+        work(Worker { index: 0, count: 1, barrier: &Barrier::default() })
+    }
+
     /// This worker's part of `items`; the parts differ by one at most.
     pub(crate) fn share(&self, items: usize) -> Range<usize> {
         items * self.index / self.count..items * (self.index + 1) / self.count

@@ -3,6 +3,7 @@
 //! for all weights of the window.
 
 use super::cell::{MOST_STATES, MOST_UNIT_WEIGHTS, MOST_VALUES, Pointwise, States, UnitWeights, Values};
+use super::cpu::owns_rows;
 use super::cpu_grads::{RecurrentGrad, gather, weight_grads, weight_products};
 use super::in_place::{self, InPlace, Transposed};
 use super::window::{WindowLayout, WindowRecord, WindowSizes, load_vectors, store_vectors};
@@ -147,11 +148,23 @@ fn walk_by_vectors<K: Kernel, C: Pointwise, const N: usize>(
         states: Shared::new(&mut record.states),
         saved: Shared::new(&mut record.saved),
         carried: Shared::new(carried),
-        bias_grad: Shared::new(&mut bias_grad),
+        bias_grad: Some(Shared::new(&mut bias_grad)),
+        first_row: 0,
         operands: operands.shared(),
         cell: PhantomData,
     };
-    pool::run(|worker| pass.run(worker));
+    pool::run(|worker| {
+        if !owns_rows::<K, C>(pass.sizes, worker) {
+            return pass.run(worker);
+        }
+        let rows = worker.share(batch);
+        let mut operands = OperandBuffers::<K>::new(rows.len(), weights.steps());
+        let of_rows =
+            Backward { bias_grad: None, first_row: rows.start, operands: operands.shared(), ..pass };
+        worker.alone(|worker| of_rows.run(worker));
+        worker.barrier();
+        pass.sum_bias_grads(worker);
+    });
     bias_grad
 }
 
@@ -166,7 +179,10 @@ struct Backward<'a, K: Kernel, C, const N: usize> {
     saved: Shared<'a, K::Element>,
     /// `(parts, batch, hidden)`: the gradient of the state that goes back unit by unit.
     carried: Shared<'a, K::Element>,
-    bias_grad: Shared<'a, K::Element>,
+    /// Where the biases' gradients go; none where they are summed up later, from the record.
+    bias_grad: Option<Shared<'a, K::Element>>,
+    /// The first of the batch rows that are taken through the window; there are as many as the operands have.
+    first_row: usize,
     operands: SharedOperands<'a, K>,
     cell: PhantomData<C>,
 }
@@ -190,9 +206,9 @@ struct Units<T, const N: usize> {
 
 impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
     fn run(&self, worker: Worker<'_>) {
-        let WindowSizes { batch, depth, .. } = self.sizes;
+        let depth = self.sizes.depth;
         let last = self.sizes.steps() - 1;
-        let mut sums = self.weights.sums(batch);
+        let mut sums = self.weights.sums(self.operands.tiling.rows);
         self.last_step(last, worker);
         worker.barrier();
         for index in (1..=last).rev() {
@@ -220,7 +236,7 @@ impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
 
     /// The last sublayer step, by this worker's panels.
     fn last_step(&self, last: usize, worker: Worker<'_>) {
-        let zeros = vec![K::Element::zero(); self.sizes.batch * K::columns()];
+        let zeros = vec![K::Element::zero(); self.operands.tiling.rows * K::columns()];
         for panel in worker.share(self.weights.parts()) {
             K::vectorized(
                 #[inline(always)]
@@ -237,9 +253,9 @@ impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
         for (half, vector) in (2 * panel..self.layout.vectors).take(2).enumerate() {
             let mut units = self.units(index, vector);
             for tile in (0..tiling.count).map(|index| tiling.tile(index)) {
-                for row in tile.clone() {
-                    let sums = load(sums, row * K::columns() + half * N, N);
-                    self.row(&mut units, &tile, row, sums);
+                for place in tile.clone() {
+                    let sums = load(sums, place * K::columns() + half * N, N);
+                    self.row(&mut units, &tile, place, sums);
                 }
             }
             self.store_bias_grads(&units);
@@ -251,11 +267,12 @@ impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
     fn prefetch(&self, index: usize, panel: usize) {
         let WindowSizes { batch, depth, hidden, .. } = self.sizes;
         let line = index / depth * batch;
+        let rows = self.operands.tiling.rows;
         for vector in (2 * panel..self.layout.vectors).take(2) {
-            let at = self.layout.vector(index % depth, vector, line);
-            self.states.fetch(C::STATES * at * N, C::STATES * batch * N);
-            self.saved.fetch(C::SAVED * at * N, C::SAVED * batch * N);
-            for row in 0..batch {
+            let at = self.layout.vector(index % depth, vector, line + self.first_row);
+            self.states.fetch(C::STATES * at * N, C::STATES * rows * N);
+            self.saved.fetch(C::SAVED * at * N, C::SAVED * rows * N);
+            for row in self.first_row..self.first_row + rows {
                 if index % depth + 1 == depth {
                     let first = (line + row) * C::OUTPUTS;
                     (first..first + C::OUTPUTS).for_each(|line| fetch(self.grad, line * hidden + vector * N));
@@ -282,14 +299,18 @@ impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
         let mut weights = [[K::Element::zero(); N]; MOST_UNIT_WEIGHTS];
         let mut weight_grads = weights;
         let mut bias_grad = [[K::Element::zero(); N]; MOST_VALUES];
-        // SAFETY: this worker's units, which no other touches until all have finished.
-        let so_far = |vector: usize| load(unsafe { self.bias_grad.part(at(vector), width) }, 0, width);
-        for (gate, grad) in bias_grad.iter_mut().enumerate().take(C::GATES) {
-            *grad = so_far(gate);
+        for (index, weights) in weights.iter_mut().enumerate().take(C::UNIT_WEIGHTS) {
+            *weights = load(self.bias, at(C::GATES + index), width);
         }
-        for index in 0..C::UNIT_WEIGHTS {
-            weights[index] = load(self.bias, at(C::GATES + index), width);
-            weight_grads[index] = so_far(C::GATES + index);
+        if let Some(so_far) = self.bias_grad {
+            // SAFETY: this worker's units, which no other touches until all have finished.
+            let so_far = |vector: usize| load(unsafe { so_far.part(at(vector), width) }, 0, width);
+            for (gate, grad) in bias_grad.iter_mut().enumerate().take(C::GATES) {
+                *grad = so_far(gate);
+            }
+            for (index, grad) in weight_grads.iter_mut().enumerate().take(C::UNIT_WEIGHTS) {
+                *grad = so_far(C::GATES + index);
+            }
         }
         Units { index, time, sublayer, start, width, position, weights, bias_grad, weight_grads }
     }
@@ -297,25 +318,49 @@ impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
     /// Gives back the gradients of the biases and unit weights, with all batch rows' share in them.
     #[inline(always)]
     fn store_bias_grads(&self, units: &Units<K::Element, N>) {
+        let Some(bias_grad) = self.bias_grad else { return };
         let first = (C::GATES + C::UNIT_WEIGHTS) * units.sublayer;
         let grads = units.bias_grad[..C::GATES].iter().chain(&units.weight_grads[..C::UNIT_WEIGHTS]);
         for (vector, grad) in grads.enumerate() {
             let at = (first + vector) * self.sizes.hidden + units.start;
             // SAFETY: this worker's units, which no other touches until all have finished.
-            store(unsafe { self.bias_grad.part(at, units.width) }, grad);
+            store(unsafe { bias_grad.part(at, units.width) }, grad);
         }
     }
 
-    /// A vector of units of one batch row.
+    /// The biases' gradients from those of all steps in the record, in the order in which [`Backward::row`] adds them.
+    fn sum_bias_grads(&self, worker: Worker<'_>) {
+        let WindowSizes { time, batch, depth, .. } = self.sizes;
+        let vectors = self.layout.vectors;
+        for (sublayer, vector) in worker.share(depth * vectors).map(|at| (at / vectors, at % vectors)) {
+            let mut units = self.units(sublayer, vector);
+            for line in (0..time).rev().flat_map(|time| time * batch..(time + 1) * batch) {
+                let at = C::SAVED * self.layout.vector(sublayer, vector, line) * N;
+                K::vectorized(
+                    #[inline(always)]
+                    || {
+                        // SAFETY: after the barrier no worker writes them.
+                        let grads = unsafe { load_vectors::<K, N, MOST_VALUES>(self.saved, at, C::GATES) };
+                        let totals = units.bias_grad.iter_mut().zip(grads).take(C::GATES);
+                        totals.for_each(|(total, grad)| *total = sum(*total, grad));
+                    },
+                );
+            }
+            self.store_bias_grads(&units);
+        }
+    }
+
+    /// A vector of units of one batch row, which is at `place` among those of the operands.
     #[inline(always)]
     fn row(
         &self,
         units: &mut Units<K::Element, N>,
         tile: &Range<usize>,
-        row: usize,
+        place: usize,
         sums: Chunk<K::Element, N>,
     ) {
         let WindowSizes { batch, depth, hidden, .. } = self.sizes;
+        let row = self.first_row + place;
         let &mut Units { index, time, sublayer, start, width, position, .. } = units;
         let at = row * hidden + start;
         let state_at = C::STATES * (position + row) * N;
@@ -345,7 +390,7 @@ impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
                 store(self.states.part(state_at, N), &multiply(state[0], mask));
             }
         }
-        self.pass_on(units, tile, row, &carried, &saved);
+        self.pass_on(units, tile, place, &carried, &saved);
         for (total, grad) in units.weight_grads.iter_mut().zip(weights).take(C::UNIT_WEIGHTS) {
             *total = sum(*total, grad);
         }
@@ -382,13 +427,13 @@ impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
         &self,
         units: &mut Units<K::Element, N>,
         tile: &Range<usize>,
-        row: usize,
+        place: usize,
         carried: &States<K::Element, N>,
         grads: &Values<K::Element, N>,
     ) {
         let hidden = self.sizes.hidden;
         let &mut Units { index, start, width, .. } = units;
-        let at = row * hidden + start;
+        let at = (self.first_row + place) * hidden + start;
         // SAFETY: this worker's units, which no other touches until all have finished.
         unsafe {
             for (part, carried) in
@@ -399,7 +444,7 @@ impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
             for (gate, grad) in grads.iter().enumerate().take(C::GATES) {
                 units.bias_grad[gate] = sum(units.bias_grad[gate], *grad);
                 let step = gate * K::steps(hidden) + start / K::DEPTH;
-                self.operands.write(index, tile, row, step, grad, width);
+                self.operands.write(index, tile, place, step, grad, width);
             }
         }
     }
