@@ -17,7 +17,7 @@ def parser(description, choices=("train", "stream", "sample")):
     p.add_argument("--device", default="cpu")
     p.add_argument("--threads", type=int, help="[default: one a core]")
     p.add_argument("--repeats", type=int, default=8)
-    p.add_argument("--steps", type=int, help="runs of a repeat [default: as many as take 0.2 s]")
+    p.add_argument("--runs", type=int, help="runs of a repeat [default: as many as take 0.2 s]")
     p.add_argument("--json", action="store_true", help="print one JSON object, with the fields of rhn bench --json")
     return p
 
@@ -74,9 +74,9 @@ def measure(a, run, about, more=dict):
         return time.perf_counter() - begun, tokens
 
     timed(1)  # compiles, allocates
-    if a.steps:
-        timed(a.steps)  # where lengths differ from run to run, each is prepared when it is first seen
-    times = a.steps or max(1, math.ceil(0.2 / timed(1)[0]))
+    if a.runs:
+        timed(a.runs)  # where lengths differ from run to run, each is prepared when it is first seen
+    times = a.runs or max(1, math.ceil(0.2 / timed(1)[0]))
     rates = []
     for _ in range(a.repeats):
         seconds, tokens = timed(times)

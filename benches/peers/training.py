@@ -71,7 +71,7 @@ class Training:
         self.runs = [directory / f"{name}-{pair}" for pair in range(a.pairs)]
         self.all_steps = self.steps * (a.repeats + 1)
         self.rhn, peer = prepare(a, directory / name, self.all_steps)
-        self.peer = ["--steps", self.steps, *peer]
+        self.peer = ["--runs", self.steps, *peer]
 
     def measure(self, a, recipe, precision):
         run = self.runs.pop()  # a directory of its own for each run
