@@ -11,11 +11,12 @@ otherwise the weights themselves are bf16.
 import torch, torch.nn as nn, torch.nn.functional as F
 import clock
 
-# The sizes and dropout rates (words, input, state, output) of the recipes ptb-rhn and enwik8-rhn.
+# The sizes and dropout rates (words, input, state, output) of the recipes ptb-rhn, enwik8-rhn and shakespeare.
 SHAPES = {
     "ptb": dict(hidden=830, depth=10, vocab=10_000, batch=20, steps=35, embedding=0, dropout=(0.25, 0.75, 0.25, 0.75)),
     "enwik8": dict(hidden=1500, depth=10, vocab=205, batch=128, steps=50, embedding=205,
                    dropout=(0.1, 0.4, 0.1, 0.4)),
+    "shakespeare": dict(hidden=256, depth=4, vocab=65, batch=32, steps=64, embedding=65, dropout=(0.0, 0.0, 0.05, 0.05)),
 }
 WINDOW = 256  # time steps that a stream is evaluated by
 SAMPLED = 16  # tokens that are sampled between two looks at the clock
