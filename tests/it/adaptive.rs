@@ -181,6 +181,8 @@ fn a_result_names_its_protocol_and_every_setting_and_the_checkpoint_stays_as_it_
             &[&dynamic[..], &cache, &["temperature"]].concat(),
         ),
         ("--mc 2 --temperature 1.1", "mc", &["temperature"]),
+        ("--mc 2 --cache 9 --cache-theta 0.5", "mc+cache", &["cache_theta"]),
+        ("--mc 2 --dynamic --segment 7", "mc+dynamic", &["dynamic_rate"]),
         ("--protocol batched --temperature 0.9", "batched", &["temperature"]),
     ] {
         let found = json(&place, args);
@@ -240,8 +242,7 @@ fn flags_that_mean_nothing_are_refused_with_one_error() {
         ("--cache 9 --cache-theta inf", &["--cache-theta is inf"]),
         ("--segment 5", &["--dynamic"]),
         ("--cache-theta 1", &["--cache"]),
-        ("--mc 3 --dynamic", &["--mc", "--dynamic", "cannot be used with"]),
-        ("--mc 3 --cache 9", &["--mc", "--cache", "cannot be used with"]),
+        ("--mc 3 --tune", &["--mc", "--tune", "cannot be used with"]),
         ("--protocol batched --dynamic", &["--protocol", "--dynamic", "cannot be used with"]),
         ("--dynamic --dynamic-update bias", &["bias", "gate-biases", "output-bias"]),
     ] {
