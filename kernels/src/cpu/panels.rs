@@ -51,7 +51,7 @@ pub(crate) fn pack_half<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::El
     if view.column_stride == 1 { pack_rows::<K>(panel, view) } else { pack_columns::<K>(panel, view) }
 }
 
-/// Fills `count` steps of several whole panels, `len` columns apart, from rows of `view` that lie side by side: what the
+/// Fills some steps of several whole panels, `len` columns apart, from rows of `view` that lie side by side: what the
 /// panels have of a row is read at once.
 ///
 /// `panels` begins at the first of them, `view` has `K::columns()` columns for each and at least as many rows as the steps take.

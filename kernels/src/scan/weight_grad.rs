@@ -12,7 +12,8 @@ use num_traits::Zero;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Bytes of a panel that are multiplied with all units before the next: they stay in a core's L1 cache.
+/// Bytes of a panel that are multiplied with all units before the next part: they come from a core's second cache, which is
+/// fast enough for twelve rows, and the result is read and written once a part.
 const PART: usize = 40 << 10;
 
 /// Writes `(hidden, gates · hidden)` of one sublayer. Each sum runs over the steps and batch rows in their order, as that of a
@@ -139,9 +140,14 @@ impl<K: Kernel, C: Pointwise> WeightGrad<'_, K, C> {
 
     /// All units times one panel.
     fn panel(&self, part: &Range<usize>, panel: usize, packed: Option<&mut Buffer<K::Column>>) {
-        let columns = match packed {
-            Some(packed) => self.pack(part, panel, packed),
-            None => self.in_place(panel, part.clone()).expect("panels that lie in the record"),
+        // Where panels lie in place, the next one begins as far behind this one as this one has rows in all parts. What is
+        // packed is near already.
+        let (columns, next) = match packed {
+            Some(packed) => (self.pack(part, panel, packed), 0),
+            None => {
+                let columns = self.in_place(panel, part.clone()).expect("panels that lie in the record");
+                (columns, self.record.layout.rows * K::columns() * size_of::<K::Column>())
+            }
         };
         let steps = K::steps(part.len());
         let advance = (K::columns() * size_of::<K::Column>()).div_ceil(self.tiles());
@@ -152,10 +158,7 @@ impl<K: Kernel, C: Pointwise> WeightGrad<'_, K, C> {
                 rows: left.as_ptr(),
                 panel: columns.as_ptr(),
                 steps,
-                // Where panels lie in place, the next one begins as far behind this one's rows of all parts.
-                ahead: columns.as_ptr().cast::<u8>().wrapping_add(
-                    self.record.layout.rows * K::columns() * size_of::<K::Column>() + index * advance * steps,
-                ),
+                ahead: columns.as_ptr().cast::<u8>().wrapping_add(next + index * advance * steps),
                 advance,
             };
             self.multiply(operands, units, panel, part.start > 0);

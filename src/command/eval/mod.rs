@@ -44,8 +44,8 @@ Protocols:
            the last N positions: p = (1 - lambda) p_model + lambda p_cache
 --mc, --dynamic and --cache go together, --temperature goes with all. Figures with any of them
 compare with their like alone: JSON names the protocol (stream, batched, mc, dynamic, cache,
-dynamic+cache, mc+cache and so on) and every setting. --tune searches what is not given of --dynamic-rate and
---dynamic-decay, of --temperature, and of --cache-theta and --cache-lambda.
+dynamic+cache, mc+cache and so on) and every setting. --tune searches what is not given of
+--dynamic-rate and --dynamic-decay, of --temperature, and of --cache-theta and --cache-lambda.
 
 Bits per character and byte and the perplexity over words are over exactly the text whose
 probability was computed: what is left out of it does not count. Where letters hide behind <unk>,
