@@ -7,6 +7,7 @@
 //! | [`feed_forward`] | a stack of highway or plain layers, forward and backward in one operation |
 //! | [`linear`], [`softmax`] | products with weights; the output layer and its loss |
 //! | [`embedding`], [`char_cnn`], [`highway`] | tokens and characters to vectors |
+//! | [`sequences`] | sequences of different lengths: from their ends, and their maximum |
 //! | [`dropout`], [`update`] | masks; gradient norms and optimizer updates |
 //! | [`gradients`] | back through a loss, without candle's copies of large gradients |
 //! | [`cpu`] | instruction sets, register tiles, packed panels, threads |
@@ -33,6 +34,7 @@ pub mod profile;
 pub mod rng;
 mod saved;
 pub mod scan;
+pub mod sequences;
 pub mod softmax;
 pub mod threads;
 pub mod update;

@@ -193,16 +193,17 @@ impl Classifier {
         let lengths = Lengths::new(time, lengths.to_vec())?;
         let xs = masked(self.vectors(tokens)?, noise.each[0].word.as_ref())?;
         let hs = self.encoder.states(&xs, &lengths, [&noise.each[0], &noise.each[1]])?;
-        let pooled = masked(self.pool.forward(&hs, &lengths)?, noise.pooled.as_ref())?;
+        let pooled = masked(self.pool.forward(hs, &lengths)?, noise.pooled.as_ref())?;
         let logits = linear(&pooled, &self.weight, Stored::ByInput, self.precision)?;
         Ok(logits.broadcast_add(&self.bias)?.squeeze(1)?)
     }
 
     /// `(time, batch)` of u32 to `(time, batch, size)`.
     fn vectors(&self, tokens: &Tensor) -> Result<Tensor> {
-        let Some(table) = &self.table else { return self.embedding.forward(tokens) };
-        let (time, batch) = tokens.dims2()?;
-        Ok(lookup(table, &tokens.flatten_all()?, None)?.reshape((time, batch, ()))?)
+        match &self.table {
+            Some(table) => Ok(lookup(table, tokens, None)?),
+            None => self.embedding.forward(tokens),
+        }
     }
 
     /// Where the weights are.

@@ -147,8 +147,7 @@ impl FrozenModel {
         state: &State,
         noise: &Noise,
     ) -> Result<(Tensor, State)> {
-        let (time, batch) = tokens.dims2()?;
-        let vectors = lookup(&self.table, &tokens.flatten_all()?, None)?.reshape((time, batch, ()))?;
+        let vectors = lookup(&self.table, tokens, None)?;
         self.hidden_of_vectors(vectors, pieces, state, noise)
     }
 

@@ -3,6 +3,7 @@
 use super::sampler::Candidates;
 use crate::error::Result;
 use candle_core::Tensor;
+use rhn_kernels::dropout::dropped;
 use rhn_kernels::scan::HiddenMask;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -127,6 +128,6 @@ impl Noise {
 pub(super) fn masked(xs: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     Ok(match mask {
         None => xs,
-        Some(mask) => xs.broadcast_mul(mask)?,
+        Some(mask) => dropped(&xs, mask)?,
     })
 }

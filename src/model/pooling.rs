@@ -14,6 +14,7 @@ use crate::error::Result;
 use candle_core::Tensor;
 use rhn_kernels::linear::{Stored, linear};
 use rhn_kernels::precision::Precision;
+use rhn_kernels::sequences::maximum;
 use serde::{Deserialize, Serialize};
 
 /// How the states of a sentence become one vector.
@@ -76,15 +77,29 @@ pub(super) struct Attention {
 }
 
 impl Pool {
-    /// `(time, batch, size)` to `(batch, size)`.
-    pub(super) fn forward(&self, hs: &Tensor, lengths: &Lengths) -> Result<Tensor> {
+    /// The states of the core that reads forward, and of the other one in the order in which it reads, `(time, batch, hidden)`,
+    /// to `(batch, size)`.
+    pub(super) fn forward(
+        &self,
+        (forward, backward): (Tensor, Option<Tensor>),
+        lengths: &Lengths,
+    ) -> Result<Tensor> {
+        let mean = |hs: &Tensor| {
+            let mask = lengths.mask(hs.dtype(), hs.device())?;
+            weighted(hs, &mask.broadcast_div(&mask.sum_keepdim(0)?)?)
+        };
+        let largest = |hs: &Tensor| Ok(maximum(hs, lengths.rows())?);
         match self {
-            Self::Mean => {
-                let mask = lengths.mask(hs.dtype(), hs.device())?;
-                weighted(hs, &mask.broadcast_div(&mask.sum_keepdim(0)?)?)
+            // Of these the order of the steps is nothing.
+            Self::Mean => each(forward, backward, mean),
+            Self::Max => each(forward, backward, largest),
+            Self::Attention(attention) => {
+                let hs = match backward {
+                    Some(backward) => Tensor::cat(&[forward, lengths.reversed(&backward)?], 2)?,
+                    None => forward,
+                };
+                weighted(&hs, &attention.weights(&hs, lengths)?)
             }
-            Self::Max => maximum(hs, lengths),
-            Self::Attention(attention) => weighted(hs, &attention.weights(hs, lengths)?),
         }
     }
 
@@ -102,10 +117,9 @@ impl Pool {
 impl Attention {
     /// a, `(time, batch)`; 0 in the padding.
     fn weights(&self, hs: &Tensor, lengths: &Lengths) -> Result<Tensor> {
-        let (time, batch, _) = hs.dims3()?;
-        let us = linear(&hs.flatten(0, 1)?, &self.weight, Stored::ByInput, self.precision)?;
+        let us = linear(hs, &self.weight, Stored::ByInput, self.precision)?;
         let us = us.broadcast_add(&self.bias)?.tanh()?;
-        let scores = linear(&us, &self.vector, Stored::ByInput, self.precision)?.reshape((time, batch))?;
+        let scores = linear(&us, &self.vector, Stored::ByInput, self.precision)?.squeeze(2)?;
         let scores = inside(&scores, lengths)?;
         let highest = scores.detach().max_keepdim(0)?; // it cancels out, and e^0 is the largest number
         let exponentials = scores.broadcast_sub(&highest)?.exp()?;
@@ -113,23 +127,29 @@ impl Attention {
     }
 }
 
-/// `xs`, `(time, batch)` or `(time, batch, size)`, with −∞ in the padding.
+/// `xs`, `(time, batch)`, with −∞ in the padding.
 fn inside(xs: &Tensor, lengths: &Lengths) -> Result<Tensor> {
     let mask = lengths.mask(candle_core::DType::U8, xs.device())?;
-    let mask = if xs.rank() == 3 { mask.unsqueeze(2)?.broadcast_as(xs.shape())? } else { mask };
     let nothing = Tensor::new(f64::NEG_INFINITY, xs.device())?.to_dtype(xs.dtype())?;
     Ok(mask.where_cond(xs, &nothing.broadcast_as(xs.shape())?)?)
+}
+
+/// What `pool` makes of the states of each core, side by side.
+fn each(
+    forward: Tensor,
+    backward: Option<Tensor>,
+    pool: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let forward = pool(&forward)?;
+    Ok(match backward {
+        Some(backward) => Tensor::cat(&[forward, pool(&backward)?], 1)?,
+        None => forward,
+    })
 }
 
 /// The sum of `hs`, `(time, batch, size)`, each step weighted by `(time, batch)`.
 fn weighted(hs: &Tensor, weights: &Tensor) -> Result<Tensor> {
     Ok(hs.broadcast_mul(&weights.unsqueeze(2)?)?.sum(0)?)
-}
-
-/// The largest number of each unit over the steps. A gradient goes to the step that it is from.
-fn maximum(hs: &Tensor, lengths: &Lengths) -> Result<Tensor> {
-    let steps = inside(&hs.detach(), lengths)?.argmax_keepdim(0)?;
-    Ok(hs.gather(&steps, 0)?.squeeze(0)?)
 }
 
 #[cfg(test)]
@@ -142,7 +162,7 @@ mod tests {
         let hs = [[[1.0, -4.0], [-2.0, -3.0]], [[3.0, -8.0], [9.0, 9.0]]];
         let hs = Tensor::new(&hs, &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
         let lengths = Lengths::new(2, lengths).unwrap();
-        pool.forward(&hs, &lengths).unwrap().to_vec2().unwrap()
+        pool.forward((hs, None), &lengths).unwrap().to_vec2().unwrap()
     }
 
     #[test]

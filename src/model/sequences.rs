@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
+use rhn_kernels::sequences::reversed;
 
 /// The lengths of the rows of a `(time, batch)` batch, whose steps past them are padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,22 +25,17 @@ impl Lengths {
         &self.rows
     }
 
-    /// `xs`, `(time, batch, …)`, with the steps of each row in the opposite order; padding stays where it is.
+    /// `xs`, `(time, batch, size)`, with the steps of each row in the opposite order; padding stays where it is.
     pub(crate) fn reversed(&self, xs: &Tensor) -> Result<Tensor> {
-        let batch = self.rows.len();
-        let from = |step: usize, row: usize| {
-            let steps = self.rows[row];
-            (if step < steps { steps - 1 - step } else { step } * batch + row) as u32
-        };
-        let places = (0..self.time).flat_map(|step| (0..batch).map(move |row| from(step, row)));
-        Ok(select(xs, &places.collect::<Vec<_>>())?.reshape(xs.shape())?)
+        Ok(reversed(xs, &self.rows)?)
     }
 
     /// What `ys`, `(time, batch, size)`, has at the last step of each row, `(batch, size)`.
     pub(crate) fn last(&self, ys: &Tensor) -> Result<Tensor> {
         let batch = self.rows.len();
         let places = self.rows.iter().enumerate().map(|(row, steps)| ((steps - 1) * batch + row) as u32);
-        select(ys, &places.collect::<Vec<_>>())
+        let places = Tensor::from_vec(places.collect::<Vec<_>>(), batch, ys.device())?;
+        Ok(ys.flatten(0, 1)?.index_select(&places, 0)?)
     }
 
     /// 1 where a row has a step, and 0 in the padding, `(time, batch)`.
@@ -52,22 +48,14 @@ impl Lengths {
     }
 }
 
-/// Places of `xs`, `(time, batch, …)`, by their number in the order of time and batch row.
-fn select(xs: &Tensor, places: &[u32]) -> Result<Tensor> {
-    let places = Tensor::from_slice(places, places.len(), xs.device())?;
-    Ok(xs.flatten(0, 1)?.index_select(&places, 0)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_reversed_within_their_lengths() {
+    fn the_last_step_and_the_mask_are_of_each_rows_length() {
         let lengths = Lengths::new(3, vec![3, 1, 2]).unwrap();
         let xs = Tensor::arange(0u32, 9, &Device::Cpu).unwrap().reshape((3, 3, 1)).unwrap();
-        let reversed = lengths.reversed(&xs).unwrap().flatten_all().unwrap().to_vec1::<u32>().unwrap();
-        assert_eq!(reversed, [6, 1, 5, 3, 4, 2, 0, 7, 8]);
         let last = lengths.last(&xs).unwrap().flatten_all().unwrap().to_vec1::<u32>().unwrap();
         assert_eq!(last, [6, 1, 5]);
         let mask = lengths.mask(DType::F64, &Device::Cpu).unwrap().to_vec2::<f64>().unwrap();

@@ -111,6 +111,7 @@ fn pack_columns<K: Kernel>(panel: &mut [K::Column], view: View<'_, K::Element>) 
         for column in 0..view.columns {
             let done = whole(column);
             let slots = lines.iter_mut().skip(done * K::columns() + column).step_by(K::columns());
+            let done = done * K::DEPTH;
             let from =
                 &view.data[(done * view.row_stride + column * view.column_stride).min(view.data.len())..];
             fill_steps::<K, _>(slots, from, view.row_stride, inner - done, K::column);
@@ -124,12 +125,12 @@ fn transpose_blocks<K: Kernel>(lines: &mut [K::Column], view: View<'_, K::Elemen
     const SIDE: usize = 8;
     let Some(transpose) = K::TRANSPOSE.filter(|_| view.row_stride == 1) else { return (0, 0) };
     let columns = view.columns / SIDE * SIDE;
-    let steps = view.rows / SIDE * SIDE;
+    let steps = view.rows / (SIDE * K::DEPTH) * SIDE;
     for column in (0..columns).step_by(SIDE) {
         for step in (0..steps).step_by(SIDE) {
-            let from = &view.data[step + column * view.column_stride..];
+            let from = &view.data[step * K::DEPTH + column * view.column_stride..];
             let to = &mut lines[step * K::columns() + column..];
-            assert!(from.len() >= (SIDE - 1) * view.column_stride + SIDE);
+            assert!(from.len() >= (SIDE - 1) * view.column_stride + SIDE * K::DEPTH);
             assert!(to.len() >= (SIDE - 1) * K::columns() + SIDE);
             // SAFETY: both slices hold the block, and `with_kernel` chose a kernel that the processor has.
             unsafe { transpose(from.as_ptr(), view.column_stride, to.as_mut_ptr(), K::columns()) };
@@ -179,7 +180,7 @@ pub(crate) fn pack_tile<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Elem
     }
     let done = transpose_rows::<K>(packed, view);
     let packed = &mut packed[done * view.rows..];
-    let view = view.columns(done, view.columns - done);
+    let view = view.columns(done * K::DEPTH, view.columns - done * K::DEPTH);
     for (block, lines) in packed.chunks_mut(STEPS * view.rows).enumerate() {
         let first = block * STEPS * K::DEPTH;
         let inner = (STEPS * K::DEPTH).min(view.columns - first);
@@ -213,7 +214,8 @@ fn copy_lines<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Element>) {
     by_rows!(5 6 11 12);
 }
 
-/// Packs the first steps of a tile whose rows are each along the inner dimension, 8 by 8, where the kernel can; how many.
+/// Packs the first steps of a tile whose rows are each along the inner dimension, 8 by 8, where the kernel can; how many
+/// steps.
 ///
 /// Of fewer rows 8 are read, as far as there are values behind them, and 8 written: what is too much at the end of a step's
 /// line is the beginning of the next one, which is written after it.
@@ -224,11 +226,12 @@ fn transpose_rows<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Element>) 
     let Some(transpose) = K::TRANSPOSE_ROWS.filter(|_| column_stride == 1 && rows >= SIDE / 2) else {
         return 0;
     };
+    let values = SIDE * K::DEPTH;
     let mut done = 0;
-    while done + SIDE <= columns {
-        let from = &data[done..];
+    while done * K::DEPTH + values <= columns {
+        let from = &data[done * K::DEPTH..];
         let to = &mut packed[done * rows..];
-        if from.len() < (SIDE - 1) * row_stride + SIDE || to.len() < (SIDE - 1) * rows + SIDE {
+        if from.len() < (SIDE - 1) * row_stride + values || to.len() < (SIDE - 1) * rows + SIDE {
             break;
         }
         // SAFETY: both slices hold the block, and `with_kernel` chose a kernel that the processor has.
@@ -238,7 +241,7 @@ fn transpose_rows<K: Kernel>(packed: &mut [K::Row], view: View<'_, K::Element>) 
             let first = rows - SIDE;
             let from = &from[first * row_stride..];
             let to = &mut to[first..];
-            if from.len() < (SIDE - 1) * row_stride + SIDE || to.len() < (SIDE - 1) * rows + SIDE {
+            if from.len() < (SIDE - 1) * row_stride + values || to.len() < (SIDE - 1) * rows + SIDE {
                 break;
             }
             // SAFETY: as above.
@@ -254,7 +257,8 @@ mod tests {
     use super::{View, pack_half, pack_tile};
     use crate::cpu::instruction_set::{Computed, InstructionSet, WithKernel};
     use crate::cpu::portable::{Portable, PortableBf16};
-    use crate::cpu::tile::{Kernel, Step, unpair};
+    use crate::cpu::tile::{Kernel, Step, pair, unpair};
+    use std::any::Any;
 
     const DATA: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 
@@ -317,6 +321,76 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// What a kernel makes of a view: the steps of a tile's rows, or of a half panel's columns, as pairs of bf16.
+    struct Steps<'a> {
+        view: View<'a, f32>,
+        of_rows: bool,
+    }
+
+    impl WithKernel<f32> for Steps<'_> {
+        type Output = Option<Vec<u32>>;
+
+        /// `None` of a kernel whose steps are no pairs.
+        fn run<K: Kernel<Element = f32>>(self) -> Self::Output {
+            let pairs = |any: &dyn Any| any.downcast_ref::<Vec<u32>>().cloned();
+            let steps = K::steps(if self.of_rows { self.view.columns } else { self.view.rows });
+            if self.of_rows {
+                let mut packed = vec![K::Row::default(); self.view.rows * steps];
+                pack_tile::<K>(&mut packed, self.view);
+                return pairs(&packed);
+            }
+            let mut panel = vec![K::Column::default(); K::columns() * steps];
+            pack_half::<K>(&mut panel, self.view);
+            let columns = self.view.columns;
+            let lines = panel.chunks(K::columns()).flat_map(|line| line[..columns].iter().copied());
+            pairs(&lines.collect::<Vec<K::Column>>())
+        }
+    }
+
+    #[test]
+    fn pairs_of_bf16_are_the_same_on_every_instruction_set_and_wherever_the_values_lie() {
+        let inner = 83;
+        let lines = 14;
+        let data: Vec<f32> =
+            (0..lines * inner).map(|at| (at as f32 * 0.7).sin() * 1.001f32.powi(at as i32)).collect();
+        let turned: Vec<f32> = (0..inner * lines).map(|at| data[at % lines * inner + at / lines]).collect();
+        let mut found = 0;
+        for (start, count, from, length) in [
+            (0, 8, 0, 83),
+            (2, 12, 0, 83),
+            (3, 5, 1, 32),
+            (0, 8, 3, 80),
+            (13, 1, 0, 16),
+            (1, 8, 0, 15),
+            (6, 8, 0, 83),
+        ] {
+            let wanted: Vec<u32> = (0..length.div_ceil(2))
+                .flat_map(|step| (start..start + count).map(move |line| (step, line)))
+                .map(|(step, line)| {
+                    let at = |k: usize| if k < length { data[line * inner + from + k] } else { 0.0 };
+                    pair([at(2 * step), at(2 * step + 1)])
+                })
+                .collect();
+            let along = View::new(&data, lines, inner).rows(start, count).columns(from, length);
+            let across = View::new(&turned, inner, lines).t().rows(start, count).columns(from, length);
+            for set in InstructionSet::available() {
+                for view in [along, across] {
+                    for of_rows in [true, false] {
+                        let view = if of_rows { view } else { view.t() };
+                        if !of_rows && count > 8 {
+                            continue; // wider than half a panel
+                        }
+                        let steps = set.force(|| f32::with_kernel(true, Steps { view, of_rows }));
+                        let Some(steps) = steps else { continue };
+                        found += 1;
+                        assert_eq!(steps, wanted, "{set:?} {start} {count} {from} {length}");
+                    }
+                }
+            }
+        }
+        assert!(found > 0);
     }
 
     #[test]

@@ -20,10 +20,11 @@ pub(crate) const MOST_COLUMNS: usize = 32;
 pub(crate) type Tile<K> =
     unsafe fn(Operands<<K as Kernel>::Row, <K as Kernel>::Column>, Sums<<K as Kernel>::Element>);
 
-/// `to[k · line + c] = from[c · stride + k]` for 8 values along the inner dimension of 8 columns.
+/// `to[k · line + c]` is step k of column c, whose values lie from `from[c · stride]` on, for 8 steps of 8 columns.
 ///
 /// # Safety
-/// The processor has the kernel's instructions; 8 values can be read and written at each of the 8 positions.
+/// The processor has the kernel's instructions; the values of 8 steps can be read and 8 steps written at each of the 8
+/// positions.
 pub(crate) type Transpose<K> = unsafe fn(
     from: *const <K as Kernel>::Element,
     stride: usize,

@@ -4,6 +4,7 @@
 
 use crate::cpu::tile::{Kernel, Operands, Sums, Tile, Transpose, TransposeRows, pair, round_to_bf16};
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
 /// f32 by AVX2 and FMA.
 #[derive(Clone, Copy)]
@@ -170,7 +171,7 @@ macro_rules! kernel {
 kernel!(Avx2, "avx2,fma", 8, 1, tile_avx2: 1 2 3 4 5 6, f32: first, f32: first, Some(transpose8), Some(transpose8), Some);
 kernel!(Avx2Bf16, "avx2,fma", 8, 2, tile_avx2_bf16: 1 2 3 4 5, [f32; 2]: rounded, u32: pair, None, None, |_| None);
 kernel!(Avx512, "avx2,fma,avx512f", 16, 1, tile_avx512: 1 2 3 4 5 6 7 8 9 10 11 12, f32: first, f32: first, Some(transpose8), Some(transpose8), Some);
-kernel!(Avx512Bf16, "avx2,fma,avx512f", 16, 2, tile_avx512_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, u32: pair, u32: pair, None, None, |_| None);
+kernel!(Avx512Bf16, "avx2,fma,avx512f", 16, 2, tile_avx512_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, u32: pair, u32: pair, Some(transpose8_pairs), Some(transpose8_pairs), |_| None);
 
 /// # Safety
 /// As [`Transpose`] says; the lines are written in their order.
@@ -196,6 +197,41 @@ unsafe fn transpose8(from: *const f32, stride: usize, to: *mut f32, line: usize)
             // SAFETY: a line of 8 values, which the caller promises.
             unsafe { _mm256_storeu_ps(to.add((4 * half + k) * line), values) };
         }
+    }
+}
+
+/// The values become pairs of bf16 on the way. What is too small to be a normal number becomes zero, as in the tile's own
+/// instruction.
+///
+/// # Safety
+/// As [`Transpose`] says; the lines are written in their order.
+#[target_feature(enable = "avx2,fma,avx512f,avx512bf16")]
+unsafe fn transpose8_pairs(from: *const f32, stride: usize, to: *mut u32, line: usize) {
+    // SAFETY: 16 values, which the caller promises.
+    let values = |column: usize| unsafe { _mm512_loadu_ps(from.add(column * stride)) };
+    // SAFETY: both have 256 bits.
+    let pairs = |column: usize| unsafe { transmute::<__m256bh, __m256>(_mm512_cvtneps_pbh(values(column))) };
+    // Of four columns: steps 0 and 4, 1 and 5, 2 and 6, 3 and 7, side by side.
+    let quarters = |first: usize| {
+        let [a, b, c, d] = [pairs(first), pairs(first + 1), pairs(first + 2), pairs(first + 3)];
+        let [ab, ab_next] = [_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)];
+        let [cd, cd_next] = [_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d)];
+        [
+            _mm256_shuffle_ps::<0x44>(ab, cd),
+            _mm256_shuffle_ps::<0xee>(ab, cd),
+            _mm256_shuffle_ps::<0x44>(ab_next, cd_next),
+            _mm256_shuffle_ps::<0xee>(ab_next, cd_next),
+        ]
+    };
+    let lower = quarters(0);
+    let upper = quarters(4);
+    // SAFETY: a line of 8 steps, which the caller promises.
+    let store = |step: usize, values: __m256| unsafe { _mm256_storeu_ps(to.add(step * line).cast(), values) };
+    for step in 0..4 {
+        store(step, _mm256_permute2f128_ps::<0x20>(lower[step], upper[step]));
+    }
+    for step in 0..4 {
+        store(4 + step, _mm256_permute2f128_ps::<0x31>(lower[step], upper[step]));
     }
 }
 

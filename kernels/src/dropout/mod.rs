@@ -2,8 +2,11 @@
 //!
 //! A GPU draws the same bits as the CPU.
 
+mod apply;
 #[cfg(feature = "cuda")]
 mod cuda;
+
+pub use apply::dropped;
 
 use crate::cpu::pool;
 use crate::cpu::real::Real;

@@ -5,16 +5,17 @@ use crate::gradients::hand_over_rows;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 
-/// Rows of `table` `(rows, width)` of f32 or f64 by `ids` `(count)` of u32: `(count, width)`; numbers of a vector:
-/// `(count)`.
-pub(super) fn lookup(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+/// Rows of `table` `(rows, width)` of f32 or f64, or numbers of a vector, by `ids` `(count)` of u32, put in `shape`.
+pub(super) fn lookup(table: &Tensor, ids: &Tensor, shape: Shape) -> Result<Tensor> {
     let numbers = ids.to_vec1()?;
-    table.contiguous()?.apply_op1(Lookup { ids: ids.clone(), numbers })
+    table.contiguous()?.apply_op1(Lookup { ids: ids.clone(), numbers, shape })
 }
 
 struct Lookup {
     ids: Tensor,
     numbers: Vec<u32>,
+    /// Of what is found.
+    shape: Shape,
 }
 
 impl CustomOp1 for Lookup {
@@ -23,34 +24,32 @@ impl CustomOp1 for Lookup {
     }
 
     fn cpu_fwd(&self, table: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (rows, width, shape) = match *layout.shape().dims() {
-            [rows] => (rows, 1, Shape::from(self.numbers.len())),
-            _ => {
-                let (rows, width) = layout.shape().dims2()?;
-                (rows, width, Shape::from((self.numbers.len(), width)))
-            }
+        let (rows, width) = match *layout.shape().dims() {
+            [rows] => (rows, 1),
+            _ => layout.shape().dims2()?,
         };
         by_float!(table.dtype(), T => {
             let table = real::elements::<T>(table, layout)?;
-            let mut out = Vec::with_capacity(shape.elem_count());
+            let mut out = Vec::with_capacity(self.shape.elem_count());
             for &id in &self.numbers {
                 match table.get(id as usize * width..(id as usize + 1) * width) {
                     Some(row) => out.extend_from_slice(row),
                     None => candle_core::bail!("row {id} of a table of {rows}"),
                 }
             }
-            Ok((T::to_cpu_storage_owned(out), shape))
+            Ok((T::to_cpu_storage_owned(out), self.shape.clone()))
         })
     }
 
     fn bwd(&self, table: &Tensor, _rows: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        hand_over_rows(table, &self.ids, grad.contiguous()?)
+        let rows: Vec<usize> = [&[self.numbers.len()], &table.dims()[1..]].concat();
+        hand_over_rows(table, &self.ids, grad.contiguous()?.reshape(rows)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::lookup;
+    use crate::embedding::lookup;
     use candle_core::{Device, Tensor, Var};
 
     #[test]
@@ -63,12 +62,16 @@ mod tests {
             [&rows, grads.get(&table).unwrap()].map(|tensor| tensor.to_vec2::<f32>().unwrap())
         };
         let wanted = run(table.index_select(&ids, 0).unwrap());
-        assert_eq!(run(lookup(&table, &ids).unwrap()), wanted);
+        assert_eq!(run(lookup(&table, &ids, None).unwrap()), wanted);
+        let ids = ids.reshape((3, 1)).unwrap();
+        let rows = lookup(&table, &ids, None).unwrap();
+        assert_eq!(rows.dims(), [3, 1, 2]);
+        assert_eq!(run(rows.squeeze(1).unwrap()), wanted);
     }
 
     #[test]
     fn a_row_that_the_table_lacks_is_an_error() {
         let table = Tensor::new(&[[1f32, 2.0]], &Device::Cpu).unwrap();
-        assert!(lookup(&table, &Tensor::new(&[1u32], &Device::Cpu).unwrap()).is_err());
+        assert!(lookup(&table, &Tensor::new(&[1u32], &Device::Cpu).unwrap(), None).is_err());
     }
 }

@@ -19,18 +19,41 @@ use crate::precision::Precision;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor, WithDType};
+use candle_core::{
+    CpuStorage, CustomOp2, D, DType, Layout, Result as CandleResult, Shape, Tensor, WithDType,
+};
 use std::sync::Arc;
 
-/// `xs W`: `(rows, input)` to `(rows, output)`.
+/// `xs W`: `(…, input)` to `(…, output)`, of any dimensions before the last.
+///
+/// On the CPU that is one operation: a reshape of candle's before it and one behind it would each copy a gradient.
 pub fn linear(xs: &Tensor, weight: &Tensor, stored: Stored, precision: Precision) -> Result<Tensor> {
-    if Backend::of(xs) == Backend::Plain {
+    let backend = Backend::of(xs);
+    if backend != Backend::Cpu && xs.rank() != 2 {
+        let (shape, input) = rows_of(xs.shape())?;
+        let products = linear(&xs.reshape(((), input))?, weight, stored, precision)?;
+        return Ok(products.reshape(with_last(shape, products.dim(1)?))?);
+    }
+    if backend == Backend::Plain {
         return Ok(match stored {
             Stored::ByInput => xs.matmul(weight)?,
             Stored::ByOutput => xs.matmul(&weight.t()?)?,
         });
     }
     Ok(xs.contiguous()?.apply_op2(&weight.contiguous()?, Linear { stored, precision })?)
+}
+
+/// The dimensions of `shape` before the last, and the last.
+fn rows_of(shape: &Shape) -> CandleResult<(&[usize], usize)> {
+    match shape.dims() {
+        [rows @ .., last] => Ok((rows, *last)),
+        [] => candle_core::bail!("a number has no rows"),
+    }
+}
+
+/// `rows` with one more dimension.
+fn with_last(rows: &[usize], last: usize) -> Shape {
+    Shape::from([rows, &[last]].concat())
 }
 
 /// A weight that does not change while this exists, laid out for its kernel.
@@ -64,15 +87,16 @@ impl Prepared {
         Ok(Self { packed, output })
     }
 
-    /// `xs W`: `(rows, input)` to `(rows, output)`; its history is not followed.
+    /// `xs W`: `(…, input)` to `(…, output)`; its history is not followed.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (rows, _) = xs.dims2()?;
+        let (shape, _) = rows_of(xs.shape())?;
+        let rows = shape.iter().product::<usize>();
         let xs = xs.contiguous()?;
         macro_rules! run {
             ($dense:expr) => {{
                 let mut out = vec![Default::default(); rows * self.output];
                 real::with_elements([&xs], |[xs]| $dense.multiply(xs, rows, &mut out))?;
-                Ok(Tensor::from_vec(out, (rows, self.output), xs.device())?)
+                Ok(Tensor::from_vec(out, with_last(shape, self.output), xs.device())?)
             }};
         }
         match &self.packed {
@@ -119,30 +143,35 @@ struct Linear {
 }
 
 impl Linear {
-    /// `grad Wᵀ`.
-    fn input_grad<T: Computed>(&self, weight: &Tensor, grad: &Tensor) -> CandleResult<Tensor> {
-        let (rows, output) = grad.dims2()?;
-        let input = weight.elem_count() / output.max(1);
+    /// `grad Wᵀ`, in the shape of `xs`.
+    fn input_grad<T: Computed>(&self, xs: &Tensor, weight: &Tensor, grad: &Tensor) -> CandleResult<Tensor> {
+        let (shape, input) = rows_of(xs.shape())?;
+        let rows = shape.iter().product();
+        let output = grad.dim(D::Minus1)?;
         let mut out = vec![T::zero(); rows * input];
         real::with_elements([weight, grad], |[weight, grad]: [&[T]; 2]| {
             let a = View::new(grad, rows, output);
             let b = self.stored.view(weight, input, output).t();
             product(Target::new(&mut out, rows, input), a, b, false, self.precision.rounds());
         })?;
-        Tensor::from_vec(out, (rows, input), grad.device())
+        Tensor::from_vec(out, xs.shape(), grad.device())
     }
 
     /// `xsᵀ grad`, as the weight is stored, not multiplied out.
     fn weight_product(&self, xs: &Tensor, grad: &Tensor) -> CandleResult<[Tensor; 2]> {
-        let xs = xs.contiguous()?.unsqueeze(0)?;
-        let grad = grad.unsqueeze(0)?;
+        let [xs, grad] = [xs, grad].map(|tensor| {
+            let (_, width) = rows_of(tensor.shape())?;
+            tensor.detach().contiguous()?.reshape((1, (), width))
+        });
+        let (xs, grad) = (xs?, grad?);
         Ok(if self.stored == Stored::ByInput { [xs, grad] } else { [grad, xs] })
     }
 
     /// `xsᵀ grad`, as the weight is stored.
     fn weight_grad<T: Computed>(&self, xs: &Tensor, grad: &Tensor) -> CandleResult<Tensor> {
-        let (rows, input) = xs.dims2()?;
-        let (_, output) = grad.dims2()?;
+        let (shape, input) = rows_of(xs.shape())?;
+        let rows = shape.iter().product();
+        let output = grad.dim(D::Minus1)?;
         let mut out = vec![T::zero(); input * output];
         real::with_elements([xs, grad], |[xs, grad]: [&[T]; 2]| {
             let xs = View::new(xs, rows, input);
@@ -171,7 +200,8 @@ impl CustomOp2 for Linear {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> CandleResult<(CpuStorage, Shape)> {
-        let (rows, input) = xs_layout.shape().dims2()?;
+        let (shape, input) = rows_of(xs_layout.shape())?;
+        let rows = shape.iter().product();
         let (first, second) = weight_layout.shape().dims2()?;
         let (wanted, output) = if self.stored == Stored::ByInput { (first, second) } else { (second, first) };
         if wanted != input {
@@ -184,7 +214,7 @@ impl CustomOp2 for Linear {
             product(Target::new(&mut out, rows, output), xs, weight, false, self.precision.rounds());
             T::to_cpu_storage_owned(out)
         });
-        Ok((storage, (rows, output).into()))
+        Ok((storage, with_last(shape, output)))
     }
 
     #[cfg(feature = "cuda")]
@@ -211,10 +241,10 @@ impl CustomOp2 for Linear {
             let [of_xs, of_weight] = self.grads_on_gpu(xs, weight, &grad)?;
             return Ok((handed(xs, of_xs)?, handed(weight, of_weight)?));
         }
-        let xs_grad = || by_float!(xs.dtype(), T => self.input_grad::<T>(weight, &grad));
+        let xs_grad = || by_float!(xs.dtype(), T => self.input_grad::<T>(xs, weight, &grad));
         let weight_grad = || by_float!(xs.dtype(), T => self.weight_grad::<T>(xs, &grad));
         let of_xs = xs.track_op().then(xs_grad).transpose()?;
-        if !self.precision.rounds() && takes_product(weight, xs.dim(0)?) {
+        if !self.precision.rounds() && takes_product(weight, rows_of(xs.shape())?.0.iter().product()) {
             let [left, right] = self.weight_product(xs, &grad)?;
             hand_over_product(weight, left, right)?;
             return Ok((handed(xs, of_xs)?, None));
@@ -261,6 +291,32 @@ mod tests {
                 run(linear(&xs, &weight, stored, Precision::F64).unwrap()),
                 run(xs.matmul(&plain).unwrap())
             );
+        }
+    }
+
+    #[test]
+    fn dimensions_before_the_last_are_kept() {
+        let xs = counted(6, 5, 0.5);
+        for stored in [Stored::ByInput, Stored::ByOutput] {
+            let by_input = stored == Stored::ByInput;
+            let weight = if by_input { counted(5, 4, 0.25) } else { counted(4, 5, 0.25) };
+            let run = |shape: &[usize]| {
+                let xs = Var::from_tensor(&xs.reshape(shape).unwrap()).unwrap();
+                let found = linear(&xs, &weight, stored, Precision::F64).unwrap();
+                let prepared = Prepared::new(&weight, stored, Precision::F64).unwrap().forward(&xs).unwrap();
+                assert_eq!(
+                    [found.dims(), prepared.dims()],
+                    [&[&shape[..shape.len() - 1], &[4]].concat()[..]; 2]
+                );
+                let grads = found.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                let of_xs = grads.get(&xs).unwrap();
+                assert_eq!(of_xs.dims(), shape);
+                [&found, &prepared, of_xs, grads.get(&weight).unwrap()]
+                    .map(|tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap())
+            };
+            let wanted = run(&[6, 5]);
+            assert_eq!(run(&[2, 3, 5]), wanted);
+            assert_eq!(run(&[3, 1, 2, 5]), wanted);
         }
     }
 

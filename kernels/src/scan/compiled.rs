@@ -6,6 +6,7 @@ use super::gru::Gru;
 use super::hidden_mask::HiddenMask;
 use super::hlstm::Hlstm;
 use super::kurata::KurataLstm;
+use super::layer;
 use super::lstm::Lstm;
 use super::op;
 use super::prepared::{Packs, Prepared};
@@ -21,6 +22,15 @@ pub trait Cell: Pointwise {
     #[doc(hidden)]
     fn operate(
         window: [&Tensor; 3],
+        state: &[Tensor],
+        mask: &HiddenMask,
+        precision: Precision,
+    ) -> Result<(Tensor, Vec<Tensor>)>;
+
+    /// As [`scan_of_input`].
+    #[doc(hidden)]
+    fn operate_on_input(
+        operands: [&Tensor; 4],
         state: &[Tensor],
         mask: &HiddenMask,
         precision: Precision,
@@ -45,6 +55,16 @@ macro_rules! cells {
             }
 
             #[inline(never)]
+            fn operate_on_input(
+                operands: [&Tensor; 4],
+                state: &[Tensor],
+                mask: &HiddenMask,
+                precision: Precision,
+            ) -> Result<(Tensor, Vec<Tensor>)> {
+                layer::operate_on_input::<Self>(operands, state, mask, precision)
+            }
+
+            #[inline(never)]
             fn pack(recurrent: &Tensor, precision: Precision) -> Result<Packs> {
                 Packs::new::<Self>(recurrent, precision)
             }
@@ -60,7 +80,7 @@ cells!(Gru, Hlstm<false>, Hlstm<true>, KurataLstm, Lstm, Rhn, UncoupledRhn);
 /// - `projected`: `(time, batch, inputs · hidden)`, the input's products with the weights of all gates, and whatever else
 ///   the cell takes from its input
 /// - `recurrent`: `(depth, hidden, gates · hidden)`, the columns of one gate after the other; `bias`: `(depth, (gates +
-///   unit weights) · hidden)`
+///   unit weights) · hidden)`; of one sublayer both may lack their first dimension
 /// - `state`: the parts of the state before the first step, `(batch, hidden)` each; their history is followed where they
 ///   have one, which truncated back-propagation has to take from them (`Tensor::detach`). The parts but the first that are
 ///   returned after the last step have none
@@ -79,11 +99,22 @@ pub fn scan<C: Cell>(
     C::operate([projected, recurrent, bias], state, mask, precision)
 }
 
+/// [`scan`] of the product of an input, `(time, batch, input)`, with its weight, `(input, inputs · hidden)`: both come first
+/// in `operands`, the recurrent weights and the bias behind them.
+pub fn scan_of_input<C: Cell>(
+    operands: [&Tensor; 4],
+    state: &[Tensor],
+    mask: &HiddenMask,
+    precision: Precision,
+) -> Result<(Tensor, Vec<Tensor>)> {
+    C::operate_on_input(operands, state, mask, precision)
+}
+
 impl Prepared {
     /// Packs the weights; shapes as in [`scan`].
     pub fn new<C: Cell>(recurrent: &Tensor, bias: &Tensor, precision: Precision) -> Result<Self> {
-        let recurrent = recurrent.contiguous()?.detach();
-        let bias = bias.contiguous()?.detach();
+        let recurrent = op::of_sublayers(recurrent, 3)?.contiguous()?.detach();
+        let bias = op::of_sublayers(bias, 2)?.contiguous()?.detach();
         let packed = C::pack(&recurrent, precision)?;
         Ok(Self::of_parts(packed, [recurrent, bias], [C::STATES, C::OUTPUTS], precision, C::operate))
     }

@@ -9,6 +9,7 @@ mod compiled;
 mod cpu;
 mod cpu_backward;
 mod cpu_grads;
+mod cpu_walk;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 #[cfg(feature = "cuda")]
@@ -22,6 +23,7 @@ mod hidden_mask;
 mod hlstm;
 mod in_place;
 mod kurata;
+mod layer;
 mod lstm;
 mod op;
 mod packed;
@@ -36,7 +38,7 @@ mod weight_grad;
 mod window;
 
 pub use cell::{MOST_STATES, MOST_UNIT_WEIGHTS, MOST_VALUES, Pointwise, States, UnitWeights, Values};
-pub use compiled::{Cell, scan};
+pub use compiled::{Cell, scan, scan_of_input};
 pub use gru::Gru;
 pub use hidden_mask::HiddenMask;
 pub use hlstm::Hlstm;

@@ -13,6 +13,7 @@ use crate::backend::Backend;
 use crate::cpu::instruction_set::{Computed, WithKernel};
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::tile::Kernel;
+use crate::cpu::workspace::Buffer;
 use crate::error::Result;
 use crate::gradients::{hand_over, hand_over_product, takes_product};
 use crate::precision::Precision;
@@ -20,7 +21,9 @@ use crate::saved::SavedForBackward;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result as CandleResult, Shape, Tensor, WithDType};
+use candle_core::{
+    CpuStorage, CustomOp3, D, DType, Layout, Result as CandleResult, Shape, Tensor, WithDType,
+};
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
@@ -37,26 +40,44 @@ pub(super) fn operate<C: Pointwise>(
         Backend::Plain => false,
     };
     let follows_state = state.iter().any(Tensor::track_op);
-    let has_kernel = has_kernel && !(follows_state && projected.device().is_cuda());
+    let is_cuda = projected.device().is_cuda();
+    let has_kernel = has_kernel && !(follows_state && is_cuda);
     if mask.is_separate() || !has_kernel {
-        return reference::scan::<C>(projected, recurrent, bias, state, mask);
+        return reference::scan::<C>(
+            projected,
+            &of_sublayers(recurrent, 3)?,
+            &of_sublayers(bias, 2)?,
+            state,
+            mask,
+        );
     }
-    let projected = &if follows_state { behind_state(projected, state)? } else { projected.contiguous()? };
-    let last = Arc::new(OnceLock::new());
-    let op = Scan::<C> {
-        state: state.iter().map(|part| part.detach().contiguous()).collect::<CandleResult<_>>()?,
-        mask: mask.shared().map(Tensor::contiguous).transpose()?,
-        records: projected.track_op() || recurrent.track_op() || bias.track_op(),
-        follows_state,
-        precision,
-        last: last.clone(),
-        saved: SavedForBackward::default(),
-        cell: PhantomData,
+    // On the CPU a weight stays the variable that it is, whose gradient needs no copy.
+    let [recurrent, bias] = match is_cuda {
+        true => [of_sublayers(recurrent, 3)?, of_sublayers(bias, 2)?],
+        false => [recurrent.clone(), bias.clone()],
     };
+    let projected = &if follows_state { behind_state(projected, state)? } else { projected.contiguous()? };
+    let records = [projected, &recurrent, &bias].iter().any(|tensor| tensor.track_op());
+    let op = Scan::<C> { follows_state, ..Scan::new(state, mask, records, precision)? };
+    let last = op.last.clone();
     let outputs = projected.apply_op3(&recurrent.contiguous()?, &bias.contiguous()?, op)?;
-    let mut state = vec![last_hidden(&outputs, recurrent.dim(1)?)?];
-    state.extend(last.get().into_iter().flatten().cloned());
+    let state = state_after(&outputs, &recurrent, &last)?;
     Ok((outputs, state))
+}
+
+/// The state after a window: of the outputs at its last step, and what the operation left beside them.
+pub(super) fn state_after(outputs: &Tensor, recurrent: &Tensor, last: &Last) -> CandleResult<Vec<Tensor>> {
+    let mut state = vec![last_hidden(outputs, recurrent.dim(D::Minus2)?)?];
+    state.extend(last.get().into_iter().flatten().cloned());
+    Ok(state)
+}
+
+/// The state's parts but the first after the last step: an operation returns one tensor.
+pub(super) type Last = Arc<OnceLock<Vec<Tensor>>>;
+
+/// `weights` of `rank` dimensions, of which the first is the sublayer: those of the only one are taken without it.
+pub(super) fn of_sublayers(weights: &Tensor, rank: usize) -> CandleResult<Tensor> {
+    if weights.rank() < rank { weights.unsqueeze(0) } else { Ok(weights.clone()) }
 }
 
 /// The projected input behind a row that holds the state's parts, so that their history is the operation's: candle's own
@@ -69,15 +90,14 @@ fn behind_state(projected: &Tensor, state: &[Tensor]) -> Result<Tensor> {
 }
 
 /// The candle operation; what its backward pass needs stays inside it.
-struct Scan<C> {
+pub(super) struct Scan<C> {
     state: Vec<Tensor>,
     mask: Option<Tensor>,
     records: bool,
     /// Whether the first row of the projected input is the state, whose gradient is wanted.
     follows_state: bool,
-    precision: Precision,
-    /// The state's parts but the first after the last step: an operation returns one tensor.
-    last: Arc<OnceLock<Vec<Tensor>>>,
+    pub(super) precision: Precision,
+    pub(super) last: Last,
     saved: SavedForBackward,
     cell: PhantomData<C>,
 }
@@ -101,26 +121,58 @@ impl<T: Computed, C: Pointwise> WithKernel<T> for Backward<'_, T, C> {
 }
 
 impl<C: Pointwise> Scan<C> {
-    fn backward<T: Computed>(
+    /// From a state whose history is not followed.
+    pub(super) fn new(
+        state: &[Tensor],
+        mask: &HiddenMask,
+        records: bool,
+        precision: Precision,
+    ) -> CandleResult<Self> {
+        Ok(Self {
+            state: state.iter().map(|part| part.detach().contiguous()).collect::<CandleResult<_>>()?,
+            mask: mask.shared().map(Tensor::contiguous).transpose()?,
+            records,
+            follows_state: false,
+            precision,
+            last: Last::default(),
+            saved: SavedForBackward::default(),
+            cell: PhantomData,
+        })
+    }
+
+    /// The outputs on the CPU. Keeps the rest of the state, and what the backward pass needs.
+    pub(super) fn forward<T: Computed>(
         &self,
-        projected: &Tensor,
+        [projected, recurrent, bias]: [&[T]; 3],
+        sizes: WindowSizes,
+    ) -> CandleResult<Vec<T>> {
+        let state = &self.state;
+        let mask = self.mask.as_ref();
+        let window = Window { projected, bias, state, mask, sizes, outputs: C::OUTPUTS };
+        let (outputs, last, record) =
+            run_once::<T, C>(recurrent, &window, self.records, self.precision.rounds())?;
+        self.last.set(last).expect("the operation runs once");
+        self.saved.keep(record);
+        Ok(outputs)
+    }
+
+    /// The gradients on the CPU from that of the outputs; of the recurrent weights and the bias what was not handed over.
+    pub(super) fn grads<T: Computed>(
+        &self,
         recurrent: &Tensor,
         bias: &Tensor,
         grad: &Tensor,
-    ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    ) -> CandleResult<OfOperands<T>> {
         let record = self.saved.take::<WindowRecord<T>>()?;
-        let (depth, hidden, width) = recurrent.dims3()?;
+        let (depth, hidden, width) = of_sublayers(recurrent, 3)?.dims3()?;
         let (time, batch, _) = grad.dims3()?;
         let in_parts = !self.precision.rounds() && takes_product(recurrent, time * batch);
         let wanted = Wanted { in_parts, state: self.follows_state };
-        let Grads { projected: mut of_projected, recurrent: of_recurrent, bias: of_bias, state } =
+        let Grads { projected, recurrent: of_recurrent, bias: of_bias, state } =
             real::with_elements([recurrent, bias, grad], |[recurrent, bias, grad]| {
                 let work = Backward { record, recurrent, bias, grad, wanted, cell: PhantomData::<C> };
                 T::with_kernel(self.precision.rounds(), work)
             })?;
-        if let Some(of_state) = state {
-            of_projected.splice(0..0, state_row::<T, C>(&of_state, batch, hidden));
-        }
         let device = grad.device();
         let of_recurrent = match of_recurrent {
             RecurrentGrad::Whole(whole) => {
@@ -133,10 +185,34 @@ impl<C: Pointwise> Scan<C> {
                 None
             }
         };
-        let of_projected = Tensor::from_vec(of_projected, projected.shape(), device)?;
-        let of_bias = Tensor::from_vec(of_bias, bias.shape(), device)?;
-        Ok((hand_over(projected, of_projected)?, of_recurrent, hand_over(bias, of_bias)?))
+        let of_bias = hand_over(bias, Tensor::from_vec(of_bias, bias.shape(), device)?)?;
+        Ok(OfOperands { projected, state, weights: [of_recurrent, of_bias] })
     }
+
+    fn backward<T: Computed>(
+        &self,
+        [projected, recurrent, bias]: [&Tensor; 3],
+        grad: &Tensor,
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let OfOperands { projected: of_projected, state, weights: [of_recurrent, of_bias] } =
+            self.grads::<T>(recurrent, bias, grad)?;
+        let batch = grad.dim(1)?;
+        let hidden = recurrent.dim(D::Minus2)?;
+        let mut rows = state.map_or_else(Vec::new, |state| state_row::<T, C>(&state, batch, hidden));
+        rows.extend_from_slice(&of_projected);
+        let of_projected = Tensor::from_vec(rows, projected.shape(), grad.device())?;
+        Ok((hand_over(projected, of_projected)?, of_recurrent, of_bias))
+    }
+}
+
+/// The gradients of a window's operands.
+pub(super) struct OfOperands<T: Copy + Default + Send + 'static> {
+    /// `(time, batch, inputs · hidden)`.
+    pub(super) projected: Buffer<T>,
+    /// Of the state before the window, `(parts, batch, hidden)`, if it is wanted.
+    state: Option<Vec<T>>,
+    /// Of the recurrent weights and of the bias, where nobody collects them.
+    pub(super) weights: [Option<Tensor>; 2],
 }
 
 /// The gradient of the row that [`behind_state`] makes, from that of the parts, `(parts, batch, hidden)`.
@@ -158,10 +234,16 @@ pub(super) fn sizes<C: Pointwise>(
     bias: &Shape,
 ) -> CandleResult<WindowSizes> {
     let (time, batch, width) = projected.dims3()?;
-    let (depth, hidden, columns) = recurrent.dims3()?;
+    let (depth, hidden, columns) = match *recurrent.dims() {
+        [hidden, columns] => (1, hidden, columns),
+        _ => recurrent.dims3()?,
+    };
+    let of_bias = match *bias.dims() {
+        [vectors] => (1, vectors),
+        _ => bias.dims2()?,
+    };
     let vectors = (C::GATES + C::UNIT_WEIGHTS) * hidden;
-    let fits =
-        width == C::INPUTS * hidden && columns == C::GATES * hidden && bias.dims2()? == (depth, vectors);
+    let fits = width == C::INPUTS * hidden && columns == C::GATES * hidden && of_bias == (depth, vectors);
     if !fits || time == 0 {
         candle_core::bail!(
             "a window of {projected:?} with recurrent weights {recurrent:?} and a bias {bias:?} is none of {}",
@@ -196,14 +278,7 @@ impl<C: Pointwise> CustomOp3 for Scan<C> {
             let bias = real::elements(bias, bias_layout)?;
             let projected = real::elements(projected, projected_layout)?;
             let projected = &projected[begin * sizes.batch * C::INPUTS * sizes.hidden..];
-            let state = &self.state;
-            let mask = self.mask.as_ref();
-            let window = Window { projected, bias, state, mask, sizes, outputs: C::OUTPUTS };
-            let bf16 = self.precision.rounds();
-            let (outputs, last, record) = run_once::<T, C>(recurrent, &window, self.records, bf16)?;
-            self.last.set(last).expect("the operation runs once");
-            self.saved.keep(record);
-            T::to_cpu_storage_owned(outputs)
+            T::to_cpu_storage_owned(self.forward([projected, recurrent, bias], sizes)?)
         });
         Ok((outputs, (sizes.time, sizes.batch, C::OUTPUTS * sizes.hidden).into()))
     }
@@ -247,8 +322,8 @@ impl<C: Pointwise> CustomOp3 for Scan<C> {
                     hand_over(bias, of_bias)?,
                 ))
             }
-            DType::F64 => self.backward::<f64>(projected, recurrent, bias, &grad),
-            _ => self.backward::<f32>(projected, recurrent, bias, &grad),
+            DType::F64 => self.backward::<f64>([projected, recurrent, bias], &grad),
+            _ => self.backward::<f32>([projected, recurrent, bias], &grad),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::compiled::Cell;
 use super::hidden_mask::HiddenMask;
-use super::op::sizes;
+use super::op::{of_sublayers, sizes};
 use super::prepared::{Packs, Recurrence, Window};
 use super::reference::masked_product;
 use super::window::WindowSizes;
@@ -69,7 +69,8 @@ pub fn trace<C: HighwayCell>(
     precision: Precision,
 ) -> Result<Trace> {
     let plain = |tensor: &Tensor| tensor.detach().contiguous();
-    let recurrent = plain(recurrent)?;
+    let recurrent = plain(&of_sublayers(recurrent, 3)?)?;
+    let bias = &of_sublayers(bias, 2)?;
     let window = [&plain(projected)?, &plain(bias)?];
     let sizes = sizes::<C>(projected.shape(), recurrent.shape(), bias.shape())?;
     Ok(match C::pack(&recurrent, precision)? {

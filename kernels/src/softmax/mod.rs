@@ -21,15 +21,15 @@ use crate::linear::{Stored, linear};
 use crate::precision::Precision;
 use crate::softmax::cpu::Forward;
 use crate::softmax::op::Nats;
-use candle_core::{Result as CandleResult, Tensor};
+use candle_core::{D, Result as CandleResult, Tensor};
 
 /// Logits that are held at a time: 128 MiB of f32.
 const LOGITS: usize = 1 << 25;
 
 /// `−ln softmax(ys W + bias)[target]` of each row, in nats.
 ///
-/// `ys`: `(rows, hidden)`; `weight` as `stored` says; `bias`: `(vocabulary)`; `targets`: `(rows)` of u32, each below
-/// the vocabulary's size. Returns `(rows)`.
+/// `ys`: `(…, hidden)`, a row for each of the dimensions before the last; `weight` as `stored` says; `bias`: `(vocabulary)`;
+/// `targets`: `(rows)` of u32, each below the vocabulary's size. Returns `(rows)`.
 pub fn nats(
     ys: &Tensor,
     weight: &Tensor,
@@ -39,7 +39,8 @@ pub fn nats(
     precision: Precision,
 ) -> Result<Tensor> {
     if Backend::of(ys) != Backend::Cpu {
-        return nats_elsewhere(&linear(ys, weight, stored, precision)?, bias, targets);
+        let ys = ys.reshape(((), ys.dim(D::Minus1)?))?;
+        return nats_elsewhere(&linear(&ys, weight, stored, precision)?, bias, targets);
     }
     let tracked = [ys, weight, bias].iter().any(|tensor| tensor.track_op());
     Ok(operation::apply(Nats::new(targets, stored, precision, LOGITS, tracked)?, [ys, weight, bias])?)

@@ -130,7 +130,10 @@ impl Operation for Nats {
         [ys, weight, bias]: [&[T]; 3],
         shapes: [&Shape; 3],
     ) -> CandleResult<(Vec<T>, Shape)> {
-        let (rows, hidden) = shapes[0].dims2()?;
+        let Some((&hidden, rows)) = shapes[0].dims().split_last() else {
+            candle_core::bail!("a number is no row of the output layer");
+        };
+        let rows = rows.iter().product();
         let vocabulary = shapes[2].dims1()?;
         check_targets(&self.targets, rows, vocabulary)?;
         if weight.len() != hidden * vocabulary {

@@ -69,11 +69,15 @@ impl<T: Real> Zeros<T> {
         Self([T::zero(); LANES])
     }
 
-    /// x · 0 is 0 for every finite x and no number for any other.
+    /// Takes what `value` gives for each lane. x · 0 is 0 for every finite x and no number for any other.
+    ///
+    /// A loop over the lanes: arrays that are mapped here were not always compiled in place.
     #[inline(always)]
-    fn add(&mut self, values: [T; LANES]) {
-        for (sum, value) in self.0.iter_mut().zip(values) {
-            *sum += value * T::zero();
+    fn add<const N: usize>(&mut self, value: impl Fn(usize) -> [T; N]) {
+        for (lane, sum) in self.0.iter_mut().enumerate() {
+            for value in value(lane) {
+                *sum += value * T::zero();
+            }
         }
     }
 
@@ -93,7 +97,7 @@ fn sgd_pass<T: Real>(op: &Sgd, parameter: &[T], grad: &[T]) -> bool {
             let (ps, p_rest) = parameter.as_chunks();
             let (gs, g_rest) = grad.as_chunks();
             let add = |zeros: &mut Zeros<T>, p: &[T; LANES], g: &[T; LANES]| {
-                zeros.add(std::array::from_fn(|lane| p[lane] * keep + g[lane] * step));
+                zeros.add(|lane| [p[lane] * keep + g[lane] * step]);
             };
             ps.iter().zip(gs).for_each(|(p, g)| add(&mut zeros, p, g));
             if !p_rest.is_empty() {
@@ -113,9 +117,10 @@ fn velocity_pass<T: Real>(step: &Velocity<T>, parameter: &[T], velocity: &[T], g
             let [(ps, p_rest), (vs, v_rest), (gs, g_rest)] =
                 [parameter, velocity, grad].map(<[T]>::as_chunks);
             let add = |zeros: &mut Zeros<T>, [p, v, g]: [&[T; LANES]; 3]| {
-                let after: [T; LANES] = std::array::from_fn(|lane| step.velocity(v[lane], g[lane], p[lane]));
-                zeros.add(std::array::from_fn(|lane| step.parameter(p[lane], after[lane], g[lane])));
-                zeros.add(after); // at a rate of zero it is not in the parameter
+                zeros.add(|lane| {
+                    let after = step.velocity(v[lane], g[lane], p[lane]);
+                    [step.parameter(p[lane], after, g[lane]), after] // at a rate of zero it is not in the parameter
+                });
             };
             ps.iter().zip(vs.iter().zip(gs)).for_each(|(p, (v, g))| add(&mut zeros, [p, v, g]));
             if !p_rest.is_empty() {
@@ -138,10 +143,10 @@ fn adam_pass<T: Real>(moments: &Moments<T>, step: &Adam<T>, parameter: &[T], bot
             let [(ms, m_rest), (vs, v_rest), (gs, g_rest), (ps, p_rest)] =
                 [first, second, grad, parameter].map(<[T]>::as_chunks);
             let add = |zeros: &mut Zeros<T>, [m, v, g, p]: [&[T; LANES]; 4]| {
-                let after: [(T, T); LANES] =
-                    std::array::from_fn(|lane| moments.after(m[lane], v[lane], g[lane], p[lane]));
-                zeros.add(std::array::from_fn(|lane| step.after(p[lane], after[lane].0, after[lane].1)));
-                zeros.add(after.map(|(_, v)| v)); // an infinite v alone hides in a step of zero
+                zeros.add(|lane| {
+                    let (first, second) = moments.after(m[lane], v[lane], g[lane], p[lane]);
+                    [step.after(p[lane], first, second), second] // an infinite one alone hides in a step of zero
+                });
             };
             for ((m, v), (g, p)) in ms.iter().zip(vs).zip(gs.iter().zip(ps)) {
                 add(&mut zeros, [m, v, g, p]);

@@ -30,19 +30,6 @@ impl Encoder {
         Ok(Self { forward, backward })
     }
 
-    /// What the cores give at each step: `(time, batch, input)` to `(time, batch, size)`, the forward one's first. `noise`
-    /// holds the masks of each.
-    pub(in crate::model) fn states(
-        &self,
-        xs: &Tensor,
-        lengths: &Lengths,
-        noise: [&Noise; 2],
-    ) -> Result<Tensor> {
-        let (forward, backward) = self.each(xs, lengths, noise)?;
-        let Some(backward) = backward else { return Ok(forward) };
-        Ok(Tensor::cat(&[forward, lengths.reversed(&backward)?], 2)?)
-    }
-
     /// What the cores give after the last step that they read, `(batch, size)`: the forward one at a row's end, the backward
     /// one at its beginning.
     pub(in crate::model) fn last(
@@ -51,14 +38,20 @@ impl Encoder {
         lengths: &Lengths,
         noise: [&Noise; 2],
     ) -> Result<Tensor> {
-        let (forward, backward) = self.each(xs, lengths, noise)?;
+        let (forward, backward) = self.states(xs, lengths, noise)?;
         let forward = lengths.last(&forward)?;
         let Some(backward) = backward else { return Ok(forward) };
         Ok(Tensor::cat(&[forward, lengths.last(&backward)?], 1)?)
     }
 
-    /// The outputs of each core in the order in which it reads.
-    fn each(&self, xs: &Tensor, lengths: &Lengths, noise: [&Noise; 2]) -> Result<(Tensor, Option<Tensor>)> {
+    /// What each core gives at each step in the order in which it reads, `(time, batch, input)` to `(time, batch, hidden)`.
+    /// `noise` holds the masks of each.
+    pub(in crate::model) fn states(
+        &self,
+        xs: &Tensor,
+        lengths: &Lengths,
+        noise: [&Noise; 2],
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let read = |core: &Arc<dyn Core>, xs: &Tensor, noise: &Noise| -> Result<Tensor> {
             Ok(core.forward(xs, &core.zero_state(lengths.rows().len())?, noise)?.0)
         };

@@ -59,10 +59,8 @@ impl Cell for Projected {
         state: &[Tensor],
         noise: RecurrentNoise<'_>,
     ) -> Result<(Tensor, Vec<Tensor>)> {
-        let (time, batch, _) = xs.dims3()?;
         let bias = (&self.biases[0] + &self.biases[1])?;
-        let brought = self.product(&xs.flatten(0, 1)?, &self.input)?.broadcast_add(&bias)?;
-        let brought = brought.reshape((time, batch, ()))?;
+        let brought = self.product(xs, &self.input)?.broadcast_add(&bias)?;
         let recurrent = noise.weights.on(RECURRENT, &self.recurrent)?;
         let state = [&state[0], &state[1]];
         let (outputs, [m, c]) =

@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor};
 use rhn_kernels::linear::{self, Stored, linear};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::scan::trace::{HighwayCell, Trace};
-use rhn_kernels::scan::{self, scan};
+use rhn_kernels::scan::{self, scan, scan_of_input};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -44,15 +44,12 @@ pub(super) enum Bias {
 }
 
 impl Bias {
-    /// What is added to the recurrent product, `(depth, gates · hidden)`.
+    /// What is added to the recurrent product, `(depth, gates · hidden)` or `(gates · hidden)`.
     fn of_state(&self) -> Result<Tensor> {
-        with_depth(
-            match self {
-                Self::One(bias) | Self::Apart { recurrent: bias, .. } => bias.clone(),
-                Self::Summed(one, other) => (one + other)?,
-            },
-            2,
-        )
+        Ok(match self {
+            Self::One(bias) | Self::Apart { recurrent: bias, .. } => bias.clone(),
+            Self::Summed(one, other) => (one + other)?,
+        })
     }
 
     fn detached(&self) -> Self {
@@ -72,11 +69,6 @@ impl Bias {
             Self::One(_) | Self::Summed(..) => None,
         }
     }
-}
-
-/// A tensor of `rank` dimensions: a layer without a depth is stored without that dimension.
-fn with_depth(tensor: Tensor, rank: usize) -> Result<Tensor> {
-    Ok(if tensor.rank() < rank { tensor.unsqueeze(0)? } else { tensor })
 }
 
 /// A recurrent layer of cell `C`.
@@ -117,9 +109,10 @@ impl<C: scan::Cell> Recurrent<C> {
         Self { shared_gates: Some([weight, bias]), cost, ..self }
     }
 
-    /// What the scan takes: `(depth, hidden, gates · hidden)`, and the bias `(depth, gates · hidden)`.
+    /// What the scan takes: `(depth, hidden, gates · hidden)`, and the bias `(depth, gates · hidden)`, without a depth where
+    /// the layer has none.
     fn of_scan(&self, recurrent: &Tensor, masks: &WeightMasks) -> Result<[Tensor; 2]> {
-        let recurrent = with_depth(masks.on(RECURRENT, recurrent)?, 3)?;
+        let recurrent = masks.on(RECURRENT, recurrent)?;
         let bias = self.bias.of_state()?;
         let Some([weight, gate_bias]) = &self.shared_gates else { return Ok([recurrent, bias]) };
         let depth = recurrent.dim(0)?;
@@ -130,16 +123,14 @@ impl<C: scan::Cell> Recurrent<C> {
 
     /// `(time, batch, input)` to `(time, batch, gates · hidden)`.
     fn projected(&self, xs: &Tensor) -> Result<Tensor> {
-        let (time, batch, _) = xs.dims3()?;
-        let xs = xs.flatten(0, 1)?; // every time step at once
-        let mut projected = match &self.form {
-            Form::Trained { input, precision, .. } => linear(&xs, input, Stored::ByInput, *precision)?,
-            Form::Packed { input, .. } => input.forward(&xs)?,
+        let projected = match &self.form {
+            Form::Trained { input, precision, .. } => linear(xs, input, Stored::ByInput, *precision)?,
+            Form::Packed { input, .. } => input.forward(xs)?,
         };
-        if let Some(bias) = self.bias.of_input() {
-            projected = projected.broadcast_add(bias)?;
-        }
-        Ok(projected.reshape((time, batch, ()))?)
+        Ok(match self.bias.of_input() {
+            Some(bias) => projected.broadcast_add(bias)?,
+            None => projected,
+        })
     }
 }
 
@@ -187,13 +178,16 @@ impl<C: scan::Cell> Cell for Recurrent<C> {
         state: &[Tensor],
         noise: RecurrentNoise<'_>,
     ) -> Result<(Tensor, Vec<Tensor>)> {
-        let projected = self.projected(xs)?;
         Ok(match &self.form {
-            Form::Trained { recurrent, precision, .. } => {
+            Form::Trained { input, recurrent, precision } => {
                 let [recurrent, bias] = self.of_scan(recurrent, noise.weights)?;
-                scan::<C>(&projected, &recurrent, &bias, state, noise.state, *precision)?
+                if self.bias.of_input().is_none() {
+                    let operands = [xs, input, &recurrent, &bias];
+                    return Ok(scan_of_input::<C>(operands, state, noise.state, *precision)?);
+                }
+                scan::<C>(&self.projected(xs)?, &recurrent, &bias, state, noise.state, *precision)?
             }
-            Form::Packed { recurrent, .. } => recurrent.forward(&projected, state, noise.state)?,
+            Form::Packed { recurrent, .. } => recurrent.forward(&self.projected(xs)?, state, noise.state)?,
         })
     }
 

@@ -21,7 +21,8 @@ struct Sublayer {
 }
 
 impl StepWeights {
-    /// `recurrent` is `(depth, hidden, gates · hidden)`, `bias` `(depth, gates · hidden)`.
+    /// `recurrent` is `(depth, hidden, gates · hidden)`, `bias` `(depth, gates · hidden)`; of one sublayer both may lack their
+    /// first dimension.
     pub(super) fn new(
         input: Tensor,
         recurrent: &Tensor,
@@ -29,6 +30,12 @@ impl StepWeights {
         mask: &HiddenMask,
         precision: Precision,
     ) -> Result<Self> {
+        let with_depth = |tensor: &Tensor, rank: usize| match tensor.rank() < rank {
+            true => tensor.unsqueeze(0),
+            false => Ok(tensor.clone()),
+        };
+        let recurrent = with_depth(recurrent, 3)?;
+        let bias = with_depth(bias, 2)?;
         let (depth, hidden, width) = recurrent.dims3()?;
         let sublayer = |index: usize| -> Result<Sublayer> {
             let weight = recurrent.get(index)?;

@@ -243,14 +243,13 @@ impl Lstm {
     ) -> Result<Tensor> {
         let device = products.device();
         let words = group.words.len();
-        let characters = Tensor::from_slice(characters, characters.len(), device)?;
-        let projected = lookup(products, &characters, None)?.reshape((group.time, words, ()))?;
+        let characters = Tensor::from_slice(characters, (group.time, words), device)?;
+        let projected = lookup(products, &characters, None)?;
         let zero = Tensor::zeros((words, self.recurrent.dim(0)?), products.dtype(), device)?;
-        let recurrent = self.recurrent.unsqueeze(0)?;
-        let bias = self.bias.unsqueeze(0)?;
         let state = [zero.clone(), zero];
+        let Self { recurrent, bias, .. } = self;
         let (ys, state) =
-            scan::<scan::Lstm>(&projected, &recurrent, &bias, &state, &HiddenMask::None, precision)?;
+            scan::<scan::Lstm>(&projected, recurrent, bias, &state, &HiddenMask::None, precision)?;
         match &group.last {
             None => Ok(state[0].clone()),
             Some(last) => {

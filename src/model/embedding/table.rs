@@ -57,8 +57,7 @@ impl Table {
 
 impl Embedding for Table {
     fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
-        let (time, batch) = tokens.dims2()?;
-        Ok(lookup(&self.0, &tokens.flatten_all()?, None)?.reshape((time, batch, ()))?)
+        Ok(lookup(&self.0, tokens, None)?)
     }
 
     fn table(&self) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 //! A weight that an output layer multiplies by: as training changes it, or laid out for evaluation.
 
 use crate::error::Result;
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use rhn_kernels::linear::{self, Stored, linear};
 use rhn_kernels::precision::Precision;
 use rhn_kernels::softmax as loss;
@@ -17,7 +17,7 @@ pub(super) enum Product {
 }
 
 impl Product {
-    /// `xs W`: `(rows, input)` to `(rows, output)`.
+    /// `xs W`: `(…, input)` to `(…, output)`.
     pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Trained { weight, stored, precision } => linear(xs, weight, *stored, *precision)?,
@@ -25,7 +25,7 @@ impl Product {
         })
     }
 
-    /// Nats of each target in the softmax of `xs W + bias`, `(rows)`. The logits are made some rows at a time where all of
+    /// Nats of each target in the softmax of `xs W + bias`, `(rows)`, of `xs` `(…, hidden)`. The logits are made some rows at a time where all of
     /// them would fill the memory.
     pub(super) fn nats(&self, xs: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let weight = match self {
@@ -34,6 +34,7 @@ impl Product {
             }
             Self::Packed(weight) => weight,
         };
+        let xs = xs.flatten_to(D::Minus2)?;
         in_blocks(xs.dim(0)?, bias.elem_count(), |rows| {
             let xs = xs.narrow(0, rows.start, rows.len())?;
             let targets = targets.narrow(0, rows.start, rows.len())?;

@@ -57,8 +57,7 @@ impl Softmax {
 
     /// `ys` times the weights: `(time, batch, hidden)` to `(time, batch, vocabulary)`.
     fn products(&self, ys: &Tensor) -> Result<Tensor> {
-        let (time, batch, _) = ys.dims3()?;
-        Ok(self.weight.forward(&ys.flatten(0, 1)?)?.reshape((time, batch, ()))?)
+        self.weight.forward(ys)
     }
 
     /// The loss of each row, `(rows)`, among the words that were drawn.
@@ -77,11 +76,10 @@ impl Softmax {
 
 impl Output for Softmax {
     fn nats(&self, ys: &Tensor, targets: &Tensor, noise: &Noise) -> Result<Tensor> {
-        let ys = ys.flatten(0, 1)?;
         let flat = targets.flatten_all()?;
         let nats = match &noise.candidates {
-            None => self.weight.nats(&ys, &self.bias, &flat)?,
-            Some(drawn) => self.sampled(&ys, &flat, drawn)?,
+            None => self.weight.nats(ys, &self.bias, &flat)?,
+            Some(drawn) => self.sampled(&ys.flatten(0, 1)?, &flat, drawn)?,
         };
         Ok(profile::mark(nats.reshape(targets.shape())?, Part::Rest, Part::OutputBackward)?)
     }

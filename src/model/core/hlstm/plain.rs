@@ -22,11 +22,8 @@ struct Inputs {
 impl Plain {
     fn inputs(&self, xs: &Tensor, beside: &Beside<'_>) -> Result<Inputs> {
         let LayerWeights { input, bias, depth, precision, .. } = &self.0;
-        let (time, batch, _) = xs.dims3()?;
-        let rows = xs.flatten(0, 1)?;
-        let product = |weight: &Tensor| -> Result<Tensor> {
-            Ok(linear(&rows, weight, Stored::ByInput, *precision)?.reshape((time, batch, ()))?)
-        };
+        let product =
+            |weight: &Tensor| -> Result<Tensor> { Ok(linear(xs, weight, Stored::ByInput, *precision)?) };
         let gates = product(input)?.broadcast_add(bias)?;
         let Some(gate) = depth else { return Ok(Inputs { gates, depth: None }) };
         let mut seen = product(&gate.input)?.broadcast_add(&gate.bias)?;

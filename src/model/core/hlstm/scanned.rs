@@ -74,21 +74,19 @@ impl Scanned {
         if let Some(gate) = depth {
             parts.push(gate.peephole.as_ref().map_or_else(|| zeros(1), |peephole| peephole.get(0))?);
         }
-        Ok(Tensor::cat(&parts, 0)?.unsqueeze(0)?)
+        Ok(Tensor::cat(&parts, 0)?)
     }
 
     /// `(time, batch, inputs · cells)`: the gates' products with the input, and for a depth gate its own and the cell that
     /// it lets through.
     fn projected(&self, xs: &Tensor, beside: &Beside<'_>) -> Result<Tensor> {
-        let (time, batch, _) = xs.dims3()?;
-        let xs = xs.flatten(0, 1)?;
-        let gates = self.input.forward(&xs)?.reshape((time, batch, ()))?;
+        let gates = self.input.forward(xs)?;
         let (Some(gate), Some((product, carry))) = (&self.weights.depth, &self.depth) else {
             return Ok(gates);
         };
-        let mut seen = product.forward(&xs)?.reshape((time, batch, ()))?.broadcast_add(&gate.bias)?;
+        let mut seen = product.forward(xs)?.broadcast_add(&gate.bias)?;
         let mut carried = match (carry, beside.below) {
-            (Some(carry), _) => carry.forward(&xs)?.reshape((time, batch, ()))?,
+            (Some(carry), _) => carry.forward(xs)?,
             (None, below) => {
                 let below = below.expect("a layer with a gate and no carry lies over another");
                 if let Some(peephole) = &gate.peephole {
@@ -114,7 +112,7 @@ impl Scanned {
             return Ok(prepared.forward(projected, state, mask)?);
         }
         let LayerWeights { recurrent, precision, .. } = &self.weights;
-        let recurrent = noise.weights.on(RECURRENT, recurrent)?.unsqueeze(0)?;
+        let recurrent = noise.weights.on(RECURRENT, recurrent)?;
         let vectors = self.vectors()?;
         Ok(match self.depth.is_some() {
             true => scan::<Hlstm<true>>(projected, &recurrent, &vectors, state, mask, *precision)?,
@@ -138,11 +136,10 @@ impl Layer for Scanned {
     fn frozen(&self) -> Result<Option<Arc<dyn Layer>>> {
         let mut frozen = Self::of(self.weights.clone(), Product::packed)?;
         let LayerWeights { recurrent, precision, .. } = &self.weights;
-        let recurrent = recurrent.unsqueeze(0)?;
         let vectors = self.vectors()?;
         frozen.prepared = Some(match self.depth.is_some() {
-            true => scan::Prepared::new::<Hlstm<true>>(&recurrent, &vectors, *precision)?,
-            false => scan::Prepared::new::<Hlstm<false>>(&recurrent, &vectors, *precision)?,
+            true => scan::Prepared::new::<Hlstm<true>>(recurrent, &vectors, *precision)?,
+            false => scan::Prepared::new::<Hlstm<false>>(recurrent, &vectors, *precision)?,
         });
         Ok(Some(Arc::new(frozen)))
     }
