@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn pairs_of_bf16_are_the_same_on_every_instruction_set_and_wherever_the_values_lie() {
-        let inner = 83;
+        let inner = 83usize;
         let lines = 14;
         let data: Vec<f32> =
             (0..lines * inner).map(|at| (at as f32 * 0.7).sin() * 1.001f32.powi(at as i32)).collect();
@@ -366,7 +366,7 @@ mod tests {
             (1, 8, 0, 15),
             (6, 8, 0, 83),
         ] {
-            let wanted: Vec<u32> = (0..length.div_ceil(2))
+            let wanted: Vec<u32> = (0..usize::div_ceil(length, 2))
                 .flat_map(|step| (start..start + count).map(move |line| (step, line)))
                 .map(|(step, line)| {
                     let at = |k: usize| if k < length { data[line * inner + from + k] } else { 0.0 };

@@ -8,9 +8,12 @@ mod blocks;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod divergence;
 mod op;
 pub mod reference;
 pub mod sampled;
+
+pub use divergence::{divergence, log_softmax};
 
 use crate::backend::Backend;
 use crate::cpu::instruction_set::Computed;

@@ -2,11 +2,11 @@
 
 use super::Teachers;
 use crate::error::Result;
-use crate::model::output::log_softmax::log_softmax;
 use crate::model::output::{Soft, SoftTargets};
 use crate::model::{Noise, State};
 use crate::task::next_token::Window;
 use candle_core::{D, Tensor};
+use rhn_kernels::softmax::log_softmax;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -96,7 +96,7 @@ impl Seen {
         let teacher = &self.teachers.each()[index];
         let ys = self.ys[index].narrow(0, steps.start, steps.len())?.contiguous()?;
         let logits = teacher.model.logits_of(&ys, &self.noise[index].of_steps(steps)?)?;
-        let log_q = log_softmax(&(logits / temperature)?)?;
+        let log_q = log_softmax(&logits.flatten(0, 1)?, temperature)?;
         let passes = self.teachers.passes();
         let apart = log_q.reshape((steps.len(), passes, self.batch, self.vocabulary))?;
         let pass = |index: usize| -> Result<Tensor> { Ok(apart.narrow(1, index, 1)?.contiguous()?) };

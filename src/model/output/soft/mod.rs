@@ -14,12 +14,12 @@ mod blocks;
 
 pub(super) use blocks::{Layer, of_products};
 
-use super::log_softmax::log_softmax;
 use crate::error::{Error, Result};
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, D, Layout, Result as CandleResult, Shape, Storage, Tensor,
     backend::BackendStorage,
 };
+use rhn_kernels::softmax::divergence;
 use std::ops::Range;
 
 /// A teacher's distributions after some positions of a window, the rows in the order of `(time, batch)`.
@@ -85,17 +85,14 @@ impl Soft {
 /// The KL of each row, `(rows)`, and its gradient by the logits, `(rows, vocabulary)`, for `logits` of that shape whose
 /// history is not followed.
 fn compare(logits: &Tensor, soft: &Soft, temperature: f64) -> Result<(Tensor, Tensor)> {
-    let logits = (logits.detach() / temperature)?;
-    let (divergence, slope) = match soft {
-        Soft::All(log_q) => {
-            let log_p = log_softmax(&logits)?;
-            let q = log_q.exp()?;
-            let apart = (log_q - &log_p)?;
-            ((&q * apart)?.sum(D::Minus1)?, (log_p.exp()? - q)?)
+    match soft {
+        Soft::All(log_q) => Ok(divergence(logits, log_q, temperature)?),
+        Soft::Top { ids, log_q, log_rest } => {
+            let logits = (logits.detach() / temperature)?;
+            let (divergence, slope) = compare_top(&logits, ids, log_q, log_rest)?;
+            Ok((divergence, (slope / temperature)?))
         }
-        Soft::Top { ids, log_q, log_rest } => compare_top(&logits, ids, log_q, log_rest)?,
-    };
-    Ok((divergence, (slope / temperature)?))
+    }
 }
 
 fn compare_top(logits: &Tensor, ids: &Tensor, log_q: &Tensor, log_rest: &Tensor) -> Result<(Tensor, Tensor)> {

@@ -2,6 +2,7 @@
 
 use super::blocks::Layer;
 use super::*;
+use crate::model::output::log_softmax::log_softmax;
 use candle_core::{DType, Device, Var};
 use rhn_kernels::linear::Stored;
 use rhn_kernels::precision::Precision;
