@@ -1,6 +1,7 @@
 //! The loss of a window in blocks of rows, of which nothing is kept: the backward pass makes each block's values again.
 //!
-//! A block has as many rows as make its logits, of all components, as many as a plain softmax has for the whole window.
+//! A block has as many rows as make its logits, of all components, seven eighths of those that a plain softmax has for the whole
+//! window: beside them the gradients of the blocks are added up.
 
 use super::layer::{Layer, Weights, Window};
 use crate::error::Result;
@@ -36,7 +37,7 @@ pub(super) fn recomputed(layer: &Layer, ys: &Tensor, targets: &Tensor, window: W
 }
 
 fn rows_at_once(layer: &Layer, rows: usize) -> usize {
-    let most = LOGITS.min(rows * layer.vocabulary());
+    let most = LOGITS.min(rows * layer.vocabulary() * 7 / 8);
     (most / layer.logits_of_a_row()).max(1)
 }
 
