@@ -84,15 +84,14 @@ impl Pool {
         (forward, backward): (Tensor, Option<Tensor>),
         lengths: &Lengths,
     ) -> Result<Tensor> {
-        let mean = |hs: &Tensor| {
-            let mask = lengths.mask(hs.dtype(), hs.device())?;
-            weighted(hs, &mask.broadcast_div(&mask.sum_keepdim(0)?)?)
-        };
-        let largest = |hs: &Tensor| Ok(maximum(hs, lengths.rows())?);
         match self {
-            // Of these the order of the steps is nothing.
-            Self::Mean => each(forward, backward, mean),
-            Self::Max => each(forward, backward, largest),
+            // A mean and a maximum do not depend on the order of the steps.
+            Self::Mean => {
+                let mask = lengths.mask(forward.dtype(), forward.device())?;
+                let shares = mask.broadcast_div(&mask.sum_keepdim(0)?)?;
+                each(forward, backward, |hs| weighted(hs, &shares))
+            }
+            Self::Max => each(forward, backward, |hs| Ok(maximum(hs, lengths.rows())?)),
             Self::Attention(attention) => {
                 let hs = match backward {
                     Some(backward) => Tensor::cat(&[forward, lengths.reversed(&backward)?], 2)?,

@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, 
 use std::sync::OnceLock;
 
 /// The maximum of `xs`, `(time, batch, size)`, over the first `lengths[row]` steps of each row: `(batch, size)`. A gradient
-/// goes to the step that it is from, of equal ones to the first. Where a number is NaN, so is the maximum.
+/// goes to the step that it is from, of equal ones to the first. On the CPU the maximum is NaN where a number is.
 ///
 /// # Panics
 /// If there are not as many lengths as rows, or one is 0 or above `time`.

@@ -25,8 +25,8 @@ impl Product {
         })
     }
 
-    /// Nats of each target in the softmax of `xs W + bias`, `(rows)`, of `xs` `(…, hidden)`. The logits are made some rows at a time where all of
-    /// them would fill the memory.
+    /// Nats of each target in the softmax of `xs W + bias`, `(rows)`, of `xs` `(…, hidden)`. The logits are made some rows at
+    /// a time where all of them would fill the memory.
     pub(super) fn nats(&self, xs: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let weight = match self {
             Self::Trained { weight, stored, precision } => {

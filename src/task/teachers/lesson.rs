@@ -10,7 +10,8 @@ use rhn_kernels::softmax::log_softmax;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The most logits of a teacher that are made at a time, 32 MiB of f32: the comparison holds four or five tensors of the size.
+/// The most logits of a teacher that are made at a time, 32 MiB of f32: the comparison holds four or five tensors of the
+/// size.
 const LOGITS: usize = 1 << 23;
 
 /// What teachers say of a window.
