@@ -4,15 +4,18 @@ use super::group::Group;
 use super::rows::Rows;
 use super::world::World;
 use crate::config::{Recipe, Resolved};
-use crate::data::{Corpus, Text};
+use crate::data::{Corpus, DataDirectories, Text};
 use crate::error::Error;
 use crate::model::State;
 use crate::task::language::{Language, NextToken, Window, WindowNoise};
+use crate::task::rescore::Rescoring;
+use crate::task::vae::VaeTask;
 use crate::train::objective::{Loss, Objective};
 use crate::train::step::Stepper;
 use crate::train::task::Task;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Sentences of forty words, of which some are frequent.
@@ -52,26 +55,35 @@ fn language(settings: &[&str], precision: Precision) -> Language {
     Language::with_corpus(recipe, corpus, None, precision, &Device::Cpu).unwrap()
 }
 
-/// Nats of each of some steps, the weights after them, and the nats of a validation.
+/// Nats and tokens of each of some steps, the weights after them, and the nats of a validation.
 #[derive(Debug, PartialEq)]
 struct Course {
     nats: Vec<f64>,
+    tokens: Vec<u64>,
     weights: Vec<f64>,
     valid: f64,
 }
 
 fn course(settings: &[&str], precision: Precision, world: Arc<dyn World>) -> Course {
     let language = language(settings, precision);
-    let mut stepper = language.stepper(None).unwrap().among(world.clone()).unwrap();
-    let step = |step| {
-        let report = stepper.step(&language.batch(0, step).unwrap(), step as u64, 0.2).unwrap();
-        assert!(report.tokens > 0 && report.tokens.is_multiple_of(5));
-        report.nats
-    };
-    let nats = (0..8).map(step).collect();
-    let valid = language.validate(&stepper.parameters, &*world, &mut |_, _| Ok(())).unwrap();
-    assert_eq!(valid.tokens % 5, 0);
-    Course { nats, weights: weights(&stepper), valid: valid.nats_per_token }
+    let course = course_of(&language, language.stepper(None).unwrap(), world);
+    assert!(course.tokens.iter().all(|tokens| *tokens > 0 && tokens.is_multiple_of(5)));
+    course
+}
+
+/// Eight steps of a task, and a validation.
+fn course_of<T: Task>(task: &T, alone: Stepper<T::Objective>, world: Arc<dyn World>) -> Course {
+    let mut stepper = alone.among(world.clone()).unwrap();
+    let batch = |step: usize| task.batch(0, step % task.batch_count(0)).unwrap();
+    let step = |step| stepper.step(&batch(step), step as u64, 0.2).unwrap();
+    let reports: Vec<_> = (0..8).map(step).collect();
+    let valid = task.validate(&stepper.parameters, &*world, &mut |_, _| Ok(())).unwrap();
+    Course {
+        nats: reports.iter().map(|report| report.nats).collect(),
+        tokens: reports.iter().map(|report| report.tokens).collect(),
+        weights: weights(&stepper),
+        valid: valid.nats_per_token,
+    }
 }
 
 fn weights<O: Objective>(stepper: &Stepper<O>) -> Vec<f64> {
@@ -86,22 +98,28 @@ fn furthest(one: &[f64], other: &[f64]) -> f64 {
 
 /// Runs of 2 and 5 ranks are that of one; twice the same number of ranks, to the bit.
 fn assert_is_one(settings: &[&str], precision: Precision, most: f64) {
-    let alone = &Group::run_shared(1, |world| course(settings, precision, world))[0];
-    assert!(alone.nats.iter().all(|nats| nats.is_finite()), "{settings:?}");
+    assert_same_course(&format!("{settings:?}"), |world| course(settings, precision, world), most);
+}
+
+/// As [`assert_is_one`], of what `course` does; `what` names it.
+fn assert_same_course(what: &str, course: impl Fn(Arc<dyn World>) -> Course + Sync, most: f64) {
+    let alone = &Group::run_shared(1, &course)[0];
+    assert!(alone.nats.iter().all(|nats| nats.is_finite()), "{what}");
     for size in [2, 5] {
-        let run = || Group::run_shared(size, |world| course(settings, precision, world));
+        let run = || Group::run_shared(size, &course);
         let first = run();
         if size == 2 {
-            assert_eq!(first, run(), "{settings:?}");
+            assert_eq!(first, run(), "{what}");
         }
         for course in &first {
-            assert_eq!(course, &first[0], "ranks differ: {settings:?} on {size}");
+            assert_eq!(course, &first[0], "ranks differ: {what} on {size}");
         }
+        assert_eq!(alone.tokens, first[0].tokens, "{what} on {size}");
         let of_nats = furthest(&alone.nats, &first[0].nats);
         let of_weights = furthest(&alone.weights, &first[0].weights);
         let of_valid = (alone.valid - first[0].valid).abs();
         let distances = [of_nats, of_weights, of_valid];
-        assert!(distances.iter().all(|distance| *distance < most), "{settings:?} on {size}: {distances:?}");
+        assert!(distances.iter().all(|distance| *distance < most), "{what} on {size}: {distances:?}");
     }
 }
 
@@ -145,6 +163,75 @@ fn first_steps(settings: &[&str], world: Arc<dyn World>) -> Vec<f64> {
         stepper.step(&language.batch(0, step).unwrap(), step as u64, 0.01).unwrap();
     });
     weights(&stepper)
+}
+
+/// A small recipe, `name` with `settings`, whose corpus is the directory `corpus`.
+fn of_directory(name: &str, corpus: &Path, settings: &[&str]) -> Recipe {
+    let small = [
+        "train.batch_size=5",
+        "train.optimizer=sgd",
+        "train.max_grad_norm=1.0",
+        "train.dropout={kind='per-step',output=0.3}",
+    ];
+    let mut all: Vec<String> = small.iter().chain(settings).map(ToString::to_string).collect();
+    all.push(format!("corpus.name='{}'", corpus.display()));
+    Resolved::new(name, &all).unwrap().recipe
+}
+
+#[test]
+fn sentences_of_a_vae_are_shared_among_ranks() {
+    let directory = tempfile::tempdir().unwrap();
+    let line = |number: usize| format!("{}\n", ["a", "bc", "dad", "ebb", "fa"][..1 + number * 7 % 5].join(" "));
+    let text: String = (0..40).map(line).collect();
+    std::fs::write(directory.path().join("train.txt"), &text).unwrap();
+    std::fs::write(directory.path().join("valid.txt"), &text[..120]).unwrap();
+    let settings = [
+        "corpus.unit=word",
+        "corpus.unknown=true",
+        "model.embedding.size=6",
+        "model.core.hidden_size=6",
+        "model.latent.size=3",
+        "train.latent.word_keep=0.6",
+        "train.latent.free_bits=0.02",
+    ];
+    let course = |world| {
+        let recipe = of_directory("shakespeare-vae", directory.path(), &settings);
+        let places = DataDirectories::new(None).unwrap();
+        let task = VaeTask::prepare(recipe, &places, None, Precision::F64, &Device::Cpu).unwrap();
+        course_of(&task, task.stepper(None).unwrap(), world)
+    };
+    assert_same_course("a sentence VAE", course, 1e-10);
+}
+
+#[test]
+fn lists_are_shared_among_ranks() {
+    let directory = tempfile::tempdir().unwrap();
+    let words = ["w0", "w1", "w2", "w3", "w4"];
+    for split in ["train", "valid"] {
+        let mut lists = String::new();
+        let mut said = String::new();
+        for list in 0..12 {
+            said += &format!("{list} {}\n", words[..1 + list % 5].join(" "));
+            for hypothesis in 0..1 + list * 5 % 4 {
+                let (first, last) = ((list + hypothesis) % 3, 3 + (list * hypothesis) % 3);
+                lists += &format!("{list}\t-{hypothesis}.5\t{}\n", words[first..last.min(5)].join(" "));
+            }
+        }
+        std::fs::write(directory.path().join(format!("{split}.tsv")), lists).unwrap();
+        std::fs::write(directory.path().join(format!("{split}.text")), said).unwrap();
+    }
+    let spec = ["model.embedding.size=6", "model.core.hidden_size=6"];
+    let settings = [&spec[..], &["corpus.unit=word", "train.lists.weight=0.7"]].concat();
+    for output in ["model.output.tied=false", "model.output={kind='mixture',components=2}"] {
+        let settings = [&settings[..], &[output, "train.dropout={input=0.2,output=0.2}"]].concat();
+        let course = |world| {
+            let recipe = of_directory("rescore", directory.path(), &settings);
+            let tokenizer = language(&[], Precision::F64).tokenizer().clone();
+            let task = Rescoring::open(recipe, tokenizer, Precision::F64, &Device::Cpu).unwrap();
+            course_of(&task, task.resumed_stepper().unwrap(), world)
+        };
+        assert_same_course(output, course, 1e-10);
+    }
 }
 
 #[test]

@@ -19,11 +19,6 @@ impl Request {
         resumed: Option<Resumed>,
         (out, held): (PathBuf, Option<Lock>),
     ) -> Result<Run<Rescoring>> {
-        if self.world.size() > 1 {
-            return Err(Error::config(
-                "[task] kind = \"rescore\" is for one process: lists are not shared among ranks",
-            ));
-        }
         if self.grow_vocab {
             return Err(Error::config("--grow-vocab is for running text, not for n-best lists"));
         }

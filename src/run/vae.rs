@@ -4,7 +4,7 @@ use super::Request;
 use super::first::{First, TAKEN};
 use crate::config::Resolved;
 use crate::error::{Error, Result};
-use crate::task::vae::{VaeTask, one_process};
+use crate::task::vae::VaeTask;
 use crate::train::resume::Resumed;
 
 impl Request {
@@ -16,9 +16,6 @@ impl Request {
         first: Option<&First>,
         resumed: Option<&Resumed>,
     ) -> Result<VaeTask> {
-        if self.world.size() > 1 {
-            return Err(one_process());
-        }
         if self.grow_vocab {
             return Err(Error::config(
                 "--grow-vocab is for language models, and this recipe trains a sentence VAE",

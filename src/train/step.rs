@@ -155,16 +155,15 @@ impl<O: Objective> Stepper<O> {
         let own = forward
             .as_ref()
             .map(|(reported, forward)| Own { objective: &forward.loss.objective, reported: *reported });
-        let Ranks { reducer, rows, have_failed, .. } = &mut self.ranks;
+        let Ranks { reducer, have_failed, .. } = &mut self.ranks;
         let (summed, of_gradients) = reducer.sum(&self.parameters, own)?;
         *have_failed = summed.has_failed;
         match (error.or(of_gradients), forward) {
             (Some(error), _) => Err(error),
             (None, Some((_, Forward { loss, rate }))) if !summed.has_failed => {
-                let [nats, teacher] = summed.reported;
-                let tokens = (loss.sums.tokens as f64 / rows.share()).round() as u64;
+                let [nats, teacher, tokens] = summed.reported;
                 let teacher = loss.teacher.map(|like| number_like(teacher, &like)).transpose()?;
-                let sums = Sums { nats: number_like(nats, &loss.sums.nats)?, tokens };
+                let sums = Sums { nats: number_like(nats, &loss.sums.nats)?, tokens: tokens as u64 };
                 Ok((Forward { loss: Loss { sums, teacher, ..loss }, rate }, summed.gradients))
             }
             _ => Err(Error::OtherRank("the step failed on another rank, which says why".into())),
@@ -197,10 +196,10 @@ impl<O: Objective> Stepper<O> {
     }
 }
 
-/// What is reported of a step: −ln p summed over the tokens, by the model and by its teacher.
-fn reported(loss: &Loss) -> Result<[f64; 2]> {
+/// What is reported of a step: −ln p summed over the tokens, by the model and by its teacher, and how many tokens these are.
+fn reported(loss: &Loss) -> Result<[f64; 3]> {
     let sum = |nats: &Tensor| -> Result<f64> { Ok(nats.to_dtype(DType::F64)?.sum_all()?.to_scalar()?) };
-    Ok([sum(&loss.sums.nats)?, loss.teacher.as_ref().map_or(Ok(0.0), sum)?])
+    Ok([sum(&loss.sums.nats)?, loss.teacher.as_ref().map_or(Ok(0.0), sum)?, loss.sums.tokens as f64])
 }
 
 /// One number where the tensor `like` is; on a GPU, of its type too.

@@ -47,7 +47,7 @@ pub struct Summed {
     /// In the order of [`Parameters::trained`]; none where no rank has one.
     pub gradients: Vec<Option<Gradient>>,
     /// What is reported, summed over the ranks.
-    pub reported: [f64; 2],
+    pub reported: [f64; 3],
     /// Whether a rank has no gradients, because it failed.
     pub has_failed: bool,
 }
@@ -65,7 +65,7 @@ pub struct Own<'a> {
     /// What the gradients are of.
     pub objective: &'a Tensor,
     /// What is reported of it.
-    pub reported: [f64; 2],
+    pub reported: [f64; 3],
 }
 
 impl Reducer {
@@ -103,7 +103,7 @@ impl Reducer {
     ) -> Result<(Summed, Option<Error>)> {
         let weights: Vec<(&str, &Var)> = parameters.trained().collect();
         let begun = Arc::new(Mutex::new(Begun::<T>::new(self.world.clone(), &self.layout, &weights)));
-        let reported = own.as_ref().map_or([0.0; 2], |own| own.reported);
+        let reported = own.as_ref().map_or([0.0; 3], |own| own.reported);
         let found = own.map(|own| self.gradients(parameters, own.objective, &begun));
         let (gradients, is_late, error) = match found {
             None => (vec![None; weights.len()], false, None),
@@ -126,23 +126,25 @@ impl Reducer {
         }
         let sums = begun.finish(&dense)?;
 
-        let mut head = vec![reported[0], reported[1], has_failed.into(), is_late.into()];
+        let mut head = vec![has_failed.into(), is_late.into()];
+        head.extend(reported);
+        let first_of_gradients = head.len();
         head.extend(gradients.iter().map(|gradient| f64::from(gradient.is_some())));
         let Numbers::F64(head) = self.world.begin_sum(Numbers::F64(head))?.wait()? else {
             unreachable!("sums have the type of their numbers")
         };
         let mut summed =
-            Summed { gradients: Vec::new(), reported: [head[0], head[1]], has_failed: head[2] > 0.0 };
+            Summed { gradients: Vec::new(), reported: [head[2], head[3], head[4]], has_failed: head[0] > 0.0 };
         if summed.has_failed {
             return Ok((summed, error));
         }
         // A gradient that was taken to be complete and was not, on any rank: the sums are made anew with what there is now.
-        let sums = match head[3] > 0.0 {
+        let sums = match head[1] > 0.0 {
             false => sums,
             true => Begun::<T>::new(self.world.clone(), &self.layout, &weights).finish(&dense)?,
         };
         for (index, (_, var)) in weights.iter().enumerate() {
-            let is_there = head[4 + index] > 0.0;
+            let is_there = head[first_of_gradients + index] > 0.0;
             summed.gradients.push(match is_by_rows(index) {
                 true => self.sum_rows::<T>(var, gradients[index].clone(), is_there)?,
                 false if is_there => Some(Gradient::Dense(sums.tensor(index, var)?)),

@@ -12,7 +12,7 @@
 
 use super::lists::ListTokens;
 use crate::config::ListsConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{LanguageModel, Noise, NoiseSource, State};
 use crate::parallel::rows::Rows;
 use crate::train::objective::{Loss, Objective, Sums};
@@ -38,10 +38,10 @@ pub struct ListBatch {
     fixed: Tensor,
     /// Word errors, of the table's shape.
     errors: Tensor,
-    /// Sentences that are hypotheses.
-    hypotheses: usize,
-    /// Tokens of the references.
-    reference_tokens: u64,
+    /// Where the hypotheses of each list begin among the sentences, and where those of the last one end.
+    starts: Vec<u32>,
+    /// Tokens of the lists' references.
+    reference_tokens: Vec<u64>,
 }
 
 impl ListBatch {
@@ -78,6 +78,7 @@ impl ListBatch {
         let mut fixed = vec![NOBODY; lists.len() * most];
         let mut errors = vec![0.0; lists.len() * most];
         let mut next = 0;
+        let mut starts = vec![0];
         for (row, list) in lists.iter().enumerate() {
             for (column, (own, wrong)) in list.fixed.iter().zip(&list.errors).enumerate() {
                 let at = row * most + column;
@@ -86,6 +87,7 @@ impl ListBatch {
                 errors[at] = *wrong;
                 next += 1;
             }
+            starts.push(next);
         }
         let shape = (lists.len(), most);
         let numbers = |values: Vec<f64>| -> Result<Tensor> {
@@ -100,9 +102,60 @@ impl ListBatch {
             table: Tensor::from_vec(table, shape, device)?,
             fixed: numbers(fixed)?,
             errors: numbers(errors)?,
-            hypotheses: next as usize,
-            reference_tokens: lists.iter().map(|list| list.reference.len() as u64).sum(),
+            starts,
+            reference_tokens: lists.iter().map(|list| list.reference.len() as u64).collect(),
         })
+    }
+
+    /// Sentences that are hypotheses.
+    fn hypotheses(&self) -> usize {
+        *self.starts.last().expect("there is always an end") as usize
+    }
+
+    /// Some of the lists, in the length of all of them; and which of the sentences are theirs, as a tensor of u32.
+    fn of_lists(&self, rows: Rows) -> Result<(Self, Tensor)> {
+        let device = self.inputs.device();
+        let starts = &self.starts[rows.first..=rows.first + rows.count];
+        let own = starts[0]..starts[rows.count];
+        let first_reference = (self.hypotheses() + rows.first) as u32;
+        let kept: Vec<u32> = own.clone().chain(first_reference..first_reference + rows.count as u32).collect();
+        let all = self.inputs.dim(1)? as u32;
+        let number = |sentence: u32| kept.binary_search(&sentence).ok().map(|number| number as u32);
+        let sentences = self.sentences.to_vec1::<u32>()?;
+        // Of the places that count: which are of a kept sentence, where in (time, kept sentences), and whose they are.
+        let mut of_targets = Vec::new();
+        let mut places = Vec::new();
+        let mut whose = Vec::new();
+        for (at, (place, sentence)) in self.places.to_vec1::<u32>()?.into_iter().zip(sentences).enumerate() {
+            if let Some(number) = number(sentence) {
+                of_targets.push(at as u32);
+                places.push(place / all * kept.len() as u32 + number);
+                whose.push(number);
+            }
+        }
+        let count = places.len();
+        let columns = Tensor::new(kept.as_slice(), device)?;
+        let of_targets = Tensor::from_vec(of_targets, count, device)?;
+        let narrow = |tensor: &Tensor| tensor.narrow(0, rows.first, rows.count)?.contiguous();
+        // A place of the table without a hypothesis names the first one, whichever that is.
+        let shifted: Vec<u32> = narrow(&self.table)?
+            .flatten_all()?
+            .to_vec1::<u32>()?
+            .into_iter()
+            .map(|hypothesis| hypothesis.saturating_sub(own.start))
+            .collect();
+        let lists = Self {
+            inputs: self.inputs.index_select(&columns, 1)?,
+            targets: self.targets.index_select(&of_targets, 0)?,
+            places: Tensor::from_vec(places, count, device)?,
+            sentences: Tensor::from_vec(whose, count, device)?,
+            table: Tensor::from_vec(shifted, (rows.count, self.table.dim(1)?), device)?,
+            fixed: narrow(&self.fixed)?,
+            errors: narrow(&self.errors)?,
+            starts: starts.iter().map(|start| start - own.start).collect(),
+            reference_tokens: self.reference_tokens[rows.first..rows.first + rows.count].to_vec(),
+        };
+        Ok((lists, columns))
     }
 
     /// The mask of the output layer at the places that count, `(places, 1, size)`, from one of `(batch, size)` or
@@ -153,8 +206,10 @@ impl Objective for ExpectedErrors {
         self.noise.draw(&batch.inputs, step, step)
     }
 
-    fn rows(&self, _batch: &ListBatch, _noise: Noise, _rows: Rows) -> Result<(ListBatch, Noise)> {
-        Err(Error::config("[task] kind = \"rescore\" is for one process: lists are not shared among ranks"))
+    fn rows(&self, batch: &ListBatch, noise: Noise, rows: Rows) -> Result<(ListBatch, Noise)> {
+        let (own, sentences) = batch.of_lists(rows)?;
+        let noise = noise.with_rows(|mask| Ok(mask.index_select(&sentences, mask.rank() - 2)?))?;
+        Ok((own, noise))
     }
 
     fn loss(&self, batch: &ListBatch, _carried: &State, noise: &Noise) -> Result<Loss> {
@@ -166,13 +221,13 @@ impl Objective for ExpectedErrors {
         let totals = ((scores * (self.settings.sharpness * self.settings.weight))? + &batch.fixed)?;
         let probabilities = softmax(&totals)?;
         let lists = batch.table.dim(0)?;
-        let references = lp.narrow(0, batch.hypotheses, lists)?;
+        let references = lp.narrow(0, batch.hypotheses(), lists)?;
         let mut objective = ((probabilities * &batch.errors)?.sum_all()? / lists as f64)?;
         if self.settings.cross_entropy > 0.0 {
             objective =
                 (objective - (references.sum_all()? * (self.settings.cross_entropy / lists as f64))?)?;
         }
-        let sums = Sums { nats: references.neg()?.detach(), tokens: batch.reference_tokens };
+        let sums = Sums { nats: references.neg()?.detach(), tokens: batch.reference_tokens.iter().sum() };
         Ok(Loss { objective, sums, carried: State(Vec::new()), teacher: None })
     }
 }

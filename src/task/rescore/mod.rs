@@ -17,7 +17,7 @@ use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::{FrozenModel, LanguageModel, NoiseSource, Parameters};
-use crate::parallel::world::World;
+use crate::parallel::world::{World, agree};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
 use crate::train::averaging::Average;
 use crate::train::step::Stepper;
@@ -192,10 +192,10 @@ impl Task for Rescoring {
     fn validate(
         &self,
         parameters: &Parameters,
-        _world: &dyn World,
+        world: &dyn World,
         progress: EvaluationProgress<'_>,
     ) -> Result<Evaluation> {
-        self.measure(1, parameters, progress)
+        agree(world, self.measure(1, parameters, progress))
     }
 
     fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>> {

@@ -4,7 +4,7 @@ mod objective;
 mod prepare;
 
 pub use objective::{Elbo, ElboNoise};
-pub(crate) use objective::{hide, one_process};
+pub(crate) use objective::hide;
 pub(crate) use prepare::sentence_end;
 
 use super::order::batches;

@@ -9,7 +9,7 @@
 
 use crate::config::LatentTraining;
 use crate::data::items::SentenceBatch;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::sequences::Lengths;
 use crate::model::{Noise, NoiseSource, SentenceVae, State};
 use crate::parallel::rows::Rows;
@@ -68,11 +68,6 @@ pub(crate) fn hide(inputs: &Tensor, unknown: u32, mut is_kept: impl FnMut(usize)
     Ok(kept.where_cond(inputs, &Tensor::full(unknown, (time, batch), inputs.device())?)?)
 }
 
-/// Why a sentence VAE is not trained by several ranks.
-pub(crate) fn one_process() -> Error {
-    Error::config("a sentence VAE is trained by one process: start it without mpirun")
-}
-
 impl Objective for Elbo {
     type Batch = SentenceBatch;
     type Noise = ElboNoise;
@@ -99,11 +94,22 @@ impl Objective for Elbo {
 
     fn rows(
         &self,
-        _batch: &SentenceBatch,
-        _noise: ElboNoise,
-        _rows: Rows,
+        batch: &SentenceBatch,
+        noise: ElboNoise,
+        rows: Rows,
     ) -> Result<(SentenceBatch, ElboNoise)> {
-        Err(one_process())
+        let own = SentenceBatch {
+            inputs: rows.of_tensor(&batch.inputs, 1)?,
+            targets: rows.of_tensor(&batch.targets, 1)?,
+            lengths: batch.lengths[rows.first..rows.first + rows.count].to_vec(),
+        };
+        let noise = ElboNoise {
+            masks: rows.of_noise(noise.masks)?,
+            epsilon: rows.of_tensor(&noise.epsilon, 0)?,
+            inputs: rows.of_tensor(&noise.inputs, 1)?,
+            kl_weight: noise.kl_weight,
+        };
+        Ok((own, noise))
     }
 
     /// What is reported of a batch is the weighed loss, over the words and ends that are predicted.
