@@ -7,7 +7,8 @@ use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::model::config::MODEL_TYPE;
 use crate::model::language::NO_LANGUAGE_MODEL;
-use crate::model::{FrozenModel, LanguageModel, Parameters, SentenceVae, TensorSpec, specs};
+use crate::model::layers::Embedding;
+use crate::model::{FrozenModel, LanguageModel, Parameters, SentenceVae, TensorSpec, embedding, specs};
 use crate::storage::file_set::LoadedFile;
 use crate::storage::{CONFIG, MANIFEST, MODEL, RECIPE, THRESHOLD, TOKENIZER, read, tensors};
 use crate::task::classify::ThresholdFile;
@@ -15,6 +16,9 @@ use candle_core::{DType, Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// Why a model of images is refused where text is read.
+const IMAGES: &str = "classifies images and reads no text: `rhn eval` and `rhn study` take it";
 
 /// A checkpoint in memory; the weights are still the bytes of their file.
 #[derive(Clone, Debug)]
@@ -117,10 +121,20 @@ impl Checkpoint {
         LanguageModel::new(&self.config, &parameters, precision, device)?.freeze()
     }
 
+    /// What makes vectors of its tokens, whatever the model does with them. Fails as [`Checkpoint::parameters`], and of a model
+    /// of images.
+    pub(crate) fn embedding(&self, precision: Precision, device: &Device) -> Result<Box<dyn Embedding>> {
+        if self.config.pixels().is_some() {
+            return Err(Error::checkpoint(&self.directory, IMAGES));
+        }
+        let parameters = self.parameters(precision.dtype(), device)?;
+        embedding::of_parameters(&self.config, &parameters, precision, device)
+    }
+
     /// Refuses what is no model of a text's next token.
     pub fn check_language(&self) -> Result<()> {
         let what = if self.config.pixels().is_some() {
-            "classifies images and reads no text: `rhn eval` and `rhn study` take it"
+            IMAGES
         } else if self.config.spec.latent.is_some() {
             NO_LANGUAGE_MODEL
         } else if self.config.spec.classifier.is_some() {

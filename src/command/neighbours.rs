@@ -1,7 +1,7 @@
 //! `rhn neighbours`: the words whose vectors are nearest to a word's.
 
 use super::args::DeviceArgs;
-use super::output::{json_line, load, note};
+use super::output::{json_line, note, open_checkpoint};
 use super::score::cell;
 use crate::data::Text;
 use crate::error::{Error, Result};
@@ -12,7 +12,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
-Vectors are those that enter the recurrent layers; near is by their cosine. A model that reads characters has a vector for a
+Vectors are those that enter the recurrent layers, of a language model, a sentence VAE or a classifier of
+sentences; near is by their cosine. A model that reads characters has a vector for a
 word that its vocabulary lacks too: over bytes for any, else for one of characters that the vocabulary has. Put a word that
 begins with - behind --. What is printed is a line for each neighbour, nearest first: the word, its neighbour, the cosine. With
 --json it is a line for each word:
@@ -62,9 +63,10 @@ struct Near<'a> {
 /// Finds and prints them. Fails if the checkpoint is refused or a word has no vector.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let words = words(&args.words)?;
-    let loaded = load(&args.checkpoint, &args.device)?;
+    let checkpoint = open_checkpoint(&args.checkpoint)?;
+    let (device, precision) = args.device.open()?;
     let stage = if args.before_highway { VectorStage::BeforeHighway } else { VectorStage::Whole };
-    let neighbourhood = Neighbourhood::new(&loaded, stage)?;
+    let neighbourhood = Neighbourhood::new(&checkpoint, stage, precision, &device)?;
     let mut out = BufWriter::new(io::stdout().lock());
     if !args.json {
         writeln!(out, "word\tneighbour\tcosine")?;

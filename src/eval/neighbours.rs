@@ -4,16 +4,20 @@
 //! cosine(a, b) = a · b / (|a| |b|), 0 where one of them is zero
 //! ```
 
+use crate::checkpoint::Checkpoint;
 use crate::config::nearest;
+use crate::data::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::layers::VectorStage;
+use crate::model::layers::{Embedding, VectorStage};
 use crate::model::spelling::Spelling;
-use crate::predict::Loaded;
 use candle_core::{DType, Device, Tensor};
+use rhn_kernels::precision::Precision;
 
 /// The vectors of a vocabulary, and what is needed for those of other words.
-pub(crate) struct Neighbourhood<'a> {
-    loaded: &'a Loaded,
+pub(crate) struct Neighbourhood {
+    tokenizer: Tokenizer,
+    embedding: Box<dyn Embedding>,
+    device: Device,
     stage: VectorStage,
     /// How words that the vocabulary lacks are spelled, if the vectors are computed from characters.
     spelling: Option<Spelling>,
@@ -38,40 +42,50 @@ pub(crate) struct Found<'a> {
     pub(crate) neighbours: Vec<Neighbour<'a>>,
 }
 
-impl<'a> Neighbourhood<'a> {
-    /// The vocabulary of `loaded` as its vectors are at `stage`.
+impl Neighbourhood {
+    /// The vocabulary of a language model, a sentence VAE or a classifier of sentences as its vectors are at `stage`.
     ///
     /// # Errors
-    /// If it has no vectors of that stage, or one that is not finite.
-    pub(crate) fn new(loaded: &'a Loaded, stage: VectorStage) -> Result<Self> {
-        let embedding = &loaded.model.config().spec.embedding;
-        let words = loaded.tokenizer.words();
-        let has_highways = embedding.highways().is_some_and(|highways| highways.layers > 0);
+    /// If the checkpoint is refused or reads no text, has no vectors of that stage, or one that is not finite.
+    pub(crate) fn new(
+        checkpoint: &Checkpoint,
+        stage: VectorStage,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
+        let embedding = checkpoint.embedding(precision, device)?;
+        let tokenizer = checkpoint.read_tokenizer()?;
+        let settings = &checkpoint.config.spec.embedding;
+        let words = tokenizer.words();
+        let has_highways = settings.highways().is_some_and(|highways| highways.layers > 0);
         if stage == VectorStage::BeforeHighway && !has_highways {
             return Err(Error::config(
                 "--before-highway: the model has no highway layers between characters and words",
             ));
         }
-        let spelling = embedding.spell(words)?;
+        let spelling = settings.spell(words)?;
         let table = match (stage, &spelling) {
-            (VectorStage::BeforeHighway, Some(spelling)) => of_all(loaded, spelling, words, stage)?,
-            _ => loaded.model.table().clone(),
+            (VectorStage::BeforeHighway, Some(spelling)) => {
+                of_all(&*embedding, spelling, words, stage, device)?
+            }
+            _ => embedding.table()?,
         };
-        Ok(Self { loaded, stage, spelling, units: units(&table)? })
+        let units = units(&table)?;
+        Ok(Self { tokenizer, embedding, device: device.clone(), stage, spelling, units })
     }
 
     /// The `count` words nearest to `word`, which is not among them.
     ///
     /// # Errors
     /// If `word` is not in the vocabulary and has no vector, or one that is not finite.
-    pub(crate) fn of(&self, word: &str, count: usize) -> Result<Found<'a>> {
-        let words = self.loaded.tokenizer.words();
+    pub(crate) fn of(&self, word: &str, count: usize) -> Result<Found<'_>> {
+        let words = self.tokenizer.words();
         let own = words.iter().position(|known| known == word);
         let (vector, cut_to) = match (own, &self.spelling) {
             (Some(id), _) => (self.units.narrow(0, id, 1)?, None),
             (None, Some(spelling)) => {
-                let characters = spelling.spell(word)?.to_device(self.loaded.model.device())?;
-                let vector = self.loaded.model.of_characters(&characters, self.stage)?;
+                let characters = spelling.spell(word)?.to_device(&self.device)?;
+                let vector = self.embedding.of_characters(&characters, self.stage)?;
                 (units(&vector)?, spelling.cut(word))
             }
             (None, None) => return Err(unseen(word, words)),
@@ -91,13 +105,19 @@ impl<'a> Neighbourhood<'a> {
 }
 
 /// The vectors of the vocabulary at a stage that the model keeps no table of.
-fn of_all(loaded: &Loaded, spelling: &Spelling, words: &[String], stage: VectorStage) -> Result<Tensor> {
+fn of_all(
+    embedding: &dyn Embedding,
+    spelling: &Spelling,
+    words: &[String],
+    stage: VectorStage,
+    device: &Device,
+) -> Result<Tensor> {
     const AT_ONCE: usize = 1024; // what is computed on the way would fill the memory for a large vocabulary
-    let tables = spelling.tensor()?.to_device(loaded.model.device())?;
+    let tables = spelling.tensor()?.to_device(device)?;
     let starts = (0..words.len()).step_by(AT_ONCE);
     let part = |start| -> Result<Tensor> {
         let characters = tables.narrow(0, start, AT_ONCE.min(words.len() - start))?.contiguous()?;
-        loaded.model.of_characters(&characters, stage)
+        embedding.of_characters(&characters, stage)
     };
     Ok(Tensor::cat(&starts.map(part).collect::<Result<Vec<_>>>()?, 0)?)
 }

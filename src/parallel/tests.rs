@@ -181,7 +181,8 @@ fn of_directory(name: &str, corpus: &Path, settings: &[&str]) -> Recipe {
 #[test]
 fn sentences_of_a_vae_are_shared_among_ranks() {
     let directory = tempfile::tempdir().unwrap();
-    let line = |number: usize| format!("{}\n", ["a", "bc", "dad", "ebb", "fa"][..1 + number * 7 % 5].join(" "));
+    let line =
+        |number: usize| format!("{}\n", ["a", "bc", "dad", "ebb", "fa"][..1 + number * 7 % 5].join(" "));
     let text: String = (0..40).map(line).collect();
     std::fs::write(directory.path().join("train.txt"), &text).unwrap();
     std::fs::write(directory.path().join("valid.txt"), &text[..120]).unwrap();

@@ -109,6 +109,35 @@ fn a_model_of_characters_has_neighbours_of_unseen_words_before_and_behind_its_hi
 }
 
 #[test]
+fn sentence_vaes_and_classifiers_have_neighbours_too() {
+    let place = Place::new();
+    let line = |number: usize| format!("{}\n", ["the cat sat", "a dog ran", "the cow ate"][number % 3]);
+    let text: String = (0..30).map(line).collect();
+    place.write("text/train.txt", &text);
+    place.write("text/valid.txt", &text);
+    let small = "--corpus text --max-steps 2 --set model.embedding.size=4 --set model.core.hidden_size=4";
+    let labelled: String = (0..30).map(|number| format!("{}\t{}", number % 2, line(number))).collect();
+    for split in ["train", "valid"] {
+        place.write(&format!("labels/{split}.tsv"), &labelled);
+    }
+    for args in [
+        format!(
+            "shakespeare-vae {small} --set corpus.unit=word --set corpus.unknown=true --set train.batch_size=4"
+        ),
+        format!(
+            "errors-classify --corpus labels --max-steps 2 {CNN} --set model.core.hidden_size=4 --set train.batch_size=4"
+        ),
+    ] {
+        let output = place.rhn(&format!("train {args} --out run"));
+        assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
+        let found = place.json_of("neighbours run cat --count 3 --json");
+        assert_eq!(found["known"], true, "{args}");
+        assert_eq!(found["neighbours"].as_array().map(Vec::len), Some(3), "{args}");
+        std::fs::remove_dir_all(place.path("run")).unwrap();
+    }
+}
+
+#[test]
 fn what_has_no_neighbours_is_refused() {
     let (place, _) = on_a_circle();
     let wanted = ["\"questoin\" is not in the vocabulary", "Did you mean \"question\"?"];

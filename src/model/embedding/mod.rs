@@ -22,10 +22,17 @@ pub use pixels::PixelsConfig;
 pub(super) use table::Table;
 pub use table::WordEmbeddingConfig;
 
+use super::builder::{Builder, Source};
+use super::config::ModelConfig;
+use super::layers::Embedding;
+use super::parameters::Parameters;
 use crate::error::Result;
+use candle_core::Device;
+use rhn_kernels::precision::Precision;
 use serde::{Deserialize, Serialize};
 pub(super) use settings::{EmbeddingSettings, Surroundings};
 use spelling::Spelling;
+use std::cell::RefCell;
 
 /// How a token becomes a vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +48,23 @@ pub enum EmbeddingConfig {
     Adaptive(AdaptiveEmbeddingConfig),
     /// A plain layer from the pixels of an image.
     Pixels(PixelsConfig),
+}
+
+/// The embedding alone of a model of any kind.
+///
+/// # Errors
+/// If `parameters` are those of another model.
+pub(crate) fn of_parameters(
+    config: &ModelConfig,
+    parameters: &Parameters,
+    precision: Precision,
+    device: &Device,
+) -> Result<Box<dyn Embedding>> {
+    let tensors = parameters.tracked();
+    let asked = RefCell::default();
+    let source = Source::Take(&tensors);
+    let builder = Builder::new(&source, precision, device, &asked);
+    config.spec.embedding.settings().build(config.vocab_size, config.embedding_size(), &builder)
 }
 
 impl EmbeddingConfig {

@@ -133,8 +133,11 @@ impl Reducer {
         let Numbers::F64(head) = self.world.begin_sum(Numbers::F64(head))?.wait()? else {
             unreachable!("sums have the type of their numbers")
         };
-        let mut summed =
-            Summed { gradients: Vec::new(), reported: [head[2], head[3], head[4]], has_failed: head[0] > 0.0 };
+        let mut summed = Summed {
+            gradients: Vec::new(),
+            reported: [head[2], head[3], head[4]],
+            has_failed: head[0] > 0.0,
+        };
         if summed.has_failed {
             return Ok((summed, error));
         }

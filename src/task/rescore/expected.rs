@@ -118,7 +118,8 @@ impl ListBatch {
         let starts = &self.starts[rows.first..=rows.first + rows.count];
         let own = starts[0]..starts[rows.count];
         let first_reference = (self.hypotheses() + rows.first) as u32;
-        let kept: Vec<u32> = own.clone().chain(first_reference..first_reference + rows.count as u32).collect();
+        let kept: Vec<u32> =
+            own.clone().chain(first_reference..first_reference + rows.count as u32).collect();
         let all = self.inputs.dim(1)? as u32;
         let number = |sentence: u32| kept.binary_search(&sentence).ok().map(|number| number as u32);
         let sentences = self.sentences.to_vec1::<u32>()?;

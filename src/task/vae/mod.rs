@@ -3,8 +3,8 @@
 mod objective;
 mod prepare;
 
-pub use objective::{Elbo, ElboNoise};
 pub(crate) use objective::hide;
+pub use objective::{Elbo, ElboNoise};
 pub(crate) use prepare::sentence_end;
 
 use super::order::batches;
