@@ -32,6 +32,11 @@ ROWS = {
                      "--distinct --mode eager"),
     "lstm": ("LSTM 2 × 300 on words, training",
              "ptb-char-cnn-small --set model.embedding.kind=word", "train", "pytorch_char_cnn.py", "--word --mode eager"),
+    **{f"{cell}-{size}": (f"{name} 2 × {size} on words, training",
+                          f"ptb-char-cnn-small --set model.embedding.kind=word "
+                          f'--set model.core={{kind="{cell}",layers=2,hidden_size={size}}}',
+                          "train", "pytorch_cells.py", f"--cell {cell} --size {size} --mode eager")
+       for cell, name in [("lstm", "LSTM"), ("gru", "GRU"), ("hlstm", "Highway LSTM")] for size in [300, 650]},
     "char-lstm": ("LSTM 2 × 300 on words by char LSTMs, training", f"ptb-char-cnn-small --set {C2W}", "train",
                   "pytorch_char_lstm.py", "--mode eager"),
     "vae": ("shakespeare-vae, training", "shakespeare-vae", "train", "pytorch_vae.py", "--mode eager"),

@@ -1,13 +1,15 @@
 //! A persistent thread pool: all threads run one piece of work at once and wait for each other at barriers.
 //!
-//! Waiting spins briefly, then yields the core, then (between pieces of work) sleeps: a busy machine loses little.
+//! Waiting spins briefly, then yields the core, then (between pieces of work) sleeps. Where threads yield for long, another
+//! process keeps one of them from running, and the next pieces are given fewer: [`Crowding`].
 
-use crate::threads;
+use crate::threads::{self, Crowding};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Iterations of a waiting loop before the core is yielded: some microseconds.
 const SPINS: usize = 1 << 12;
@@ -46,12 +48,23 @@ impl Worker<'_> {
 /// Calls `work` on every thread of the pool at once, and returns when all are done. Panics if `work` does, on any
 /// thread.
 pub(crate) fn run(work: impl Fn(Worker<'_>) + Sync) {
-    let count = SIZE.get().unwrap_or_else(threads::count);
-    if count <= 1 || INSIDE.get() {
-        let barrier = Barrier::default();
-        return work(Worker { index: 0, count: 1, barrier: &barrier });
+    static CROWDING: Crowding = Crowding::new();
+    let alone = || work(Worker { index: 0, count: 1, barrier: &Barrier::default() });
+    if INSIDE.get() {
+        return alone();
     }
-    pool(count).run(&work);
+    // Who asked for a number of threads has it.
+    let asked_for = SIZE.get().or_else(|| threads::automatic().is_none().then(threads::count));
+    let begun = Instant::now();
+    let count = asked_for.unwrap_or_else(|| CROWDING.limit(threads::count(), begun));
+    if count <= 1 {
+        return alone();
+    }
+    let waited = pool(count).run(&work);
+    if asked_for.is_none() {
+        let ended = Instant::now();
+        CROWDING.observe(count, ended - begun, waited, ended);
+    }
 }
 
 /// Runs `work` with pools of `count` threads for all kernels that it starts on this thread.
@@ -84,6 +97,8 @@ struct Barrier {
     arrived: AtomicUsize,
     generation: AtomicUsize,
     broken: AtomicBool,
+    /// Nanoseconds that threads have yielded the core here.
+    waited: AtomicU64,
 }
 
 impl Barrier {
@@ -94,11 +109,26 @@ impl Barrier {
             self.generation.fetch_add(1, Ordering::Release);
             return;
         }
-        let mut waited = 0;
-        while self.generation.load(Ordering::Acquire) == generation {
+        self.wait_while(|| {
             assert!(!self.broken.load(Ordering::Relaxed), "another thread of the pool panicked");
+            self.generation.load(Ordering::Acquire) == generation
+        });
+    }
+
+    /// Waits for other threads of the piece of work.
+    fn wait_while(&self, is_missing: impl Fn() -> bool) {
+        let mut waited = 0;
+        while waited < SPINS {
+            if !is_missing() {
+                return;
+            }
             pause(&mut waited);
         }
+        let begun = Instant::now();
+        while is_missing() {
+            pause(&mut waited);
+        }
+        self.waited.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 }
 
@@ -147,7 +177,8 @@ impl Pool {
         Self { count, busy: Mutex::new(()), shared }
     }
 
-    fn run(&self, work: &Work<'_>) {
+    /// Does `work`; how long its threads have waited for one another in all, but for waits of some microseconds.
+    fn run(&self, work: &Work<'_>) -> Duration {
         let _busy = lock(&self.busy);
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes, and this function waits for every use to end.
@@ -160,16 +191,15 @@ impl Pool {
             shared.wake.notify_all();
         }
         let outcome = shared.take_part(work, 0, self.count);
-        let mut waited = 0;
-        while shared.busy.load(Ordering::Acquire) > 0 {
-            pause(&mut waited);
-        }
+        shared.barrier.wait_while(|| shared.busy.load(Ordering::Acquire) > 0);
+        let waited = shared.barrier.waited.swap(0, Ordering::Relaxed);
         let broken = shared.barrier.broken.swap(false, Ordering::Relaxed);
         shared.barrier.arrived.store(0, Ordering::Relaxed);
         match outcome {
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => assert!(!broken, "a thread of the pool panicked"),
         }
+        Duration::from_nanos(waited)
     }
 }
 

@@ -1,7 +1,9 @@
 //! How many threads the products use, and a way to stay on one of them.
 
+mod crowding;
 mod tuner;
 
+pub(crate) use crowding::Crowding;
 pub use tuner::Tuner;
 
 use crate::error::{Error, Result};
@@ -53,8 +55,13 @@ fn set_count(count: usize) {
     FEWER.store(count.min(rayon::current_num_threads()), Ordering::Relaxed);
 }
 
+/// All threads, and from there three quarters of each number down to one: so far apart that a gain shows.
+fn counts(most: usize) -> Vec<usize> {
+    std::iter::successors(Some(most), |&threads| Some(threads * 3 / 4).filter(|&next| next > 0)).collect()
+}
+
 /// Threads that were started, if nobody asked for a number.
-fn automatic() -> Option<usize> {
+pub(crate) fn automatic() -> Option<usize> {
     Some(AUTOMATIC.load(Ordering::Relaxed)).filter(|&count| count > 0)
 }
 

@@ -4,7 +4,7 @@
 //! the thread that is not running, and one thread alone can be faster than two. Which is so shows in the time of a step
 //! alone, so from time to time a few steps are made with another number of threads. Any number gives the same bits.
 
-use super::{count, set_count};
+use super::{count, counts, set_count};
 
 /// Steps by which a number of threads is judged: their median counts, once the first has woken the threads.
 const SAMPLE: usize = 5;
@@ -139,11 +139,6 @@ impl Tuner {
             self.interval = (2 * self.interval).min(LONGEST_INTERVAL);
         }
     }
-}
-
-/// All threads, and from there three quarters of each number down to one: so far apart that a gain shows.
-fn counts(most: usize) -> Vec<usize> {
-    std::iter::successors(Some(most), |&threads| Some(threads * 3 / 4).filter(|&next| next > 0)).collect()
 }
 
 fn median(times: &[f64]) -> f64 {
