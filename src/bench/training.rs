@@ -99,7 +99,12 @@ pub(super) struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     pub(super) fn new(language: &'a Language) -> Result<Self> {
-        Ok(Self { language, stepper: language.stepper(None)?, done: 0, distinct: 0 })
+        Ok(Self::of(language, language.stepper(None)?))
+    }
+
+    /// Those of `stepper`.
+    pub(super) fn of(language: &'a Language, stepper: Stepper<NextToken>) -> Self {
+        Self { language, stepper, done: 0, distinct: 0 }
     }
 
     /// Makes a step; its tokens.

@@ -10,9 +10,10 @@ use crate::error::Result;
 use crate::parallel::world::{Solo, World};
 use crate::parallel::{self, refuse_ranks};
 use crate::run::console::{Console, Shown};
-use crate::run::{AnyRun, Ended, Request, Run};
+use crate::run::{AnyRun, Ended, Prepared, Request, Run};
 use crate::signals::Signals;
 use crate::train::limits::{Limits, Stop};
+use crate::train::step::Stepper;
 use crate::train::task::Task;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
@@ -82,7 +83,7 @@ pub(super) struct Args {
     /// Write the numbers for TensorBoard too, into the run's directory; a run that does goes on doing so
     #[arg(long)]
     tensorboard: bool,
-    /// Make one step, then print the memory, the parameters and the time that the whole run will take
+    /// Make a few steps, then print the memory, the parameters and the time that the whole run will take
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -97,13 +98,36 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     if args.dry_run {
         refuse_ranks("--dry-run")?;
         let request = args.request(Arc::new(Solo))?;
-        write!(std::io::stdout(), "{}", dry_run::report(&request.language()?)?)?;
+        write!(std::io::stdout(), "{}", dry_run(&request)?)?;
         return Ok(0);
     }
     let world = parallel::open()?;
     let code = launch(&args.request(world.clone())?, None)?;
     world.close()?;
     Ok(code)
+}
+
+/// What the run will take.
+fn dry_run(request: &Request) -> Result<String> {
+    fn of<T: Task>((task, stepper): (T, Stepper<T::Objective>), shown: Shown) -> Result<String> {
+        dry_run::of_items(&task, stepper, [shown.units(), shown.units_of_data()])
+    }
+    match request.prepared()? {
+        Prepared::Language(ready) => {
+            let (language, stepper) = *ready;
+            dry_run::of_text(&language, stepper)
+        }
+        Prepared::Images(ready) => of(*ready, Shown::Images),
+        Prepared::Classify(ready) => of(*ready, Shown::Labels),
+        Prepared::Rescoring(ready) => {
+            let unit = ready.0.recipe().corpus.unit;
+            of(*ready, Shown::Lists(unit))
+        }
+        Prepared::Vae(ready) => {
+            let unit = ready.0.unit();
+            of(*ready, Shown::Sentences(unit))
+        }
+    }
 }
 
 impl Args {

@@ -25,6 +25,31 @@ pub(crate) enum Shown {
     Sentences(Unit),
 }
 
+impl Shown {
+    /// What [`crate::train::task::Data`] counts, in the plural.
+    pub(crate) fn units_of_data(self) -> &'static str {
+        match self {
+            Self::Lists(_) => "words of references",
+            other => other.units(),
+        }
+    }
+
+    /// What steps count, in the plural.
+    pub(crate) fn units(self) -> &'static str {
+        match self {
+            Shown::Images => "images",
+            Shown::Lists(_) => "tokens of references",
+            Shown::Text(unit) | Shown::Sentences(unit) => match unit {
+                Unit::Word => "words",
+                Unit::Char => "chars",
+                Unit::Byte => "bytes",
+                Unit::Bpe => "tokens",
+            },
+            Shown::Labels => "sentences",
+        }
+    }
+}
+
 /// Shows a run on standard output and standard error.
 pub(crate) struct Console {
     shown: Shown,
@@ -76,7 +101,7 @@ impl Console {
                     format!("{} loss", training.loss)
                 },
                 grouped(training.tokens_per_second.round() as u64),
-                plural(shown),
+                shown.units(),
                 duration(training.epoch_left),
                 duration(training.run_left),
             )
@@ -202,19 +227,5 @@ fn quality(nats: f64, shown: Shown) -> String {
             format!("perplexity {}", perplexity(nats, 1))
         }
         Shown::Sentences(_) => "of the weighed loss".into(), // no perplexity while the KL counts in part
-    }
-}
-
-fn plural(shown: Shown) -> &'static str {
-    match shown {
-        Shown::Images => "images",
-        Shown::Lists(_) => "tokens of references",
-        Shown::Text(unit) | Shown::Sentences(unit) => match unit {
-            Unit::Word => "words",
-            Unit::Char => "chars",
-            Unit::Byte => "bytes",
-            Unit::Bpe => "tokens",
-        },
-        Shown::Labels => "sentences",
     }
 }

@@ -1,29 +1,26 @@
 //! A run that learns from n-best lists, which begins with a trained model.
 
+use super::Request;
 use super::first::{First, TAKEN};
-use super::{Request, Run};
 use crate::config::Resolved;
 use crate::error::{Error, Result};
-use crate::storage::Lock;
-use crate::task::rescore::Rescoring;
+use crate::task::rescore::{ExpectedErrors, Rescoring};
 use crate::train::resume::Resumed;
-use std::path::PathBuf;
+use crate::train::step::Stepper;
 
 impl Request {
-    /// A run on n-best lists that begins with the weights of `first`, or goes on; `place` is its directory, which may be held
-    /// already.
+    /// The task of a run on n-best lists that begins with the weights of `first`, or goes on.
     pub(super) fn begin_lists(
         &self,
         mut resolved: Resolved,
         first: Option<&First>,
-        resumed: Option<Resumed>,
-        (out, held): (PathBuf, Option<Lock>),
-    ) -> Result<Run<Rescoring>> {
+        resumed: Option<&Resumed>,
+    ) -> Result<(Rescoring, Stepper<ExpectedErrors>)> {
         if self.grow_vocab {
             return Err(Error::config("--grow-vocab is for running text, not for n-best lists"));
         }
         let open = |recipe, tokenizer| Rescoring::open(recipe, tokenizer, self.precision, &self.device);
-        let (task, stepper) = match (&resumed, first) {
+        Ok(match (resumed, first) {
             (Some(resumed), _) => {
                 let task = open(resolved.recipe, resumed.tokenizer.clone())?;
                 let stepper = task.resumed_stepper()?;
@@ -50,7 +47,6 @@ impl Request {
                     "[task] kind = \"rescore\" goes on from a trained language model: --init-from CHECKPOINT names it",
                 ));
             }
-        };
-        self.ready(task, stepper, out, resumed, held)
+        })
     }
 }

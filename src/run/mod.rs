@@ -6,6 +6,7 @@ mod first;
 mod lists;
 mod location;
 pub(crate) mod packed;
+mod prepared;
 mod sentences;
 mod shards;
 mod tensorboard;
@@ -13,11 +14,12 @@ mod training;
 mod vae;
 
 pub use directory::{Follower, RunDirectory};
+pub(crate) use prepared::Prepared;
 pub(crate) use training::Ended;
 pub use training::Finish;
 
 use crate::config::train::OnNonFinite;
-use crate::config::{Recipe, Resolved, TaskKind};
+use crate::config::{Recipe, Resolved};
 use crate::console::note;
 use crate::data::images::ImageCorpus;
 use crate::data::{Corpus, DataDirectories, ShardedCorpus};
@@ -135,9 +137,11 @@ impl Request {
         Ok((resolved, run))
     }
 
-    /// The checkpoint to begin with.
-    fn first(&self) -> Result<Option<First>> {
-        self.init_from.as_deref().map(First::open).transpose()
+    /// The checkpoint to begin with, which must be of a kind that the recipe can begin with.
+    fn first_of(&self, resolved: &Resolved) -> Result<Option<First>> {
+        let first = self.init_from.as_deref().map(First::open).transpose()?;
+        first.as_ref().map_or(Ok(()), |first| first.check_kind(resolved.recipe.task.kind))?;
+        Ok(first)
     }
 
     /// A run that begins: sizes are those of the checkpoint to begin with, if there is one, and a small text's own.
@@ -185,19 +189,6 @@ impl Request {
         let tokenizer = Some(fitted.tokenizer);
         let language = Language::with_corpus(recipe, fitted.corpus, tokenizer, self.precision, &self.device)?;
         Ok(language.with_taken(taken))
-    }
-
-    /// What would be trained, without a directory. Fails if the recipe, its corpus or the checkpoint to begin with
-    /// cannot be used.
-    pub(crate) fn language(&self) -> Result<Language> {
-        let (resolved, _) = self.resolve()?;
-        if resolved.recipe.task.kind != TaskKind::Language {
-            return Err(Error::config(format!(
-                "--dry-run is for running text; of {} the first epoch says how long the others take",
-                resolved.name
-            )));
-        }
-        self.begin(resolved, self.first()?.as_ref())
     }
 
     /// As [`Request::begin`], of images.
@@ -255,48 +246,28 @@ impl Request {
     /// As [`Request::open`] for one rank; one that is told where, `at`, leaves the directory to rank 0.
     fn open_alone(&self, images: Option<ImageCorpus>, at: Option<PathBuf>) -> Result<AnyRun> {
         let (mut resolved, run) = self.resolve()?;
-        let first = self.first()?;
-        first.as_ref().map_or(Ok(()), |first| first.check_kind(resolved.recipe.task.kind))?;
+        let first = self.first_of(&resolved)?;
         let leads = at.is_none();
         let out = at.or_else(|| self.out.clone()).or(run);
         let out = out.unwrap_or_else(|| location::default(Path::new("checkpoints"), &resolved.name));
         let held = if leads && out.exists() { Some(location::hold(&out, self.resume)?) } else { None };
         let resumed = if self.resume { find_state(&out, &mut resolved)? } else { None };
-        if resolved.recipe.task.kind == TaskKind::Images {
-            let task = self.begin_images(resolved, first.as_ref(), images)?;
-            let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
-            return Ok(AnyRun::Images(Box::new(self.ready(task, stepper, out, resumed, held)?)));
-        }
-        if resolved.recipe.task.kind == TaskKind::Classify {
-            let task = self.begin_classify(resolved, first.as_ref(), resumed.as_ref())?;
-            let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
-            return Ok(AnyRun::Classify(Box::new(self.ready(task, stepper, out, resumed, held)?)));
-        }
-        if resolved.recipe.task.kind == TaskKind::Rescore {
-            let run = self.begin_lists(resolved, first.as_ref(), resumed, (out, held))?;
-            return Ok(AnyRun::Rescoring(Box::new(run)));
-        }
-        if resolved.recipe.task.kind == TaskKind::Vae {
-            let task = self.begin_vae(resolved, first.as_ref(), resumed.as_ref())?;
-            let stepper = task.stepper(first.as_ref().map(|first| &first.checkpoint))?;
-            return Ok(AnyRun::Vae(Box::new(self.ready(task, stepper, out, resumed, held)?)));
-        }
-        let language = match &resumed {
-            None => self.begin(resolved, first.as_ref())?,
-            Some(resumed) => self.reopen(resolved.recipe, resumed, &out)?,
-        };
-        let stepper = language.stepper(first.as_ref().map(|first| &first.checkpoint))?;
-        Ok(AnyRun::Language(Box::new(self.ready(language, stepper, out, resumed, held)?)))
+        let prepared = self.prepare(resolved, first.as_ref(), resumed.as_ref(), (&out, images))?;
+        let place = (out, resumed, held);
+        Ok(match prepared {
+            Prepared::Language(ready) => AnyRun::Language(Box::new(self.ready(*ready, place)?)),
+            Prepared::Images(ready) => AnyRun::Images(Box::new(self.ready(*ready, place)?)),
+            Prepared::Classify(ready) => AnyRun::Classify(Box::new(self.ready(*ready, place)?)),
+            Prepared::Rescoring(ready) => AnyRun::Rescoring(Box::new(self.ready(*ready, place)?)),
+            Prepared::Vae(ready) => AnyRun::Vae(Box::new(self.ready(*ready, place)?)),
+        })
     }
 
     /// The run of a task that is known to fit: only now a directory is made.
     fn ready<T: Task>(
         &self,
-        task: T,
-        stepper: Stepper<T::Objective>,
-        out: PathBuf,
-        resumed: Option<Resumed>,
-        held: Option<Lock>,
+        (task, stepper): (T, Stepper<T::Objective>),
+        (out, resumed, held): (PathBuf, Option<Resumed>, Option<Lock>),
     ) -> Result<Run<T>> {
         resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&task))?;
         let stepper = stepper.among(self.world.clone())?;

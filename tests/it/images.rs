@@ -227,6 +227,11 @@ fn a_stopped_net_resumes_to_the_bit_on_any_number_of_threads() {
 }
 
 #[test]
+fn a_dry_run_counts_images() {
+    place().dry_run(&format!("mnist-highway {SMALL}"), "images");
+}
+
+#[test]
 fn validation_images_are_kept_apart_when_asked_for() {
     let place = place();
     succeed(
@@ -355,7 +360,6 @@ fn what_is_for_text_is_refused_of_images_and_the_other_way_round() {
         ("--set train.batch_size=1000", 3, vec!["240 training images"]),
         ("--set model.core.shared_gates=both", 2, vec!["a gate that the layers lack"]),
         ("--set train.nesterov=true --set train.momentum=0.0", 2, vec!["nesterov needs momentum"]),
-        ("--dry-run", 2, vec!["--dry-run is for running text"]),
         ("--init-from run --grow-vocab", 2, vec!["--grow-vocab is for text"]),
     ] {
         place.fails(&format!("train mnist-highway {SMALL} {settings} --out other"), code, &parts);

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_millis(20);
 
 /// How long fewer threads are used before more are tried again: at first, and after trials that failed.
-const FIRST_REST: Duration = Duration::from_millis(250);
-const LONGEST_REST: Duration = Duration::from_secs(4);
+const FIRST_REST: Duration = Duration::from_millis(500);
+const LONGEST_REST: Duration = Duration::from_secs(8);
 
 /// How many threads the kernels use beside other processes.
 pub(crate) struct Crowding {

@@ -181,6 +181,11 @@ fn a_classifier_begins_with_a_language_models_embedding_and_forward_core() {
 }
 
 #[test]
+fn a_dry_run_counts_sentences() {
+    place().dry_run("classify.toml", "sentences");
+}
+
+#[test]
 fn what_is_for_language_models_is_refused_of_a_classifier() {
     let place = place();
     succeed(&place, "train classify.toml --out run --max-steps 3");
@@ -203,7 +208,6 @@ fn what_is_for_language_models_is_refused_of_a_classifier() {
     }
     place.fails("eval run --corpus shakespeare", 3, &["wanted labelled sentences"]);
     place.fails("bench classify.toml", 2, &["rhn bench is for language models"]);
-    place.fails("train classify.toml --dry-run", 2, &["--dry-run is for running text"]);
     place.fails("train classify.toml --corpus corpus.txt --out no", 3, &["corpus.txt: line 1: has 1 column"]);
     for (set, found) in [
         ("train.bptt_steps=5", "train.bptt_steps is for running text"),

@@ -82,6 +82,11 @@ fn the_hypotheses_with_few_errors_come_to_be_the_best_and_the_run_goes_on_to_the
 }
 
 #[test]
+fn a_dry_run_counts_tokens_of_references() {
+    prepared().dry_run(RESCORE, "tokens of references");
+}
+
+#[test]
 fn what_cannot_be_learned_from_is_refused() {
     let place = prepared();
     let refused = |args: &str, code: i32, parts: &[&str]| place.fails(&format!("train {args}"), code, parts);
@@ -92,7 +97,6 @@ fn what_cannot_be_learned_from_is_refused() {
     refused(&format!("{RESCORE} --out a --set train.lists.weight=0"), 2, &["train.lists.weight is 0"]);
     refused(&format!("{RESCORE} --out a --set train.bptt_steps=5"), 2, &["train.bptt_steps", "running text"]);
     refused("text --corpus text --set train.lists.weight=1 --out a", 2, &["[task] kind = \"rescore\""]);
-    refused(&format!("{RESCORE} --dry-run"), 2, &["--dry-run is for running text"]);
     std::fs::copy(place.path("lists/train.tsv"), place.path("lists/train.tsv.gz")).unwrap();
     refused(&format!("{RESCORE} --out a"), 3, &["train.tsv.gz", "beside", "train.tsv"]);
     std::fs::remove_file(place.path("lists/train.tsv.gz")).unwrap();

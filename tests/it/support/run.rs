@@ -124,6 +124,22 @@ impl Place {
         stderr(&output)
     }
 
+    /// `rhn train ARGS --dry-run` tells what the run would take, counts `units`, and writes nothing.
+    #[track_caller]
+    pub(crate) fn dry_run(&self, args: &str, units: &str) {
+        let listing = || fs::read_dir(self.path("")).unwrap().count();
+        let before = listing();
+        let output = self.rhn(&format!("train {args} --dry-run"));
+        let text = stdout(&output);
+        let speed = format!(" {units}/s on ");
+        let parts =
+            ["parameters  ", "training data  ", "steps an epoch", &speed, "peak memory", "the whole run"];
+        for part in parts {
+            assert!(text.contains(part), "no {part:?} in {text}{}", stderr(&output));
+        }
+        assert_eq!(listing(), before);
+    }
+
     /// The command fails with this exit code and one error that holds each of these parts.
     #[track_caller]
     pub(crate) fn fails(&self, args: &str, code: i32, parts: &[&str]) {

@@ -78,7 +78,6 @@ fn flags_and_commands_of_one_kind_of_checkpoint_are_refused_by_the_other() {
         "judge run pairs.tsv",
         "rescore run lists.tsv",
         "study lesion run",
-        "neighbours run anna",
     ] {
         LEARNED.fails(command, 4, &["is a sentence VAE", "`rhn eval`"]);
     }

@@ -1,0 +1,76 @@
+//! A task of any kind that is known to fit, with what its training begins with: before there is a directory.
+
+use super::Request;
+use super::first::First;
+use crate::config::{Resolved, TaskKind};
+use crate::data::images::ImageCorpus;
+use crate::error::Result;
+use crate::task::classify::ClassifyTask;
+use crate::task::images::ImageTask;
+use crate::task::language::Language;
+use crate::task::rescore::Rescoring;
+use crate::task::vae::VaeTask;
+use crate::train::resume::Resumed;
+use crate::train::step::Stepper;
+use crate::train::task::Task;
+use std::path::Path;
+
+/// A task, and the first step's weights with all that changes them.
+type Ready<T> = Box<(T, Stepper<<T as Task>::Objective>)>;
+
+/// A task of any kind.
+pub(crate) enum Prepared {
+    Language(Ready<Language>),
+    Images(Ready<ImageTask>),
+    Classify(Ready<ClassifyTask>),
+    Rescoring(Ready<Rescoring>),
+    Vae(Ready<VaeTask>),
+}
+
+impl Request {
+    /// What would be trained from the first step on, without a directory. Fails if the recipe, its corpus or the checkpoint to
+    /// begin with cannot be used.
+    pub(crate) fn prepared(&self) -> Result<Prepared> {
+        let (resolved, _) = self.resolve()?;
+        let first = self.first_of(&resolved)?;
+        self.prepare(resolved, first.as_ref(), None, (Path::new(""), None))
+    }
+
+    /// A run that begins, or goes on from `resumed` in the directory `out`; with the images of the recipe if they are open
+    /// already.
+    pub(super) fn prepare(
+        &self,
+        resolved: Resolved,
+        first: Option<&First>,
+        resumed: Option<&Resumed>,
+        (out, images): (&Path, Option<ImageCorpus>),
+    ) -> Result<Prepared> {
+        let checkpoint = first.map(|first| &first.checkpoint);
+        Ok(match resolved.recipe.task.kind {
+            TaskKind::Language => {
+                let task = match resumed {
+                    None => self.begin(resolved, first)?,
+                    Some(resumed) => self.reopen(resolved.recipe, resumed, out)?,
+                };
+                let stepper = task.stepper(checkpoint)?;
+                Prepared::Language(Box::new((task, stepper)))
+            }
+            TaskKind::Images => {
+                let task = self.begin_images(resolved, first, images)?;
+                let stepper = task.stepper(checkpoint)?;
+                Prepared::Images(Box::new((task, stepper)))
+            }
+            TaskKind::Classify => {
+                let task = self.begin_classify(resolved, first, resumed)?;
+                let stepper = task.stepper(checkpoint)?;
+                Prepared::Classify(Box::new((task, stepper)))
+            }
+            TaskKind::Rescore => Prepared::Rescoring(Box::new(self.begin_lists(resolved, first, resumed)?)),
+            TaskKind::Vae => {
+                let task = self.begin_vae(resolved, first, resumed)?;
+                let stepper = task.stepper(checkpoint)?;
+                Prepared::Vae(Box::new((task, stepper)))
+            }
+        })
+    }
+}
