@@ -31,10 +31,15 @@ impl Subject {
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        if recipe.task.kind == TaskKind::Classify {
-            return Err(Error::config(
-                "rhn bench is for language models; of a classifier of sentences each epoch's row has the speed",
-            ));
+        let what = match recipe.task.kind {
+            TaskKind::Classify => Some("a classifier of sentences"),
+            TaskKind::Rescore => Some("learning from n-best lists"),
+            TaskKind::Language | TaskKind::Images | TaskKind::Vae => None, // refused by what they lack
+        };
+        if let Some(what) = what {
+            return Err(Error::config(format!(
+                "rhn bench is for language models; of {what} `rhn train --dry-run` tells the speed"
+            )));
         }
         let entry = directories.registry.get(&recipe.corpus.name);
         let Some(entry) = entry.filter(|entry| !corpus::is_here(entry, directories)) else {

@@ -106,7 +106,11 @@ impl Checkpoint {
 
     /// The weights, to be trained on as those of the model `config`; of another model they are refused.
     pub fn parameters_for(&self, config: &ModelConfig, dtype: DType, device: &Device) -> Result<Parameters> {
-        if self.config != *config {
+        // A vocabulary that is sorted by frequency serves where the order does not matter too.
+        let is_sorted = self.config.sorted_by_frequency;
+        let wanted =
+            ModelConfig { sorted_by_frequency: is_sorted || config.sorted_by_frequency, ..config.clone() };
+        if self.config != wanted {
             let show = |config: &ModelConfig| serde_json::to_string(config).unwrap_or_default();
             let what = format!("is another model: {}, wanted {}", show(&self.config), show(config));
             return Err(Error::checkpoint(&self.directory, what));

@@ -8,7 +8,7 @@ use crate::readable::{duration, grouped};
 use crate::signals::Signals;
 use crate::storage::aside::Aside;
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -28,9 +28,9 @@ Examples:
 pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
     checkpoint: PathBuf,
-    /// The file to compress
+    /// The file to compress; - is the standard input
     file: PathBuf,
-    /// The compressed file
+    /// The compressed file; - is the standard output
     #[arg(long, value_name = "FILE.rhn")]
     out: PathBuf,
     /// Cut the text into N parts that are read side by side: faster, a few bytes larger for each
@@ -44,10 +44,14 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// The name of the standard input and output.
+const STANDARD: &str = "-";
+
 /// Compresses. Fails if a file cannot be read or written, the checkpoint is refused, or a signal asks to stop.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
     let signals = Signals::listen()?;
+    check_out(&args.file, &args.out)?;
     let text = read(&args.file)?;
     let compressor = open(&args.checkpoint)?;
     let meter = Meter::of_bytes("compressing");
@@ -57,8 +61,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         signals.check()
     })?;
     drop(meter);
-    Aside::write(&args.out, &file)?;
-    Report::new(text.len(), file.len(), coded, start).print(text.len(), args.json)
+    write(&args.out, &file)?;
+    Report::new(text.len(), file.len(), coded, start).print(text.len(), args.json, &args.out)
 }
 
 /// Opens a model; notes if its files could not be verified.
@@ -70,9 +74,33 @@ pub(super) fn open(argument: &Path) -> Result<Compressor> {
     Ok(compressor)
 }
 
-/// The bytes of a file as they are, whatever its name ends in.
+/// Refuses to write over what is read.
+pub(super) fn check_out(file: &Path, out: &Path) -> Result<()> {
+    match (file.canonicalize(), out.canonicalize()) {
+        (Ok(file), Ok(other)) if file == other => {
+            Err(Error::config(format!("--out {} is the file that is read: wanted another", out.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The bytes of a file as they are, whatever its name ends in; with `-` those of the standard input.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::data(path, format!("cannot be read: {error}")))
+    let refuse = |error: io::Error| Error::data(path, format!("cannot be read: {error}"));
+    if path != Path::new(STANDARD) {
+        return std::fs::read(path).map_err(refuse);
+    }
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes).map_err(refuse)?;
+    Ok(bytes)
+}
+
+/// Writes `bytes` to a file, or with `-` to the standard output.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if path == Path::new(STANDARD) {
+        return Ok(io::stdout().lock().write_all(bytes)?);
+    }
+    Ok(Aside::write(path, bytes)?)
 }
 
 /// What either direction prints.
@@ -94,13 +122,15 @@ impl Report {
         Self { bytes_in, bytes_out, bits_per_byte: None, coded, seconds }
     }
 
-    /// Prints it, for a text of `text` bytes.
-    pub(super) fn print(mut self, text: usize, json: bool) -> anyhow::Result<()> {
+    /// Prints it, for a text of `text` bytes; to the standard error if `written` is the standard output.
+    pub(super) fn print(mut self, text: usize, json: bool, written: &Path) -> anyhow::Result<()> {
         let compressed = if self.bytes_in == text { self.bytes_out } else { self.bytes_in };
         self.bits_per_byte = (text > 0).then(|| compressed as f64 * 8.0 / text as f64);
-        let out = &mut io::stdout().lock();
+        let is_free = written != Path::new(STANDARD);
+        let mut out: Box<dyn Write> =
+            if is_free { Box::new(io::stdout().lock()) } else { Box::new(io::stderr().lock()) };
         if json {
-            return Ok(json_line(out, &self)?);
+            return Ok(json_line(&mut out, &self)?);
         }
         let Self { bytes_in, bytes_out, bits_per_byte, coded, seconds } = self;
         write!(out, "{} bytes to {}", grouped(bytes_in as u64), grouped(bytes_out as u64))?;

@@ -1,10 +1,9 @@
 //! `rhn decompress`: the file that `rhn compress` took, byte for byte.
 
 use super::args::ThreadArgs;
-use super::compress::{Report, open, read};
+use super::compress::{Report, check_out, open, read, write};
 use super::output::Meter;
 use crate::signals::Signals;
-use crate::storage::aside::Aside;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -22,9 +21,9 @@ Examples:
 pub(super) struct Args {
     /// The directory or hf://owner/name[@revision] of the model that it was compressed with
     checkpoint: PathBuf,
-    /// The compressed file
+    /// The compressed file; - is the standard input
     file: PathBuf,
-    /// The file to write
+    /// The file to write; - is the standard output
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -38,6 +37,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
     let signals = Signals::listen()?;
+    check_out(&args.file, &args.out)?;
     let file = read(&args.file)?;
     let compressor = open(&args.checkpoint)?;
     let meter = Meter::of_bytes("decompressing");
@@ -46,6 +46,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         signals.check()
     })?;
     drop(meter);
-    Aside::write(&args.out, &text)?;
-    Report::new(file.len(), text.len(), coded, start).print(text.len(), args.json)
+    write(&args.out, &text)?;
+    Report::new(file.len(), text.len(), coded, start).print(text.len(), args.json, &args.out)
 }

@@ -157,6 +157,9 @@ fn why_empty(run: &RunHistory, split: CurveSplit, measure: Measure) -> &'static 
         (false, CurveSplit::Train, Measure::BitsPerChar) => {
             "bits per character of the training split are not known for this unit; left out"
         }
+        (false, _, Measure::BitsPerChar) if !run.is_of_running_text() => {
+            "runs that are not of running text have no bits per character; left out"
+        }
         (false, _, Measure::BitsPerChar) => {
             "no epoch has bits per character: the loss is not finite, or letters hide behind <unk>; left out"
         }

@@ -99,13 +99,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut lists = read(args, &args.lists, true)?;
     let mut development = read(args, &args.tune, false)?;
     check_references(&development, &references, true)?;
-    let has_references = check_references(&lists, &references, false)?;
+    // References that are for the lists to tune on alone are no mistake.
+    let must = args.tune.is_empty() && !args.references.is_empty();
+    let has_references = check_references(&lists, &references, must)?;
+    if !has_references && !args.references.is_empty() {
+        note("--references has none of these lists: no word error rate is known");
+    }
     let loaded = load(&args.checkpoint, &args.device)?;
     let unknown = score(&loaded, [&mut lists, &mut development])?;
     note_unseen(unknown, "the lists", loaded.tokenizer.unknown_id().is_some());
     let tuned = (!args.tune.is_empty())
         .then(|| tune(&development, &references, given, args.weight, args.word_penalty));
     let weights = tuned.map_or(given, |tuned| tuned.weights);
+    check_totals(&lists, &weights)?;
     let rates = has_references.then(|| Rates::new(&lists, &references, &weights));
     report(tuned.as_ref(), rates.as_ref());
     let out = BufWriter::new(io::stdout().lock());
@@ -158,6 +164,20 @@ fn check_references(lists: &[NBest], references: &BTreeMap<String, String>, must
             missing.len()
         ))),
     }
+}
+
+/// Refuses weights with which a total is no number.
+fn check_totals(lists: &[NBest], weights: &Weights) -> Result<()> {
+    for list in lists {
+        let total = list.hypotheses.iter().map(|hypothesis| weights.total(hypothesis));
+        if let Some(wrong) = total.into_iter().find(|total| !total.is_finite()) {
+            return Err(Error::config(format!(
+                "a total of {:?} is {wrong}: --weight, --word-penalty, --acoustic-scale or --old-weight is too large",
+                list.id
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Fills in LP; gives the words with a symbol that the vocabulary lacks.

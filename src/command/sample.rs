@@ -10,6 +10,7 @@ use crate::eval::adapt::CacheSettings;
 use crate::sample::distribution::Filters;
 use crate::sample::text::{Prompt, Sample, hex, write};
 use crate::sample::{SampleSettings, Sampler};
+use clap::builder::NonEmptyStringValueParser;
 use sentences::SentenceArgs;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -60,7 +61,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 500, allow_negative_numbers = true)]
     tokens: usize,
     /// Samples to draw, each with its own random numbers
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     samples: u64,
     /// Below 1 bolder choices get rarer, above 1 commoner; 0 always takes the likeliest token [default: 1; of a sentence VAE
     /// 0, unless a filter is given]
@@ -82,7 +83,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true)]
     repetition_window: usize,
     /// End the sample before TEXT; may be given several times
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     stop: Vec<String>,
     /// Let `<unk>` be drawn
     #[arg(long)]

@@ -77,7 +77,7 @@ impl WindowKind {
 
 impl FraternalConfig {
     pub(super) fn validate(&self, dropout: &DropoutConfig) -> Result<()> {
-        if *dropout == DropoutConfig::default() {
+        if dropout.is_off() {
             return Err(Error::config(
                 "train.fraternal wants two passes to agree that drop other values, and train.dropout drops none",
             ));

@@ -3,6 +3,7 @@
 use super::corpus::{self, Corpus};
 use super::data_directories::DataDirectories;
 use super::directory;
+use super::labelled::LabelledCorpus;
 use super::shards::ShardedCorpus;
 use super::text::Text;
 use crate::config::CorpusConfig;
@@ -60,6 +61,25 @@ pub struct TrainedOn<'a> {
     pub directory: &'a Path,
 }
 
+impl TrainedOn<'_> {
+    /// Refuses the text `name` if its SHA-256 is another than the run's.
+    ///
+    /// # Errors
+    /// If it is.
+    pub fn check(&self, name: &str, sha256: &str) -> Result<()> {
+        match self.sha256 {
+            Some(wanted) if wanted != sha256 => Err(Error::data(
+                name,
+                format!(
+                    "is another text than the run's: its SHA-256 is {sha256}, the run was trained on {wanted}; to evaluate \
+                     this one, name it with --file or --corpus"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A text to evaluate, with the names that reports give it.
 #[derive(Clone, Debug)]
 pub struct Chosen {
@@ -93,17 +113,9 @@ impl Chosen {
         directories: &DataDirectories,
     ) -> Result<Self> {
         let split = split.unwrap_or(SplitName::Test);
-        let other = corpus_of(run, directories)?;
-        if run.sha256.is_none_or(|wanted| wanted == other.sha256) {
-            return Self::of_corpus(other, split);
-        }
-        let what = format!(
-            "is another text than the run's: its SHA-256 is {}, the run was trained on {}; \
-             to evaluate this one, name it with --file or --corpus",
-            other.sha256,
-            run.sha256.unwrap_or_default()
-        );
-        Err(Error::data(&other.name, what))
+        let corpus = corpus_of(run, directories)?;
+        run.check(&corpus.name, &corpus.sha256)?;
+        Self::of_corpus(corpus, split)
     }
 
     /// What `name` means: a corpus known by name or a directory has splits, of which the test split is read unless another
@@ -169,16 +181,37 @@ impl Chosen {
 /// # Errors
 /// If there is none, or one cannot be read.
 pub fn corpus_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<Corpus> {
+    let found = find(run, directories, Corpus::open, |corpus| &corpus.sha256)?;
+    found.ok_or_else(|| directories.registry.unknown(&run.config.name))
+}
+
+/// As [`corpus_of`], of labelled sentences; it has the name that the recipe gives it.
+///
+/// # Errors
+/// If there is none, or one cannot be read.
+pub fn labelled_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<LabelledCorpus> {
+    match find(run, directories, LabelledCorpus::open, |corpus| &corpus.sha256)? {
+        Some(corpus) => Ok(LabelledCorpus { name: run.config.name.clone(), ..corpus }),
+        None => LabelledCorpus::open(run.config, directories), // which says what is wrong
+    }
+}
+
+/// What `open` makes of the run's corpus: the one with the run's SHA-256, or else the first; `None` if there is none.
+fn find<T>(
+    run: TrainedOn<'_>,
+    directories: &DataDirectories,
+    open: impl Fn(&CorpusConfig, &DataDirectories) -> Result<T>,
+    sha256: impl Fn(&T) -> &str,
+) -> Result<Option<T>> {
     let mut first = None;
     for name in places(run, directories) {
-        let config = CorpusConfig { name, ..run.config.clone() };
-        let corpus = Corpus::open(&config, directories)?;
-        if run.sha256.is_none_or(|wanted| wanted == corpus.sha256) {
-            return Ok(corpus);
+        let found = open(&CorpusConfig { name, ..run.config.clone() }, directories)?;
+        if run.sha256.is_none_or(|wanted| wanted == sha256(&found)) {
+            return Ok(Some(found));
         }
-        first.get_or_insert(corpus);
+        first.get_or_insert(found);
     }
-    first.ok_or_else(|| directories.registry.unknown(&run.config.name))
+    Ok(first)
 }
 
 /// The corpus of a run, if it is one of shards: the first that lies under its name or beside or above the run's directory.
@@ -197,7 +230,7 @@ pub fn shards_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<Op
 
 /// The names under which the run's corpus may be found: its own, and for a path that is relative to a directory which the
 /// run does not know, the directories above the run.
-fn places(run: TrainedOn<'_>, directories: &DataDirectories) -> Vec<String> {
+pub(crate) fn places(run: TrainedOn<'_>, directories: &DataDirectories) -> Vec<String> {
     let name = &run.config.name;
     let path = Path::new(name);
     let is_path = directories.registry.get(name).is_none() && name != "-" && !name.contains("://");

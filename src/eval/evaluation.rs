@@ -28,7 +28,9 @@ pub struct Evaluation {
     pub sentences: Option<String>,
     /// Tokens that were predicted.
     pub tokens: u64,
-    /// Bytes of the text that was predicted: of what became a token, the characters behind `<unk>` apart.
+    /// Bytes of the text that was predicted: of what became a token, the characters behind `<unk>` apart. Absent of what is not
+    /// measured as text: sentences by themselves, labels, lists.
+    #[serde(skip_serializing_if = "is_zero")]
     pub bytes: u64,
     /// Characters of the same; absent if the text is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +92,10 @@ pub struct Evaluation {
     /// The sums that all this was divided from.
     #[serde(skip)]
     pub(super) tally: Tally,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Evaluation {

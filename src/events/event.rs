@@ -277,9 +277,9 @@ impl From<&Evaluation> for Measured {
             protocol: Some(found.protocol.clone()),
             sentences: found.sentences.clone(),
             tokens: Some(found.tokens),
-            bytes: Some(found.bytes),
+            bytes: Some(found.bytes).filter(|bytes| *bytes > 0),
             chars: found.chars,
-            words: Some(found.words),
+            words: Some(found.words).filter(|words| *words > 0 || found.bytes > 0),
             oov_tokens: Some(found.oov_tokens),
             nats_per_token: Some(found.nats_per_token),
             perplexity: found.decisions.is_none().then_some(found.perplexity), // a sentence's label is no token

@@ -65,6 +65,16 @@ pub enum DropoutKind {
     PerStep,
 }
 
+impl DropoutConfig {
+    /// Whether nothing is ever dropped.
+    pub fn is_off(&self) -> bool {
+        let rates =
+            [self.word, self.embedding, self.input, self.hidden, self.output, self.depth, self.components];
+        let others = [self.between.unwrap_or(self.input), self.recurrent_weights];
+        rates.iter().chain(&others).all(is_zero)
+    }
+}
+
 fn is_zero(rate: &f64) -> bool {
     *rate == 0.0
 }

@@ -228,7 +228,8 @@ fn lists_are_shared_among_ranks() {
         let course = |world| {
             let recipe = of_directory("rescore", directory.path(), &settings);
             let tokenizer = language(&[], Precision::F64).tokenizer().clone();
-            let task = Rescoring::open(recipe, tokenizer, Precision::F64, &Device::Cpu).unwrap();
+            let place = recipe.corpus.name.clone();
+            let task = Rescoring::open((recipe, &place), tokenizer, Precision::F64, &Device::Cpu).unwrap();
             course_of(&task, task.resumed_stepper().unwrap(), world)
         };
         assert_same_course(output, course, 1e-10);

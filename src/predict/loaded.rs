@@ -99,7 +99,7 @@ impl LoadedVae {
 }
 
 /// The SHA-256 of the text that the run in `directory` was trained on, if its events say so.
-fn corpus_sha256(directory: &Path) -> Option<String> {
+pub(crate) fn corpus_sha256(directory: &Path) -> Option<String> {
     events::readable(directory).into_iter().rev().find_map(|event| match event {
         Event::Start(start) | Event::Resume(start) => Some(start.corpus_sha256),
         _ => None,

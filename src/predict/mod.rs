@@ -7,6 +7,7 @@ mod tokens;
 mod windows;
 
 pub use dropout::{DropoutPasses, Masked, PassesRead};
+pub(crate) use loaded::corpus_sha256;
 pub use loaded::{Loaded, LoadedVae};
 pub use reader::Reader;
 pub use tokens::TokenReader;

@@ -2,11 +2,14 @@
 
 use super::Request;
 use super::first::{First, TAKEN};
+use super::prepared::trained_on;
 use crate::config::Resolved;
+use crate::data::chosen::places;
 use crate::error::{Error, Result};
 use crate::task::rescore::{ExpectedErrors, Rescoring};
 use crate::train::resume::Resumed;
 use crate::train::step::Stepper;
+use std::path::Path;
 
 impl Request {
     /// The task of a run on n-best lists that begins with the weights of `first`, or goes on.
@@ -14,14 +17,19 @@ impl Request {
         &self,
         mut resolved: Resolved,
         first: Option<&First>,
-        resumed: Option<&Resumed>,
+        resumed: Option<(&Resumed, &Path)>,
     ) -> Result<(Rescoring, Stepper<ExpectedErrors>)> {
         if self.grow_vocab {
             return Err(Error::config("--grow-vocab is for running text, not for n-best lists"));
         }
-        let open = |recipe, tokenizer| Rescoring::open(recipe, tokenizer, self.precision, &self.device);
+        let config = &resolved.recipe.corpus;
+        let places = resumed.map(|resumed| places(trained_on(config, resumed), &self.directories));
+        let place =
+            places.and_then(|places| places.into_iter().next()).unwrap_or_else(|| config.name.clone());
+        let open =
+            |recipe, tokenizer| Rescoring::open((recipe, &place), tokenizer, self.precision, &self.device);
         Ok(match (resumed, first) {
-            (Some(resumed), _) => {
+            (Some((resumed, _)), _) => {
                 let task = open(resolved.recipe, resumed.tokenizer.clone())?;
                 let stepper = task.resumed_stepper()?;
                 (task, stepper)

@@ -2,7 +2,8 @@
 
 use super::Request;
 use super::first::First;
-use crate::config::{Resolved, TaskKind};
+use crate::config::{CorpusConfig, Resolved, TaskKind};
+use crate::data::TrainedOn;
 use crate::data::images::ImageCorpus;
 use crate::error::Result;
 use crate::task::classify::ClassifyTask;
@@ -25,6 +26,14 @@ pub(crate) enum Prepared {
     Classify(Ready<ClassifyTask>),
     Rescoring(Ready<Rescoring>),
     Vae(Ready<VaeTask>),
+}
+
+/// What a run in the directory `out` that goes on was trained on.
+pub(super) fn trained_on<'a>(
+    config: &'a CorpusConfig,
+    (resumed, out): (&'a Resumed, &'a Path),
+) -> TrainedOn<'a> {
+    TrainedOn { config, sha256: Some(&resumed.position.corpus_sha256), directory: out }
 }
 
 impl Request {
@@ -61,13 +70,16 @@ impl Request {
                 Prepared::Images(Box::new((task, stepper)))
             }
             TaskKind::Classify => {
-                let task = self.begin_classify(resolved, first, resumed)?;
+                let task = self.begin_classify(resolved, first, resumed.map(|resumed| (resumed, out)))?;
                 let stepper = task.stepper(checkpoint)?;
                 Prepared::Classify(Box::new((task, stepper)))
             }
-            TaskKind::Rescore => Prepared::Rescoring(Box::new(self.begin_lists(resolved, first, resumed)?)),
+            TaskKind::Rescore => {
+                let resumed = resumed.map(|resumed| (resumed, out));
+                Prepared::Rescoring(Box::new(self.begin_lists(resolved, first, resumed)?))
+            }
             TaskKind::Vae => {
-                let task = self.begin_vae(resolved, first, resumed)?;
+                let task = self.begin_vae(resolved, first, resumed.map(|resumed| (resumed, out)))?;
                 let stepper = task.stepper(checkpoint)?;
                 Prepared::Vae(Box::new((task, stepper)))
             }

@@ -2,11 +2,14 @@
 
 use super::Request;
 use super::first::{First, TAKEN};
+use super::prepared::trained_on;
 use crate::config::Resolved;
+use crate::data::chosen::labelled_of;
 use crate::data::labelled::LabelledCorpus;
 use crate::error::{Error, Result};
 use crate::task::classify::ClassifyTask;
 use crate::train::resume::Resumed;
+use std::path::Path;
 
 impl Request {
     /// As [`Request::begin`], of labelled sentences.
@@ -14,7 +17,7 @@ impl Request {
         &self,
         mut resolved: Resolved,
         first: Option<&First>,
-        resumed: Option<&Resumed>,
+        resumed: Option<(&Resumed, &Path)>,
     ) -> Result<ClassifyTask> {
         if self.grow_vocab {
             return Err(Error::config(
@@ -22,8 +25,13 @@ impl Request {
             ));
         }
         first.map_or(Ok(()), |first| first.lend_classifier(&mut resolved))?;
-        let corpus = LabelledCorpus::open(&resolved.recipe.corpus, &self.directories)?;
-        let tokenizer = resumed.map(|resumed| &resumed.tokenizer).or(first.map(|first| &first.tokenizer));
+        let config = &resolved.recipe.corpus;
+        let corpus = match resumed {
+            None => LabelledCorpus::open(config, &self.directories)?,
+            Some(resumed) => labelled_of(trained_on(config, resumed), &self.directories)?,
+        };
+        let tokenizer =
+            resumed.map(|(resumed, _)| &resumed.tokenizer).or(first.map(|first| &first.tokenizer));
         let mut recipe = resolved.recipe;
         if let Some(first) = first {
             first.keep_embedding_size(&mut recipe, first.tokenizer.vocab_size());

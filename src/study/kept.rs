@@ -16,6 +16,8 @@ pub(crate) struct Kept {
     corpus: String,
     split: String,
     protocol: String,
+    /// Of the softmax, if it was another than 1.
+    temperature: Option<f64>,
     pub nats_per_token: Option<f64>,
     pub bits_per_char: Option<f64>,
     /// Of the weights that were evaluated.
@@ -35,7 +37,7 @@ pub(crate) fn keep(checkpoint: &Checkpoint, evaluation: &impl Serialize) -> Resu
     file.sync()
 }
 
-/// The latest evaluation by each protocol, of the test split of `corpus` and of the weights that are in `directory` now;
+/// The latest evaluation by each protocol and temperature, of the test split of `corpus` and of the weights that are in `directory` now;
 /// lines that are no evaluation are passed over.
 pub(crate) fn read(directory: &Path, corpus: &str) -> BTreeMap<String, Kept> {
     let Ok(text) = std::fs::read_to_string(directory.join(EVALUATIONS)) else { return BTreeMap::new() };
@@ -44,5 +46,15 @@ pub(crate) fn read(directory: &Path, corpus: &str) -> BTreeMap<String, Kept> {
     let kept = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let kept = kept.filter_map(|value| Kept::deserialize(value).ok());
     let fits = |kept: &Kept| kept.corpus == corpus && kept.split == "test" && kept.weights_sha256 == weights;
-    kept.filter(fits).map(|kept| (kept.protocol.clone(), kept)).collect()
+    kept.filter(fits).map(|kept| (kept.column(), kept)).collect()
+}
+
+impl Kept {
+    /// The protocol with the temperature, if there is one: figures of two temperatures do not compare.
+    fn column(&self) -> String {
+        match self.temperature {
+            Some(temperature) => format!("{}, temperature {temperature}", self.protocol),
+            None => self.protocol.clone(),
+        }
+    }
 }

@@ -19,10 +19,18 @@ pub(crate) enum Measure {
 }
 
 impl Measure {
-    /// Perplexity for words and byte pairs; bits per character for characters, bytes and a mixture.
+    /// Perplexity for words and byte pairs; bits per character for characters, bytes and a mixture. Perplexity also where a
+    /// run is not of running text, whatever its unit: it has no bits per character.
     pub(crate) fn usual<'a>(runs: impl IntoIterator<Item = &'a RunHistory>) -> Self {
-        let by_words = |run: &RunHistory| matches!(run.unit(), Some(Unit::Word | Unit::Bpe) | None);
-        if runs.into_iter().all(by_words) { Self::Perplexity } else { Self::BitsPerChar }
+        let mut measure = Self::Perplexity;
+        for run in runs {
+            match run.unit() {
+                _ if !run.is_of_running_text() => return Self::Perplexity,
+                Some(Unit::Char | Unit::Byte) => measure = Self::BitsPerChar,
+                Some(Unit::Word | Unit::Bpe) | None => {}
+            }
+        }
+        measure
     }
 
     /// On the validation split, if it was finite.

@@ -2,7 +2,7 @@
 
 use super::kept::{self, Kept};
 use crate::checkpoint;
-use crate::config::Unit;
+use crate::config::{TaskKind, Unit};
 use crate::error::{Error, Result};
 use crate::events::{Epoch, Event, Events, Outcome, Start, Step};
 use crate::hub::SCHEME;
@@ -153,6 +153,11 @@ impl RunHistory {
     /// What a token is, if the recipe says.
     pub(crate) fn unit(&self) -> Option<Unit> {
         Unit::deserialize(&self.start.recipe["corpus"]["unit"]).ok()
+    }
+
+    /// Whether it is a language model's on running text; runs of earlier versions, which name no task, are.
+    pub(crate) fn is_of_running_text(&self) -> bool {
+        self.start.recipe["task"]["kind"].as_str().is_none_or(|kind| kind == TaskKind::Language.as_str())
     }
 
     pub(crate) fn epochs_asked(&self) -> Option<u64> {

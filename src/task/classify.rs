@@ -5,10 +5,10 @@ mod objective;
 pub use objective::{LabelLoss, SentenceBatch};
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{CorpusConfig, ModelConfig, Recipe};
+use crate::config::{ModelConfig, Recipe};
+use crate::data::Tokenizer;
 use crate::data::labelled::LabelledCorpus;
 use crate::data::lengths::drawn_batches;
-use crate::data::{DataDirectories, Tokenizer};
 use crate::error::{Error, Result};
 use crate::eval::classify::{LabelledSentences, SentenceCutter, Threshold, evaluate};
 use crate::eval::{Evaluation, EvaluationProgress};
@@ -250,17 +250,4 @@ impl Task for ClassifyTask {
     fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
         checkpoint.parameters_for(&self.model, self.precision.dtype(), &self.device)
     }
-}
-
-/// The labelled corpus of a checkpoint that classifies sentences: what its recipe says, or `corpus` in its place.
-///
-/// # Errors
-/// If there is no such corpus.
-pub fn corpus_of(
-    recipe: &CorpusConfig,
-    corpus: Option<&str>,
-    directories: &DataDirectories,
-) -> Result<LabelledCorpus> {
-    let name = corpus.unwrap_or(&recipe.name).to_owned();
-    LabelledCorpus::open(&CorpusConfig { name, ..recipe.clone() }, directories)
 }

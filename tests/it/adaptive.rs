@@ -230,6 +230,7 @@ fn what_changes_nothing_changes_no_bit() {
 #[test]
 fn flags_that_mean_nothing_are_refused_with_one_error() {
     let place = trained();
+    place.fails("eval run --protocol batched --cache 5", 2, &["--cache", "not batched"]);
     for (args, parts) in [
         ("--temperature 0", &["--temperature is 0", "above 0"][..]),
         ("--dynamic --dynamic-rate -1", &["--dynamic-rate is -1", "at least 0"]),
@@ -361,6 +362,11 @@ fn an_evaluation_that_is_kept_has_a_column_of_its_own_until_the_weights_change()
     assert_eq!((&kept["cache"], &kept["dynamic"]), (&cached["bits_per_char"], &dynamic["bits_per_char"]));
     assert!(rows["runs"][1].get("test_by_protocol").is_none());
     assert!(stdout(&place.rhn("compare run other --csv")).contains(",test_cache,test_dynamic,"));
+    let warm = json(&place, "--temperature 1.2 --keep");
+    let table: Value = serde_json::from_slice(&place.rhn("compare run --json").stdout).unwrap();
+    let kept = &table["runs"][0]["test_by_protocol"];
+    assert_eq!(kept["stream, temperature 1.2"], warm["bits_per_char"], "{kept}");
+    assert!(kept.get("stream").is_none(), "{kept}");
     place.train("--out run --resume --set train.epochs=6");
     assert!(!stdout(&place.rhn("compare run other")).contains("(cache)"));
     place.fails("eval run --keep --file corpus.txt", 2, &["--keep", "--file"]);

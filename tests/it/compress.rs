@@ -94,6 +94,20 @@ fn a_name_that_ends_like_a_packed_file_is_taken_as_it_is() {
 }
 
 #[test]
+fn a_hyphen_is_the_standard_input_and_output() {
+    let place = Place::new();
+    let model = repository("tests/formats/1").display().to_string();
+    let made = place.rhn_reading(&format!("compress {model} - --out - --rows 1"), PLAY.as_bytes());
+    assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    assert!(stderr(&made).contains("bits a byte of text"), "{}", stderr(&made));
+    place.write("play.txt", PLAY);
+    done(&place, "compress MODEL play.txt --out play.rhn --rows 1");
+    assert!(made.stdout == read(&place, "play.rhn"));
+    let back = place.rhn_reading(&format!("decompress {model} - --out -"), &made.stdout);
+    assert!(back.stdout == PLAY.as_bytes(), "{}", stderr(&back));
+}
+
+#[test]
 fn what_cannot_be_done_is_named_and_nothing_is_written() {
     let place = Place::new();
     place.write("empty", "");
@@ -132,6 +146,10 @@ fn what_cannot_be_done_is_named_and_nothing_is_written() {
     place.write("kept", "as it was");
     assert_fails(&rhn(&place, "decompress MODEL cut.rhn --out kept"), 3, &["cut.rhn"]);
     assert_eq!(read(&place, "kept"), b"as it was");
+    let over = ["is the file that is read", "wanted another"];
+    assert_fails(&rhn(&place, "compress MODEL play.txt --out ./play.txt"), 2, &over);
+    assert_fails(&rhn(&place, "decompress MODEL play.rhn --out play.rhn"), 2, &over);
+    assert!(read(&place, "play.txt") == PLAY.as_bytes() && read(&place, "play.rhn") == whole);
     for rows in ["0", "1025", "x"] {
         assert_eq!(
             rhn(&place, &format!("compress MODEL play.txt --out new --rows {rows}")).status.code(),

@@ -114,6 +114,13 @@ fn what_cannot_be_packed_or_unpacked_is_refused() {
         place.fails(command, code, parts);
     }
     assert!(!place.path("new").exists());
+    // What is damaged is not carried on.
+    let model = place.path("run/model.safetensors");
+    let mut bytes = fs::read(&model).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&model, bytes).unwrap();
+    place.fails("run pack run --part-size 1MB --out damaged", 4, &["model.safetensors", "SHA-256"]);
+    assert!(!place.path("damaged.zip.001").exists());
 }
 
 /// Archives that were not made by this program.

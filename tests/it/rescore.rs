@@ -133,6 +133,10 @@ fn lists_that_cannot_be_used_are_refused_by_name() {
     let fails = |args: &[&str], code: i32, part: &str| assert_fails(&run.rhn("rescore", args), code, &[part]);
     let half = write(&run, "half", "u1 to be\n");
     fails(&[&lists, "--references", &half], 2, "--references has no line of \"u2\"");
+    let others = write(&run, "others", "u8 to be\nu9 to be\n");
+    fails(&[&lists, "--references", &others], 2, "wanted one for each of the 2 lists, 2 have none");
+    fails(&[&lists, "--weight", "1e308"], 2, "a total of \"u1\" is -inf");
+    fails(&[&lists, "--weight", "1e308", "--word-penalty", "-1e308"], 2, "a total of \"u1\" is NaN");
     fails(&[&lists, "--weight", "inf"], 2, "--weight is inf");
     fails(&[&lists, &lists], 3, "has a list of \"u1\", and so has");
     fails(&[&lists, "--ac-cost", &half], 2, "for one NBEST with --format kaldi");

@@ -157,6 +157,8 @@ fn settings_that_cannot_be_are_refused() {
     }
     let none = "--set train.dropout={} --set train.fraternal.kappa=0.15";
     place.fails(&format!("train tiny.toml --out run {none}"), 2, &["train.dropout drops none"]);
+    let zero = "--set train.dropout={input=0.0,between=0.0,output=0.0} --set train.fraternal.kappa=0.15";
+    place.fails(&format!("train tiny.toml --out run {zero}"), 2, &["train.dropout drops none"]);
     assert!(!place.path("run").exists());
     for setting in [
         "window=variable",

@@ -3,14 +3,16 @@
 use super::super::output::{Meter, json_line, note};
 use super::{Args, Protocol};
 use crate::checkpoint::Checkpoint;
-use crate::data::SplitName;
-use crate::data::labelled::Labelled;
+use crate::config::CorpusConfig;
+use crate::data::chosen::labelled_of;
+use crate::data::labelled::{Labelled, LabelledCorpus};
+use crate::data::{SplitName, TrainedOn};
 use crate::error::Error;
 use crate::eval::Evaluation;
 use crate::eval::classify::{SentenceCutter, Threshold, evaluate};
 use crate::model::Classifier;
+use crate::predict::corpus_sha256;
 use crate::storage::{RECIPE, THRESHOLD};
-use crate::task::classify::corpus_of;
 use anyhow::Result;
 use std::io::{Write, stdout};
 use std::path::Path;
@@ -21,7 +23,6 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
         ("--mc", args.mc.is_some()),
         ("--per", args.per.is_some()),
         ("--protocol batched", matches!(args.protocol, Protocol::Batched)),
-        ("--keep", args.keep),
     ];
     if let Some((flag, _)) = language_only.into_iter().chain(args.adapt.given()).find(|(_, given)| *given) {
         let what = format!("{flag} is for language models, and this checkpoint classifies sentences");
@@ -31,7 +32,10 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
     let recipe = checkpoint.read_recipe()?.ok_or_else(|| {
         Error::checkpoint(checkpoint.directory.join(RECIPE), "is missing: it says what was trained on")
     })?;
-    let (corpus, split, labelled) = labelled(args, &recipe.corpus)?;
+    let (corpus, split, labelled) = labelled(args, checkpoint, &recipe.corpus)?;
+    if labelled.left_out > 0 {
+        note(&format!("{} elements without any text before the edit are left out", labelled.left_out));
+    }
     let tokenizer = checkpoint.read_tokenizer()?;
     let mut cutter = SentenceCutter::new(&tokenizer, &checkpoint.config);
     let sentences = cutter.cut_all(&labelled)?;
@@ -61,7 +65,11 @@ pub(in crate::command) fn threshold(checkpoint: &Checkpoint) -> Result<f64> {
 }
 
 /// The sentences that were asked for, and what they are called.
-fn labelled(args: &Args, config: &crate::config::CorpusConfig) -> Result<(String, SplitName, Labelled)> {
+fn labelled(
+    args: &Args,
+    checkpoint: &Checkpoint,
+    config: &CorpusConfig,
+) -> Result<(String, SplitName, Labelled)> {
     match args.file.as_slice() {
         [] => {}
         [file] => return Ok((file.display().to_string(), SplitName::All, Labelled::read(file)?)),
@@ -82,7 +90,17 @@ fn labelled(args: &Args, config: &crate::config::CorpusConfig) -> Result<(String
         None => Err(Error::data(path, "has a name that is not UTF-8")),
     };
     let named = args.corpus.as_deref().map(name).transpose()?;
-    let corpus = corpus_of(config, named.as_deref(), &args.data.directories()?)?;
+    let directories = args.data.directories()?;
+    let corpus = match named {
+        Some(name) => LabelledCorpus::open(&CorpusConfig { name, ..config.clone() }, &directories)?,
+        None => {
+            let sha256 = corpus_sha256(&checkpoint.directory);
+            let run = TrainedOn { config, sha256: sha256.as_deref(), directory: &checkpoint.directory };
+            let corpus = labelled_of(run, &directories)?;
+            run.check(&corpus.name, &corpus.sha256)?;
+            corpus
+        }
+    };
     let split = args.split.unwrap_or(SplitName::Test);
     let labelled = match split {
         SplitName::Train => corpus.train,

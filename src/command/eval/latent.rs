@@ -3,6 +3,7 @@
 use super::super::output::{Meter, json_line, note, note_unseen};
 use super::{Args, Protocol};
 use crate::checkpoint::Checkpoint;
+use crate::config::Unit;
 use crate::data::items::Items;
 use crate::data::{Chosen, TrainedOn};
 use crate::error::Error;
@@ -10,6 +11,7 @@ use crate::eval::Evaluation;
 use crate::eval::latent::{LatentFigures, LatentSettings, UNUSED, evaluate};
 use crate::predict::LoadedVae;
 use crate::readable::perplexity;
+use crate::run::console::Shown;
 use crate::sample::sentences::SentenceWriter;
 use crate::signals::Signals;
 use crate::study::kept;
@@ -42,7 +44,7 @@ pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> Result<()> {
             kept::keep(loaded.checkpoint(), &found)?;
         }
         drop(meter);
-        print(args.json, &found)?;
+        print(args.json, loaded.tokenizer.unit(), &found)?;
     }
     Ok(())
 }
@@ -87,7 +89,8 @@ fn texts(
     }
 }
 
-fn print(json: bool, found: &Evaluation) -> std::io::Result<()> {
+fn print(json: bool, unit: Unit, found: &Evaluation) -> std::io::Result<()> {
+    let units = Shown::Sentences(unit).units();
     let mut out = stdout().lock();
     let Some(latent) = &found.latent else { return Ok(()) };
     if latent.is_unused() {
@@ -116,13 +119,14 @@ fn print(json: bool, found: &Evaluation) -> std::io::Result<()> {
     let [sentences_back, words_back] = [latent.reconstruction_accuracy, latent.word_accuracy].map(share);
     writeln!(
         out,
-        "given back       {sentences_back} of sentences, {words_back} of words, by the likeliest words"
+        "given back       {sentences_back} of sentences, {words_back} of {units}, by the likeliest {units}"
     )?;
     writeln!(
         out,
-        "sentences        {sentences} ({} words), {dropped_sentences} left out as too long",
+        "sentences        {sentences} ({} {units}), {dropped_sentences} left out as too long",
         found.words
     )?;
-    writeln!(out, "not in vocab     {}", found.oov_tokens)?;
+    let whose = if *dropped_sentences > 0 { ", those of sentences that are left out with them" } else { "" };
+    writeln!(out, "not in vocab     {}{whose}", found.oov_tokens)?;
     writeln!(out, "time             {:.1} s, {:.0} tokens/s", found.seconds, found.tokens_per_second)
 }

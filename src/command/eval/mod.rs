@@ -125,6 +125,10 @@ enum Protocol {
 /// are not finite.
 pub(super) fn run(args: &Args) -> Result<()> {
     let mut adaptation = args.adapt.settings()?;
+    if matches!(args.protocol, Protocol::Batched) && adaptation.cache.is_some() {
+        let what = "--cache remembers one text as it is read: it is for --protocol stream, not batched";
+        return Err(Error::config(what).into());
+    }
     let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
     if checkpoint.config.pixels().is_some() {
         return images::run(args, &checkpoint);

@@ -100,6 +100,7 @@ pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> anyhow::Result<()> {
         let filled = writer.fill(&places, sentence.beam.unwrap_or(BEAM))?;
         return Ok(print(args, 0, None, &filled, &fill(&writer, template, &filled))?);
     }
+    refuse_what_does_nothing(args)?;
     let vectors = vectors(args, &writer)?;
     let count = vectors.dim(0)?;
     for index in 0..count {
@@ -135,6 +136,22 @@ fn refuse_text_flags(args: &Args) -> Result<()> {
              --reconstruct, --from and --to, or --impute take text"
         ))),
     }
+}
+
+/// Refuses what a line between two sentences, or a search for the likeliest sentence, has no use for.
+fn refuse_what_does_nothing(args: &Args) -> Result<()> {
+    let sentence = &args.sentence;
+    if sentence.from.is_some() && args.samples != 1 {
+        return Err(Error::config(
+            "--samples is for the prior or --reconstruct: of a line, --steps says how many",
+        ));
+    }
+    if sentence.beam.is_some() && args.filters() != Filters::default() {
+        return Err(Error::config(
+            "a filter of probabilities is for sentences that are drawn, and --beam searches for the likeliest one",
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses what says how sentences are drawn where the likeliest one is searched for.

@@ -70,9 +70,9 @@ pub(super) struct Args {
     /// Where the model forgets what it read: at each line's or file's begin, or nowhere
     #[arg(long, value_enum, default_value = "document")]
     reset: Reset,
-    /// The word that a blank belongs to, with --per word
-    #[arg(long, value_enum, default_value = "leading")]
-    boundary: Boundary,
+    /// The word that a blank belongs to, with --per word [default: leading]
+    #[arg(long, value_enum)]
+    boundary: Option<Boundary>,
     /// A text that is read before each text, or each line with --reset line, and not scored
     #[arg(long, value_name = "FILE")]
     context: Option<PathBuf>,
@@ -151,10 +151,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             Error::config("the standard input (-) can be read once only, it is asked for twice").into()
         );
     }
+    if args.boundary.is_some() && args.per != Per::Word {
+        return Err(Error::config("--boundary is for --per word").into());
+    }
     let settings = Settings {
         per: args.per,
         reset: args.reset,
-        boundary: args.boundary,
+        boundary: args.boundary.unwrap_or_default(),
         base: args.base,
         cache: args.cache.settings()?, // before anything is loaded
         json: args.json,

@@ -89,10 +89,11 @@ pub(super) fn introduce_lists(task: &Rescoring) {
 }
 
 pub(super) fn introduce_sentences(task: &VaeTask) {
+    let units = Shown::Sentences(task.unit()).units();
     let (train, valid, test) = task.sentences();
     let count = |items: &Items| grouped(items.len() as u64);
     report(&format!(
-        "{}: {} training sentences of {} words, {} for validation, {} for test, vocabulary of {}",
+        "{}: {} training sentences of {} {units}, {} for validation, {} for test, vocabulary of {}",
         task.data().corpus,
         count(train),
         grouped(train.words()),
@@ -106,11 +107,11 @@ pub(super) fn introduce_sentences(task: &VaeTask) {
     {
         let [train, valid, test] = dropped.map(grouped);
         note(&format!(
-            "sentences of more than {longest} words are left out: {train} of training, {valid} of validation, {test} of test"
+            "sentences of more than {longest} {units} are left out: {train} of training, {valid} of validation, {test} of test"
         ));
     }
     let replaced = task.tokenizer().unknown_id().is_some();
-    let [train, valid] = task.unseen();
+    let [train, valid, _] = task.unseen();
     note_unseen(train, "the training split", replaced);
     note_unseen(valid, "the validation split", replaced);
 }

@@ -7,6 +7,7 @@
 mod parts;
 
 use super::location;
+use crate::checkpoint::Checkpoint;
 use crate::digest::hex;
 use crate::error::{Error, Result};
 use crate::storage::{MODEL, STATES, check_format, disk, to_json};
@@ -60,6 +61,9 @@ pub(crate) fn pack(directory: &Path, prefix: &Path, part_size: u64, told: Told<'
         return Err(Error::checkpoint(directory, "is no run: it has neither a model nor a training state"));
     }
     let _lock = location::hold(directory, true)?;
+    if directory.join(MODEL).exists() {
+        Checkpoint::open(directory)?; // what is damaged here would be damaged there
+    }
     let mut names = Vec::new();
     list(directory, "", &mut names)?;
     let size = |name: &String| {
@@ -68,7 +72,9 @@ pub(crate) fn pack(directory: &Path, prefix: &Path, part_size: u64, told: Told<'
     };
     let total = names.iter().map(size).sum::<Result<u64>>()?;
     let mut writer = PartWriter::create(prefix, part_size)?;
-    let written = write(directory, &names, &mut writer, &mut |done| told(done, total));
+    // A few parts at a time, so that a signal is heard of soon where they are small: each is forced to the disk.
+    let block = usize::try_from(16 * part_size).map_or(BLOCK, |size| size.min(BLOCK));
+    let written = write((directory, &names), &mut writer, block, &mut |done| told(done, total));
     match (writer.take_error(), written) {
         (Some(error), _) | (None, Err(error)) => Err(error),
         (None, Ok(())) => writer.finish(),
@@ -105,9 +111,9 @@ fn list(directory: &Path, below: &str, names: &mut Vec<String>) -> Result<()> {
 
 /// Writes the archive.
 fn write(
-    directory: &Path,
-    names: &[String],
+    (directory, names): (&Path, &[String]),
     writer: &mut PartWriter,
+    block: usize,
     told: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
     let failed =
@@ -124,7 +130,7 @@ fn write(
         archive.start_file(name.as_str(), options).map_err(failed)?;
         let path = directory.join(name);
         let mut file = File::open(&path).map_err(Error::io(&path))?;
-        let copied = copy(&mut file, &path, &mut archive, directory, &mut |bytes| {
+        let copied = copy(&mut file, [&path, directory], &mut archive, block, &mut |bytes| {
             done += bytes;
             told(done)
         })?;
@@ -136,15 +142,15 @@ fn write(
     Ok(())
 }
 
-/// Copies `from`, which is `source`, into `to`, which is `target`: how much it was, and its SHA-256.
+/// Copies `from`, which is `source`, into `to`, which is `target`, so many bytes at a time: how much it was, and its SHA-256.
 fn copy(
     from: &mut dyn Read,
-    source: &Path,
+    [source, target]: [&Path; 2],
     to: &mut dyn Write,
-    target: &Path,
+    block: usize,
     told: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Packed> {
-    let mut block = vec![0; BLOCK];
+    let mut block = vec![0; block];
     let mut hash = Sha256::new();
     let mut size = 0;
     loop {
@@ -257,7 +263,7 @@ fn write_files(
         let path: PathBuf = aside.join(name);
         disk::make_directory(disk::parent(&path))?;
         let mut file = File::create(&path).map_err(Error::io(&path))?;
-        let found = copy(&mut entry.take(*size), archive, &mut file, &path, &mut |bytes| {
+        let found = copy(&mut entry.take(*size), [archive, &path], &mut file, BLOCK, &mut |bytes| {
             done += bytes;
             told(done, total)
         })?;

@@ -226,7 +226,8 @@ impl PartSet {
                 ));
             }
             let mut file = File::open(path).map_err(Error::io(path))?;
-            let found = super::copy(&mut file, path, &mut io::sink(), path, &mut |_| Ok(()))?.sha256;
+            let found =
+                super::copy(&mut file, [path, path], &mut io::sink(), super::BLOCK, &mut |_| Ok(()))?.sha256;
             if found != *wanted {
                 return Err(Error::checkpoint(
                     path,

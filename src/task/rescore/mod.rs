@@ -46,12 +46,13 @@ pub struct Rescoring {
 }
 
 impl Rescoring {
-    /// Opens the lists that the recipe's corpus names, and cuts them with the vocabulary of the model that is trained on.
+    /// Opens the lists that the recipe's corpus names, in the directory `place`, and cuts them with the vocabulary of the model
+    /// that is trained on.
     ///
     /// # Errors
     /// If there are no such lists, fewer than a batch, or the vocabulary has no line end.
     pub(crate) fn open(
-        recipe: Recipe,
+        (recipe, place): (Recipe, &str),
         tokenizer: Tokenizer,
         precision: Precision,
         device: &Device,
@@ -63,7 +64,8 @@ impl Rescoring {
                  checkpoint's has none",
             ));
         };
-        let lists = Lists::open(&recipe.corpus.name, settings.format)?;
+        let found = Lists::open(place, settings.format)?;
+        let lists = Lists { name: recipe.corpus.name.clone(), ..found };
         let batch = recipe.train.batch_size;
         let [train, ..] = &lists.splits;
         if train.len() < batch {

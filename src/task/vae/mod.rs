@@ -41,8 +41,8 @@ pub struct VaeTask {
     train: Items,
     valid: Items,
     test: Option<Items>,
-    /// Symbols of the training and the validation split that the vocabulary lacks.
-    unseen: [u64; 2],
+    /// Symbols of the splits for training, validation and test that the vocabulary lacks.
+    unseen: [u64; 3],
     /// The token that ends a sentence, and from which a decoder begins.
     line_end: u32,
     model: ModelConfig,
@@ -76,8 +76,8 @@ impl VaeTask {
         (&self.train, &self.valid, self.test.as_ref())
     }
 
-    /// Symbols of the training and the validation split that the vocabulary lacks.
-    pub fn unseen(&self) -> [u64; 2] {
+    /// Symbols of the splits for training, validation and test that the vocabulary lacks.
+    pub fn unseen(&self) -> [u64; 3] {
         self.unseen
     }
 
@@ -122,12 +122,15 @@ impl VaeTask {
     fn measure(
         &self,
         parameters: &Parameters,
-        (split, sentences): (&str, &Items),
+        (split, sentences, unseen): (&str, &Items, u64),
         progress: EvaluationProgress<'_>,
     ) -> Result<Evaluation> {
         let model = self.frozen(parameters)?;
         let writer = SentenceWriter::new(&model, &self.tokenizer)?;
-        evaluate(&writer, [&self.corpus, split], sentences, LatentSettings::default(), progress)
+        let names = [&self.corpus, split];
+        let mut found = evaluate(&writer, names, sentences, LatentSettings::default(), progress)?;
+        found.oov_tokens = unseen;
+        Ok(found)
     }
 }
 
@@ -185,12 +188,12 @@ impl Task for VaeTask {
         world: &dyn World,
         progress: EvaluationProgress<'_>,
     ) -> Result<Evaluation> {
-        agree(world, self.measure(parameters, ("valid", &self.valid), progress))
+        agree(world, self.measure(parameters, ("valid", &self.valid, self.unseen[1]), progress))
     }
 
     fn test(&self, parameters: &Parameters, progress: EvaluationProgress<'_>) -> Result<Option<Evaluation>> {
         let test = self.test.as_ref();
-        test.map(|test| self.measure(parameters, ("test", test), progress)).transpose()
+        test.map(|test| self.measure(parameters, ("test", test, self.unseen[2]), progress)).transpose()
     }
 
     /// The likeliest words for some vectors of the prior, a sentence a line.

@@ -12,10 +12,10 @@ use rhn_kernels::precision::Precision;
 use std::cell::RefCell;
 
 impl VaeTask {
-    /// Opens the corpus, takes its vocabulary (or goes on with `tokenizer`) and sizes the model.
+    /// Opens the corpus; else as [`VaeTask::with_corpus`].
     ///
     /// # Errors
-    /// If the corpus cannot be used, has no sentences for a split, or the vocabulary lacks a token that is needed.
+    /// As [`VaeTask::with_corpus`], and if there is no such corpus, or it is one of shards.
     pub fn prepare(
         recipe: Recipe,
         directories: &DataDirectories,
@@ -29,6 +29,20 @@ impl VaeTask {
             return Err(Error::data(&recipe.corpus.name, what));
         }
         let corpus = Corpus::open(&recipe.corpus, directories)?;
+        Self::with_corpus(recipe, corpus, tokenizer, precision, device)
+    }
+
+    /// Takes the vocabulary of `corpus` (or goes on with `tokenizer`) and sizes the model.
+    ///
+    /// # Errors
+    /// If the corpus cannot be used, has no sentences for a split, or the vocabulary lacks a token that is needed.
+    pub fn with_corpus(
+        recipe: Recipe,
+        corpus: Corpus,
+        tokenizer: Option<Tokenizer>,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
         let tokenizer = match tokenizer {
             None => vocabulary::build(&recipe, &corpus)?,
             Some(tokenizer) => tokenizer,
@@ -48,12 +62,12 @@ impl VaeTask {
         let items = |encoded: &Encoded| Items::of(&encoded.tokens, line_end, recipe.corpus.longest_sentence);
         let train = tokenizer.encode(&corpus.train)?;
         let valid = tokenizer.encode(&corpus.valid)?;
-        let test = if corpus.test.is_empty() { None } else { Some(items(&tokenizer.encode(&corpus.test)?)) };
+        let test = if corpus.test.is_empty() { None } else { Some(tokenizer.encode(&corpus.test)?) };
         let task = Self {
             train: items(&train),
             valid: items(&valid),
-            test: test.filter(|test| !test.is_empty()),
-            unseen: [train.unseen, valid.unseen],
+            unseen: [train.unseen, valid.unseen, test.as_ref().map_or(0, |test| test.unseen)],
+            test: test.as_ref().map(items).filter(|test| !test.is_empty()),
             corpus: corpus.name,
             corpus_sha256: corpus.sha256,
             line_end,

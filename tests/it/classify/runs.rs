@@ -3,6 +3,7 @@
 use crate::support::run::{Place, stderr, stdout};
 use serde_json::Value;
 use std::fmt::Write;
+use std::fs;
 
 /// Settings of a classifier that trains in a moment.
 const RECIPE: &str = r#"
@@ -279,4 +280,19 @@ fn a_word_that_the_vocabulary_lacks_is_read_by_its_bytes() {
     let probability = |row: usize| rows[row]["probability"].as_f64().unwrap();
     assert!(probability(0) != probability(1) && probability(0) != probability(2), "{rows:?}");
     assert_eq!(rows[4]["unknown_words"].as_u64(), Some(3));
+}
+
+#[test]
+fn the_corpus_of_a_run_is_found_beside_it_and_another_one_is_refused() {
+    let place = place();
+    succeed(&place, "train classify.toml --out runs/run --max-steps 40");
+    fs::create_dir(place.path("far")).unwrap();
+    place.rhn_from("far", "train ../runs/run --resume");
+    let found = place.rhn_from("far", "eval ../runs/run --json");
+    assert!(!found.stdout.is_empty());
+    let test = fs::read_to_string(place.path("errors/test.tsv")).unwrap();
+    let fewer: String = test.split_inclusive('\n').take(40).collect();
+    place.write("errors/test.tsv", fewer);
+    place.fails("eval runs/run", 3, &["errors", "another text than the run's", "--corpus"]);
+    assert_eq!(place.json_of("eval runs/run --corpus errors --json")["split"], "test"); // by its name it is taken as it is
 }

@@ -244,6 +244,10 @@ fn a_vocabulary_that_is_not_sorted_is_refused_and_one_of_a_checkpoint_is_trusted
     place.train(&format!(
         "--out goes-on --corpus other.txt --init-from sorted {WORDS} {ADAPTIVE} --max-steps 2"
     ));
+    // Where the order does not matter, a sorted vocabulary is one like any other.
+    place.train(&format!("--out sampled {WORDS} {SAMPLED} --max-steps 2"));
+    place.train(&format!("--out exact --corpus other.txt --init-from sampled {WORDS} --max-steps 2"));
+    assert_eq!(place.json("exact/config.json").get("sorted_by_frequency"), None);
     place.fails(
         &format!("train tiny.toml --out grown --corpus other.txt --init-from sorted --grow-vocab {WORDS} {ADAPTIVE}"),
         2,

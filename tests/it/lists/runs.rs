@@ -131,3 +131,12 @@ fn made_up_lists_have_the_text_s_lines_as_references() {
     place.fails("data lists book.txt --out x --noise -1", 2, &["--noise is -1"]);
     place.fails("data lists book.txt --out x --count 0", 2, &["invalid value '0'", "--count"]);
 }
+
+#[test]
+fn the_lists_of_a_run_are_found_beside_it() {
+    let place = prepared();
+    done(&place, &format!("train {RESCORE} --out runs/run --max-steps 3"));
+    std::fs::create_dir(place.path("far")).unwrap();
+    place.rhn_from("far", "train ../runs/run --resume");
+    assert_eq!(place.json("runs/run/result.json")["protocol"], "lists");
+}

@@ -90,6 +90,14 @@ impl Place {
         self.command(args).output().unwrap()
     }
 
+    /// The command with the directory `from` as the current one; it succeeds.
+    #[track_caller]
+    pub(crate) fn rhn_from(&self, from: &str, args: &str) -> Output {
+        let output = self.command(args).current_dir(self.path(from)).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
+        output
+    }
+
     /// The JSON that `rhn ARGS…` prints.
     #[track_caller]
     pub(crate) fn json_of(&self, args: &str) -> Value {

@@ -67,6 +67,14 @@ fn a_gap_is_filled_with_a_word_that_fits() {
 #[test]
 fn flags_and_commands_of_one_kind_of_checkpoint_are_refused_by_the_other() {
     LEARNED.fails("sample run --prompt anna", 2, &["--prompt is for language models", "sentence VAE"]);
+    for (args, what) in [
+        ("--from anna --to carla --samples 3", "--steps says how many"),
+        ("--beam 3 --top-k 3", "--beam searches for the likeliest"),
+        ("--beam 3 --repetition-penalty 1.5", "--beam searches for the likeliest"),
+        ("--samples 0", "--samples"),
+    ] {
+        LEARNED.fails(&format!("sample run {args}"), 2, &[what]);
+    }
     LEARNED.fails("eval run --cache 100", 2, &["--cache is for language models"]);
     LEARNED.fails("eval run --samples 0", 2, &["--samples 0 draws no vector"]);
     for command in [

@@ -1,6 +1,6 @@
 //! Runs of a sentence VAE by the command line: learned, resumed to the bit, chosen once the KL counts whole, refused.
 
-use crate::support::run::{Place, assert_fails, stderr};
+use crate::support::run::{Place, assert_fails, stderr, stdout};
 use serde_json::Value;
 use std::sync::LazyLock;
 
@@ -177,4 +177,43 @@ fn what_a_sentence_vae_cannot_be_trained_with_is_refused() {
         &["train.latent is for a sentence VAE"],
     );
     assert!(!place.path("run").exists());
+}
+
+#[test]
+fn the_corpus_of_a_run_is_found_beside_it() {
+    let place = place();
+    let output = place.rhn("train vae.toml --set train.epochs=1 --out runs/run --max-steps 5");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    std::fs::create_dir(place.path("far")).unwrap();
+    place.rhn_from("far", "train ../runs/run --resume");
+    place.rhn_from("far", "eval ../runs/run");
+}
+
+#[test]
+fn a_result_and_an_evaluation_agree_on_what_the_vocabulary_lacks() {
+    let place = place();
+    let settings = "--set corpus.vocab_size=9 --set train.epochs=1 --set train.latent.schedule.epochs=1";
+    let output = place.rhn(&format!("train vae.toml {settings} --out run"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let result = place.json("run/result.json");
+    let found = place.json_of("eval run --json");
+    assert!(number(&found, "oov_tokens") > 0.0, "{found}");
+    assert_eq!(result["oov_tokens"], found["oov_tokens"]);
+    // Sentences by themselves are not measured as text.
+    assert!(result.get("bytes").is_none() && found.get("bytes").is_none(), "{result} {found}");
+}
+
+#[test]
+fn a_run_over_characters_has_figures_in_every_table() {
+    let place = place();
+    let settings = "--set corpus.unit=char --set corpus.longest_sentence=60 --set train.epochs=1";
+    let output = place.rhn(&format!("train vae.toml {settings} --out run"));
+    let notes = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{notes}");
+    assert!(notes.contains(" chars,") && !notes.contains(" words"), "{notes}");
+    let watched = stdout(&place.rhn("watch run"));
+    assert!(watched.contains("perplexity") && !watched.contains("no test"), "{watched}");
+    let table = stdout(&place.rhn("compare run"));
+    assert!(table.contains("perplexity") && !table.contains('–'), "{table}");
+    assert_eq!(place.rhn("plot run --out run.svg").status.code(), Some(0));
 }
