@@ -55,16 +55,19 @@ pub(crate) fn run(work: impl Fn(Worker<'_>) + Sync) {
     }
     // Who asked for a number of threads has it.
     let asked_for = SIZE.get().or_else(|| threads::automatic().is_none().then(threads::count));
-    let begun = Instant::now();
-    let count = asked_for.unwrap_or_else(|| CROWDING.limit(threads::count(), begun));
+    let Some(count) = asked_for else {
+        let most = threads::count();
+        let count = CROWDING.limit(most, Instant::now);
+        if count <= 1 {
+            return alone();
+        }
+        let waited = pool(count).run(&work);
+        return CROWDING.observe([count, most], waited, Instant::now);
+    };
     if count <= 1 {
         return alone();
     }
-    let waited = pool(count).run(&work);
-    if asked_for.is_none() {
-        let ended = Instant::now();
-        CROWDING.observe(count, ended - begun, waited, ended);
-    }
+    pool(count).run(&work);
 }
 
 /// Runs `work` with pools of `count` threads for all kernels that it starts on this thread.

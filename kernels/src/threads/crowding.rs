@@ -9,18 +9,23 @@
 //! do not wait are faster where s > 1 − m / n.
 
 use super::counts;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time of work after which the share of waiting is judged.
+/// Time, from the first piece of work in which a thread waited, after which the share of waiting is judged.
 const WINDOW: Duration = Duration::from_millis(20);
 
 /// How long fewer threads are used before more are tried again: at first, and after trials that failed.
 const FIRST_REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(8);
 
-/// How many threads the kernels use beside other processes.
+/// How many threads the kernels use beside other processes. Where none waits, it costs a piece of work two atomic reads.
 pub(crate) struct Crowding {
+    /// Whether fewer threads than all are in use.
+    is_reduced: AtomicBool,
+    /// Whether there is a window that was not judged yet.
+    is_watching: AtomicBool,
     state: Mutex<Option<State>>,
 }
 
@@ -29,70 +34,104 @@ struct State {
     counts: Vec<usize>,
     /// Which of them is in use.
     index: usize,
-    /// Work with that number that was not judged yet, and what of it a thread spent in waiting.
-    worked: Duration,
-    waited: Duration,
+    /// When the window began that is not judged yet, and how much of it a thread spent in waiting.
+    watched: Option<(Instant, Duration)>,
     /// When more threads are tried, if fewer than all are in use.
     until: Option<Instant>,
-    /// How long it is to the trial after the next failure.
+    /// How long fewer threads are in use after the next failure, and when the last one was over.
     rest: Duration,
+    rested: Option<Instant>,
 }
 
 impl Crowding {
     pub(crate) const fn new() -> Self {
-        Self { state: Mutex::new(None) }
+        Self {
+            is_reduced: AtomicBool::new(false),
+            is_watching: AtomicBool::new(false),
+            state: Mutex::new(None),
+        }
     }
 
     /// How many of `most` threads the next piece of work is given.
-    pub(crate) fn limit(&self, most: usize, now: Instant) -> usize {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = match &mut *state {
-            Some(state) if state.counts[0] == most => state,
-            other => other.insert(State::new(most)),
-        };
+    pub(crate) fn limit(&self, most: usize, now: impl FnOnce() -> Instant) -> usize {
+        if most <= 1 || !self.is_reduced.load(Ordering::Relaxed) {
+            return most;
+        }
+        let mut locked = self.lock();
+        let state = State::of(&mut locked, most);
+        let now = now();
         if state.until.is_some_and(|until| now >= until) {
             state.index -= 1;
-            state.forget();
+            state.watched = None;
+            state.rested = Some(now);
             state.until = (state.index > 0).then(|| now + state.rest);
         }
+        self.tell(state);
         state.counts[state.index]
     }
 
-    /// Takes how long a piece of work on `count` threads took, and how long its threads waited in all.
-    pub(crate) fn observe(&self, count: usize, worked: Duration, waited: Duration, now: Instant) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(state) = state.as_mut().filter(|state| state.counts[state.index] == count) else { return };
-        state.worked += worked;
-        state.waited += waited / (count as u32 - 1).max(1);
-        if state.worked >= WINDOW {
-            state.judge(now);
+    /// Takes how long the threads of a piece of work on `count` of `most` waited in all.
+    pub(crate) fn observe(&self, [count, most]: [usize; 2], waited: Duration, now: impl FnOnce() -> Instant) {
+        if waited.is_zero() && !self.is_watching.load(Ordering::Relaxed) {
+            return;
         }
+        let mut locked = self.lock();
+        let state = State::of(&mut locked, most);
+        if state.counts[state.index] == count {
+            state.observe(waited / (count as u32 - 1).max(1), now());
+        }
+        self.tell(state);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, state: &State) {
+        self.is_reduced.store(state.index > 0, Ordering::Relaxed);
+        self.is_watching.store(state.watched.is_some(), Ordering::Relaxed);
     }
 }
 
 impl State {
-    fn new(most: usize) -> Self {
-        let zero = Duration::ZERO;
-        Self { counts: counts(most), index: 0, worked: zero, waited: zero, until: None, rest: FIRST_REST }
+    /// That of `most` threads; another number begins anew.
+    fn of(state: &mut Option<Self>, most: usize) -> &mut Self {
+        let fits = state.as_ref().is_some_and(|state| state.counts[0] == most);
+        if !fits {
+            *state = None;
+        }
+        state.get_or_insert_with(|| Self {
+            counts: counts(most),
+            index: 0,
+            watched: None,
+            until: None,
+            rest: FIRST_REST,
+            rested: None,
+        })
     }
 
-    fn judge(&mut self, now: Instant) {
-        let count = self.counts[self.index];
-        let share = self.waited.as_secs_f64() / self.worked.as_secs_f64();
-        self.forget();
-        match self.counts.get(self.index + 1) {
-            Some(&fewer) if share > 1.0 - fewer as f64 / count as f64 => {
-                self.index += 1;
-                self.until = Some(now + self.rest);
-                self.rest = (2 * self.rest).min(LONGEST_REST);
-            }
-            _ => self.rest = FIRST_REST,
+    fn observe(&mut self, waited: Duration, now: Instant) {
+        let (begun, all) = self.watched.get_or_insert((now - waited, Duration::ZERO));
+        *all += waited;
+        let window = now - *begun;
+        if window >= WINDOW {
+            let share = all.as_secs_f64() / window.as_secs_f64();
+            self.watched = None;
+            self.judge(share, now);
         }
     }
 
-    fn forget(&mut self) {
-        self.worked = Duration::ZERO;
-        self.waited = Duration::ZERO;
+    fn judge(&mut self, share: f64, now: Instant) {
+        let count = self.counts[self.index];
+        let Some(&fewer) = self.counts.get(self.index + 1) else { return };
+        if share <= 1.0 - fewer as f64 / count as f64 {
+            return;
+        }
+        // More threads were fine for long, or this was their trial.
+        let is_trial = self.rested.is_some_and(|rested| now - rested < LONGEST_REST);
+        self.rest = if is_trial { (2 * self.rest).min(LONGEST_REST) } else { FIRST_REST };
+        self.index += 1;
+        self.until = Some(now + self.rest);
     }
 }
 
@@ -111,13 +150,13 @@ mod tests {
         let mut spent = vec![0.0; most + 1];
         let end = *now + Duration::from_secs_f64(seconds);
         while *now < end {
-            let count = crowding.limit(most, *now);
+            let count = crowding.limit(most, || *now);
             let waits = if count > 1 { share(count) } else { 0.0 };
             let time = Duration::from_secs_f64(1e-3 / count as f64 / (1.0 - waits));
             *now += time;
             spent[count] += time.as_secs_f64();
             if count > 1 {
-                crowding.observe(count, time, time.mul_f64(waits) * (count as u32 - 1), *now);
+                crowding.observe([count, most], time.mul_f64(waits) * (count as u32 - 1), || *now);
             }
         }
         spent
@@ -140,9 +179,9 @@ mod tests {
         let busy = work(&crowding, now, (2, 60.0), |_| 0.9);
         assert!(busy[2] < 0.02 * 60.0, "{busy:?}");
         let window = WINDOW.as_secs_f64();
-        let free = work(&crowding, now, (2, 10.0), |_| 0.0);
+        let free = work(&crowding, now, (2, 20.0), |_| 0.0);
         assert!(free[1] < LONGEST_REST.as_secs_f64() + window, "{free:?}");
-        // It was fine: the next time the rest is short again.
+        // It was fine for long: the next time the rest is short again.
         work(&crowding, now, (2, 0.1), |_| 0.9);
         let free = work(&crowding, now, (2, 10.0), |_| 0.0);
         assert!(free[1] < FIRST_REST.as_secs_f64() + window, "{free:?}");
@@ -154,18 +193,19 @@ mod tests {
         let crowding = Crowding::new();
         let spent = work(&crowding, now, (16, 120.0), |count| if count > 9 { 0.8 } else { 0.02 });
         assert!(spent[9] > 100.0, "{spent:?}");
-        let spent = work(&crowding, now, (16, 20.0), |_| 0.02);
-        assert!(spent[16] > 10.0, "{spent:?}");
+        let spent = work(&crowding, now, (16, 40.0), |_| 0.02);
+        assert!(spent[16] > 20.0, "{spent:?}");
     }
 
     #[test]
     fn what_was_done_with_another_number_of_threads_does_not_count() {
-        let now = Instant::now();
+        let start = Instant::now();
+        let now = || start;
         let crowding = Crowding::new();
         assert_eq!(crowding.limit(2, now), 2);
-        crowding.observe(4, WINDOW, 3 * WINDOW, now);
+        crowding.observe([3, 2], 3 * WINDOW, now);
         assert_eq!(crowding.limit(2, now), 2);
-        crowding.observe(2, WINDOW, WINDOW, now);
+        crowding.observe([2, 2], WINDOW, now);
         assert_eq!(crowding.limit(2, now), 1);
         assert_eq!(crowding.limit(4, now), 4); // another limit begins anew
     }
