@@ -30,8 +30,6 @@ ROWS = {
     "kim": ("ptb-char-cnn-small, training", "ptb-char-cnn-small", "train", "pytorch_char_cnn.py", "--mode eager"),
     "kim-distinct": ("ptb-char-cnn-small, training", "ptb-char-cnn-small", "train", "pytorch_char_cnn.py",
                      "--distinct --mode eager"),
-    "lstm": ("LSTM 2 × 300 on words, training",
-             "ptb-char-cnn-small --set model.embedding.kind=word", "train", "pytorch_char_cnn.py", "--word --mode eager"),
     **{f"{cell}-{size}": (f"{name} 2 × {size} on words, training",
                           f"ptb-char-cnn-small --set model.embedding.kind=word "
                           f'--set model.core={{kind="{cell}",layers=2,hidden_size={size}}}',
