@@ -111,7 +111,8 @@ impl State {
     }
 
     fn observe(&mut self, waited: Duration, now: Instant) {
-        let (begun, all) = self.watched.get_or_insert((now - waited, Duration::ZERO));
+        let begun = now.checked_sub(waited).unwrap_or(now);
+        let (begun, all) = self.watched.get_or_insert((begun, Duration::ZERO));
         *all += waited;
         let window = now - *begun;
         if window >= WINDOW {
