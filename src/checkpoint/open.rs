@@ -137,16 +137,10 @@ impl Checkpoint {
 
     /// Refuses what is no model of a text's next token.
     pub fn check_language(&self) -> Result<()> {
-        let what = if self.config.pixels().is_some() {
-            IMAGES
-        } else if self.config.spec.latent.is_some() {
-            NO_LANGUAGE_MODEL
-        } else if self.config.spec.classifier.is_some() {
-            "classifies sentences and is no language model: `rhn eval` and `rhn judge` take it"
-        } else {
-            return Ok(());
-        };
-        Err(Error::checkpoint(&self.directory, what))
+        match no_language_model(&self.config) {
+            None => Ok(()),
+            Some(what) => Err(Error::checkpoint(&self.directory, what)),
+        }
     }
 
     /// Its sentence VAE, for evaluation. Fails as [`Checkpoint::parameters`], and if it is another kind of model.
@@ -211,6 +205,19 @@ fn read_foreign(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
         Ok((name.to_string(), LoadedFile { bytes: read::unverified(&path)?, path }))
     };
     names.into_iter().map(read_one).collect()
+}
+
+/// Why a model is none of a text's next token; `None` if it is one.
+pub(crate) fn no_language_model(config: &ModelConfig) -> Option<&'static str> {
+    if config.pixels().is_some() {
+        Some(IMAGES)
+    } else if config.spec.latent.is_some() {
+        Some(NO_LANGUAGE_MODEL)
+    } else if config.spec.classifier.is_some() {
+        Some("classifies sentences and is no language model: `rhn eval` and `rhn judge` take it")
+    } else {
+        None
+    }
 }
 
 /// The model that the bytes of a `config.json` describe; `path` is for messages. Fails with [`Error::Checkpoint`] if it

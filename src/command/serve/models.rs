@@ -6,6 +6,7 @@ use super::Limits;
 use super::failure::Failure;
 use super::metrics::Metrics;
 use super::pool::{Loading, Model, Pool};
+use crate::checkpoint::{no_language_model, parse_config};
 use crate::error::{Error, Result};
 use crate::storage::{CONFIG, MODEL};
 use hyper::StatusCode;
@@ -64,7 +65,7 @@ impl Models {
         Ok(models)
     }
 
-    /// Checkpoints in `directory` and below, named by their path from `root`; links are not followed.
+    /// Language models in `directory` and below, named by their path from `root`; links are not followed.
     fn find(&mut self, root: &Path, directory: &Path, depth: usize) -> Result<()> {
         let entries = std::fs::read_dir(directory).map_err(Error::io(directory))?;
         for entry in entries {
@@ -75,12 +76,12 @@ impl Models {
             }
             let name =
                 path.strip_prefix(root).ok().and_then(Path::to_str).map(|name| name.replace('\\', "/"));
-            match name {
-                Some(name) if [CONFIG, MODEL].iter().all(|file| path.join(file).is_file()) => {
-                    self.entries.insert(name, Arc::new(Entry::new(&path)));
-                }
-                Some(_) if depth < DEPTH => self.find(root, &path, depth + 1)?,
-                _ => {}
+            let Some(name) = name else { continue };
+            let is_checkpoint = [CONFIG, MODEL].iter().all(|file| path.join(file).is_file());
+            if is_checkpoint && may_be_served(&path) {
+                self.entries.insert(name, Arc::new(Entry::new(&path)));
+            } else if !is_checkpoint && depth < DEPTH {
+                self.find(root, &path, depth + 1)?;
             }
         }
         Ok(())
@@ -128,6 +129,13 @@ impl Models {
         let checkpoint = self.checkpoint.iter().map(|(_, model)| model.clone());
         self.pool.all().into_iter().chain(checkpoint).all(|model| model.engine.is_alive())
     }
+}
+
+/// Whether a checkpoint is not known to be something else than a language model: what is damaged says so when it is asked for.
+fn may_be_served(directory: &Path) -> bool {
+    let path = directory.join(CONFIG);
+    let config = std::fs::read(&path).ok().and_then(|bytes| parse_config(&path, &bytes).ok());
+    config.is_none_or(|config| no_language_model(&config).is_none())
 }
 
 /// The answer where a model cannot be loaded; the error goes to the standard error alone, as it names files.

@@ -133,6 +133,11 @@ fn several_models_are_served_by_name_and_loaded_when_they_are_asked_for() {
     copy(&chars, "more/chars");
     copy(&chars, "broken");
     std::fs::write(place.path().join("broken/model.safetensors"), "no").unwrap();
+    copy(&words, "judge"); // no language model, which is not listed
+    let config = place.path().join("judge/config.json");
+    let mut judge: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    judge["classifier"] = json!({"pooling": "max", "bidirectional": true});
+    std::fs::write(&config, judge.to_string()).unwrap();
     let server = Server::start(&["--runs", place.path().to_str().unwrap()]);
     let list = server.get("/v1/models").json();
     let names: Vec<&Value> = list["data"].as_array().unwrap().iter().map(|model| &model["id"]).collect();
