@@ -33,7 +33,8 @@ pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
     let width = C::GATES * hidden;
     let gates: Vec<usize> = (0..C::GATES).collect();
     let same_as_projected = C::PROJECTED[..C::GATES] == gates[..];
-    let mut recurrent = vec![K::Element::zero(); depth * hidden * width];
+    // The weights that were packed for the way back made way: nothing of them is needed any more.
+    let mut recurrent = workspace::take_for_good(depth * hidden * width);
     if rows > thin::MOST {
         for (sublayer, out) in recurrent.chunks_exact_mut((hidden * width).max(1)).enumerate() {
             weight_grad::<K, C>(record, sublayer, out);
