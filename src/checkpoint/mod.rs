@@ -9,6 +9,7 @@ mod state;
 mod statistics;
 
 pub use directory::{publish, recover};
+#[cfg(feature = "serve")]
 pub(crate) use open::no_language_model;
 pub use open::{Checkpoint, parse_config};
 pub use resolve::resolve;
