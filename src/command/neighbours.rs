@@ -12,11 +12,12 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
-Vectors are those that enter the recurrent layers, of a language model, a sentence VAE or a classifier of
-sentences; near is by their cosine. A model that reads characters has a vector for a
-word that its vocabulary lacks too: over bytes for any, else for one of characters that the vocabulary has. Put a word that
-begins with - behind --. What is printed is a line for each neighbour, nearest first: the word, its neighbour, the cosine. With
---json it is a line for each word:
+Vectors are those that enter the recurrent layers, of a language model, a sentence VAE or a
+classifier of sentences; near is by their cosine. A model that reads characters has a vector for a
+word that its vocabulary lacks too: over bytes for any, else for one of characters that the
+vocabulary has. Put a word that begins with - behind --. What is printed is a line for each
+neighbour, nearest first: the word, its neighbour, the cosine. With --json it is a line for each
+word:
   {\"word\":…,\"known\":…,\"neighbours\":[{\"word\":…,\"cosine\":…},…]}
 
 Examples:
