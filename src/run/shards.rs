@@ -2,9 +2,10 @@
 
 use super::Request;
 use super::first::{First, TAKEN};
+use super::prepared::trained_on;
 use crate::config::Recipe;
 use crate::data::chosen::{corpus_of, shards_of};
-use crate::data::{Corpus, ShardedCorpus, TrainedOn};
+use crate::data::{Corpus, ShardedCorpus};
 use crate::error::{Error, Result};
 use crate::task::language::Language;
 use crate::train::resume::Resumed;
@@ -41,8 +42,7 @@ impl Request {
 
     /// What the run in the directory `out` trains, with the vocabulary that it began with.
     pub(super) fn reopen(&self, recipe: Recipe, resumed: &Resumed, out: &Path) -> Result<Language> {
-        let sha256 = Some(resumed.position.corpus_sha256.as_str());
-        let run = TrainedOn { config: &recipe.corpus, sha256, directory: out };
+        let run = trained_on(&recipe.corpus, (resumed, out));
         let tokenizer = Some(resumed.tokenizer.clone());
         if let Some(shards) = shards_of(run, &self.directories)? {
             return Language::with_shards(recipe, shards, tokenizer, self.precision, &self.device);

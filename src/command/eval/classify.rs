@@ -28,6 +28,11 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
         let what = format!("{flag} is for language models, and this checkpoint classifies sentences");
         return Err(Error::config(what).into());
     }
+    if args.keep {
+        let what =
+            "--keep is for language models and sentence VAEs, and this checkpoint classifies sentences";
+        return Err(Error::config(what).into());
+    }
     let (device, precision) = args.device.open()?;
     let recipe = checkpoint.read_recipe()?.ok_or_else(|| {
         Error::checkpoint(checkpoint.directory.join(RECIPE), "is missing: it says what was trained on")

@@ -207,6 +207,7 @@ fn what_is_for_language_models_is_refused_of_a_classifier() {
     for flag in ["--mc 3", "--cache 5", "--per document"] {
         place.fails(&format!("eval run {flag}"), 2, &["is for language models"]);
     }
+    place.fails("eval run --keep", 2, &["--keep is for language models and sentence VAEs"]);
     place.fails("eval run --corpus shakespeare", 3, &["wanted labelled sentences"]);
     place.fails("bench classify.toml", 2, &["rhn bench is for language models"]);
     place.fails("train classify.toml --corpus corpus.txt --out no", 3, &["corpus.txt: line 1: has 1 column"]);
