@@ -5,6 +5,7 @@
 //! cargo run --release --example large_vocabulary -- adaptive-adagrad 20
 //! cargo run --release --example large_vocabulary -- sampled 20
 //! cargo run --release --example large_vocabulary -- sampled-by-row 20
+//! cargo run --release --example large_vocabulary -- sampled-in-two-bytes 20
 //! cargo run --release --example large_vocabulary -- exact 3
 //! ```
 //!
@@ -14,7 +15,7 @@
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor, Var};
 use rhn::config::train::Accumulator;
-use rhn::config::{LossConfig, ModelConfig, Resolved, TrainConfig};
+use rhn::config::{LossConfig, ModelConfig, Resolved, TableNumbers, TrainConfig};
 use rhn::model::sampler::{CandidateSource, LogUniform};
 use rhn::model::{LanguageModel, Noise, Parameters};
 use rhn::train::objective::Sums;
@@ -39,11 +40,13 @@ struct Case {
     /// Whether an update belongs to a step.
     updates: bool,
     accumulator: Accumulator,
+    tables: TableNumbers,
 }
 
 impl Case {
     fn new(vocabulary: usize, output: Value, loss: LossConfig) -> Self {
-        Self { vocabulary, output, loss, updates: true, accumulator: Accumulator::Element }
+        let accumulator = Accumulator::Element;
+        Self { vocabulary, output, loss, updates: true, accumulator, tables: TableNumbers::F32 }
     }
 }
 
@@ -60,9 +63,15 @@ fn case(name: &str) -> Result<Case> {
             let sampled = by_word(LossConfig::Sampled { samples: 8_192 });
             Case { accumulator: Accumulator::Row, ..sampled }
         }
+        "sampled-in-two-bytes" => {
+            let sampled = by_word(LossConfig::Sampled { samples: 8_192 });
+            Case { accumulator: Accumulator::Row, tables: TableNumbers::Bf16, ..sampled }
+        }
         "nce" => by_word(LossConfig::Nce { samples: 8_192 }),
         other => {
-            bail!("{other} is no case: adaptive, adaptive-adagrad, exact, sampled, sampled-by-row or nce")
+            let known =
+                "adaptive, adaptive-adagrad, exact, sampled, sampled-by-row, sampled-in-two-bytes or nce";
+            bail!("{other} is no case: {known}")
         }
     })
 }
@@ -85,14 +94,15 @@ fn resident(which: &str) -> Result<u64> {
 }
 
 fn run(name: &str, steps: usize, file: Option<&str>) -> Result<()> {
-    let Case { vocabulary, output, loss, updates, accumulator } = case(name)?;
+    let Case { vocabulary, output, loss, updates, accumulator, tables } = case(name)?;
     let before = resident("VmRSS:")?;
     // The rest of the model is as small as it can be: only the output layer is at work.
     let core = json!({"kind": "lstm", "hidden_size": HIDDEN});
     let spec = json!({"embedding": {"kind": "word", "size": 1}, "core": core, "output": output});
     let config = ModelConfig::new(serde_json::from_value(spec)?, vocabulary);
     let device = Device::Cpu;
-    let parameters = Parameters::draw(&config, Default::default(), 1, 0.05, DType::F32, &device)?;
+    let parameters =
+        Parameters::draw(&config, Default::default(), 1, 0.05, tables.types(DType::F32), &device)?;
     let model = LanguageModel::new(&config, &parameters, DType::F32, &device)?;
     let train = TrainConfig { loss: loss.clone(), accumulator, ..adagrad()? };
     let source = CandidateSource::new(&loss, vocabulary, 1);

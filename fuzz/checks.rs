@@ -63,7 +63,8 @@ pub(crate) fn weights(bytes: &[u8]) {
         ("output.bias".to_string(), TensorSpec::weight(&[5])),
     ]);
     let path = Path::new("model.safetensors");
-    if let Some(tensors) = accepted(load_weights(path, bytes, &expected, DType::F32, &Device::Cpu), 4) {
+    if let Some(tensors) = accepted(load_weights(path, bytes, &expected, DType::F32.into(), &Device::Cpu), 4)
+    {
         let bias = tensors["output.bias"].to_vec1::<f32>().unwrap();
         assert!(bias.len() == 5 && bias.iter().all(|value| value.is_finite()));
         let letters = tensors["embedding.spelling"].to_vec2::<u32>().unwrap().concat();

@@ -8,11 +8,13 @@ use crate::error::{Error, Result};
 use crate::model::config::MODEL_TYPE;
 use crate::model::language::NO_LANGUAGE_MODEL;
 use crate::model::layers::Embedding;
-use crate::model::{FrozenModel, LanguageModel, Parameters, SentenceVae, TensorSpec, embedding, specs};
+use crate::model::{
+    FrozenModel, LanguageModel, Parameters, SentenceVae, TensorSpec, WeightTypes, embedding, specs,
+};
 use crate::storage::file_set::LoadedFile;
 use crate::storage::{CONFIG, MANIFEST, MODEL, RECIPE, THRESHOLD, TOKENIZER, read, tensors};
 use crate::task::classify::ThresholdFile;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,14 +79,14 @@ impl Checkpoint {
         [&self.config_file.bytes, &self.tokenizer, &self.model.bytes]
     }
 
-    /// The weights as `dtype` on `device`: exactly the tensors of `expected`, all finite.
+    /// The weights as `types` says on `device`: exactly the tensors of `expected`, all finite.
     pub fn weights(
         &self,
         expected: &BTreeMap<String, TensorSpec>,
-        dtype: DType,
+        types: impl Into<WeightTypes>,
         device: &Device,
     ) -> Result<BTreeMap<String, Tensor>> {
-        tensors::load_weights(&self.model.path, &self.model.bytes, expected, dtype, device)
+        tensors::load_weights(&self.model.path, &self.model.bytes, expected, types.into(), device)
     }
 
     /// Every tensor of `model.safetensors` as it is stored, on the CPU: for a look at it.
@@ -99,13 +101,19 @@ impl Checkpoint {
 
     /// The weights of its model, to be trained on. Fails if a tensor is missing, additional, of another shape, or not
     /// finite.
-    pub fn parameters(&self, dtype: DType, device: &Device) -> Result<Parameters> {
-        let weights = self.weights(&specs(&self.config)?, dtype, device)?;
-        Parameters::load(&self.config, &weights, dtype, device).map_err(Error::in_file(&self.model.path))
+    pub fn parameters(&self, types: impl Into<WeightTypes>, device: &Device) -> Result<Parameters> {
+        let types = types.into();
+        let weights = self.weights(&specs(&self.config)?, types, device)?;
+        Parameters::load(&self.config, &weights, types, device).map_err(Error::in_file(&self.model.path))
     }
 
     /// The weights, to be trained on as those of the model `config`; of another model they are refused.
-    pub fn parameters_for(&self, config: &ModelConfig, dtype: DType, device: &Device) -> Result<Parameters> {
+    pub fn parameters_for(
+        &self,
+        config: &ModelConfig,
+        types: impl Into<WeightTypes>,
+        device: &Device,
+    ) -> Result<Parameters> {
         // A vocabulary that is sorted by frequency serves where the order does not matter too.
         let is_sorted = self.config.sorted_by_frequency;
         let wanted =
@@ -115,7 +123,7 @@ impl Checkpoint {
             let what = format!("is another model: {}, wanted {}", show(&self.config), show(config));
             return Err(Error::checkpoint(&self.directory, what));
         }
-        self.parameters(dtype, device)
+        self.parameters(types, device)
     }
 
     /// Its model, for evaluation of text. Fails as [`Checkpoint::parameters`].

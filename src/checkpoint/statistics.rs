@@ -39,7 +39,7 @@ impl Checkpoint {
         }
         let mut expected = specs(&self.config)?;
         expected.retain(|_, spec| spec.trained());
-        load_weights(&path, &bytes, &expected, dtype, device).map(Some)
+        load_weights(&path, &bytes, &expected, dtype.into(), device).map(Some)
     }
 
     /// Keeps gradient statistics; a file that is there is replaced when the new one is whole.

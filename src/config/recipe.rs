@@ -33,7 +33,8 @@ macro_rules! built_in {
 
 built_in! {
     "shakespeare", "text", "words-adaptive", "ptb-rhn", "ptb-rhn-l1", "ptb-rhn-l2", "ptb-rhn-l3", "ptb-rhn-l4", "ptb-rhn-l5",
-    "ptb-rhn-l6", "ptb-rhn-l7", "ptb-rhn-l8", "ptb-rhn-l9", "ptb-rhn-untied", "ptb-char-rhn", "ptb-gru",
+    "ptb-rhn-l6", "ptb-rhn-l7", "ptb-rhn-l8", "ptb-rhn-l9", "ptb-rhn-untied", "ptb-char-rhn", "ptb-rhn-fast", "ptb-rhn-best",
+    "ptb-char-rhn-best", "ptb-char-cnn-rhn-best", "ptb-gru",
     "ptb-lstm-small", "ptb-lstm-medium", "ptb-hlstm-small", "ptb-hlstm-medium",
     "enwik8-rhn", "text8-rhn", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn", "mnist-highway",
     "mnist-plain", "errors-classify", "ptb-vae", "rescore", "shakespeare-vae",
@@ -61,6 +62,7 @@ impl Recipe {
         self.train.validate()?;
         self.task.validate(&self.corpus, &self.model, &self.train)?;
         self.train.loss.validate(&self.model, self.train.fraternal.is_some())?;
+        self.train.tables.validate(&self.model, &self.train)?;
         if self.train.fraternal.is_some() && self.model.output.kind == OutputKind::Adaptive {
             return Err(Error::config(
                 "train.fraternal compares the logits of all words, which an adaptive softmax makes for none of a window",

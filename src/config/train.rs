@@ -8,8 +8,8 @@ pub use super::techniques::{ActivationConfig, FraternalConfig, FraternalVariant,
 pub use crate::model::dropout::{DropoutConfig, DropoutKind};
 pub use crate::model::{Initial, InitialRule};
 
-use super::ListsConfig;
 use super::techniques::probability;
+use super::{ListsConfig, TableNumbers};
 use crate::error::{Error, Result};
 use crate::model::UpdateGroup;
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,9 @@ pub struct TrainConfig {
     /// For `adagrad`: whether each number of a table has a sum of squares, or each row one.
     #[serde(default, skip_serializing_if = "Accumulator::is_element")]
     pub accumulator: Accumulator,
+    /// In which numbers the tables of words are kept, where training looks up the rows of a few words alone.
+    #[serde(default, skip_serializing_if = "TableNumbers::is_f32")]
+    pub tables: TableNumbers,
     /// How first weights are drawn; other rules than `uniform` are for images.
     #[serde(default)]
     pub init: InitialRule,

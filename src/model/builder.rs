@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Shape, Tensor, Var};
+use rhn_kernels::embedding::two_byte_table;
 use rhn_kernels::precision::Precision;
 use rhn_kernels::rng::Rng;
 use serde::{Deserialize, Serialize};
@@ -19,17 +20,19 @@ pub struct TensorSpec {
     pub rests: bool,
     /// Whether each row is of one word or character, so that an optimizer can remember one number of it.
     pub is_table: bool,
+    /// Whether it is such a table of words, whose rows a loss over sampled words looks up and nothing else reads in training.
+    pub is_of_words: bool,
 }
 
 impl TensorSpec {
     /// A trained weight.
     pub fn weight(shape: &[usize]) -> Self {
-        Self { shape: shape.to_vec(), below: None, rests: false, is_table: false }
+        Self { shape: shape.to_vec(), below: None, rests: false, is_table: false, is_of_words: false }
     }
 
     /// A table of indices below `below`.
     pub fn indices(shape: &[usize], below: usize) -> Self {
-        Self { shape: shape.to_vec(), below: Some(below), rests: false, is_table: false }
+        Self { shape: shape.to_vec(), below: Some(below), rests: false, is_table: false, is_of_words: false }
     }
 
     /// Whether training changes the tensor.
@@ -94,8 +97,8 @@ impl Initial {
 pub(super) enum Source<'a> {
     /// Nowhere: only names and shapes are wanted.
     Describe,
-    /// From a seed.
-    Draw { seed: u64, initial: Initial, fixed: &'a BTreeMap<String, Tensor> },
+    /// From a seed; tables of words in numbers of the type `tables`.
+    Draw { seed: u64, initial: Initial, fixed: &'a BTreeMap<String, Tensor>, tables: DType },
     /// From tensors that exist.
     Take(&'a BTreeMap<String, Tensor>),
 }
@@ -173,12 +176,17 @@ impl<'a> Builder<'a> {
         shape: (usize, usize),
         first: impl Fn(usize, f64) -> f64,
     ) -> Result<Tensor> {
-        let weight = self.weight_with(name, shape, first)?;
-        let mut asked = self.asked.borrow_mut();
-        let spec = asked.specs.get_mut(&format!("{}{name}", self.prefix));
-        spec.expect("what was asked for has a description").is_table = true;
-        drop(asked);
-        Ok(weight)
+        let shape = Shape::from(shape);
+        let spec = TensorSpec { is_table: true, ..self.spec(&shape) };
+        self.drawn(name, spec, |initial| initial.of_matrix(shape.dims(), self.products), first)
+    }
+
+    /// A table of words whose rows a loss over sampled words looks up, and nothing else reads in training; else as
+    /// [`Builder::table`].
+    pub(super) fn words(&self, name: &str, shape: (usize, usize)) -> Result<Tensor> {
+        let shape = Shape::from(shape);
+        let spec = TensorSpec { is_table: true, is_of_words: true, ..self.spec(&shape) };
+        self.drawn(name, spec, |initial| initial.of_matrix(shape.dims(), self.products), |_, uniform| uniform)
     }
 
     /// A weight whose first values are made from their index and the number that they would have otherwise.
@@ -190,7 +198,7 @@ impl<'a> Builder<'a> {
     ) -> Result<Tensor> {
         let shape = shape.into();
         let scale = |initial: &Initial| initial.of_matrix(shape.dims(), self.products);
-        self.drawn(name, &shape, scale, first)
+        self.drawn(name, self.spec(&shape), scale, first)
     }
 
     /// The biases of several layers, `(layers, …)`; else as [`Builder::weight_with`].
@@ -200,22 +208,31 @@ impl<'a> Builder<'a> {
         shape: impl Into<Shape>,
         first: impl Fn(usize, f64) -> f64,
     ) -> Result<Tensor> {
-        self.drawn(name, &shape.into(), Initial::of_bias, first)
+        self.drawn(name, self.spec(&shape.into()), Initial::of_bias, first)
+    }
+
+    /// A trained weight as it is asked for here.
+    fn spec(&self, shape: &Shape) -> TensorSpec {
+        TensorSpec { rests: self.rests, ..TensorSpec::weight(shape.dims()) }
     }
 
     fn drawn(
         &self,
         name: &str,
-        shape: &Shape,
+        spec: TensorSpec,
         scale: impl Fn(&Initial) -> f64,
         first: impl Fn(usize, f64) -> f64,
     ) -> Result<Tensor> {
-        let spec = TensorSpec { rests: self.rests, ..TensorSpec::weight(shape.dims()) };
+        let shape = Shape::from(&*spec.shape);
+        let is_of_words = spec.is_of_words;
         self.tensor(name, spec, self.dtype(), |name| {
-            let Source::Draw { seed, initial, .. } = self.source else { return Err(missing(name)) };
+            let Source::Draw { seed, initial, tables, .. } = self.source else { return Err(missing(name)) };
             let scale = scale(initial);
             let mut rng = Rng::keyed(*seed, &format!("init.{name}"), 0);
             let draw = |index| first(index, scale * (2.0 * rng.uniform() - 1.0)) as f32;
+            if is_of_words && *tables == DType::BF16 {
+                return Ok(two_byte_table((0..shape.elem_count()).map(draw), &shape)?);
+            }
             let values: Vec<f32> = (0..shape.elem_count()).map(draw).collect();
             // A variable at once: to make one of a tensor is to copy it, and a large table would be there twice.
             let drawn = Var::from_vec(values, shape.clone(), &Device::Cpu)?.into_inner();

@@ -50,7 +50,7 @@ pub(crate) use language::Outputs;
 pub use latent::SentenceVae;
 pub use layers::Cost;
 pub use noise::{Noise, RecurrentNoise, WeightMasks};
-pub use parameters::Parameters;
+pub use parameters::{Parameters, WeightTypes};
 pub use pooling::Pooling;
 pub use rearrange::{StageId, stages};
 pub use specs::{cost, parameter_count, specs};

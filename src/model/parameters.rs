@@ -9,6 +9,29 @@ use rhn_kernels::gradients::{Gradient, Gradients};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+/// The element types of a model's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightTypes {
+    /// Of all but the tables of words.
+    pub weights: DType,
+    /// Of the tables of words: `weights`, or on the CPU bf16 where a training only looks their rows up.
+    pub tables: DType,
+}
+
+impl From<DType> for WeightTypes {
+    /// The same for all.
+    fn from(dtype: DType) -> Self {
+        Self { weights: dtype, tables: dtype }
+    }
+}
+
+impl WeightTypes {
+    /// That of a weight.
+    pub fn of(self, spec: &TensorSpec) -> DType {
+        if spec.is_of_words { self.tables } else { self.weights }
+    }
+}
+
 /// The weights of a model, by name.
 #[derive(Debug)]
 pub struct Parameters {
@@ -30,7 +53,7 @@ impl Parameters {
     pub(super) fn from_tensors(
         specs: &BTreeMap<String, TensorSpec>,
         tensors: &BTreeMap<String, Tensor>,
-        dtype: DType,
+        types: WeightTypes,
         device: &Device,
     ) -> Result<Self> {
         let named = |chosen: fn(&TensorSpec) -> bool| {
@@ -52,7 +75,8 @@ impl Parameters {
             }
             let tensor = tensor.to_device(device)?;
             if spec.trained() {
-                parameters.trained.insert(name.clone(), Var::from_tensor(&tensor.to_dtype(dtype)?)?);
+                let var = Var::from_tensor(&tensor.to_dtype(types.of(spec))?)?;
+                parameters.trained.insert(name.clone(), var);
             } else {
                 parameters.fixed.insert(name.clone(), tensor);
             }

@@ -6,9 +6,9 @@ use super::config::ModelConfig;
 use super::language::LanguageModel;
 use super::latent::SentenceVae;
 use super::layers::Cost;
-use super::parameters::Parameters;
+use super::parameters::{Parameters, WeightTypes};
 use crate::error::Result;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
 
@@ -64,22 +64,23 @@ impl Parameters {
         fixed: BTreeMap<String, Tensor>,
         seed: u64,
         initial: impl Into<Initial>,
-        dtype: DType,
+        types: impl Into<WeightTypes>,
         device: &Device,
     ) -> Result<Self> {
-        let source = Source::Draw { seed, initial: initial.into(), fixed: &fixed };
-        let (_, asked) = build(config, &source, dtype.into(), device)?;
-        Self::from_tensors(&asked.specs, &asked.drawn, dtype, device)
+        let types = types.into();
+        let source = Source::Draw { seed, initial: initial.into(), fixed: &fixed, tables: types.tables };
+        let (_, asked) = build(config, &source, types.weights.into(), device)?;
+        Self::from_tensors(&asked.specs, &asked.drawn, types, device)
     }
 
     /// The weights in `tensors`, copied. Fails if a tensor is missing or has another shape than the model's; names it.
     pub fn load(
         config: &ModelConfig,
         tensors: &BTreeMap<String, Tensor>,
-        dtype: DType,
+        types: impl Into<WeightTypes>,
         device: &Device,
     ) -> Result<Self> {
-        Self::from_tensors(&specs(config)?, tensors, dtype, device)
+        Self::from_tensors(&specs(config)?, tensors, types.into(), device)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tensors to and from the bytes of a safetensors file, with errors that name the file, the tensor and the position.
 
 use crate::error::{Error, Result};
-use crate::model::TensorSpec;
+use crate::model::{TensorSpec, WeightTypes};
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::error::brief;
@@ -47,12 +47,12 @@ pub(crate) fn metadata(path: &Path, bytes: &[u8], key: &str) -> Result<Option<St
     Ok(header.metadata().as_ref().and_then(|metadata| metadata.get(key).cloned()))
 }
 
-/// The weights of a model: exactly the tensors of `expected`, all finite, floats as `dtype`.
+/// The weights of a model: exactly the tensors of `expected`, all finite, floats as `types` says.
 pub fn load_weights(
     path: &Path,
     bytes: &[u8],
     expected: &BTreeMap<String, TensorSpec>,
-    dtype: DType,
+    types: WeightTypes,
     device: &Device,
 ) -> Result<BTreeMap<String, Tensor>> {
     let parsed = parse(path, bytes)?;
@@ -63,7 +63,7 @@ pub fn load_weights(
         let stored = view.load(&Device::Cpu).map_err(wrong)?;
         let wanted = match spec.below {
             Some(limit) => to_indices(path, name, &stored, limit)?,
-            None => to_floats(path, name, &stored, dtype)?,
+            None => to_floats(path, name, &stored, types.of(spec))?,
         };
         Ok((name.clone(), wanted.to_device(device)?))
     };

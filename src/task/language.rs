@@ -16,7 +16,8 @@ use crate::data::{Encoded, ShardedCorpus, TokenSource, Tokenizer};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, EvaluationProgress};
 use crate::model::grow::{Vocabulary, grow};
-use crate::model::{FrozenModel, LanguageModel, Parameters, specs};
+use crate::model::sampler::CandidateSource;
+use crate::model::{FrozenModel, LanguageModel, Parameters, WeightTypes, specs};
 use crate::parallel::world::World;
 use crate::sample::text::{Prompt, text};
 use crate::sample::{SampleSettings, Sampler};
@@ -139,8 +140,28 @@ impl Language {
     pub fn first_parameters(&self) -> Result<Parameters> {
         let config = &self.recipe.train;
         let fixed = self.fixed.clone();
-        let dtype = self.precision.dtype();
-        Parameters::draw(&self.model, fixed, config.seed, config.initial(), dtype, &self.device)
+        let types = self.weight_types()?;
+        Parameters::draw(&self.model, fixed, config.seed, config.initial(), types, &self.device)
+    }
+
+    /// In which numbers the weights are kept. Fails if the recipe wants a table of two bytes a number where there is none.
+    fn weight_types(&self) -> Result<WeightTypes> {
+        let config = &self.recipe.train;
+        let types = config.tables.types(self.precision.dtype());
+        if types == self.precision.dtype().into() {
+            return Ok(types);
+        }
+        let what = if !self.device.is_cpu() || self.precision == Precision::F64 {
+            "is for training on the CPU in f32 or bf16".to_string()
+        } else if CandidateSource::new(&config.loss, self.model.vocab_size, config.seed).is_none() {
+            let words = self.model.vocab_size;
+            format!(
+                "is for losses over some of the words, and train.loss.samples is not below all {words} of them"
+            )
+        } else {
+            return Ok(types);
+        };
+        Err(Error::config(format!("train.tables = \"bf16\" {what}")))
     }
 
     /// Whether this model has more words than `old`, or a core with further weights.
@@ -159,8 +180,8 @@ impl Language {
         let tokenizer = checkpoint.read_tokenizer()?;
         let old = Vocabulary { config: &checkpoint.config, words: tokenizer.words() };
         let new = Vocabulary { config: &self.model, words: self.tokenizer.words() };
-        let dtype = self.precision.dtype();
-        let mut weights = checkpoint.weights(&specs(&checkpoint.config)?, dtype, &Device::Cpu)?;
+        let types = self.weight_types()?;
+        let mut weights = checkpoint.weights(&specs(&checkpoint.config)?, types.weights, &Device::Cpu)?;
         if self.core_is_grown_from(&checkpoint.config) {
             for (name, tensor) in self.first_parameters()?.tensors() {
                 weights.entry(name).or_insert(tensor.to_device(&Device::Cpu)?);
@@ -168,7 +189,7 @@ impl Language {
         }
         let grown = grow(old, new, &weights, &self.fixed);
         let grown = grown.map_err(Error::in_file(checkpoint.directory.join(MODEL)))?;
-        Parameters::load(&self.model, &grown, dtype, &self.device)
+        Parameters::load(&self.model, &grown, types, &self.device)
     }
 
     /// A model on `parameters` for evaluation; it records nothing.
@@ -254,7 +275,7 @@ impl Task for Language {
     }
 
     fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
-        checkpoint.parameters_for(&self.model, self.precision.dtype(), &self.device)
+        checkpoint.parameters_for(&self.model, self.weight_types()?, &self.device)
     }
 
     fn files(&self, parameters: &Parameters) -> Result<Files> {

@@ -56,8 +56,8 @@ impl Resumed {
         let specs = specs(&model)?;
         // Of any other precision the weights are single; that it is the one asked for is checked with the task.
         let double = position.precision == Precision::F64.as_str();
-        let dtype = if double { DType::F64 } else { DType::F32 };
-        let weights = load_weights(&path(MODEL), state.bytes(MODEL)?, &specs, dtype, &Device::Cpu)?;
+        let types = recipe.train.tables.types(if double { DType::F64 } else { DType::F32 });
+        let weights = load_weights(&path(MODEL), state.bytes(MODEL)?, &specs, types, &Device::Cpu)?;
         let remembered = state.tensors(OPTIMIZER, &Device::Cpu)?;
         check_finite(&path(OPTIMIZER), &remembered)?;
         let tokenizer = Tokenizer::parse(&path(TOKENIZER), state.bytes(TOKENIZER)?)?;

@@ -158,7 +158,7 @@ fn what_cannot_be_studied_is_refused() {
         2,
         &["--shuffle needs a stage of at least 4 layers", "largest has 1"],
     );
-    place.fails("study lesion b --tokens 3", 3, &["3 tokens are too few"]);
+    place.fails("study lesion b --tokens 3", 3, &["3 tokens are too few", "--tokens"]);
     place.fails("study estimate missing", 4, &["does not exist"]);
     assert!(!place.path("studies").exists());
 }

@@ -1,11 +1,13 @@
 //! Rows of a table by their numbers on the CPU; the table's gradient is summed in the order of the positions.
 
+use super::two_bytes;
 use crate::cpu::real::{self, by_float};
 use crate::gradients::hand_over_rows;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 
-/// Rows of `table` `(rows, width)` of f32 or f64, or numbers of a vector, by `ids` `(count)` of u32, put in `shape`.
+/// Rows of `table` `(rows, width)` of f32, f64 or bf16, or numbers of a vector, by `ids` `(count)` of u32, put in `shape`; those
+/// of bf16 are f32, and so is their gradient.
 pub(super) fn lookup(table: &Tensor, ids: &Tensor, shape: Shape) -> Result<Tensor> {
     let numbers = ids.to_vec1()?;
     table.contiguous()?.apply_op1(Lookup { ids: ids.clone(), numbers, shape })
@@ -28,17 +30,21 @@ impl CustomOp1 for Lookup {
             [rows] => (rows, 1),
             _ => layout.shape().dims2()?,
         };
-        by_float!(table.dtype(), T => {
-            let table = real::elements::<T>(table, layout)?;
-            let mut out = Vec::with_capacity(self.shape.elem_count());
-            for &id in &self.numbers {
-                match table.get(id as usize * width..(id as usize + 1) * width) {
-                    Some(row) => out.extend_from_slice(row),
-                    None => candle_core::bail!("row {id} of a table of {rows}"),
+        let storage = match table {
+            CpuStorage::BF16(_) => f32::to_cpu_storage_owned(two_bytes::rows(table, layout, &self.numbers)?),
+            _ => by_float!(table.dtype(), T => {
+                let table = real::elements::<T>(table, layout)?;
+                let mut out = Vec::with_capacity(self.shape.elem_count());
+                for &id in &self.numbers {
+                    match table.get(id as usize * width..(id as usize + 1) * width) {
+                        Some(row) => out.extend_from_slice(row),
+                        None => candle_core::bail!("row {id} of a table of {rows}"),
+                    }
                 }
-            }
-            Ok((T::to_cpu_storage_owned(out), self.shape.clone()))
-        })
+                T::to_cpu_storage_owned(out)
+            }),
+        };
+        Ok((storage, self.shape.clone()))
     }
 
     fn bwd(&self, table: &Tensor, _rows: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

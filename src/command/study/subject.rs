@@ -4,7 +4,7 @@ use super::images::ImageSubject;
 use crate::checkpoint::{self, Checkpoint};
 use crate::command::args::{DataArgs, DeviceArgs};
 use crate::command::output::{load, note_unseen};
-use crate::config::Recipe;
+use crate::config::{Recipe, TrainConfig};
 use crate::console::report;
 use crate::data::batch::Batches;
 use crate::data::{Chosen, Encoded, SplitName, TrainedOn};
@@ -116,9 +116,18 @@ impl Subject {
 
     /// The text in the batch rows and windows of training. Fails if it is too short for them.
     pub(super) fn batches(&self) -> Result<Batches> {
-        let train = &self.recipe.train;
+        let TrainConfig { batch_size, bptt_steps, .. } = self.recipe.train;
         let name = format!("{} ({})", self.corpus, self.split.as_str());
-        Batches::batched(&name, self.text.tokens.len(), train.batch_size, train.bptt_steps)
+        let count = self.text.tokens.len();
+        let wanted = batch_size.saturating_mul(bptt_steps.saturating_add(1));
+        if count < wanted {
+            let what = format!(
+                "{count} tokens are too few: a study reads as the run was trained, in {batch_size} batch rows with windows of \
+                 {bptt_steps} steps, and needs at least {wanted}; read more (--tokens) or another split (--split)"
+            );
+            return Err(Error::data(name, what));
+        }
+        Batches::batched(&name, count, batch_size, bptt_steps)
     }
 
     /// The checkpoint's tensors by name, in the numbers that are computed with. Fails if they cannot be read.

@@ -41,7 +41,7 @@ impl EmbeddingSettings for WordEmbeddingConfig {
     }
 
     fn build(&self, vocab_size: usize, size: usize, builder: &Builder<'_>) -> Result<Box<dyn Embedding>> {
-        Ok(Box::new(Table(builder.table("embedding.weight", (vocab_size, size))?)))
+        Ok(Box::new(Table(builder.words("embedding.weight", (vocab_size, size))?)))
     }
 }
 

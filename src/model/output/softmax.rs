@@ -41,7 +41,7 @@ impl Softmax {
     ) -> Result<Self> {
         let (weight, stored) = match tied {
             Some(table) => (table.clone(), Stored::ByOutput),
-            None if by_word => (builder.table("output.table", (vocabulary, hidden))?, Stored::ByOutput),
+            None if by_word => (builder.words("output.table", (vocabulary, hidden))?, Stored::ByOutput),
             None => (builder.weight("output.weight", (hidden, vocabulary))?, Stored::ByInput),
         };
         let bias = builder.weight("output.bias", vocabulary)?;
@@ -106,7 +106,9 @@ impl Output for Softmax {
                 let layer = Layer { weight, stored: *stored, bias: &self.bias, precision: *precision };
                 of_products(&layer, ys, soft, temperature)?
             }
-            Product::Packed(_) => of_window(&self.logits(ys, noise)?, &*soft, temperature)?,
+            Product::Packed(_) | Product::TwoBytes { .. } => {
+                of_window(&self.logits(ys, noise)?, &*soft, temperature)?
+            }
         };
         Ok(profile::mark(divergence, Part::Rest, Part::OutputBackward)?)
     }

@@ -26,8 +26,10 @@ use crate::model::{Parameters, State};
 use candle_core::{DType, Device, Tensor, Var};
 use gradient::Taken;
 use report::{finite, from_record, not_finite};
+use rhn_kernels::embedding::is_two_bytes;
 use rhn_kernels::gradients::Gradient;
 use rhn_kernels::profile::{self, Part};
+use rhn_kernels::rng::Rng;
 use rhn_kernels::update::guard::DeviceGuard;
 use rhn_kernels::update::open_guard;
 use rule::{Numbers, Rule, Weight};
@@ -50,6 +52,8 @@ fn rule(config: &TrainConfig) -> Box<dyn Rule> {
 /// An update rule with what it remembers, and the steps that it has not reported.
 pub struct Update {
     rule: Box<dyn Rule>,
+    /// What numbers are rounded by where they take two bytes.
+    seed: u64,
     max_grad_norm: f64,
     /// In its place, a norm for each part of the model.
     clip: Option<ClipConfig>,
@@ -85,7 +89,8 @@ impl Update {
                 *width = columns.len();
             }
             let shape = rule.memory_shape(&dims, parameters.is_table(name));
-            memory.insert(name.to_string(), Var::zeros(shape, var.dtype(), var.device())?);
+            let dtype = if is_two_bytes(var) { DType::F32 } else { var.dtype() };
+            memory.insert(name.to_string(), Var::zeros(shape, dtype, var.device())?);
         }
         let may_skip = match config.on_non_finite {
             OnNonFinite::Stop => 0,
@@ -95,6 +100,7 @@ impl Update {
         guard.iter().try_for_each(|guard| guard.begin(0, may_skip))?;
         Ok(Self {
             rule,
+            seed: config.seed,
             max_grad_norm: config.max_grad_norm,
             clip: config.clip,
             may_skip,
@@ -123,7 +129,10 @@ impl Update {
         let takes_rows = self.rule.takes_rows();
         let take = |(gradient, (name, var)): (Option<Gradient>, (&str, &Var))| {
             gradient
-                .map(|gradient| Taken::new(gradient, var, parameters.columns(name), takes_rows))
+                .map(|gradient| {
+                    let remembered = (var, self.memory.get(name));
+                    Taken::new(gradient, remembered, parameters.columns(name), takes_rows)
+                })
                 .transpose()
         };
         let gradients: Vec<Option<Taken>> =
@@ -144,8 +153,9 @@ impl Update {
                 self.reports.push(Ok(report));
             }
         }
-        for ((_, var), taken) in parameters.trained().zip(&gradients) {
-            taken.as_ref().map_or(Ok(()), |taken| taken.put_back(var))?;
+        for ((name, var), taken) in parameters.trained().zip(&gradients) {
+            let rounding = || Rng::keyed(self.seed, &format!("train.tables.{name}"), step.step);
+            taken.as_ref().map_or(Ok(()), |taken| taken.put_back(var, self.memory.get(name), rounding))?;
         }
         Ok(Applied { guard: self.guard.as_deref() })
     }

@@ -17,7 +17,12 @@ pub(super) struct Weight<'a> {
 
 impl<'a> Weight<'a> {
     pub(super) fn new(var: &'a Var, taken: &'a Taken, memory: Option<&'a Var>) -> Self {
-        Self { var: taken.updated(var), gradient: &taken.tensor, rows: taken.rows.as_deref(), memory }
+        Self {
+            var: taken.updated(var),
+            gradient: &taken.tensor,
+            rows: taken.rows.as_deref(),
+            memory: taken.memory(memory),
+        }
     }
 
     /// Which numbers of the weight the gradient is of.

@@ -73,7 +73,7 @@ fn a_spelling_is_kept_as_whole_numbers_and_must_name_characters() {
         let stored = [("embedding.characters", characters), ("embedding.spelling", spelling)]
             .map(|(name, tensor)| (name.to_string(), tensor));
         let bytes = save_tensors(&stored.into()).unwrap();
-        rhn::storage::load_weights(Path::new(MODEL), &bytes, &expected, DType::F32, &Device::Cpu)
+        rhn::storage::load_weights(Path::new(MODEL), &bytes, &expected, DType::F32.into(), &Device::Cpu)
     };
     let read = load(vec![1, 2, 3, 0, 0, 1]).unwrap();
     assert_eq!(read["embedding.spelling"].to_vec2::<u32>().unwrap(), [[1, 2, 3], [0, 0, 1]]);

@@ -16,6 +16,11 @@ const SAMPLED: &str = "--set model.output={by_word=true} --set train.loss={kind=
 /// The same with one sum of squares for each row of the two tables.
 const BY_ROW: &str = "--set model.output={by_word=true} --set train.loss={kind=\"sampled\",samples=4} \
     --set train.accumulator=row";
+/// The same with tables of two bytes a number.
+const TWO_BYTES: &str = "--set model.output={by_word=true} --set train.loss={kind=\"sampled\",samples=4} \
+    --set train.accumulator=row --set train.tables=bf16";
+const TWO_BYTES_TIED: &str =
+    "--set model.output={tied=true} --set train.loss={kind=\"nce\",samples=3} --set train.tables=bf16";
 const NCE: &str = "--set model.output={tied=true} --set train.loss={kind=\"nce\",samples=3}";
 const SPELLED: &str = "--set model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],\
     highway_layers=1} --set model.output={kind=\"char-cnn\",correction=3} --set train.loss={kind=\"sampled\",samples=4}";
@@ -95,7 +100,9 @@ fn windows_and_single_tokens_cost_the_same(output: &str) {
 /// The run to its end, and again in pieces: nothing may differ, whatever was drawn for a step or left alone in it.
 #[test]
 fn runs_with_a_large_vocabulary_resume_exactly_on_any_number_of_threads() {
-    for output in [ADAPTIVE, TIED, SAMPLED, BY_ROW, NCE, SPELLED, BYTES, BYTES_BOTH_WAYS] {
+    for output in
+        [ADAPTIVE, TIED, SAMPLED, BY_ROW, TWO_BYTES, TWO_BYTES_TIED, NCE, SPELLED, BYTES, BYTES_BOTH_WAYS]
+    {
         let place = Place::new();
         place.train(&format!("--out whole --threads 1 {WORDS} {output}"));
         for steps in [3, 11] {
@@ -106,6 +113,42 @@ fn runs_with_a_large_vocabulary_resume_exactly_on_any_number_of_threads() {
             assert_eq!(one, other, "{output}");
         }
     }
+}
+
+/// Tables whose numbers take two bytes are learned as others are; a checkpoint keeps them as they are, and every command reads
+/// them.
+#[test]
+fn tables_of_two_bytes_a_number_are_learned_kept_and_read() {
+    for (two_bytes, four_bytes) in [(TWO_BYTES, BY_ROW), (TWO_BYTES_TIED, NCE)] {
+        two_and_four_bytes(two_bytes, four_bytes);
+    }
+}
+
+fn two_and_four_bytes(two_bytes: &str, four_bytes: &str) {
+    let place = Place::new();
+    let valid = |out: &str| {
+        let events = std::fs::read_to_string(place.path(&format!("{out}/metrics.jsonl"))).unwrap();
+        let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        events.filter_map(|event| event["valid_nats_per_token"].as_f64()).next_back().unwrap()
+    };
+    place.train(&format!("--out two {WORDS} {two_bytes} --set train.epochs=8"));
+    place.train(&format!("--out four {WORDS} {four_bytes} --set train.epochs=8"));
+    let [two, four] = ["two", "four"].map(valid);
+    assert!((two - four).abs() < 0.03, "{two} and {four}");
+    let types = |run: &str| -> Vec<String> {
+        let shown = stdout(&place.rhn(&format!("inspect {run}")));
+        let tables =
+            shown.lines().filter(|line| line.contains("embedding.weight") || line.contains("output.table"));
+        tables.map(str::to_string).collect()
+    };
+    let tables = types("two");
+    assert!(!tables.is_empty() && tables.iter().all(|line| line.contains("bf16")), "{tables:?}");
+    assert!(types("four").iter().all(|line| line.contains("f32")));
+    // What training measured by the tables as they are, evaluation finds in the checkpoint.
+    let read =
+        place.json_of("eval two --split valid --protocol batched --json")["nats_per_token"].as_f64().unwrap();
+    assert!((read - two).abs() < 1e-5, "{read} and {two}");
+    assert_eq!(place.rhn("sample two --tokens 5").status.code(), Some(0));
 }
 
 /// Only in training are words sampled: with as many samples as words, and with the loss of all words, it is one run.
@@ -213,6 +256,16 @@ fn what_large_vocabularies_cannot_do_is_refused_by_name() {
         &format!("{ADAPTIVE} --set train.fraternal={{}}"),
         &["train.fraternal compares the logits of all words"],
     );
+    let two_bytes = |settings: &str, what: &str| {
+        train(&format!("{WORDS} {TWO_BYTES} {settings}"), &["train.tables = \"bf16\"", what]);
+    };
+    two_bytes("--set train.loss.kind=exact", "any other loss reads the whole table");
+    two_bytes("--set train.loss.samples=100000", "train.loss.samples is not below all");
+    two_bytes("--set train.optimizer=adam --set train.accumulator=element", "change every row in every step");
+    two_bytes("--set train.weight_decay=1e-4", "change every row in every step");
+    two_bytes("--set train.averaging.kind=ema", "train.averaging");
+    two_bytes("--set train.update=output-bias", "train.update");
+    two_bytes("--precision f64", "in f32 or bf16");
     train("--set train.initial_accumulator=0.5", &["initial_accumulator is for optimizer = \"adagrad\""]);
     train("--set train.accumulator=row", &["accumulator = \"row\" is for optimizer = \"adagrad\""]);
     train("--set train.clip.core=1", &["train.clip clips each part", "wanted one of them"]);
