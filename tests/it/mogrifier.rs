@@ -94,6 +94,29 @@ fn with_gates_of_zero_it_is_the_cell_alone() {
     }
 }
 
+/// Where the carry is 1 − t, a state is a mean of candidates, whatever the gates make of what the products see.
+#[test]
+fn the_state_of_an_rhn_stays_bounded_however_wide_the_gates_are_open() {
+    for core in &cells()[..2] {
+        let config = config(core, Some(json!({"rounds": 4})));
+        let weights: BTreeMap<_, _> = drawn(&config)
+            .into_iter()
+            .map(|(name, tensor)| {
+                let is_open = name.contains("mogrifier") && name.ends_with(".bias");
+                (name, if is_open { tensor.affine(0.0, 9.0).unwrap() } else { tensor })
+            })
+            .collect();
+        let (model, _) = model(&config, &weights);
+        let mut state = filled(&model);
+        for _ in 0..200 {
+            let (nats, after) = model.nats(&tokens(), &tokens(), &state, &Noise::none()).unwrap();
+            assert!(values(&nats).iter().all(|nats| nats.is_finite()));
+            state = after.detach();
+            assert!(state.0.iter().flatten().flat_map(values).all(|unit| unit.abs() <= 1.0), "{core}");
+        }
+    }
+}
+
 #[test]
 fn biases_begin_at_zero_and_matrices_do_not() {
     let config = config(&cells()[3], Some(json!({"rounds": 3, "rank": 2})));

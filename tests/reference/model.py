@@ -146,10 +146,11 @@ class Model:
             x, h = (gate * x, h) if i % 2 == 0 else (x, gate * h)
         return x, h
 
-    def rhn_step(self, k, x, state, mask_h, mask_t):
+    def rhn_step(self, k, x, seen, state, mask_h, mask_t):
         """One time step of layer `k`: L highway sublayers, the carry tied to 1 - t, or with both gates shared its own.
 
-        The masks act inside the products alone; the carry sees the state as it is.
+        The products of the first sublayer see the state as `seen`, which gates with the input may have scaled. The masks
+        act inside the products alone; the carry sees the state as it is.
         """
         (s,) = state
         shared = self.config["core"].get("shared_gates", "none")
@@ -160,7 +161,8 @@ class Model:
                 weights += self.gates(self.dropped(f"core.{k}.shared.weight"))
                 biases += self.gates(self[f"core.{k}.shared.bias"])
             masks = [mask_h] + [mask_t] * (len(weights) - 1)
-            z = [masked(s, mask) @ weight + bias for mask, weight, bias in zip(masks, weights, biases)]
+            operand = seen if l == 0 else s
+            z = [masked(operand, mask) @ weight + bias for mask, weight, bias in zip(masks, weights, biases)]
             if l == 0:
                 inputs = self.gates(self[f"core.{k}.input.weight"])
                 z = [gate + x @ weight for gate, weight in zip(z, inputs)]
@@ -284,15 +286,14 @@ class Model:
             for k in range(self.layers):
                 x = masked(x, at(f"input.{k}", step))
                 mask_h = masks.get(f"hidden.{k}")
+                seen, *rest = state[k]
                 if "mogrifier" in self.config["core"]:
-                    h, *rest = state[k]
-                    x, h = self.mogrify(k, x, h)
-                    state[k] = (h, *rest)
+                    x, seen = self.mogrify(k, x, seen)
                 match self.config["core"]["kind"]:
                     case "rhn":
-                        x, state[k] = self.rhn_step(k, x, state[k], mask_h, masks.get(f"hidden_t.{k}", mask_h))
+                        x, state[k] = self.rhn_step(k, x, seen, state[k], mask_h, masks.get(f"hidden_t.{k}", mask_h))
                     case "lstm":
-                        x, state[k] = self.lstm_step(k, x, state[k], mask_h)
+                        x, state[k] = self.lstm_step(k, x, (seen, *rest), mask_h)
                     case "gru":
                         x, state[k] = self.gru_step(k, x, state[k], mask_h)
                     case "hlstm":

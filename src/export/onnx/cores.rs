@@ -91,10 +91,10 @@ impl Layer {
         state: &[Value],
         below: Option<&str>,
     ) -> Vec<Value> {
-        let (x, state) = &self.gated(to, x, state);
+        let (x, seen) = &self.gated(to, x, state);
         match self.kind {
-            Kind::Rhn => vec![self.rhn(to, x, &state[0])],
-            Kind::Lstm => self.lstm(to, x, state).to_vec(),
+            Kind::Rhn => vec![self.rhn(to, x, [&seen[0], &state[0]])],
+            Kind::Lstm => self.lstm(to, x, seen).to_vec(),
             Kind::Kurata => self.kurata(to, x, state).to_vec(),
             Kind::Gru => vec![self.gru(to, x, &state[0])],
             Kind::HighwayLstm => self.highway_lstm(to, x, state, below).to_vec(),
@@ -145,14 +145,16 @@ impl Layer {
         (x, state)
     }
 
-    fn rhn(&self, to: &mut Step<'_>, x: &str, s: &str) -> Value {
+    /// The products of the first sublayer see the state as `seen`, the carry as it is.
+    fn rhn(&self, to: &mut Step<'_>, x: &str, [seen, s]: [&str; 2]) -> Value {
         let input = self.product(to, x, "input.weight");
         let mut input = Some(to.split(&input, self.gates, self.units));
         let mut s = s.to_string();
         for l in 0..self.depth {
-            let own = self.affine(to, &s, &format!("recurrent.weight.{l}"), &format!("bias.{l}"));
+            let seen = if l == 0 { seen } else { &s };
+            let own = self.affine(to, seen, &format!("recurrent.weight.{l}"), &format!("bias.{l}"));
             let mut z = if self.has("shared.weight") {
-                let gates = self.affine(to, &s, "shared.weight", "shared.bias");
+                let gates = self.affine(to, seen, "shared.weight", "shared.bias");
                 [vec![own], to.split(&gates, self.gates - 1, self.units)].concat()
             } else {
                 to.split(&own, self.gates, self.units)

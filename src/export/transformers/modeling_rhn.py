@@ -65,12 +65,14 @@ class RhnLayer(Weights):
         return xs @ self.input.weight
 
     def step(self, inputs, state):
-        x, s = self.gated(inputs[0], state[0])
+        s = state[0]
+        x, seen = self.gated(inputs[0], s)  # by the products of the first sublayer; the carry sees the state as it is
         x = self.project(x) if self.has("mogrifier") else x
         for sublayer, (weight, bias) in enumerate(zip(self.recurrent.weight, self.bias)):
-            z = s @ weight + bias
+            seen = s if sublayer > 0 else seen
+            z = seen @ weight + bias
             if self.has("shared"):  # of the gates, the same in every sublayer
-                z = torch.cat([z, s @ self.shared.weight + self.shared.bias], dim=-1)
+                z = torch.cat([z, seen @ self.shared.weight + self.shared.bias], dim=-1)
             if sublayer == 0:
                 z = z + x
             h, t, *carry = z.split(s.shape[-1], dim=-1)

@@ -28,11 +28,16 @@ impl<C: scan::Cell> Mogrified<C> {
         Self { gates, layer, sublayer: None }
     }
 
-    /// The state after a time step, from the input and the state that the gates have seen.
-    fn step(&self, weights: &StepWeights, x: &Tensor, mut state: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    /// The state after a time step, from the input and the state's first part behind the gates, and the state as it was.
+    fn step(
+        &self,
+        weights: &StepWeights,
+        [x, gated]: [&Tensor; 2],
+        mut state: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>> {
         let projected = weights.projected(x)?;
         for sublayer in 0..weights.depth() {
-            let products = weights.products(sublayer, &state[0])?;
+            let products = weights.products(sublayer, if sublayer == 0 { gated } else { &state[0] })?;
             state = C::reference(&products, (sublayer == 0).then_some(&projected), &[], &state)?;
         }
         Ok(state)
@@ -57,9 +62,8 @@ impl<C: scan::Cell> Cell for Mogrified<C> {
         let mut state: Vec<Tensor> = state.to_vec();
         let mut outputs = Vec::with_capacity(xs.dim(0)?);
         for time in 0..xs.dim(0)? {
-            let [x, h] = self.gates.apply(&xs.get(time)?, &state[0])?;
-            state[0] = h;
-            state = self.step(&weights, &x, state)?;
+            let [x, gated] = self.gates.apply(&xs.get(time)?, &state[0])?;
+            state = self.step(&weights, [&x, &gated], state)?;
             outputs.push(state[0].clone());
         }
         Ok((Tensor::stack(&outputs, 0)?, state))
@@ -78,7 +82,7 @@ impl<C: scan::Cell> Cell for Mogrified<C> {
         Ok(Some(Arc::new(Self { gates: self.gates.detached(), layer, sublayer: self.sublayer })))
     }
 
-    /// What enters the first sublayer is the state behind the gates.
+    /// What enters the first sublayer is the state as it is; its products see the state behind the gates.
     fn trace(&self, xs: &Tensor, state: &[Tensor]) -> Result<Option<StageTrace>> {
         let Some(run) = self.sublayer else { return Ok(None) };
         let weights = self.layer.step_weights(RecurrentNoise::NONE)?;
@@ -90,10 +94,9 @@ impl<C: scan::Cell> Cell for Mogrified<C> {
         for time in 0..xs.dim(0)? {
             let [x, gated] = self.gates.apply(&xs.get(time)?, &s)?;
             let projected = weights.projected(&x)?;
-            entering.push(gated.clone());
-            s = gated;
+            entering.push(s.clone());
             for sublayer in 0..depth {
-                let products = weights.products(sublayer, &s)?;
+                let products = weights.products(sublayer, if sublayer == 0 { &gated } else { &s })?;
                 let (made, after) = run(&products, (sublayer == 0).then_some(&projected), &s)?;
                 values[sublayer].iter_mut().zip(made).for_each(|(all, value)| all.push(value));
                 states[sublayer].push(after.clone());

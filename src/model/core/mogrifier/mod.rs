@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Biases begin at 0, so that every factor is near 1 at first. Dropout of the input comes before, that of the state inside
-//! the cell's products after. In a recurrent highway network h is the state that enters the first sublayer, its carry
-//! included; an LSTM's cell is left alone.
+//! the cell's products after. In a recurrent highway network h is the state that enters the products of the first sublayer. What
+//! is carried unit by unit is left alone, an RHN's state as an LSTM's cell: gated at each step it could double each time, and
+//! nothing would bound it.
 //!
 //! Weights, under `core.<k>.mogrifier.<i>`: `weight` (from, to), or `down.weight` (from, rank) and `up.weight` (rank, to),
 //! whose product it is; `bias` (to). For an even i that is from the state to the input, for an odd one the other way.
