@@ -64,6 +64,10 @@ say recurrence cargo test --release -p rhn-kernels --features cuda --test gpu --
 if [ $dry = 0 ] && grep -q 'skipped: ' "$out/parity.log"; then
   echo "gpu-check: no GPU was found; the rest would measure nothing" >&2; cat "$out/parity.log" >&2; exit 1
 fi
+# Sums between GPUs, of one rank, where MPI and NCCL are installed to build with.
+if [ $dry = 1 ] || { command -v mpicc && ldconfig -p | grep -q libnccl.so; } > /dev/null; then
+  say nccl cargo test --release --features nccl --test gpu by_nccl -- --nocapture
+fi
 
 for recipe in ptb-rhn enwik8-rhn; do
   for precision in f32 tf32 bf16; do

@@ -4,6 +4,7 @@ use crate::console::note;
 use crate::data::DataDirectories;
 use crate::error::{Error, Result};
 use crate::eval::adapt::CacheSettings;
+use crate::parallel::local_rank;
 use candle_core::Device;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -43,7 +44,8 @@ impl ThreadArgs {
 enum DeviceChoice {
     Auto,
     Cpu,
-    Cuda(usize),
+    /// The GPU of a number, or of this rank's number on its machine.
+    Cuda(Option<usize>),
 }
 
 impl FromStr for DeviceChoice {
@@ -53,8 +55,8 @@ impl FromStr for DeviceChoice {
         match (text, text.strip_prefix("cuda:").map(str::parse)) {
             ("auto", _) => Ok(Self::Auto),
             ("cpu", _) => Ok(Self::Cpu),
-            ("cuda", _) => Ok(Self::Cuda(0)),
-            (_, Some(Ok(ordinal))) => Ok(Self::Cuda(ordinal)),
+            ("cuda", _) => Ok(Self::Cuda(None)),
+            (_, Some(Ok(ordinal))) => Ok(Self::Cuda(Some(ordinal))),
             _ => Err("wanted auto, cpu, cuda or cuda:N".into()),
         }
     }
@@ -65,8 +67,8 @@ impl DeviceArgs {
     /// this build cannot use it, or the device has no kernels for the numbers.
     pub(super) fn open(&self) -> Result<(Device, Precision)> {
         let device = match self.device {
-            DeviceChoice::Cuda(ordinal) => cuda(ordinal)?,
-            DeviceChoice::Auto if cfg!(feature = "cuda") => cuda(0).unwrap_or_else(|error| {
+            DeviceChoice::Cuda(ordinal) => cuda(ordinal.unwrap_or_else(local_rank))?,
+            DeviceChoice::Auto if cfg!(feature = "cuda") => cuda(local_rank()).unwrap_or_else(|error| {
                 note(&format!("computing on the CPU: {error}"));
                 Device::Cpu
             }),
@@ -152,8 +154,8 @@ mod tests {
     #[test]
     fn a_device_is_named_with_or_without_its_number() {
         let parsed = ["auto", "cpu", "cuda", "cuda:3"].map(|text| text.parse());
-        let cuda0 = DeviceChoice::Cuda(0);
-        let cuda3 = DeviceChoice::Cuda(3);
+        let cuda0 = DeviceChoice::Cuda(None);
+        let cuda3 = DeviceChoice::Cuda(Some(3));
         assert_eq!(parsed, [Ok(DeviceChoice::Auto), Ok(DeviceChoice::Cpu), Ok(cuda0), Ok(cuda3)]);
         for wrong in ["gpu", "cuda:", "cuda:-1", "CPU", ""] {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");

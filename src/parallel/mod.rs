@@ -8,6 +8,8 @@
 pub(crate) mod group;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "nccl")]
+pub mod nccl;
 pub mod reduce;
 pub mod rows;
 mod start;
@@ -15,4 +17,24 @@ mod start;
 mod tests;
 pub mod world;
 
-pub use start::{is_quiet, local_threads, open, refuse_ranks};
+pub use start::{is_quiet, local_rank, local_threads, open, refuse_ranks};
+
+use crate::error::Result;
+use candle_core::Device;
+use std::sync::Arc;
+use world::World;
+
+/// `world` as it trains on `device`: in a build with NCCL, several ranks on GPUs add up there.
+///
+/// # Errors
+/// If the GPUs do not find each other.
+pub fn on_device(world: Arc<dyn World>, device: &Device) -> Result<Arc<dyn World>> {
+    #[cfg(feature = "nccl")]
+    if let Device::Cuda(device) = device
+        && world.size() > 1
+    {
+        return Ok(Arc::new(nccl::Nccl::join(world, device)?));
+    }
+    let _ = device; // elsewhere sums go through the host's memory
+    Ok(world)
+}

@@ -60,6 +60,14 @@ pub fn refuse_ranks(what: &str) -> Result<()> {
     }
 }
 
+/// Variables by which they tell which of its machine's ranks a process is.
+const LOCAL_RANKS: [&str; 3] = ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"];
+
+/// Which of the ranks on its machine this process is, counted from 0; 0 where it is alone.
+pub fn local_rank() -> usize {
+    if started() > 1 { number(&LOCAL_RANKS).unwrap_or(0) } else { 0 }
+}
+
 /// Threads of this process where it shares its machine with other ranks: its part of the cores, or those that it is bound
 /// to, if they are fewer. `None` where it shares it with none.
 pub fn local_threads() -> Option<usize> {

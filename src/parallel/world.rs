@@ -1,6 +1,7 @@
 //! The processes that train one model together, each of which is a rank.
 
 use crate::error::{Error, Result};
+use candle_core::{Device, Tensor};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -17,6 +18,16 @@ pub trait World: Send + Sync {
     /// same bits on every rank, and each time.
     fn begin_sum(&self, numbers: Numbers) -> Result<Sum>;
 
+    /// Whether tensors on `device` are added up where they are; else their numbers go through [`World::begin_sum`].
+    fn adds_up_on(&self, _device: &Device) -> bool {
+        false
+    }
+
+    /// As [`World::begin_sum`], of a contiguous tensor that nothing else uses, where [`World::adds_up_on`] says so.
+    fn begin_tensor_sum(&self, _numbers: Tensor) -> Result<TensorSum> {
+        Err(Error::OtherRank("these ranks add up no tensors".into()))
+    }
+
     /// What each rank gives, in the order of the ranks.
     fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>>;
 
@@ -26,6 +37,9 @@ pub trait World: Send + Sync {
     /// Ends the connection once all ranks are here. A process that ends without takes the others with it.
     fn close(&self) -> Result<()>;
 }
+
+/// Gives the tensor of a sum that was begun, for operations that come later on its device.
+pub type TensorSum = Box<dyn FnOnce() -> Result<Tensor> + Send>;
 
 /// Numbers that are added up.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,6 +6,7 @@ use super::update::{Step, StepReport, Update};
 use super::watched::Watched;
 use crate::error::{Error, Result};
 use crate::model::{Parameters, State};
+use crate::parallel::on_device;
 use crate::parallel::reduce::{Own, Reducer};
 use crate::parallel::rows::{Rows, whole_state};
 use crate::parallel::world::{Solo, World};
@@ -70,7 +71,9 @@ impl<O: Objective> Stepper<O> {
     /// # Errors
     /// If there are more ranks than batch rows.
     pub fn among(mut self, world: Arc<dyn World>) -> Result<Self> {
-        self.ranks = Ranks::new(world.clone(), Rows::of_rank(&*world, self.ranks.rows.of)?);
+        let rows = Rows::of_rank(&*world, self.ranks.rows.of)?;
+        let device = self.parameters.trained().next().map(|(_, var)| var.device().clone());
+        self.ranks = Ranks::new(on_device(world, &device.unwrap_or(Device::Cpu))?, rows);
         self.reset_state()?;
         Ok(self)
     }

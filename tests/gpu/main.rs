@@ -256,3 +256,42 @@ fn a_step_that_is_not_finite_changes_nothing_and_is_named() {
         assert_eq!(numbers(&tensor), numbers(&wanted[&name]), "{name}");
     }
 }
+
+/// With one rank a sum is what it is of; the second step begins its sums while its backward pass goes on.
+#[cfg(feature = "nccl")]
+#[test]
+fn a_sum_over_one_rank_by_nccl_is_the_gradient() {
+    use rhn::parallel::nccl::Nccl;
+    use rhn::parallel::reduce::{Own, Reducer};
+    use rhn::parallel::world::{Solo, World};
+    use std::sync::Arc;
+    let Some(device) = gpu() else { return };
+    let Device::Cuda(cuda) = &device else { return };
+    let ranks: Arc<dyn World> = Arc::new(Nccl::join(Arc::new(Solo), cuda).unwrap());
+    assert!(ranks.adds_up_on(&device) && !ranks.adds_up_on(&Device::Cpu));
+    for (recipe, precision) in [("ptb-rhn", Precision::F32), ("ptb-char-cnn-small", Precision::F64)] {
+        let language = language(recipe, 130, &[], precision, &device);
+        let stepper = language.stepper(None).unwrap();
+        let Window { inputs, targets } = window(&language, 3);
+        let masks = stepper.objective.noise.draw(&inputs, 5, 5).unwrap();
+        let objective = || {
+            let model = &stepper.objective.model;
+            let (nats, _) = model.nats(&inputs, &targets, &stepper.carried, &masks).unwrap();
+            nats.sum_all().unwrap()
+        };
+        let wanted = stepper.parameters.gradients(&objective()).unwrap();
+        let mut reducer = Reducer::new(ranks.clone());
+        for step in 0..2 {
+            let objective = objective();
+            let own = Own { objective: &objective, reported: [1.5, 0.0, 7.0] };
+            let (summed, error) = reducer.sum(&stepper.parameters, Some(own)).unwrap();
+            assert!(error.is_none() && !summed.has_failed);
+            assert_eq!(summed.reported, [1.5, 0.0, 7.0]);
+            let names = stepper.parameters.trained().map(|(name, _)| name);
+            for ((name, found), wanted) in names.zip(summed.gradients).zip(&wanted) {
+                let found = found.unwrap().dense().unwrap();
+                assert_eq!(numbers(&found), numbers(wanted), "{recipe} {name} in step {step}");
+            }
+        }
+    }
+}
