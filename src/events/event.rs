@@ -46,6 +46,9 @@ pub struct Start {
     #[serde(default = "single")]
     pub precision: String,
     pub version: String,
+    /// The SHA-256 of the checkpoint's weights that the run began with, if it did; a run that goes on does not say it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_from: Option<String>,
 }
 
 fn single() -> String {

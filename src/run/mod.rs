@@ -253,7 +253,9 @@ impl Request {
         let held = if leads && out.exists() { Some(location::hold(&out, self.resume)?) } else { None };
         let resumed = if self.resume { find_state(&out, &mut resolved)? } else { None };
         let prepared = self.prepare(resolved, first.as_ref(), resumed.as_ref(), (&out, images))?;
-        let place = (out, resumed, held);
+        let first = first.filter(|_| resumed.is_none());
+        let begun_from = first.map(|first| first.checkpoint.weights_sha256());
+        let place = (out, resumed, held, begun_from);
         Ok(match prepared {
             Prepared::Language(ready) => AnyRun::Language(Box::new(self.ready(*ready, place)?)),
             Prepared::Images(ready) => AnyRun::Images(Box::new(self.ready(*ready, place)?)),
@@ -267,10 +269,10 @@ impl Request {
     fn ready<T: Task>(
         &self,
         (task, stepper): (T, Stepper<T::Objective>),
-        (out, resumed, held): (PathBuf, Option<Resumed>, Option<Lock>),
+        (out, resumed, held, begun_from): (PathBuf, Option<Resumed>, Option<Lock>, Option<String>),
     ) -> Result<Run<T>> {
         resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&task))?;
-        let stepper = stepper.among(self.world.clone())?;
+        let stepper = stepper.begun_from(begun_from).among(self.world.clone())?;
         let lock = match held {
             None if self.world.rank() == 0 => Some(location::hold(&out, false)?),
             held => held,

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// For each key that is not the same in all runs: its value in each, `None` where it is not set.
 pub(crate) type Differences = BTreeMap<String, Vec<Option<Value>>>;
 
-/// What differs between these runs: their recipes' keys, the text behind the corpus's name, the numbers computed with,
-/// the program's version.
+/// What differs between these runs: their recipes' keys, the text behind the corpus's name, the weights that they began with,
+/// the numbers computed with, the program's version.
 pub(crate) fn between(runs: &[RunHistory]) -> Differences {
     let settings: Vec<_> = runs.iter().map(settings).collect();
     let keys = settings.iter().flat_map(|settings| settings.keys().cloned());
@@ -26,6 +26,9 @@ pub(crate) fn settings(run: &RunHistory) -> BTreeMap<String, Value> {
     walk("", &filled_in(&start.recipe), &mut settings);
     settings
         .insert("corpus (SHA-256)".into(), start.corpus_sha256.chars().take(8).collect::<String>().into());
+    if let Some(weights) = &start.begun_from {
+        settings.insert("--init-from (SHA-256)".into(), weights.chars().take(8).collect::<String>().into());
+    }
     settings.insert("precision".into(), start.precision.clone().into());
     settings.insert("version".into(), start.version.clone().into());
     settings
@@ -69,11 +72,13 @@ mod tests {
     fn only_the_keys_that_differ_are_told_with_each_runs_value() {
         let first = start(1);
         let mut second = start(2);
+        second["begun_from"] = "0123456789abcdef".into();
         second["recipe"]["train"]["schedule"] = json!({"kind": "cosine"});
         second["precision"] = "bf16".into();
         let runs = [read("a", &[first]), read("b", &[second])];
         let found: Vec<_> = between(&runs).into_iter().collect();
         let wanted = [
+            ("--init-from (SHA-256)".to_string(), vec![None, Some(json!("01234567"))]),
             ("precision".to_string(), vec![Some(json!("f32")), Some(json!("bf16"))]), // the first run does not say
             ("train.schedule.kind".to_string(), vec![None, Some(json!("cosine"))]),
             ("train.seed".to_string(), vec![Some(json!(1)), Some(json!(2))]),

@@ -130,8 +130,13 @@ impl RunHistory {
 
     fn observe(&mut self, event: Event) {
         match event {
-            Event::Start(start) | Event::Resume(start) => {
+            Event::Start(start) => {
                 self.start = start;
+                self.result = None;
+            }
+            Event::Resume(start) => {
+                let begun_from = start.begun_from.or(self.start.begun_from.take());
+                self.start = Start { begun_from, ..start };
                 self.result = None;
             }
             Event::Epoch(epoch) => {

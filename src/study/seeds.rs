@@ -76,7 +76,8 @@ impl Spread {
     }
 }
 
-/// The beginning that all names have, without `seed` and what joins it; the first name if there is none.
+/// The beginning that all names have, without `seed` and what joins it; the first name if there is none. Words and
+/// numbers are not cut in two, a number is cut off whole.
 fn shared_name(runs: &[&RunHistory]) -> String {
     let first = &runs[0].name;
     if runs.len() == 1 {
@@ -85,6 +86,11 @@ fn shared_name(runs: &[&RunHistory]) -> String {
     let shared = |length: &usize| runs.iter().all(|run| run.name.get(..*length) == first.get(..*length));
     let length =
         (0..=first.len()).rev().filter(|&length| first.is_char_boundary(length)).find(shared).unwrap_or(0);
+    let is_number = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+    let length = match runs.iter().all(|run| run.name.len() == length || is_number(&run.name[length..])) {
+        true => first[..length].trim_end_matches(|end: char| end.is_ascii_digit()).len(),
+        false => first[..length].rfind(|end: char| !end.is_alphanumeric()).unwrap_or(0),
+    };
     let name = first[..length].trim_end_matches(|end: char| !end.is_alphanumeric());
     let name = name.strip_suffix("seed").unwrap_or(name).trim_end_matches(|end: char| !end.is_alphanumeric());
     if name.is_empty() { first.clone() } else { name.to_string() }
@@ -111,6 +117,27 @@ mod tests {
         assert_eq!(found[0].test.unwrap().show(Measure::Nats), "3.5000 (3.0000 – 4.0000)");
         assert_eq!(found[1].test.unwrap().show(Measure::Nats), "2.0000");
         assert!(groups(&runs[..2], Measure::Nats).is_empty());
+    }
+
+    #[test]
+    fn a_group_has_the_name_that_its_runs_share_and_no_part_of_a_word() {
+        let named = |names: &[&str]| {
+            let runs: Vec<_> = names.iter().zip(1..).map(|(name, seed)| read(name, &[start(seed)])).collect();
+            groups(&runs, Measure::Nats)[0].name.clone()
+        };
+        assert_eq!(named(&["l3-seed-1", "l3-seed-12"]), "l3");
+        assert_eq!(named(&["run1", "run23"]), "run");
+        assert_eq!(named(&["run", "run2"]), "run");
+        assert_eq!(named(&["four", "from-four"]), "four");
+        assert_eq!(named(&["wide-one", "wide-other"]), "wide");
+        assert_eq!(named(&["é1", "è2"]), "é1");
+    }
+
+    #[test]
+    fn runs_that_began_with_other_weights_are_no_seeds_of_each_other() {
+        let mut other = start(2);
+        other["begun_from"] = "ab12".into();
+        assert!(groups(&[read("a1", &[start(1)]), read("a2", &[other])], Measure::Nats).is_empty());
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Stepper<O> {
     pub carried: State,
     /// What teachers cost on steps that were not reported yet.
     pub watched: Watched,
+    /// The SHA-256 of the checkpoint's weights that the run begins with, if it does.
+    pub begun_from: Option<String>,
     ranks: Ranks,
 }
 
@@ -63,7 +65,21 @@ impl<O: Objective> Stepper<O> {
     ) -> Result<Self> {
         let carried = objective.zero_state()?;
         let ranks = Ranks::new(Arc::new(Solo), Rows::all(batch_size));
-        Ok(Self { objective, parameters, update, average, carried, watched: Watched::default(), ranks })
+        Ok(Self {
+            objective,
+            parameters,
+            update,
+            average,
+            carried,
+            watched: Watched::default(),
+            begun_from: None,
+            ranks,
+        })
+    }
+
+    /// The same, of a run whose first weights are those of a checkpoint with this SHA-256, if there is one.
+    pub fn begun_from(self, weights_sha256: Option<String>) -> Self {
+        Self { begun_from: weights_sha256, ..self }
     }
 
     /// The same as one rank of several, which share its batch rows.

@@ -133,6 +133,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             recipe: serde_json::to_value(task.recipe()).expect("a recipe is a table"),
             precision: task.precision().as_str().into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            begun_from: self.stepper.begun_from.clone(),
         };
         let event = if self.has_state { Event::Resume(start) } else { Event::Start(start) };
         self.recorder.record(&event)

@@ -247,3 +247,21 @@ fn bytes_and_byte_pairs_cannot_grow_and_the_flag_needs_a_checkpoint() {
     place.fails("train tiny.toml --out none --grow-vocab", 2, &["--init-from"]);
     assert!(!place.path("none").exists());
 }
+
+/// Which weights a run began with is kept with its events, and tells it from a run that began with others.
+#[test]
+fn a_run_says_what_it_began_with() {
+    let place = with_first("");
+    let again = "--set train.epochs=1 --set train.learning_rate=0.01";
+    place.train(&format!("--out plain {again}"));
+    place.train(&format!("--out begun --init-from first {again} --max-steps 2"));
+    place.train(&format!("--out begun {again} --resume"));
+    let (first, ..) = checkpoint(&place, "first");
+    let start = |out: &str, kind: &str| place.events(out, kind)[0]["begun_from"].clone();
+    assert_eq!(start("begun", "start"), Value::from(first.weights_sha256()));
+    assert_eq!([start("begun", "resume"), start("plain", "start")], [Value::Null, Value::Null]);
+    let compared = place.json_of("compare plain begun --json");
+    let differs = &compared["differences"]["--init-from (SHA-256)"];
+    assert_eq!(differs[1], Value::from(&first.weights_sha256()[..8]));
+    assert_eq!(compared["seeds"], Value::Array(Vec::new()));
+}
