@@ -7,14 +7,13 @@
 //! A word is `{`, its characters and `}`, padded with a blank whose vector is zero and stays so; or its bytes between two marks,
 //! and then any string has a vector, in the vocabulary or not (Józefowicz et al., 2016, arXiv 1602.02410, section 3.1).
 
-use super::computed;
 use super::highway::{self, HighwaySettings, HighwayVariant, Highways};
+use super::of_characters::{OfCharacters, WordNetwork};
 use super::settings::{EmbeddingSettings, Surroundings};
-use super::spelling::{self, Characters, Spelling, SpellingSize, TABLE};
+use super::spelling::{self, Characters, Spelling, SpellingSize};
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
-use crate::model::layers::{Embedding, VectorStage};
-use crate::model::stage::StageTrace;
+use crate::model::layers::Embedding;
 use candle_core::Tensor;
 use rhn_kernels::char_cnn::{self, Filters};
 use rhn_kernels::linear::{Stored, linear};
@@ -159,7 +158,8 @@ impl CharCnnConfig {
         vocab_size: usize,
         builder: &Builder<'_>,
     ) -> Result<CharCnn> {
-        let SpellingSize { alphabet_size, word_length } = self.spelled()?;
+        let size = self.spelled()?;
+        let alphabet_size = size.alphabet_size;
         let char_size = self.char_size;
         let blank_is_zero = |index: usize, uniform: f64| if index < char_size { 0.0 } else { uniform };
         let groups = self.filter_widths.iter().zip(&self.filter_counts).enumerate();
@@ -175,103 +175,58 @@ impl CharCnnConfig {
             let weight = weights.weight("weight", (self.filters(), size))?;
             Ok((weight, has_bias.then(|| weights.weight("bias", size)).transpose()?))
         };
-        Ok(CharCnn {
+        let network = Cnn {
             characters: weights.table_with("characters", (alphabet_size, char_size), blank_is_zero)?,
-            spelling: builder.indices(TABLE, (vocab_size, word_length), alphabet_size)?,
             filters: groups.map(filters).collect::<Result<_>>()?,
             highways: Highways::build(highways, &weights)?,
             projection: self.word_size.map(projection).transpose()?,
-            reads_bytes: self.characters == Characters::Bytes,
             precision: builder.precision,
-        })
+        };
+        OfCharacters::build(network, vocab_size, size, self.reads_any_string(), builder)
     }
 }
 
-/// Vectors of words that are computed from their characters.
-pub(in crate::model) struct CharCnn {
+/// Vectors of words that filters over their characters compute.
+pub(in crate::model) type CharCnn = OfCharacters<Cnn>;
+
+/// Filters over the characters of a word.
+pub(in crate::model) struct Cnn {
     characters: Tensor,
-    spelling: Tensor,
     filters: Vec<Filters>,
     highways: Highways,
     projection: Option<(Tensor, Option<Tensor>)>,
-    /// Whether any string can be spelled.
-    reads_bytes: bool,
     precision: Precision,
 }
 
-impl CharCnn {
-    /// What the filters give for the words `ids`: `(words)` to `(words, filters)`.
-    fn features(&self, ids: &Tensor) -> Result<Tensor> {
-        self.features_of(&self.spelling.index_select(ids, 0)?)
-    }
+impl WordNetwork for Cnn {
+    /// To find them would be to wait for the device, longer than to compute some twice.
+    const DISTINCT_ON_GPU: bool = false;
 
-    /// The same of words by their characters, `(words, word length)`.
-    fn features_of(&self, characters: &Tensor) -> Result<Tensor> {
+    /// What the filters give.
+    fn features(&self, characters: &Tensor) -> Result<Tensor> {
         Ok(char_cnn::features(characters, &self.characters, &self.filters, self.precision)?)
     }
 
-    /// Vectors of the words `ids` (u32): `(words)` to `(words, size)`.
-    pub(in crate::model) fn vectors(&self, ids: &Tensor) -> Result<Tensor> {
-        self.mixed(self.features(ids)?)
+    fn highways(&self) -> &Highways {
+        &self.highways
     }
 
-    /// The highway layers and the projection: `(words, filters)` to `(words, size)`.
-    fn mixed(&self, features: Tensor) -> Result<Tensor> {
+    /// The highway layers and the projection.
+    fn vectors(&self, features: Tensor) -> Result<Tensor> {
         let y = self.highways.forward(features)?;
-        match &self.projection {
-            None => Ok(y),
-            Some((weight, bias)) => {
-                let projected = linear(&y, weight, Stored::ByInput, self.precision)?;
-                Ok(match bias {
-                    None => projected,
-                    Some(bias) => projected.broadcast_add(bias)?,
-                })
-            }
-        }
-    }
-}
-
-impl Embedding for CharCnn {
-    fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
-        computed::of_tokens(tokens, |ids| self.vectors(ids))
+        let Some((weight, bias)) = &self.projection else { return Ok(y) };
+        let projected = linear(&y, weight, Stored::ByInput, self.precision)?;
+        Ok(match bias {
+            None => projected,
+            Some(bias) => projected.broadcast_add(bias)?,
+        })
     }
 
-    fn table(&self) -> Result<Tensor> {
-        let (vocab_size, _) = self.spelling.dims2()?;
-        computed::of_vocabulary(vocab_size, self.spelling.device(), |ids| self.vectors(ids))
-    }
-
-    fn reads_any_string(&self) -> bool {
-        self.reads_bytes
-    }
-
-    fn reads_characters(&self) -> bool {
-        true
-    }
-
-    fn spelled(&self, words: &[&[u8]]) -> Result<Tensor> {
-        let characters = spelling::spell_all(words, self.spelling.dim(1)?, self.spelling.device())?;
-        self.of_characters(&characters, VectorStage::Whole)
-    }
-
-    fn of_characters(&self, characters: &Tensor, stage: VectorStage) -> Result<Tensor> {
-        let features = self.features_of(characters)?.detach();
-        match stage {
-            VectorStage::BeforeHighway => Ok(features),
-            VectorStage::Whole => Ok(self.mixed(features)?.detach()),
-        }
-    }
-
-    fn trace(&self, ids: &Tensor) -> Result<Option<StageTrace>> {
-        self.highways.trace(|| self.features(ids))
-    }
-
-    /// For a padded word: every filter at every position, the highway layers, the projection.
-    fn cost(&self) -> u64 {
-        let length = self.spelling.dims()[1];
+    /// Every filter at every position, the highway layers, the projection.
+    fn cost(&self, length: usize) -> usize {
         let convolution = |filters: &Filters| (length + 1 - filters.width) * filters.weight.elem_count();
         let convolutions: usize = self.filters.iter().map(convolution).sum();
         let projection = self.projection.as_ref().map_or(0, |(weight, _)| weight.elem_count());
-        (convolutions + self.highways.cost() + projection) as u64
+        convolutions + self.highways.cost() + projection
     }
 }

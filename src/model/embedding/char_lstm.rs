@@ -13,15 +13,14 @@
 //! `forward.recurrent.weight` (hidden, 4 hidden), `forward.bias` (4 hidden), and again as `backward`, columns of i, o, f, g
 //! in this order; `projection.weight` (2 hidden, word size), the rows of W_f first, `projection.bias`.
 
-use super::computed;
 use super::highway::{self, HighwaySettings, HighwayVariant, Highways};
+use super::of_characters::{OfCharacters, WordNetwork};
 use super::settings::{EmbeddingSettings, Surroundings};
-use super::spelling::{self, Characters, Spelling, SpellingSize, TABLE};
+use super::spelling::{self, Characters, Spelling, SpellingSize};
 use super::word_groups::{WordGroup, word_groups};
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
-use crate::model::layers::{Embedding, VectorStage};
-use crate::model::stage::StageTrace;
+use crate::model::layers::Embedding;
 use candle_core::Tensor;
 use rhn_kernels::embedding::lookup;
 use rhn_kernels::linear::{Stored, linear};
@@ -139,46 +138,39 @@ impl EmbeddingSettings for CharLstmConfig {
     }
 
     fn build(&self, vocab_size: usize, _size: usize, builder: &Builder<'_>) -> Result<Box<dyn Embedding>> {
-        let SpellingSize { alphabet_size, word_length } = self.spelled()?;
+        let size = self.spelled()?;
         let weights = builder.under("embedding");
         let projection = weights.under("projection");
-        Ok(Box::new(CharLstm {
-            characters: weights.table("characters", (alphabet_size, self.char_size))?,
-            spelling: builder.indices(TABLE, (vocab_size, word_length), alphabet_size)?,
+        let network = CharLstm {
+            characters: weights.table("characters", (size.alphabet_size, self.char_size))?,
             forward: Lstm::build(self, &weights.under("forward"))?,
             backward: Lstm::build(self, &weights.under("backward"))?,
             weight: projection.weight("weight", (2 * self.char_hidden, self.word_size))?,
             bias: projection.weight("bias", self.word_size)?,
             highways: Highways::build(self.highway_settings(), &weights)?,
-            reads_bytes: !self.characters.is_unicode(),
             precision: builder.precision,
-        }))
+        };
+        Ok(Box::new(OfCharacters::build(network, vocab_size, size, self.reads_any_string(), builder)?))
     }
 }
 
-/// Vectors of words that two LSTMs compute from their characters.
+/// Two LSTMs over the characters of words.
 struct CharLstm {
     characters: Tensor,
-    spelling: Tensor,
     forward: Lstm,
     backward: Lstm,
     /// Of the projection of both last states.
     weight: Tensor,
     bias: Tensor,
     highways: Highways,
-    /// Whether any string can be spelled.
-    reads_bytes: bool,
     precision: Precision,
 }
 
-impl CharLstm {
-    /// What enters the highway layers for the words `ids` (u32): `(words)` to `(words, size)`.
-    fn projected(&self, ids: &Tensor) -> Result<Tensor> {
-        self.projected_of(&self.spelling.index_select(ids, 0)?)
-    }
+impl WordNetwork for CharLstm {
+    const DISTINCT_ON_GPU: bool = true;
 
-    /// The same of words by their characters, `(words, word length)`.
-    fn projected_of(&self, characters: &Tensor) -> Result<Tensor> {
+    /// The projection of both LSTMs' last states.
+    fn features(&self, characters: &Tensor) -> Result<Tensor> {
         // On a GPU a step costs about the same for any number of words: one group has the fewest steps.
         let least = if characters.device().is_cuda() { usize::MAX } else { LEAST_WORDS };
         let groups = word_groups(&characters.to_vec2()?, least);
@@ -199,9 +191,18 @@ impl CharLstm {
         Ok(lookup(&projected, &rows, None)?.broadcast_add(&self.bias)?)
     }
 
-    /// Vectors of the words `ids` (u32): `(words)` to `(words, size)`.
-    fn vectors(&self, ids: &Tensor) -> Result<Tensor> {
-        self.highways.forward(self.projected(ids)?)
+    fn highways(&self) -> &Highways {
+        &self.highways
+    }
+
+    fn vectors(&self, features: Tensor) -> Result<Tensor> {
+        self.highways.forward(features)
+    }
+
+    /// Both LSTMs at every character, the projection, the highway layers. A shorter word takes less.
+    fn cost(&self, length: usize) -> usize {
+        let lstms = 2 * length * self.forward.recurrent.elem_count();
+        lstms + self.weight.elem_count() + self.highways.cost()
     }
 }
 
@@ -257,48 +258,5 @@ impl Lstm {
                 Ok(lookup(&ys.flatten(0, 1)?, &rows, None)?)
             }
         }
-    }
-}
-
-impl Embedding for CharLstm {
-    fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
-        computed::of_distinct_tokens(tokens, |ids| self.vectors(ids))
-    }
-
-    fn table(&self) -> Result<Tensor> {
-        let (vocab_size, _) = self.spelling.dims2()?;
-        computed::of_vocabulary(vocab_size, self.spelling.device(), |ids| self.vectors(ids))
-    }
-
-    fn reads_any_string(&self) -> bool {
-        self.reads_bytes
-    }
-
-    fn reads_characters(&self) -> bool {
-        true
-    }
-
-    fn spelled(&self, words: &[&[u8]]) -> Result<Tensor> {
-        let characters = spelling::spell_all(words, self.spelling.dim(1)?, self.spelling.device())?;
-        self.of_characters(&characters, VectorStage::Whole)
-    }
-
-    fn of_characters(&self, characters: &Tensor, stage: VectorStage) -> Result<Tensor> {
-        let projected = self.projected_of(characters)?.detach();
-        match stage {
-            VectorStage::BeforeHighway => Ok(projected),
-            VectorStage::Whole => Ok(self.highways.forward(projected)?.detach()),
-        }
-    }
-
-    fn trace(&self, ids: &Tensor) -> Result<Option<StageTrace>> {
-        self.highways.trace(|| self.projected(ids))
-    }
-
-    /// For the longest word: both LSTMs at every character, the projection, the highway layers. A shorter word takes less.
-    fn cost(&self) -> u64 {
-        let length = self.spelling.dims()[1];
-        let lstms = 2 * length * self.forward.recurrent.elem_count();
-        (lstms + self.weight.elem_count() + self.highways.cost()) as u64
     }
 }

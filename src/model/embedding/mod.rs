@@ -6,6 +6,7 @@ mod char_cnn;
 mod char_lstm;
 pub(super) mod computed;
 mod highway;
+mod of_characters;
 mod pixels;
 mod settings;
 pub mod spelling;
