@@ -65,7 +65,7 @@ fn case(name: &str) -> Result<Case> {
         }
         "sampled-in-two-bytes" => {
             let sampled = by_word(LossConfig::Sampled { samples: 8_192 });
-            Case { accumulator: Accumulator::Row, tables: TableNumbers::Bf16, ..sampled }
+            Case { accumulator: Accumulator::Row, tables: TableNumbers::F16, ..sampled }
         }
         "nce" => by_word(LossConfig::Nce { samples: 8_192 }),
         other => {

@@ -5,7 +5,7 @@
 # a batch with a gradient of 1 each, the row's gradient is 256, where adding 1 changes nothing any more. So it is for
 # nn.Embedding, for sparse gradients once they are coalesced, for nn.EmbeddingBag and for weight[ids]; index_select of the
 # same rows gives 300 and 1,000, and a table of float32 does everywhere.
-# It matters here because tables of two bytes a number (train.tables) are for frequent words too: rows are read into single
+# It matters here because tables of two bytes a number (train.tables; f16 here, where the same stops at 2,048) are for frequent words too: rows are read into single
 # precision, and their gradients and updates are made there.
 set -euo pipefail
 folder=$(mktemp -d)

@@ -16,7 +16,7 @@ pub enum TableNumbers {
     #[default]
     F32,
     /// Two bytes each, rounded at random when a step changes them
-    Bf16,
+    F16,
 }
 
 impl TableNumbers {
@@ -26,7 +26,7 @@ impl TableNumbers {
 
     /// The types of a model's weights, of which all others are of type `weights`.
     pub fn types(self, weights: DType) -> WeightTypes {
-        let tables = if self.is_f32() { weights } else { DType::BF16 };
+        let tables = if self.is_f32() { weights } else { DType::F16 };
         WeightTypes { weights, tables }
     }
 
@@ -52,6 +52,6 @@ impl TableNumbers {
         } else {
             return Ok(());
         };
-        Err(Error::config(format!("train.tables = \"bf16\" {what}")))
+        Err(Error::config(format!("train.tables = \"f16\" {what}")))
     }
 }

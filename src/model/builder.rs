@@ -230,7 +230,7 @@ impl<'a> Builder<'a> {
             let scale = scale(initial);
             let mut rng = Rng::keyed(*seed, &format!("init.{name}"), 0);
             let draw = |index| first(index, scale * (2.0 * rng.uniform() - 1.0)) as f32;
-            if is_of_words && *tables == DType::BF16 {
+            if is_of_words && *tables == DType::F16 {
                 return Ok(two_byte_table((0..shape.elem_count()).map(draw), &shape)?);
             }
             let values: Vec<f32> = (0..shape.elem_count()).map(draw).collect();

@@ -14,7 +14,7 @@ use std::ops::Range;
 pub struct WeightTypes {
     /// Of all but the tables of words.
     pub weights: DType,
-    /// Of the tables of words: `weights`, or on the CPU bf16 where a training only looks their rows up.
+    /// Of the tables of words: `weights`, or on the CPU f16 where a training only looks their rows up.
     pub tables: DType,
 }
 

@@ -161,7 +161,7 @@ impl Language {
         } else {
             return Ok(types);
         };
-        Err(Error::config(format!("train.tables = \"bf16\" {what}")))
+        Err(Error::config(format!("train.tables = \"f16\" {what}")))
     }
 
     /// Whether this model has more words than `old`, or a core with further weights.

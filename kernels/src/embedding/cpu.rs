@@ -6,8 +6,8 @@ use crate::gradients::hand_over_rows;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 
-/// Rows of `table` `(rows, width)` of f32, f64 or bf16, or numbers of a vector, by `ids` `(count)` of u32, put in `shape`; those
-/// of bf16 are f32, and so is their gradient.
+/// Rows of `table` `(rows, width)` of f32, f64 or f16, or numbers of a vector, by `ids` `(count)` of u32, put in `shape`; those
+/// of f16 are f32, and so is their gradient.
 pub(super) fn lookup(table: &Tensor, ids: &Tensor, shape: Shape) -> Result<Tensor> {
     let numbers = ids.to_vec1()?;
     table.contiguous()?.apply_op1(Lookup { ids: ids.clone(), numbers, shape })
@@ -31,7 +31,7 @@ impl CustomOp1 for Lookup {
             _ => layout.shape().dims2()?,
         };
         let storage = match table {
-            CpuStorage::BF16(_) => f32::to_cpu_storage_owned(two_bytes::rows(table, layout, &self.numbers)?),
+            CpuStorage::F16(_) => f32::to_cpu_storage_owned(two_bytes::rows(table, layout, &self.numbers)?),
             _ => by_float!(table.dtype(), T => {
                 let table = real::elements::<T>(table, layout)?;
                 let mut out = Vec::with_capacity(self.shape.elem_count());

@@ -22,7 +22,7 @@ use candle_core::{Shape, Tensor};
 /// Rows of `table` `(rows, width)` by `ids` (u32, of any shape): the shape of `ids` with `width` behind it; numbers of a
 /// vector: the shape of `ids`.
 ///
-/// Rows of a table of bf16 on the CPU ([`is_two_bytes`]) come in f32, and their gradient with them.
+/// Rows of a table of f16 on the CPU ([`is_two_bytes`]) come in f32, and their gradient with them.
 ///
 /// Row `blank`, if there is one, needs no gradient: a GPU then skips its positions, of which a padded table has many.
 pub fn lookup(table: &Tensor, ids: &Tensor, blank: Option<u32>) -> Result<Tensor> {

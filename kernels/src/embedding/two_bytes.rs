@@ -1,7 +1,7 @@
-//! Tables whose numbers take two bytes: bf16, the upper half of an f32.
+//! Tables whose numbers take two bytes: f16, of which numbers like a table's have three bits more than of bf16.
 //!
 //! What is computed from their rows is computed in f32. A step changes most numbers by less than half of what lies between two
-//! neighbours in bf16 (one part in 256), so that rounding to the nearest would leave them where they are for good. They are
+//! neighbours in f16 (one part in 1,024), so that rounding to the nearest would leave them where they are for good. They are
 //! rounded at random instead, up with the probability that makes the mean right (Gupta et al., 2015, arXiv 1502.02551):
 //!
 //! ```text
@@ -16,27 +16,27 @@ use crate::rng::Rng;
 use candle_core::{
     CpuStorage, DType, Device, InplaceOp2, Layout, Result as CandleResult, Shape, Tensor, Var,
 };
-use half::bf16;
+use half::f16;
 
 /// Numbers that are rounded by the bits of one uniform number of a stream.
 const TOGETHER: usize = 4;
 
 /// Whether the numbers of `table` take two bytes, on the CPU.
 pub fn is_two_bytes(table: &Tensor) -> bool {
-    table.dtype() == DType::BF16 && table.device().is_cpu()
+    table.dtype() == DType::F16 && table.device().is_cpu()
 }
 
-/// A table of bf16 on the CPU, as a variable, of numbers that are rounded to the nearest.
+/// A table of f16 on the CPU, as a variable, of numbers that are rounded to the nearest.
 pub fn two_byte_table(numbers: impl Iterator<Item = f32>, shape: &Shape) -> Result<Tensor> {
-    let numbers: Vec<bf16> = numbers.map(bf16::from_f32).collect();
+    let numbers: Vec<f16> = numbers.map(f16::from_f32).collect();
     Ok(Var::from_vec(numbers, shape.clone(), &Device::Cpu)?.into_inner())
 }
 
-/// The numbers of a contiguous tensor of bf16.
-fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout) -> CandleResult<&'a [bf16]> {
+/// The numbers of a contiguous tensor of f16.
+fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout) -> CandleResult<&'a [f16]> {
     match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::BF16(values), Some((start, end))) => Ok(&values[start..end]),
-        _ => candle_core::bail!("a kernel wants a contiguous tensor of bf16"),
+        (CpuStorage::F16(values), Some((start, end))) => Ok(&values[start..end]),
+        _ => candle_core::bail!("a kernel wants a contiguous tensor of f16"),
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) fn rows(storage: &CpuStorage, layout: &Layout, ids: &[u32]) -> Candle
     Ok(out)
 }
 
-/// Rows that go back into a table of bf16, rounded at random by a stream of their own.
+/// Rows that go back into a table of f16, rounded at random by a stream of their own.
 pub struct RoundedRows<'a> {
     /// The numbers of the rows, which rise.
     pub ids: &'a [u32],
@@ -65,7 +65,7 @@ pub struct RoundedRows<'a> {
 }
 
 impl RoundedRows<'_> {
-    /// Puts `rows`, `(count, width)` of f32, into `table`, `(rows, width)` of bf16.
+    /// Puts `rows`, `(count, width)` of f32, into `table`, `(rows, width)` of f16.
     ///
     /// # Errors
     /// If the tensors are not such ones, or a row is not in the table.
@@ -77,7 +77,7 @@ impl RoundedRows<'_> {
     }
 
     /// Rounds one row.
-    fn round(&self, id: u32, row: &[f32], to: &mut [bf16]) {
+    fn round(&self, id: u32, row: &[f32], to: &mut [f16]) {
         let mut stream = self.stream.clone();
         stream.skip_to(u64::from(id) * row.len().div_ceil(TOGETHER) as u64);
         for (row, to) in row.chunks(TOGETHER).zip(to.chunks_mut(TOGETHER)) {
@@ -90,16 +90,26 @@ impl RoundedRows<'_> {
     }
 }
 
-/// One of the two numbers of bf16 around `x`, the upper one in size for as many of the 2¹⁶ `bits` as `x` lies above the
-/// lower one; what is not finite stays so, and what is finite too.
-fn round(x: f32, bits: u16) -> bf16 {
-    let upper = |bits: u32| bf16::from_bits((bits >> 16) as u16);
-    let below = upper(x.to_bits());
+/// One of the two numbers of f16 around `x`, the one that is larger in size for as many of the 2¹³ values of the upper `bits` as
+/// `x` is past the other. What is not finite stays so; what is, and beyond all of them, becomes the largest, 65,504.
+fn round(x: f32, bits: u16) -> f16 {
+    /// Bits of an f32 that an f16 has not.
+    const LOST: u32 = 13;
+    /// The least number that has all of its bits, and what lies between two numbers below it.
+    const NORMAL: f32 = 1.0 / 16_384.0;
+    const BETWEEN: f32 = 1.0 / 16_777_216.0;
     if !x.is_finite() {
-        return bf16::from_f32(x);
+        return f16::from_f32(x);
     }
-    let rounded = upper(x.to_bits() + u32::from(bits));
-    if rounded.is_finite() { rounded } else { below }
+    let random = u32::from(bits >> 3);
+    let rounded = if x.abs() < NORMAL {
+        let past = random as f32 / (1 << LOST) as f32;
+        ((x.abs() / BETWEEN + past).floor() * BETWEEN).copysign(x)
+    } else {
+        f32::from_bits((x.to_bits() + random) >> LOST << LOST)
+    };
+    let largest = f16::MAX.to_f32();
+    f16::from_f32(rounded.clamp(-largest, largest))
 }
 
 impl InplaceOp2 for RoundedRows<'_> {
@@ -120,8 +130,8 @@ impl InplaceOp2 for RoundedRows<'_> {
         if !fits || self.ids.last().is_some_and(|&last| last as usize >= count) {
             candle_core::bail!("{} rows of {rows_layout:?} do not fit a table of {layout:?}", self.ids.len());
         }
-        let (CpuStorage::BF16(table), Some((start, end))) = (table, layout.contiguous_offsets()) else {
-            candle_core::bail!("a kernel wants a contiguous table of bf16");
+        let (CpuStorage::F16(table), Some((start, end))) = (table, layout.contiguous_offsets()) else {
+            candle_core::bail!("a kernel wants a contiguous table of f16");
         };
         let table = Shared::new(&mut table[start..end]);
         pool::run(|worker| {
@@ -143,51 +153,53 @@ mod tests {
     use crate::gradients::Gradients;
     use crate::rng::Rng;
     use candle_core::{DType, Device, Tensor, Var};
-    use half::bf16;
+    use half::f16;
 
     fn stream() -> Rng {
         Rng::keyed(3, "rounding", 7)
     }
 
     #[test]
-    fn a_number_of_bf16_stays_and_all_others_go_to_a_neighbour_as_often_as_they_are_near_it() {
-        for x in [0.0, -0.0, 1.0, -1.5, 3.0e38, f32::INFINITY, f32::NEG_INFINITY] {
-            let exact = bf16::from_f32(x);
-            let kept = bf16::from_bits((x.to_bits() >> 16) as u16);
+    fn a_number_of_f16_stays_and_all_others_go_to_a_neighbour_as_often_as_they_are_near_it() {
+        let least = f16::from_bits(1).to_f32();
+        for x in [0.0, -0.0, 1.0, -1.5, 65_504.0, least, -3.0 * least, f32::INFINITY, f32::NEG_INFINITY] {
             for bits in [0, 1, u16::MAX] {
-                let x = kept.to_f32();
-                assert_eq!(round(x, bits), kept, "{x} and {exact}");
+                assert_eq!(round(x, bits).to_f32().to_bits(), x.to_bits(), "{x}");
             }
         }
         assert!(round(f32::NAN, 9).is_nan());
-        // 1 + 3/1024 is three eighths of the way from 1 to 1 + 1/128.
-        for sign in [1.0f32, -1.0] {
-            let up =
-                (0..=u16::MAX).filter(|&bits| round(sign * (1.0 + 3.0 / 1024.0), bits).to_f32().abs() > 1.0);
-            assert_eq!(up.count(), 3 << 13);
+        assert_eq!([round(f32::MAX, u16::MAX), round(-70_000.0, 0)], [f16::MAX, f16::MIN]);
+        // Three eighths of the way from one number to the next.
+        for (low, next) in [(1.0, 1.0 + 1.0 / 1024.0), (2.0 * least, 3.0 * least), (0.0, least)] {
+            let x = low + (next - low) * 0.375;
+            for sign in [1.0f32, -1.0] {
+                let rounded = (0..=u16::MAX).map(|bits| round(sign * x, bits).to_f32() * sign);
+                let (up, down): (Vec<f32>, Vec<f32>) = rounded.partition(|&number| number == next);
+                assert_eq!(up.len(), 3 << 13, "{sign} {x}");
+                assert!(down.iter().all(|&number| number == low));
+            }
         }
-        assert!(round(f32::MAX, u16::MAX).is_finite());
     }
 
     #[test]
     fn small_steps_add_up_in_the_mean() {
-        let table = Var::from_tensor(&Tensor::ones((1, 4096), DType::BF16, &Device::Cpu).unwrap()).unwrap();
+        let table = Var::from_tensor(&Tensor::ones((1, 4096), DType::F16, &Device::Cpu).unwrap()).unwrap();
         for step in 0..64 {
             let row = lookup(&table, &Tensor::new(&[0u32], &Device::Cpu).unwrap(), None).unwrap();
-            let row = (row + 1.0 / 2048.0).unwrap(); // a sixteenth of the way to the next number of bf16
+            let row = (row + 1.0 / 16_384.0).unwrap(); // a sixteenth of the way to the next number of f16
             let rows = RoundedRows { ids: &[0], stream: Rng::keyed(3, "rounding", step) };
             rows.put(&table, &row).unwrap();
         }
         let mean = table.to_dtype(DType::F64).unwrap().mean_all().unwrap().to_scalar::<f64>().unwrap();
-        assert!((mean - 1.0 - 64.0 / 2048.0).abs() < 1e-3, "{mean}");
+        assert!((mean - 1.0 - 64.0 / 16_384.0).abs() < 1e-4, "{mean}");
     }
 
     #[test]
     fn a_row_is_rounded_the_same_whatever_goes_with_it_and_on_any_number_of_threads() {
-        let values: Vec<f32> = (0..7 * 5).map(|index| 1.0 + index as f32 / 3000.0).collect();
+        let values: Vec<f32> = (0..7 * 5).map(|index| 1.0 + index as f32 / 30_000.0).collect();
         let rows = Tensor::from_vec(values, (7, 5), &Device::Cpu).unwrap();
         let put = |ids: &[u32], rows: &Tensor| {
-            let table = Var::zeros((9, 5), DType::BF16, &Device::Cpu).unwrap();
+            let table = Var::zeros((9, 5), DType::F16, &Device::Cpu).unwrap();
             RoundedRows { ids, stream: stream() }.put(&table, rows).unwrap();
             table.to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap()
         };
@@ -202,7 +214,7 @@ mod tests {
     #[test]
     fn looked_up_rows_and_their_gradient_are_of_f32() {
         let whole = Var::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], &Device::Cpu).unwrap();
-        let half = Var::from_tensor(&whole.to_dtype(DType::BF16).unwrap()).unwrap();
+        let half = Var::from_tensor(&whole.to_dtype(DType::F16).unwrap()).unwrap();
         let ids = Tensor::new(&[2u32, 0, 2], &Device::Cpu).unwrap();
         let run = |table: &Var| {
             let rows = lookup(table, &ids, None).unwrap();
@@ -215,7 +227,7 @@ mod tests {
 
     #[test]
     fn rows_that_do_not_fit_are_errors() {
-        let table = Var::zeros((3, 2), DType::BF16, &Device::Cpu).unwrap();
+        let table = Var::zeros((3, 2), DType::F16, &Device::Cpu).unwrap();
         let put = |ids: &[u32], shape: (usize, usize)| {
             let rows = Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
             RoundedRows { ids, stream: stream() }.put(&table, &rows)

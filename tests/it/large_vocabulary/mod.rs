@@ -18,9 +18,9 @@ const BY_ROW: &str = "--set model.output={by_word=true} --set train.loss={kind=\
     --set train.accumulator=row";
 /// The same with tables of two bytes a number.
 const TWO_BYTES: &str = "--set model.output={by_word=true} --set train.loss={kind=\"sampled\",samples=4} \
-    --set train.accumulator=row --set train.tables=bf16";
+    --set train.accumulator=row --set train.tables=f16";
 const TWO_BYTES_TIED: &str =
-    "--set model.output={tied=true} --set train.loss={kind=\"nce\",samples=3} --set train.tables=bf16";
+    "--set model.output={tied=true} --set train.loss={kind=\"nce\",samples=3} --set train.tables=f16";
 const NCE: &str = "--set model.output={tied=true} --set train.loss={kind=\"nce\",samples=3}";
 const SPELLED: &str = "--set model.embedding={kind=\"char-cnn\",char_size=3,filter_widths=[1,2],filter_counts=[3,4],\
     highway_layers=1} --set model.output={kind=\"char-cnn\",correction=3} --set train.loss={kind=\"sampled\",samples=4}";
@@ -142,7 +142,7 @@ fn two_and_four_bytes(two_bytes: &str, four_bytes: &str) {
         tables.map(str::to_string).collect()
     };
     let tables = types("two");
-    assert!(!tables.is_empty() && tables.iter().all(|line| line.contains("bf16")), "{tables:?}");
+    assert!(!tables.is_empty() && tables.iter().all(|line| line.contains(" f16 ")), "{tables:?}");
     assert!(types("four").iter().all(|line| line.contains("f32")));
     // What training measured by the tables as they are, evaluation finds in the checkpoint.
     let read =
@@ -257,7 +257,7 @@ fn what_large_vocabularies_cannot_do_is_refused_by_name() {
         &["train.fraternal compares the logits of all words"],
     );
     let two_bytes = |settings: &str, what: &str| {
-        train(&format!("{WORDS} {TWO_BYTES} {settings}"), &["train.tables = \"bf16\"", what]);
+        train(&format!("{WORDS} {TWO_BYTES} {settings}"), &["train.tables = \"f16\"", what]);
     };
     two_bytes("--set train.loss.kind=exact", "any other loss reads the whole table");
     two_bytes("--set train.loss.samples=100000", "train.loss.samples is not below all");
