@@ -160,6 +160,7 @@ fn study<'a>(args: &Args, subject: &'a Subject) -> Result<Found<'a>> {
     let stages = subject.stages();
     let asked = Asked { swap: args.swap, repeat: args.repeat, shuffles: args.shuffle, seed: args.seed };
     let interventions = asked.interventions(&stages)?;
+    subject.batches()?; // too short a text is refused by the flags of a study
     let split = subject.split();
     let train = &subject.recipe.train;
     let reading = Reading { split: &split, batch: train.batch_size, steps: train.bptt_steps };
