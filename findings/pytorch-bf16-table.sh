@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# One would expect the gradient of an embedding's row to be the sum over the places where its word stands, rounded once if the
-# table is of bfloat16: as a product or a sum of bfloat16 adds up in single precision and rounds its result.
+# One would expect the gradient of an embedding's row to be a sum over the places where its word stands, made in single
+# precision and rounded once if the table is of bfloat16, as products and sums of bfloat16 are.
 # With PyTorch 2.15.0 on a CPU the row itself is added to, place by place, in bfloat16: of a word that stands 300 or 1,000 times in
 # a batch with a gradient of 1 each, the row's gradient is 256, where adding 1 changes nothing any more. So it is for
 # nn.Embedding, for sparse gradients once they are coalesced, for nn.EmbeddingBag and for weight[ids]; index_select of the
 # same rows gives 300 and 1,000, and a table of float32 does everywhere.
-# It matters here because tables of two bytes a number (train.tables; f16 here, where the same stops at 2,048) are for frequent words too: rows are read into single
-# precision, and their gradients and updates are made there.
+# It matters here because tables of two bytes a number (train.tables) hold frequent words: their gradients are made in f32.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TableNumbers {
-    /// Those of all other weights, four bytes each
+    /// Those of all other weights
     #[default]
     F32,
     /// Two bytes each, rounded at random when a step changes them

@@ -1,16 +1,17 @@
 //! Several ranks are one process to rounding, and themselves to the bit.
 
+mod failures;
+mod tensors;
+
 use super::group::Group;
-use super::rows::Rows;
-use super::world::{Numbers, Sum, TensorSum, World};
+use super::world::World;
 use crate::config::{Recipe, Resolved};
 use crate::data::{Corpus, DataDirectories, Text};
-use crate::error::{Error, Result};
 use crate::model::State;
-use crate::task::language::{Language, NextToken, Window, WindowNoise};
+use crate::task::language::Language;
 use crate::task::rescore::Rescoring;
 use crate::task::vae::VaeTask;
-use crate::train::objective::{Loss, Objective};
+use crate::train::objective::Objective;
 use crate::train::step::Stepper;
 use crate::train::task::Task;
 use candle_core::{Device, Tensor};
@@ -136,65 +137,6 @@ fn whatever_is_random_or_added_to_the_loss_is_of_the_whole_batch() {
     ];
     for settings in settings {
         assert_is_one(settings, Precision::F64, 1e-10);
-    }
-}
-
-/// Ranks that add up tensors as ranks with NCCL do, on the CPU.
-struct OfTensors(Arc<dyn World>);
-
-impl World for OfTensors {
-    fn size(&self) -> usize {
-        self.0.size()
-    }
-
-    fn rank(&self) -> usize {
-        self.0.rank()
-    }
-
-    fn begin_sum(&self, numbers: Numbers) -> Result<Sum> {
-        self.0.begin_sum(numbers)
-    }
-
-    fn adds_up_on(&self, device: &Device) -> bool {
-        device.is_cpu()
-    }
-
-    /// Changes the tensor itself, which nothing else may use.
-    fn begin_tensor_sum(&self, numbers: Tensor) -> Result<TensorSum> {
-        assert!(numbers.is_contiguous() && numbers.rank() == 1);
-        let Numbers::F64(sum) = self.0.begin_sum(Numbers::F64(numbers.to_vec1()?))?.wait()? else {
-            unreachable!("sums have the type of their numbers")
-        };
-        let sum = Tensor::from_vec(sum, numbers.shape(), numbers.device())?;
-        numbers.slice_set(&sum, 0, 0)?;
-        Ok(Box::new(move || Ok(numbers)))
-    }
-
-    fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-        self.0.gather(bytes)
-    }
-
-    fn any(&self, flags: u8) -> Result<u8> {
-        self.0.any(flags)
-    }
-
-    fn close(&self) -> Result<()> {
-        self.0.close()
-    }
-}
-
-#[test]
-fn sums_of_tensors_where_they_are_have_the_bits_of_those_in_the_hosts_memory() {
-    let adaptive = "model.output={kind='adaptive',cutoffs=[8,30],div_value=2.0}";
-    let sampled =
-        ["train.loss={kind='sampled',samples=12}", "train.optimizer=adagrad", "model.output.by_word=true"];
-    for settings in
-        [&["train.dropout={input=0.2,output=0.3}"][..], &[adaptive, "train.optimizer=adam"], &sampled]
-    {
-        let run = |wrap: fn(Arc<dyn World>) -> Arc<dyn World>| {
-            Group::run_shared(3, |world| course(settings, Precision::F64, wrap(world)))
-        };
-        assert_eq!(run(|world| world), run(|world| Arc::new(OfTensors(world))), "{settings:?}");
     }
 }
 
@@ -325,78 +267,4 @@ fn a_run_goes_on_with_another_number_of_ranks() {
     for (one, other) in alone[0].iter().zip(&whole[0]) {
         assert!(furthest(&one.concat(), &other.concat()) < 1e-12);
     }
-}
-
-/// A loss that one rank cannot compute in one of its steps.
-struct Failing {
-    of: NextToken,
-    fails: bool,
-}
-
-impl Objective for Failing {
-    type Batch = Window;
-    type Noise = WindowNoise;
-
-    fn zero_state(&self) -> crate::error::Result<State> {
-        self.of.zero_state()
-    }
-
-    fn noise(&self, batch: &Window, step: u64) -> crate::error::Result<WindowNoise> {
-        match self.fails && step == 2 {
-            true => Err(Error::data("a shard", "cannot be read")),
-            false => self.of.noise(batch, step),
-        }
-    }
-
-    fn rows(
-        &self,
-        batch: &Window,
-        noise: WindowNoise,
-        rows: Rows,
-    ) -> crate::error::Result<(Window, WindowNoise)> {
-        self.of.rows(batch, noise, rows)
-    }
-
-    fn loss(&self, batch: &Window, carried: &State, noise: &WindowNoise) -> crate::error::Result<Loss> {
-        self.of.loss(batch, carried, noise)
-    }
-}
-
-#[test]
-fn a_step_that_fails_on_one_rank_is_made_by_none() {
-    let ended = Group::run_shared(3, |world| {
-        let language = language(&[], Precision::F64);
-        let rank = world.rank();
-        let whole = language.stepper(None).unwrap();
-        let Stepper { objective, parameters, update, average, .. } = whole;
-        let objective = Failing { of: objective, fails: rank == 1 };
-        let mut stepper =
-            Stepper::new(objective, parameters, update, average, 5).unwrap().among(world).unwrap();
-        let mut step = |step: u64| stepper.step(&language.batch(0, step as usize).unwrap(), step, 0.2);
-        step(0).unwrap();
-        step(1).unwrap();
-        let error = step(2).unwrap_err().to_string();
-        assert!(stepper.has_failed_together());
-        (error, weights(&stepper))
-    });
-    assert_eq!(ended[1].0, "a shard: cannot be read");
-    for rank in [0, 2] {
-        assert!(ended[rank].0.contains("another rank"), "{}", ended[rank].0);
-        assert_eq!(ended[rank].1, ended[1].1);
-    }
-}
-
-#[test]
-fn a_validation_that_one_rank_breaks_off_is_broken_off_by_all() {
-    let ended = Group::run_shared(2, |world| {
-        let language = language(&[], Precision::F64);
-        let parameters = language.first_parameters().unwrap();
-        let mut calls = 0;
-        let progress = &mut |_, _| {
-            calls += 1;
-            if calls == 2 && world.rank() == 1 { Err(Error::Stopped { code: 130 }) } else { Ok(()) }
-        };
-        language.validate(&parameters, &*world, progress).unwrap_err().exit_code()
-    });
-    assert_eq!(ended, [1, 130]);
 }

@@ -1,0 +1,81 @@
+//! What fails on one rank ends or is undone on all.
+
+use super::super::group::Group;
+use super::super::rows::Rows;
+use super::{language, weights};
+use crate::error::{Error, Result};
+use crate::model::State;
+use crate::task::language::{NextToken, Window, WindowNoise};
+use crate::train::objective::{Loss, Objective};
+use crate::train::step::Stepper;
+use crate::train::task::Task;
+use rhn_kernels::precision::Precision;
+
+/// A loss that one rank cannot compute in one of its steps.
+struct Failing {
+    of: NextToken,
+    fails: bool,
+}
+
+impl Objective for Failing {
+    type Batch = Window;
+    type Noise = WindowNoise;
+
+    fn zero_state(&self) -> Result<State> {
+        self.of.zero_state()
+    }
+
+    fn noise(&self, batch: &Window, step: u64) -> Result<WindowNoise> {
+        match self.fails && step == 2 {
+            true => Err(Error::data("a shard", "cannot be read")),
+            false => self.of.noise(batch, step),
+        }
+    }
+
+    fn rows(&self, batch: &Window, noise: WindowNoise, rows: Rows) -> Result<(Window, WindowNoise)> {
+        self.of.rows(batch, noise, rows)
+    }
+
+    fn loss(&self, batch: &Window, carried: &State, noise: &WindowNoise) -> Result<Loss> {
+        self.of.loss(batch, carried, noise)
+    }
+}
+
+#[test]
+fn a_step_that_fails_on_one_rank_is_made_by_none() {
+    let ended = Group::run_shared(3, |world| {
+        let language = language(&[], Precision::F64);
+        let rank = world.rank();
+        let whole = language.stepper(None).unwrap();
+        let Stepper { objective, parameters, update, average, .. } = whole;
+        let objective = Failing { of: objective, fails: rank == 1 };
+        let mut stepper =
+            Stepper::new(objective, parameters, update, average, 5).unwrap().among(world).unwrap();
+        let mut step = |step: u64| stepper.step(&language.batch(0, step as usize).unwrap(), step, 0.2);
+        step(0).unwrap();
+        step(1).unwrap();
+        let error = step(2).unwrap_err().to_string();
+        assert!(stepper.has_failed_together());
+        (error, weights(&stepper))
+    });
+    assert_eq!(ended[1].0, "a shard: cannot be read");
+    for rank in [0, 2] {
+        assert!(ended[rank].0.contains("another rank"), "{}", ended[rank].0);
+        assert_eq!(ended[rank].1, ended[1].1);
+    }
+}
+
+#[test]
+fn a_validation_that_one_rank_breaks_off_is_broken_off_by_all() {
+    let ended = Group::run_shared(2, |world| {
+        let language = language(&[], Precision::F64);
+        let parameters = language.first_parameters().unwrap();
+        let mut calls = 0;
+        let progress = &mut |_, _| {
+            calls += 1;
+            if calls == 2 && world.rank() == 1 { Err(Error::Stopped { code: 130 }) } else { Ok(()) }
+        };
+        language.validate(&parameters, &*world, progress).unwrap_err().exit_code()
+    });
+    assert_eq!(ended, [1, 130]);
+}
