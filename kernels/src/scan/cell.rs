@@ -63,6 +63,10 @@ pub trait Pointwise: Send + Sync + 'static {
     /// Whether the state's first part also reaches the next step unit by unit, past the product.
     const CARRIES_OUTPUT: bool;
 
+    /// Whether [`Pointwise::state_again`] gives the states of a window from what was saved of it, so that a long one need
+    /// not keep them.
+    const STATE_FROM_SAVED: bool = false;
+
     /// From the products with the bias, and the first sublayer's projected input, to the values to be saved; `state`
     /// becomes that after the step. `FUSED` multiply-adds are for processors that have them.
     fn forward<T: Real, const N: usize, const FUSED: bool>(
@@ -71,6 +75,12 @@ pub trait Pointwise: Send + Sync + 'static {
         weights: &UnitWeights<T, N>,
         state: &mut States<T, N>,
     ) -> Values<T, N>;
+
+    /// From the saved values of a step and the state before it to that after it, in the bits of [`Pointwise::forward`]; of
+    /// cells that say so with [`Pointwise::STATE_FROM_SAVED`].
+    fn state_again<T: Real, const N: usize>(_saved: &Values<T, N>, _state: &mut States<T, N>) {
+        unreachable!("{} keeps the states of a window", Self::NAME)
+    }
 
     /// From the gradient of the state after the step and the state before it to the gradient of what is carried to the
     /// step before unit by unit. `saved` becomes the gradients of the products and of the projected input, `weights`

@@ -69,7 +69,7 @@ fn by_vectors<K: Kernel, C: Pointwise, const N: usize>(
     });
     records.then(|| {
         let mask = inputs.mask.map(<[_]>::to_vec);
-        WindowRecord { sizes: inputs.sizes, mask, layout, states, saved }
+        WindowRecord { sizes: inputs.sizes, mask, layout, states, entered: Vec::new(), saved }
     })
 }
 

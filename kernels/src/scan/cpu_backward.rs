@@ -8,7 +8,7 @@ use super::in_place::{self, InPlace, Transposed};
 use super::window::{WindowRecord, WindowSizes};
 use crate::cpu::gemm::{Target, product};
 use crate::cpu::instruction_set::Computed;
-use crate::cpu::packed::PackedWeights;
+use crate::cpu::packed::{PackedWeights, Weights};
 use crate::cpu::panels::View;
 use crate::cpu::tile::Kernel;
 use crate::cpu::workspace::{self, Buffer};
@@ -35,37 +35,59 @@ pub(crate) struct Wanted {
 /// The gradients of the projected input, the weights and the biases, from that of the outputs, `(time, batch, outputs ·
 /// hidden)`; `recurrent` is `(depth, hidden, gates · hidden)`, `bias` `(depth, (gates + unit weights) · hidden)`.
 pub(crate) fn backward<K: Kernel<Element: Computed>, C: Pointwise>(
-    mut record: WindowRecord<K::Element>,
+    mut records: Vec<WindowRecord<K::Element>>,
     recurrent: &[K::Element],
     bias: &[K::Element],
     grad: &[K::Element],
     wanted: Wanted,
 ) -> Grads<K::Element> {
-    let WindowSizes { time, batch, depth, hidden } = record.sizes;
+    let Some(&WindowRecord { sizes: WindowSizes { batch, depth, hidden, .. }, .. }) = records.first() else {
+        unreachable!("a window has a block")
+    };
+    let time: usize = records.iter().map(|record| record.sizes.time).sum();
+    let is_block = records.len() > 1;
     let mut carried = workspace::take(C::STATES * batch * hidden);
     carried.fill(K::Element::zero());
-    let bias = if in_place::fits::<K>(time, batch) {
-        let weights = Transposed(InPlace::new::<C>(recurrent, hidden));
-        walk_back::<K, C>(&mut record, &weights, bias, grad, &mut carried)
-    } else {
-        let weights = pack_transposed::<K, C>(recurrent, depth, hidden);
-        walk_back::<K, C>(&mut record, &weights, bias, grad, &mut carried)
-    };
+    let mut bias_grad = vec![K::Element::zero(); depth * (C::GATES + C::UNIT_WEIGHTS) * hidden];
     let mut projected = workspace::take(time * batch * C::INPUTS * hidden);
-    gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::INPUTS], &record, 0, &mut projected);
-    let state = wanted.state.then(|| {
-        add_first_product::<K, C>(&record, recurrent, &mut carried);
-        carried.to_vec()
-    });
-    let recurrent = if wanted.in_parts {
-        RecurrentGrad::Product(weight_products::<K, C>(&record))
+    let mut weights: Option<Box<dyn Weights<K> + '_>> = Some(if in_place::fits::<K>(time, batch) {
+        Box::new(Transposed(InPlace::new::<C>(recurrent, hidden)))
     } else {
-        RecurrentGrad::Whole(weight_grads::<K, C>(&record, &projected))
-    };
-    Grads { projected, recurrent, bias, state }
+        Box::new(pack_transposed::<K, C>(recurrent, depth, hidden))
+    });
+    let mut so_far = None;
+    let mut state = None;
+    let mut end = time;
+    while let Some(mut record) = records.pop() {
+        let start = end - record.sizes.time;
+        record.complete::<K, C>();
+        let grad = &grad[start * batch * C::OUTPUTS * hidden..end * batch * C::OUTPUTS * hidden];
+        let packed = weights.as_deref().expect("until the first block is done");
+        walk_back::<K, C>(&mut record, packed, bias, grad, &mut carried, &mut bias_grad);
+        let projected = &mut projected[start * batch * C::INPUTS * hidden..end * batch * C::INPUTS * hidden];
+        gather::<K>(&record.saved, C::SAVED, &C::PROJECTED[..C::INPUTS], &record, 0, projected);
+        if start > 0 || wanted.state {
+            add_first_product::<K, C>(&record, recurrent, &mut carried);
+        }
+        if start == 0 {
+            state = wanted.state.then(|| carried.to_vec());
+            weights = None;
+        }
+        so_far = Some(match so_far {
+            None if wanted.in_parts && !is_block => RecurrentGrad::Product(weight_products::<K, C>(&record)),
+            Some(RecurrentGrad::Whole(sum)) => {
+                RecurrentGrad::Whole(weight_grads::<K, C>(record, projected, Some(sum), is_block))
+            }
+            _ => RecurrentGrad::Whole(weight_grads::<K, C>(record, projected, None, is_block)),
+        });
+        end = start;
+    }
+    let recurrent = so_far.expect("a window has a block");
+    Grads { projected, recurrent, bias: bias_grad, state }
 }
 
-/// Adds to the gradient of the state before the first step, `carried` unit by unit, what the first product sends back.
+/// Adds to the gradient of the state before the first step, `carried` unit by unit if it is, what the first product sends
+/// back.
 fn add_first_product<K: Kernel<Element: Computed>, C: Pointwise>(
     record: &WindowRecord<K::Element>,
     recurrent: &[K::Element],
@@ -74,18 +96,19 @@ fn add_first_product<K: Kernel<Element: Computed>, C: Pointwise>(
     let WindowSizes { batch, hidden, .. } = record.sizes;
     let width = C::GATES * hidden;
     let gates: Vec<usize> = (0..C::GATES).collect();
-    let mut grads = workspace::take(record.layout.rows * width);
+    let mut grads = workspace::take(batch * width);
     gather::<K>(&record.saved, C::SAVED, &gates, record, 0, &mut grads);
     let mut sent = vec![K::Element::zero(); batch * hidden];
     product(
         Target::new(&mut sent, batch, hidden),
-        View::new(&grads[..batch * width], batch, width),
+        View::new(&grads, batch, width),
         View::new(&recurrent[..hidden * width], hidden, width).t(),
         false,
         K::DEPTH == 2,
     );
     for (at, (carried, sent)) in carried.iter_mut().zip(sent).enumerate() {
-        *carried += record.mask.as_ref().map_or(sent, |mask| sent * mask[at]);
+        let before = if C::CARRIES_OUTPUT { *carried } else { K::Element::zero() };
+        *carried = before + record.mask.as_ref().map_or(sent, |mask| sent * mask[at]);
     }
 }
 

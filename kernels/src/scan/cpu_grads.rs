@@ -22,25 +22,33 @@ pub(super) enum RecurrentGrad<T> {
     Product([Vec<T>; 2]),
 }
 
-/// One product a sublayer for all steps. Of few rows, for which a product packs nothing, the values are laid out in rows;
-/// then `projected` holds the gradients of the first sublayer's projected input, the gates' first.
+/// One product a sublayer for all steps, on top of `before` if there were later blocks of the window; then the record makes
+/// way as the gradient grows. Of few rows, for which a product packs nothing, the values are laid out in rows; then
+/// `projected` holds the gradients of the first sublayer's projected input, the gates' first.
 pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
-    record: &WindowRecord<K::Element>,
+    mut record: WindowRecord<K::Element>,
     projected: &[K::Element],
+    before: Option<Vec<K::Element>>,
+    is_block: bool,
 ) -> Vec<K::Element> {
     let WindowSizes { time, batch, depth, hidden } = record.sizes;
     let rows = time * batch;
     let width = C::GATES * hidden;
     let gates: Vec<usize> = (0..C::GATES).collect();
     let same_as_projected = C::PROJECTED[..C::GATES] == gates[..];
-    // The weights that were packed for the way back made way: nothing of them is needed any more.
-    let mut recurrent = workspace::take_for_good(depth * hidden * width);
+    let add = before.is_some();
+    // Of a whole window the weights that were packed for the way back made way: nothing of them is needed any more.
+    let mut recurrent = before.unwrap_or_else(|| workspace::take_for_good(depth * hidden * width));
     if rows > thin::MOST {
-        for (sublayer, out) in recurrent.chunks_exact_mut((hidden * width).max(1)).enumerate() {
-            weight_grad::<K, C>(record, sublayer, out);
+        for (sublayer, out) in recurrent.chunks_exact_mut((hidden * width).max(1)).enumerate().rev() {
+            weight_grad::<K, C>(&record, sublayer, out, add);
+            if is_block {
+                record.forget_from::<K, C>(sublayer);
+            }
         }
         return recurrent;
     }
+    let record = &record;
     let mut states = workspace::take(rows * hidden);
     let mut grads = workspace::take(if depth > 1 || !same_as_projected { rows * width } else { 0 });
     for sublayer in 0..depth {
@@ -55,7 +63,7 @@ pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
             Target::new(&mut recurrent[sublayer * hidden * width..][..hidden * width], hidden, width),
             View::new(&states, rows, hidden).t(),
             grads,
-            false,
+            add,
             K::DEPTH == 2,
         );
     }
@@ -81,7 +89,8 @@ pub(super) fn weight_products<K: Kernel, C: Pointwise>(
     [states, grads]
 }
 
-/// Some of a sublayer's `count` values of each unit as rows of `parts.len() · hidden`.
+/// Some of a sublayer's `count` values of each unit as rows of `parts.len() · hidden`: of the first steps and batch rows, as
+/// many as `out` has.
 pub(super) fn gather<K: Kernel>(
     values: &[K::Element],
     count: usize,
@@ -93,9 +102,10 @@ pub(super) fn gather<K: Kernel>(
     const ROWS: usize = 32; // their lines stay in the cache while the vectors pass
     let layout = record.layout;
     let hidden = record.sizes.hidden;
+    let rows = out.len() / (parts.len() * hidden).max(1);
     let out = Shared::new(out);
     pool::run(|worker| {
-        let own = worker.share(layout.rows);
+        let own = worker.share(rows);
         for start in own.clone().step_by(ROWS) {
             for vector in 0..layout.vectors {
                 let width = K::LANES.min(hidden - vector * K::LANES);

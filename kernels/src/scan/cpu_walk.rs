@@ -13,18 +13,20 @@ use num_traits::Zero;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Saved values become gradients, and the states that entered sublayers what entered their products; `carried`, zero
-/// before, becomes what goes back unit by unit to the state before the first step. Returns the gradient of the biases.
+/// Saved values become gradients, and the states that entered sublayers what entered their products; `carried`, the gradient
+/// of the state after the last step but for that of its output, becomes what goes back unit by unit to the state before the
+/// first step. Adds to `bias_grad`, that of the biases.
 pub(super) fn walk_back<K: Kernel, C: Pointwise>(
     record: &mut WindowRecord<K::Element>,
     weights: &dyn Weights<K>,
     bias: &[K::Element],
     grad: &[K::Element],
     carried: &mut [K::Element],
-) -> Vec<K::Element> {
+    bias_grad: &mut [K::Element],
+) {
     match K::LANES {
-        16 => walk_by_vectors::<K, C, 16>(record, weights, bias, grad, carried),
-        _ => walk_by_vectors::<K, C, 8>(record, weights, bias, grad, carried),
+        16 => walk_by_vectors::<K, C, 16>(record, weights, bias, grad, carried, bias_grad),
+        _ => walk_by_vectors::<K, C, 8>(record, weights, bias, grad, carried, bias_grad),
     }
 }
 
@@ -35,10 +37,10 @@ fn walk_by_vectors<K: Kernel, C: Pointwise, const N: usize>(
     bias: &[K::Element],
     grad: &[K::Element],
     carried: &mut [K::Element],
-) -> Vec<K::Element> {
+    bias_grad: &mut [K::Element],
+) {
     assert_eq!(N, K::LANES, "units of a vector");
-    let WindowSizes { batch, depth, hidden, .. } = record.sizes;
-    let mut bias_grad = vec![K::Element::zero(); depth * (C::GATES + C::UNIT_WEIGHTS) * hidden];
+    let batch = record.sizes.batch;
     let mut operands = OperandBuffers::<K>::new(batch, weights.steps());
     let pass = Backward::<K, C, N> {
         weights,
@@ -50,7 +52,7 @@ fn walk_by_vectors<K: Kernel, C: Pointwise, const N: usize>(
         states: Shared::new(&mut record.states),
         saved: Shared::new(&mut record.saved),
         carried: Shared::new(carried),
-        bias_grad: Some(Shared::new(&mut bias_grad)),
+        bias_grad: Some(Shared::new(bias_grad)),
         first_row: 0,
         operands: operands.shared(),
         cell: PhantomData,
@@ -67,7 +69,6 @@ fn walk_by_vectors<K: Kernel, C: Pointwise, const N: usize>(
         worker.barrier();
         pass.sum_bias_grads(worker);
     });
-    bias_grad
 }
 
 struct Backward<'a, K: Kernel, C, const N: usize> {
@@ -299,7 +300,7 @@ impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
     }
 
     /// The gradient of the state after sublayer step `index`, but for that of the outputs: what was carried back unit
-    /// by unit, and `sums` of the product after the step.
+    /// by unit, and `sums` of the product after the step. After the last step all of it was carried.
     #[inline(always)]
     fn sent_back(
         &self,
@@ -310,12 +311,14 @@ impl<K: Kernel, C: Pointwise, const N: usize> Backward<'_, K, C, N> {
         mask: Option<Chunk<K::Element, N>>,
     ) -> States<K::Element, N> {
         let mut grads = [[K::Element::zero(); N]; MOST_STATES];
-        if index + 1 < self.sizes.steps() {
-            for (part, grad) in grads.iter_mut().enumerate().take(C::STATES).filter(|(p, _)| carries::<C>(*p))
-            {
+        let is_last = index + 1 == self.sizes.steps();
+        for (part, grad) in grads.iter_mut().enumerate().take(C::STATES) {
+            if is_last || carries::<C>(part) {
                 // SAFETY: this worker's units, which no other touches until all have finished.
                 *grad = load(unsafe { self.carried.part(self.carried_at(part, at), width) }, 0, width);
             }
+        }
+        if !is_last {
             let sent = mask.map_or(sums, |mask| multiply(sums, mask));
             grads[0] = if C::CARRIES_OUTPUT { sum(grads[0], sent) } else { sent };
         }

@@ -4,6 +4,7 @@
 //! `compiled.rs` and the second in `steps.cu`. The scan gives it the product with its state, all instruction sets, the backward pass,
 //! reading at batch 1 and the CUDA graph of a window.
 
+mod blocks;
 mod cell;
 mod compiled;
 mod cpu;

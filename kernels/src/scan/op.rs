@@ -1,5 +1,6 @@
 //! A recurrence over a whole window as one operation of candle, with a backward pass of its own.
 
+use super::blocks::BLOCK;
 use super::cell::Pointwise;
 use super::cpu_backward::{Grads, Wanted, backward};
 use super::cpu_grads::RecurrentGrad;
@@ -97,6 +98,8 @@ pub(super) struct Scan<C> {
     /// Whether the first row of the projected input is the state, whose gradient is wanted.
     follows_state: bool,
     pub(super) precision: Precision,
+    /// Bytes from which on what is kept of a part of the window makes a block of its own.
+    pub(super) block: usize,
     pub(super) last: Last,
     saved: SavedForBackward,
     cell: PhantomData<C>,
@@ -104,7 +107,7 @@ pub(super) struct Scan<C> {
 
 /// The backward pass on whatever kernel is chosen.
 struct Backward<'a, T: Real, C> {
-    record: WindowRecord<T>,
+    records: Vec<WindowRecord<T>>,
     recurrent: &'a [T],
     bias: &'a [T],
     grad: &'a [T],
@@ -116,7 +119,7 @@ impl<T: Computed, C: Pointwise> WithKernel<T> for Backward<'_, T, C> {
     type Output = Grads<T>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
-        backward::<K, C>(self.record, self.recurrent, self.bias, self.grad, self.wanted)
+        backward::<K, C>(self.records, self.recurrent, self.bias, self.grad, self.wanted)
     }
 }
 
@@ -134,6 +137,7 @@ impl<C: Pointwise> Scan<C> {
             records,
             follows_state: false,
             precision,
+            block: BLOCK,
             last: Last::default(),
             saved: SavedForBackward::default(),
             cell: PhantomData,
@@ -149,10 +153,10 @@ impl<C: Pointwise> Scan<C> {
         let state = &self.state;
         let mask = self.mask.as_ref();
         let window = Window { projected, bias, state, mask, sizes, outputs: C::OUTPUTS };
-        let (outputs, last, record) =
-            run_once::<T, C>(recurrent, &window, self.records, self.precision.rounds())?;
+        let (outputs, last, records) =
+            run_once::<T, C>(recurrent, &window, self.records, self.block, self.precision.rounds())?;
         self.last.set(last).expect("the operation runs once");
-        self.saved.keep(record);
+        self.saved.keep(records);
         Ok(outputs)
     }
 
@@ -163,14 +167,14 @@ impl<C: Pointwise> Scan<C> {
         bias: &Tensor,
         grad: &Tensor,
     ) -> CandleResult<OfOperands<T>> {
-        let record = self.saved.take::<WindowRecord<T>>()?;
+        let records = self.saved.take::<Vec<WindowRecord<T>>>()?;
         let (depth, hidden, width) = of_sublayers(recurrent, 3)?.dims3()?;
         let (time, batch, _) = grad.dims3()?;
         let in_parts = !self.precision.rounds() && takes_product(recurrent, time * batch);
         let wanted = Wanted { in_parts, state: self.follows_state };
         let Grads { projected, recurrent: of_recurrent, bias: of_bias, state } =
             real::with_elements([recurrent, bias, grad], |[recurrent, bias, grad]| {
-                let work = Backward { record, recurrent, bias, grad, wanted, cell: PhantomData::<C> };
+                let work = Backward { records, recurrent, bias, grad, wanted, cell: PhantomData::<C> };
                 T::with_kernel(self.precision.rounds(), work)
             })?;
         let device = grad.device();

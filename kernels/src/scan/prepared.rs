@@ -1,5 +1,6 @@
 //! A recurrence whose weights are packed once: for evaluation.
 
+use super::blocks::forward_in_blocks;
 use super::cell::{MOST_STATES, Pointwise};
 use super::cpu::forward;
 use super::cpu_grads::gather;
@@ -8,6 +9,7 @@ use super::in_place::{self, InPlace, Lines};
 use super::packed::PackedCell;
 use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes, last_hidden};
 use crate::cpu::instruction_set::{Computed, WithKernel};
+use crate::cpu::packed::Weights;
 use crate::cpu::real::{self, Real};
 use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
@@ -217,25 +219,30 @@ impl<T: Real, C: Pointwise> WithKernel<T> for Pack<'_, T, C> {
     }
 }
 
-/// A window of cell `C` on weights that are used once.
+/// A window of cell `C` on weights that are used once; if a record is wanted, that of each block of `block` bytes or more.
 pub(super) fn run_once<T: Computed, C: Pointwise>(
     recurrent: &[T],
     window: &Window<'_, T>,
     records: bool,
+    block: usize,
     bf16: bool,
-) -> CandleResult<Ran<T>> {
-    T::with_kernel(bf16, Once { recurrent, window, records, cell: PhantomData::<C> })
+) -> CandleResult<Ran<T, Records<T>>> {
+    T::with_kernel(bf16, Once { recurrent, window, records, block, cell: PhantomData::<C> })
 }
+
+/// The records of a window's blocks if they are wanted, in the order of their steps.
+pub(super) type Records<T> = Option<Vec<WindowRecord<T>>>;
 
 struct Once<'a, T, C> {
     recurrent: &'a [T],
     window: &'a Window<'a, T>,
     records: bool,
+    block: usize,
     cell: PhantomData<C>,
 }
 
 impl<T: Computed, C: Pointwise> WithKernel<T> for Once<'_, T, C> {
-    type Output = CandleResult<Ran<T>>;
+    type Output = CandleResult<Ran<T, Records<T>>>;
 
     fn run<K: Kernel<Element = T>>(self) -> Self::Output {
         let WindowSizes { time, batch, depth, hidden } = self.window.sizes;
@@ -243,12 +250,17 @@ impl<T: Computed, C: Pointwise> WithKernel<T> for Once<'_, T, C> {
             let weights = InPlace::new::<C>(self.recurrent, hidden);
             let mut sums = workspace::take(weights.sums());
             let weights = Lines::new(weights, &mut sums);
-            return self
-                .window
-                .run(|inputs, outputs| forward::<K, C>(&weights, inputs, self.records, outputs));
+            return self.run_by::<K>(&weights);
         }
-        let packed = PackedCell::<K, C>::new(self.recurrent, depth, hidden);
-        self.window.run(|inputs, outputs| packed.run(inputs, self.records, outputs))
+        self.run_by::<K>(&PackedCell::<K, C>::new(self.recurrent, depth, hidden).weights)
+    }
+}
+
+impl<T: Computed, C: Pointwise> Once<'_, T, C> {
+    fn run_by<K: Kernel<Element = T>>(&self, weights: &dyn Weights<K>) -> CandleResult<Ran<T, Records<T>>> {
+        self.window.run(|inputs, outputs| {
+            forward_in_blocks::<K, C>(weights, inputs, self.records, outputs, self.block)
+        })
     }
 }
 
@@ -263,15 +275,15 @@ pub(super) struct Window<'a, T> {
     pub(super) outputs: usize,
 }
 
-/// The outputs, the parts of the state but the first after the last step, and the record if it is wanted.
-pub(super) type Ran<T> = (Vec<T>, Vec<Tensor>, Option<WindowRecord<T>>);
+/// The outputs, the parts of the state but the first after the last step, and what was kept.
+pub(super) type Ran<T, R> = (Vec<T>, Vec<Tensor>, R);
 
 impl<T: Computed> Window<'_, T> {
     /// What `run` makes of it.
-    pub(super) fn run(
+    pub(super) fn run<R>(
         &self,
-        run: impl FnOnce(&WindowInputs<'_, T>, WindowOutputs<'_, T>) -> Option<WindowRecord<T>>,
-    ) -> CandleResult<Ran<T>> {
+        run: impl FnOnce(&WindowInputs<'_, T>, WindowOutputs<'_, T>) -> R,
+    ) -> CandleResult<Ran<T, R>> {
         let &Self { projected, bias, sizes, .. } = self;
         let WindowSizes { time, batch, hidden, .. } = sizes;
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();

@@ -34,6 +34,7 @@ impl Pointwise for Rhn {
     const GATES: usize = 2;
     const STATES: usize = 1;
     const CARRIES_OUTPUT: bool = true;
+    const STATE_FROM_SAVED: bool = true;
 
     fn reference(
         products: &Tensor,
@@ -49,7 +50,7 @@ impl Pointwise for Rhn {
         mut products: Values<T, N>,
         projected: Option<Values<T, N>>,
         _: &UnitWeights<T, N>,
-        [s, _]: &mut States<T, N>,
+        state: &mut States<T, N>,
     ) -> Values<T, N> {
         if let Some(x) = projected {
             products[0] = sum(products[0], x[0]);
@@ -59,9 +60,16 @@ impl Pointwise for Rhn {
         for i in 0..N {
             h[i] = h[i].fast_tanh::<FUSED>();
             t[i] = sigmoid::<T, FUSED>(t[i]);
+        }
+        Self::state_again(&products, state);
+        products
+    }
+
+    #[inline(always)]
+    fn state_again<T: Real, const N: usize>([h, t, ..]: &Values<T, N>, [s, _]: &mut States<T, N>) {
+        for i in 0..N {
             s[i] = s[i] + t[i] * (h[i] - s[i]);
         }
-        products
     }
 
     #[inline(always)]

@@ -37,6 +37,7 @@ impl Pointwise for UncoupledRhn {
     const GATES: usize = 3;
     const STATES: usize = 1;
     const CARRIES_OUTPUT: bool = true;
+    const STATE_FROM_SAVED: bool = true;
 
     fn reference(
         products: &Tensor,
@@ -52,7 +53,7 @@ impl Pointwise for UncoupledRhn {
         mut products: Values<T, N>,
         projected: Option<Values<T, N>>,
         _: &UnitWeights<T, N>,
-        [s, _]: &mut States<T, N>,
+        state: &mut States<T, N>,
     ) -> Values<T, N> {
         if let Some(x) = projected {
             (0..Self::GATES).for_each(|gate| products[gate] = sum(products[gate], x[gate]));
@@ -62,9 +63,16 @@ impl Pointwise for UncoupledRhn {
             h[i] = h[i].fast_tanh::<FUSED>();
             t[i] = sigmoid::<T, FUSED>(t[i]);
             c[i] = sigmoid::<T, FUSED>(c[i]);
+        }
+        Self::state_again(&products, state);
+        products
+    }
+
+    #[inline(always)]
+    fn state_again<T: Real, const N: usize>([h, t, c, ..]: &Values<T, N>, [s, _]: &mut States<T, N>) {
+        for i in 0..N {
             s[i] = h[i] * t[i] + s[i] * c[i];
         }
-        products
     }
 
     #[inline(always)]

@@ -16,12 +16,13 @@ use std::ops::Range;
 /// fast enough for twelve rows, and the result is read and written once a part.
 const PART: usize = 40 << 10;
 
-/// Writes `(hidden, gates · hidden)` of one sublayer. Each sum runs over the steps and batch rows in their order, as that of a
+/// Writes `(hidden, gates · hidden)` of one sublayer, or adds it to what is there. Each sum runs over the steps and batch rows in their order, as that of a
 /// product of the same values in rows.
 pub(super) fn weight_grad<K: Kernel, C: Pointwise>(
     record: &WindowRecord<K::Element>,
     sublayer: usize,
     out: &mut [K::Element],
+    add: bool,
 ) {
     let hidden = record.sizes.hidden;
     let steps = even_part(K::steps(record.layout.rows), PART / (K::columns() * size_of::<K::Column>()));
@@ -32,6 +33,7 @@ pub(super) fn weight_grad<K: Kernel, C: Pointwise>(
         steps,
         left: Shared::new(&mut left),
         out: Shared::new(out),
+        add,
         cell: PhantomData,
     };
     pool::run(|worker| pass.run(worker));
@@ -45,6 +47,8 @@ struct WeightGrad<'a, K: Kernel, C> {
     /// A part of the states, in tiles of units.
     left: Shared<'a, K::Row>,
     out: Shared<'a, K::Element>,
+    /// Whether the sums go on top of what is in `out`.
+    add: bool,
     cell: PhantomData<C>,
 }
 
@@ -161,7 +165,7 @@ impl<K: Kernel, C: Pointwise> WeightGrad<'_, K, C> {
                 ahead: columns.as_ptr().cast::<u8>().wrapping_add(next + index * advance * steps),
                 advance,
             };
-            self.multiply(operands, units, panel, part.start > 0);
+            self.multiply(operands, units, panel, self.add || part.start > 0);
         }
     }
 
@@ -281,10 +285,10 @@ mod tests {
             };
             let states = random(C::STATES, "states");
             let saved = random(C::SAVED, "saved");
-            let record = WindowRecord { sizes, mask: None, layout, states, saved };
+            let record = WindowRecord { sizes, mask: None, layout, states, entered: Vec::new(), saved };
             let width = C::GATES * hidden;
             let mut found = vec![f32::NAN; hidden * width];
-            weight_grad::<K, C>(&record, 1, &mut found);
+            weight_grad::<K, C>(&record, 1, &mut found, false);
 
             let mut states = vec![0.0; layout.rows * hidden];
             let mut grads = vec![0.0; layout.rows * width];

@@ -53,8 +53,10 @@ pub struct WindowRecord<T: Real> {
     pub(crate) sizes: WindowSizes,
     pub(crate) mask: Option<Vec<T>>,
     pub(crate) layout: WindowLayout,
-    /// The state that enters each sublayer step: a vector of units for each part.
+    /// The state that enters each sublayer step: a vector of units for each part. Empty where `entered` is not.
     pub(crate) states: Buffer<T>,
+    /// The state before the first step, `(parts, batch, hidden)`, where the others are computed again; else empty.
+    pub(crate) entered: Vec<T>,
     /// What the cell saved: a vector for each value.
     pub(crate) saved: Buffer<T>,
 }
