@@ -14,15 +14,34 @@ const HEAP: usize = 1 << 32;
 /// the processor spends as much looking up the small pages of weights that stream by.
 pub fn keep_pages() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[expect(
-        unsafe_code,
-        reason = "the C library offers its tuning, and memory that is not yet an object, by such calls alone"
-    )]
-    // SAFETY: mallopt and madvise change tuning only; the block is this function's own until it is freed.
+    #[expect(unsafe_code, reason = "the C library offers its tuning by such calls alone")]
+    // SAFETY: mallopt changes tuning only.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+    set_heap_aside();
+}
+
+/// Gives the system the pages of what is free, before something large is made that does not fit between what is in use. For
+/// steps beside which some hundred megabytes of new pages are nothing.
+pub(crate) fn release_free_pages() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "as in `keep_pages`")]
+    // SAFETY: it touches nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    set_heap_aside();
+}
+
+/// Takes address space for the heap and asks for large pages there.
+fn set_heap_aside() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "memory that is not yet an object is reached by such calls alone")]
+    // SAFETY: madvise changes tuning only; the block is this function's own until it is freed.
+    unsafe {
         let heap = libc::malloc(HEAP);
         if !heap.is_null() {
             let start = heap.cast::<u8>().wrapping_add(heap.align_offset(1 << 12));

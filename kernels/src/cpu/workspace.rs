@@ -61,22 +61,6 @@ fn idle() -> MutexGuard<'static, Vec<Box<dyn Any + Send>>> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<T: Copy + Default + Send + 'static> Buffer<T> {
-    /// Keeps the first `len` values, and gives the memory of the others to the system: they do not come back. For what is
-    /// so large that other work has to do with the memory meanwhile.
-    pub(crate) fn shorten(&mut self, len: usize) {
-        self.len = self.len.min(len);
-        match &mut self.values {
-            Some(_) if self.len == 0 => self.values = None,
-            Some(values) => {
-                values.truncate(self.len);
-                values.shrink_to_fit();
-            }
-            None => {}
-        }
-    }
-}
-
 impl<T: Copy + Default + Send + 'static> Drop for Buffer<T> {
     fn drop(&mut self) {
         if let Some(values) = self.values.take() {
@@ -114,24 +98,6 @@ mod tests {
         let again = take::<Token>(90);
         assert_eq!((again[0], again.len()), (Token(7), 90));
         assert_eq!(take::<Token>(100)[0], Token(0)); // the first is in use
-    }
-
-    #[test]
-    fn what_was_cut_off_a_buffer_does_not_come_back() {
-        #[derive(Clone, Copy, Default, PartialEq, Debug)]
-        struct Cut(u8);
-        let mut buffer = take::<Cut>(100);
-        buffer.fill(Cut(7));
-        buffer.shorten(60);
-        assert_eq!(*buffer, [Cut(7); 60]);
-        drop(buffer);
-        assert_eq!(take::<Cut>(61)[0], Cut(0));
-        let mut again = take::<Cut>(60);
-        assert_eq!(again[59], Cut(7));
-        again.shorten(0);
-        assert!(again.is_empty());
-        drop(again);
-        assert_eq!(take::<Cut>(60)[0], Cut(0));
     }
 
     #[test]

@@ -1,24 +1,22 @@
-//! A long window in blocks of time steps, so that what is kept of it for the backward pass makes way block by block for the
-//! gradients of the weights, which a backward pass over all steps at once would add to it.
-//!
-//! Of a cell whose state follows from what it saved, a block keeps the state that entered it alone; the others are computed
-//! again when the backward pass comes to the block. So of an RHN of depth L a window keeps two numbers a unit and sublayer
-//! step in place of three, and needs the third for one block at a time.
+//! A long window in blocks of time steps. Of a cell whose state follows from what it saved, a block keeps the state that
+//! entered it alone; the others are computed again when the backward pass comes to the block, and its share of the weights'
+//! gradients is added before the next. So of an RHN a window keeps two numbers a unit and sublayer step in place of three,
+//! and has the third for one block at a time.
 
-use super::cell::{MOST_STATES, MOST_VALUES, Pointwise};
+use super::cell::{MOST_STATES, MOST_VALUES, Pointwise, States, Values};
 use super::cpu::forward;
 use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes, load_vectors, store_vectors};
-use crate::cpu::chunk::{Chunk, load};
+use crate::cpu::chunk::{Chunk, load, store};
 use crate::cpu::packed::Weights;
 use crate::cpu::pool;
 use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
+use crate::memory::release_free_pages;
 
-/// Bytes of a block's record: less than these, and there would be more of a block's fixed costs than of memory that it
-/// saves.
-pub(super) const BLOCK: usize = 192 << 20;
+/// Bytes of a block's record. Of a window that has fewer there is nothing to save.
+pub(super) const BLOCK: usize = 96 << 20;
 
 /// The time steps of a block of a window whose record is kept, of at least `bytes` if the window has them.
 fn steps_of_block<T, C: Pointwise>(sizes: WindowSizes, bytes: usize) -> usize {
@@ -41,6 +39,7 @@ pub(super) fn forward_in_blocks<K: Kernel, C: Pointwise>(
     if steps == time {
         return forward::<K, C>(weights, inputs, records, outputs).map(|record| vec![record]);
     }
+    release_free_pages(); // of the weights' gradients of the step before
     let WindowOutputs { hidden: all_outputs, last } = outputs;
     let projected = inputs.projected.chunks(steps * batch * C::INPUTS * hidden);
     let outputs = all_outputs.chunks_mut(steps * batch * C::OUTPUTS * hidden);
@@ -89,45 +88,54 @@ impl<T: Real> WindowRecord<T> {
         let saved = Shared::new(&mut self.saved);
         let entered = &self.entered;
         pool::run(|worker| {
+            let mut now = workspace::take::<T>(C::STATES * batch * N);
+            let now = Shared::new(&mut now);
             for vector in worker.share(layout.vectors) {
                 let start = vector * N;
                 let width = N.min(hidden - start);
-                for row in 0..batch {
-                    let mut state = [[T::default(); N]; MOST_STATES];
-                    for (part, state) in state.iter_mut().enumerate().take(C::STATES) {
-                        *state = load(entered, (part * batch + row) * hidden + start, width);
-                    }
-                    for index in 0..time * depth {
-                        let at = layout.vector(index % depth, vector, index / depth * batch + row);
-                        K::vectorized(
-                            #[inline(always)]
-                            || {
+                for (row, part) in (0..batch).flat_map(|row| (0..C::STATES).map(move |part| (row, part))) {
+                    let first: Chunk<T, N> = load(entered, (part * batch + row) * hidden + start, width);
+                    // SAFETY: this worker's own buffer.
+                    store(unsafe { now.part((C::STATES * row + part) * N, N) }, &first);
+                }
+                for index in 0..time * depth {
+                    let first = layout.vector(index % depth, vector, index / depth * batch);
+                    K::vectorized(
+                        #[inline(always)]
+                        || {
+                            for row in 0..batch {
+                                let at = first + row;
                                 // SAFETY: workers' vectors are disjoint, and nobody writes what was saved.
-                                let values: [Chunk<T, N>; MOST_VALUES] = unsafe {
+                                unsafe {
+                                    let mut state: States<T, N> = load_vectors::<K, N, MOST_STATES>(
+                                        now,
+                                        C::STATES * row * N,
+                                        C::STATES,
+                                    );
                                     store_vectors::<K, N, MOST_STATES>(
                                         to,
                                         C::STATES * at * N,
                                         C::STATES,
                                         &state,
                                     );
-                                    load_vectors::<K, N, MOST_VALUES>(saved, C::SAVED * at * N, C::SAVED)
-                                };
-                                C::state_again(&values, &mut state);
-                            },
-                        );
-                    }
+                                    let values: Values<T, N> =
+                                        load_vectors::<K, N, MOST_VALUES>(saved, C::SAVED * at * N, C::SAVED);
+                                    C::state_again(&values, &mut state);
+                                    store_vectors::<K, N, MOST_STATES>(
+                                        now,
+                                        C::STATES * row * N,
+                                        C::STATES,
+                                        &state,
+                                    );
+                                }
+                            }
+                        },
+                    );
                 }
             }
         });
         self.states = states;
         self.entered = Vec::new();
-    }
-
-    /// Gives the memory of the sublayers from `sublayer` on to the system.
-    pub(super) fn forget_from<K: Kernel<Element = T>, C: Pointwise>(&mut self, sublayer: usize) {
-        let vectors = self.layout.vector(sublayer, 0, 0);
-        self.states.shorten(C::STATES * vectors * K::LANES);
-        self.saved.shorten(C::SAVED * vectors * K::LANES);
     }
 }
 
@@ -247,7 +255,7 @@ mod tests {
     #[test]
     fn a_block_has_as_many_bytes_as_asked_for_or_the_whole_window() {
         let sizes = WindowSizes { time: 50, batch: 128, depth: 10, hidden: 1500 };
-        assert_eq!(steps_of_block::<f32, Rhn>(sizes, super::BLOCK), 10);
+        assert_eq!(steps_of_block::<f32, Rhn>(sizes, super::BLOCK), 5);
         assert_eq!(steps_of_block::<f32, Rhn>(sizes, 1), 1);
         assert_eq!(steps_of_block::<f32, Rhn>(sizes, usize::MAX), 50);
         assert_eq!(

@@ -12,6 +12,7 @@ use crate::cpu::packed::{PackedWeights, Weights};
 use crate::cpu::panels::View;
 use crate::cpu::tile::Kernel;
 use crate::cpu::workspace::{self, Buffer};
+use crate::memory::release_free_pages;
 use num_traits::Zero;
 
 /// The gradients of a window.
@@ -76,9 +77,14 @@ pub(crate) fn backward<K: Kernel<Element: Computed>, C: Pointwise>(
         so_far = Some(match so_far {
             None if wanted.in_parts && !is_block => RecurrentGrad::Product(weight_products::<K, C>(&record)),
             Some(RecurrentGrad::Whole(sum)) => {
-                RecurrentGrad::Whole(weight_grads::<K, C>(record, projected, Some(sum), is_block))
+                RecurrentGrad::Whole(weight_grads::<K, C>(&record, projected, Some(sum)))
             }
-            _ => RecurrentGrad::Whole(weight_grads::<K, C>(record, projected, None, is_block)),
+            _ => {
+                if is_block {
+                    release_free_pages(); // of the tensors between the record's making and this
+                }
+                RecurrentGrad::Whole(weight_grads::<K, C>(&record, projected, None))
+            }
         });
         end = start;
     }

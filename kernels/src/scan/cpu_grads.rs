@@ -22,14 +22,13 @@ pub(super) enum RecurrentGrad<T> {
     Product([Vec<T>; 2]),
 }
 
-/// One product a sublayer for all steps, on top of `before` if there were later blocks of the window; then the record makes
-/// way as the gradient grows. Of few rows, for which a product packs nothing, the values are laid out in rows; then
-/// `projected` holds the gradients of the first sublayer's projected input, the gates' first.
+/// One product a sublayer for all steps, on top of `before` if there were later blocks of the window. Of few rows, for which a
+/// product packs nothing, the values are laid out in rows; then `projected` holds the gradients of the first sublayer's
+/// projected input, the gates' first.
 pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
-    mut record: WindowRecord<K::Element>,
+    record: &WindowRecord<K::Element>,
     projected: &[K::Element],
     before: Option<Vec<K::Element>>,
-    is_block: bool,
 ) -> Vec<K::Element> {
     let WindowSizes { time, batch, depth, hidden } = record.sizes;
     let rows = time * batch;
@@ -40,15 +39,11 @@ pub(super) fn weight_grads<K: Kernel<Element: Computed>, C: Pointwise>(
     // Of a whole window the weights that were packed for the way back made way: nothing of them is needed any more.
     let mut recurrent = before.unwrap_or_else(|| workspace::take_for_good(depth * hidden * width));
     if rows > thin::MOST {
-        for (sublayer, out) in recurrent.chunks_exact_mut((hidden * width).max(1)).enumerate().rev() {
-            weight_grad::<K, C>(&record, sublayer, out, add);
-            if is_block {
-                record.forget_from::<K, C>(sublayer);
-            }
+        for (sublayer, out) in recurrent.chunks_exact_mut((hidden * width).max(1)).enumerate() {
+            weight_grad::<K, C>(record, sublayer, out, add);
         }
         return recurrent;
     }
-    let record = &record;
     let mut states = workspace::take(rows * hidden);
     let mut grads = workspace::take(if depth > 1 || !same_as_projected { rows * width } else { 0 });
     for sublayer in 0..depth {

@@ -14,6 +14,13 @@ impl State {
         Self(self.0.iter().map(|layer| layer.iter().map(Tensor::detach).collect()).collect())
     }
 
+    /// The same values without their history, and in memory of their own: the last outputs of a window, which a layer's state
+    /// begins with, would keep the others for as long as they are kept.
+    pub fn apart(&self) -> Result<Self> {
+        let layer = |layer: &Vec<Tensor>| layer.iter().map(|part| part.detach().force_contiguous()).collect();
+        Ok(Self(self.0.iter().map(layer).collect::<candle_core::Result<_>>()?))
+    }
+
     /// The batch rows of `states`, one after another.
     pub fn join(states: &[&Self]) -> Result<Self> {
         let Some(first) = states.first() else { return Ok(Self(Vec::new())) };

@@ -275,7 +275,7 @@ pub struct Applied<'a> {
 impl Applied<'_> {
     /// What is carried on: the state `after` the step if it was applied, else the state `before`.
     pub fn choose(&self, after: &State, before: &State) -> Result<State> {
-        let Some(guard) = self.guard else { return Ok(after.detach()) };
+        let Some(guard) = self.guard else { return after.apart() };
         let layer = |(after, before): (&Vec<Tensor>, &Vec<Tensor>)| {
             let parts = after.iter().zip(before).map(|(after, before)| guard.choose(&after.detach(), before));
             parts.collect::<candle_core::Result<Vec<_>>>()
