@@ -3,6 +3,7 @@
 //! Each figure is the best of about a second, on as many threads as everything else uses.
 
 use crate::cpu::gemm::{Target, product};
+use crate::cpu::in_vectors;
 use crate::cpu::instruction_set::Computed;
 use crate::cpu::panels::View;
 use crate::error::Result;
@@ -90,7 +91,7 @@ fn triad_on_cpu() -> Result<f64> {
     fastest(|| {
         let operands = b.par_chunks(PIECE).zip(c.par_chunks(PIECE));
         a.par_chunks_mut(PIECE).zip(operands).for_each(|(a, (b, c))| {
-            arch.dispatch(|| a.iter_mut().zip(b.iter().zip(c)).for_each(|(a, (&b, &c))| *a = b + 3.0 * c));
+            in_vectors!(arch, a.iter_mut().zip(b.iter().zip(c)).for_each(|(a, (&b, &c))| *a = b + 3.0 * c));
         });
         Ok(())
     })

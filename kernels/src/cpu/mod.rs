@@ -16,6 +16,24 @@ pub(crate) mod workspace;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+/// An expression computed with the widest vectors that `arch`, a [`pulp::Arch`], has. A closure may be compiled by itself, for
+/// any processor, and then be called; so may what calls one once that can be called often. This one is always inlined, and
+/// can be called once, as it gives up what it has.
+macro_rules! in_vectors {
+    ($arch:expr, $body:expr) => {{
+        struct Once;
+        let once = Once;
+        $arch.dispatch(
+            #[inline(always)]
+            || {
+                let _given_up = once;
+                $body
+            },
+        )
+    }};
+}
+pub(crate) use in_vectors;
+
 pub use gemm::multiply;
 pub use instruction_set::InstructionSet;
 pub use pool::with_threads;

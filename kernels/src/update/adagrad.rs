@@ -9,6 +9,7 @@
 //! system needs no memory for pages of zeros that nobody wrote.
 
 use super::spans::{Spans, Touched};
+use crate::cpu::in_vectors;
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::shared::Shared;
 use crate::error::Result;
@@ -124,7 +125,7 @@ fn all_finite<T: Real>(numbers: &Numbers<T>, spans: &Spans, [p, s, g]: [&[T]; 3]
     spans.all(|span, of_gradient| {
         let parts =
             p[span.clone()].chunks(LANES).zip(s[span].chunks(LANES)).zip(g[of_gradient].chunks(LANES));
-        arch.dispatch(|| {
+        in_vectors!(arch, {
             let mut zeros = [T::zero(); LANES];
             for ((p, s), g) in parts {
                 for (zero, ((&p, &s), &g)) in zeros.iter_mut().zip(p.iter().zip(s).zip(g)) {
@@ -196,7 +197,7 @@ impl<T: Real> InplaceOp1 for Both<'_, T> {
             // SAFETY: ranges are disjoint.
             let sums = unsafe { sums.part(span.start, span.len()) };
             let all = parameter.iter_mut().zip(sums).zip(&self.gradient[of_gradient]);
-            arch.dispatch(|| {
+            in_vectors!(arch, {
                 all.for_each(|((p, sum), &g)| {
                     *sum = numbers.sum(*sum, g, *p);
                     *p = numbers.parameter(*p, *sum, g);

@@ -7,6 +7,7 @@
 
 use super::adagrad::{AdagradStep, Numbers};
 use super::spans::{Spans, Touched};
+use crate::cpu::in_vectors;
 use crate::cpu::pool;
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::shared::Shared;
@@ -98,10 +99,12 @@ impl Table {
     }
 }
 
+/// Sums that run side by side.
+const LANES: usize = 16;
+
 /// The mean over a row of g²; sixteen sums run side by side, whatever the processor.
 #[inline(always)]
 fn mean_square<T: Real>(numbers: &Numbers<T>, gradient: &[T], parameter: &[T]) -> T {
-    const LANES: usize = 16;
     let mut sums = [T::zero(); LANES];
     for (gs, ps) in gradient.chunks(LANES).zip(parameter.chunks(LANES)) {
         for (sum, (&g, &p)) in sums.iter_mut().zip(gs.iter().zip(ps)) {
@@ -117,12 +120,17 @@ fn all_finite<T: Real>(numbers: &Numbers<T>, table: &Table, [p, s, g]: [&[T]; 3]
     let all = AtomicBool::new(true);
     table.for_each(|row, at| {
         let [p, g] = [table.row(p, row), table.row(g, at)];
-        let finite = arch.dispatch(|| {
+        let finite = in_vectors!(arch, {
             let sum = s[row] + mean_square(numbers, g, p);
             let root = numbers.root(sum);
-            // x · 0 is 0 for every finite x and no number for any other.
-            let zero = |(&p, &g): (&T, &T)| (p - numbers.step(g, p, root)) * T::zero();
-            sum.is_finite() && p.iter().zip(g).map(zero).sum::<T>() == T::zero()
+            let mut zeros = [T::zero(); LANES];
+            for (ps, gs) in p.chunks(LANES).zip(g.chunks(LANES)) {
+                for (zero, (&p, &g)) in zeros.iter_mut().zip(ps.iter().zip(gs)) {
+                    // x · 0 is 0 for every finite x and no number for any other.
+                    *zero += (p - numbers.step(g, p, root)) * T::zero();
+                }
+            }
+            sum.is_finite() && zeros.into_iter().all(|zero| zero == T::zero())
         });
         if !finite {
             all.store(false, Ordering::Relaxed);
@@ -184,12 +192,12 @@ impl Op {
                 let parameter = unsafe { target.part(row * table.columns, table.columns) };
                 let root = numbers.root(first[row]);
                 let both = parameter.iter_mut().zip(table.row(second, at));
-                arch.dispatch(|| both.for_each(|(p, &g)| *p = *p - numbers.step(g, *p, root)));
+                in_vectors!(arch, both.for_each(|(p, &g)| *p = *p - numbers.step(g, *p, root)));
             } else {
                 // SAFETY: as above.
                 let sum = unsafe { target.part(row, 1) };
                 let [gradient, parameter] = [table.row(first, at), table.row(second, row)];
-                sum[0] += arch.dispatch(|| mean_square(&numbers, gradient, parameter));
+                sum[0] += in_vectors!(arch, mean_square(&numbers, gradient, parameter));
             }
         });
     }

@@ -3,6 +3,7 @@
 //! It only reads, so that a step that is refused leaves parameters and moments as they were, whichever number of
 //! whichever tensor is at fault.
 
+use crate::cpu::in_vectors;
 use crate::cpu::real::{Real, by_float, with_elements};
 use crate::error::Result;
 use crate::update::element::{Adam, AdamStep, Moments, MomentsStep, Sgd, Velocity, VelocityStep};
@@ -81,6 +82,12 @@ impl<T: Real> Zeros<T> {
         }
     }
 
+    /// Takes the numbers of one element.
+    #[inline(always)]
+    fn add_one<const N: usize>(&mut self, values: [T; N]) {
+        values.into_iter().for_each(|value| self.0[0] += value * T::zero());
+    }
+
     fn are_zero(self) -> bool {
         self.0.into_iter().all(|sum| sum == T::zero())
     }
@@ -92,17 +99,15 @@ fn sgd_pass<T: Real>(op: &Sgd, parameter: &[T], grad: &[T]) -> bool {
     pieces::all(grad.len(), |piece| {
         let parameter = &parameter[piece.clone()];
         let grad = &grad[piece];
-        arch.dispatch(|| {
+        in_vectors!(arch, {
             let mut zeros = Zeros::new();
-            let (ps, p_rest) = parameter.as_chunks();
-            let (gs, g_rest) = grad.as_chunks();
-            let add = |zeros: &mut Zeros<T>, p: &[T; LANES], g: &[T; LANES]| {
-                zeros.add(|lane| [p[lane] * keep + g[lane] * step]);
-            };
-            ps.iter().zip(gs).for_each(|(p, g)| add(&mut zeros, p, g));
-            if !p_rest.is_empty() {
-                add(&mut zeros, &repeated(p_rest), &repeated(g_rest));
+            let (ps, p_rest) = parameter.as_chunks::<LANES>();
+            let (gs, g_rest) = grad.as_chunks::<LANES>();
+            let after = |p: T, g: T| [p * keep + g * step];
+            for (p, g) in ps.iter().zip(gs) {
+                zeros.add(|lane| after(p[lane], g[lane]));
             }
+            p_rest.iter().zip(g_rest).for_each(|(&p, &g)| zeros.add_one(after(p, g)));
             zeros.are_zero()
         })
     })
@@ -112,21 +117,19 @@ fn velocity_pass<T: Real>(step: &Velocity<T>, parameter: &[T], velocity: &[T], g
     let arch = Arch::new();
     pieces::all(grad.len(), |piece| {
         let [parameter, velocity, grad] = [parameter, velocity, grad].map(|values| &values[piece.clone()]);
-        arch.dispatch(|| {
+        in_vectors!(arch, {
             let mut zeros = Zeros::new();
             let [(ps, p_rest), (vs, v_rest), (gs, g_rest)] =
-                [parameter, velocity, grad].map(<[T]>::as_chunks);
-            let add = |zeros: &mut Zeros<T>, [p, v, g]: [&[T; LANES]; 3]| {
-                zeros.add(|lane| {
-                    let after = step.velocity(v[lane], g[lane], p[lane]);
-                    [step.parameter(p[lane], after, g[lane]), after] // at a rate of zero it is not in the parameter
-                });
+                [parameter, velocity, grad].map(<[T]>::as_chunks::<LANES>);
+            let after = |p: T, v: T, g: T| {
+                let velocity = step.velocity(v, g, p);
+                [step.parameter(p, velocity, g), velocity] // at a rate of zero it is not in the parameter
             };
-            ps.iter().zip(vs.iter().zip(gs)).for_each(|(p, (v, g))| add(&mut zeros, [p, v, g]));
-            if !p_rest.is_empty() {
-                let [p, v, g] = [p_rest, v_rest, g_rest].map(repeated);
-                add(&mut zeros, [&p, &v, &g]);
+            for ((p, v), g) in ps.iter().zip(vs).zip(gs) {
+                zeros.add(|lane| after(p[lane], v[lane], g[lane]));
             }
+            let rest = p_rest.iter().zip(v_rest).zip(g_rest);
+            rest.for_each(|((&p, &v), &g)| zeros.add_one(after(p, v, g)));
             zeros.are_zero()
         })
     })
@@ -138,31 +141,22 @@ fn adam_pass<T: Real>(moments: &Moments<T>, step: &Adam<T>, parameter: &[T], bot
     pieces::all(grad.len(), |piece| {
         let [first, second, grad, parameter] =
             [first, second, grad, parameter].map(|values| &values[piece.clone()]);
-        arch.dispatch(|| {
+        in_vectors!(arch, {
             let mut zeros = Zeros::new();
             let [(ms, m_rest), (vs, v_rest), (gs, g_rest), (ps, p_rest)] =
-                [first, second, grad, parameter].map(<[T]>::as_chunks);
-            let add = |zeros: &mut Zeros<T>, [m, v, g, p]: [&[T; LANES]; 4]| {
-                zeros.add(|lane| {
-                    let (first, second) = moments.after(m[lane], v[lane], g[lane], p[lane]);
-                    [step.after(p[lane], first, second), second] // an infinite one alone hides in a step of zero
-                });
+                [first, second, grad, parameter].map(<[T]>::as_chunks::<LANES>);
+            let after = |m: T, v: T, g: T, p: T| {
+                let (first, second) = moments.after(m, v, g, p);
+                [step.after(p, first, second), second] // an infinite one alone hides in a step of zero
             };
             for ((m, v), (g, p)) in ms.iter().zip(vs).zip(gs.iter().zip(ps)) {
-                add(&mut zeros, [m, v, g, p]);
+                zeros.add(|lane| after(m[lane], v[lane], g[lane], p[lane]));
             }
-            if !p_rest.is_empty() {
-                let [m, v, g, p] = [m_rest, v_rest, g_rest, p_rest].map(repeated);
-                add(&mut zeros, [&m, &v, &g, &p]);
-            }
+            let rest = m_rest.iter().zip(v_rest).zip(g_rest.iter().zip(p_rest));
+            rest.for_each(|((&m, &v), (&g, &p))| zeros.add_one(after(m, v, g, p)));
             zeros.are_zero()
         })
     })
-}
-
-/// What is left over, over and over: no number that is not of the tensor.
-fn repeated<T: Real>(rest: &[T]) -> [T; LANES] {
-    std::array::from_fn(|lane| rest[lane % rest.len()])
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod guard;
 mod pieces;
 mod spans;
 
+use crate::cpu::in_vectors;
 use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::shared::Shared;
 use crate::error::Result;
@@ -114,7 +115,7 @@ fn sum_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: f64) -> f64 {
     let arch = Arch::new();
     let decay = T::from_f64(decay);
     pieces::sum(grad.len(), |piece| {
-        arch.dispatch(|| piece_of_squares(&grad[piece.clone()], &parameter[piece.clone()], decay))
+        in_vectors!(arch, piece_of_squares(&grad[piece.clone()], &parameter[piece.clone()], decay))
     })
 }
 
@@ -122,13 +123,17 @@ fn sum_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: f64) -> f64 {
 fn piece_of_squares<T: Real>(grad: &[T], parameter: &[T], decay: T) -> f64 {
     const LANES: usize = 16;
     let mut sums = [0f64; LANES];
-    let grads = grad.chunks(LANES);
-    let parameters = parameter.chunks(LANES);
-    for (g, p) in grads.zip(parameters) {
-        for (sum, (&g, &p)) in sums.iter_mut().zip(g.iter().zip(p)) {
-            let total = (g + decay * p).to_f64();
-            *sum += total * total;
+    let (grads, last_grads) = grad.as_chunks::<LANES>();
+    let (parameters, last_parameters) = parameter.as_chunks::<LANES>();
+    for (g, p) in grads.iter().zip(parameters) {
+        for lane in 0..LANES {
+            let total = (g[lane] + decay * p[lane]).to_f64();
+            sums[lane] += total * total;
         }
+    }
+    for (sum, (&g, &p)) in sums.iter_mut().zip(last_grads.iter().zip(last_parameters)) {
+        let total = (g + decay * p).to_f64();
+        *sum += total * total;
     }
     sums.into_iter().sum()
 }
@@ -192,7 +197,10 @@ impl Kernel for Towards {
         let share = T::from_f64(self.0);
         pieces::for_each_mut(mean, |mean, piece| {
             let both = mean.iter_mut().zip(&parameter[piece]);
-            arch.dispatch(|| both.for_each(|(mean, &parameter)| *mean = *mean + (parameter - *mean) * share));
+            in_vectors!(
+                arch,
+                both.for_each(|(mean, &parameter)| *mean = *mean + (parameter - *mean) * share)
+            );
         });
     }
 }
@@ -205,7 +213,7 @@ impl Kernel for Sgd {
         let (keep, step) = self.numbers::<T>();
         pieces::for_each_mut(parameter, |parameter, piece| {
             let grad = &grad[piece];
-            arch.dispatch(|| parameter.iter_mut().zip(grad).for_each(|(p, &g)| *p = *p * keep + g * step));
+            in_vectors!(arch, parameter.iter_mut().zip(grad).for_each(|(p, &g)| *p = *p * keep + g * step));
         });
     }
 }
@@ -248,9 +256,9 @@ impl VelocityOp {
             let both = first[piece.clone()].iter().zip(&second[piece]);
             let all = target.iter_mut().zip(both);
             if self.of_parameter {
-                arch.dispatch(|| all.for_each(|(p, (&v, &g))| *p = step.parameter(*p, v, g)));
+                in_vectors!(arch, all.for_each(|(p, (&v, &g))| *p = step.parameter(*p, v, g)));
             } else {
-                arch.dispatch(|| all.for_each(|(v, (&g, &p))| *v = step.velocity(*v, g, p)));
+                in_vectors!(arch, all.for_each(|(v, (&g, &p))| *v = step.velocity(*v, g, p)));
             }
         });
     }
@@ -266,7 +274,7 @@ impl MomentsStep {
             // SAFETY: pieces are disjoint.
             let second = unsafe { second.part(piece.start, piece.len()) };
             let gradient = grad[piece.clone()].iter().zip(&parameter[piece]);
-            arch.dispatch(|| {
+            in_vectors!(arch, {
                 for ((m, v), (&g, &p)) in first.iter_mut().zip(second).zip(gradient) {
                     (*m, *v) = step.after(*m, *v, g, p);
                 }
@@ -284,7 +292,7 @@ impl Kernel for AdamStep {
         let (first, second) = moments.split_at(parameter.len());
         pieces::for_each_mut(parameter, |parameter, piece| {
             let moments = first[piece.clone()].iter().zip(&second[piece]);
-            arch.dispatch(|| {
+            in_vectors!(arch, {
                 for (p, (&m, &v)) in parameter.iter_mut().zip(moments) {
                     *p = step.after(*p, m, v);
                 }
@@ -308,7 +316,7 @@ impl Kernel for SgdRows {
         let step = T::from_f64(self.step);
         self.spans.for_each_mut(parameter, |parameter, _, of_gradient| {
             let both = parameter.iter_mut().zip(&grad[of_gradient]);
-            arch.dispatch(|| both.for_each(|(p, &g)| *p += g * step));
+            in_vectors!(arch, both.for_each(|(p, &g)| *p += g * step));
         });
     }
 }

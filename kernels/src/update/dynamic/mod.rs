@@ -8,6 +8,7 @@ mod parts;
 
 use self::parts::FromParts;
 use super::{Kernel, pieces};
+use crate::cpu::in_vectors;
 use crate::cpu::real::{self, Real, by_float};
 use crate::error::Result;
 use crate::gradients::Gradient;
@@ -88,7 +89,7 @@ impl DynamicStep {
         pieces::for_each_mut(parameter, |parameter, piece| {
             let trained = [&start[piece.clone()], &rms[piece.clone()]];
             let grad = &grad[piece];
-            arch.dispatch(|| update(parameter, trained, grad, numbers));
+            in_vectors!(arch, update(parameter, trained, grad, numbers));
         });
     }
 
@@ -118,7 +119,7 @@ impl Kernel for Squares {
         let arch = Arch::new();
         pieces::for_each_mut(sums, |sums, piece| {
             let grad = &grad[piece];
-            arch.dispatch(|| sums.iter_mut().zip(grad).for_each(|(sum, &g)| *sum += g * g));
+            in_vectors!(arch, sums.iter_mut().zip(grad).for_each(|(sum, &g)| *sum += g * g));
         });
     }
 }
