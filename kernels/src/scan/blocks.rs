@@ -5,7 +5,9 @@
 
 use super::cell::{MOST_STATES, MOST_VALUES, Pointwise, States, Values};
 use super::cpu::forward;
-use super::window::{WindowInputs, WindowOutputs, WindowRecord, WindowSizes, load_vectors, store_vectors};
+use super::window::{
+    WindowInputs, WindowLayout, WindowOutputs, WindowRecord, WindowSizes, load_vectors, store_vectors,
+};
 use crate::cpu::chunk::{Chunk, load, store};
 use crate::cpu::packed::Weights;
 use crate::cpu::pool;
@@ -14,6 +16,7 @@ use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
 use crate::memory::release_free_pages;
+use std::marker::PhantomData;
 
 /// Bytes of a block's record. Of a window that has fewer there is nothing to save.
 pub(super) const BLOCK: usize = 96 << 20;
@@ -81,61 +84,80 @@ impl<T: Real> WindowRecord<T> {
 
     /// With `N` = `K::LANES`, which no array's length can name.
     fn complete_by_vectors<K: Kernel<Element = T>, C: Pointwise, const N: usize>(&mut self) {
-        let WindowSizes { time, batch, depth, hidden } = self.sizes;
         let layout = self.layout;
-        let mut states = workspace::take::<T>(C::STATES * layout.vector(depth, 0, 0) * N);
-        let to = Shared::new(&mut states);
-        let saved = Shared::new(&mut self.saved);
-        let entered = &self.entered;
+        let mut states = workspace::take::<T>(C::STATES * layout.vector(self.sizes.depth, 0, 0) * N);
+        let pass = StatesAgain::<T, C, N> {
+            sizes: self.sizes,
+            layout,
+            entered: &self.entered,
+            saved: Shared::new(&mut self.saved),
+            states: Shared::new(&mut states),
+            cell: PhantomData,
+        };
         pool::run(|worker| {
-            let mut now = workspace::take::<T>(C::STATES * batch * N);
-            let now = Shared::new(&mut now);
             for vector in worker.share(layout.vectors) {
-                let start = vector * N;
-                let width = N.min(hidden - start);
-                for (row, part) in (0..batch).flat_map(|row| (0..C::STATES).map(move |part| (row, part))) {
-                    let first: Chunk<T, N> = load(entered, (part * batch + row) * hidden + start, width);
-                    // SAFETY: this worker's own buffer.
-                    store(unsafe { now.part((C::STATES * row + part) * N, N) }, &first);
-                }
-                for index in 0..time * depth {
-                    let first = layout.vector(index % depth, vector, index / depth * batch);
+                pass.first(vector);
+                for index in 1..self.sizes.steps() {
                     K::vectorized(
                         #[inline(always)]
-                        || {
-                            for row in 0..batch {
-                                let at = first + row;
-                                // SAFETY: workers' vectors are disjoint, and nobody writes what was saved.
-                                unsafe {
-                                    let mut state: States<T, N> = load_vectors::<K, N, MOST_STATES>(
-                                        now,
-                                        C::STATES * row * N,
-                                        C::STATES,
-                                    );
-                                    store_vectors::<K, N, MOST_STATES>(
-                                        to,
-                                        C::STATES * at * N,
-                                        C::STATES,
-                                        &state,
-                                    );
-                                    let values: Values<T, N> =
-                                        load_vectors::<K, N, MOST_VALUES>(saved, C::SAVED * at * N, C::SAVED);
-                                    C::state_again(&values, &mut state);
-                                    store_vectors::<K, N, MOST_STATES>(
-                                        now,
-                                        C::STATES * row * N,
-                                        C::STATES,
-                                        &state,
-                                    );
-                                }
-                            }
-                        },
+                        || pass.next::<K>(index, vector),
                     );
                 }
             }
         });
         self.states = states;
         self.entered = Vec::new();
+    }
+}
+
+/// Computes the states of a block again; a worker has vectors of units of its own.
+struct StatesAgain<'a, T, C, const N: usize> {
+    sizes: WindowSizes,
+    layout: WindowLayout,
+    entered: &'a [T],
+    saved: Shared<'a, T>,
+    states: Shared<'a, T>,
+    cell: PhantomData<C>,
+}
+
+impl<T: Real, C: Pointwise, const N: usize> StatesAgain<'_, T, C, N> {
+    /// The position of a sublayer step's values of a vector of units and the first batch row, in vectors.
+    #[inline(always)]
+    fn position(&self, index: usize, vector: usize) -> usize {
+        let WindowSizes { batch, depth, .. } = self.sizes;
+        self.layout.vector(index % depth, vector, index / depth * batch)
+    }
+
+    /// The state that entered the block.
+    fn first(&self, vector: usize) {
+        let WindowSizes { batch, hidden, .. } = self.sizes;
+        let start = vector * N;
+        let position = self.position(0, vector);
+        for (row, part) in (0..batch).flat_map(|row| (0..C::STATES).map(move |part| (row, part))) {
+            let from = (part * batch + row) * hidden + start;
+            let state: Chunk<T, N> = load(self.entered, from, N.min(hidden - start));
+            // SAFETY: workers' vectors are disjoint.
+            store(unsafe { self.states.part((C::STATES * (position + row) + part) * N, N) }, &state);
+        }
+    }
+
+    /// The state that enters sublayer step `index`, from the step before.
+    #[inline(always)]
+    fn next<K: Kernel<Element = T>>(&self, index: usize, vector: usize) {
+        let before = self.position(index - 1, vector);
+        let now = self.position(index, vector);
+        for row in 0..self.sizes.batch {
+            let from = C::STATES * (before + row) * N;
+            let saved = C::SAVED * (before + row) * N;
+            // SAFETY: workers' vectors are disjoint, and nobody writes what was saved.
+            unsafe {
+                let mut state: States<T, N> = load_vectors::<K, N, MOST_STATES>(self.states, from, C::STATES);
+                let saved: Values<T, N> = load_vectors::<K, N, MOST_VALUES>(self.saved, saved, C::SAVED);
+                C::state_again(&saved, &mut state);
+                let to = C::STATES * (now + row) * N;
+                store_vectors::<K, N, MOST_STATES>(self.states, to, C::STATES, &state);
+            }
+        }
     }
 }
 
