@@ -61,16 +61,20 @@ fn nats_by_pieces(
         let sums =
             logits.broadcast_sub(&highest)?.exp()?.sum(D::Minus1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         let highest = highest.squeeze(1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        // A target of another piece stands at its first word here, and is passed over.
+        let place =
+            |target: &u32| if words.contains(&(*target as usize)) { *target - words.start as u32 } else { 0 };
+        let places: Vec<u32> = targets.iter().map(place).collect();
+        let places = Tensor::from_vec(places, (targets.len(), 1), logits.device())?;
+        let at_targets = logits.gather(&places, 1)?.squeeze(1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         for (row, (&high, of_piece)) in highest.iter().zip(sums).enumerate() {
             // A number that is not finite must not be lost: NaN is never the higher one.
             let next = if high > most[row] || high.is_nan() { high } else { most[row] };
             let before = if sum[row] > 0.0 { sum[row] * (most[row] - next).exp() } else { 0.0 };
             sum[row] = before + of_piece * (high - next).exp();
             most[row] = next;
-            let target = targets[row] as usize;
-            if words.contains(&target) {
-                let logit = logits.get(row)?.get(target - words.start)?;
-                wanted[row] = logit.to_dtype(DType::F64)?.to_scalar()?;
+            if words.contains(&(targets[row] as usize)) {
+                wanted[row] = at_targets[row];
             }
         }
     }
