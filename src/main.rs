@@ -30,10 +30,12 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 /// The messages from the outermost to the cause; one that already ends with its cause is not followed by it.
 fn chain(error: &anyhow::Error) -> String {
+    // What concerns a file names it; what is left is a result that could not be printed.
+    let bare = error.downcast_ref::<std::io::Error>().map_or("", |_| "standard output: ");
     error.chain().fold(String::new(), |line, cause| {
         let cause = cause.to_string();
         match line.is_empty() {
-            true => cause,
+            true => format!("{bare}{cause}"),
             false if line.ends_with(&cause) => line,
             false => format!("{line}: {cause}"),
         }

@@ -4,13 +4,16 @@ use super::Checkpoint;
 use crate::error::{Error, Result};
 use crate::model::specs;
 use crate::storage::aside::Aside;
-use crate::storage::{MODEL, STATISTICS, load_weights, read, save_tensors_of, tensors};
+use crate::storage::{MODEL, STATISTICS, load_weights, read, save_tensors, save_tensors_of, tensors};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Under which the file names the weights that it belongs to.
 const WEIGHTS: &str = "weights_sha256";
+
+/// Under which the file has the SHA-256 of its own numbers.
+const NUMBERS: &str = "numbers_sha256";
 
 impl Checkpoint {
     /// Where its gradient statistics lie, or would.
@@ -37,6 +40,17 @@ impl Checkpoint {
             );
             return Err(Error::checkpoint(&path, what));
         }
+        let damaged = |what: &str| {
+            let what = format!("{what}; remove the file, and the gradient statistics are gathered anew");
+            Err(Error::checkpoint(&path, what))
+        };
+        match tensors::metadata(&path, &bytes, NUMBERS)? {
+            None => return damaged("does not say what its numbers' SHA-256 is, as older programs wrote it"),
+            Some(wanted) if wanted != tensors::numbers_sha256(&bytes) => {
+                return damaged("is damaged: its numbers' SHA-256 is not the one that it names");
+            }
+            Some(_) => {}
+        }
         let mut expected = specs(&self.config)?;
         expected.retain(|_, spec| spec.trained());
         load_weights(&path, &bytes, &expected, dtype.into(), device).map(Some)
@@ -44,7 +58,9 @@ impl Checkpoint {
 
     /// Keeps gradient statistics; a file that is there is replaced when the new one is whole.
     pub fn write_statistics(&self, statistics: &BTreeMap<String, Tensor>) -> Result<()> {
-        let bytes = save_tensors_of(statistics, WEIGHTS, &self.weights_sha256())?;
+        let weights = self.weights_sha256();
+        let numbers = tensors::numbers_sha256(&save_tensors(statistics)?);
+        let bytes = save_tensors_of(statistics, [(WEIGHTS, &*weights), (NUMBERS, &*numbers)])?;
         Aside::write(&self.statistics_path(), &bytes)
     }
 }

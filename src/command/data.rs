@@ -216,5 +216,6 @@ fn image_settings(name: &str) -> CorpusConfig {
 
 /// No `<unk>` is added, so that the counts are those of the corpus itself.
 fn settings(name: &str, unit: Unit) -> CorpusConfig {
-    CorpusConfig { unknown: false, ..CorpusConfig::new(name, unit) }
+    // A model of words reads those that its vocabulary lacks, as <unk>; one of characters leaves them out.
+    CorpusConfig { unknown: unit == Unit::Word, ..CorpusConfig::new(name, unit) }
 }

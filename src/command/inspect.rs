@@ -40,6 +40,7 @@ pub(super) struct Args {
 /// All there is to know about a checkpoint.
 #[derive(Serialize)]
 struct Inspection {
+    #[serde(serialize_with = "shown")]
     directory: PathBuf,
     verified: bool,
     unit: Unit,
@@ -51,6 +52,11 @@ struct Inspection {
     result: Option<Value>,
     files: Vec<FileRow>,
     tensors: Vec<TensorRow>,
+}
+
+/// A path as messages have it: JSON cannot hold one that is not Unicode.
+fn shown<S: Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// The event with its keys in the order of `metrics.jsonl`.

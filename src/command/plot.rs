@@ -3,7 +3,7 @@
 use super::output::note;
 use super::runs::{self, RunArgs};
 use crate::error::{Error, Result};
-use crate::storage::disk;
+use crate::storage::aside::Aside;
 use crate::study::curve::{Along, CurveSplit, points};
 use crate::study::plot::{Axis, Plot, Reference, Series, draw, to_png, to_svg};
 use crate::study::{Measure, RunHistory};
@@ -77,10 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     missing.iter().for_each(|missing| note(missing)); // they say why there may be nothing to draw
     let picture = draw(&plot?);
     let bytes = if png { to_png(&picture, args.scale)? } else { to_svg(&picture).into_bytes() };
-    if let Some(above) = args.out.parent() {
-        disk::make_directory(above)?;
-    }
-    disk::replace(&args.out, &bytes)?;
+    Aside::write(&args.out, &bytes)?;
     Ok(runs::print(&format!("{}\n", args.out.display()))?)
 }
 

@@ -159,7 +159,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let loaded = load_checkpoint(checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
     let given = args.given_prompt()?;
-    let prompt = Prompt::new(tokenizer, &given)?;
+    let source =
+        args.prompt_file.as_ref().map_or_else(|| "the prompt".into(), |file| file.display().to_string());
+    let prompt = Prompt::of(tokenizer, &given, &source)?;
     note_unseen(prompt.unseen, "the prompt", tokenizer.unknown_id().is_some());
     let settings = args.settings(tokenizer.unknown_id(), cache);
     let first = Sampler::new(&loaded.model, settings, prompt.context(), 0)?;

@@ -3,6 +3,7 @@
 use super::runs;
 use crate::events::Epoch;
 use crate::readable::{duration, grouped, or_dash, shell_quoted};
+use crate::storage::STATES;
 use crate::study::overview::State;
 use crate::study::run::Follower;
 use crate::study::{Measure, RunHistory};
@@ -56,7 +57,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             State::Finished => return Ok(runs::print(&finish(history, measure))?),
             _ => {
                 let path = shell_quoted(&args.run.display().to_string());
-                return Ok(runs::print(&format!("stopped; rhn train {path} --resume goes on\n"))?);
+                let how = match args.run.join(STATES).exists() {
+                    true => format!("stopped; rhn train {path} --resume goes on\n"),
+                    false => "stopped before it had saved anything\n".into(),
+                };
+                return Ok(runs::print(&how)?);
             }
         }
     }

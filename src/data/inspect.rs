@@ -31,8 +31,9 @@ pub struct SplitCounts {
     pub split: &'static str,
     /// Bytes as read.
     pub bytes: u64,
-    /// Characters as read.
-    pub chars: u64,
+    /// Characters as read; absent if they are no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chars: Option<u64>,
     /// Tokens.
     pub tokens: usize,
     /// Different tokens.
@@ -71,7 +72,7 @@ fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<Sp
     Ok(SplitCounts {
         split,
         bytes: encoded.bytes,
-        chars: encoded.chars,
+        chars: std::str::from_utf8(text.bytes()).is_ok().then_some(encoded.chars),
         tokens: encoded.tokens.len(),
         types: seen.iter().filter(|&&seen| seen).count(),
         lines: lines().count() as u64,
@@ -92,8 +93,18 @@ impl fmt::Display for CorpusReport {
             let [tokens, distinct] = [split.tokens, split.types].map(|count| count as u64);
             let SplitCounts { split, bytes, chars, lines, longest_line, oov_tokens, .. } = *split;
             write!(f, "\n{split:6}")?;
-            let counts = [bytes, chars, tokens, distinct, lines, longest_line, oov_tokens];
-            counts.iter().try_for_each(|&count| write!(f, "{:>13}", grouped(count)))?;
+            let counts = [
+                Some(bytes),
+                chars,
+                Some(tokens),
+                Some(distinct),
+                Some(lines),
+                Some(longest_line),
+                Some(oov_tokens),
+            ];
+            counts
+                .iter()
+                .try_for_each(|count| write!(f, "{:>13}", count.map_or_else(|| "–".into(), grouped)))?;
         }
         Ok(())
     }

@@ -100,10 +100,11 @@ fn near(bytes: &[u8], at: usize, reach: usize, cut: Cut) -> usize {
     })
 }
 
-/// The white space of ASCII at `at` or after it. Where there is none as far as the text goes, a character's first byte.
+/// The white space of ASCII at `at` or after it; where there is none as far as the text goes, the last before it, and in a text
+/// without any the end: a word is not cut.
 fn next_blank(bytes: &[u8], at: usize) -> usize {
-    let rest = bytes[at..].iter().position(u8::is_ascii_whitespace);
-    rest.map_or_else(|| char_boundary(bytes, at), |blank| at + blank)
+    let rest = bytes[at..].iter().position(u8::is_ascii_whitespace).map(|blank| at + blank);
+    rest.or_else(|| bytes[..at].iter().rposition(u8::is_ascii_whitespace)).unwrap_or(bytes.len())
 }
 
 /// The first byte of the character at `at`. What is no UTF-8 is cut where it is.
@@ -165,6 +166,11 @@ mod tests {
         let text = Text::from("mill river ".repeat(100).as_str()); // 1,100 bytes; 990 and 1,045 are within words
         assert_eq!(lengths(by_percent(&text, [90.1, 4.9, 5.0], Cut::Word).unwrap()), [994, 55, 51]);
         assert_eq!(lengths(by_bytes(&text, [2, 1000, 98], Unit::Word).unwrap()), [4, 1001, 95]);
+        // Nothing but a word as far as the text goes: the cut is before it, and there is none in a word alone.
+        let long = Text::from(format!("{}{}", "ab ".repeat(30), "x".repeat(200)).as_str());
+        assert_eq!(lengths(by_percent(&long, [60.0, 0.0, 40.0], Cut::Word).unwrap()), [89, 0, 201]);
+        let message = by_percent(&Text::from("abcde"), [50.0, 50.0, 0.0], Cut::Word).unwrap_err().to_string();
+        assert!(message.contains("nothing is left for validation"), "{message}");
         let lines = Text::from("ab cd\n".repeat(100).as_str());
         assert_eq!(lengths(by_percent(&lines, [90.0, 5.0, 5.0], Cut::Word).unwrap()), [540, 30, 30]);
     }

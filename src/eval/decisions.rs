@@ -118,7 +118,11 @@ impl Decisions {
     /// # Errors
     /// If `out` cannot be written.
     pub fn print(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
-        let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+        // Where none is to be found, there is nothing that could be.
+        let percent = |share: f64| match self.positives {
+            0 => "–".into(),
+            _ => format!("{:.2} %", 100.0 * share),
+        };
         for (name, value) in [
             ("threshold", format!("{:.6}", self.threshold)),
             ("precision", percent(self.precision)),
@@ -133,7 +137,10 @@ impl Decisions {
                 ),
             ),
             ("area under P-R", percent(self.average_precision)),
-            ("Matthews", format!("{:.4}", self.matthews_correlation)),
+            (
+                "Matthews",
+                if self.positives == 0 { "–".into() } else { format!("{:.4}", self.matthews_correlation) },
+            ),
             ("need an edit", format!("{}, decided so {}", self.positives, self.decided_yes)),
         ] {
             writeln!(out, "{name:<16} {value}")?;

@@ -32,10 +32,11 @@ pub struct Evaluation {
     /// measured as text: sentences by themselves, labels, lists.
     #[serde(skip_serializing_if = "is_zero")]
     pub bytes: u64,
-    /// Characters of the same; absent if the text is not UTF-8.
+    /// Characters of the same; absent if the text is not UTF-8, and where it is not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chars: Option<u64>,
-    /// Words, which white space separates, that end in it.
+    /// Words, which white space separates, that end in it; absent where none does, or nothing is measured.
+    #[serde(skip_serializing_if = "is_zero")]
     pub words: u64,
     /// Symbols of the split that the vocabulary lacks.
     pub oov_tokens: u64,
@@ -215,7 +216,7 @@ impl Evaluation {
         Self {
             tokens: tally.tokens,
             bytes: tally.bytes,
-            chars: (!tally.no_characters).then_some(tally.chars),
+            chars: (!tally.no_characters && tally.is_measured()).then_some(tally.chars),
             words: tally.words,
             oov_tokens: tally.unseen,
             nats_per_token: tally.nats / tokens,

@@ -119,7 +119,14 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let start = Instant::now();
     if sentences.is_empty() {
-        return Err(Error::data(corpus, format!("has no sentences in its {split} split to evaluate")));
+        let dropped = match sentences.dropped {
+            0 => String::new(),
+            count => format!(" ({count} left out, longer than corpus.longest_sentence)"),
+        };
+        return Err(Error::data(
+            corpus,
+            format!("has no sentences in its {split} split to evaluate{dropped}"),
+        ));
     }
     let mut order: Vec<u32> = (0..sentences.len() as u32).collect();
     order.sort_by_key(|&number| sentences.get(number as usize).len());

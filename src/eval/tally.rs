@@ -112,6 +112,11 @@ impl Tally {
         self.unmeasured |= other.unmeasured;
     }
 
+    /// Whether the text of the tokens was measured: no token but one that hides its text is without a byte.
+    pub(super) fn is_measured(&self) -> bool {
+        self.bytes > 0 || self.hidden > 0 || self.tokens == 0
+    }
+
     /// Bits over characters: where each token is one, the bits per token to the last digit.
     pub(super) fn over_chars(&self, bits: f64, per_token: f64, unit: Unit) -> Figure {
         if self.no_characters {

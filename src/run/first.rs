@@ -40,7 +40,11 @@ impl First {
             );
             Err(Error::checkpoint(&self.checkpoint.directory, what))
         };
+        let is_of_images = self.checkpoint.config.pixels().is_some();
         match (spec.latent.is_some(), spec.classifier.is_some(), task) {
+            (false, false, task) if is_of_images != (task == TaskKind::Images) => {
+                refuse(if is_of_images { "classifies images" } else { "reads text" })
+            }
             (true, _, TaskKind::Vae) | (_, true, TaskKind::Classify) => Ok(()),
             (true, ..) => refuse("is a sentence VAE"),
             (_, true, _) => refuse("classifies sentences and is no language model"),

@@ -6,11 +6,23 @@ use crate::error::{Error, Result};
 use crate::storage::{self, Lock, MODEL, RECIPE, STATES};
 use std::path::{Path, PathBuf};
 
-/// The run that is named in place of a recipe, unless a built-in recipe is called so too.
-pub(super) fn named(name: &str) -> Option<PathBuf> {
+/// The run that is named in place of a recipe, unless a built-in recipe is called so too. Fails if there was a run that has
+/// saved nothing yet.
+pub(super) fn named(name: &str) -> Result<Option<PathBuf>> {
     let is_built_in = BUILT_IN.iter().any(|(known, _)| *known == name);
     let directory = PathBuf::from(name);
-    (!is_built_in && directory.join(RECIPE).is_file()).then_some(directory)
+    let has = |file: &str| !is_built_in && directory.join(file).is_file();
+    match (has(RECIPE), has(storage::METRICS)) {
+        (true, _) => Ok(Some(directory)),
+        (false, false) => Ok(None),
+        (false, true) => {
+            Lock::acquire(&directory)?; // one that trains saves something soon
+            let what = format!(
+                "{name}: a run that has saved nothing yet: begin it again by its recipe, with --out {name}"
+            );
+            Err(Error::config(what))
+        }
+    }
 }
 
 /// `NAME` in `checkpoints`, or `NAME-2`, … if there is a model without a training state, as the one that comes with

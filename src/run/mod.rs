@@ -125,7 +125,7 @@ impl AnyRun {
 impl Request {
     /// The recipe with its settings, and the run that was named in its place.
     fn resolve(&self) -> Result<(Resolved, Option<PathBuf>)> {
-        let run = location::named(&self.recipe);
+        let run = location::named(&self.recipe)?;
         let saved = run.as_ref().map(|run| run.join(crate::storage::RECIPE).to_string_lossy().into_owned());
         let mut resolved = Resolved::new(saved.as_ref().unwrap_or(&self.recipe), &self.settings)?;
         if let Some(corpus) = &self.corpus {

@@ -22,7 +22,12 @@ impl Prompt {
     /// Encodes `text`, which is UTF-8 unless the units are bytes. The model reads a line end before it, as at the start of a
     /// text it was trained on. Fails if the tokenizer refuses the text.
     pub(crate) fn new(tokenizer: &Tokenizer, text: &[u8]) -> Result<Self> {
-        let encoded = tokenizer.encode_unfinished(&Text::new(text.to_vec(), "the prompt"))?;
+        Self::of(tokenizer, text, "the prompt")
+    }
+
+    /// As [`Prompt::new`]; `source` is for messages.
+    pub(crate) fn of(tokenizer: &Tokenizer, text: &[u8], source: &str) -> Result<Self> {
+        let encoded = tokenizer.encode_unfinished(&Text::new(text.to_vec(), source))?;
         let ids = encoded.tokens.to_vec();
         let mut shown = text;
         if tokenizer.unit() == Unit::Word && !text.ends_with(b"\n") {

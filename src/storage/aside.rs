@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 /// A file on its way to `path`.
 pub(crate) struct Aside {
     file: Growing,
-    temporary: PathBuf,
+    /// Where it is until it is whole; none where the path is a pipe or a device, which cannot be replaced.
+    temporary: Option<PathBuf>,
     path: PathBuf,
 }
 
@@ -20,14 +21,19 @@ impl Aside {
         aside.commit()
     }
 
-    /// An empty file beside `path`; what killed processes left there is removed.
+    /// An empty file beside `path`, or beside what a link of that name leads to; what killed processes left there is removed.
+    /// What is no file is written into as it is.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        make_directory(parent(path))?;
-        remove_abandoned(path);
-        let temporary = parent(path).join(format!("{}{}.part", stem(path), std::process::id()));
+        let path = followed(path);
+        if path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            return Ok(Self { file: Growing::into(&path)?, temporary: None, path });
+        }
+        make_directory(parent(&path))?;
+        remove_abandoned(&path);
+        let temporary = parent(&path).join(format!("{}{}.part", stem(&path), std::process::id()));
         let file = Growing::create(&temporary)?;
         file.claim();
-        Ok(Self { file, temporary, path: path.to_path_buf() })
+        Ok(Self { file, temporary: Some(temporary), path })
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
@@ -36,15 +42,26 @@ impl Aside {
 
     /// The file is whole: it gets its name.
     pub(crate) fn commit(self) -> Result<()> {
+        let Some(temporary) = &self.temporary else { return Ok(()) };
         self.file.sync()?;
-        rename(&self.temporary, &self.path)?;
+        rename(temporary, &self.path)?;
         sync_name(&self.path)
     }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        let _ = remove_file(&self.temporary); // gone already once it was renamed
+        // It is gone already once it was renamed.
+        let _ = self.temporary.as_deref().map(remove_file);
+    }
+}
+
+/// Where a path leads if it is a link.
+fn followed(path: &Path) -> PathBuf {
+    let target = || path.canonicalize().or_else(|_| Ok(parent(path).join(path.read_link()?)));
+    match path.is_symlink() {
+        true => target().unwrap_or_else(|_: std::io::Error| path.to_path_buf()),
+        false => path.to_path_buf(),
     }
 }
 
@@ -62,5 +79,43 @@ fn remove_abandoned(path: &Path) {
         if part && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
             let _ = remove_file(&entry.path());
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::Aside;
+    use std::fs;
+    use std::io::Read;
+
+    #[test]
+    fn a_link_is_followed_and_a_pipe_is_written_into() {
+        let place = tempfile::tempdir().unwrap();
+        let [real, link, dangling, pipe] =
+            ["real", "link", "dangling", "pipe"].map(|name| place.path().join(name));
+        fs::write(&real, "old").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        std::os::unix::fs::symlink("later", &dangling).unwrap();
+        Aside::write(&link, b"new").unwrap();
+        Aside::write(&dangling, b"made").unwrap();
+        assert!(link.is_symlink() && dangling.is_symlink());
+        assert_eq!(fs::read(&real).unwrap(), b"new");
+        assert_eq!(fs::read(place.path().join("later")).unwrap(), b"made");
+
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || {
+                let mut read = Vec::new();
+                fs::File::open(pipe).unwrap().read_to_end(&mut read).unwrap();
+                read
+            }
+        });
+        Aside::write(&pipe, b"through").unwrap();
+        assert_eq!(reader.join().unwrap(), b"through");
+        assert!(!pipe.metadata().unwrap().is_file());
+        Aside::write(std::path::Path::new("/dev/null"), b"nothing").unwrap();
+        assert!(!std::path::Path::new("/dev/null").metadata().unwrap().is_file());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 5, "nothing is left aside");
     }
 }

@@ -55,6 +55,11 @@ impl Growing {
         Self::new(path, |path| File::create(path))
     }
 
+    /// What is there and is no file: a pipe, a device.
+    pub(crate) fn into(path: &Path) -> Result<Self> {
+        Self::new(path, |path| OpenOptions::new().write(true).open(path))
+    }
+
     /// The file as it is, or an empty one.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         Self::new(path, |path| OpenOptions::new().create(true).append(true).open(path))

@@ -1,5 +1,6 @@
 //! Tensors to and from the bytes of a safetensors file, with errors that name the file, the tensor and the position.
 
+use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::model::{TensorSpec, WeightTypes};
 use candle_core::safetensors::Load;
@@ -15,16 +16,20 @@ const MAX_HEADER: u64 = 16 << 20;
 /// The bytes of a safetensors file; equal tensors give equal bytes.
 pub fn save_tensors(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
     // Python's loaders expect the name of the library whose layout it is.
-    save_tensors_of(tensors, "format", "pt")
+    save_tensors_of(tensors, [("format", "pt")])
 }
 
-/// The bytes of a safetensors file that says one thing about itself.
-pub fn save_tensors_of(tensors: &BTreeMap<String, Tensor>, key: &str, value: &str) -> Result<Vec<u8>> {
+/// The bytes of a safetensors file that says something about itself.
+pub fn save_tensors_of<'a>(
+    tensors: &BTreeMap<String, Tensor>,
+    about: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Vec<u8>> {
     let on_cpu: Vec<(&str, Tensor)> = tensors
         .iter()
         .map(|(name, tensor)| Ok((name.as_str(), tensor.to_device(&Device::Cpu)?.contiguous()?)))
         .collect::<Result<_>>()?;
-    let metadata = HashMap::from([(key.to_string(), value.to_string())]);
+    let about = about.into_iter().map(|(key, value)| (key.to_string(), value.to_string()));
+    let metadata: HashMap<String, String> = about.collect();
     safetensors::serialize(on_cpu, Some(metadata))
         .map_err(|error| Error::from(candle_core::Error::from(error)))
 }
@@ -37,6 +42,12 @@ pub fn load_tensors(path: &Path, bytes: &[u8], device: &Device) -> Result<BTreeM
         Ok((name, tensor))
     };
     parsed.tensors().into_iter().map(load).collect()
+}
+
+/// The SHA-256 of a safetensors file's numbers, which follow its header.
+pub(crate) fn numbers_sha256(bytes: &[u8]) -> String {
+    let header = bytes.first_chunk().map_or(0, |head| u64::from_le_bytes(*head) as usize);
+    sha256(bytes.get(header.saturating_add(8)..).unwrap_or_default())
 }
 
 /// What a safetensors file says about itself under `key`; `path` is for messages.

@@ -2,6 +2,7 @@
 //! own.
 
 use crate::checkpoint::Checkpoint;
+use crate::console::note;
 use crate::error::{Error, Result};
 use crate::storage::EVALUATIONS;
 use crate::storage::disk::Growing;
@@ -32,19 +33,28 @@ pub(crate) fn keep(checkpoint: &Checkpoint, evaluation: &impl Serialize) -> Resu
     let path = checkpoint.directory.join(EVALUATIONS);
     let mut line = serde_json::to_value(evaluation).map_err(|error| Error::io(&path)(error.into()))?;
     line["weights_sha256"] = checkpoint.weights_sha256().into();
+    // What a write that was cut off left must not swallow this line.
+    let torn = std::fs::read(&path).is_ok_and(|bytes| bytes.last().is_some_and(|&byte| byte != b'\n'));
     let mut file = Growing::open(&path)?;
-    file.append(format!("{line}\n").as_bytes())?;
+    file.append(format!("{}{line}\n", if torn { "\n" } else { "" }).as_bytes())?;
     file.sync()
 }
 
 /// The latest evaluation by each protocol and temperature, of the test split of `corpus` and of the weights that are in `directory` now;
-/// lines that are no evaluation are passed over.
+/// lines that are no evaluation are passed over with a note.
 pub(crate) fn read(directory: &Path, corpus: &str) -> BTreeMap<String, Kept> {
     let Ok(text) = std::fs::read_to_string(directory.join(EVALUATIONS)) else { return BTreeMap::new() };
     let Ok(checkpoint) = Checkpoint::open(directory) else { return BTreeMap::new() };
     let weights = checkpoint.weights_sha256();
-    let kept = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let kept = kept.filter_map(|value| Kept::deserialize(value).ok());
+    let kept = (1..).zip(text.lines()).filter_map(|(number, line)| {
+        let value = serde_json::from_str::<Value>(line).and_then(Kept::deserialize);
+        let path = directory.join(EVALUATIONS);
+        value
+            .inspect_err(|_| {
+                note(&format!("{}: line {number} is no evaluation; passed over", path.display()))
+            })
+            .ok()
+    });
     let fits = |kept: &Kept| kept.corpus == corpus && kept.split == "test" && kept.weights_sha256 == weights;
     kept.filter(fits).map(|kept| (kept.column(), kept)).collect()
 }

@@ -262,6 +262,11 @@ fn statistics_of_other_weights_and_damaged_ones_are_refused_by_name() {
     std::fs::copy(&own, place.path("other/gradient-rms.safetensors")).unwrap();
     place.fails("eval other --dynamic", 4, &["other/gradient-rms.safetensors", "other weights", "remove"]);
     let bytes = std::fs::read(&own).unwrap();
+    let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let mut zeros = bytes.clone();
+    zeros[header..].fill(0);
+    std::fs::write(&own, zeros).unwrap();
+    place.fails("eval run --dynamic", 4, &["run/gradient-rms.safetensors", "damaged", "remove"]);
     std::fs::write(&own, &bytes[..bytes.len() - 9]).unwrap();
     place.fails("eval run --dynamic", 4, &["run/gradient-rms.safetensors"]);
 }
@@ -370,4 +375,10 @@ fn an_evaluation_that_is_kept_has_a_column_of_its_own_until_the_weights_change()
     place.train("--out run --resume --set train.epochs=6");
     assert!(!stdout(&place.rhn("compare run other")).contains("(cache)"));
     place.fails("eval run --keep --file corpus.txt", 2, &["--keep", "--file"]);
+
+    // What a write that was cut off left neither takes the next line with it nor is passed over in silence.
+    place.write("run/evaluations.jsonl", "{\"x");
+    json(&place, "--cache 20 --keep");
+    let output = place.rhn("compare run other");
+    assert!(stdout(&output).contains("(cache)") && stderr(&output).contains("evaluations.jsonl: line 1"));
 }

@@ -152,3 +152,71 @@ fn runs_compare_as_csv_too() {
     assert!(lines[2].starts_with("\"b,c\",") && lines[2].contains(",false,"), "{text}");
     assert_eq!(lines.len(), 3);
 }
+
+#[test]
+fn a_run_that_has_saved_nothing_is_said_to_be_one() {
+    let place = Place::new();
+    place.train("--out run --max-steps 3");
+    std::fs::create_dir(place.path("killed")).unwrap();
+    let events = std::fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    place.write("killed/metrics.jsonl", format!("{}\n", events.lines().next().unwrap()));
+    assert!(stdout(&place.rhn("watch killed")).ends_with("\nstopped before it had saved anything\n"));
+    place.fails("train killed --resume", 2, &["killed: a run that has saved nothing yet", "--out killed"]);
+    let held = rhn::storage::Lock::acquire(&place.path("killed")).unwrap();
+    place.fails("train killed --resume", 6, &["killed"]);
+    drop(held);
+    place.train("--out killed --resume --max-steps 3");
+    assert!(place.path("killed/state").is_dir());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_whose_name_is_not_unicode_is_shown_as_it_can_be() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    place.train("--out run --max-steps 3");
+    let name = std::ffi::OsStr::from_bytes(b"c\xe9");
+    if std::fs::rename(place.path("run"), place.path(".").join(name)).is_err() {
+        return println!("skipped: this file system wants names in Unicode");
+    }
+    let output = place.command("inspect --json").arg(name).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["directory"], "c\u{fffd}");
+}
+
+#[test]
+fn the_tokens_that_are_counted_are_those_that_a_model_reads() {
+    let place = Place::new();
+    place.write("words.txt", "a rose is a rose is a rose\n".repeat(90) + "the mill by the river\n");
+    let report = place.json_of("data inspect words.txt --unit word --json");
+    let counted: Vec<u64> =
+        report["splits"].as_array().unwrap().iter().map(|split| split["tokens"].as_u64().unwrap()).collect();
+    assert!(report["splits"][2]["oov_tokens"].as_u64().unwrap() > 0, "{report}");
+    let words = place.json_of("data inspect words.txt --unit byte --json");
+    assert_eq!(words["splits"][0]["chars"], words["splits"][0]["bytes"]);
+    let settings = "--set corpus.unit=word --set corpus.split=[90.0,5.0,5.0]";
+    let said = place.train(&format!("--corpus words.txt {settings} --out words --max-steps 1"));
+    let [train, valid, test] = counted[..] else { panic!("{report}") };
+    let wanted = format!("{train} training tokens, {valid} for validation, {test} for test");
+    assert!(said.contains(&wanted), "{said}\nwanted {wanted}");
+    place.write("odd.dat", [0xffu8, 0xc0, b'a', b'b'].repeat(60));
+    let odd = place.json_of("data inspect odd.dat --unit byte --json");
+    assert!(odd["splits"][0].get("chars").is_none() && odd["splits"][0]["bytes"] == 216, "{odd}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_printed_is_said_to_be_one() {
+    let place = Place::new();
+    place.train("--out run --max-steps 3");
+    place.write("text.txt", "to be\n");
+    for args in ["eval run --json", "score run text.txt"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = place.command(args).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("standard output: No space left"), "{}", stderr(&output));
+    }
+    place.write("odd.dat", [0xee, b'a']);
+    place.fails("sample run --prompt-file odd.dat", 3, &["odd.dat", "UTF-8"]);
+}

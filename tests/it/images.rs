@@ -365,6 +365,15 @@ fn what_is_for_text_is_refused_of_images_and_the_other_way_round() {
         place.fails(&format!("train mnist-highway {SMALL} {settings} --out other"), code, &parts);
     }
     place.fails("train shakespeare --set corpus.name=mnist --out other", 3, &["images"]);
+    let other = ["cannot begin", "[task] kind = \"language\""];
+    place.fails(
+        "train shakespeare --init-from run --out other",
+        4,
+        &[&["run", "classifies images"], &other[..]].concat(),
+    );
+    place.train("--out text --max-steps 1");
+    let parts = ["text", "reads text", "[task] kind = \"images\""];
+    place.fails(&format!("train mnist-highway {SMALL} --init-from text --out other"), 4, &parts);
     place.fails("train shakespeare --set train.init=glorot --out other", 2, &["uniform"]);
     assert!(!place.path("other").exists());
 }

@@ -40,11 +40,11 @@ pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> Result<()> {
         };
         let mut found = evaluate(&writer, [name, chosen.split.as_str()], &items, settings, progress)?;
         found.oov_tokens = encoded.unseen;
+        drop(meter);
+        print(args.json, loaded.tokenizer.unit(), &found)?;
         if args.keep {
             kept::keep(loaded.checkpoint(), &found)?;
         }
-        drop(meter);
-        print(args.json, loaded.tokenizer.unit(), &found)?;
     }
     Ok(())
 }

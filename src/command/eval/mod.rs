@@ -159,12 +159,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
         );
     }
     let reading = Reading::new(args, &loaded, &recipe)?;
+    // After it was printed: a directory that cannot be written to must not cost the result.
+    let keep = |found: &Found| match args.keep {
+        true => Ok(kept::keep(loaded.checkpoint(), found)?),
+        false => Ok(()),
+    };
     if let Some((corpus, sha256)) = parts::shards(args, run, &directories)? {
         let found = reading.shards(&corpus, sha256)?;
-        if args.keep {
-            kept::keep(loaded.checkpoint(), &found)?;
-        }
-        return Ok(print(args.json, &found)?);
+        print(args.json, &found)?;
+        return keep(&found);
     }
     let texts = match &args.corpus {
         _ if !args.file.is_empty() => {
@@ -215,10 +218,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
             Err(Error::data(&*args.checkpoint, "none of the texts has a token that can be predicted").into())
         }
         [one] if !several => {
-            if args.keep {
-                kept::keep(loaded.checkpoint(), one)?;
-            }
-            Ok(print(args.json, one)?)
+            print(args.json, one)?;
+            keep(one)
         }
         _ => Ok(print(args.json, &Found::total(&all, loaded.tokenizer.unit()))?),
     }

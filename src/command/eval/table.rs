@@ -40,9 +40,18 @@ pub(super) fn table(out: &mut impl Write, found: &Evaluation) -> std::io::Result
     writeln!(out, "bits per char    {}", or_dash(found.bits_per_char, 5))?;
     writeln!(out, "bits per byte    {}", or_dash(found.bits_per_byte, 5))?;
     let words = found.perplexity_words.map_or_else(|| "–".into(), |value| perplexity(value.ln(), 4));
-    writeln!(out, "text over words  {words} (exp of all nats over {} words)", found.words)?;
-    let characters = found.chars.map_or_else(|| "no".into(), |chars| chars.to_string());
-    writeln!(out, "tokens           {} ({} characters, {} bytes)", found.tokens, characters, found.bytes)?;
+    if found.bytes == 0 {
+        writeln!(out, "text over words  {words}")?;
+        writeln!(out, "tokens           {} (their text was not measured)", found.tokens)?;
+    } else {
+        writeln!(out, "text over words  {words} (exp of all nats over {} words)", found.words)?;
+        let characters = found.chars.map_or_else(|| "no".into(), |chars| chars.to_string());
+        writeln!(
+            out,
+            "tokens           {} ({} characters, {} bytes)",
+            found.tokens, characters, found.bytes
+        )?;
+    }
     writeln!(out, "not in vocab     {}", found.oov_tokens)?;
     let reasons = [&found.bits_per_char_absent, &found.bits_per_byte_absent, &found.perplexity_words_absent];
     let mut said = Vec::new();

@@ -35,6 +35,13 @@ struct Scored {
 /// Judges and prints. Fails if a file is refused, or a sentence has no score.
 pub(super) fn run(args: &Args, tune: &Path, mut out: impl Write) -> anyhow::Result<()> {
     let tuning = Labelled::read(tune)?;
+    if let Some(only) =
+        [true, false].into_iter().find(|label| tuning.labels().iter().all(|found| found == label))
+    {
+        let what =
+            format!("all labels are {}: a threshold is found between sentences of both", u8::from(only));
+        return Err(Error::data(tune, what).into());
+    }
     let files = args.pairs.iter().map(|file| Labelled::read(file)).collect::<Result<Vec<_>>>()?;
     let loaded = load(&args.checkpoint, &args.device)?;
     let tuned = score(args, &loaded, &[tuning])?;

@@ -247,6 +247,11 @@ fn a_language_models_score_decides_by_the_threshold_of_other_sentences() {
         &["corpus.txt: line 1: has 1 column"],
     );
     place.fails("judge language errors/test.tsv --threshold 0.5", 2, &["--tune FILE finds one"]);
+    // Between sentences of one kind there is no threshold, and of none to be found no share can be.
+    place.write("right.tsv", "0\tto be\n0\tor not\n");
+    place.fails("judge language errors/test.tsv --tune right.tsv", 3, &["right.tsv", "all labels are 0"]);
+    let [table, _] = succeed(&place, "judge language right.tsv --tune errors/valid.tsv");
+    assert!(table.contains("recall           –") && table.contains("Matthews         –"), "{table}");
 }
 
 #[test]
