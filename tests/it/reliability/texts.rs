@@ -148,6 +148,6 @@ fn a_million_different_words_are_a_vocabulary_within_bounds_of_memory() {
     place.write("words/train.txt", text);
     place.write("words/valid.txt", PLAY);
     let report = within(&place, 1200, "data inspect words --unit word --json");
-    assert_eq!(report["vocab_size"], 1_000_001); // <eos> among them
+    assert_eq!(report["vocab_size"], 1_000_002); // <eos> and <unk> among them
     assert_eq!(report["splits"][0]["tokens"], 1_100_000);
 }
