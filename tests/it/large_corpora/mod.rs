@@ -212,10 +212,10 @@ fn lines_of_every_kind_are_counted_as_the_text_reader_has_them() {
         [1, 3, 1, 3, 1] // the zebra is read as <unk>
     );
     assert_eq!(split(2, "shards"), 0);
-    assert_eq!(report["vocab_size"], 5); // a b c d <eos>
+    assert_eq!(report["vocab_size"], 6); // a b c d <eos> <unk>
     let table = stdout(&inspect(&place, "odd"));
     assert!(
-        table.starts_with("odd: shards; a vocabulary of 5 by word") && table.contains("sentences"),
+        table.starts_with("odd: shards; a vocabulary of 6 by word") && table.contains("sentences"),
         "{table}"
     );
 }
