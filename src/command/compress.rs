@@ -100,7 +100,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if path == Path::new(STANDARD) {
         return Ok(io::stdout().lock().write_all(bytes)?);
     }
-    Ok(Aside::write(path, bytes)?)
+    Ok(Aside::write_as_named(path, bytes)?)
 }
 
 /// What either direction prints.

@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     missing.iter().for_each(|missing| note(missing)); // they say why there may be nothing to draw
     let picture = draw(&plot?);
     let bytes = if png { to_png(&picture, args.scale)? } else { to_svg(&picture).into_bytes() };
-    Aside::write(&args.out, &bytes)?;
+    Aside::write_as_named(&args.out, &bytes)?;
     Ok(runs::print(&format!("{}\n", args.out.display()))?)
 }
 

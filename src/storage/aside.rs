@@ -8,32 +8,39 @@ use std::path::{Path, PathBuf};
 /// A file on its way to `path`.
 pub(crate) struct Aside {
     file: Growing,
-    /// Where it is until it is whole; none where the path is a pipe or a device, which cannot be replaced.
-    temporary: Option<PathBuf>,
+    temporary: PathBuf,
     path: PathBuf,
 }
 
 impl Aside {
     /// Writes all of a file to `path`.
     pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-        let mut aside = Self::create(path)?;
-        aside.append(bytes)?;
-        aside.commit()
+        Self::create(path)?.finish(bytes)
     }
 
-    /// An empty file beside `path`, or beside what a link of that name leads to; what killed processes left there is removed.
-    /// What is no file is written into as it is.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
+    /// Writes all of a file to a path that a user named: a link is followed, as by any program, and what is no file is written
+    /// into as it is.
+    pub(crate) fn write_as_named(path: &Path, bytes: &[u8]) -> Result<()> {
         let path = followed(path);
         if path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-            return Ok(Self { file: Growing::into(&path)?, temporary: None, path });
+            return Growing::into(&path)?.append(bytes);
         }
-        make_directory(parent(&path))?;
-        remove_abandoned(&path);
-        let temporary = parent(&path).join(format!("{}{}.part", stem(&path), std::process::id()));
+        Self::write(&path, bytes)
+    }
+
+    /// An empty file beside `path`; what killed processes left there is removed.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        make_directory(parent(path))?;
+        remove_abandoned(path);
+        let temporary = parent(path).join(format!("{}{}.part", stem(path), std::process::id()));
         let file = Growing::create(&temporary)?;
         file.claim();
-        Ok(Self { file, temporary: Some(temporary), path })
+        Ok(Self { file, temporary, path: path.to_path_buf() })
+    }
+
+    fn finish(mut self, bytes: &[u8]) -> Result<()> {
+        self.append(bytes)?;
+        self.commit()
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
@@ -42,17 +49,15 @@ impl Aside {
 
     /// The file is whole: it gets its name.
     pub(crate) fn commit(self) -> Result<()> {
-        let Some(temporary) = &self.temporary else { return Ok(()) };
         self.file.sync()?;
-        rename(temporary, &self.path)?;
+        rename(&self.temporary, &self.path)?;
         sync_name(&self.path)
     }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // It is gone already once it was renamed.
-        let _ = self.temporary.as_deref().map(remove_file);
+        let _ = remove_file(&self.temporary); // gone already once it was renamed
     }
 }
 
@@ -96,8 +101,8 @@ mod tests {
         fs::write(&real, "old").unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
         std::os::unix::fs::symlink("later", &dangling).unwrap();
-        Aside::write(&link, b"new").unwrap();
-        Aside::write(&dangling, b"made").unwrap();
+        Aside::write_as_named(&link, b"new").unwrap();
+        Aside::write_as_named(&dangling, b"made").unwrap();
         assert!(link.is_symlink() && dangling.is_symlink());
         assert_eq!(fs::read(&real).unwrap(), b"new");
         assert_eq!(fs::read(place.path().join("later")).unwrap(), b"made");
@@ -111,11 +116,16 @@ mod tests {
                 read
             }
         });
-        Aside::write(&pipe, b"through").unwrap();
+        Aside::write_as_named(&pipe, b"through").unwrap();
         assert_eq!(reader.join().unwrap(), b"through");
         assert!(!pipe.metadata().unwrap().is_file());
-        Aside::write(std::path::Path::new("/dev/null"), b"nothing").unwrap();
+        Aside::write_as_named(std::path::Path::new("/dev/null"), b"nothing").unwrap();
         assert!(!std::path::Path::new("/dev/null").metadata().unwrap().is_file());
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 5, "nothing is left aside");
+
+        // A file of the program's own takes the place of a link.
+        Aside::write(&link, b"own").unwrap();
+        assert!(!link.is_symlink());
+        assert_eq!(fs::read(&real).unwrap(), b"new");
     }
 }
