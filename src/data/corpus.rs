@@ -103,7 +103,7 @@ pub(super) fn one_text(name: &str, directories: &DataDirectories) -> Result<Opti
 /// If it is empty or too short.
 pub(super) fn cut(text: Text, config: &CorpusConfig) -> Result<[Text; 3]> {
     if text.is_empty() {
-        return Err(Error::data(&text.source, "is empty; wanted text to train on"));
+        return Err(Error::data(&text.source, "is empty; wanted text"));
     }
     split::by_percent(&text, config.split, Cut::for_unit(config.unit, Cut::Line))
 }
