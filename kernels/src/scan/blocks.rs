@@ -168,7 +168,7 @@ mod tests {
     use crate::cpu::pool::with_threads;
     use crate::precision::Precision;
     use crate::rng::Rng;
-    use crate::scan::op::{Scan, state_after};
+    use crate::scan::op::{Scan, behind_state, state_after};
     use crate::scan::window::WindowSizes;
     use crate::scan::{Gru, HiddenMask, Hlstm, KurataLstm, Lstm, Pointwise, Rhn, UncoupledRhn};
     use candle_core::{DType, Device, Tensor, Var};
@@ -189,7 +189,7 @@ mod tests {
         hidden: usize,
     }
 
-    /// The outputs and the state after, and all gradients, of a window in blocks of `bytes`.
+    /// The outputs and the state after, and all gradients, that of the state before among them, of a window in blocks of `bytes`.
     fn window<C: Pointwise>(
         sizes: Sizes,
         precision: Precision,
@@ -201,24 +201,26 @@ mod tests {
         let projected = random("projected", &[time, batch, C::INPUTS * hidden], dtype);
         let recurrent = random("recurrent", &[depth, hidden, C::GATES * hidden], dtype);
         let bias = random("bias", &[depth, (C::GATES + C::UNIT_WEIGHTS) * hidden], dtype);
-        let state: Vec<Tensor> = (0..C::STATES)
-            .map(|part| random("state", &[batch, hidden], dtype).affine(1.0, part as f64).unwrap().detach())
-            .collect();
+        let entering = random("state", &[C::STATES, batch, hidden], dtype);
+        let state: Vec<Tensor> = (0..C::STATES).map(|part| entering.get(part).unwrap()).collect();
         let mask = match masked {
             true => HiddenMask::Shared(random("mask", &[batch, hidden], dtype).as_tensor().detach()),
             false => HiddenMask::None,
         };
         let mut op = Scan::<C>::new(&state, &mask, true, precision).unwrap();
         op.block = bytes;
+        op.follows_state = true;
         let last = op.last.clone();
-        let outputs = projected.apply_op3(&recurrent, &bias, op).unwrap();
+        let behind = behind_state(&projected, &state).unwrap();
+        let outputs = behind.apply_op3(&recurrent, &bias, op).unwrap();
         let after = state_after(&outputs, &recurrent, &last).unwrap();
         let grads = outputs.sqr().unwrap().sum_all().unwrap().backward().unwrap();
         let flat = |tensor: &Tensor| {
             tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
         };
         let found = std::iter::once(&outputs).chain(&after).map(flat).collect();
-        let of = [&projected, &recurrent, &bias].map(|variable| flat(grads.get(variable).unwrap()));
+        let of =
+            [&projected, &recurrent, &bias, &entering].map(|variable| flat(grads.get(variable).unwrap()));
         [found, of.to_vec()]
     }
 

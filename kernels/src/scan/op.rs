@@ -83,7 +83,7 @@ pub(super) fn of_sublayers(weights: &Tensor, rank: usize) -> CandleResult<Tensor
 
 /// The projected input behind a row that holds the state's parts, so that their history is the operation's: candle's own
 /// take three tensors.
-fn behind_state(projected: &Tensor, state: &[Tensor]) -> Result<Tensor> {
+pub(super) fn behind_state(projected: &Tensor, state: &[Tensor]) -> Result<Tensor> {
     let parts = Tensor::cat(state, 1)?;
     let width = projected.dim(2)?;
     let row = parts.pad_with_zeros(1, 0, width.saturating_sub(parts.dim(1)?))?.unsqueeze(0)?;
@@ -96,7 +96,7 @@ pub(super) struct Scan<C> {
     mask: Option<Tensor>,
     records: bool,
     /// Whether the first row of the projected input is the state, whose gradient is wanted.
-    follows_state: bool,
+    pub(super) follows_state: bool,
     pub(super) precision: Precision,
     /// Bytes from which on what is kept of a part of the window makes a block of its own.
     pub(super) block: usize,
