@@ -158,6 +158,13 @@ impl Checkpoint {
         model.map_err(|error| Error::checkpoint(&self.directory, error.to_string()))?.freeze()
     }
 
+    /// The same with the gradients of what is given to it, and none of its weights.
+    pub fn sentence_vae_with_gradients(&self, precision: Precision, device: &Device) -> Result<SentenceVae> {
+        let parameters = self.parameters(precision.dtype(), device)?;
+        let model = SentenceVae::with_fixed_weights(&self.config, &parameters, precision, device);
+        model.map_err(|error| Error::checkpoint(&self.directory, error.to_string()))
+    }
+
     /// Where a classifier of sentences decides, if it was chosen. Fails if the file is not understood.
     pub fn threshold(&self) -> Result<Option<f64>> {
         let Some(file) = &self.threshold else { return Ok(None) };

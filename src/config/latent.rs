@@ -4,6 +4,7 @@
 //! the vector before the encoder has learned to fill it (Bowman et al., 2016, section 3.1).
 
 use crate::error::{Error, Result};
+use crate::model::dropout::DropoutConfig;
 use serde::{Deserialize, Serialize};
 
 /// The share of its last value that the weight of the KL must have to count as there: two of the curves only approach it.
@@ -21,11 +22,19 @@ pub struct LatentTraining {
     /// The share of the words that the decoder reads; the others are `<unk>` to it, and the encoder sees all. With 0 it never
     /// reads a word, in evaluation and generation neither.
     pub word_keep: f64,
+    /// What the encoder drops; `train.dropout` is the decoder's. Its rate `output` is that of the encoder's last states.
+    #[serde(skip_serializing_if = "DropoutConfig::is_off")]
+    pub encoder_dropout: DropoutConfig,
 }
 
 impl Default for LatentTraining {
     fn default() -> Self {
-        Self { schedule: KlSchedule::default(), free_bits: 0.0, word_keep: 1.0 }
+        Self {
+            schedule: KlSchedule::default(),
+            free_bits: 0.0,
+            word_keep: 1.0,
+            encoder_dropout: DropoutConfig::default(),
+        }
     }
 }
 

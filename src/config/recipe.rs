@@ -1,8 +1,9 @@
 //! A recipe: one run in one TOML file. Built-in ones come from `recipes/`; any key can be set from outside.
 
 use super::tables::{from_table, leaves, parse_table};
-use super::{CorpusConfig, EmbeddingConfig, ModelSpec, TaskConfig, TrainConfig};
+use super::{CoreConfig, CorpusConfig, EmbeddingConfig, ModelSpec, TaskConfig, TrainConfig};
 use crate::error::{Error, Result};
+use crate::model::dropout::DropoutConfig;
 use crate::model::output::OutputKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +41,30 @@ built_in! {
     "mnist-plain", "errors-classify", "ptb-vae", "rescore", "shakespeare-vae",
 }
 
+/// The table of what the encoder of a sentence VAE drops.
+const ENCODER_DROPOUT: &str = "train.latent.encoder_dropout";
+
+/// Refuses rates of the table `key` for which the core has nothing.
+fn validate_dropout(key: &str, dropout: &DropoutConfig, core: &CoreConfig) -> Result<()> {
+    dropout.validate(key)?;
+    if dropout.depth > 0.0 && !core.has_depth_gates() {
+        return Err(Error::config(format!(
+            "{key}.depth is for the gates between the layers of a highway LSTM, and there are none in {core}"
+        )));
+    }
+    if dropout.recurrent_weights > 0.0 && !core.has_recurrent_weights() {
+        return Err(Error::config(format!(
+            "{key}.recurrent_weights is for the weights between time steps, and there are none in {core}"
+        )));
+    }
+    if dropout.components > 0.0 && key == ENCODER_DROPOUT {
+        return Err(Error::config(format!(
+            "{key}.components is for a mixture of softmaxes, and an encoder has no output layer"
+        )));
+    }
+    Ok(())
+}
+
 impl Recipe {
     /// Parses and checks the text of a saved recipe; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
@@ -68,17 +93,11 @@ impl Recipe {
                 "train.fraternal compares the logits of all words, which an adaptive softmax makes for none of a window",
             ));
         }
-        if self.train.dropout.depth > 0.0 && !self.model.core.has_depth_gates() {
-            return Err(Error::config(format!(
-                "train.dropout.depth is for the gates between the layers of a highway LSTM, and there are none in {}",
-                self.model.core
-            )));
-        }
-        if self.train.dropout.recurrent_weights > 0.0 && !self.model.core.has_recurrent_weights() {
-            return Err(Error::config(format!(
-                "train.dropout.recurrent_weights is for the weights between time steps, and there are none in {}",
-                self.model.core
-            )));
+        let encoder = self.model.encoder.as_ref().unwrap_or(&self.model.core);
+        let of_encoder = self.train.latent.as_ref().map(|latent| &latent.encoder_dropout);
+        let tables = [("train.dropout", Some(&self.train.dropout), &self.model.core)];
+        for (key, dropout, core) in tables.into_iter().chain([(ENCODER_DROPOUT, of_encoder, encoder)]) {
+            dropout.map_or(Ok(()), |dropout| validate_dropout(key, dropout, core))?;
         }
         if self.train.dropout.components > 0.0 && self.model.output.component_count().is_none() {
             return Err(Error::config(
@@ -191,9 +210,16 @@ mod tests {
 
     #[test]
     fn values_that_cannot_be_trained_with_are_refused() {
-        assert!(error("ptb-rhn", &["train.dropout.input=1.0"]).contains("dropout rate"));
+        assert!(
+            error("ptb-rhn", &["train.dropout.input=1.0"])
+                .contains("train.dropout.input is 1, wanted a dropout rate")
+        );
         assert!(error("ptb-rhn", &["train.learning_rate=nan"]).contains("learning_rate"));
         assert!(error("ptb-rhn", &["train.dropout.depth=0.1"]).contains("none in recurrent highway network"));
+        let encoder = |rate: &str| error("ptb-vae", &[&format!("train.latent.encoder_dropout.{rate}")]);
+        assert!(encoder("hidden=-0.5").contains("train.latent.encoder_dropout.hidden is -0.5"));
+        assert!(encoder("depth=0.1").contains("train.latent.encoder_dropout.depth is for the gates"));
+        assert!(encoder("components=0.1").contains("an encoder has no output layer"));
         assert!(error("ptb-rhn", &["train.batch_size=0"]).contains("batch_size"));
         assert!(error("ptb-rhn", &["corpus.split=[90,5,6]"]).contains("sum to 100"));
         assert!(error("ptb-rhn", &["corpus.shuffle_sentences=0"]).contains("at least 1"));

@@ -296,8 +296,13 @@ impl TrainConfig {
     /// Refuses settings that cannot be trained with.
     pub fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::config(what));
-        if self.epochs == 0 || self.batch_size == 0 || self.bptt_steps == 0 {
-            return wrong("epochs, batch_size and bptt_steps must be at least 1".into());
+        let counts = [
+            ("epochs", self.epochs == 0),
+            ("batch_size", self.batch_size == 0),
+            ("bptt_steps", self.bptt_steps == 0),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, is_none)| *is_none) {
+            return wrong(format!("train.{name} is 0, wanted 1 or more"));
         }
         let positive = [
             ("learning_rate", self.learning_rate),
@@ -305,7 +310,7 @@ impl TrainConfig {
             ("positive_weight", self.positive_weight),
         ];
         if let Some((name, value)) = positive.iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
-            return wrong(format!("{name} is {value}, wanted a number above 0"));
+            return wrong(format!("train.{name} is {value}, wanted a number above 0"));
         }
         let not_negative = [
             ("max_grad_norm", self.max_grad_norm),
@@ -317,33 +322,33 @@ impl TrainConfig {
         if let Some((name, value)) =
             not_negative.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite()))
         {
-            return wrong(format!("{name} is {value}, wanted 0 or more"));
+            return wrong(format!("train.{name} is {value}, wanted 0 or more"));
         }
-        if !(0.0..1.0).contains(&self.beta1) || !(0.0..1.0).contains(&self.beta2) {
-            return wrong(format!("beta1 {} and beta2 {} must be in 0 ≤ beta < 1", self.beta1, self.beta2));
-        }
-        if !(0.0..1.0).contains(&self.momentum) {
-            return wrong(format!("momentum is {}, wanted 0 ≤ momentum < 1", self.momentum));
+        let below_one = [("beta1", self.beta1), ("beta2", self.beta2), ("momentum", self.momentum)];
+        if let Some((name, value)) = below_one.iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
+            return wrong(format!("train.{name} is {value}, wanted 0 ≤ {name} < 1"));
         }
         let has_velocity = self.momentum > 0.0;
         if (has_velocity && self.optimizer != OptimizerKind::Sgd) || (self.nesterov && !has_velocity) {
-            return wrong("momentum is for optimizer = \"sgd\", and nesterov needs momentum".into());
+            return wrong(
+                "train.momentum is for train.optimizer = \"sgd\", and train.nesterov needs a momentum".into(),
+            );
         }
         if self.initial_accumulator.is_some() && self.optimizer != OptimizerKind::AdaGrad {
-            return wrong("initial_accumulator is for optimizer = \"adagrad\"".into());
+            return wrong("train.initial_accumulator is for train.optimizer = \"adagrad\"".into());
         }
         if !self.accumulator.is_element() && self.optimizer != OptimizerKind::AdaGrad {
-            return wrong("accumulator = \"row\" is for optimizer = \"adagrad\"".into());
+            return wrong("train.accumulator = \"row\" is for train.optimizer = \"adagrad\"".into());
         }
         self.clip.map_or(Ok(()), |clip| clip.validate(self.max_grad_norm))?;
         self.averaging.validate()?;
         self.latent.as_ref().map_or(Ok(()), LatentTraining::validate)?;
         self.schedule.validate()?;
         self.activation.validate()?;
-        probability("state_reset", self.state_reset)?;
+        probability("train.state_reset", self.state_reset)?;
         self.fraternal.map_or(Ok(()), |fraternal| fraternal.validate(&self.dropout))?;
         self.lists.map_or(Ok(()), |lists| lists.validate())?;
-        self.dropout.validate()
+        Ok(())
     }
 }
 
@@ -361,6 +366,6 @@ impl Schedule {
         if fits && value.is_finite() {
             return Ok(());
         }
-        Err(Error::config(format!("schedule.{name} is {value}, wanted a finite number above 0")))
+        Err(Error::config(format!("train.schedule.{name} is {value}, wanted a finite number above 0")))
     }
 }

@@ -8,7 +8,7 @@ use crate::data::Tokenizer;
 use crate::data::labelled::Labelled;
 use crate::data::lengths::sorted_batches;
 use crate::error::{Error, Result};
-use crate::model::{Classifier, ClassifierNoise};
+use crate::model::{Classifier, EncoderNoise};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::time::Instant;
@@ -123,7 +123,7 @@ pub fn logits(
     for numbers in sorted_batches(&lengths, ROWS, TOKENS_AT_ONCE) {
         let ids = numbers.iter().map(|&number| sentences[number as usize].ids.as_slice());
         let (tokens, lengths) = padded(ids.collect::<Vec<_>>().as_slice(), model.device())?;
-        let logits = model.logits(&tokens, &lengths, &ClassifierNoise::default())?;
+        let logits = model.logits(&tokens, &lengths, &EncoderNoise::default())?;
         for (number, logit) in numbers.iter().zip(logits.to_dtype(DType::F64)?.to_vec1::<f64>()?) {
             if !logit.is_finite() {
                 let what = format!("the model gives sentence {} the logit {logit}", number + 1);

@@ -21,7 +21,7 @@ pub struct Evaluation {
     pub corpus: String,
     /// `train`, `valid`, `test` or `all`.
     pub split: String,
-    /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images, `images`; of a sentence VAE, `elbo`.
+    /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images, `images`; of a sentence VAE, `elbo` or `elbo+refined`.
     pub protocol: String,
     /// How sentences reached the model, if not as running text: `reset` or `carry`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,7 +185,7 @@ impl Evaluation {
         Self {
             corpus: corpus.into(),
             split: split.into(),
-            protocol: "elbo".into(),
+            protocol: if latent.refine_steps.is_some() { "elbo+refined" } else { "elbo" }.into(),
             tokens,
             words,
             nats_per_token,

@@ -7,13 +7,15 @@
 //! ```
 
 use super::log_sum::ln_of_sum;
+use super::refine::{Refinement, normal};
 use super::{Evaluation, EvaluationProgress};
 use crate::data::items::{Items, SentenceBatch};
 use crate::error::{Error, Result};
+use crate::model::EncoderNoise;
 use crate::model::latent::Gaussian;
 use crate::model::sequences::Lengths;
 use crate::sample::sentences::SentenceWriter;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use rhn_kernels::rng::Rng;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -32,19 +34,21 @@ pub const UNUSED: &str = "the latent variable is not used: the KL is below 0.1 n
     a longer train.latent.schedule, train.latent.free_bits or a smaller decoder make it needed";
 
 /// What is measured of a sentence VAE.
-#[derive(Clone, Copy, Debug)]
-pub struct LatentSettings {
+#[derive(Clone, Copy)]
+pub struct LatentSettings<'a> {
     /// Vectors that are drawn for each sentence.
     pub samples: usize,
     /// What they are drawn from.
     pub seed: u64,
     /// Whether sentences are written from their mean vectors and compared.
     pub rebuilds: bool,
+    /// How the posteriors are fitted to their sentences, if they are.
+    pub refinement: Option<Refinement<'a>>,
 }
 
-impl Default for LatentSettings {
+impl Default for LatentSettings<'_> {
     fn default() -> Self {
-        Self { samples: 1, seed: 1, rebuilds: false }
+        Self { samples: 1, seed: 1, rebuilds: false, refinement: None }
     }
 }
 
@@ -63,6 +67,16 @@ pub struct LatentFigures {
     pub kl_nats: f64,
     /// Their sum, −ELBO.
     pub elbo_nats: f64,
+    /// Steps in which each posterior was fitted to its sentence; the figures are then of the fitted ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refine_steps: Option<u64>,
+    /// The rate of the first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refine_rate: Option<f64>,
+    /// −ELBO of the encoder's own posteriors, where they were fitted; what is above `elbo_nats` of it is the encoder's part of
+    /// the bound's slack, as far as the steps find it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder_elbo_nats: Option<f64>,
     /// exp of all nats over the words, the sentences' ends not counted, as some papers have it.
     pub perplexity_no_eos: f64,
     /// The importance-weighted bound, of several samples.
@@ -94,11 +108,13 @@ impl LatentFigures {
 }
 
 /// The sums over the sentences so far.
-struct Sums {
-    settings: LatentSettings,
+struct Sums<'a> {
+    settings: LatentSettings<'a>,
     reconstruction: f64,
     kl: f64,
     importance: f64,
+    /// The bound of the posteriors before they were fitted.
+    encoder_bound: f64,
     /// Of the means, number by number, and of their squares.
     means: [Vec<f64>; 2],
     rebuilt_sentences: u64,
@@ -114,7 +130,7 @@ pub fn evaluate(
     writer: &SentenceWriter<'_>,
     [corpus, split]: [&str; 2],
     sentences: &Items,
-    settings: LatentSettings,
+    settings: LatentSettings<'_>,
     progress: EvaluationProgress<'_>,
 ) -> Result<Evaluation> {
     let start = Instant::now();
@@ -149,13 +165,14 @@ pub fn evaluate(
     Ok(Evaluation::of_sentences([corpus, split], figures, counts, start.elapsed().as_secs_f64()))
 }
 
-impl Sums {
-    fn new(settings: LatentSettings, size: usize) -> Self {
+impl<'a> Sums<'a> {
+    fn new(settings: LatentSettings<'a>, size: usize) -> Self {
         Self {
             settings,
             reconstruction: 0.0,
             kl: 0.0,
             importance: 0.0,
+            encoder_bound: 0.0,
             means: [vec![0.0; size], vec![0.0; size]],
             rebuilt_sentences: 0,
             rebuilt_words: 0,
@@ -172,7 +189,16 @@ impl Sums {
         batch: &SentenceBatch,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
-        let posterior = writer.model().posterior(&batch.words()?, &batch.lengths)?.detach();
+        let mut posterior =
+            writer.model().posterior(&batch.words()?, &batch.lengths, &EncoderNoise::default())?.detach();
+        if let Some(refinement) = self.settings.refinement {
+            let kl = numbers_of(&posterior.divergence()?)?.iter().sum::<f64>();
+            let [nats, _] = self.draw(writer, &posterior, (numbers, batch), check)?;
+            self.encoder_bound += nats + kl;
+            let inputs = &writer.inputs(&batch.inputs)?;
+            let mut streams = self.streams("latent.refinement", numbers);
+            posterior = refinement.refined(&posterior, (batch, inputs), &mut streams, check)?;
+        }
         self.kl += numbers_of(&posterior.divergence()?)?.iter().sum::<f64>();
         let [sums, squares] = &mut self.means;
         for mean in posterior.mean.to_dtype(DType::F64)?.to_vec2::<f64>()? {
@@ -181,7 +207,9 @@ impl Sums {
                 *square += value * value;
             }
         }
-        self.draw(writer, &posterior, (numbers, batch), check)?;
+        let [nats, importance] = self.draw(writer, &posterior, (numbers, batch), check)?;
+        self.reconstruction += nats;
+        self.importance += importance;
         if self.settings.rebuilds {
             self.rebuild(writer, &posterior, sentences, numbers)?;
         }
@@ -189,41 +217,44 @@ impl Sums {
         Ok(())
     }
 
-    /// −ln p(x | z) of the drawn vectors, and their weights. A sentence's vectors do not depend on its batch.
+    /// What is drawn for each of the sentences `numbers`, from streams that others beside it do not change.
+    fn streams(&self, purpose: &str, numbers: &[u32]) -> Vec<Rng> {
+        numbers.iter().map(|&number| Rng::keyed(self.settings.seed, purpose, number.into())).collect()
+    }
+
+    /// −ln p(x | z), the mean over the drawn vectors, and the importance-weighted bound, both summed over the sentences. A
+    /// sentence's vectors do not depend on its batch.
     fn draw(
-        &mut self,
+        &self,
         writer: &SentenceWriter<'_>,
         posterior: &Gaussian,
         (numbers, batch): (&[u32], &SentenceBatch),
         check: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<[f64; 2]> {
         let model = writer.model();
         let inputs = writer.inputs(&batch.inputs)?;
         let inside = Lengths::new(inputs.dim(0)?, batch.steps())?.mask(DType::F64, model.device())?;
-        let stream = |&number: &u32| Rng::keyed(self.settings.seed, "latent.evaluation", number.into());
-        let mut streams: Vec<Rng> = numbers.iter().map(stream).collect();
-        let shape = (numbers.len(), model.latent().size);
+        let mut streams = self.streams("latent.evaluation", numbers);
+        let size = model.latent().size;
+        let mut reconstruction = 0.0;
         let mut weights = vec![Vec::with_capacity(self.settings.samples); numbers.len()];
         for _ in 0..self.settings.samples {
             check()?;
-            let drawn =
-                streams.iter_mut().flat_map(|rng| (0..shape.1).map(|_| rng.normal()).collect::<Vec<_>>());
-            let epsilon = Tensor::from_vec(drawn.collect(), shape, &Device::Cpu)?;
-            let epsilon = epsilon.to_dtype(model.precision().dtype())?.to_device(model.device())?;
+            let epsilon = normal(&mut streams, size, model.precision().dtype(), model.device())?;
             let z = posterior.sample(&epsilon)?;
             let nats = model.nats(&inputs, &batch.targets, &z, &Default::default())?.detach();
             let nats = (nats.to_dtype(DType::F64)? * &inside)?.sum(0)?;
             let ratios = numbers_of(&posterior.log_prior_ratio(&epsilon)?)?;
             let nats = numbers_of(&nats)?;
-            self.reconstruction += nats.iter().sum::<f64>() / self.settings.samples as f64;
+            reconstruction += nats.iter().sum::<f64>() / self.settings.samples as f64;
             for ((weights, nats), ratio) in weights.iter_mut().zip(nats).zip(ratios) {
                 weights.push(ratio - nats);
             }
         }
         let samples = (self.settings.samples as f64).ln();
-        self.importance +=
+        let importance =
             weights.iter().map(|weights| samples - ln_of_sum(weights.iter().copied())).sum::<f64>();
-        Ok(())
+        Ok([reconstruction, importance])
     }
 
     /// How much of the sentences the likeliest words after their mean vectors give back.
@@ -256,6 +287,9 @@ impl Sums {
             reconstruction_nats: self.reconstruction / count,
             kl_nats: self.kl / count,
             elbo_nats: elbo / count,
+            refine_steps: self.settings.refinement.map(|refinement| refinement.steps as u64),
+            refine_rate: self.settings.refinement.map(|refinement| refinement.rate),
+            encoder_elbo_nats: self.settings.refinement.map(|_| self.encoder_bound / count),
             perplexity_no_eos: (elbo / sentences.words() as f64).exp(),
             iw_nats: (self.settings.samples > 1).then(|| self.importance / count),
             active_units: variances.filter(|&variance| variance > ACTIVE).count() as u64,

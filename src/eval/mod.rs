@@ -12,6 +12,7 @@ pub mod monte_carlo;
 pub mod nbest;
 pub(crate) mod neighbours;
 pub mod perplexity;
+pub mod refine;
 pub mod score;
 pub mod sentences;
 pub(crate) mod streamed;

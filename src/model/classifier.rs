@@ -11,18 +11,16 @@ use super::builder::{Asked, Builder, Source};
 use super::config::{ModelConfig, ModelSpec};
 use super::core::CoreConfig;
 use super::core::encoder::Encoder;
-use super::dropout::DropoutConfig;
-use super::dropout::NoiseSource;
 use super::embedding::EmbeddingConfig;
+use super::encoder_noise::EncoderNoise;
 use super::layers::{Cost, Embedding};
-use super::noise::{Noise, masked};
+use super::noise::masked;
 use super::output::OutputConfig;
 use super::parameters::Parameters;
 use super::pooling::{Pool, Pooling};
 use super::sequences::Lengths;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
-use rhn_kernels::dropout::{Stream, mask};
 use rhn_kernels::embedding::lookup;
 use rhn_kernels::linear::{Stored, linear};
 use rhn_kernels::precision::Precision;
@@ -108,15 +106,6 @@ pub struct Classifier {
     device: Device,
 }
 
-/// What is dropped while a batch of sentences is read.
-#[derive(Clone, Debug, Default)]
-pub struct ClassifierNoise {
-    /// The masks of each direction; those of words are the first's alone.
-    pub each: [Noise; 2],
-    /// The mask of the pooled vectors, `(batch, size)`.
-    pub pooled: Option<Tensor>,
-}
-
 impl Classifier {
     /// A classifier on `parameters`, whose gradients are recorded.
     pub fn new(
@@ -188,7 +177,7 @@ impl Classifier {
     ///
     /// # Errors
     /// If a length is 0 or above `time`.
-    pub fn logits(&self, tokens: &Tensor, lengths: &[usize], noise: &ClassifierNoise) -> Result<Tensor> {
+    pub fn logits(&self, tokens: &Tensor, lengths: &[usize], noise: &EncoderNoise) -> Result<Tensor> {
         let (time, _) = tokens.dims2()?;
         let lengths = Lengths::new(time, lengths.to_vec())?;
         let xs = masked(self.vectors(tokens)?, noise.each[0].word.as_ref())?;
@@ -213,61 +202,6 @@ impl Classifier {
 
     pub(super) fn cost(&self) -> Cost {
         Cost { per_token: self.encoder.cost() + self.pool.cost(), per_distinct: self.embedding.cost() }
-    }
-}
-
-/// Draws what is dropped in a step of training. `train.dropout.output` is of the pooled vectors.
-#[derive(Clone, Debug)]
-pub struct ClassifierNoiseSource {
-    each: Vec<NoiseSource>,
-    rate: f64,
-    size: usize,
-    seed: u64,
-    precision: Precision,
-    device: Device,
-}
-
-impl ClassifierNoiseSource {
-    /// A source for a classifier, its dropout rates and a seed.
-    pub fn new(
-        model: &ModelConfig,
-        dropout: &DropoutConfig,
-        seed: u64,
-        precision: Precision,
-        device: &Device,
-    ) -> Self {
-        let of_core = DropoutConfig { output: 0.0, ..dropout.clone() };
-        let of_backward = DropoutConfig { word: 0.0, embedding: 0.0, ..of_core.clone() };
-        let dtype = precision.dtype();
-        let source = |dropout| NoiseSource::new(model, dropout, seed, dtype, device);
-        let classifier = model.spec.classifier.as_ref();
-        let mut each = vec![source(&of_core)];
-        if classifier.is_some_and(|classifier| classifier.bidirectional) {
-            each.push(source(&of_backward).of_backward());
-        }
-        let hidden = model.spec.core.hidden_size();
-        Self {
-            each,
-            rate: dropout.output,
-            size: classifier.map_or(hidden, |classifier| classifier.size(hidden)),
-            seed,
-            precision,
-            device: device.clone(),
-        }
-    }
-
-    /// What is dropped of `tokens`, `(time, batch)` of u32, in step `step`.
-    pub fn draw(&self, tokens: &Tensor, step: u64) -> Result<ClassifierNoise> {
-        let mut noise = ClassifierNoise::default();
-        for (noise, source) in noise.each.iter_mut().zip(&self.each) {
-            *noise = source.draw(tokens, step, step)?;
-        }
-        if self.rate > 0.0 {
-            let stream = Stream { seed: self.seed, purpose: "dropout.pooled", position: step };
-            let shape = (tokens.dim(1)?, self.size).into();
-            noise.pooled = Some(mask(stream, self.rate, shape, self.precision.dtype(), &self.device)?);
-        }
-        Ok(noise)
     }
 }
 

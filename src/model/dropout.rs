@@ -6,6 +6,7 @@
 //! type, whichever row it is in (Merity et al., 2017, section 4.3).
 
 use super::config::ModelConfig;
+use super::core::CoreConfig;
 use super::noise::{Noise, WeightMasks};
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Shape, Tensor};
@@ -85,16 +86,28 @@ impl DropoutConfig {
         if layer == 0 { self.input } else { self.between.unwrap_or(self.input) }
     }
 
-    pub(crate) fn validate(&self) -> Result<()> {
-        let between = self.between.unwrap_or(0.0);
-        let of_state = [self.word, self.embedding, self.input, between, self.hidden, self.output];
-        for rate in of_state.into_iter().chain([self.depth, self.components, self.recurrent_weights]) {
-            if !(0.0..1.0).contains(&rate) {
-                return Err(Error::config(format!("a dropout rate of {rate} is not in 0 ≤ rate < 1")));
-            }
+    /// Refuses what is no rate; `key` is the table's, for messages.
+    pub(crate) fn validate(&self, key: &str) -> Result<()> {
+        let rates = [
+            ("word", self.word),
+            ("embedding", self.embedding),
+            ("input", self.input),
+            ("between", self.between.unwrap_or(0.0)),
+            ("hidden", self.hidden),
+            ("output", self.output),
+            ("depth", self.depth),
+            ("components", self.components),
+            ("recurrent_weights", self.recurrent_weights),
+        ];
+        if let Some((name, rate)) = rates.into_iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
+            return Err(Error::config(format!(
+                "{key}.{name} is {rate}, wanted a dropout rate of 0 ≤ rate < 1"
+            )));
         }
         if self.kind == DropoutKind::PerStep && (self.hidden > 0.0 || self.word > 0.0) {
-            return Err(Error::config("dropout of `word` and `hidden` needs kind = \"variational\""));
+            return Err(Error::config(format!(
+                "{key}.word and {key}.hidden need {key}.kind = \"variational\""
+            )));
         }
         Ok(())
     }
@@ -130,10 +143,25 @@ impl NoiseSource {
         dtype: DType,
         device: &Device,
     ) -> Self {
-        let core = &model.spec.core;
+        let components = model.spec.output.component_count().unwrap_or(0);
+        Self {
+            components_size: components * model.embedding_size(),
+            ..Self::of_core(&model.spec.core, model.core_input_size(), dropout, seed, dtype, device)
+        }
+    }
+
+    /// A source for a core that reads `input` numbers at a step; no output layer follows it.
+    pub(super) fn of_core(
+        core: &CoreConfig,
+        input: usize,
+        dropout: &DropoutConfig,
+        seed: u64,
+        dtype: DType,
+        device: &Device,
+    ) -> Self {
         let hidden_size = core.hidden_size();
         let mut input_sizes = vec![hidden_size; core.layers()];
-        input_sizes[0] = model.core_input_size();
+        input_sizes[0] = input;
         let separate_gate_masks = dropout.separate_gate_masks && core.settings().has_separate_gate_masks();
         Self {
             dropout: dropout.clone(),
@@ -141,7 +169,7 @@ impl NoiseSource {
             depth_gates: (0..core.layers()).map(|layer| core.settings().depth_gate(layer)).collect(),
             recurrent_weights: core.settings().recurrent_weights(),
             hidden_size,
-            components_size: model.spec.output.component_count().unwrap_or(0) * model.embedding_size(),
+            components_size: 0,
             separate_gate_masks,
             rows_differ: false,
             pass: String::new(),
@@ -156,9 +184,9 @@ impl NoiseSource {
         Self { pass: "second.".into(), ..self.clone() }
     }
 
-    /// The same source for the core that reads from the end: its masks are others.
-    pub(crate) fn of_backward(self) -> Self {
-        Self { pass: "backward.".into(), ..self }
+    /// The same source for another core that reads the window, which `pass` names: its masks are others.
+    pub(super) fn of_pass(self, pass: &str) -> Self {
+        Self { pass: pass.into(), ..self }
     }
 
     /// The same source for the passes of teacher `index` over each window: its masks are others.

@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::error::{Error, Result};
-use crate::model::{Noise, State};
+use crate::model::{EncoderNoise, Noise, State};
 use candle_core::{DType, Device, Tensor};
 
 /// Some of a batch's rows, one after another.
@@ -59,6 +59,15 @@ impl Rows {
     /// What is random for these rows, of what was drawn for all.
     pub fn of_noise(&self, noise: Noise) -> Result<Noise> {
         noise.with_rows(|mask| self.of_tensor(mask, mask.rank() - 2))
+    }
+
+    /// The same of an encoder.
+    pub fn of_encoder_noise(&self, noise: EncoderNoise) -> Result<EncoderNoise> {
+        let [forward, backward] = noise.each;
+        Ok(EncoderNoise {
+            each: [self.of_noise(forward)?, self.of_noise(backward)?],
+            pooled: noise.pooled.map(|mask| self.of_tensor(&mask, 0)).transpose()?,
+        })
     }
 
     /// The rows of what a core carries.

@@ -150,7 +150,7 @@ fn rates_and_cores_that_cannot_be_are_refused() {
     place.fails(
         "train tiny.toml --out other --set train.dropout.recurrent_weights=1.0",
         2,
-        &["a dropout rate of 1 is not in 0 ≤ rate < 1"],
+        &["train.dropout.recurrent_weights is 1, wanted a dropout rate of 0 ≤ rate < 1"],
     );
     place.fails(
         "train mnist-highway --out other --set train.dropout.recurrent_weights=0.5",

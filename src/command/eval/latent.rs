@@ -9,6 +9,7 @@ use crate::data::{Chosen, TrainedOn};
 use crate::error::Error;
 use crate::eval::Evaluation;
 use crate::eval::latent::{LatentFigures, LatentSettings, UNUSED, evaluate};
+use crate::eval::refine::Refinement;
 use crate::predict::LoadedVae;
 use crate::readable::perplexity;
 use crate::run::console::Shown;
@@ -22,11 +23,19 @@ use std::io::{Write, stdout};
 /// The bound of a sentence VAE on each text that was asked for.
 pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> Result<()> {
     let settings = settings(args)?;
+    let refinement = refinement_of(args)?;
     let (device, precision) = args.device.open()?;
     let loaded = LoadedVae::new(checkpoint, precision, &device)?;
     let recipe = loaded.recipe()?;
     let line_end = sentence_end(&loaded.tokenizer)?;
     let writer = SentenceWriter::new(&loaded.model, &loaded.tokenizer)?;
+    let with_gradients = match refinement {
+        None => None,
+        Some(_) => Some(loaded.checkpoint().sentence_vae_with_gradients(precision, &device)?),
+    };
+    let refinement = with_gradients.as_ref().zip(refinement);
+    let refinement = refinement.map(|(model, (steps, rate))| Refinement { model, steps, rate });
+    let settings = LatentSettings { refinement, ..settings };
     let signals = Signals::listen()?;
     for chosen in texts(args, &loaded, &recipe.corpus)? {
         let encoded = loaded.tokenizer.encode(&chosen.text)?;
@@ -50,7 +59,7 @@ pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> Result<()> {
 }
 
 /// What is measured. Fails if a flag is for language models, or nothing would be drawn.
-fn settings(args: &Args) -> Result<LatentSettings> {
+fn settings(args: &Args) -> Result<LatentSettings<'static>> {
     let text_only = [
         ("--mc", args.mc.is_some()),
         ("--per", args.per.is_some()),
@@ -62,10 +71,26 @@ fn settings(args: &Args) -> Result<LatentSettings> {
     }
     match args.samples {
         Some(0) => Err(Error::config("--samples 0 draws no vector: wanted 1 or more").into()),
-        samples => {
-            Ok(LatentSettings { samples: samples.unwrap_or(1), seed: args.seed.unwrap_or(1), rebuilds: true })
-        }
+        samples => Ok(LatentSettings {
+            samples: samples.unwrap_or(1),
+            seed: args.seed.unwrap_or(1),
+            rebuilds: true,
+            refinement: None,
+        }),
     }
+}
+
+/// Steps and rate of a refinement that was asked for.
+fn refinement_of(args: &Args) -> Result<Option<(usize, f64)>> {
+    let Some(steps) = args.refine else { return Ok(None) };
+    if steps == 0 {
+        return Err(Error::config("--refine 0 fits nothing: wanted 1 step or more").into());
+    }
+    let rate = args.refine_rate;
+    if !(rate > 0.0 && rate.is_finite()) {
+        return Err(Error::config(format!("--refine-rate {rate} is no rate: wanted a number above 0")).into());
+    }
+    Ok(Some((steps, rate)))
 }
 
 /// The texts to read.
@@ -104,6 +129,9 @@ fn print(json: bool, unit: Unit, found: &Evaluation) -> std::io::Result<()> {
     writeln!(out, "nats a sentence  {:.4} (-ELBO, a bound on -ln p)", latent.elbo_nats)?;
     writeln!(out, "  reconstruction {:.4}", latent.reconstruction_nats)?;
     writeln!(out, "  KL             {:.4}", latent.kl_nats)?;
+    if let Some((steps, nats)) = latent.refine_steps.zip(latent.encoder_elbo_nats) {
+        writeln!(out, "  the encoder's  {nats:.4} before {steps} step(s) of refinement")?;
+    }
     if let Some(nats) = latent.iw_nats {
         writeln!(out, "importance       {nats:.4} nats a sentence, a tighter bound")?;
     }

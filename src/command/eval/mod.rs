@@ -56,6 +56,7 @@ Examples:
   rhn eval checkpoints/ptb-rhn --split valid --json   one line of JSON
   rhn eval checkpoints/ptb-rhn --mc 100               Monte-Carlo dropout
   rhn eval checkpoints/ptb-vae --samples 500          a sentence VAE's bounds
+  rhn eval checkpoints/ptb-vae --refine 50            its bound with posteriors fitted to each sentence
   rhn eval checkpoints/ptb-rhn --dynamic --dynamic-rate 5e-5 --segment 5
   rhn eval checkpoints/ptb-rhn --dynamic --cache 500 --tune
   rhn eval checkpoints/ptb-rhn --cache 500 --cache-theta 0.3 --cache-lambda 0.1
@@ -94,6 +95,12 @@ pub(super) struct Args {
     /// What the masks of --mc, or the vectors of a sentence VAE, are drawn from [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Of a sentence VAE: fit each sentence's posterior to it in N steps, from where the encoder begins; a tighter bound
+    #[arg(long, value_name = "N")]
+    refine: Option<usize>,
+    /// The rate of the first step of --refine; it falls to 0
+    #[arg(long, value_name = "RATE", default_value_t = 0.05, requires = "refine")]
+    refine_rate: f64,
     #[command(flatten)]
     adapt: AdaptArgs,
     #[command(flatten)]
@@ -227,6 +234,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 /// Refuses what only a sentence VAE has.
 fn refuse_samples(args: &Args, what: &str) -> crate::error::Result<()> {
+    if args.refine.is_some() {
+        return Err(Error::config(format!("--refine is for a sentence VAE, and {what}")));
+    }
     match (args.samples, args.seed, args.mc) {
         (Some(_), ..) => Err(Error::config(format!("--samples is for a sentence VAE, and {what}"))),
         (None, Some(_), None) => Err(Error::config("--seed is for --mc, or for a sentence VAE")),

@@ -22,6 +22,7 @@ use super::config::ModelConfig;
 use super::core::encoder::Encoder;
 use super::core::{self, CoreConfig};
 use super::embedding::Table;
+use super::encoder_noise::EncoderNoise;
 use super::layers::{Core, Cost, Embedding, Output};
 use super::noise::{Noise, masked};
 use super::parameters::Parameters;
@@ -80,6 +81,17 @@ impl SentenceVae {
         Ok(Self::build(config, &Source::Take(&tensors), precision.into(), device)?.0)
     }
 
+    /// The same on weights that record nothing: the only gradients are those of what is given to it.
+    pub fn with_fixed_weights(
+        config: &ModelConfig,
+        parameters: &Parameters,
+        precision: impl Into<Precision>,
+        device: &Device,
+    ) -> Result<Self> {
+        let tensors = parameters.tensors();
+        Ok(Self::build(config, &Source::Take(&tensors), precision.into(), device)?.0)
+    }
+
     /// The model, and what it has asked `source` for.
     pub(super) fn build(
         config: &ModelConfig,
@@ -125,13 +137,14 @@ impl SentenceVae {
     }
 
     /// q(z | x) of each sentence: `words` is `(time, batch)` of u32, padded at the end; `lengths` are the words of each, at
-    /// least one.
-    pub fn posterior(&self, words: &Tensor, lengths: &[usize]) -> Result<Gaussian> {
+    /// least one; `noise` is the encoder's.
+    pub fn posterior(&self, words: &Tensor, lengths: &[usize], noise: &EncoderNoise) -> Result<Gaussian> {
         profile::enter(Part::EmbeddingForward);
         let lengths = Lengths::new(words.dim(0)?, lengths.to_vec())?;
-        let none = &Noise::none();
-        let last = self.encoder.last(&self.embedding.forward(words)?, &lengths, [none, none])?;
-        self.recognition.forward(&last)
+        let [forward, backward] = &noise.each;
+        let xs = masked(self.embedding.forward(words)?, forward.word.as_ref())?;
+        let last = self.encoder.last(&xs, &lengths, [forward, backward])?;
+        self.recognition.forward(&masked(last, noise.pooled.as_ref())?)
     }
 
     /// The decoder before its first word, with `z`, `(batch, size)`.

@@ -6,8 +6,8 @@ use super::Drawn;
 use super::draws::Draws;
 use crate::data::{Text, Tokenizer};
 use crate::error::{Error, Result};
-use crate::model::SentenceVae;
 use crate::model::latent::Gaussian;
+use crate::model::{EncoderNoise, SentenceVae};
 use crate::task::vae::{hide, sentence_end};
 use candle_core::{D, DType, Device, Tensor};
 use rhn_kernels::rng::Rng;
@@ -117,7 +117,7 @@ impl<'a> SentenceWriter<'a> {
     /// The posterior of one sentence.
     pub fn posterior(&self, words: &[u32]) -> Result<Gaussian> {
         let matrix = Tensor::from_slice(words, (words.len(), 1), self.model.device())?;
-        Ok(self.model.posterior(&matrix, &[words.len()])?.detach())
+        Ok(self.model.posterior(&matrix, &[words.len()], &EncoderNoise::default())?.detach())
     }
 
     /// The text of a sentence, on one line without its end.

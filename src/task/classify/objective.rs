@@ -3,7 +3,7 @@
 use crate::config::{ModelConfig, TrainConfig};
 use crate::error::Result;
 use crate::eval::classify::{LabelledSentences, padded};
-use crate::model::{Classifier, ClassifierNoise, ClassifierNoiseSource, State, label_nats};
+use crate::model::{Classifier, EncoderNoise, EncoderNoiseSource, State, label_nats};
 use crate::parallel::rows::Rows;
 use crate::train::objective::{Loss, Objective, Sums};
 use candle_core::{DType, Device, Tensor};
@@ -35,51 +35,47 @@ pub struct LabelLoss {
     /// The model, whose gradients are recorded.
     pub model: Classifier,
     /// Draws each step's dropout masks.
-    pub noise: ClassifierNoiseSource,
+    pub noise: EncoderNoiseSource,
     positive_weight: f64,
 }
 
 impl LabelLoss {
     /// The objective of a recipe, for `model`, which `config` describes.
     pub fn new(model: Classifier, config: &ModelConfig, train: &TrainConfig, precision: Precision) -> Self {
-        let noise = ClassifierNoiseSource::new(config, &train.dropout, train.seed, precision, model.device());
+        let dtype = precision.dtype();
+        let noise = EncoderNoiseSource::new(config, &train.dropout, train.seed, dtype, model.device());
         Self { model, noise, positive_weight: train.positive_weight }
     }
 }
 
 impl Objective for LabelLoss {
     type Batch = SentenceBatch;
-    type Noise = ClassifierNoise;
+    type Noise = EncoderNoise;
 
     /// No sentence sees another one.
     fn zero_state(&self) -> Result<State> {
         Ok(State(Vec::new()))
     }
 
-    fn noise(&self, batch: &SentenceBatch, step: u64) -> Result<ClassifierNoise> {
+    fn noise(&self, batch: &SentenceBatch, step: u64) -> Result<EncoderNoise> {
         self.noise.draw(&batch.tokens, step)
     }
 
     fn rows(
         &self,
         batch: &SentenceBatch,
-        noise: ClassifierNoise,
+        noise: EncoderNoise,
         rows: Rows,
-    ) -> Result<(SentenceBatch, ClassifierNoise)> {
+    ) -> Result<(SentenceBatch, EncoderNoise)> {
         let own = SentenceBatch {
             tokens: rows.of_tensor(&batch.tokens, 1)?,
             lengths: batch.lengths[rows.first..rows.first + rows.count].to_vec(),
             labels: rows.of_tensor(&batch.labels, 0)?,
         };
-        let [forward, backward] = noise.each;
-        let noise = ClassifierNoise {
-            each: [rows.of_noise(forward)?, rows.of_noise(backward)?],
-            pooled: noise.pooled.map(|mask| rows.of_tensor(&mask, 0)).transpose()?,
-        };
-        Ok((own, noise))
+        Ok((own, rows.of_encoder_noise(noise)?))
     }
 
-    fn loss(&self, batch: &SentenceBatch, carried: &State, noise: &ClassifierNoise) -> Result<Loss> {
+    fn loss(&self, batch: &SentenceBatch, carried: &State, noise: &EncoderNoise) -> Result<Loss> {
         let logits = self.model.logits(&batch.tokens, &batch.lengths, noise)?;
         let nats = label_nats(&logits, &batch.labels, self.positive_weight)?;
         let objective = nats.mean_all()?;

@@ -15,7 +15,7 @@ use crate::data::items::{Items, SentenceBatch};
 use crate::error::Result;
 use crate::eval::latent::{LatentSettings, UNUSED, evaluate};
 use crate::eval::{Evaluation, EvaluationProgress};
-use crate::model::{NoiseSource, Parameters, SentenceVae};
+use crate::model::{EncoderNoiseSource, NoiseSource, Parameters, SentenceVae};
 use crate::parallel::world::{World, agree};
 use crate::sample::sentences::{SentenceWriter, Written, prior};
 use crate::storage::{CONFIG, MODEL, RECIPE, TOKENIZER, save_tensors, to_json};
@@ -89,10 +89,18 @@ impl VaeTask {
             Some(checkpoint) => self.parameters_of(checkpoint)?,
         };
         let dtype = self.precision.dtype();
+        let latent = training(&self.recipe);
         let objective = Elbo {
             model: SentenceVae::new(&self.model, &parameters, self.precision, &self.device)?,
             noise: NoiseSource::new(&self.model, &config.dropout, config.seed, dtype, &self.device),
-            latent: training(&self.recipe),
+            encoder_noise: EncoderNoiseSource::new(
+                &self.model,
+                &latent.encoder_dropout,
+                config.seed,
+                dtype,
+                &self.device,
+            ),
+            latent,
             steps_per_epoch: self.steps_per_epoch(),
             unknown: self.tokenizer.unknown_id(),
             seed: config.seed,

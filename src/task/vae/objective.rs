@@ -11,7 +11,7 @@ use crate::config::LatentTraining;
 use crate::data::items::SentenceBatch;
 use crate::error::Result;
 use crate::model::sequences::Lengths;
-use crate::model::{Noise, NoiseSource, SentenceVae, State};
+use crate::model::{EncoderNoise, EncoderNoiseSource, Noise, NoiseSource, SentenceVae, State};
 use crate::parallel::rows::Rows;
 use crate::train::objective::{Loss, Objective, Sums};
 use candle_core::{Device, Tensor};
@@ -23,6 +23,8 @@ pub struct Elbo {
     pub model: SentenceVae,
     /// Draws the decoder's dropout masks.
     pub noise: NoiseSource,
+    /// Draws the encoder's.
+    pub encoder_noise: EncoderNoiseSource,
     /// How the latent vector comes into use.
     pub latent: LatentTraining,
     /// Steps of an epoch.
@@ -37,6 +39,8 @@ pub struct Elbo {
 pub struct ElboNoise {
     /// The decoder's dropout masks.
     pub masks: Noise,
+    /// The encoder's.
+    pub encoder_masks: EncoderNoise,
     /// Standard normal numbers, `(batch, size)`.
     pub epsilon: Tensor,
     /// What the decoder reads, `(time, batch)`.
@@ -86,6 +90,7 @@ impl Objective for Elbo {
         let inputs = self.inputs(batch, step)?;
         Ok(ElboNoise {
             masks: self.noise.draw(&inputs, step, step)?,
+            encoder_masks: self.encoder_noise.draw(&batch.words()?, step)?,
             epsilon: epsilon.to_device(self.model.device())?,
             inputs,
             kl_weight: self.latent.schedule.weight(step, self.steps_per_epoch),
@@ -105,6 +110,7 @@ impl Objective for Elbo {
         };
         let noise = ElboNoise {
             masks: rows.of_noise(noise.masks)?,
+            encoder_masks: rows.of_encoder_noise(noise.encoder_masks)?,
             epsilon: rows.of_tensor(&noise.epsilon, 0)?,
             inputs: rows.of_tensor(&noise.inputs, 1)?,
             kl_weight: noise.kl_weight,
@@ -114,7 +120,7 @@ impl Objective for Elbo {
 
     /// What is reported of a batch is the weighed loss, over the words and ends that are predicted.
     fn loss(&self, batch: &SentenceBatch, carried: &State, noise: &ElboNoise) -> Result<Loss> {
-        let posterior = self.model.posterior(&batch.words()?, &batch.lengths)?;
+        let posterior = self.model.posterior(&batch.words()?, &batch.lengths, &noise.encoder_masks)?;
         let z = posterior.sample(&noise.epsilon)?;
         let nats = self.model.nats(&noise.inputs, &batch.targets, &z, &noise.masks)?;
         let inside = Lengths::new(nats.dim(0)?, batch.steps())?.mask(nats.dtype(), nats.device())?;

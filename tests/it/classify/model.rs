@@ -3,7 +3,7 @@
 use crate::gradcheck::{check_by_differences, values};
 use crate::parity::{Golden, Report, assert_each_is_tested};
 use candle_core::{DType, Device, Tensor};
-use rhn::model::{Classifier, ClassifierNoise, ClassifierNoiseSource, Noise, Parameters, label_nats};
+use rhn::model::{Classifier, EncoderNoise, EncoderNoiseSource, Noise, Parameters, label_nats};
 use rhn_kernels::scan::HiddenMask;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ fn every_golden_classifier_has_its_test() {
 }
 
 /// The masks of a fixture.
-fn masks(golden: &Golden, dtype: DType) -> ClassifierNoise {
+fn masks(golden: &Golden, dtype: DType) -> EncoderNoise {
     let mask =
         |name: &str| golden.optional(&format!("mask.{name}")).map(|mask| mask.to_dtype(dtype).unwrap());
     let direction = |name: &str| Noise {
@@ -44,7 +44,7 @@ fn masks(golden: &Golden, dtype: DType) -> ClassifierNoise {
     };
     let word = mask("word").map(|mask| mask.unsqueeze(2).unwrap());
     let forward = Noise { word, ..direction("forward") };
-    ClassifierNoise { each: [forward, direction("backward")], pooled: mask("pooled") }
+    EncoderNoise { each: [forward, direction("backward")], pooled: mask("pooled") }
 }
 
 fn agrees_with_pytorch(file: &str) {
@@ -70,7 +70,7 @@ fn agrees_with_pytorch(file: &str) {
 const LENGTHS: [usize; 3] = [4, 1, 3];
 
 /// A small classifier, its weights, and a batch of three sentences.
-fn small(pooling: &str) -> (Classifier, Parameters, Tensor, ClassifierNoise) {
+fn small(pooling: &str) -> (Classifier, Parameters, Tensor, EncoderNoise) {
     let config: rhn::config::ModelConfig = serde_json::from_value(json!({
         "model_type": "rhn", "vocab_size": 7, "embedding": {"kind": "word", "size": 3},
         "core": {"kind": "rhn", "hidden_size": 4, "recurrence_depth": 2, "transform_bias": -0.5},
@@ -84,8 +84,7 @@ fn small(pooling: &str) -> (Classifier, Parameters, Tensor, ClassifierNoise) {
     let tokens = Tensor::from_vec(tokens, (4, 3), &Device::Cpu).unwrap();
     let dropout = json!({"word": 0.2, "input": 0.3, "hidden": 0.3, "output": 0.3, "recurrent_weights": 0.2});
     let dropout = serde_json::from_value(dropout).unwrap();
-    let precision = rhn_kernels::precision::Precision::F64;
-    let noise = ClassifierNoiseSource::new(&config, &dropout, 7, precision, &Device::Cpu);
+    let noise = EncoderNoiseSource::new(&config, &dropout, 7, DType::F64, &Device::Cpu);
     let noise = noise.draw(&tokens, 0).unwrap();
     (model, parameters, tokens, noise)
 }
@@ -112,7 +111,7 @@ fn a_sentence_has_the_logit_that_it_has_alone_whatever_comes_after_it() {
     for pooling in ["mean", "max", "attention"] {
         let (model, _, tokens, _) = small(pooling);
         let logits = |tokens: &Tensor, lengths: &[usize]| {
-            values(&model.logits(tokens, lengths, &ClassifierNoise::default()).unwrap())
+            values(&model.logits(tokens, lengths, &EncoderNoise::default()).unwrap())
         };
         let together = logits(&tokens, &LENGTHS);
         for (row, &length) in LENGTHS.iter().enumerate() {
@@ -140,7 +139,7 @@ fn a_sentence_has_the_logit_that_it_has_alone_whatever_comes_after_it() {
 fn the_masks_of_a_step_are_its_own_and_each_direction_has_others() {
     let (_, _, tokens, noise) = small("max");
     let of =
-        |noise: &ClassifierNoise, direction: usize| values(noise.each[direction].input[0].as_ref().unwrap());
+        |noise: &EncoderNoise, direction: usize| values(noise.each[direction].input[0].as_ref().unwrap());
     assert!(of(&noise, 0) != of(&noise, 1) && noise.each[1].word.is_none());
     assert_eq!(noise.pooled.as_ref().unwrap().dims(), [3, 8]);
     let (_, _, _, again) = small("max");

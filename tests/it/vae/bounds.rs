@@ -3,12 +3,14 @@
 use super::{config, drawn};
 use crate::gradcheck::values;
 use candle_core::{DType, Device, Tensor};
+use rhn::config::ModelConfig;
 use rhn::config::{CorpusConfig, Unit};
 use rhn::data::items::Items;
 use rhn::data::{Text, Tokenizer};
 use rhn::eval::Evaluation;
 use rhn::eval::latent::{LatentSettings, evaluate};
-use rhn::model::{Noise, SentenceVae};
+use rhn::eval::refine::Refinement;
+use rhn::model::{Noise, Parameters, SentenceVae};
 use rhn::sample::sentences::{SentenceWriter, prior};
 use serde_json::json;
 
@@ -24,12 +26,29 @@ fn items(tokenizer: &Tokenizer, text: &str) -> Items {
     Items::of(&encoded.tokens, tokenizer.line_end_id().unwrap(), None)
 }
 
-/// A model of the text's words with a vector of `size`, whose first weights are in ± `scale`.
-fn model(tokenizer: &Tokenizer, size: usize, scale: f64) -> SentenceVae {
+/// A model of the text's words with a vector of `size`, whose first weights are in ± `scale`; the same one by `build`.
+fn built<M>(
+    tokenizer: &Tokenizer,
+    size: usize,
+    scale: f64,
+    build: impl Fn(&ModelConfig, &Parameters) -> rhn::error::Result<M>,
+) -> M {
     let core = json!({"kind": "lstm", "layers": 1, "hidden_size": 6});
     let config = config(tokenizer.vocab_size(), core, json!({"size": size, "inject": "both"}));
-    let parameters = drawn(&config, scale);
-    SentenceVae::new(&config, &parameters, DType::F64, &Device::Cpu).unwrap().freeze().unwrap()
+    build(&config, &drawn(&config, scale)).unwrap()
+}
+
+fn model(tokenizer: &Tokenizer, size: usize, scale: f64) -> SentenceVae {
+    built(tokenizer, size, scale, |config, parameters| {
+        SentenceVae::new(config, parameters, DType::F64, &Device::Cpu)?.freeze()
+    })
+}
+
+/// The model of [`model`] through which its input's gradients go.
+fn with_gradients(tokenizer: &Tokenizer, size: usize, scale: f64) -> SentenceVae {
+    built(tokenizer, size, scale, |config, parameters| {
+        SentenceVae::with_fixed_weights(config, parameters, DType::F64, &Device::Cpu)
+    })
 }
 
 fn measured(writer: &SentenceWriter<'_>, items: &Items, samples: usize) -> Evaluation {
@@ -66,12 +85,41 @@ fn both_bounds_are_above_the_exact_nats_and_the_weighted_one_comes_to_them() {
     assert!((found.reconstruction_nats + found.kl_nats - found.elbo_nats).abs() < 1e-12);
     // With a few samples the mean over many draws lies between the two.
     let few = |seed: u64| {
-        let settings = LatentSettings { samples: 2, seed, rebuilds: false };
+        let settings = LatentSettings { samples: 2, seed, ..LatentSettings::default() };
         let found = evaluate(&writer, ["text", "all"], &items, settings, &mut |_, _| Ok(())).unwrap();
         found.latent.unwrap().iw_nats.unwrap()
     };
     let mean = (0..100).map(few).sum::<f64>() / 100.0;
     assert!(exact < mean && mean < found.elbo_nats, "{exact} < {mean} < {}", found.elbo_nats);
+}
+
+#[test]
+fn fitted_posteriors_give_a_bound_between_the_encoders_and_the_exact_nats() {
+    let tokenizer = tokenizer();
+    let items = items(&tokenizer, TEXT);
+    let [model, free] = [model(&tokenizer, 1, 1.0), with_gradients(&tokenizer, 1, 1.0)];
+    let writer = SentenceWriter::new(&model, &tokenizer).unwrap();
+    let exact = exact_nats(&model, &items, tokenizer.line_end_id().unwrap());
+    let fitted = |items: &Items, steps: usize, samples: usize| {
+        let refinement = Some(Refinement { model: &free, steps, rate: 0.1 });
+        let settings = LatentSettings { samples, refinement, ..LatentSettings::default() };
+        evaluate(&writer, ["text", "all"], items, settings, &mut |_, _| Ok(())).unwrap()
+    };
+    let found = fitted(&items, 200, 1000);
+    assert_eq!(found.protocol, "elbo+refined");
+    let latent = found.latent.unwrap();
+    let plain = measured(&writer, &items, 1000).latent.unwrap();
+    let encoder = latent.encoder_elbo_nats.unwrap();
+    assert!((encoder - plain.elbo_nats).abs() < 1e-12, "{encoder} and {}", plain.elbo_nats);
+    let gap = latent.elbo_nats - exact;
+    assert!(gap > -0.01 && gap < 0.2 * (encoder - exact), "{gap} of {}", encoder - exact);
+    // The second sentence is fitted alike, whatever the first one is: longer, or shorter and of other words.
+    let kl = |text: &str, count: f64| {
+        count * fitted(&self::items(&tokenizer, text), 20, 1).latent.unwrap().kl_nats
+    };
+    let second = |first: &str| kl(&format!("{first}the cat sat\n"), 2.0) - kl(first, 1.0);
+    let [beside_longer, beside_shorter] = ["a dog sat on the cat\n", "dog\n"].map(second);
+    assert!((beside_longer - beside_shorter).abs() < 1e-12, "{beside_longer} and {beside_shorter}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod runs;
 use candle_core::{DType, Device};
 use rhn::config::{LatentTraining, ModelConfig};
 use rhn::model::dropout::DropoutConfig;
-use rhn::model::{NoiseSource, Parameters, SentenceVae};
+use rhn::model::{EncoderNoiseSource, NoiseSource, Parameters, SentenceVae};
 use rhn::task::vae::Elbo;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ fn objective(
     Elbo {
         model: SentenceVae::new(config, parameters, dtype, &Device::Cpu).unwrap(),
         noise: NoiseSource::new(config, &dropout, 7, dtype, &Device::Cpu),
+        encoder_noise: EncoderNoiseSource::new(config, &latent.encoder_dropout, 7, dtype, &Device::Cpu),
         latent,
         steps_per_epoch: 10,
         unknown: Some(1),

@@ -5,7 +5,9 @@ use crate::gradcheck::{check_by_differences, values};
 use candle_core::{DType, Device, Tensor};
 use rhn::config::LatentTraining;
 use rhn::data::items::{Items, SentenceBatch};
-use rhn::model::State;
+use rhn::model::{EncoderNoise, Noise, State};
+use rhn::parallel::rows::Rows;
+use rhn::task::vae::Elbo;
 use rhn::train::objective::Objective;
 use serde_json::{Value, json};
 
@@ -47,7 +49,53 @@ fn the_loss_has_the_gradient_of_central_differences() {
     let gru = json!({"kind": "gru", "layers": 1, "hidden_size": 2});
     let latent = json!({"size": 1, "highway_layers": 1, "inject": "input", "bidirectional": true});
     let per_step = json!({"kind": "per-step", "input": 0.3, "output": 0.3});
-    check_gradient(gru, latent, per_step, LatentTraining::default());
+    check_gradient(gru.clone(), latent.clone(), per_step, LatentTraining::default());
+    let dropped = json!({"word": 0.2, "input": 0.3, "hidden": 0.3, "output": 0.3, "recurrent_weights": 0.3});
+    check_gradient(gru, latent, json!({}), training(json!({"encoder_dropout": dropped})));
+}
+
+#[test]
+fn the_encoder_drops_by_its_own_rates_in_training_alone() {
+    let core = json!({"kind": "gru", "layers": 1, "hidden_size": 8});
+    let config = config(6, core, json!({"size": 4, "bidirectional": true}));
+    let parameters = drawn(&config, 0.5);
+    let rates = json!({"word": 0.5, "input": 0.5, "hidden": 0.5, "output": 0.5});
+    let of = |decoder: &Value, encoder: &Value| {
+        let latent = training(json!({"encoder_dropout": encoder}));
+        objective(&config, &parameters, decoder.clone(), latent, DType::F64)
+    };
+    let batch = batch();
+    let words = batch.words().unwrap();
+    let mean = |elbo: &Elbo, step: u64| {
+        let noise = elbo.noise(&batch, step).unwrap().encoder_masks;
+        values(&elbo.model.posterior(&words, &batch.lengths, &noise).unwrap().mean)
+    };
+    let none = json!({});
+    let undropped = of(&rates, &none);
+    let plain =
+        values(&undropped.model.posterior(&words, &batch.lengths, &EncoderNoise::default()).unwrap().mean);
+    assert_eq!(mean(&undropped, 1), plain, "the decoder's rates are not the encoder's");
+    let dropped = of(&none, &rates);
+    assert_ne!(mean(&dropped, 1), plain);
+    assert_ne!(mean(&dropped, 1), mean(&dropped, 2));
+    assert_eq!(mean(&dropped, 1), mean(&dropped, 1));
+    for rate in ["word", "input", "hidden", "output"] {
+        assert_ne!(mean(&of(&none, &json!({rate: 0.5})), 1), plain, "{rate}");
+    }
+    // Each core has masks of its own: the decoder's, the encoder's two.
+    let noise = of(&rates, &rates).noise(&batch, 1).unwrap();
+    let input = |noise: &Noise| values(noise.input[0].as_ref().unwrap());
+    let [forward, backward] = &noise.encoder_masks.each;
+    assert!(input(&noise.masks) != input(forward) && input(forward) != input(backward));
+    assert!(
+        backward.word.is_none() && of(&rates, &none).noise(&batch, 1).unwrap().encoder_masks.pooled.is_none()
+    );
+    // A rank has the masks of its rows.
+    let rows = Rows { first: 1, count: 2, of: 3 };
+    let whole = input(forward);
+    let (_, own) = of(&rates, &rates).rows(&batch, noise, rows).unwrap();
+    assert_eq!(input(&own.encoder_masks.each[0]), whole[whole.len() / 3..]);
+    assert_eq!(own.encoder_masks.pooled.unwrap().dims(), [2, 16]);
 }
 
 #[test]
@@ -96,7 +144,8 @@ fn the_variance_is_near_one_at_the_first_step() {
     let config = config(6, core, json!({"size": 4}));
     let elbo = objective(&config, &drawn(&config, 0.1), json!({}), LatentTraining::default(), DType::F64);
     let batch = batch();
-    let posterior = elbo.model.posterior(&batch.words().unwrap(), &batch.lengths).unwrap();
+    let none = EncoderNoise::default();
+    let posterior = elbo.model.posterior(&batch.words().unwrap(), &batch.lengths, &none).unwrap();
     assert!(values(&posterior.log_variance).iter().all(|value| value.abs() < 0.01));
     assert!(values(&posterior.divergence().unwrap()).iter().sum::<f64>() < 0.3);
 }

@@ -4,7 +4,7 @@ use super::objective;
 use crate::parity::{Golden, Report, assert_each_is_tested};
 use candle_core::DType;
 use rhn::data::items::SentenceBatch;
-use rhn::model::{Noise, State};
+use rhn::model::{EncoderNoise, Noise, State};
 use rhn::task::vae::ElboNoise;
 use rhn::train::objective::Objective;
 use serde_json::json;
@@ -45,12 +45,15 @@ fn agrees_with_pytorch(file: &str) {
         let parameters = golden.parameters(dtype);
         let latent = golden.train.latent.clone().unwrap();
         let elbo = objective(&golden.config, &parameters, json!({}), latent.clone(), dtype);
-        let posterior = elbo.model.posterior(&batch.words().unwrap(), &batch.lengths).unwrap();
+        let none = EncoderNoise::default();
+        let words = batch.words().unwrap();
+        let posterior = elbo.model.posterior(&words, &batch.lengths, &none).unwrap();
         report.compare("mean", &posterior.mean);
         report.compare("log_variance", &posterior.log_variance);
         report.compare("divergence", &posterior.divergence().unwrap());
         let noise = ElboNoise {
             masks: Noise::none(),
+            encoder_masks: none.clone(),
             epsilon: golden.tensor("epsilon").to_dtype(dtype).unwrap(),
             inputs: golden.tensor("read").clone(),
             kl_weight: latent.schedule.last(),
@@ -67,7 +70,7 @@ fn agrees_with_pytorch(file: &str) {
             report.compare(&format!("grad.{name}"), gradient);
         }
         let frozen = elbo.model.freeze().unwrap();
-        report.compare("mean", &frozen.posterior(&batch.words().unwrap(), &batch.lengths).unwrap().mean);
+        report.compare("mean", &frozen.posterior(&words, &batch.lengths, &none).unwrap().mean);
         assert!(report.wrong.is_empty(), "{file} in {dtype:?}:\n{}", report.wrong.join("\n"));
     }
 }

@@ -1,0 +1,104 @@
+//! The posterior of a sentence fitted to that sentence: stochastic variational inference from where the encoder begins (Hoffman
+//! et al., 2013; Kim et al., 2018, arXiv 1802.02550).
+//!
+//! ```text
+//! (μ, log σ²) ← Adam on Σ_t −ln p(w_t | w_<t, μ + σ ⊙ ε) + KL(N(μ, σ²) ‖ p)        another ε ~ N(0, I) at each step
+//! ```
+//!
+//! Any Gaussian gives a bound on −ln p(x), and the weights stay as they are. What it gains is what the encoder loses by giving each
+//! sentence its Gaussian in one go, the amortization gap (Cremer et al., 2018). The rate falls in a line to nothing.
+
+use crate::data::items::SentenceBatch;
+use crate::error::Result;
+use crate::model::latent::Gaussian;
+use crate::model::sequences::Lengths;
+use crate::model::{Noise, SentenceVae};
+use candle_core::{DType, Device, Tensor, Var};
+use rhn_kernels::rng::Rng;
+
+/// How posteriors are fitted to their sentences.
+#[derive(Clone, Copy)]
+pub struct Refinement<'a> {
+    /// The model that is measured, with weights that record nothing ([`SentenceVae::with_fixed_weights`]).
+    pub model: &'a SentenceVae,
+    /// Steps for each sentence.
+    pub steps: usize,
+    /// Adam's rate at the first step.
+    pub rate: f64,
+}
+
+const DECAYS: [f64; 2] = [0.9, 0.999];
+const EPSILON: f64 = 1e-8;
+
+impl Refinement<'_> {
+    /// The Gaussians of the sentences of `batch` after the steps, from `posterior`; the decoder reads `inputs`, `(time, batch)`
+    /// of u32, and `streams` draw for each sentence. What comes out for a sentence does not depend on the others. `check` may
+    /// end it before each step.
+    pub(super) fn refined(
+        &self,
+        posterior: &Gaussian,
+        (batch, inputs): (&SentenceBatch, &Tensor),
+        streams: &mut [Rng],
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Gaussian> {
+        let dtype = self.model.precision().dtype();
+        let inside = Lengths::new(inputs.dim(0)?, batch.steps())?.mask(dtype, self.model.device())?;
+        let mut mean = Moments::new(&posterior.mean)?;
+        let mut log_variance = Moments::new(&posterior.log_variance)?;
+        for step in 0..self.steps {
+            check()?;
+            let epsilon = normal(streams, posterior.mean.dim(1)?, dtype, self.model.device())?;
+            let gaussian = Gaussian {
+                mean: mean.at.as_tensor().clone(),
+                log_variance: log_variance.at.as_tensor().clone(),
+            };
+            let z = gaussian.sample(&epsilon)?;
+            let nats = self.model.nats(inputs, &batch.targets, &z, &Noise::none())?;
+            let bound = ((nats * &inside)?.sum_all()? + gaussian.divergence()?.sum_all()?)?;
+            let gradients = bound.backward()?;
+            let rate = self.rate * (1.0 - step as f64 / self.steps as f64);
+            for moments in [&mut mean, &mut log_variance] {
+                if let Some(gradient) = gradients.get(&moments.at) {
+                    moments.step(gradient, rate, step + 1)?;
+                }
+            }
+        }
+        Ok(Gaussian {
+            mean: mean.at.as_detached_tensor(),
+            log_variance: log_variance.at.as_detached_tensor(),
+        })
+    }
+}
+
+/// Standard normal numbers, `(rows, size)`, each row from its own stream.
+pub(super) fn normal(streams: &mut [Rng], size: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+    let drawn: Vec<f64> =
+        streams.iter_mut().flat_map(|rng| (0..size).map(|_| rng.normal()).collect::<Vec<_>>()).collect();
+    Ok(Tensor::from_vec(drawn, (streams.len(), size), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
+}
+
+/// What Adam changes, and its running means of the gradient and of its square.
+struct Moments {
+    at: Var,
+    first: Tensor,
+    second: Tensor,
+}
+
+impl Moments {
+    fn new(start: &Tensor) -> Result<Self> {
+        let zeros = start.zeros_like()?;
+        Ok(Self { at: Var::from_tensor(&start.detach())?, first: zeros.clone(), second: zeros })
+    }
+
+    /// Step `count`, counted from 1.
+    fn step(&mut self, gradient: &Tensor, rate: f64, count: usize) -> Result<()> {
+        let gradient = gradient.detach();
+        let toward = |mean: &Tensor, value: Tensor, decay: f64| (mean * decay)? + (value * (1.0 - decay))?;
+        self.first = toward(&self.first, gradient.clone(), DECAYS[0])?;
+        self.second = toward(&self.second, gradient.sqr()?, DECAYS[1])?;
+        let [first, second] = DECAYS.map(|decay| 1.0 - decay.powi(count as i32));
+        let size = ((&self.second / second)?.sqrt()? + EPSILON)?;
+        let change = ((&self.first * (rate / first))? / size)?;
+        Ok(self.at.set(&(self.at.as_tensor().detach() - change)?)?)
+    }
+}
