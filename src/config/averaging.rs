@@ -45,7 +45,7 @@ impl Averaging {
     pub(super) fn validate(&self) -> Result<()> {
         match self {
             Self::Ema(Ema { decay }) if !(*decay > 0.0 && *decay < 1.0) => {
-                Err(Error::config(format!("averaging.decay is {decay}, wanted 0 < decay < 1")))
+                Err(Error::config(format!("train.averaging.decay is {decay}, wanted 0 < decay < 1")))
             }
             Self::None | Self::Ema(_) | Self::NtAsgd(_) => Ok(()),
         }

@@ -31,7 +31,7 @@ impl ClipConfig {
     pub(super) fn validate(&self, max_grad_norm: f64) -> Result<()> {
         for (part, norm) in PARTS.iter().zip(self.norms()) {
             if !(norm >= 0.0 && norm.is_finite()) {
-                return Err(Error::config(format!("clip.{part} is {norm}, wanted 0 or more")));
+                return Err(Error::config(format!("train.clip.{part} is {norm}, wanted 0 or more")));
             }
         }
         if max_grad_norm > 0.0 {

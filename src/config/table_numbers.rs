@@ -44,7 +44,7 @@ impl TableNumbers {
         let what = if !train.loss.is_sampled() || model.output.kind != OutputKind::Softmax {
             "is for train.loss.kind = \"sampled\" or \"nce\" with one softmax: any other loss reads the whole table"
         } else if !leaves_rows {
-            "is for optimizer = \"adagrad\" or \"sgd\" without momentum and weight_decay: the others change every row in every step"
+            "is for train.optimizer = \"adagrad\" or \"sgd\" without momentum and weight_decay: the others change every row in every step"
         } else if train.averaging != Averaging::None {
             "and train.averaging are not for one run: small steps of a mean are lost in numbers of two bytes"
         } else if train.update != UpdateGroup::All {

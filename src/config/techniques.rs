@@ -64,8 +64,8 @@ impl ActivationConfig {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        not_negative("activation.ar", self.ar)?;
-        not_negative("activation.tar", self.tar)
+        not_negative("train.activation.ar", self.ar)?;
+        not_negative("train.activation.tar", self.tar)
     }
 }
 
@@ -82,7 +82,7 @@ impl FraternalConfig {
                 "train.fraternal wants two passes to agree that drop other values, and train.dropout drops none",
             ));
         }
-        not_negative("fraternal.kappa", self.kappa)
+        not_negative("train.fraternal.kappa", self.kappa)
     }
 }
 

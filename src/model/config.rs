@@ -34,6 +34,14 @@ pub struct ModelSpec {
     pub classifier: Option<ClassifierConfig>,
 }
 
+/// Refuses sizes of the table `section` that are below `least`.
+pub(in crate::model) fn at_least(least: usize, section: &str, sizes: &[(&str, usize)]) -> Result<()> {
+    match sizes.iter().find(|(_, size)| *size < least) {
+        None => Ok(()),
+        Some((key, size)) => Err(Error::config(format!("{section}.{key} is {size}, wanted {least} or more"))),
+    }
+}
+
 /// What `model_type` says in every `config.json` that this program writes.
 pub const MODEL_TYPE: &str = "rhn";
 
@@ -170,15 +178,17 @@ impl ModelConfig {
         if self.vocab_size < 2 {
             return wrong(format!("a vocabulary of {} leaves nothing to predict", self.vocab_size));
         }
+        core.settings().validate()?;
         if core.hidden_size() == 0 || core.layers() == 0 || self.embedding_size() == 0 {
-            return wrong("hidden_size, layers and the embedding's size must be at least 1".into());
+            let sizes = [("hidden_size", core.hidden_size()), ("layers", core.layers())];
+            at_least(1, "model.core", &sizes)?;
+            return wrong("model.embedding gives vectors of size 0, wanted 1 or more".into());
         }
         if matches!(core, CoreConfig::FeedForward(_))
             != matches!(self.spec.embedding, EmbeddingConfig::Pixels(_))
         {
             return wrong("pixels are for a feed-forward core, and such a core is for pixels alone".into());
         }
-        core.settings().validate()?;
         self.validate_latent()?;
         match &self.spec.classifier {
             Some(classifier) => classifier.validate(&self.spec)?,

@@ -164,7 +164,7 @@ fn one_token_at_a_time_gives_the_probabilities_of_a_window() {
 fn settings_that_contradict_each_other_are_refused() {
     let error = |settings: Value| model(hlstm(2, settings)).validate().unwrap_err().to_string();
     assert!(error(json!({"variant": "kurata", "coupled": true})).contains("none of peephole"));
-    assert!(error(json!({"projection": 0})).contains("at least 1"));
+    assert!(error(json!({"projection": 0})).contains("model.core.projection is 0, wanted 1 or more"));
     let message = serde_json::from_value::<rhn::config::CoreConfig>(hlstm(2, json!({"peepholes": "none"})));
     assert!(message.unwrap_err().to_string().contains("peephole"));
 }

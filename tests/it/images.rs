@@ -359,7 +359,7 @@ fn what_is_for_text_is_refused_of_images_and_the_other_way_round() {
         ("--set corpus.name=ptb", 3, vec!["ptb", "corpus of text"]),
         ("--set train.batch_size=1000", 3, vec!["240 training images"]),
         ("--set model.core.shared_gates=both", 2, vec!["a gate that the layers lack"]),
-        ("--set train.nesterov=true --set train.momentum=0.0", 2, vec!["nesterov needs momentum"]),
+        ("--set train.nesterov=true --set train.momentum=0.0", 2, vec!["train.nesterov needs a momentum"]),
         ("--init-from run --grow-vocab", 2, vec!["--grow-vocab is for text"]),
     ] {
         place.fails(&format!("train mnist-highway {SMALL} {settings} --out other"), code, &parts);

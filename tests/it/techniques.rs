@@ -149,7 +149,7 @@ fn settings_that_cannot_be_are_refused() {
         ("activation.br=1", "train.activation.br: unknown field"),
         ("window=long", "unknown variant"),
         ("state_reset=1", "state_reset is 1, wanted a probability 0 ≤ p < 1"),
-        ("dropout.embedding=1", "dropout rate of 1"),
+        ("dropout.embedding=1", "train.dropout.embedding is 1, wanted a dropout rate"),
         ("fraternal.kappa=-0.5", "fraternal.kappa is -0.5"),
         ("fraternal.variant=twins", "unknown variant"),
     ] {

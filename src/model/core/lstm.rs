@@ -15,6 +15,7 @@ use super::settings::CoreSettings;
 use super::stack::Stack;
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
+use crate::model::config::at_least;
 use crate::model::layers::Core;
 use candle_core::Shape;
 use rhn_kernels::scan;
@@ -62,13 +63,13 @@ impl CoreSettings for LstmConfig {
     }
 
     fn validate(&self) -> Result<()> {
-        if self.hidden_size == 0 || self.projection == Some(0) {
-            return Err(Error::config(
-                "hidden_size and projection must be at least 1; leave projection out for none",
-            ));
-        }
+        at_least(
+            1,
+            "model.core",
+            &[("hidden_size", self.hidden_size), ("projection", self.projection.unwrap_or(1))],
+        )?;
         if self.projection.is_some() && self.mogrifier.is_some() {
-            return Err(Error::config("core.projection and core.mogrifier are not for one LSTM"));
+            return Err(Error::config("model.core.projection and model.core.mogrifier are not for one LSTM"));
         }
         self.mogrifier.as_ref().map_or(Ok(()), |mogrifier| mogrifier.validate(self.hidden_size))
     }

@@ -27,6 +27,7 @@ use super::settings::CoreSettings;
 use super::stack::Stack;
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
+use crate::model::config::at_least;
 use crate::model::layers::Core;
 use candle_core::Shape;
 use rhn_kernels::scan::{self, trace::HighwayCell};
@@ -133,8 +134,13 @@ impl CoreSettings for RhnConfig {
     }
 
     fn validate(&self) -> Result<()> {
-        if self.recurrence_depth == 0 || !self.transform_bias.is_finite() {
-            return Err(Error::config("recurrence_depth must be at least 1 and transform_bias finite"));
+        let sizes = [("hidden_size", self.hidden_size), ("recurrence_depth", self.recurrence_depth)];
+        at_least(1, "model.core", &sizes)?;
+        if !self.transform_bias.is_finite() {
+            let bias = self.transform_bias;
+            return Err(Error::config(format!(
+                "model.core.transform_bias is {bias}, wanted a finite number"
+            )));
         }
         self.mogrifier.as_ref().map_or(Ok(()), |mogrifier| mogrifier.validate(self.hidden_size))
     }

@@ -13,6 +13,7 @@ use super::settings::{EmbeddingSettings, Surroundings};
 use super::spelling::{self, Characters, Spelling, SpellingSize};
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
+use crate::model::config::at_least;
 use crate::model::layers::Embedding;
 use candle_core::Tensor;
 use rhn_kernels::char_cnn::{self, Filters};
@@ -86,14 +87,16 @@ impl EmbeddingSettings for CharCnnConfig {
         let counts = &self.filter_counts;
         if widths.is_empty() || widths.len() != counts.len() {
             return Err(Error::config(format!(
-                "filter_widths has {} entries and filter_counts {}: each width needs one count",
+                "model.embedding.filter_widths has {} entries and filter_counts {}: each width needs one count",
                 widths.len(),
                 counts.len()
             )));
         }
-        if self.char_size == 0 || self.max_word_length < 3 || widths.contains(&0) || counts.contains(&0) {
+        at_least(1, "model.embedding", &[("char_size", self.char_size)])?;
+        at_least(3, "model.embedding", &[("max_word_length", self.max_word_length)])?;
+        if widths.contains(&0) || counts.contains(&0) {
             return Err(Error::config(
-                "char_size, filter_widths and filter_counts must be at least 1, max_word_length at least 3",
+                "model.embedding.filter_widths and filter_counts have a 0, wanted 1 or more each",
             ));
         }
         self.highway.validate(self.transform_bias)

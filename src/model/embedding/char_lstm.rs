@@ -20,6 +20,7 @@ use super::spelling::{self, Characters, Spelling, SpellingSize};
 use super::word_groups::{WordGroup, word_groups};
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
+use crate::model::config::at_least;
 use crate::model::layers::Embedding;
 use candle_core::Tensor;
 use rhn_kernels::embedding::lookup;
@@ -84,11 +85,10 @@ impl EmbeddingSettings for CharLstmConfig {
         if around.tied {
             return Err(Error::config("a char-lstm embedding has no table that the output could be tied to"));
         }
-        if [self.char_size, self.char_hidden, self.word_size].contains(&0) || self.max_word_length < 3 {
-            return Err(Error::config(
-                "char_size, char_hidden and word_size must be at least 1, max_word_length at least 3",
-            ));
-        }
+        let sizes =
+            [("char_size", self.char_size), ("char_hidden", self.char_hidden), ("word_size", self.word_size)];
+        at_least(1, "model.embedding", &sizes)?;
+        at_least(3, "model.embedding", &[("max_word_length", self.max_word_length)])?;
         self.highway.validate(self.transform_bias)
     }
 

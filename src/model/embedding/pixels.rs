@@ -10,6 +10,7 @@
 use super::settings::{EmbeddingSettings, Surroundings};
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
+use crate::model::config::at_least;
 use crate::model::core::Activation;
 use crate::model::layers::Embedding;
 use candle_core::Tensor;
@@ -43,10 +44,7 @@ impl EmbeddingSettings for PixelsConfig {
         if around.tied {
             return Err(Error::config("pixels have no table that the output could be tied to"));
         }
-        if self.pixels == 0 {
-            return Err(Error::config("pixels must be at least 1"));
-        }
-        Ok(())
+        at_least(1, "model.embedding", &[("pixels", self.pixels)])
     }
 
     fn magnitude(&self) -> (Vec<usize>, usize) {

@@ -266,10 +266,19 @@ fn what_large_vocabularies_cannot_do_is_refused_by_name() {
     two_bytes("--set train.averaging.kind=ema", "train.averaging");
     two_bytes("--set train.update=output-bias", "train.update");
     two_bytes("--precision f64", "in f32 or bf16");
-    train("--set train.initial_accumulator=0.5", &["initial_accumulator is for optimizer = \"adagrad\""]);
-    train("--set train.accumulator=row", &["accumulator = \"row\" is for optimizer = \"adagrad\""]);
+    train(
+        "--set train.initial_accumulator=0.5",
+        &["train.initial_accumulator is for train.optimizer = \"adagrad\""],
+    );
+    train(
+        "--set train.accumulator=row",
+        &["train.accumulator = \"row\" is for train.optimizer = \"adagrad\""],
+    );
     train("--set train.clip.core=1", &["train.clip clips each part", "wanted one of them"]);
-    train("--set model.core={kind=\"lstm\",hidden_size=8,projection=0}", &["must be at least 1"]);
+    train(
+        "--set model.core={kind=\"lstm\",hidden_size=8,projection=0}",
+        &["model.core.projection is 0, wanted 1 or more"],
+    );
 }
 
 #[test]

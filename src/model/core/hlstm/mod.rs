@@ -26,6 +26,7 @@ use super::settings::CoreSettings;
 use super::stack::Stack;
 use crate::error::{Error, Result};
 use crate::model::builder::Builder;
+use crate::model::config::at_least;
 use crate::model::layers::Core;
 use layer::{Layer, LayerWeights, PEEPHOLE};
 use serde::{Deserialize, Serialize};
@@ -173,13 +174,16 @@ impl CoreSettings for HlstmConfig {
     fn validate(&self) -> Result<()> {
         let Self { peephole, coupled, first_layer_carry, projection, .. } = self;
         if !self.depth_bias.is_finite() {
-            return Err(Error::config(format!("depth_bias is {}, wanted a finite number", self.depth_bias)));
+            return Err(Error::config(format!(
+                "model.core.depth_bias is {}, wanted a finite number",
+                self.depth_bias
+            )));
         }
-        if self.hidden_size == 0 || *projection == Some(0) {
-            return Err(Error::config(
-                "hidden_size and projection must be at least 1; leave projection out for none",
-            ));
-        }
+        at_least(
+            1,
+            "model.core",
+            &[("hidden_size", self.hidden_size), ("projection", projection.unwrap_or(1))],
+        )?;
         let given =
             peephole.is_some() || coupled.is_some() || first_layer_carry.is_some() || projection.is_some();
         if self.variant == Variant::Kurata && given {

@@ -46,11 +46,14 @@ impl MogrifierConfig {
     pub(super) fn validate(&self, hidden_size: usize) -> Result<()> {
         const MOST: usize = 64;
         if !(1..=MOST).contains(&self.rounds) {
-            return Err(Error::config(format!("mogrifier.rounds is {}, wanted 1 to {MOST}", self.rounds)));
+            return Err(Error::config(format!(
+                "model.core.mogrifier.rounds is {}, wanted 1 to {MOST}",
+                self.rounds
+            )));
         }
         if let Some(rank) = self.rank.filter(|rank| !(1..=hidden_size).contains(rank)) {
             return Err(Error::config(format!(
-                "mogrifier.rank is {rank}, wanted 1 to the hidden size {hidden_size}; leave it out for whole matrices"
+                "model.core.mogrifier.rank is {rank}, wanted 1 to the hidden size {hidden_size}; leave it out for whole matrices"
             )));
         }
         Ok(())
