@@ -1,7 +1,7 @@
 //! Decisions whether a sentence needs an edit: precision, recall and F1 at a threshold, and what needs no threshold.
 //!
-//! A positive is a sentence that needs an edit; the decision is yes where its score is not below the threshold. Where a
-//! figure would be 0 / 0 it is 0.
+//! A positive is a sentence that needs an edit; the decision is yes where its score is not below the threshold. A figure that
+//! would be 0 / 0 is absent.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,19 +15,26 @@ pub struct Decisions {
     /// Sentences that were decided to need one.
     pub decided_yes: u64,
     /// The share of those that do.
-    pub precision: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<f64>,
     /// The share of the positives that were found.
-    pub recall: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<f64>,
     /// 2 · precision · recall / (precision + recall).
-    pub f1: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1: Option<f64>,
     /// The area under the curve of precision over recall, as a step function over all thresholds.
-    pub average_precision: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average_precision: Option<f64>,
     /// Matthews' correlation of decisions and labels, −1 to 1.
-    pub matthews_correlation: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matthews_correlation: Option<f64>,
     /// The precision of always deciding yes, whose recall is 1.
-    pub always_yes_precision: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub always_yes_precision: Option<f64>,
     /// The F1 of always deciding yes: what any other has to be compared with.
-    pub always_yes_f1: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub always_yes_f1: Option<f64>,
 }
 
 /// Decisions by how they agree with the labels.
@@ -59,39 +66,39 @@ impl Counts {
     }
 
     /// The share of the decisions for yes that are right.
-    pub fn precision(&self) -> f64 {
+    pub fn precision(&self) -> Option<f64> {
         share(self.true_positives, self.true_positives + self.false_positives)
     }
 
     /// The share of the positives that were found.
-    pub fn recall(&self) -> f64 {
+    pub fn recall(&self) -> Option<f64> {
         share(self.true_positives, self.true_positives + self.false_negatives)
     }
 
     /// The harmonic mean of precision and recall.
-    pub fn f1(&self) -> f64 {
+    pub fn f1(&self) -> Option<f64> {
         let wrong = self.false_positives + self.false_negatives;
         share(2 * self.true_positives, 2 * self.true_positives + wrong)
     }
 
     /// The share of right decisions.
-    pub fn accuracy(&self) -> f64 {
+    pub fn accuracy(&self) -> Option<f64> {
         let right = self.true_positives + self.true_negatives;
         share(right, right + self.false_positives + self.false_negatives)
     }
 
-    /// Matthews' correlation, 0 where a factor of its denominator is 0.
-    pub fn matthews_correlation(&self) -> f64 {
+    /// Matthews' correlation; none where all labels or all decisions are alike.
+    pub fn matthews_correlation(&self) -> Option<f64> {
         let Self { true_positives, false_positives, false_negatives, true_negatives } = *self;
         let [tp, fp, fne, tn] =
             [true_positives, false_positives, false_negatives, true_negatives].map(|count| count as f64);
         let denominator = ((tp + fp) * (tp + fne) * (tn + fp) * (tn + fne)).sqrt();
-        if denominator == 0.0 { 0.0 } else { (tp * tn - fp * fne) / denominator }
+        (denominator != 0.0).then(|| (tp * tn - fp * fne) / denominator)
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole != 0).then(|| part as f64 / whole as f64)
 }
 
 impl Decisions {
@@ -118,11 +125,7 @@ impl Decisions {
     /// # Errors
     /// If `out` cannot be written.
     pub fn print(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
-        // Where none is to be found, there is nothing that could be.
-        let percent = |share: f64| match self.positives {
-            0 => "–".into(),
-            _ => format!("{:.2} %", 100.0 * share),
-        };
+        let number = |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.4}"));
         for (name, value) in [
             ("threshold", format!("{:.6}", self.threshold)),
             ("precision", percent(self.precision)),
@@ -137,16 +140,18 @@ impl Decisions {
                 ),
             ),
             ("area under P-R", percent(self.average_precision)),
-            (
-                "Matthews",
-                if self.positives == 0 { "–".into() } else { format!("{:.4}", self.matthews_correlation) },
-            ),
+            ("Matthews", number(self.matthews_correlation)),
             ("need an edit", format!("{}, decided so {}", self.positives, self.decided_yes)),
         ] {
             writeln!(out, "{name:<16} {value}")?;
         }
         Ok(())
     }
+}
+
+/// A share in percent, a dash where there is none.
+pub fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "–".into(), |share| format!("{:.2} %", 100.0 * share))
 }
 
 /// The scores from the highest on, with their labels; equal scores are one group.
@@ -175,7 +180,7 @@ pub fn best_threshold(scores: &[f64], labels: &[bool]) -> f64 {
     for (at, &(score, [negatives, of_group])) in groups.iter().enumerate() {
         decided += negatives + of_group;
         found += of_group;
-        let f1 = share(2 * found, decided + positives);
+        let f1 = 2.0 * found as f64 / (decided + positives) as f64;
         if f1 > best.0 {
             let next = groups.get(at + 1).map_or(score, |(next, _)| *next);
             let middle = next + (score - next) / 2.0;
@@ -186,8 +191,8 @@ pub fn best_threshold(scores: &[f64], labels: &[bool]) -> f64 {
     best.1
 }
 
-/// Σ (R_k − R_k−1) P_k over all thresholds, from the highest on; 0 where there is no positive.
-pub fn average_precision(scores: &[f64], labels: &[bool]) -> f64 {
+/// Σ (R_k − R_k−1) P_k over all thresholds, from the highest on; none where there is no positive.
+pub fn average_precision(scores: &[f64], labels: &[bool]) -> Option<f64> {
     let positives = labels.iter().filter(|&&label| label).count() as u64;
     let mut decided = 0;
     let mut found = 0;
@@ -195,9 +200,9 @@ pub fn average_precision(scores: &[f64], labels: &[bool]) -> f64 {
     for (_, [negatives, of_group]) in groups(scores, labels) {
         decided += negatives + of_group;
         found += of_group;
-        area += share(of_group, positives) * share(found, decided);
+        area += share(of_group, positives)? * share(found, decided)?;
     }
-    area
+    (positives > 0).then_some(area)
 }
 
 #[cfg(test)]
@@ -216,20 +221,20 @@ mod tests {
         let found = Decisions::at(0.65, &SCORES, &LABELS);
         // Yes for 0.9, 0.8, 0.7: 2 right, 1 wrong; one positive is not found, two others are left alone.
         assert_eq!((found.positives, found.decided_yes), (3, 3));
-        near(found.precision, 2.0 / 3.0);
-        near(found.recall, 2.0 / 3.0);
-        near(found.f1, 2.0 / 3.0);
-        near(found.matthews_correlation, (2.0 * 2.0 - 1.0) / 9.0);
-        near(Counts::of(&SCORES, &LABELS, 0.65).accuracy(), 4.0 / 6.0);
-        near(found.always_yes_precision, 0.5);
-        near(found.always_yes_f1, 2.0 / 3.0);
+        near(found.precision.unwrap(), 2.0 / 3.0);
+        near(found.recall.unwrap(), 2.0 / 3.0);
+        near(found.f1.unwrap(), 2.0 / 3.0);
+        near(found.matthews_correlation.unwrap(), (2.0 * 2.0 - 1.0) / 9.0);
+        near(Counts::of(&SCORES, &LABELS, 0.65).accuracy().unwrap(), 4.0 / 6.0);
+        near(found.always_yes_precision.unwrap(), 0.5);
+        near(found.always_yes_f1.unwrap(), 2.0 / 3.0);
     }
 
     #[test]
     fn the_area_is_a_sum_of_steps_and_ties_are_one() {
         // Recall 1/3 at precision 1, 2/3 at 2/3, 1 at 3/5: the two of 0.6 come together.
-        near(average_precision(&SCORES, &LABELS), (1.0 + 2.0 / 3.0 + 3.0 / 5.0) / 3.0);
-        near(average_precision(&[1.0, 1.0], &[false, false]), 0.0);
+        near(average_precision(&SCORES, &LABELS).unwrap(), (1.0 + 2.0 / 3.0 + 3.0 / 5.0) / 3.0);
+        assert_eq!(average_precision(&[1.0, 1.0], &[false, false]), None);
     }
 
     #[test]
@@ -244,10 +249,22 @@ mod tests {
     }
 
     #[test]
-    fn nothing_over_nothing_is_0() {
+    fn nothing_over_nothing_is_no_figure() {
         let none = Counts::default();
         let figures =
             [none.precision(), none.recall(), none.f1(), none.accuracy(), none.matthews_correlation()];
-        assert_eq!(figures, [0.0; 5]);
+        assert_eq!(figures, [None; 5]);
+        // No positive, and none decided to be one: only that is right. One of either kind, and F1 is 0.
+        let found = Decisions::at(0.5, &[0.1, 0.2], &[false, false]);
+        assert_eq!(
+            (found.precision, found.recall, found.f1, found.average_precision),
+            (None, None, None, None)
+        );
+        assert_eq!((found.always_yes_precision, found.always_yes_f1), (Some(0.0), Some(0.0)));
+        let missed = Decisions::at(0.5, &[0.1, 0.2], &[true, false]);
+        assert_eq!((missed.precision, missed.recall, missed.f1), (None, Some(0.0), Some(0.0)));
+        let json = serde_json::to_value(found).unwrap();
+        assert!(json.get("f1").is_none() && json["always_yes_f1"] == 0.0, "{json}");
+        assert_eq!(serde_json::from_value::<Decisions>(json).unwrap(), found);
     }
 }

@@ -53,7 +53,8 @@ pub struct ThresholdFile {
     /// The probability from which on a sentence is decided to need an edit.
     pub threshold: f64,
     /// F1 of these decisions on the validation split, on which it was chosen.
-    pub valid_f1: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_f1: Option<f64>,
 }
 
 impl ClassifyTask {

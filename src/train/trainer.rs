@@ -244,7 +244,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             valid_bits_per_char: valid.bits_per_char,
             valid_bits_per_byte: valid.bits_per_byte,
             valid_accuracy: valid.accuracy,
-            valid_f1: valid.decisions.map(|decisions| decisions.f1),
+            valid_f1: valid.decisions.and_then(|decisions| decisions.f1),
             valid_word_error_rate: valid.lists.word_error_rate,
             valid_expected_error_rate: valid.lists.expected_error_rate,
             valid_reconstruction_nats: valid.latent.as_ref().map(|latent| latent.reconstruction_nats),

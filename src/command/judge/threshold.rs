@@ -4,7 +4,7 @@ use super::{Args, scores};
 use crate::command::output::{json_line, load};
 use crate::data::labelled::Labelled;
 use crate::error::{Error, Result};
-use crate::eval::decisions::{Counts, Decisions, best_threshold};
+use crate::eval::decisions::{Counts, Decisions, best_threshold, percent};
 use crate::eval::sentences::Sentence;
 use crate::predict::Loaded;
 use serde::Serialize;
@@ -17,12 +17,12 @@ struct Found {
     event: &'static str,
     by: &'static str,
     sentences: u64,
-    accuracy: f64,
+    accuracy: Option<f64>,
     words: u64,
     unknown_words: u64,
     #[serde(flatten)]
     decisions: Decisions,
-    tune_f1: f64,
+    tune_f1: Option<f64>,
 }
 
 /// Labelled sentences with how much each looks as if it needs an edit: less the score, so that a threshold is a least value.
@@ -63,12 +63,12 @@ pub(super) fn run(args: &Args, tune: &Path, mut out: impl Write) -> anyhow::Resu
     } else {
         writeln!(
             out,
-            "score            −{}, the threshold of which has F1 {:.2} % on {}",
+            "score            −{}, the threshold of which has F1 {} on {}",
             found.by,
-            100.0 * found.tune_f1,
+            percent(found.tune_f1),
             tune.display()
         )?;
-        writeln!(out, "accuracy         {:.2} %", 100.0 * found.accuracy)?;
+        writeln!(out, "accuracy         {}", percent(found.accuracy))?;
         found.decisions.print(&mut out)?;
         writeln!(out, "sentences        {}", found.sentences)?;
         let unknown = 100.0 * found.unknown_words as f64 / (found.words as f64).max(1.0);

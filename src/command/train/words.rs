@@ -4,6 +4,7 @@ use super::super::output::{note, note_unseen};
 use crate::config::train::WindowKind;
 use crate::console::report;
 use crate::data::items::Items;
+use crate::eval::decisions::percent;
 use crate::events::Outcome;
 use crate::readable::{duration, grouped, or_dash, perplexity, shell_quoted};
 use crate::run::console::Shown;
@@ -181,10 +182,9 @@ pub(super) fn closing(outcome: &Outcome, out: &Path, shown: Shown) -> String {
         Some(nats) if outcome.test.decisions.is_some() => {
             let found = outcome.test.decisions.unwrap_or_default();
             let [precision, recall, f1, always] =
-                [found.precision, found.recall, found.f1, found.always_yes_f1].map(|share| 100.0 * share);
+                [found.precision, found.recall, found.f1, found.always_yes_f1].map(percent);
             format!(
-                "test: {nats:.4} nats a sentence, precision {precision:.2} %, recall {recall:.2} %, F1 {f1:.2} % (always yes \
-                 {always:.2} %)\n"
+                "test: {nats:.4} nats a sentence, precision {precision}, recall {recall}, F1 {f1} (always yes {always})\n"
             )
         }
         Some(nats) if outcome.test.expected_error_rate.is_some() => {

@@ -114,7 +114,7 @@ fn of_test(outcome: &Outcome) -> Tagged {
         ("test/perplexity", test.perplexity),
         ("test/bits_per_char", test.bits_per_char),
         ("test/accuracy", test.accuracy),
-        ("test/f1", test.decisions.map(|decisions| decisions.f1)),
+        ("test/f1", test.decisions.and_then(|decisions| decisions.f1)),
     ]
 }
 
