@@ -16,7 +16,7 @@ use crate::storage::{CONFIG, MANIFEST, MODEL, RECIPE, THRESHOLD, TOKENIZER, read
 use crate::task::classify::ThresholdFile;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Why a model of images is refused where text is read.
@@ -114,13 +114,10 @@ impl Checkpoint {
         types: impl Into<WeightTypes>,
         device: &Device,
     ) -> Result<Parameters> {
-        // A vocabulary that is sorted by frequency serves where the order does not matter too.
-        let is_sorted = self.config.sorted_by_frequency;
-        let wanted =
-            ModelConfig { sorted_by_frequency: is_sorted || config.sorted_by_frequency, ..config.clone() };
+        // Whether the vocabulary is sorted by frequency was checked where it matters, with the words.
+        let wanted = ModelConfig { sorted_by_frequency: self.config.sorted_by_frequency, ..config.clone() };
         if self.config != wanted {
-            let show = |config: &ModelConfig| serde_json::to_string(config).unwrap_or_default();
-            let what = format!("is another model: {}, wanted {}", show(&self.config), show(config));
+            let what = format!("is another model: {}", differences(&self.config, &wanted));
             return Err(Error::checkpoint(&self.directory, what));
         }
         self.parameters(types, device)
@@ -204,6 +201,40 @@ impl Checkpoint {
         let recipe = Recipe::parse(text, Path::new(RECIPE)).map_err(refuse)?;
         recipe.validate().map_err(refuse)?;
         Ok(Some(recipe))
+    }
+}
+
+/// What two models' settings have otherwise, key by key.
+fn differences(own: &ModelConfig, wanted: &ModelConfig) -> String {
+    let [own, wanted] = [own, wanted].map(|config| {
+        let mut leaves = BTreeMap::new();
+        json_leaves("", &serde_json::to_value(config).unwrap_or_default(), &mut leaves);
+        leaves
+    });
+    let keys: BTreeSet<&String> = own.keys().chain(wanted.keys()).collect();
+    let show = |leaves: &BTreeMap<String, String>, key: &String| {
+        leaves.get(key).map_or("unset", String::as_str).to_string()
+    };
+    let differ = keys.into_iter().filter(|key| own.get(*key) != wanted.get(*key));
+    let one = |key: &String| {
+        let why = match key.as_str() {
+            "latent.inputless" => " (train.latent.word_keep = 0 asks for it)",
+            _ => "",
+        };
+        format!("its {key} is {}, wanted {}{why}", show(&own, key), show(&wanted, key))
+    };
+    differ.map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The values of a JSON object by their dotted keys.
+fn json_leaves(key: &str, value: &serde_json::Value, leaves: &mut BTreeMap<String, String>) {
+    let serde_json::Value::Object(object) = value else {
+        leaves.insert(key.into(), value.to_string());
+        return;
+    };
+    for (name, value) in object {
+        let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        json_leaves(&key, value, leaves);
     }
 }
 

@@ -23,6 +23,13 @@ pub struct Resolved {
 impl Resolved {
     /// The built-in recipe `name`, or the file of that path, with `key=value` settings on top.
     pub fn new(name: &str, settings: &[String]) -> Result<Self> {
+        let resolved = Self::unchecked(name, settings)?;
+        resolved.recipe.validate()?;
+        Ok(resolved)
+    }
+
+    /// The same before its parts are held against each other, because [`Resolved::take`] is to change some of them.
+    pub fn unchecked(name: &str, settings: &[String]) -> Result<Self> {
         let mut origins = BTreeMap::new();
         let (short, mut table) = load(name, &mut origins, 0)?;
         for setting in settings {
@@ -35,7 +42,6 @@ impl Resolved {
             _ => format!("{name} with --set {}", settings.join(" --set ")),
         };
         let recipe: Recipe = from_table(table, &source)?;
-        recipe.validate()?;
         Ok(Self { name: short, recipe, origins })
     }
 
@@ -68,7 +74,7 @@ impl Resolved {
     /// Takes what `other` has under `keys` in place of the values here.
     ///
     /// # Errors
-    /// If the result is no recipe.
+    /// If the result is no recipe that can be trained.
     pub fn take(&mut self, keys: &[&str], other: &Recipe) -> Result<()> {
         let mut table = Table::try_from(&self.recipe).expect("a recipe is a table");
         let theirs = Table::try_from(other).expect("a recipe is a table");
@@ -78,7 +84,7 @@ impl Resolved {
             }
         }
         self.recipe = from_table(table, &self.name)?;
-        Ok(())
+        self.recipe.validate()
     }
 
     /// The whole configuration as it would run, as TOML; each value with its origin.

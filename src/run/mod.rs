@@ -127,7 +127,9 @@ impl Request {
     fn resolve(&self) -> Result<(Resolved, Option<PathBuf>)> {
         let run = location::named(&self.recipe)?;
         let saved = run.as_ref().map(|run| run.join(crate::storage::RECIPE).to_string_lossy().into_owned());
-        let mut resolved = Resolved::new(saved.as_ref().unwrap_or(&self.recipe), &self.settings)?;
+        // What a checkpoint lends takes the place of a recipe's own sizes: they are checked once they are known.
+        let resolve = if self.init_from.is_some() { Resolved::unchecked } else { Resolved::new };
+        let mut resolved = resolve(saved.as_ref().unwrap_or(&self.recipe), &self.settings)?;
         if let Some(corpus) = &self.corpus {
             resolved.recipe.corpus.name = corpus.clone();
         }

@@ -61,12 +61,15 @@ fn what_a_mixture_cannot_do_is_refused_by_name() {
     let train = |settings: &str, parts: &[&str]| {
         place.fails(&format!("train tiny.toml --out other {settings}"), 2, parts);
     };
-    train("--set model.output.kind=mixture", &["needs output.components"]);
+    train("--set model.output.kind=mixture", &["needs model.output.components"]);
     train(
         "--set model.output={kind=\"mixture\",components=0}",
-        &["output.components is 0, wanted 1 to 4096"],
+        &["model.output.components is 0, wanted 1 to 4096"],
     );
-    train("--set model.output.components=3", &["output.components is for output.kind = \"mixture\""]);
+    train(
+        "--set model.output.components=3",
+        &["model.output.components is for model.output.kind = \"mixture\""],
+    );
     train("--set train.dropout.components=0.1", &["train.dropout.components", "the output is a softmax"]);
     train(
         "--set model.embedding.size=3 --set model.output.tied=true",

@@ -57,10 +57,10 @@ impl EmbeddingSettings for AdaptiveEmbeddingConfig {
         let size = EmbeddingSettings::size(self, around);
         if around.ties_hidden_size {
             return Err(Error::config(
-                "an adaptive embedding has a table for each cluster: only output.kind = \"adaptive\" can be tied to it",
+                "an adaptive embedding has a table for each cluster: only model.output.kind = \"adaptive\" can be tied to it",
             ));
         }
-        self.shape(around.vocab_size).validate("embedding", size, around.vocab_size)
+        self.shape(around.vocab_size).validate("model.embedding", size, around.vocab_size)
     }
 
     fn describe(&self) -> &'static str {

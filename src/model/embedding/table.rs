@@ -29,7 +29,7 @@ impl EmbeddingSettings for WordEmbeddingConfig {
         let size = EmbeddingSettings::size(self, around);
         if around.ties_hidden_size && size != hidden {
             let what = format!(
-                "a tied output needs an embedding of the hidden size, or output.kind = \"mixture\": {size} is not {hidden}"
+                "a tied output needs an embedding of the hidden size, or model.output.kind = \"mixture\": {size} is not {hidden}"
             );
             return Err(Error::config(what));
         }

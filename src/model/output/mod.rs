@@ -102,7 +102,9 @@ fn is_false(value: &bool) -> bool {
 }
 
 fn needs_components() -> Error {
-    Error::config("output.kind = \"mixture\" needs output.components, how many softmaxes are mixed")
+    Error::config(
+        "model.output.kind = \"mixture\" needs model.output.components, how many softmaxes are mixed",
+    )
 }
 
 /// The sizes that an output layer has to fit.
@@ -176,11 +178,11 @@ impl OutputConfig {
             (OutputKind::Softmax | OutputKind::CharCnn, _) => Ok(()),
             (OutputKind::Mixture, None) => Err(needs_components()),
             (OutputKind::Mixture, Some(count)) if !(1..=MOST).contains(&count) => {
-                Err(Error::config(format!("output.components is {count}, wanted 1 to {MOST}")))
+                Err(Error::config(format!("model.output.components is {count}, wanted 1 to {MOST}")))
             }
             (OutputKind::Mixture, Some(_)) => Ok(()),
             (OutputKind::Adaptive, _) => {
-                self.adaptive(sizes.vocabulary).validate("output", sizes.hidden, sizes.vocabulary)
+                self.adaptive(sizes.vocabulary).validate("model.output", sizes.hidden, sizes.vocabulary)
             }
         }
     }
@@ -191,20 +193,21 @@ impl OutputConfig {
         let untied_softmax = kind == OutputKind::Softmax && !self.tied;
         let what = if self.components.is_some() && kind != OutputKind::Mixture {
             format!(
-                "output.components is for output.kind = \"mixture\": {} has no components",
+                "model.output.components is for model.output.kind = \"mixture\": {} has no components",
                 kind.article()
             )
         } else if self.by_word && !untied_softmax {
-            "output.by_word is for an untied output.kind = \"softmax\": a tied one has the embedding's rows"
+            "model.output.by_word is for an untied model.output.kind = \"softmax\": a tied one has the embedding's rows"
                 .into()
         } else if kind != OutputKind::CharCnn && self.correction.is_some() {
-            "output.correction is for output.kind = \"char-cnn\"".into()
+            "model.output.correction is for model.output.kind = \"char-cnn\"".into()
         } else if self.correction == Some(0) {
-            "output.correction is 0, wanted at least 1; leave it out for none".into()
+            "model.output.correction is 0, wanted at least 1; leave it out for none".into()
         } else if kind == OutputKind::CharCnn && self.tied {
-            "output.tied is not for output.kind = \"char-cnn\", which has a network of its own".into()
+            "model.output.tied is not for model.output.kind = \"char-cnn\", which has a network of its own"
+                .into()
         } else if kind != OutputKind::Adaptive && self.has_clusters() {
-            "output.cutoffs, div_value and head_bias are for output.kind = \"adaptive\"".into()
+            "model.output.cutoffs, div_value and head_bias are for model.output.kind = \"adaptive\"".into()
         } else {
             return Ok(());
         };
@@ -259,7 +262,7 @@ impl OutputConfig {
     pub(super) fn validate_beside(&self, embedding: &EmbeddingConfig, sizes: OutputSizes) -> Result<()> {
         if self.kind == OutputKind::CharCnn && !matches!(embedding, EmbeddingConfig::CharCnn(_)) {
             return Err(Error::config(
-                "output.kind = \"char-cnn\" has a network as the embedding's: it needs embedding.kind = \"char-cnn\"",
+                "model.output.kind = \"char-cnn\" has a network as the embedding's: it needs model.embedding.kind = \"char-cnn\"",
             ));
         }
         if !self.tied || self.kind != OutputKind::Adaptive {
@@ -271,7 +274,7 @@ impl OutputConfig {
                 let theirs = embedding.shape(sizes.vocabulary);
                 if (&theirs.cutoffs, theirs.div_value) != (&own.cutoffs, own.div_value) {
                     format!(
-                        "output.cutoffs and div_value are {:?} and {}, the embedding's {:?} and {}: a tied output needs the \
+                        "model.output.cutoffs and div_value are {:?} and {}, the embedding's {:?} and {}: a tied output needs the \
                          same",
                         own.cutoffs, own.div_value, theirs.cutoffs, theirs.div_value
                     )
@@ -284,7 +287,7 @@ impl OutputConfig {
                     return Ok(());
                 }
             }
-            _ => "output.tied with output.kind = \"adaptive\" needs embedding.kind = \"adaptive\", whose tables are cut \
+            _ => "model.output.tied with model.output.kind = \"adaptive\" needs model.embedding.kind = \"adaptive\", whose tables are cut \
                   like its clusters"
                 .into(),
         };
@@ -308,7 +311,7 @@ impl OutputConfig {
             OutputKind::CharCnn => {
                 let EmbeddingConfig::CharCnn(spelled) = settings else {
                     return Err(Error::config(
-                        "output.kind = \"char-cnn\" needs embedding.kind = \"char-cnn\"",
+                        "model.output.kind = \"char-cnn\" needs model.embedding.kind = \"char-cnn\"",
                     ));
                 };
                 Arc::new(CharCnnSoftmax::build(spelled, self.correction, sizes, builder)?)

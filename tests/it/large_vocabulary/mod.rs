@@ -212,24 +212,32 @@ fn what_large_vocabularies_cannot_do_is_refused_by_name() {
     let words = "--set corpus.unit=word --set model.output";
     train(
         &format!("{words}={{kind=\"adaptive\",cutoffs=[5,3]}}"),
-        &["output.cutoffs is [5, 3]", "numbers that rise", "the vocabulary has"],
+        &["model.output.cutoffs is [5, 3]", "numbers that rise", "the vocabulary has"],
     );
-    train(&format!("{words}={{kind=\"adaptive\",cutoffs=[4000]}}"), &["output.cutoffs is [4000]"]);
+    train(&format!("{words}={{kind=\"adaptive\",cutoffs=[4000]}}"), &["model.output.cutoffs is [4000]"]);
     train(
         &format!("{words}={{kind=\"adaptive\",cutoffs=[2,4,6],div_value=4}}"),
         &["the vectors of tail 1 would have 8 / 4^2 numbers", "less than 1"],
     );
     train(
         &format!("{words}={{kind=\"adaptive\",tied=true,cutoffs=[2],div_value=2}}"),
-        &["output.tied with output.kind = \"adaptive\" needs embedding.kind = \"adaptive\""],
+        &[
+            "model.output.tied with model.output.kind = \"adaptive\" needs model.embedding.kind = \"adaptive\"",
+        ],
     );
-    train(&format!("{words}={{kind=\"char-cnn\"}}"), &["it needs embedding.kind = \"char-cnn\""]);
-    train("--set model.output.correction=3", &["output.correction is for output.kind = \"char-cnn\""]);
+    train(&format!("{words}={{kind=\"char-cnn\"}}"), &["it needs model.embedding.kind = \"char-cnn\""]);
+    train(
+        "--set model.output.correction=3",
+        &["model.output.correction is for model.output.kind = \"char-cnn\""],
+    );
     let tables = "--set model.embedding={kind=\"adaptive\",cutoffs=[3],div_value=2}";
-    train(&format!("{tables} {words}.tied=true"), &["only output.kind = \"adaptive\" can be tied to it"]);
+    train(
+        &format!("{tables} {words}.tied=true"),
+        &["only model.output.kind = \"adaptive\" can be tied to it"],
+    );
     train(
         &format!("{tables} {words}={{kind=\"adaptive\",tied=true,cutoffs=[4],div_value=2}}"),
-        &["output.cutoffs and div_value are [4] and 2, the embedding's [3] and 2"],
+        &["model.output.cutoffs and div_value are [4] and 2, the embedding's [3] and 2"],
     );
     train(
         &format!(
@@ -239,9 +247,9 @@ fn what_large_vocabularies_cannot_do_is_refused_by_name() {
     );
     train(
         "--set model.output.cutoffs=[3]",
-        &["cutoffs, div_value and head_bias are for output.kind = \"adaptive\""],
+        &["cutoffs, div_value and head_bias are for model.output.kind = \"adaptive\""],
     );
-    train("--set model.output={tied=true,by_word=true}", &["output.by_word is for an untied"]);
+    train("--set model.output={tied=true,by_word=true}", &["model.output.by_word is for an untied"]);
     train(
         "--set train.loss.kind=sampled",
         &["train.loss.kind = \"sampled\" needs model.output.by_word = true (or a tied output)"],
@@ -310,6 +318,27 @@ fn a_vocabulary_that_is_not_sorted_is_refused_and_one_of_a_checkpoint_is_trusted
     place.train(&format!("--out sampled {WORDS} {SAMPLED} --max-steps 2"));
     place.train(&format!("--out exact --corpus other.txt --init-from sampled {WORDS} --max-steps 2"));
     assert_eq!(place.json("exact/config.json").get("sorted_by_frequency"), None);
+    // An unsorted flag does not matter where the words are sorted after all.
+    place.train(&format!("--out found --init-from plain {WORDS} {SAMPLED} --max-steps 2"));
+    // What is trained is held against what the checkpoint lends, not against the recipe that it takes the place of.
+    let text = "train text --corpus corpus.txt";
+    let sampled = "--set train.loss={kind=\"sampled\",samples=4}";
+    let output = place.rhn(&format!("{text} --out lent --init-from plain {sampled} --max-steps 2"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    place.json_of("eval lent --json");
+    place.fails(
+        &format!(
+            "{text} --out none --init-from sorted --set train.fraternal={{}} --set train.dropout.output=0.2"
+        ),
+        2,
+        &["train.fraternal compares the logits of all words"],
+    );
+    place.fails(
+        &format!("{text} --out none --init-from sorted {sampled}"),
+        2,
+        &["train.loss.kind = \"sampled\"", "the output is adaptive"],
+    );
+    assert!(!place.path("none").exists());
     place.fails(
         &format!("train tiny.toml --out grown --corpus other.txt --init-from sorted --grow-vocab {WORDS} {ADAPTIVE}"),
         2,
