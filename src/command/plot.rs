@@ -104,7 +104,8 @@ pub(super) fn plot(args: &PictureArgs, runs: &[RunHistory], missing: &mut Vec<St
     }
     series.retain(|series| !series.points.is_empty());
     if series.is_empty() {
-        return Err(Error::config("there is nothing to draw yet: a curve begins with a run's first epoch"));
+        let what = "there is nothing to draw yet: a curve begins with a run's first epoch, and --y nats is what every run has";
+        return Err(Error::config(what));
     }
     let (unit, seconds) = time_unit(&series);
     if args.x == Along::Time {

@@ -29,6 +29,15 @@ impl RunArgs {
             )));
         }
         let mut runs = self.runs.iter().map(|run| RunHistory::read(run)).collect::<Result<Vec<_>>>()?;
+        for (at, path) in self.runs.iter().enumerate() {
+            let given = |other: &PathBuf| {
+                other.canonicalize().is_ok_and(|other| path.canonicalize().is_ok_and(|path| path == other))
+            };
+            if self.runs[..at].iter().any(given) {
+                let what = format!("{} is given twice: it would count as two runs", path.display());
+                return Err(Error::config(what));
+            }
+        }
         distinguish(&mut runs);
         for (run, label) in runs.iter_mut().zip(&self.labels) {
             run.name.clone_from(label);

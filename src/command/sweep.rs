@@ -34,7 +34,7 @@ The file, with every key but recipe left out if not needed:
   train.epochs = 20
   [grid]                                    all combinations of these keys' values
   model.core.recurrence_depth = [2, 4]
-  [[run]]                                   and runs by name
+  [[run]]                                   runs by name, each with every combination of the grid
   name = \"wide\"
   set.model.core.hidden_size = 512
 

@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
+/// The key that `seeds` sets.
+const SEED: &str = "train.seed";
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SweepFile {
@@ -92,6 +95,7 @@ impl Sweep {
         }
         let grid = grid(&file.grid).map_err(refuse)?;
         let seeds = seeds(&file.seeds);
+        check_varied(&file, settings).map_err(refuse)?;
         let mut runs = Vec::new();
         for seed in &seeds {
             for block in &file.run {
@@ -158,7 +162,7 @@ fn grid(table: &Table) -> std::result::Result<Vec<Variant>, String> {
 fn seeds(seeds: &[u64]) -> Vec<Variant> {
     let of_seed = |&seed: &u64| Variant {
         names: vec![format!("seed-{seed}")],
-        settings: vec![format!("train.seed={seed}")],
+        settings: vec![format!("{SEED}={seed}")],
     };
     if seeds.is_empty() { vec![Variant::default()] } else { seeds.iter().map(of_seed).collect() }
 }
@@ -180,6 +184,41 @@ fn file_name(text: &str) -> String {
     let kept = |character: char| character.is_alphanumeric() || "._-".contains(character);
     let parts = text.split(|character| !kept(character)).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join("_")
+}
+
+/// Refuses a key that has several values by `[grid]` or `seeds` and one by something else too, which would win silently. That
+/// of `[set]` is for the runs that have no other.
+fn check_varied(file: &SweepFile, last: &[String]) -> std::result::Result<(), String> {
+    let grid = Value::Table(file.grid.clone());
+    let mut varied: Vec<(String, &str)> =
+        tables::leaves("", &grid).into_iter().map(|(key, _)| (key, "[grid]")).collect();
+    let clash = |key: &str, varied: &[(String, &'static str)]| {
+        let lies_in = |inner: &str, outer: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let found = varied.iter().find(|(other, _)| lies_in(key, other) || lies_in(other, key));
+        found.map(|(_, by)| *by)
+    };
+    let refuse = |key: &str, whose: &str, by: &str| {
+        Err(format!("{key} has its values by {by}, and another one by {whose}: give it in one place"))
+    };
+    if !file.seeds.is_empty() {
+        if let Some(by) = clash(SEED, &varied) {
+            return refuse(SEED, "seeds", by);
+        }
+        varied.push((SEED.into(), "seeds"));
+    }
+    let of_runs = file.run.iter().flat_map(|block| {
+        leaves(&block.set).into_iter().map(move |setting| (format!("run {:?}", block.name), setting))
+    });
+    let given = last.iter().map(|setting| ("--set".to_string(), setting.clone()));
+    for (whose, setting) in of_runs.chain(given) {
+        let key = setting.split('=').next().unwrap_or_default().trim();
+        if let Some(by) = clash(key, &varied) {
+            return refuse(key, &whose, by);
+        }
+    }
+    Ok(())
 }
 
 fn check_names(runs: &[Planned]) -> std::result::Result<(), String> {
@@ -212,6 +251,23 @@ mod tests {
 
     fn names(sweep: &Sweep) -> Vec<&str> {
         sweep.runs.iter().map(|run| run.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_key_with_several_values_has_no_other_one() {
+        let head = "recipe = \"ptb-rhn\"\nseeds = [1, 2]\n";
+        let found = error(&format!("{head}[grid]\ntrain.seed = [5, 6]"));
+        assert!(found.contains("train.seed has its values by [grid], and another one by seeds"), "{found}");
+        let wide = "[[run]]\nname = \"wide\"\nset.model.core.hidden_size = 16";
+        let found = error(&format!("{head}[grid]\nmodel.core.hidden_size = [8, 12]\n{wide}"));
+        assert!(found.contains("model.core.hidden_size") && found.contains("run \"wide\""), "{found}");
+        let given = ["train.seed=9".to_string()];
+        let found = Sweep::parse(head, Path::new("mine.toml"), &given).unwrap_err().to_string();
+        assert!(found.contains("by seeds, and another one by --set"), "{found}");
+        let found = error(&format!(
+            "{head}[grid]\ntrain.dropout.input = [0.1]\n[[run]]\nname = \"a\"\nset.train.seed = 3"
+        ));
+        assert!(found.contains("train.seed"), "{found}");
     }
 
     #[test]

@@ -159,7 +159,8 @@ fn a_live_run_is_drawn_without_the_line_that_it_writes() {
 fn a_picture_that_cannot_be_drawn_is_refused() {
     let place = place();
     place.write("begun/metrics.jsonl", metrics(1, 10, &[], None));
-    place.fails("plot begun", 2, &["begun: no epoch is done yet", "nothing to draw yet"]);
+    place.fails("plot begun", 2, &["begun: no epoch is done yet", "nothing to draw yet", "--y nats"]);
+    place.fails("compare a-1 b ./a-1", 2, &["./a-1 is given twice"]);
     place.fails("plot a-1 --out curve.pdf", 2, &["curve.pdf", ".svg or .png"]);
     place.fails("plot a-1 --split train --y bits-per-char", 2, &["training split are not known"]);
     place.fails("plot", 2, &[]);
