@@ -94,16 +94,16 @@ impl Streamed<'_> {
     }
 
     /// The `count` windows of batch rows that `window` gives, inputs and targets of `(time, batch)` each: as
-    /// [`super::batched`], without figures over the text.
+    /// [`super::batched`], without figures over the text. `unseen` are the split's symbols that the vocabulary lacks.
     pub(crate) fn batched(
         &self,
         reader: &mut dyn Reader,
-        count: usize,
+        (count, unseen): (usize, u64),
         window: impl Fn(usize) -> Result<(Tensor, Tensor)>,
         progress: EvaluationProgress<'_>,
     ) -> Result<Evaluation> {
         let start = Instant::now();
-        let mut tally = Tally { unmeasured: true, ..Tally::of_vocabulary(self.unknown) };
+        let mut tally = Tally { unmeasured: true, unseen, ..Tally::of_vocabulary(self.unknown) };
         for index in 0..count {
             let (inputs, targets) = window(index)?;
             let (steps, rows) = targets.dims2()?;

@@ -152,7 +152,8 @@ impl<'a> Reading<'a> {
                 let windows = tokens.validation(&format!("{corpus} ({split})"), self.recipe, tokenizer)?;
                 let window = |index| windows.window(0, index, model.device());
                 let rows = self.recipe.train.batch_size;
-                streamed.batched(&mut reader(rows)?, windows.count(0), window, progress)?
+                let counts = (windows.count(0), tokens.size().unseen);
+                streamed.batched(&mut reader(rows)?, counts, window, progress)?
             }
         };
         let adaptation = Adaptation::at_temperature(self.temperature.unwrap_or(1.0))?;

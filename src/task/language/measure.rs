@@ -51,7 +51,8 @@ impl Language {
                 let mut reader = WindowReader::new(model, batch_size)?.resetting_at(self.resets_at());
                 let window = |index| self.valid_window(index);
                 // Each rank reads all of it.
-                let found = self.streamed("valid").batched(&mut reader, self.valid_count(), window, progress);
+                let counts = (self.valid_count(), self.valid.size().unseen);
+                let found = self.streamed("valid").batched(&mut reader, counts, window, progress);
                 agree(world, found)
             }
         }

@@ -114,6 +114,18 @@ fn shards_train_to_the_bits_of_the_same_text_in_memory() {
             place.json_of(&format!("eval {sentences}-shards --json --split valid --protocol batched"));
         assert_eq!(valid["nats_per_token"], shards["valid_nats_per_token"]);
     }
+    // What the vocabulary lacks is counted in batches too, whether the text is in memory or not.
+    let unknown = ["whole", "shards"].map(|of| {
+        let few = "--set corpus.vocab_size=5 --set corpus.sentences=reset --max-steps 1";
+        place.train(&format!("--corpus {of} --out few-{of} {SETTINGS} {few}"));
+        let counted = |protocol: &str| {
+            let found = place.json_of(&format!("eval few-{of} --json --split valid --protocol {protocol}"));
+            found["oov_tokens"].as_u64().unwrap()
+        };
+        assert_eq!(counted("batched"), counted("stream"));
+        counted("batched")
+    });
+    assert!(unknown[0] > 0 && unknown[0] == unknown[1], "{unknown:?}");
 }
 
 #[test]
@@ -299,6 +311,13 @@ fn names_say_the_split_and_patterns_where_they_do_not() {
     assert_eq!(place.json("patterns/result.json")["tokens"], Value::Null);
     place.fails("eval patterns", 3, &["has no shards for test"]);
     assert_eq!(place.json_of("eval patterns --split valid --json")["tokens"], lines(200, 14).1 - 1);
+    place.fails(
+        &format!(
+            "train tiny.toml --corpus flat --out none {SETTINGS} --set corpus.shards={{train=[\"*.txt\"],valid=[\"en-valid*\"]}}"
+        ),
+        3,
+        &["en-valid.txt", "is in corpus.shards.train and in corpus.shards.valid"],
+    );
 }
 
 #[test]
