@@ -38,7 +38,7 @@ built_in! {
     "ptb-char-rhn-best", "ptb-char-cnn-rhn-best", "ptb-gru",
     "ptb-lstm-small", "ptb-lstm-medium", "ptb-hlstm-small", "ptb-hlstm-medium",
     "enwik8-rhn", "text8-rhn", "ptb-char-cnn-small", "ptb-char-cnn-large", "ptb-char-cnn-rhn", "mnist-highway",
-    "mnist-plain", "errors-classify", "ptb-vae", "rescore", "shakespeare-vae",
+    "mnist-plain", "errors-classify", "ptb-vae", "ptb-vae-inputless", "rescore", "shakespeare-vae",
 }
 
 /// The table of what the encoder of a sentence VAE drops.
@@ -105,7 +105,10 @@ impl Recipe {
             ));
         }
         if self.corpus.shuffle_sentences == 0 {
-            return Err(Error::config("corpus.shuffle_sentences must be at least 1"));
+            return Err(Error::config("corpus.shuffle_sentences is 0, wanted 1 or more"));
+        }
+        if self.corpus.vocab_size == 1 {
+            return Err(Error::config("corpus.vocab_size is 1, wanted 2 or more, or 0 for all"));
         }
         if self.corpus.tokenizer.is_some() && self.corpus.vocabulary.is_some() {
             return Err(Error::config(
@@ -220,9 +223,15 @@ mod tests {
         assert!(encoder("hidden=-0.5").contains("train.latent.encoder_dropout.hidden is -0.5"));
         assert!(encoder("depth=0.1").contains("train.latent.encoder_dropout.depth is for the gates"));
         assert!(encoder("components=0.1").contains("an encoder has no output layer"));
-        assert!(error("ptb-rhn", &["train.batch_size=0"]).contains("batch_size"));
+        assert!(error("ptb-rhn", &["train.batch_size=0"]).contains("train.batch_size is 0"));
+        assert!(error("ptb-rhn", &["corpus.vocab_size=1"]).contains("corpus.vocab_size is 1"));
+        let distill =
+            |key: &str| error("ptb-rhn", &["train.loss.kind=distill", "train.loss.teacher=['a', 'b']", key]);
+        assert!(distill("train.loss.top_k=-1").contains("train.loss.top_k: invalid value: integer `-1`"));
+        assert!(distill("train.loss.temperature=1e30").contains("above 0, at most 1000"));
+        assert!(distill("train.loss.weights=[1e308, 1e308]").contains("have no finite sum"));
         assert!(error("ptb-rhn", &["corpus.split=[90,5,6]"]).contains("sum to 100"));
-        assert!(error("ptb-rhn", &["corpus.shuffle_sentences=0"]).contains("at least 1"));
+        assert!(error("ptb-rhn", &["corpus.shuffle_sentences=0"]).contains("wanted 1 or more"));
         assert!(error("ptb-rhn", &["corpus.tokenizer=a", "corpus.vocabulary=b"]).contains("give one"));
         assert!(error("ptb-rhn", &["corpus.sentences=shuffled"]).contains("carry"));
         assert!(error("ptb-rhn", &["train"]).contains("key=value"));

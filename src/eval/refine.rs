@@ -9,7 +9,7 @@
 //! sentence its Gaussian in one go, the amortization gap (Cremer et al., 2018). The rate falls in a line to nothing.
 
 use crate::data::items::SentenceBatch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::latent::Gaussian;
 use crate::model::sequences::Lengths;
 use crate::model::{Noise, SentenceVae};
@@ -63,10 +63,18 @@ impl Refinement<'_> {
                 }
             }
         }
-        Ok(Gaussian {
+        let fitted = Gaussian {
             mean: mean.at.as_detached_tensor(),
             log_variance: log_variance.at.as_detached_tensor(),
-        })
+        };
+        let largest = (fitted.mean.abs()?.sum_all()? + fitted.log_variance.exp()?.sum_all()?)?;
+        match largest.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
+            true => Ok(fitted),
+            false => Err(Error::config(format!(
+                "--refine-rate {} is too high: the posteriors that it fits are no longer finite",
+                self.rate
+            ))),
+        }
     }
 }
 

@@ -128,15 +128,18 @@ impl<'a> SentenceWriter<'a> {
         text
     }
 
-    /// The likeliest word after another for each of `z`, `(count, size)`: sentences of at most `longest` words.
+    /// The likeliest word after another for each of `z`, `(count, size)`: sentences of at most `longest` words, without the
+    /// forbidden one.
     pub fn greedy(&self, z: &Tensor, longest: usize) -> Result<Vec<Vec<u32>>> {
         let count = z.dim(0)?;
         let mut sentences = vec![Vec::new(); count];
         let mut ended = vec![false; count];
         let mut last = vec![self.line_end; count];
         let mut decoding = self.model.begin(z)?;
+        let barred = self.forbidden.map(|token| self.barring(token)).transpose()?;
         for _ in 0..=longest {
             let (logits, after) = self.model.step(&last, &decoding)?;
+            let logits = barred.as_ref().map_or(Ok(logits.clone()), |barred| logits.broadcast_add(barred))?;
             decoding = after;
             for (row, &id) in logits.argmax(D::Minus1)?.to_vec1::<u32>()?.iter().enumerate() {
                 ended[row] |= id == self.line_end || sentences[row].len() == longest;
@@ -150,6 +153,14 @@ impl<'a> SentenceWriter<'a> {
             }
         }
         Ok(sentences)
+    }
+
+    /// What added to logits leaves `token` no probability, `(vocabulary)`.
+    fn barring(&self, token: u32) -> Result<Tensor> {
+        let mut added = vec![0.0f32; self.tokenizer.vocab_size()];
+        added[token as usize] = f32::NEG_INFINITY;
+        let added = Tensor::from_vec(added, self.tokenizer.vocab_size(), self.model.device())?;
+        Ok(added.to_dtype(self.model.precision().dtype())?)
     }
 
     /// A sentence of at most `longest` words for `z`, `(1, size)`, drawn word by word.

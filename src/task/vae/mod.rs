@@ -204,12 +204,13 @@ impl Task for VaeTask {
         test.map(|test| self.measure(parameters, ("test", test, self.unseen[2]), progress)).transpose()
     }
 
-    /// The likeliest words for some vectors of the prior, a sentence a line.
+    /// The likeliest words for some vectors of the prior, a sentence a line, without `<unk>` as `rhn sample` writes them.
     fn sample(&self, parameters: &Parameters, seed: u64) -> Result<Option<String>> {
         let model = self.frozen(parameters)?;
-        let writer = SentenceWriter::new(&model, &self.tokenizer)?;
+        let writer = SentenceWriter::new(&model, &self.tokenizer)?.without(self.tokenizer.unknown_id());
         let z = prior(&model, seed, SHOWN)?;
-        let sentences = writer.greedy(&z, SHOWN_TOKENS)?;
+        let longest = self.recipe.corpus.longest_sentence.unwrap_or(SHOWN_TOKENS).min(SHOWN_TOKENS);
+        let sentences = writer.greedy(&z, longest)?;
         let lines = sentences.iter().map(|ids| writer.text(&Written { ids: ids.clone(), nats: 0.0 }));
         Ok(Some(lines.collect::<Vec<_>>().join("\n")))
     }

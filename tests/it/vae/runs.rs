@@ -136,6 +136,47 @@ fn a_resumed_run_is_the_same_to_the_bit() {
 }
 
 #[test]
+fn sentences_that_training_shows_have_no_unknown_words_and_are_no_longer_than_the_texts() {
+    let place = place();
+    let rare = "--set corpus.vocab_size=5 --set train.epochs=2 --set train.latent.schedule.epochs=1";
+    let output = place.rhn(&format!("train vae.toml --out run {rare}"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let printed = stderr(&output);
+    let shown: Vec<&str> = printed.lines().filter_map(|line| line.trim_start().strip_prefix('|')).collect();
+    assert_eq!(shown.len(), 6, "{printed}");
+    assert!(
+        shown.iter().all(|line| !line.contains("<unk>") && line.split_whitespace().count() <= 8),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_run_begins_with_its_like_alone_and_the_keys_that_differ_are_named() {
+    LEARNED.fails(
+        "train vae.toml --init-from run --set train.latent.word_keep=0 --out none",
+        4,
+        &["run: is another model: its latent.inputless is unset, wanted true (train.latent.word_keep = 0 asks for it)"],
+    );
+}
+
+#[test]
+fn posteriors_are_fitted_on_demand() {
+    let found = LEARNED.json_of("eval run --split train --refine 20 --json");
+    assert_eq!((&found["protocol"], &found["refine_steps"]), (&"elbo+refined".into(), &20.into()));
+    assert!(number(&found, "elbo_nats") < number(&found, "encoder_elbo_nats"), "{found}");
+    let plain = LEARNED.json_of("eval run --split train --json");
+    assert_eq!(plain["elbo_nats"], found["encoder_elbo_nats"]);
+    assert_eq!(plain.get("refine_steps"), None);
+    for (flags, part) in [
+        ("--refine 0", "--refine 0 fits nothing"),
+        ("--refine 3 --refine-rate 0", "--refine-rate 0 is no rate"),
+        ("--refine 3 --refine-rate 1e30", "--refine-rate 1000000000000000000000000000000 is too high"),
+    ] {
+        LEARNED.fails(&format!("eval run {flags}"), 2, &[part]);
+    }
+}
+
+#[test]
 fn a_vector_that_is_not_used_is_reported() {
     let place = place();
     // A constant weight of 20 leaves nothing of the vector.
