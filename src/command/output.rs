@@ -4,9 +4,9 @@ pub(super) use crate::console::note;
 
 use super::args::DeviceArgs;
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::Unit;
+use crate::config::{Recipe, TaskKind, Unit};
 use crate::data::Tokenizer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::predict::Loaded;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -102,4 +102,15 @@ pub(super) fn note_crlf(count: usize, what: &str, tokenizer: &Tokenizer) {
             "{count} line ends of {what} are CR LF; {reader} as they are, so the text is not that of LF"
         ));
     }
+}
+
+/// Refuses a run that has no text of its own because it learned last from n-best lists; `advice` is what to do.
+pub(super) fn refuse_lists(recipe: &Recipe, advice: &str) -> Result<()> {
+    if recipe.task.kind != TaskKind::Rescore {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "the checkpoint learned last from n-best lists, {}, which `rhn rescore` reads; {advice}",
+        recipe.corpus.name
+    )))
 }

@@ -63,6 +63,9 @@ impl Default for DistillConfig {
     }
 }
 
+/// The highest temperature: logits of single precision divided by more are all alike.
+const HOTTEST: f64 = 1000.0;
+
 impl DistillConfig {
     /// The checkpoints, as the recipe names them; none if it leaves that to `--init-from`.
     pub fn teachers(&self) -> &[String] {
@@ -87,12 +90,14 @@ impl DistillConfig {
             "train.loss.teacher is an empty list, wanted at least one checkpoint".into()
         } else if !(0.0..=1.0).contains(alpha) {
             format!("train.loss.alpha is {alpha}, wanted a share of 0 to 1")
-        } else if !is_positive(temperature) {
-            format!("train.loss.temperature is {temperature}, wanted a number above 0")
+        } else if !(is_positive(temperature) && *temperature <= HOTTEST) {
+            format!("train.loss.temperature is {temperature}, wanted a number above 0, at most {HOTTEST}")
         } else if !weights.is_empty() && weights.len() != count.max(1) {
             format!("train.loss.weights has {} numbers for {} teachers", weights.len(), count.max(1))
         } else if let Some(weight) = weights.iter().find(|weight| !is_positive(weight)) {
             format!("train.loss.weights has {weight}, wanted numbers above 0")
+        } else if !weights.iter().sum::<f64>().is_finite() {
+            format!("train.loss.weights {weights:?} have no finite sum")
         } else {
             return Ok(());
         };

@@ -74,14 +74,41 @@ pub(super) fn leaves<'a>(key: &str, value: &'a Value) -> Vec<(String, &'a Value)
 
 /// The settings in a table; an unknown key is an error that suggests the nearest.
 pub(super) fn from_table<T: DeserializeOwned>(table: Table, source: &str) -> Result<T> {
+    let kept = if is_shallow(&table) { table.clone() } else { Table::new() };
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let key = error.path().to_string();
         let what = error.inner().to_string();
+        let key = with_value(&kept, &key, &what).unwrap_or(key);
         let what = what.trim().lines().next().unwrap_or_default(); // the next would name the key again
         let suggestion = suggestion(what).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
         let key = if key == "." { String::new() } else { format!("{key}: ") };
         Error::config(format!("{source}: {key}{what}.{suggestion}"))
     })
+}
+
+/// Whether a table is no deeper than a recipe can be: what goes through a deeper one by recursion could end the stack.
+fn is_shallow(table: &Table) -> bool {
+    const DEEPEST: usize = 16;
+    let mut level: Vec<&Value> = table.values().collect();
+    for _ in 0..DEEPEST {
+        let below = level.into_iter().flat_map(|value| match value {
+            Value::Table(table) => table.values().collect::<Vec<_>>(),
+            Value::Array(values) => values.iter().collect(),
+            _ => Vec::new(),
+        });
+        level = below.collect();
+    }
+    level.is_empty()
+}
+
+/// The key below `key` whose value a message such as "invalid value: integer `-1`, expected usize" shows, if there is one alone:
+/// a table that has a `kind` is read as a whole, and its path ends there.
+fn with_value(table: &Table, key: &str, message: &str) -> Option<String> {
+    let shown = message.strip_prefix("invalid ")?.split('`').nth(1)?;
+    let outer = lookup(table, key).filter(|value| value.is_table())?;
+    let mut found = leaves(key, outer).into_iter().filter(|(_, value)| value.to_string() == shown);
+    let (key, _) = found.next()?;
+    found.next().is_none().then_some(key)
 }
 
 /// The nearest of the names that a message such as "unknown field `a`, expected one of `b`, `c`" offers.

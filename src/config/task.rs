@@ -107,7 +107,7 @@ impl TaskConfig {
                 (None, _) => Err(Error::config(
                     "[task] kind = \"vae\" needs a [model.latent], the vector between encoder and decoder; say size = 32",
                 )),
-                (_, Some(0)) => Err(Error::config("corpus.longest_sentence must be at least 1")),
+                (_, Some(0)) => Err(Error::config("corpus.longest_sentence is 0, wanted 1 or more")),
                 _ => Ok(()),
             };
         }

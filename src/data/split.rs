@@ -56,7 +56,11 @@ pub fn by_percent(text: &Text, split: [f64; 3], cut: Cut) -> Result<[Text; 3]> {
     };
     let first = boundary(split[0]);
     let second = if split[1] > 0.0 { boundary(split[0] + split[1]).max(first) } else { first };
-    parts(text, [first, second], split)
+    // Bytes that are no text may have no blank at which they could be cut.
+    parts(text, [first, second], split).map_err(|error| match (cut, text.as_str()) {
+        (Cut::Word, Err(no_text)) => no_text,
+        _ => error,
+    })
 }
 
 /// Cuts into parts of so many bytes, which must be the whole text: for bytes exactly there, for words at the next white
@@ -129,6 +133,16 @@ mod tests {
         assert_eq!(lengths(by_percent(&text, [90.0, 5.0, 5.0], Cut::Char).unwrap()), [900, 50, 50]);
         assert_eq!(lengths(by_percent(&text, [90.0, 0.0, 10.0], Cut::Char).unwrap()), [900, 0, 100]);
         assert_eq!(lengths(by_percent(&text, [100.0, 0.0, 0.0], Cut::Line).unwrap()), [1000, 0, 0]);
+    }
+
+    #[test]
+    fn bytes_without_a_place_to_cut_are_refused_for_what_they_are() {
+        let error = |bytes: Vec<u8>| {
+            let text = Text::new(bytes, "file");
+            by_percent(&text, [90.0, 5.0, 5.0], Cut::Word).unwrap_err().to_string()
+        };
+        assert!(error(vec![0xff; 3000]).contains("UTF-8"), "{}", error(vec![0xff; 3000]));
+        assert!(error(vec![b'x'; 3000]).contains("too few to be split"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::checkpoint;
 use crate::config::recipe::BUILT_IN;
 use crate::error::{Error, Result};
-use crate::storage::{self, Lock, MODEL, RECIPE, STATES};
+use crate::storage::{self, Lock, MANIFEST, MODEL, RECIPE, STATES};
 use std::path::{Path, PathBuf};
 
 /// The run that is named in place of a recipe, unless a built-in recipe is called so too. Fails if there was a run that has
@@ -15,6 +15,10 @@ pub(super) fn named(name: &str) -> Result<Option<PathBuf>> {
     match (has(RECIPE), has(storage::METRICS)) {
         (true, _) => Ok(Some(directory)),
         (false, false) => Ok(None),
+        (false, true) if has(MODEL) || has(MANIFEST) || directory.join(STATES).exists() => {
+            let what = "is missing: it says what the run that is there was asked to do";
+            Err(Error::checkpoint(directory.join(RECIPE), what))
+        }
         (false, true) => {
             Lock::acquire(&directory)?; // one that trains saves something soon
             let what = format!(

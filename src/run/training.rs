@@ -78,6 +78,7 @@ impl<T: Task> Run<T> {
         let steps = trainer.position().step;
         let before = directory::read_result(&out).filter(|result| result.steps == steps);
         if let Some(outcome) = before.filter(|_| trainer.is_over()) {
+            task.parameters_of(&Checkpoint::open(&out)?)?; // "the model is in …" is said of one that is whole
             return Ok(Ended::Before(outcome, finish(trainer.position(), &task.recipe().train)));
         }
         if let Some(stop) = trainer.run()? {

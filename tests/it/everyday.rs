@@ -162,6 +162,8 @@ fn a_run_that_has_saved_nothing_is_said_to_be_one() {
     place.write("killed/metrics.jsonl", format!("{}\n", events.lines().next().unwrap()));
     assert!(stdout(&place.rhn("watch killed")).ends_with("\nstopped before it had saved anything\n"));
     place.fails("train killed --resume", 2, &["killed: a run that has saved nothing yet", "--out killed"]);
+    std::fs::remove_file(place.path("run/recipe.toml")).unwrap();
+    place.fails("train run --resume", 4, &["run/recipe.toml: is missing"]);
     let held = rhn::storage::Lock::acquire(&place.path("killed")).unwrap();
     place.fails("train killed --resume", 6, &["killed"]);
     drop(held);

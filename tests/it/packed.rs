@@ -1,6 +1,6 @@
 //! A run in parts: carried elsewhere, it is the same to the bit and goes on.
 
-use crate::support::run::{Place, stdout};
+use crate::support::run::{Place, stderr, stdout};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -113,6 +113,12 @@ fn what_cannot_be_packed_or_unpacked_is_refused() {
     ] {
         place.fails(command, code, parts);
     }
+    let output = place.rhn("run pack run --part-size 1MB --out /dev/null/x");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    let output = place.rhn("run pack run --part-size 1MB --out /dev/null/x");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
     assert!(!place.path("new").exists());
     // What is damaged is not carried on.
     let model = place.path("run/model.safetensors");

@@ -294,6 +294,9 @@ fn a_finished_run_stays_as_it_is_when_it_is_resumed() {
     place.train("--out run --resume --set train.epochs=4"); // and more epochs go on
     place.train("--out four --set train.epochs=4");
     assert_same(&place, "run", "four");
+    // Nothing is said of a model that is no longer whole but what is wrong with it.
+    place.write("run/model.safetensors", "nothing");
+    place.fails("train tiny.toml --out run --resume --set train.epochs=4", 4, &["run/model.safetensors"]);
 }
 
 #[test]

@@ -26,6 +26,9 @@ Examples:
       --tune lists/valid.tsv --references lists/valid.text
   rhn train rescore --init-from checkpoints/shakespeare --corpus lists --out checkpoints/rescoring";
 
+/// The most noise of a score: a larger one says nothing else, and the largest numbers are no scores.
+const MOST_NOISE: f64 = 1e6;
+
 /// Make up n-best lists of a text, for rhn rescore and for training on them
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -60,8 +63,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if args.hypotheses < 2 {
         return Err(Error::config(format!("--hypotheses is {}, wanted at least 2", args.hypotheses)).into());
     }
-    if !(args.noise >= 0.0 && args.noise.is_finite()) {
-        return Err(Error::config(format!("--noise is {}, wanted 0 or more", args.noise)).into());
+    if !(0.0..=MOST_NOISE).contains(&args.noise) {
+        return Err(Error::config(format!("--noise is {}, wanted 0 to {MOST_NOISE}", args.noise)).into());
     }
     let directories = args.data.directories()?;
     let unit = directories.registry.get(&args.text).map_or(Unit::Word, |entry| entry.unit);

@@ -10,9 +10,9 @@ mod table;
 mod tune;
 
 use super::args::{DataArgs, DeviceArgs};
-use super::output::{Meter, json_line, load, note, note_crlf, note_unseen};
+use super::output::{Meter, json_line, load, note, note_crlf, note_unseen, refuse_lists};
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{TaskKind, TrainConfig, Unit};
+use crate::config::{TrainConfig, Unit};
 use crate::data::{Chosen, Encoded, SplitName, Tokenizer, TrainedOn};
 use crate::error::Error;
 use crate::eval::Evaluation;
@@ -150,12 +150,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     refuse_samples(args, "this checkpoint is a language model")?;
     let loaded = load(&args.checkpoint, &args.device)?;
     let recipe = loaded.recipe()?;
-    if recipe.task.kind == TaskKind::Rescore && args.corpus.is_none() && args.file.is_empty() {
-        return Err(Error::config(format!(
-            "the checkpoint learned last from n-best lists, {}, which `rhn rescore` reads; --corpus or --file names a text",
-            recipe.corpus.name
-        ))
-        .into());
+    if args.corpus.is_none() && args.file.is_empty() {
+        refuse_lists(&recipe, "--corpus or --file names a text")?;
     }
     let sha256 = loaded.corpus_sha256();
     let run = TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: loaded.directory() };

@@ -1,7 +1,7 @@
 //! `rhn study adapt`: what adapted models gained on the new text, and what they lost on the old.
 
 use crate::command::args::{DataArgs, DeviceArgs};
-use crate::command::output::{Meter, json_line, load, note_unseen};
+use crate::command::output::{Meter, json_line, load, note_unseen, refuse_lists};
 use crate::command::runs;
 use crate::config::{Recipe, Unit};
 use crate::data::{Chosen, DataDirectories, Encoded, SplitName, TrainedOn};
@@ -158,6 +158,9 @@ fn open_text(
     directories: &DataDirectories,
 ) -> Result<Text> {
     let recipe = run.recipe()?;
+    if name.is_none() {
+        refuse_lists(&recipe, "--new and --old name the texts")?;
+    }
     let sha256 = run.corpus_sha256();
     let trained = TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: run.directory() };
     let mut chosen = match name {

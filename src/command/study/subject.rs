@@ -3,7 +3,7 @@
 use super::images::ImageSubject;
 use crate::checkpoint::{self, Checkpoint};
 use crate::command::args::{DataArgs, DeviceArgs};
-use crate::command::output::{load, note_unseen};
+use crate::command::output::{load, note_unseen, refuse_lists};
 use crate::config::{Recipe, TrainConfig};
 use crate::console::report;
 use crate::data::batch::Batches;
@@ -80,6 +80,10 @@ impl SubjectArgs {
             )));
         }
         let recipe = loaded.recipe()?;
+        refuse_lists(
+            &recipe,
+            "there is no text of its own to study: take the model that the run began with",
+        )?;
         let sha256 = loaded.corpus_sha256();
         let run =
             TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: loaded.directory() };

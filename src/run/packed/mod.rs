@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
+use std::mem::ManuallyDrop;
 use std::path::{Component, Path, PathBuf};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
@@ -123,14 +124,15 @@ fn write(
         .last_modified_time(DateTime::default())
         .unix_permissions(0o644)
         .large_file(true);
-    let mut archive = ZipWriter::new_stream(writer);
+    // Dropped after an error it would try to write its end, and print that it cannot: only a whole one is.
+    let mut archive = ManuallyDrop::new(ZipWriter::new_stream(writer));
     let mut files = Vec::with_capacity(names.len());
     let mut done = 0;
     for name in names {
         archive.start_file(name.as_str(), options).map_err(failed)?;
         let path = directory.join(name);
         let mut file = File::open(&path).map_err(Error::io(&path))?;
-        let copied = copy(&mut file, [&path, directory], &mut archive, block, &mut |bytes| {
+        let copied = copy(&mut file, [&path, directory], &mut *archive, block, &mut |bytes| {
             done += bytes;
             told(done)
         })?;
@@ -138,7 +140,7 @@ fn write(
     }
     archive.start_file(CONTENTS, options).map_err(failed)?;
     archive.write_all(&to_json(&Contents { format: FORMAT, files })).map_err(Error::io(directory))?;
-    archive.finish().map_err(failed)?;
+    ManuallyDrop::into_inner(archive).finish().map_err(failed)?;
     Ok(())
 }
 

@@ -73,6 +73,9 @@ fn the_hypotheses_with_few_errors_come_to_be_the_best_and_the_run_goes_on_to_the
         stdout(&place.rhn("rescore whole lists/test.tsv --weight 1 --references lists/test.text --json"));
     let total: Value = serde_json::from_str(found.lines().last().unwrap()).unwrap();
     assert_eq!(total["word_error_rate"], 0.0);
+    for study in ["study adapt lm whole", "study estimate whole"] {
+        place.fails(study, 2, &["learned last from n-best lists, lists, which `rhn rescore` reads"]);
+    }
 
     done(&place, &format!("train {RESCORE} --set train.epochs=8 --out parts --max-steps 9"));
     done(&place, "train parts --resume --max-steps 20");
@@ -129,6 +132,7 @@ fn made_up_lists_have_the_text_s_lines_as_references() {
     assert!(scores.windows(2).all(|pair| pair[0] >= pair[1]), "{scores:?}");
     place.fails("data lists book.txt --out x --hypotheses 1", 2, &["--hypotheses is 1"]);
     place.fails("data lists book.txt --out x --noise -1", 2, &["--noise is -1"]);
+    place.fails("data lists book.txt --out x --noise 1e308", 2, &["--noise is 1", "wanted 0 to 1000000"]);
     place.fails("data lists book.txt --out x --count 0", 2, &["invalid value '0'", "--count"]);
 }
 
