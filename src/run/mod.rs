@@ -127,8 +127,10 @@ impl Request {
     fn resolve(&self) -> Result<(Resolved, Option<PathBuf>)> {
         let run = location::named(&self.recipe)?;
         let saved = run.as_ref().map(|run| run.join(crate::storage::RECIPE).to_string_lossy().into_owned());
-        // What a checkpoint lends takes the place of a recipe's own sizes: they are checked once they are known.
-        let resolve = if self.init_from.is_some() { Resolved::unchecked } else { Resolved::new };
+        // What a checkpoint lends, or has lent a run that goes on, takes the place of a recipe's own sizes: the whole is checked
+        // once they are known.
+        let is_lent = self.init_from.is_some() || self.resume;
+        let resolve = if is_lent { Resolved::unchecked } else { Resolved::new };
         let mut resolved = resolve(saved.as_ref().unwrap_or(&self.recipe), &self.settings)?;
         if let Some(corpus) = &self.corpus {
             resolved.recipe.corpus.name = corpus.clone();

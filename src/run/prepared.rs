@@ -54,6 +54,9 @@ impl Request {
         resumed: Option<&Resumed>,
         (out, images): (&Path, Option<ImageCorpus>),
     ) -> Result<Prepared> {
+        if first.is_none() && resumed.is_none() {
+            resolved.recipe.validate()?; // all others were, with what they took
+        }
         let checkpoint = first.map(|first| &first.checkpoint);
         Ok(match resolved.recipe.task.kind {
             TaskKind::Language => {

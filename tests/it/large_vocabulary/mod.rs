@@ -326,6 +326,10 @@ fn a_vocabulary_that_is_not_sorted_is_refused_and_one_of_a_checkpoint_is_trusted
     let output = place.rhn(&format!("{text} --out lent --init-from plain {sampled} --max-steps 2"));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     place.json_of("eval lent --json");
+    let output = place.rhn(&format!("{text} --out lent --resume {sampled} --max-steps 3"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = place.rhn(&format!("{text} --out new --resume {sampled} --max-steps 3"));
+    assert_fails(&output, 2, &["needs model.output.by_word = true"]); // of a run that is not there yet
     place.fails(
         &format!(
             "{text} --out none --init-from sorted --set train.fraternal={{}} --set train.dropout.output=0.2"
