@@ -116,9 +116,6 @@ fn what_cannot_be_packed_or_unpacked_is_refused() {
     let output = place.rhn("run pack run --part-size 1MB --out /dev/null/x");
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
-    let output = place.rhn("run pack run --part-size 1MB --out /dev/null/x");
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
     assert!(!place.path("new").exists());
     // What is damaged is not carried on.
     let model = place.path("run/model.safetensors");

@@ -56,7 +56,7 @@ Examples:
   rhn eval checkpoints/ptb-rhn --split valid --json   one line of JSON
   rhn eval checkpoints/ptb-rhn --mc 100               Monte-Carlo dropout
   rhn eval checkpoints/ptb-vae --samples 500          a sentence VAE's bounds
-  rhn eval checkpoints/ptb-vae --refine 50            its bound with posteriors fitted to each sentence
+  rhn eval checkpoints/ptb-vae --refine 50            its bound, with fitted posteriors
   rhn eval checkpoints/ptb-rhn --dynamic --dynamic-rate 5e-5 --segment 5
   rhn eval checkpoints/ptb-rhn --dynamic --cache 500 --tune
   rhn eval checkpoints/ptb-rhn --cache 500 --cache-theta 0.3 --cache-lambda 0.1

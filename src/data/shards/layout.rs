@@ -64,7 +64,7 @@ fn by_patterns(directory: &Path, patterns: &ShardPatterns) -> Result<Splits> {
     }
     let [train, valid, test] = &splits;
     for (key, others) in [("valid", valid), ("test", test)] {
-        if let Some(shared) = others.iter().find(|path| train.contains(path)) {
+        if let Some(shared) = others.iter().find(|path| train.binary_search(path).is_ok()) {
             let what = format!(
                 "is in corpus.shards.train and in corpus.shards.{key}: what is measured was trained on"
             );

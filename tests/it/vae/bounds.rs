@@ -26,7 +26,7 @@ fn items(tokenizer: &Tokenizer, text: &str) -> Items {
     Items::of(&encoded.tokens, tokenizer.line_end_id().unwrap(), None)
 }
 
-/// A model of the text's words with a vector of `size`, whose first weights are in ± `scale`; the same one by `build`.
+/// What `build` makes of a model of the text's words with a vector of `size`, whose first weights are in ± `scale`.
 fn built<M>(
     tokenizer: &Tokenizer,
     size: usize,
