@@ -19,6 +19,9 @@ use std::time::UNIX_EPOCH;
 /// How deep below `--runs` a checkpoint may lie.
 const DEPTH: usize = 4;
 
+/// How many names of checkpoints that are not served a message has.
+const SHOWN: usize = 5;
+
 /// The models of a server.
 pub(super) struct Models {
     entries: BTreeMap<String, Arc<Entry>>,
@@ -49,9 +52,22 @@ impl Models {
         let pool = Arc::new(Pool::new(limits.models, loading));
         let mut models = Self { entries: BTreeMap::new(), default: None, checkpoint: None, pool };
         if let Some(runs) = runs {
-            models.find(runs, runs, 0)?;
+            let mut others = Vec::new();
+            models.find(runs, runs, 0, &mut others)?;
+            others.sort();
             if models.entries.is_empty() && checkpoint.is_none() {
-                return Err(Error::data(runs, "no checkpoint lies below it"));
+                let what = match others.len() {
+                    0 => "no checkpoint lies below it".into(),
+                    _ => format!("none of the checkpoints below it is a language model: {}", some(&others)),
+                };
+                return Err(Error::data(runs, what));
+            }
+            if !others.is_empty() {
+                note(&format!(
+                    "not served, since they are no language models, from {}: {}",
+                    runs.display(),
+                    some(&others)
+                ));
             }
         }
         if let Some(path) = checkpoint {
@@ -65,8 +81,9 @@ impl Models {
         Ok(models)
     }
 
-    /// Language models in `directory` and below, named by their path from `root`; links are not followed.
-    fn find(&mut self, root: &Path, directory: &Path, depth: usize) -> Result<()> {
+    /// Language models in `directory` and below, named by their path from `root`, and the names of `others`; links are not
+    /// followed.
+    fn find(&mut self, root: &Path, directory: &Path, depth: usize, others: &mut Vec<String>) -> Result<()> {
         let entries = std::fs::read_dir(directory).map_err(Error::io(directory))?;
         for entry in entries {
             let entry = entry.map_err(Error::io(directory))?;
@@ -80,8 +97,10 @@ impl Models {
             let is_checkpoint = [CONFIG, MODEL].iter().all(|file| path.join(file).is_file());
             if is_checkpoint && may_be_served(&path) {
                 self.entries.insert(name, Arc::new(Entry::new(&path)));
-            } else if !is_checkpoint && depth < DEPTH {
-                self.find(root, &path, depth + 1)?;
+            } else if is_checkpoint {
+                others.push(name);
+            } else if depth < DEPTH {
+                self.find(root, &path, depth + 1, others)?;
             }
         }
         Ok(())
@@ -128,6 +147,15 @@ impl Models {
     pub(super) fn are_alive(&self) -> bool {
         let checkpoint = self.checkpoint.iter().map(|(_, model)| model.clone());
         self.pool.all().into_iter().chain(checkpoint).all(|model| model.engine.is_alive())
+    }
+}
+
+/// The first of the names, and how many more there are.
+fn some(names: &[String]) -> String {
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

@@ -63,8 +63,13 @@ fn by_patterns(directory: &Path, patterns: &ShardPatterns) -> Result<Splits> {
         }
     }
     let [train, valid, test] = &splits;
+    let mut trained = train.iter().map(|path| whole(path)).collect::<Result<Vec<_>>>()?;
+    trained.sort();
     for (key, others) in [("valid", valid), ("test", test)] {
-        if let Some(shared) = others.iter().find(|path| train.binary_search(path).is_ok()) {
+        for shared in others {
+            if trained.binary_search(&whole(shared)?).is_err() {
+                continue;
+            }
             let what = format!(
                 "is in corpus.shards.train and in corpus.shards.{key}: what is measured was trained on"
             );
@@ -72,6 +77,11 @@ fn by_patterns(directory: &Path, patterns: &ShardPatterns) -> Result<Splits> {
         }
     }
     Ok(splits)
+}
+
+/// The path of a file without links and `..`, by which one file is known however it is named.
+fn whole(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(Error::io(path))
 }
 
 fn benchmark(directory: &Path) -> Result<Splits> {

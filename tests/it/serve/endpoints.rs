@@ -3,7 +3,7 @@
 use super::server::Server;
 use super::{lines, served};
 use crate::cli::Run;
-use crate::support::run::wait_until;
+use crate::support::run::{assert_fails, wait_until};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -142,6 +142,8 @@ fn several_models_are_served_by_name_and_loaded_when_they_are_asked_for() {
     let list = server.get("/v1/models").json();
     let names: Vec<&Value> = list["data"].as_array().unwrap().iter().map(|model| &model["id"]).collect();
     assert_eq!(names, ["broken", "more/chars", "words"]);
+    let left_out = server.errors();
+    assert!(left_out.contains("they are no language models") && left_out.contains(": judge\n"), "{left_out}");
     let ask = |model: &str| {
         let body = json!({"model": model, "prompt": "To", "seed": 1, "max_tokens": 9, "ignore_eos": true});
         server.complete(&body)["choices"][0]["text"].as_str().unwrap().to_string()
@@ -157,6 +159,13 @@ fn several_models_are_served_by_name_and_loaded_when_they_are_asked_for() {
     let path = place.path().to_str().unwrap();
     assert!(!broken.body.contains(path), "{broken:?}");
     wait_until("the reason is on the standard error", || server.errors().contains(path));
+    let judges = tempfile::tempdir().unwrap();
+    std::fs::rename(place.path().join("judge"), judges.path().join("judge")).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_rhn"))
+        .args(["serve", "--runs", judges.path().to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_fails(&output, 3, &["none of the checkpoints below it is a language model: judge"]);
 }
 
 #[test]
