@@ -197,7 +197,10 @@ pub fn labelled_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<
 }
 
 /// What `open` makes of the run's corpus: the one with the run's SHA-256, or else the first; `None` if there is none.
-fn find<T>(
+///
+/// # Errors
+/// That of `open` on the first, if none is the run's.
+pub(crate) fn find<T>(
     run: TrainedOn<'_>,
     directories: &DataDirectories,
     open: impl Fn(&CorpusConfig, &DataDirectories) -> Result<T>,
@@ -205,13 +208,14 @@ fn find<T>(
 ) -> Result<Option<T>> {
     let mut first = None;
     for name in places(run, directories) {
-        let found = open(&CorpusConfig { name, ..run.config.clone() }, directories)?;
-        if run.sha256.is_none_or(|wanted| wanted == sha256(&found)) {
-            return Ok(Some(found));
+        let found = open(&CorpusConfig { name, ..run.config.clone() }, directories);
+        let is_own = |found: &T| run.sha256.is_none_or(|wanted| wanted == sha256(found));
+        if found.as_ref().is_ok_and(is_own) {
+            return found.map(Some);
         }
         first.get_or_insert(found);
     }
-    Ok(first)
+    first.transpose()
 }
 
 /// The corpus of a run, if it is one of shards: the first that lies under its name or beside or above the run's directory.
@@ -230,7 +234,7 @@ pub fn shards_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<Op
 
 /// The names under which the run's corpus may be found: its own, and for a path that is relative to a directory which the
 /// run does not know, the directories above the run.
-pub(crate) fn places(run: TrainedOn<'_>, directories: &DataDirectories) -> Vec<String> {
+fn places(run: TrainedOn<'_>, directories: &DataDirectories) -> Vec<String> {
     let name = &run.config.name;
     let path = Path::new(name);
     let is_path = directories.registry.get(name).is_none() && name != "-" && !name.contains("://");

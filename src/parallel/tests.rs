@@ -9,7 +9,7 @@ use crate::config::{Recipe, Resolved};
 use crate::data::{Corpus, DataDirectories, Text};
 use crate::model::State;
 use crate::task::language::Language;
-use crate::task::rescore::Rescoring;
+use crate::task::rescore::{Lists, Rescoring};
 use crate::task::vae::VaeTask;
 use crate::train::objective::Objective;
 use crate::train::step::Stepper;
@@ -232,8 +232,9 @@ fn lists_are_shared_among_ranks() {
         let course = |world| {
             let recipe = of_directory("rescore", directory.path(), &settings);
             let tokenizer = language(&[], Precision::F64).tokenizer().clone();
-            let place = recipe.corpus.name.clone();
-            let task = Rescoring::open((recipe, &place), tokenizer, Precision::F64, &Device::Cpu).unwrap();
+            let lists =
+                Lists::open(&recipe.corpus.name, recipe.train.lists.unwrap_or_default().format).unwrap();
+            let task = Rescoring::open(recipe, lists, tokenizer, Precision::F64, &Device::Cpu).unwrap();
             course_of(&task, task.resumed_stepper().unwrap(), world)
         };
         assert_same_course(output, course, 1e-10);

@@ -3,10 +3,10 @@
 use super::Request;
 use super::first::{First, TAKEN};
 use super::prepared::trained_on;
-use crate::config::Resolved;
-use crate::data::chosen::places;
+use crate::config::{CorpusConfig, Recipe, Resolved};
+use crate::data::chosen;
 use crate::error::{Error, Result};
-use crate::task::rescore::{ExpectedErrors, Rescoring};
+use crate::task::rescore::{ExpectedErrors, Lists, Rescoring};
 use crate::train::resume::Resumed;
 use crate::train::step::Stepper;
 use std::path::Path;
@@ -22,12 +22,10 @@ impl Request {
         if self.grow_vocab {
             return Err(Error::config("--grow-vocab is for running text, not for n-best lists"));
         }
-        let config = &resolved.recipe.corpus;
-        let places = resumed.map(|resumed| places(trained_on(config, resumed), &self.directories));
-        let place =
-            places.and_then(|places| places.into_iter().next()).unwrap_or_else(|| config.name.clone());
-        let open =
-            |recipe, tokenizer| Rescoring::open((recipe, &place), tokenizer, self.precision, &self.device);
+        let open = |recipe: Recipe, tokenizer| {
+            let lists = self.lists_of(&recipe, resumed)?;
+            Rescoring::open(recipe, lists, tokenizer, self.precision, &self.device)
+        };
         Ok(match (resumed, first) {
             (Some((resumed, _)), _) => {
                 let task = open(resolved.recipe, resumed.tokenizer.clone())?;
@@ -56,5 +54,15 @@ impl Request {
                 ));
             }
         })
+    }
+
+    /// The lists that the recipe names; of a run that goes on, those with its SHA-256, if several directories have the name.
+    fn lists_of(&self, recipe: &Recipe, resumed: Option<(&Resumed, &Path)>) -> Result<Lists> {
+        let format = recipe.train.lists.unwrap_or_default().format;
+        let named = |config: &CorpusConfig| Lists::open(&config.name, format);
+        let Some(resumed) = resumed else { return named(&recipe.corpus) };
+        let run = trained_on(&recipe.corpus, resumed);
+        let found = chosen::find(run, &self.directories, |config, _| named(config), |lists| &lists.sha256)?;
+        found.map_or_else(|| named(&recipe.corpus), Ok) // the error says what is wrong
     }
 }

@@ -23,11 +23,11 @@ pub(super) struct Utterance {
 }
 
 /// The lists of a directory.
-pub(super) struct Lists {
+pub(crate) struct Lists {
     /// The directory.
     pub(super) name: String,
     /// Of all that was read.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
     /// For training, validation and, if it is there, the test.
     pub(super) splits: [Vec<Utterance>; 3],
 }
@@ -38,7 +38,7 @@ impl Lists {
     ///
     /// # Errors
     /// If lists or references of training or validation are missing, one cannot be read, or a list has no reference.
-    pub(super) fn open(name: &str, format: Format) -> Result<Self> {
+    pub(crate) fn open(name: &str, format: Format) -> Result<Self> {
         let directory = Path::new(name);
         if !directory.is_dir() {
             let what = "is no directory; n-best lists to learn from are in one with train and valid lists, as train.tsv and \

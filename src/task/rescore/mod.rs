@@ -8,6 +8,7 @@ mod measure;
 
 pub use expected::{ExpectedErrors, ListBatch};
 pub use lists::ListTokens;
+pub(crate) use lists::Lists;
 
 use super::language::size_model;
 use super::order::shuffled;
@@ -24,7 +25,7 @@ use crate::train::step::Stepper;
 use crate::train::task::{Data, Files, Task};
 use crate::train::update::Update;
 use candle_core::Device;
-use lists::{Lists, SPLITS, Utterance};
+use lists::{SPLITS, Utterance};
 use rhn_kernels::precision::Precision;
 use std::cell::RefCell;
 
@@ -46,13 +47,13 @@ pub struct Rescoring {
 }
 
 impl Rescoring {
-    /// Opens the lists that the recipe's corpus names, in the directory `place`, and cuts them with the vocabulary of the model
-    /// that is trained on.
+    /// Cuts `found`, the lists that the recipe's corpus names, with the vocabulary of the model that is trained on.
     ///
     /// # Errors
-    /// If there are no such lists, fewer than a batch, or the vocabulary has no line end.
+    /// If they are fewer than a batch, or the vocabulary has no line end.
     pub(crate) fn open(
-        (recipe, place): (Recipe, &str),
+        recipe: Recipe,
+        found: Lists,
         tokenizer: Tokenizer,
         precision: Precision,
         device: &Device,
@@ -64,7 +65,6 @@ impl Rescoring {
                  checkpoint's has none",
             ));
         };
-        let found = Lists::open(place, settings.format)?;
         let lists = Lists { name: recipe.corpus.name.clone(), ..found };
         let batch = recipe.train.batch_size;
         let [train, ..] = &lists.splits;

@@ -140,7 +140,13 @@ fn made_up_lists_have_the_text_s_lines_as_references() {
 fn the_lists_of_a_run_are_found_beside_it() {
     let place = prepared();
     done(&place, &format!("train {RESCORE} --out runs/run --max-steps 3"));
-    std::fs::create_dir(place.path("far")).unwrap();
-    place.rhn_from("far", "train ../runs/run --resume");
+    lists(&place, "far/lists", "train", 9); // no lists at all, and other ones, where the run is continued from
+    for (split, count) in [("train", 24), ("valid", 6)] {
+        lists(&place, "farther/lists", split, count);
+    }
+    for from in ["far", "farther"] {
+        place.rhn_from(from, "train ../runs/run --resume --max-steps 6");
+    }
+    done(&place, "train runs/run --resume");
     assert_eq!(place.json("runs/run/result.json")["protocol"], "lists");
 }
