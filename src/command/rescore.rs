@@ -187,10 +187,10 @@ fn score(loaded: &Loaded, all: [&mut Vec<NBest>; 2]) -> Result<u64> {
         lists.iter_mut().chain(development).flat_map(|list| &mut list.hypotheses).collect();
     let cut = |hypothesis: &&mut Hypothesis| Sentence::cut(&hypothesis.text, &loaded.tokenizer);
     let sentences = hypotheses.iter().map(cut).collect::<Result<Vec<_>>>()?;
-    let ids: Vec<&[u32]> = sentences.iter().map(|sentence| sentence.ids.as_slice()).collect();
     let meter = Meter::new("rescoring");
     let context = loaded.tokenizer.line_end_id();
-    let scores = score_sentences(&loaded.model, context, &ids, ROWS, &mut |done, all| meter.set(done, all))?;
+    let progress = &mut |done, all| meter.set(done, all);
+    let scores = score_sentences(&loaded.model, context, &sentences, ROWS, progress)?;
     hypotheses.iter_mut().zip(scores).for_each(|(hypothesis, score)| hypothesis.lp = score.lp);
     Ok(sentences.iter().map(|sentence| sentence.unknown_words as u64).sum())
 }

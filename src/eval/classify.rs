@@ -71,12 +71,12 @@ impl<'a> SentenceCutter<'a> {
                 "{text:.60?}: no token of the vocabulary is in this sentence"
             )));
         }
-        for (place, span) in std::mem::take(&mut sentence.unknown).into_iter().filter(|_| self.reads_any_word)
+        for (place, word) in std::mem::take(&mut sentence.unknown).into_iter().filter(|_| self.reads_any_word)
         {
             let first = self.tokenizer.vocab_size();
             let words = &mut self.words;
-            let id = *self.ids.entry(text[span.clone()].to_owned()).or_insert_with(|| {
-                words.push(text[span].to_owned());
+            let id = *self.ids.entry(word).or_insert_with_key(|word| {
+                words.push(word.clone());
                 (first + words.len() - 1) as u32
             });
             sentence.ids[place] = id;

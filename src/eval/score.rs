@@ -139,12 +139,7 @@ impl Scorer {
         }
         let device = self.reader.model().device().clone();
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &device);
-        let states = if read.iter().any(Option::is_some) {
-            let vectors = self.reader.model().vectors(&inputs, &read)?;
-            self.reader.hidden_of(&vectors)?
-        } else {
-            self.reader.hidden(&column(&inputs)?, &Noise::none())?
-        };
+        let states = self.reader.hidden_of_words(&column(&inputs)?, &read)?;
         let set_nats = match set {
             None => vec![0.0; targets.len()],
             Some(set) => self.set_nats(&states, set)?,

@@ -64,10 +64,19 @@ impl WindowReader {
 }
 
 impl WindowReader {
-    /// As [`WindowReader::hidden`] at batch 1, of tokens whose vectors are `(time, size)`.
-    pub(crate) fn hidden_of(&mut self, vectors: &Tensor) -> Result<Tensor> {
-        let (ys, state) =
-            self.model.hidden_of_vectors(vectors.unsqueeze(1)?, None, &self.state, &Noise::none())?;
+    /// As [`WindowReader::hidden`], of tokens that are read as they stand in `words` where they have one there, both in the
+    /// order of `(time, batch)`.
+    ///
+    /// # Errors
+    /// If there is a word and the model reads the words of its vocabulary alone.
+    pub(crate) fn hidden_of_words(&mut self, tokens: &Tensor, words: &[Option<&[u8]>]) -> Result<Tensor> {
+        if words.iter().all(Option::is_none) {
+            return self.hidden(tokens, &Noise::none());
+        }
+        let (time, batch) = tokens.dims2()?;
+        let vectors = self.model.vectors(&tokens.flatten_all()?.to_vec1::<u32>()?, words)?;
+        let vectors = vectors.reshape((time, batch, ()))?;
+        let (ys, state) = self.model.hidden_of_vectors(vectors, None, &self.state, &Noise::none())?;
         self.state = state;
         Ok(ys)
     }

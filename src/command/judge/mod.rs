@@ -130,13 +130,13 @@ fn scores(args: &Args, loaded: &Loaded, texts: &[&str]) -> Result<(Vec<Sentence>
     let tokenizer = &loaded.tokenizer;
     let unigrams = args.unigrams.as_deref().map(|file| count(tokenizer, file)).transpose()?;
     let sentences = texts.iter().map(|text| Sentence::cut(text, tokenizer)).collect::<Result<Vec<_>>>()?;
-    let ids: Vec<&[u32]> = sentences.iter().map(|sentence| sentence.ids.as_slice()).collect();
     let context = tokenizer.line_end_id();
     if context.is_none() {
         note("the vocabulary has no line end: the first token of each sentence has no score");
     }
     let meter = Meter::new("judging");
-    let scores = score_sentences(&loaded.model, context, &ids, ROWS, &mut |done, all| meter.set(done, all))?;
+    let progress = &mut |done, all| meter.set(done, all);
+    let scores = score_sentences(&loaded.model, context, &sentences, ROWS, progress)?;
     let value = |(sentence, score): (&Sentence, &SentenceScore)| {
         let penalty = args.unknown_penalty * sentence.unknown_words as f64;
         let lowered = match args.by {

@@ -77,8 +77,8 @@ pub struct Sentence {
     pub words: usize,
     /// Words with a symbol that the vocabulary lacks.
     pub unknown_words: usize,
-    /// The tokens that stand for symbols that the vocabulary lacks: their places in `ids`, and the bytes in the text.
-    pub(crate) unknown: Vec<(usize, Range<usize>)>,
+    /// The tokens that stand for symbols that the vocabulary lacks: their places in `ids`, and the symbols.
+    pub(crate) unknown: Vec<(usize, String)>,
 }
 
 impl Sentence {
@@ -94,7 +94,8 @@ impl Sentence {
         let mut unknown = Vec::new();
         tokenizer.cut(&line, |piece| {
             if !piece.known {
-                unknown.extend(piece.id.map(|_| (ids.len(), piece.span.clone())));
+                let symbol = || String::from_utf8_lossy(line.bytes()[piece.span.clone()].trim_ascii());
+                unknown.extend(piece.id.map(|_| (ids.len(), symbol().into_owned())));
                 unseen.push(piece.span);
             }
             ids.extend(piece.id);

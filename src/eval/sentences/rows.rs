@@ -1,11 +1,12 @@
 //! Many sentences side by side: those of like length are the batch rows of one window after another.
 
+use super::Sentence;
 use crate::error::Result;
 use crate::eval::perplexity::finite;
 use crate::model::{FrozenModel, Noise};
 use crate::predict::{STREAM_STEPS, WindowReader};
 use candle_core::Tensor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Sentences that are read side by side, at most.
 pub const ROWS: usize = 64;
@@ -32,8 +33,31 @@ impl SentenceScore {
     }
 }
 
+/// What is read of a sentence: sentences that are the same to the model are equal, and the order is by length.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Line<'a> {
+    length: usize,
+    ids: &'a [u32],
+    /// Where a word is read by its own characters, and the word, in the order of the places.
+    words: &'a [(usize, String)],
+}
+
+impl<'a> Line<'a> {
+    fn new(sentence: &'a Sentence, reads_any_string: bool) -> Self {
+        let words = if reads_any_string { sentence.unknown.as_slice() } else { &[] };
+        Self { length: sentence.ids.len(), ids: &sentence.ids, words }
+    }
+
+    /// The word that is read in place of the token at `place`.
+    fn word(self, place: usize) -> Option<&'a [u8]> {
+        let found = self.words.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+        Some(self.words[found].1.as_bytes())
+    }
+}
+
 /// The score of each of `sentences`, each from the zero state. `context`, the line end, predicts the first token; without
-/// one it is not scored. Equal sentences are read once, so that their scores are the same bits. At most `rows` are read side by side;
+/// one it is not scored. A word that the vocabulary lacks is predicted as `<unk>`, and read by its own characters where the model
+/// reads any string. Equal sentences are read once, so that their scores are the same bits. At most `rows` are read side by side;
 /// `progress` gets the tokens that are done, and all.
 ///
 /// # Errors
@@ -41,38 +65,36 @@ impl SentenceScore {
 pub fn score_sentences(
     model: &FrozenModel,
     context: Option<u32>,
-    sentences: &[&[u32]],
+    sentences: &[Sentence],
     rows: usize,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<SentenceScore>> {
-    let distinct: BTreeMap<(usize, &[u32]), ()> =
-        sentences.iter().map(|&ids| ((ids.len(), ids), ())).collect(); // by length, shortest first
-    let distinct: Vec<&[u32]> = distinct.into_keys().map(|(_, ids)| ids).collect();
-    let all: usize = distinct.iter().map(|ids| ids.len()).sum();
-    let mut scores: BTreeMap<&[u32], SentenceScore> = BTreeMap::new();
+    let line = |sentence| Line::new(sentence, model.reads_any_string());
+    let distinct: BTreeSet<Line<'_>> = sentences.iter().map(line).collect();
+    let distinct: Vec<Line<'_>> = distinct.into_iter().collect(); // shortest first
+    let all: usize = distinct.iter().map(|line| line.length).sum();
+    let mut scores: BTreeMap<Line<'_>, SentenceScore> = BTreeMap::new();
     let mut left = distinct.as_slice();
     let mut done = 0;
     while let Some(longest) = left.last() {
-        let fit = TOKENS_AT_ONCE / longest.len().clamp(1, STREAM_STEPS);
+        let fit = TOKENS_AT_ONCE / longest.length.clamp(1, STREAM_STEPS);
         let count = fit.min(rows).clamp(1, left.len());
         let (rest, group) = left.split_at(left.len() - count);
         scores.extend(group.iter().copied().zip(score_group(model, context, group)?));
         left = rest;
-        done += group.iter().map(|ids| ids.len()).sum::<usize>();
+        done += group.iter().map(|line| line.length).sum::<usize>();
         progress(done as u64, all as u64);
     }
-    Ok(sentences.iter().map(|ids| scores[ids]).collect())
+    Ok(sentences.iter().map(|sentence| scores[&line(sentence)]).collect())
 }
 
 /// The scores of the rows of one batch. A row that is over is filled up with token 0, which no score sees.
-fn score_group(model: &FrozenModel, context: Option<u32>, group: &[&[u32]]) -> Result<Vec<SentenceScore>> {
+fn score_group(model: &FrozenModel, context: Option<u32>, group: &[Line<'_>]) -> Result<Vec<SentenceScore>> {
     let targets =
-        |row: usize| if context.is_some() { group[row] } else { group[row].get(1..).unwrap_or(&[]) };
-    let input = |row: usize, at: usize| match (context, at) {
-        (Some(end), 0) => Some(end),
-        (Some(_), at) => group[row].get(at - 1).copied(),
-        (None, at) => group[row].get(at).copied(),
-    };
+        |row: usize| if context.is_some() { group[row].ids } else { group[row].ids.get(1..).unwrap_or(&[]) };
+    // Which token of a sentence is read at a time; none before the first.
+    let place = |at: usize| if context.is_some() { at.checked_sub(1) } else { Some(at) };
+    let input = |row: usize, at: usize| place(at).map_or(context, |place| group[row].ids.get(place).copied());
     let rows = group.len();
     let steps = (0..rows).map(|row| targets(row).len()).max().unwrap_or(0);
     let mut scores = vec![SentenceScore::default(); rows];
@@ -84,9 +106,12 @@ fn score_group(model: &FrozenModel, context: Option<u32>, group: &[&[u32]]) -> R
                 times.clone().flat_map(|at| (0..rows).map(move |row| of(row, at).unwrap_or(0))).collect();
             Tensor::from_vec(ids, (times.len(), rows), model.device())
         };
-        let inputs = table(&input)?;
         let wanted = table(&|row, at| targets(row).get(at).copied())?;
-        let nats = finite(&reader.nats_with(&inputs, &wanted, &Noise::none())?, start)?;
+        let word = |at: usize, row: usize| place(at).and_then(|place| group[row].word(place));
+        let words: Vec<Option<&[u8]>> =
+            times.clone().flat_map(|at| (0..rows).map(move |row| word(at, row))).collect();
+        let ys = reader.hidden_of_words(&table(&input)?, &words)?;
+        let nats = finite(&model.nats_of(&ys, &wanted, &Noise::none(), 1.0)?, start)?;
         for (at, nats) in times.zip(nats.chunks(rows)) {
             let running = (0..rows).filter(|&row| at < targets(row).len());
             running.for_each(|row| scores[row].take(nats[row]));
@@ -107,7 +132,9 @@ mod tests {
         texts: &[Vec<u32>],
         rows: usize,
     ) -> Vec<SentenceScore> {
-        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        let sentence =
+            |ids: &Vec<u32>| Sentence { ids: ids.clone(), words: 0, unknown_words: 0, unknown: Vec::new() };
+        let texts: Vec<Sentence> = texts.iter().map(sentence).collect();
         score_sentences(model, context, &texts, rows, &mut |_, _| ()).unwrap()
     }
 

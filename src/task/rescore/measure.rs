@@ -28,14 +28,13 @@ pub(super) fn measure(
             sentences.push(cut(text)?);
         }
     }
-    let ids: Vec<&[u32]> = sentences.iter().map(|sentence| sentence.ids.as_slice()).collect();
     let mut stopped = Ok(());
     let show = &mut |done, all| {
         if stopped.is_ok() {
             stopped = progress(done, all);
         }
     };
-    let scores = score_sentences(model, tokenizer.line_end_id(), &ids, ROWS, show)?;
+    let scores = score_sentences(model, tokenizer.line_end_id(), &sentences, ROWS, show)?;
     stopped?;
     let mut reference = SentenceScore::default();
     let mut figures = Sums::default();

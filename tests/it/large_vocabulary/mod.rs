@@ -58,6 +58,42 @@ fn over_bytes_what_follows_an_unseen_word_depends_on_its_spelling() {
     }
 }
 
+/// Pairs and lists have the scores that their lines have alone, unseen words included.
+#[test]
+fn over_bytes_pairs_and_hypotheses_are_scored_as_rhn_score_does() {
+    let place = Place::new();
+    let sentences = ["be zyx be", "be \u{3bb}123 be", "zyx zyx", "zyx \u{3bb}123", "be", "zyx be or be be"];
+    place.write("text", sentences.join("\n") + "\n");
+    place.write("pairs.tsv", sentences.chunks(2).map(|pair| pair.join("\t") + "\n").collect::<String>());
+    let list = |(at, text): (usize, &&str)| format!("{at}\t0\t{text}\n");
+    place.write("lists.tsv", sentences.iter().enumerate().map(list).collect::<String>());
+    let objects = |args: &str| -> Vec<serde_json::Value> {
+        let output = place.rhn(args);
+        assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    for (run, settings) in [("cnn", BYTES), ("lstm", BYTES_BOTH_WAYS), ("words", "--set corpus.min_count=2")]
+    {
+        place.train(&format!("--out {run} {WORDS} {settings}"));
+        let numbers = |rows: &[serde_json::Value], keys: &[&str]| -> Vec<f64> {
+            rows.iter().flat_map(|row| keys.iter().filter_map(|key| row[*key].as_f64())).collect()
+        };
+        let mut lines = objects(&format!("score {run} text --reset line --per line --base e --json"));
+        lines.pop(); // the total
+        let wanted: Vec<f64> = numbers(&lines, &["surprisal"]).iter().map(|nats| -nats).collect();
+        let judged = objects(&format!("judge {run} pairs.tsv --json"));
+        let by_pairs = numbers(&judged, &["score_good", "score_bad"]);
+        let by_lists = numbers(&objects(&format!("rescore {run} lists.tsv --json")), &["lp"]);
+        for found in [by_pairs, by_lists] {
+            assert_eq!(found.len(), wanted.len());
+            for (found, wanted) in found.iter().zip(&wanted) {
+                assert!((found - wanted).abs() < 1e-5, "{run}: {found} for {wanted}");
+            }
+        }
+        assert_eq!(judged[0]["outcome"] == "tie", run == "words", "{run}: {}", judged[0]);
+    }
+}
+
 #[test]
 fn every_command_that_needs_the_probabilities_of_an_adaptive_softmax_works() {
     let place = Place::new();

@@ -147,7 +147,7 @@ fn agrees_with_pytorch(file: &str) {
 /// The words that step `step` of the golden file's loss is over.
 fn noise(golden: &Golden, step: usize) -> Noise {
     let kind = match golden.train.loss {
-        LossConfig::Exact | LossConfig::Distill(_) => return Noise::none(),
+        LossConfig::Exact {} | LossConfig::Distill(_) => return Noise::none(),
         LossConfig::Sampled { .. } => Kind::Softmax,
         LossConfig::Nce { .. } => Kind::Nce,
     };
