@@ -20,7 +20,8 @@ Examples:
 pub(super) struct Args {
     #[command(flatten)]
     runs: RunArgs,
-    /// The unit of losses [default: perplexity for words and byte pairs, else bits-per-char]
+    /// The unit of losses [default: perplexity for words and byte pairs, nats for labels of
+    /// sentences and images, else bits-per-char]
     #[arg(long)]
     measure: Option<Measure>,
     /// Print one line of JSON

@@ -165,17 +165,27 @@ impl Inspection {
             writeln!(out, "trained     {}", describe_training(recipe))?;
         }
         if let Some(Event::Epoch(best) | Event::Evaluation(best)) = &self.best {
-            let valid = show_perplexity(best.valid_nats_per_token);
-            writeln!(out, "best        epoch {}, valid perplexity {valid}", best.epoch)?;
+            let valid = self.loss(best.valid_nats_per_token);
+            writeln!(out, "best        epoch {}, valid {valid}", best.epoch)?;
         }
         if let Some(result) = &self.result {
             let split = text(result, "split");
             let protocol = text(result, "protocol");
-            let found = show_perplexity(result["nats_per_token"].as_f64());
-            writeln!(out, "result      {split} perplexity {found} ({protocol})")?;
+            let found = self.loss(result["nats_per_token"].as_f64());
+            writeln!(out, "result      {split} {found} ({protocol})")?;
         }
         self.print_files(out)?;
         self.print_tensors(out)
+    }
+
+    /// A loss: the perplexity of tokens; a label of a sentence or an image has none.
+    fn loss(&self, nats: Option<f64>) -> String {
+        let labels = self.config.spec.classifier.is_some() || self.config.pixels().is_some();
+        match nats {
+            Some(nats) if labels => format!("nats {nats:.4}"),
+            Some(nats) => format!("perplexity {}", perplexity(nats, 4)),
+            None => "loss unknown".into(),
+        }
     }
 
     fn print_files(&self, out: &mut impl Write) -> io::Result<()> {
@@ -195,10 +205,6 @@ impl Inspection {
         }
         Ok(())
     }
-}
-
-fn show_perplexity(nats: Option<f64>) -> String {
-    nats.map_or("unknown".into(), |nats| perplexity(nats, 4))
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

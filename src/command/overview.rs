@@ -12,7 +12,8 @@ const USUAL: &str = "checkpoints";
 
 const EXAMPLES: &str = "\
 A run is running while a process holds its directory, finished once it has its result, and stopped otherwise:
-`rhn train RUN --resume` goes on with it. Losses are perplexity for words and byte pairs, else bits per character.
+`rhn train RUN --resume` goes on with it. Losses are perplexity for words and byte pairs, nats
+for labels of sentences and images, else bits per character.
 
 Examples:
   rhn runs                       what is in checkpoints

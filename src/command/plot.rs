@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::storage::aside::Aside;
 use crate::study::curve::{Along, CurveSplit, points};
 use crate::study::plot::{Axis, Plot, Reference, Series, draw, to_png, to_svg};
-use crate::study::{Measure, RunHistory};
+use crate::study::{Item, Measure, RunHistory};
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -38,7 +38,8 @@ pub(super) struct Args {
 /// What is drawn, and how large.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct PictureArgs {
-    /// The unit of the loss [default: perplexity for words and byte pairs, else bits-per-char]
+    /// The unit of the loss [default: perplexity for words and byte pairs, nats for labels of
+    /// sentences and images, else bits-per-char]
     #[arg(long, value_name = "MEASURE")]
     pub(super) y: Option<Measure>,
     /// What the curves go along
@@ -114,13 +115,20 @@ pub(super) fn plot(args: &PictureArgs, runs: &[RunHistory], missing: &mut Vec<St
     let x_name = match args.x {
         Along::Epoch => "epoch".into(),
         Along::Step => "steps".into(),
-        Along::Tokens => "tokens".into(),
+        Along::Tokens => {
+            Item::shared(runs).map_or("tokens, sentences, images".into(), |item| format!("{}s", item.name()))
+        }
         Along::Time => format!("time ({unit})"),
     };
     Ok(Plot {
         title: args.title.clone(),
         x: Axis { name: x_name, log: args.log_x, whole: args.x != Along::Time, from_zero: true },
-        y: Axis { name: y_name(measure, args.split), log: log_y, whole: false, from_zero: false },
+        y: Axis {
+            name: y_name(measure, Item::shared(runs), args.split),
+            log: log_y,
+            whole: false,
+            from_zero: false,
+        },
         series,
         references: args.references.clone(),
         width: args.width,
@@ -155,6 +163,10 @@ fn why_empty(run: &RunHistory, split: CurveSplit, measure: Measure) -> &'static 
         (false, CurveSplit::Train, Measure::BitsPerChar) => {
             "bits per character of the training split are not known for this unit; left out"
         }
+        (false, _, Measure::Perplexity) if run.item() != Item::Token => "labels have no perplexity; left out",
+        (false, CurveSplit::Train, Measure::Perplexity) if run.is_of_weighed_loss() => {
+            "what a VAE is trained on weighs the KL and has no perplexity; left out"
+        }
         (false, _, Measure::BitsPerChar) if !run.is_of_running_text() => {
             "runs that are not of running text have no bits per character; left out"
         }
@@ -165,8 +177,8 @@ fn why_empty(run: &RunHistory, split: CurveSplit, measure: Measure) -> &'static 
     }
 }
 
-fn y_name(measure: Measure, split: CurveSplit) -> String {
-    let name = measure.name();
+fn y_name(measure: Measure, item: Option<Item>, split: CurveSplit) -> String {
+    let name = measure.name(item);
     match split {
         CurveSplit::Valid => format!("{name}, validation split"),
         CurveSplit::Train => format!("{name}, training split with dropout"),

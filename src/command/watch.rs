@@ -25,7 +25,8 @@ pub(super) struct Args {
     /// The directory of a run
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// The unit of losses [default: perplexity for words and byte pairs, else bits-per-char]
+    /// The unit of losses [default: perplexity for words and byte pairs, nats for labels of
+    /// sentences and images, else bits-per-char]
     #[arg(long)]
     measure: Option<Measure>,
     /// How often to look: 2s, 1m
@@ -97,7 +98,8 @@ impl Printed {
             Some(step) => {
                 self.step = step.step;
                 let loss = or_dash(step.train_nats_per_token, 3);
-                runs::print(&format!("  step {}: {loss} nats a token in training\n", grouped(step.step)))
+                let item = run.item().name();
+                runs::print(&format!("  step {}: {loss} nats a {item} in training\n", grouped(step.step)))
             }
         }
     }
@@ -114,27 +116,32 @@ fn head(run: &RunHistory, measure: Measure) -> String {
         "{}: {}, {parameters} parameters{of}{steps}; losses in {}\n",
         run.name,
         run.start.corpus,
-        measure.name()
+        measure.name(Some(run.item()))
     )
 }
 
 fn line(run: &RunHistory, row: &Epoch, measure: Measure) -> String {
     let shown = |loss: Option<f64>| loss.map_or_else(|| "–".into(), |loss| measure.show(loss));
-    let train = shown(measure.train(row, run.unit()));
-    let valid = shown(measure.valid(row));
+    let weighed = row.train_nats_per_token.filter(|_| run.is_of_weighed_loss());
+    let train = match (measure, weighed) {
+        (Measure::Perplexity, Some(nats)) => format!("{nats:.4} nats of the weighed loss"),
+        _ => shown(measure.train(run, row)),
+    };
+    let valid = shown(measure.valid(run, row));
     let speed = row.tokens_per_second.map_or_else(|| "–".into(), |speed| grouped(speed.round() as u64));
     let time = row.seconds.map_or_else(|| "–".into(), duration);
     let best = if row.best { "  best" } else { "" };
     let step = grouped(row.step);
     format!(
-        "epoch {}, step {step}: train {train}, valid {valid}, {speed} tokens/s, {time}{best}\n",
-        row.epoch
+        "epoch {}, step {step}: train {train}, valid {valid}, {speed} {}s/s, {time}{best}\n",
+        row.epoch,
+        run.item().name()
     )
 }
 
 fn finish(run: &RunHistory, measure: Measure) -> String {
     let result = run.result.as_ref();
-    let test = result.and_then(|result| measure.test(result));
+    let test = measure.test(run);
     let time = run.seconds().map_or_else(|| "–".into(), duration);
     let best =
         result.and_then(|result| result.best_epoch).map_or_else(|| "–".into(), |epoch| epoch.to_string());

@@ -2,16 +2,21 @@
 
 use super::differences::{self, Differences, between};
 use super::markdown;
-use super::measure::Measure;
+use super::measure::{Item, Measure};
 use super::run::RunHistory;
 use super::seeds::{self, Group, Spread};
 use crate::readable::{duration, grouped};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The protocol of figures that are bounds.
+const BOUND: &str = "elbo";
+
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Comparison {
     pub measure: Measure,
+    /// What all runs predict one by one; none if it is not the same.
+    pub item: Option<Item>,
     /// One a run, in the order given.
     pub runs: Vec<RunRow>,
     /// The keys that are not the same in all runs.
@@ -23,6 +28,8 @@ pub(crate) struct Comparison {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RunRow {
     pub name: String,
+    /// What it predicts one by one: a token, or the label of a sentence or an image.
+    pub item: Item,
     /// How many numbers training finds.
     pub parameters: u64,
     pub epochs: u64,
@@ -34,13 +41,15 @@ pub(crate) struct RunRow {
     pub best_valid: Option<f64>,
     /// The best epoch's weights on the test split.
     pub test: Option<f64>,
+    /// How that split was measured.
+    pub protocol: Option<String>,
     /// The test split by other protocols, which compare with their like alone.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub test_by_protocol: BTreeMap<String, f64>,
-    /// Why there are no bits per character, where they are asked for.
+    /// Why the run has no loss in this measure, if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absent: Option<String>,
-    /// Training alone, in the last epoch's process.
+    /// Training alone, in the last epoch's process; sentences or images a second where these are predicted.
     pub tokens_per_second: Option<f64>,
     /// Wall-clock time so far.
     pub seconds: Option<f64>,
@@ -49,7 +58,8 @@ pub(crate) struct RunRow {
 impl Comparison {
     pub(crate) fn new(runs: &[RunHistory], measure: Measure) -> Self {
         let rows = runs.iter().map(|run| RunRow::new(run, measure)).collect();
-        Self { measure, runs: rows, differences: between(runs), seeds: seeds::groups(runs, measure) }
+        let item = Item::shared(runs);
+        Self { measure, item, runs: rows, differences: between(runs), seeds: seeds::groups(runs, measure) }
     }
 
     /// One to three tables: the runs, means over seeds, what differs.
@@ -103,10 +113,11 @@ impl Comparison {
     }
 
     fn run_table(&self) -> String {
-        let measure = self.measure.name();
+        let measure = self.measure.name(self.item);
         let valid = format!("valid {measure}");
         let test = format!("test {measure}");
-        let head = ["run", "parameters", "epochs", "best epoch", &valid, &test, "tokens/s", "time"];
+        let speed = self.item.map_or("speed".into(), |item| format!("{}s/s", item.name()));
+        let head = ["run", "parameters", "epochs", "best epoch", &valid, &test, &speed, "time"];
         let protocols = self.protocols();
         let further = protocols.iter().map(|protocol| format!("{test} ({protocol})"));
         let head: Vec<String> = head.map(String::from).into_iter().chain(further).collect();
@@ -116,16 +127,27 @@ impl Comparison {
         };
         let cells = |row: &RunRow| {
             let further = protocols.iter().map(|protocol| by_protocol(row, protocol));
-            row.cells(self.measure).into_iter().chain(further).collect()
+            row.cells(self.measure, self.item).into_iter().chain(further).collect()
         };
         let rows: Vec<_> = self.runs.iter().map(cells).collect();
         let reason = |row: &RunRow| Some(format!("\n{}: no {measure}, {}\n", row.name, row.absent.as_ref()?));
         let reasons: String = self.runs.iter().filter_map(reason).collect();
-        markdown::table(&head, &rows) + &reasons
+        markdown::table(&head, &rows) + &reasons + &self.bounds()
+    }
+
+    /// Which figures are bounds, where others are not.
+    fn bounds(&self) -> String {
+        let is_bound = |row: &&RunRow| row.protocol.as_deref() == Some(BOUND);
+        let bounds: Vec<&RunRow> = self.runs.iter().filter(is_bound).collect();
+        if bounds.len() == self.runs.len() {
+            return String::new();
+        }
+        let line = |row: &&RunRow| format!("\n{}: an upper bound, by the sentence VAE's −ELBO\n", row.name);
+        bounds.iter().map(line).collect()
     }
 
     fn seed_table(&self) -> String {
-        let measure = self.measure.name();
+        let measure = self.measure.name(self.item);
         let head = ["over seeds", "seeds", &format!("valid {measure}"), &format!("test {measure}")]
             .map(String::from);
         let rows: Vec<_> = self.seeds.iter().map(|group| group_cells(group, self.measure)).collect();
@@ -157,19 +179,21 @@ impl RunRow {
     fn new(run: &RunHistory, measure: Measure) -> Self {
         Self {
             name: run.name.clone(),
+            item: run.item(),
+            protocol: run.result.as_ref().and_then(|result| result.test.protocol.clone()),
             parameters: run.start.parameters,
             epochs: run.epochs.last().map_or(0, |epoch| epoch.epoch),
             epochs_asked: run.epochs_asked(),
             finished: run.result.is_some(),
             best_epoch: run.best().map(|epoch| epoch.epoch),
-            best_valid: run.best().and_then(|epoch| measure.valid(epoch)),
-            test: run.result.as_ref().and_then(|result| measure.test(result)),
+            best_valid: run.best().and_then(|epoch| measure.valid(run, epoch)),
+            test: measure.test(run),
             test_by_protocol: run
                 .kept
                 .iter()
-                .filter_map(|(protocol, kept)| Some((protocol.clone(), measure.kept(kept)?)))
+                .filter_map(|(protocol, kept)| Some((protocol.clone(), measure.kept(run, kept)?)))
                 .collect(),
-            absent: run.result.as_ref().and_then(|result| measure.absent(result)),
+            absent: measure.absent(run),
             tokens_per_second: run.epochs.last().and_then(|epoch| epoch.tokens_per_second),
             seconds: run.seconds(),
         }
@@ -181,7 +205,7 @@ impl RunRow {
         }
         vec![
             self.name.clone(),
-            measure.name().into(),
+            measure.name(Some(self.item)),
             self.parameters.to_string(),
             self.epochs.to_string(),
             known(self.epochs_asked),
@@ -194,8 +218,13 @@ impl RunRow {
         ]
     }
 
-    fn cells(&self, measure: Measure) -> Vec<String> {
+    /// The cells of a table of runs that all predict `item`, or not the same.
+    fn cells(&self, measure: Measure, item: Option<Item>) -> Vec<String> {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".into());
+        let speed = |speed: f64| match item {
+            Some(_) => grouped(speed.round() as u64),
+            None => format!("{} {}s/s", grouped(speed.round() as u64), self.item.name()),
+        };
         let test = if self.finished {
             or_dash(self.test.map(|test| measure.show(test)))
         } else {
@@ -211,7 +240,7 @@ impl RunRow {
             or_dash(self.best_epoch.map(|epoch| epoch.to_string())),
             or_dash(self.best_valid.map(|valid| measure.show(valid))),
             test,
-            or_dash(self.tokens_per_second.map(|speed| grouped(speed.round() as u64))),
+            or_dash(self.tokens_per_second.map(speed)),
             or_dash(self.seconds.map(duration)),
         ]
     }

@@ -39,8 +39,8 @@ impl CurveSplit {
 /// `(along, loss)` of each row whose numbers are there and finite; `split` is one split.
 pub(crate) fn points(run: &RunHistory, split: CurveSplit, along: Along, measure: Measure) -> Vec<(f64, f64)> {
     let loss = |epoch: &Epoch| match split {
-        CurveSplit::Train => measure.train(epoch, run.unit()),
-        CurveSplit::Valid | CurveSplit::Both => measure.valid(epoch),
+        CurveSplit::Train => measure.train(run, epoch),
+        CurveSplit::Valid | CurveSplit::Both => measure.valid(run, epoch),
     };
     let rows = match split {
         CurveSplit::Train => run.epochs.iter().collect(), // within an epoch its mean is not known yet

@@ -19,5 +19,5 @@ pub(crate) mod run;
 pub(crate) mod seeds;
 
 pub(crate) use compare::Comparison;
-pub(crate) use measure::Measure;
+pub(crate) use measure::{Item, Measure};
 pub(crate) use run::RunHistory;

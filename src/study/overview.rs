@@ -1,7 +1,7 @@
 //! What lies in a directory: runs and models, how far they are, how good, how large.
 
 use super::markdown;
-use super::measure::Measure;
+use super::measure::{Item, Measure};
 use super::run::RunHistory;
 use crate::error::{Error, Result};
 use crate::readable::{duration, grouped};
@@ -63,6 +63,8 @@ pub(crate) struct Found {
     pub epochs_asked: Option<u64>,
     /// The unit of `best_valid` and `test`.
     pub measure: Option<Measure>,
+    /// What it predicts one by one.
+    pub item: Option<Item>,
     pub best_valid: Option<f64>,
     pub test: Option<f64>,
     /// Of all files in its directory.
@@ -117,6 +119,7 @@ impl Found {
             epochs: None,
             epochs_asked: None,
             measure: None,
+            item: None,
             best_valid: None,
             test: None,
             bytes: bytes_below(place),
@@ -143,15 +146,16 @@ impl Found {
         self.epochs = Some(run.epochs.last().map_or(0, |epoch| epoch.epoch));
         self.epochs_asked = run.epochs_asked();
         self.measure = Some(measure);
-        self.best_valid = run.best().and_then(|epoch| measure.valid(epoch));
-        self.test = run.result.as_ref().and_then(|result| measure.test(result));
+        self.item = Some(run.item());
+        self.best_valid = run.best().and_then(|epoch| measure.valid(run, epoch));
+        self.test = measure.test(run);
     }
 
     fn cells(&self) -> Vec<String> {
         let dash = || "–".to_string();
         let loss = |value: Option<f64>| match (self.measure, value) {
             (Some(Measure::BitsPerChar), Some(value)) => format!("{value:.3} bits/char"),
-            (Some(measure), Some(value)) => format!("{} {}", measure.show(value), measure.name()),
+            (Some(measure), Some(value)) => format!("{} {}", measure.show(value), measure.name(self.item)),
             _ => dash(),
         };
         let epochs = match (self.epochs, self.epochs_asked) {

@@ -1,6 +1,7 @@
 //! A run's history, as its `metrics.jsonl` has it.
 
 use super::kept::{self, Kept};
+use super::measure::Item;
 use crate::checkpoint;
 use crate::config::{TaskKind, Unit};
 use crate::error::{Error, Result};
@@ -8,6 +9,7 @@ use crate::events::{Epoch, Event, Events, Outcome, Start, Step};
 use crate::hub::SCHEME;
 use crate::storage::METRICS;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -160,9 +162,31 @@ impl RunHistory {
         Unit::deserialize(&self.start.recipe["corpus"]["unit"]).ok()
     }
 
-    /// Whether it is a language model's on running text; runs of earlier versions, which name no task, are.
+    /// What it learns; runs of earlier versions, which name no task, are of running text. None if it is not known here.
+    fn task(&self) -> Option<TaskKind> {
+        match &self.start.recipe["task"]["kind"] {
+            Value::Null => Some(TaskKind::Language),
+            kind => TaskKind::deserialize(kind).ok(),
+        }
+    }
+
+    /// Whether it is a language model's on running text.
     pub(crate) fn is_of_running_text(&self) -> bool {
-        self.start.recipe["task"]["kind"].as_str().is_none_or(|kind| kind == TaskKind::Language.as_str())
+        self.task() == Some(TaskKind::Language)
+    }
+
+    /// Whether its losses in training have a part that is weighed, as the KL of a VAE is.
+    pub(crate) fn is_of_weighed_loss(&self) -> bool {
+        self.task() == Some(TaskKind::Vae)
+    }
+
+    /// What its losses are of.
+    pub(crate) fn item(&self) -> Item {
+        match self.task() {
+            Some(TaskKind::Classify) => Item::Sentence,
+            Some(TaskKind::Images) => Item::Image,
+            Some(TaskKind::Language | TaskKind::Rescore | TaskKind::Vae) | None => Item::Token,
+        }
     }
 
     pub(crate) fn epochs_asked(&self) -> Option<u64> {

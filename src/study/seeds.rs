@@ -54,8 +54,8 @@ impl Group {
             name: shared_name(runs),
             seeds: finished().map(seed).collect(),
             unfinished: runs.len() - finished().count(),
-            valid: Spread::of(finished().filter_map(|run| measure.valid(run.best()?))),
-            test: Spread::of(finished().filter_map(|run| measure.test(run.result.as_ref()?))),
+            valid: Spread::of(finished().filter_map(|run| measure.valid(run, run.best()?))),
+            test: Spread::of(finished().filter_map(|run| measure.test(run))),
         }
     }
 }

@@ -65,6 +65,52 @@ fn runs_are_compared_in_tables() {
     assert_eq!(prints(&place(), "compare a-1 a-2 b"), wanted);
 }
 
+/// A label of a sentence has no perplexity, a sentence VAE's is a bound, and its loss in training weighs the KL.
+#[test]
+fn losses_and_speeds_are_of_what_a_run_predicts() {
+    let place = place();
+    for (name, kind, protocol) in [("judge", "classify", "classify"), ("vae", "vae", "elbo")] {
+        let of_kind = |line: &str| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            match event["event"].as_str() {
+                Some("start") => event["recipe"]["task"] = json!({"kind": kind}),
+                Some("result") => event["protocol"] = protocol.into(),
+                _ => {}
+            }
+            format!("{event}\n")
+        };
+        let events = metrics(1, 10, &[0.7, 0.65], Some(0.5));
+        place.write(&format!("{name}/metrics.jsonl"), events.lines().map(of_kind).collect::<String>());
+    }
+    let parts = |args: &str, parts: &[&str]| {
+        let printed = prints(&place, args);
+        parts.iter().for_each(|part| assert!(printed.contains(part), "{args}: no {part:?} in {printed}"));
+    };
+    parts("compare judge", &["| valid nats per sentence |", "| sentences/s |", " 0.6500 |", " 0.5000 |"]);
+    parts(
+        "compare judge a-1",
+        &["| valid nats |", " speed | time |", " 1,234 sentences/s |", " 1,234 tokens/s |"],
+    );
+    parts("compare judge --measure perplexity", &[" – | ", "judge: no perplexity, a label is no token"]);
+    parts("compare judge a-1 --csv", &["judge,nats per sentence,", "a-1,nats per token,"]);
+    parts("watch judge", &["losses in nats per sentence", "train 0.8000, valid 0.7000, 1,234 sentences/s"]);
+    parts("runs .", &["| 0.6500 nats per sentence | 0.5000 nats per sentence |"]);
+    parts(
+        "compare vae a-1",
+        &["| valid perplexity |", "\nvae: an upper bound, by the sentence VAE's −ELBO\n"],
+    );
+    assert!(!prints(&place, "compare vae").contains("bound")); // nothing that it could be taken for
+    parts("watch vae", &["train 0.8000 nats of the weighed loss, valid 2.01, 1,234 tokens/s"]);
+    place.fails("plot vae --split train --out x.svg", 2, &["nothing to draw", "weighs the KL"]);
+    place.fails(
+        "plot judge --y perplexity --out x.svg",
+        2,
+        &["nothing to draw", "labels have no perplexity"],
+    );
+    assert_eq!(prints(&place, "plot judge --out x.svg"), "x.svg\n");
+    assert!(fs::read_to_string(place.path("x.svg")).unwrap().contains("nats per sentence, validation split"));
+}
+
 #[test]
 fn a_comparison_in_json_has_plain_numbers() {
     let place = place();

@@ -10,7 +10,7 @@ use crate::eval::{Evaluation, Split, stream};
 use crate::predict::Loaded;
 use crate::readable::grouped;
 use crate::signals::Signals;
-use crate::study::{Measure, markdown};
+use crate::study::{Item, Measure, markdown};
 use candle_core::{DType, Device};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -214,8 +214,12 @@ impl Found {
             let part = if read.split == "all" { "whole".into() } else { format!("{} split", read.split) };
             format!("{which}: {}, {part}", read.corpus)
         };
-        let head =
-            [self.measure.name().into(), "updated".into(), text("new", &first.new), text("old", &first.old)];
+        let head = [
+            self.measure.name(Some(Item::Token)),
+            "updated".into(),
+            text("new", &first.new),
+            text("old", &first.old),
+        ];
         let cell = |read: &Evaluation, before: &Evaluation| {
             let value = self.value(read);
             let shown = self.measure.show(value);

@@ -7,7 +7,9 @@ const IDLE = 15000;
 /** So many runs are drawn unless somebody chooses. */
 const FIRST = 4;
 
-const NAMES = { perplexity: "perplexity", "bits-per-char": "bits per character", nats: "nats per token" };
+/** The name of a measure of losses that are all of `item`, a token, sentence or image; or of several kinds, where it is null. */
+const nameOf = (measure, item) =>
+  measure === "nats" ? (item ? `nats per ${item}` : "nats") : { perplexity: "perplexity", "bits-per-char": "bits per character" }[measure];
 const DIGITS = { perplexity: 2, "bits-per-char": 3, nats: 4 };
 const DASH = "–";
 
@@ -36,7 +38,7 @@ function duration(seconds) {
 
 function cells(run) {
   const withUnit = (value) =>
-    (value ?? null) === null ? DASH : `${loss(value, run.measure)} ${NAMES[run.measure].replace("bits per character", "bits/char")}`;
+    (value ?? null) === null ? DASH : `${loss(value, run.measure)} ${nameOf(run.measure, run.item).replace("bits per character", "bits/char")}`;
   const epochs = run.epochs === null ? DASH : run.epochs_asked === null ? `${run.epochs}` : `${run.epochs} of ${run.epochs_asked}`;
   return [
     run.problem ? `${run.state}: ${run.problem}` : run.state, run.corpus ?? DASH, grouped(run.parameters), epochs,
@@ -194,13 +196,16 @@ function copy(node) {
 
 const plain = (value) => (value === null ? DASH : typeof value === "string" ? value : JSON.stringify(value));
 
-function showComparison({ measure, runs, differences, seeds }) {
-  const name = NAMES[measure];
-  const head = ["Run", "Parameters", "Epochs", "Best epoch", "Validation", "Test", "Tokens/s", "Time"];
+function showComparison({ measure, item, runs, differences, seeds }) {
+  const name = nameOf(measure, item);
+  const speedName = item ? `${item[0].toUpperCase()}${item.slice(1)}s/s` : "Speed";
+  const speed = (run) =>
+    run.tokens_per_second === null ? DASH : `${grouped(Math.round(run.tokens_per_second))}${item ? "" : ` ${run.item}s/s`}`;
+  const head = ["Run", "Parameters", "Epochs", "Best epoch", "Validation", "Test", speedName, "Time"];
   const row = (run) => [
     run.name, grouped(run.parameters), run.epochs_asked === null ? `${run.epochs}` : `${run.epochs} of ${run.epochs_asked}`,
     grouped(run.best_epoch), loss(run.best_valid, measure), run.finished ? loss(run.test, measure) : "unfinished",
-    run.tokens_per_second === null ? DASH : grouped(Math.round(run.tokens_per_second)), duration(run.seconds),
+    speed(run), duration(run.seconds),
   ];
   const parts = [element("h3", {}, "Compared"), table(`What the runs came to; losses are ${name}`, head, runs.map(row))];
   if (seeds.length > 0) {
