@@ -77,9 +77,10 @@ impl Objective for LabelLoss {
 
     fn loss(&self, batch: &SentenceBatch, carried: &State, noise: &EncoderNoise) -> Result<Loss> {
         let logits = self.model.logits(&batch.tokens, &batch.lengths, noise)?;
-        let nats = label_nats(&logits, &batch.labels, self.positive_weight)?;
-        let objective = nats.mean_all()?;
-        let sums = Sums { nats: nats.detach(), tokens: batch.lengths.len() as u64 };
+        let objective = label_nats(&logits, &batch.labels, self.positive_weight)?.mean_all()?;
+        // What is reported compares with validation, which weighs no label.
+        let nats = label_nats(&logits.detach(), &batch.labels, 1.0)?;
+        let sums = Sums { nats, tokens: batch.lengths.len() as u64 };
         Ok(Loss { objective, sums, carried: carried.clone(), teacher: None })
     }
 }

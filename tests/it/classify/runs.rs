@@ -99,10 +99,27 @@ fn a_classifier_learns_and_evaluates_to_its_result() {
         "{table}"
     );
     let [inspected, _] = succeed(&place, "inspect run");
+    assert!(inspected.contains("valid nats 0.") && !inspected.contains("perplexity"), "{inspected}");
     assert!(
         inspected.contains("max over both directions") && inspected.contains("threshold.json"),
         "{inspected}"
     );
+}
+
+/// Weights as they are drawn, on one split twice: what training reports is what validation does, whatever a label weighs.
+#[test]
+fn the_nats_of_training_are_those_of_the_labels_unweighed() {
+    let place = place();
+    place.write("errors/valid.tsv", made_up(240, 0));
+    succeed(
+        &place,
+        "train classify.toml --out run --set train.epochs=1 --set train.learning_rate=1e-12 \
+         --set train.positive_weight=3 --set train.dropout={word=0.0}",
+    );
+    let row = &place.events("run", "epoch")[0];
+    let [train, valid] =
+        ["train", "valid"].map(|split| row[format!("{split}_nats_per_token")].as_f64().unwrap());
+    assert!((train - valid).abs() < 1e-5, "{train} and {valid}");
 }
 
 #[test]
