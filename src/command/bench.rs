@@ -6,7 +6,7 @@ use crate::bench::report::{BenchReport, Machine, What};
 use crate::bench::speed::Speed;
 use crate::bench::subject::Subject;
 use crate::bench::training::Training;
-use crate::config::Resolved;
+use crate::config::{Resolved, kinds_first};
 use crate::console::Line;
 use crate::readable::{duration, grouped};
 use crate::train::task::Task;
@@ -63,7 +63,7 @@ pub(super) struct Args {
 /// Measures and prints. Fails if the recipe cannot be run, or the standard output cannot be written.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let (device, precision) = args.device.open()?;
-    let resolved = Resolved::new(&args.recipe, &args.settings)?;
+    let resolved = Resolved::new(&args.recipe, &kinds_first(&args.settings))?;
     let directories = args.data.directories()?;
     let subject = Subject::prepare(resolved.recipe, &directories, precision, &device)?;
     if subject.made_up {

@@ -1,8 +1,8 @@
 //! `rhn recipe`: which runs are built in, and the whole configuration of one.
 
 use super::runs::print;
-use crate::config::Resolved;
 use crate::config::recipe::{BUILT_IN, head};
+use crate::config::{Resolved, kinds_first};
 use clap::Subcommand;
 
 /// List the built-in recipes, or show one with every value and where it comes from
@@ -42,7 +42,7 @@ fn list() -> String {
 }
 
 fn show(recipe: &str, settings: &[String]) -> anyhow::Result<String> {
-    let resolved = Resolved::new(recipe, settings)?;
+    let resolved = Resolved::new(recipe, &kinds_first(settings))?;
     let comments = BUILT_IN.iter().find(|(name, _)| *name == recipe).map(|(_, text)| head(text));
     let comments: String = comments.into_iter().flatten().map(|line| format!("# {line}\n")).collect();
     Ok(comments + &resolved.describe())

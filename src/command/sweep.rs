@@ -4,7 +4,7 @@ use super::args::{DataArgs, DeviceArgs};
 use super::output::note;
 use super::{runs, train};
 use crate::config::sweep::Planned;
-use crate::config::{CorpusConfig, Recipe, Resolved, Sweep};
+use crate::config::{CorpusConfig, Recipe, Resolved, Sweep, kinds_first};
 use crate::console::report;
 use crate::data::{Corpus, DataDirectories, ShardedCorpus, Tokenizer};
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ pub(super) struct Args {
 /// Trains what is not finished, compares, and gives the process's exit code. Fails if the file or a run's
 /// recipe cannot be used, or a run fails in a way that the next would share.
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
-    let sweep = Sweep::read(&args.file, &args.settings)?;
+    let sweep = Sweep::read(&args.file, &kinds_first(&args.settings))?;
     let out = args.out.as_ref().unwrap_or(&sweep.out);
     if args.dry_run {
         parallel::refuse_ranks("--dry-run")?;

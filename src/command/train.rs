@@ -4,6 +4,7 @@ mod words;
 
 use super::args::{DataArgs, DeviceArgs};
 use crate::bench::dry_run;
+use crate::config::kinds_first;
 use crate::config::train::OnNonFinite;
 use crate::console::{print, report};
 use crate::error::Result;
@@ -135,7 +136,7 @@ impl Args {
         let (device, precision) = self.device.open()?;
         Ok(Request {
             recipe: self.recipe.clone(),
-            settings: self.settings.clone(),
+            settings: kinds_first(&self.settings),
             corpus: self.corpus.clone(),
             on_non_finite: self.on_non_finite,
             out: self.out.clone(),

@@ -4,16 +4,21 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The mean of the weights that a run is measured and published by; `train/averaging.rs` has the rules.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Averaging {
-    /// There is none.
-    #[default]
-    None,
+    /// There is none. With braces, as one without would take any key.
+    None {},
     /// Exponential, from the first step on.
     Ema(Ema),
     /// Of all steps since the validation loss stopped falling (Merity et al., 2017).
     NtAsgd(NtAsgd),
+}
+
+impl Default for Averaging {
+    fn default() -> Self {
+        Self::None {}
+    }
 }
 
 /// An exponential mean.
@@ -39,7 +44,7 @@ pub struct NtAsgd {
 
 impl Averaging {
     pub(super) fn is_none(&self) -> bool {
-        *self == Self::None
+        *self == Self::None {}
     }
 
     pub(super) fn validate(&self) -> Result<()> {
@@ -47,7 +52,7 @@ impl Averaging {
             Self::Ema(Ema { decay }) if !(*decay > 0.0 && *decay < 1.0) => {
                 Err(Error::config(format!("train.averaging.decay is {decay}, wanted 0 < decay < 1")))
             }
-            Self::None | Self::Ema(_) | Self::NtAsgd(_) => Ok(()),
+            Self::None {} | Self::Ema(_) | Self::NtAsgd(_) => Ok(()),
         }
     }
 }

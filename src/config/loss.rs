@@ -6,12 +6,11 @@ use crate::model::output::OutputKind;
 use serde::{Deserialize, Serialize};
 
 /// Over which words the loss of a token is, and from whom it is learned. An evaluation is always of the text, over all words.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LossConfig {
-    /// The whole vocabulary.
-    #[default]
-    Exact,
+    /// The whole vocabulary. With braces, as one without would take any key.
+    Exact {},
     /// A softmax over the target and words drawn for the step (Jean et al., 2015).
     Sampled {
         /// Different words a step; the whole vocabulary if it has no more.
@@ -32,10 +31,16 @@ defaults! {
     eight_thousand: usize = 8192;
 }
 
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self::Exact {}
+    }
+}
+
 impl LossConfig {
     /// Whether it is over the whole vocabulary.
     pub fn is_exact(&self) -> bool {
-        *self == Self::Exact
+        *self == Self::Exact {}
     }
 
     /// Whether it is over words that are drawn for the step.
@@ -60,7 +65,7 @@ impl LossConfig {
     /// As recipes name it.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Exact => "exact",
+            Self::Exact {} => "exact",
             Self::Sampled { .. } => "sampled",
             Self::Nce { .. } => "nce",
             Self::Distill(_) => "distill",
@@ -70,7 +75,7 @@ impl LossConfig {
     /// Refuses samples that there cannot be, and an output layer that cannot take them.
     pub(super) fn validate(&self, model: &ModelSpec, has_second_pass: bool) -> Result<()> {
         let samples = match self {
-            Self::Exact => return Ok(()),
+            Self::Exact {} => return Ok(()),
             Self::Distill(_) if has_second_pass => {
                 return Err(Error::config(
                     "train.fraternal and train.loss.kind = \"distill\" are not for one run",

@@ -37,6 +37,6 @@ pub use recipe::Recipe;
 pub use resolved::Resolved;
 pub use sweep::Sweep;
 pub use table_numbers::TableNumbers;
-pub(crate) use tables::nearest;
+pub(crate) use tables::{kinds_first, nearest};
 pub use task::{TaskConfig, TaskKind};
 pub use train::{DropoutKind, TrainConfig};

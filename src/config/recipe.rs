@@ -141,8 +141,8 @@ pub fn head(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::{BUILT_IN, Recipe, head};
-    use crate::config::Resolved;
     use crate::config::train::Schedule;
+    use crate::config::{Resolved, kinds_first};
     use std::path::Path;
 
     fn settings(settings: &[&str]) -> Vec<String> {
@@ -201,7 +201,40 @@ mod tests {
     #[test]
     fn a_new_kind_sweeps_away_the_keys_of_the_old_one() {
         let resolved = Resolved::new("ptb-rhn", &settings(&["train.schedule.kind=constant"])).unwrap();
-        assert_eq!(resolved.recipe.train.schedule, Schedule::Constant);
+        assert_eq!(resolved.recipe.train.schedule, Schedule::Constant {});
+    }
+
+    #[test]
+    fn a_kind_that_is_set_after_its_settings_keeps_them() {
+        let model = |given: &[&str]| {
+            Resolved::new("text", &kinds_first(&settings(given))).map(|resolved| resolved.recipe.model)
+        };
+        let [layers, kind, size] =
+            ["model.core.layers=3", "model.core.kind=lstm", "model.core.hidden_size=16"];
+        let wanted = model(&[kind, layers, size]).unwrap();
+        for order in [[layers, kind, size], [layers, size, kind], [size, kind, layers]] {
+            assert_eq!(model(&order).unwrap(), wanted, "{order:?}");
+        }
+        // Of two kinds the last one counts, and a whole table what comes after it.
+        assert_eq!(model(&["model.core.kind=gru", size, kind, layers, size]).unwrap(), wanted);
+        let table = "model.core={kind=\"gru\",hidden_size=5}";
+        assert_eq!(model(&["model.core.layers=9", table, layers, kind, size]).unwrap(), wanted);
+        let described =
+            Resolved::new("ptb-rhn", &settings(&["model.core.kind=lstm", size])).unwrap().describe();
+        assert!(described.lines().any(|line| line.starts_with("core.layers") && line.ends_with("# default")));
+    }
+
+    #[test]
+    fn a_kind_without_settings_takes_none() {
+        for table in [
+            "train.schedule={kind=\"constant\"",
+            "train.loss={kind=\"exact\"",
+            "train.averaging={kind=\"none\"",
+        ] {
+            Resolved::new("text", &settings(&[&format!("{table}}}")])).unwrap();
+            let message = error("text", &[&format!("{table},bogus=1}}")]);
+            assert!(message.contains("unknown field `bogus`"), "{message}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 use super::Recipe;
 use super::recipe::BUILT_IN;
-use super::tables::{from_table, leaves, lookup, merge, nearest, parse_setting, parse_table, set};
+use super::tables::{
+    from_table, leaves, lies_under, lookup, merge, nearest, parse_setting, parse_table, set,
+};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,6 +22,9 @@ pub struct Resolved {
     origins: BTreeMap<String, String>,
 }
 
+/// The origin of a value that was given outside of any recipe.
+const GIVEN: &str = "--set";
+
 impl Resolved {
     /// The built-in recipe `name`, or the file of that path, with `key=value` settings on top.
     pub fn new(name: &str, settings: &[String]) -> Result<Self> {
@@ -35,12 +40,13 @@ impl Resolved {
         for setting in settings {
             let (key, value) = parse_setting(setting)?;
             set(&mut table, key, value.clone(), setting)?;
-            note(&mut origins, key, &value, "--set");
+            note(&mut origins, key, &value, GIVEN);
         }
         let source = match settings {
             [] => name.to_string(),
             _ => format!("{name} with --set {}", settings.join(" --set ")),
         };
+        origins.retain(|key, _| lookup(&table, key).is_some()); // not of what a new kind has swept away
         let recipe: Recipe = from_table(table, &source)?;
         Ok(Self { name: short, recipe, origins })
     }
@@ -54,13 +60,15 @@ impl Resolved {
         self.origins.get(key).is_some_and(|origin| !is_built_in(origin))
     }
 
+    /// Whether a value was given outside of any recipe, as `key=value`.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.origins.get(key).is_some_and(|origin| origin == GIVEN)
+    }
+
     /// What the user has set under `keys`, tables or single values, otherwise than `other` has it: the key, the value
     /// in `other`, and the one here.
     pub fn conflicts(&self, keys: &[&str], other: &Recipe) -> Vec<[String; 3]> {
         let theirs = other.leaves();
-        let lies_under = |key: &str, table: &str| {
-            key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
         let own = self.recipe.leaves().into_iter();
         own.filter(|(key, _)| keys.iter().any(|table| lies_under(key, table)) && self.is_set(key))
             .filter(|(key, value)| theirs.get(key) != Some(value))

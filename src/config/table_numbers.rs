@@ -45,7 +45,7 @@ impl TableNumbers {
             "is for train.loss.kind = \"sampled\" or \"nce\" with one softmax: any other loss reads the whole table"
         } else if !leaves_rows {
             "is for train.optimizer = \"adagrad\" or \"sgd\" without momentum and weight_decay: the others change every row in every step"
-        } else if train.averaging != Averaging::None {
+        } else if train.averaging != Averaging::default() {
             "and train.averaging are not for one run: small steps of a mean are lost in numbers of two bytes"
         } else if train.update != UpdateGroup::All {
             "is for train.update = \"all\""

@@ -22,6 +22,23 @@ pub(super) fn parse_setting(setting: &str) -> Result<(&str, Value)> {
     Ok((key.trim(), parsed.unwrap_or_else(|| Value::String(value.into()))))
 }
 
+/// Settings `key=value` that were given at once, in an order in which none is swept away by a `kind` that comes after it: such a
+/// one goes before the first setting of its own table, unless another kind or the whole table is set in between.
+pub(crate) fn kinds_first(settings: &[String]) -> Vec<String> {
+    let mut settings = settings.to_vec();
+    let key = |setting: &str| setting.split('=').next().unwrap_or_default().trim().to_owned();
+    for at in 0..settings.len() {
+        let kind = key(&settings[at]);
+        let Some(table) = kind.strip_suffix(".kind") else { continue };
+        let sets_anew = |setting: &String| key(setting) == kind || lies_under(table, &key(setting));
+        let start = settings[..at].iter().rposition(sets_anew).map_or(0, |last| last + 1);
+        if let Some(first) = settings[start..at].iter().position(|setting| lies_under(&key(setting), table)) {
+            settings[start + first..=at].rotate_right(1);
+        }
+    }
+    settings
+}
+
 /// Sets a dotted key; a new `kind` sweeps away what belonged to the old one.
 pub(super) fn set(table: &mut Table, key: &str, value: Value, setting: &str) -> Result<()> {
     let Some((first, rest)) = key.split_once('.') else {
@@ -43,6 +60,11 @@ pub(super) fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     let mut parts = key.split('.');
     let first = table.get(parts.next()?)?;
     parts.try_fold(first, |value, part| value.get(part))
+}
+
+/// Whether a dotted key is `table` or one in it.
+pub(super) fn lies_under(key: &str, table: &str) -> bool {
+    key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Puts `top` over `base`; a table of another `kind` replaces the one below it.

@@ -236,18 +236,23 @@ impl OptimizerKind {
 }
 
 /// How the rate changes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
-    /// It does not.
-    #[default]
-    Constant,
+    /// It does not. With braces, as one without would take any key.
+    Constant {},
     /// Divided by `factor` at each epoch once `constant_epochs` are over.
     DecayPerEpoch(DecayPerEpoch),
     /// Multiplied by `factor` when the validation perplexity improved by less than `threshold` (Kim et al.).
     HalveOnPlateau(HalveOnPlateau),
     /// Linear warm-up, then half a cosine down to `final_fraction` of the rate.
     Cosine(Cosine),
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self::Constant {}
+    }
 }
 
 /// `rate / factor^max(epoch − constant_epochs + 1, 0)`, epochs counted from 0.
@@ -355,7 +360,7 @@ impl TrainConfig {
 impl Schedule {
     fn validate(&self) -> Result<()> {
         let (name, value, fits) = match self {
-            Self::Constant => return Ok(()),
+            Self::Constant {} => return Ok(()),
             Self::DecayPerEpoch(decay) => ("factor", decay.factor, decay.factor > 0.0),
             Self::HalveOnPlateau(HalveOnPlateau { threshold, .. }) if threshold.is_nan() => {
                 ("threshold", *threshold, false)

@@ -97,7 +97,7 @@ impl CandidateSource {
     /// would be drawn.
     pub fn new(loss: &LossConfig, vocabulary: usize, seed: u64) -> Option<Self> {
         let (kind, count) = match *loss {
-            LossConfig::Exact | LossConfig::Distill(_) => return None,
+            LossConfig::Exact {} | LossConfig::Distill(_) => return None,
             LossConfig::Sampled { samples } => (Kind::Softmax, samples),
             LossConfig::Nce { samples } => (Kind::Nce, samples),
         };
@@ -169,6 +169,6 @@ mod tests {
         assert_eq!(source.draw(4).ids, source.draw(4).ids);
         assert_ne!(source.draw(4).ids, source.draw(5).ids);
         assert!(CandidateSource::new(&loss, 10, 3).is_none());
-        assert!(CandidateSource::new(&LossConfig::Exact, 1_000, 3).is_none());
+        assert!(CandidateSource::new(&LossConfig::Exact {}, 1_000, 3).is_none());
     }
 }

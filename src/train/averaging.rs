@@ -49,7 +49,7 @@ impl Average {
     /// Before the first step.
     pub fn new(config: &Averaging) -> Self {
         let begun = match config {
-            Averaging::None => false,
+            Averaging::None {} => false,
             Averaging::Ema(_) => true,
             Averaging::NtAsgd(settings) => settings.from_start,
         };
@@ -79,7 +79,7 @@ impl Average {
         let share = 1.0 / self.memory.steps as f64;
         let share = match &self.config {
             Averaging::Ema(ema) => share.max(1.0 - ema.decay),
-            Averaging::None | Averaging::NtAsgd(_) => share,
+            Averaging::None {} | Averaging::NtAsgd(_) => share,
         };
         for ((_, mean), (_, own)) in mean.trained().zip(own.trained()) {
             towards(mean, own, share)?;
@@ -191,6 +191,6 @@ mod tests {
     #[test]
     fn an_exponential_mean_begins_with_the_first_step() {
         assert!(Average::new(&Averaging::Ema(Ema { decay: 0.9 })).memory.begun);
-        assert!(!Average::new(&Averaging::None).memory.begun);
+        assert!(!Average::new(&Averaging::None {}).memory.begun);
     }
 }

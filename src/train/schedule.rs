@@ -44,7 +44,7 @@ impl Rate {
     /// The rate of step `step` in epoch `epoch`, both counted from 0.
     pub fn at(&self, epoch: u64, step: u64) -> f64 {
         let factor = match &self.schedule {
-            Schedule::Constant => 1.0,
+            Schedule::Constant {} => 1.0,
             Schedule::HalveOnPlateau(_) => self.memory.factor,
             Schedule::DecayPerEpoch(decay) => {
                 let decays = (epoch + 1).saturating_sub(decay.constant_epochs);
