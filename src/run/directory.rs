@@ -1,8 +1,9 @@
 //! The directory of a run as its recorder: events, training states, the best model, the result.
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::console::note;
 use crate::error::Result;
-use crate::events::{Event, EventLog, Outcome};
+use crate::events::{Event, EventLog, Events, Outcome};
 use crate::storage::disk;
 use crate::storage::{RESULT, to_json};
 use crate::train::recorder::Recorder;
@@ -25,6 +26,11 @@ impl RunDirectory {
         let mut log = EventLog::open(out)?;
         match position {
             Some(position) => {
+                if let Err(error) = Events::of(out).look() {
+                    note(&format!(
+                        "{error}; until that line is removed, only training can use this run's events"
+                    ));
+                }
                 let diverged = position.course.recorded_step;
                 let kinds = [("evaluation", position.evaluated_step), ("divergence", diverged)];
                 log.truncate_after(position.step, position.epoch, &kinds)?;

@@ -18,8 +18,9 @@ pub(crate) use prepared::Prepared;
 pub(crate) use training::Ended;
 pub use training::Finish;
 
+use crate::checkpoint::Checkpoint;
 use crate::config::train::OnNonFinite;
-use crate::config::{Recipe, Resolved};
+use crate::config::{Recipe, Resolved, Unit};
 use crate::console::note;
 use crate::data::images::ImageCorpus;
 use crate::data::{Corpus, DataDirectories, ShardedCorpus};
@@ -138,7 +139,25 @@ impl Request {
         if let Some(policy) = self.on_non_finite {
             resolved.recipe.train.on_non_finite = policy;
         }
+        self.note_unread(&resolved);
         Ok((resolved, run))
+    }
+
+    /// Says which settings of a vocabulary were given where none is made that has them.
+    fn note_unread(&self, resolved: &Resolved) {
+        let corpus = &resolved.recipe.corpus;
+        let is_made = corpus.tokenizer.is_none() && self.init_from.is_none();
+        for (key, units) in
+            [("corpus.min_count", &[Unit::Word][..]), ("corpus.vocab_size", &[Unit::Word, Unit::Bpe])]
+        {
+            if resolved.is_given(key) && !(is_made && units.contains(&corpus.unit)) {
+                let names: Vec<&str> = units.iter().map(|unit| unit.as_str()).collect();
+                let names = names.join(" or ");
+                note(&format!(
+                    "{key} does nothing here: it is for a vocabulary by {names} that is made from the text"
+                ));
+            }
+        }
     }
 
     /// The checkpoint to begin with, which must be of a kind that the recipe can begin with.
@@ -293,11 +312,27 @@ impl Request {
     }
 }
 
+/// Lets a run whose best model is lost or damaged publish the best of what follows, and says so; that of a run with a result
+/// is needed as it was.
+fn forget_lost_model(out: &Path, position: &mut Position) {
+    let has_result = directory::read_result(out).is_some_and(|result| result.steps == position.step);
+    if has_result || position.best.is_none() {
+        return;
+    }
+    if let Err(error) = Checkpoint::open(out) {
+        note(&format!("{error}. The best weights so far are lost; the best of what follows is published"));
+        position.best = None;
+    }
+}
+
 /// The training state to go on with, if there is one.
 fn find_state(out: &Path, resolved: &mut Resolved) -> Result<Option<Resumed>> {
-    let resumed = Resumed::find(out, note)?;
-    match &resumed {
-        Some(resumed) => resumed.check_settings(resolved)?,
+    let mut resumed = Resumed::find(out, note)?;
+    match &mut resumed {
+        Some(resumed) => {
+            resumed.check_settings(resolved)?;
+            forget_lost_model(out, &mut resumed.position);
+        }
         None if out.join(crate::storage::MODEL).exists() => {
             let what = "has a model but no training state to go on with; --init-from begins another run with its weights";
             return Err(Error::checkpoint(out, what));

@@ -147,6 +147,12 @@ impl<'a, T: Task> Trainer<'a, T> {
             let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
             self.finish_epoch(&valid)?;
         }
+        if self.position.best.is_none() {
+            // The best model was lost after the last epoch, whose weights are what there is.
+            let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
+            self.keep_if_best(&valid, self.position.epoch)?;
+            self.save()?;
+        }
         Ok(None)
     }
 
@@ -179,7 +185,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
         let best_before = self.position.best.as_ref().map(Best::decides);
         self.position.course.end_epoch(valid.decides(), best_before, self.uniform());
-        let best = self.keep_if_best(valid)?;
+        let best = self.keep_if_best(valid, self.position.epoch + 1)?;
         let row = self.row(valid, best);
         self.recorder.record(&Event::Epoch(row))?;
         if let Some(warning) = self.task.warning(valid, self.position.step) {
@@ -202,8 +208,8 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.save()
     }
 
-    /// Publishes the model if no validation before was better, and gives whether none was.
-    fn keep_if_best(&mut self, valid: &Evaluation) -> Result<bool> {
+    /// Publishes the model of `epoch`, counted from 1, if no validation before was better, and gives whether none was.
+    fn keep_if_best(&mut self, valid: &Evaluation, epoch: u64) -> Result<bool> {
         if !self.has_state {
             self.save()?; // a model that is published belongs to a run that can be resumed
         }
@@ -212,7 +218,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let is_best = best.is_none_or(|best| best.is_beaten_by(valid.decides(), provisional));
         if is_best {
             self.position.best = Some(Best {
-                epoch: self.position.epoch + 1,
+                epoch,
                 step: Some(self.position.step),
                 valid_nats_per_token: valid.nats_per_token,
                 expected_error_rate: valid.lists.expected_error_rate,

@@ -54,7 +54,7 @@ impl<T: Task> Trainer<'_, T> {
             return Ok(None);
         }
         let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
-        let best = self.keep_if_best(&valid)?;
+        let best = self.keep_if_best(&valid, self.position.epoch + 1)?;
         let row = self.row(&valid, best);
         self.recorder.record(&Event::Evaluation(row))?;
         self.position.evaluated_step = self.position.step;
@@ -170,7 +170,7 @@ impl<T: Task> Trainer<'_, T> {
             window: self.position.window,
             windows,
             nats,
-            loss: if config.loss.is_sampled() { config.loss.as_str() } else { LossConfig::Exact.as_str() },
+            loss: if config.loss.is_sampled() { config.loss.as_str() } else { LossConfig::Exact {}.as_str() },
             tokens_per_second: speed,
             epoch_left,
             run_left: epoch_left + validation + epochs_left * (windows as f64 * window_seconds + validation),

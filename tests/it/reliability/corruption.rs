@@ -257,3 +257,50 @@ fn a_state_that_is_whole_but_not_understood_is_passed_over_by_name() {
         }
     }
 }
+
+/// The best weights are lost; a run that goes on says so at once, and ends with the best of what follows.
+#[test]
+fn a_run_whose_published_model_is_lost_publishes_the_best_of_what_follows() {
+    for (name, epochs) in [("model.safetensors", 4), ("tokenizer.json", 4), ("config.json", 3)] {
+        let place = Place::new();
+        place.train("--out run --max-steps 60 --set train.patience=9");
+        let steps = place.events("run", "epoch").last().unwrap()["step"].as_u64().unwrap();
+        place.write(&format!("run/{name}"), "{}");
+        let said =
+            place.train(&format!("--out run --resume --set train.patience=9 --set train.epochs={epochs}"));
+        assert!(
+            said.contains(name) && said.contains("the best of what follows is published"),
+            "{name}: {said}"
+        );
+        let result = place.json("run/result.json");
+        assert!(result["best_step"].as_u64().unwrap() > steps, "{name}: {result}");
+        assert_eq!(place.json_of("eval run --json")["nats_per_token"], result["nats_per_token"]);
+    }
+}
+
+/// Lost after its last epoch, the model is that of the state.
+#[test]
+fn a_run_whose_published_model_is_lost_at_its_end_publishes_its_last_weights() {
+    let place = Place::new();
+    place.train("--out run");
+    let wanted = place.json("run/result.json");
+    fs::remove_file(place.path("run/result.json")).unwrap();
+    fs::remove_file(place.path("run/model.safetensors")).unwrap();
+    let said = place.train("--out run --resume");
+    assert!(said.contains("model.safetensors") && said.contains("is published"), "{said}");
+    let result = place.json("run/result.json");
+    assert_eq!((&result["best_epoch"], &result["steps"]), (&3.into(), &wanted["steps"]));
+    assert_eq!(place.json_of("eval run --json")["nats_per_token"], result["nats_per_token"]);
+}
+
+#[test]
+fn damaged_events_are_named_when_a_run_goes_on() {
+    let place = Place::new();
+    place.train("--out run --max-steps 20");
+    place.write("run/metrics.jsonl", "garbage\n");
+    let said = place.train("--out run --resume");
+    assert!(
+        said.contains("metrics.jsonl: line 1: is no event") && said.contains("until that line is removed"),
+        "{said}"
+    );
+}
