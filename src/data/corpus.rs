@@ -48,7 +48,7 @@ impl Corpus {
                 Some(text) => cut(text, config)?,
                 None if ShardedCorpus::find(config, directories)?.is_some() => {
                     let what = "is a corpus of shards, which rhn train, eval and data inspect read in parts; this would read it \
-                        whole: give one of its files";
+                        whole: give one of its files (rhn study --file)";
                     return Err(Error::data(name, what));
                 }
                 None => directory::splits(Path::new(name), config)?,

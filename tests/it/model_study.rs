@@ -88,6 +88,17 @@ fn the_studies_take_sublayers_that_share_their_gates() {
     assert!(inspected.contains("one transform and one carry gate for all sublayers"), "{inspected}");
     place.train("--out c");
     assert!(!stdout(&place.rhn("study gates c")).contains("mean C"));
+    // The same text by another name.
+    place.write("mine.txt", crate::support::run::PLAY.repeat(12));
+    for study in ["gates c", "lesion c", "estimate c"] {
+        let [whole, mine] =
+            ["--split all", "--file mine.txt"].map(|text| json(&place, &format!("study {study} {text}")));
+        assert_eq!((&mine["corpus"], &mine["split"]), (&"mine.txt".into(), &"all".into()));
+        for key in ["stages", "untouched", "interventions"] {
+            assert_eq!(whole[key], mine[key], "{study}");
+        }
+    }
+    place.fails("study gates c --file mine.txt --split test", 2, &["--file", "--split"]);
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub(super) struct SubjectArgs {
     /// The part of the run's corpus to read [default: valid; of images train]
     #[arg(long, value_enum, value_name = "SPLIT")]
     split: Option<SplitName>,
+    /// Read this text, or - for the standard input, instead of the run's corpus
+    #[arg(long, value_name = "FILE", conflicts_with = "split")]
+    file: Option<PathBuf>,
     /// Read only the first N tokens, or images, of it
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
@@ -58,6 +61,11 @@ impl SubjectArgs {
         if checkpoint.config.pixels().is_none() {
             return Ok(None);
         }
+        if self.file.is_some() {
+            return Err(Error::config(
+                "--file is a text for a language model, and this checkpoint is one of images",
+            ));
+        }
         let (device, precision) = self.device.open()?;
         let split = self.split.unwrap_or(SplitName::Train);
         let directories = self.data.directories()?;
@@ -69,7 +77,6 @@ impl SubjectArgs {
     /// Opens the checkpoint, and its corpus as `rhn eval` does. Fails if one of them is refused, or the model has no
     /// stage.
     pub(super) fn open(&self) -> Result<Subject> {
-        let split = self.split.unwrap_or(SplitName::Valid);
         let loaded = load(&self.checkpoint, &self.device)?;
         if stages(loaded.model.config()).is_empty() {
             return Err(Error::config(format!(
@@ -80,22 +87,35 @@ impl SubjectArgs {
             )));
         }
         let recipe = loaded.recipe()?;
-        refuse_lists(
-            &recipe,
-            "there is no text of its own to study: take the model that the run began with",
-        )?;
-        let sha256 = loaded.corpus_sha256();
-        let run =
-            TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: loaded.directory() };
-        let chosen = Chosen::of_run(run, Some(split), &self.data.directories()?)?;
+        let chosen = match &self.file {
+            Some(file) => Chosen::file(file)?,
+            None => self.of_run(&loaded, &recipe)?,
+        };
+        let split = chosen.split;
         let text = loaded.tokenizer.encode_measured(&chosen.text)?;
-        let name = format!("the {} split", split.as_str());
+        let name = match &self.file {
+            Some(_) => chosen.corpus.clone(),
+            None => format!("the {} split", split.as_str()),
+        };
         note_unseen(text.unseen, &name, loaded.tokenizer.unknown_id().is_some());
         let text = match self.tokens {
             Some(count) => text.truncated(count),
             None => text,
         };
         Ok(Subject { loaded, recipe, corpus: chosen.corpus, split, text })
+    }
+
+    /// A part of the run's own corpus.
+    fn of_run(&self, loaded: &Loaded, recipe: &Recipe) -> Result<Chosen> {
+        refuse_lists(
+            recipe,
+            "there is no text of its own to study: take the model that the run began with, or --file",
+        )?;
+        let sha256 = loaded.corpus_sha256();
+        let run =
+            TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: loaded.directory() };
+        let split = self.split.unwrap_or(SplitName::Valid);
+        Chosen::of_run(run, Some(split), &self.data.directories()?)
     }
 
     /// The directory of the study's results. Fails if it cannot be made.
@@ -127,7 +147,7 @@ impl Subject {
         if count < wanted {
             let what = format!(
                 "{count} tokens are too few: a study reads as the run was trained, in {batch_size} batch rows with windows of \
-                 {bptt_steps} steps, and needs at least {wanted}; read more (--tokens) or another split (--split)"
+                 {bptt_steps} steps, and needs at least {wanted}; read more (--tokens) or another split or text (--split, --file)"
             );
             return Err(Error::data(name, what));
         }
