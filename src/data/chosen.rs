@@ -115,7 +115,8 @@ impl Chosen {
         let split = split.unwrap_or(SplitName::Test);
         let corpus = corpus_of(run, directories)?;
         run.check(&corpus.name, &corpus.sha256)?;
-        Self::of_corpus(corpus, split)
+        // By the name that the run has for it, wherever it was found, so that results of one text go by one name.
+        Self::of_corpus(Corpus { name: run.config.name.clone(), ..corpus }, split)
     }
 
     /// What `name` means: a corpus known by name or a directory has splits, of which the test split is read unless another

@@ -375,6 +375,9 @@ fn an_evaluation_that_is_kept_has_a_column_of_its_own_until_the_weights_change()
     place.train("--out run --resume --set train.epochs=6");
     assert!(!stdout(&place.rhn("compare run other")).contains("(cache)"));
     place.fails("eval run --keep --file corpus.txt", 2, &["--keep", "--file"]);
+    std::fs::create_dir(place.path("far")).unwrap(); // the text is beside the run, and has the run's name for it
+    place.rhn_from("far", "eval ../run --cache 30 --keep");
+    assert!(stdout(&place.rhn("compare run")).contains("(cache)"));
 
     // What a write that was cut off left neither takes the next line with it nor is passed over in silence.
     place.write("run/evaluations.jsonl", "{\"x");
