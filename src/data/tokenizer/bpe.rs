@@ -35,6 +35,9 @@ const PIECE: usize = 1 << 20;
 /// Bytes between two positions where a text may be cut; more in one stretch would need gigabytes.
 const LONGEST_STRETCH: usize = 8 << 20;
 
+/// Bytes of a word that pairs are counted over at a time: the library's time for one grows with the square of its length.
+const LONGEST_COUNTED: usize = 1 << 10;
+
 /// A tokenizer of the library, and what this program needs to know about it.
 #[derive(Clone, Debug)]
 pub(super) struct Bpe {
@@ -78,7 +81,8 @@ impl Bpe {
         inner.with_normalizer(normalizer()).map_err(|error| Error::config(error.to_string()))?;
         inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
         inner.with_decoder(Some(ByteLevel::default()));
-        let trained = capture_panic(|| inner.train(&mut trainer, pieces(content, PIECE / 16)).map(drop));
+        let counted = pieces(content, PIECE / 16).flat_map(without_long_words);
+        let trained = capture_panic(|| inner.train(&mut trainer, counted).map(drop));
         flatten(trained).map_err(|what| Error::data(&text.source, format!("no byte pairs: {what}")))?;
         Self::new(inner).map_err(|what| Error::data(&text.source, what))
     }
@@ -308,6 +312,28 @@ pub(super) fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> + Se
         let (piece, left) = rest.split_at(cut);
         rest = left;
         (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// The parts of a text in which no word is longer than [`LONGEST_COUNTED`]; a longer one, as of a script without blanks, is cut
+/// between characters, so that the pair across each cut is not counted.
+pub(super) fn without_long_words(text: &str) -> impl Iterator<Item = &str> + Send {
+    let mut cuts = Vec::new();
+    let mut start = 0;
+    for word in pieces(text, 1) {
+        let mut at = start;
+        start += word.len();
+        while start - at > LONGEST_COUNTED {
+            at = (at..=at + LONGEST_COUNTED).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(start);
+            cuts.push(at);
+        }
+    }
+    cuts.push(text.len());
+    let mut from = 0;
+    cuts.into_iter().map(move |to| {
+        let part = &text[from..to];
+        from = to;
+        part
     })
 }
 

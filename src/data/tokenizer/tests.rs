@@ -236,6 +236,19 @@ fn pieces_part_a_text_where_any_of_its_words_end() {
 }
 
 #[test]
+fn pairs_are_counted_over_parts_of_long_words() {
+    let parts = |text: &str| super::bpe::without_long_words(text).map(str::to_owned).collect::<Vec<_>>();
+    let line = "short words, and 東京 as well\n".repeat(100);
+    assert_eq!(parts(&line), std::slice::from_ref(&line));
+    let long = "東".repeat(1000); // three bytes each: 341 of them fit
+    let text = format!("a {long} b {long}");
+    let found = parts(&text);
+    assert_eq!(found.concat(), text);
+    assert_eq!(found.len(), 1 + 2 * 2);
+    assert!(found.iter().all(|part| part.split(' ').all(|word| word.len() <= 1024)), "{found:?}");
+}
+
+#[test]
 fn a_stretch_that_no_memory_is_made_for_is_refused_with_its_place() {
     let text = format!("short words first\n{}", "x".repeat((8 << 20) + 1));
     let text = Text::new(text.into_bytes(), "some/dna.txt");
