@@ -31,7 +31,14 @@ impl Checkpoint {
             return Ok(None);
         }
         let bytes = read::unverified(&path)?;
-        let found = tensors::metadata(&path, &bytes, WEIGHTS)?.unwrap_or_else(|| "not named".into());
+        let damaged = |what: &str| {
+            let what = format!("{what}; remove the file, and the gradient statistics are gathered anew");
+            Err(Error::checkpoint(&path, what))
+        };
+        let Ok(found) = tensors::metadata(&path, &bytes, WEIGHTS) else {
+            return damaged("is damaged: it has no header of a safetensors file");
+        };
+        let found = found.unwrap_or_else(|| "not named".into());
         let wanted = self.weights_sha256();
         if found != wanted {
             let what = format!(
@@ -40,10 +47,6 @@ impl Checkpoint {
             );
             return Err(Error::checkpoint(&path, what));
         }
-        let damaged = |what: &str| {
-            let what = format!("{what}; remove the file, and the gradient statistics are gathered anew");
-            Err(Error::checkpoint(&path, what))
-        };
         match tensors::metadata(&path, &bytes, NUMBERS)? {
             None => return damaged("does not say what its numbers' SHA-256 is, as older programs wrote it"),
             Some(wanted) if wanted != tensors::numbers_sha256(&bytes) => {

@@ -35,8 +35,17 @@ pub(super) struct ThreadArgs {
 }
 
 impl ThreadArgs {
+    /// How many were asked for; says if they are more than can run at once.
     pub(super) fn count(&self) -> Option<usize> {
-        self.threads.map(usize::from)
+        let asked = self.threads.map(usize::from)?;
+        let cores = std::thread::available_parallelism().map_or(asked, std::num::NonZero::get);
+        if asked > cores {
+            let cores = if cores == 1 { "one core".into() } else { format!("{cores} cores") };
+            note(&format!(
+                "--threads {asked} on {cores}: threads that wait for one another take turns, which is slow"
+            ));
+        }
+        Some(asked)
     }
 }
 

@@ -98,6 +98,9 @@ fn words(arguments: &[String]) -> Result<Vec<String>> {
     if words.is_empty() {
         return Err(Error::data("standard input", "has no word"));
     }
+    if words.iter().any(String::is_empty) {
+        return Err(Error::config("an empty word has no neighbours"));
+    }
     Ok(words)
 }
 

@@ -30,7 +30,10 @@ pub(super) fn splits(directory: &Path, config: &CorpusConfig) -> Result<[Text; 3
         return documents::splits(directory, &documents, config);
     }
     let [train, valid, test] = NAMES.map(|names| find(directory, &files, names));
-    let missing = |split: &str, names: &str| Error::data(directory, describe(split, names, &files));
+    let missing = |split: &str, names: &str| match incomplete(directory) {
+        Some(error) => error,
+        None => Error::data(directory, describe(split, names, &files)),
+    };
     let train = train?.ok_or_else(|| missing("training", "train.txt"))?;
     let valid =
         valid?.ok_or_else(|| missing("validation", "valid.txt, validation.txt, val.txt or dev.txt"))?;
@@ -63,6 +66,17 @@ fn botha_and_blunsom(directory: &Path) -> Option<[PathBuf; 3]> {
     let folders = [directory.to_path_buf(), directory.join(OF_ONE_MILLION)];
     let mut files = folders.iter().map(|folder| BOTHA_AND_BLUNSOM.map(|name| folder.join(name)));
     files.find(|files| files.iter().all(|file| file.is_file()))
+}
+
+/// What is missing where some of [`BOTHA_AND_BLUNSOM`] are there.
+fn incomplete(directory: &Path) -> Option<Error> {
+    let folders = [directory.to_path_buf(), directory.join(OF_ONE_MILLION)];
+    folders.into_iter().find_map(|folder| {
+        let is_there = |name: &&str| folder.join(name).is_file();
+        let (there, missing): (Vec<&str>, Vec<&str>) = BOTHA_AND_BLUNSOM.into_iter().partition(is_there);
+        let what = format!("has {} and no {}", there.join(" and "), missing.join(" and no "));
+        (!there.is_empty()).then(|| Error::data(folder, what))
+    })
 }
 
 /// The files of a directory's documents, in the order of their names.

@@ -7,6 +7,7 @@ use crate::config::Unit;
 use crate::error::Result;
 use crate::readable::grouped;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fmt;
 
 /// What a corpus holds.
@@ -36,7 +37,7 @@ pub struct SplitCounts {
     pub chars: Option<u64>,
     /// Tokens.
     pub tokens: usize,
-    /// Different tokens.
+    /// Different tokens: of what the vocabulary lacks, different symbols.
     pub types: usize,
     /// Lines.
     pub lines: u64,
@@ -66,15 +67,22 @@ impl CorpusReport {
 fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<SplitCounts> {
     let encoded = tokenizer.encode(text)?;
     let mut seen = vec![false; tokenizer.vocab_size()];
-    encoded.tokens.iter().for_each(|id| seen[id as usize] = true);
+    let mut unknown: HashSet<&[u8]> = HashSet::new();
+    tokenizer.cut(text, |piece| match piece.id {
+        Some(id) if piece.known => seen[id as usize] = true,
+        _ => drop(unknown.insert(text.bytes()[piece.span].trim_ascii())),
+    })?;
     let lines = || text.bytes().split_inclusive(|&byte| byte == b'\n');
-    let length = |line: &[u8]| count_chars(line.strip_suffix(b"\n").unwrap_or(line));
+    let length = |line: &[u8]| {
+        let line = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
+        count_chars(line)
+    };
     Ok(SplitCounts {
         split,
         bytes: encoded.bytes,
         chars: std::str::from_utf8(text.bytes()).is_ok().then_some(encoded.chars),
         tokens: encoded.tokens.len(),
-        types: seen.iter().filter(|&&seen| seen).count(),
+        types: seen.iter().filter(|&&seen| seen).count() + unknown.len(),
         lines: lines().count() as u64,
         longest_line: lines().map(length).max().unwrap_or(0),
         oov_tokens: encoded.unseen,

@@ -1,7 +1,7 @@
 //! A file under a name of its own until it is whole; removed if it never is.
 
 use super::disk::{Growing, make_directory, parent, remove_file, rename, sync_name};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,10 @@ impl Aside {
     /// into as it is.
     pub(crate) fn write_as_named(path: &Path, bytes: &[u8]) -> Result<()> {
         let path = followed(path);
-        if path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        if path.is_dir() {
+            return Err(Error::config(format!("{}: is a directory, wanted a file's name", path.display())));
+        }
+        if path.metadata().is_ok_and(|found| !found.is_file()) {
             return Growing::into(&path)?.append(bytes);
         }
         Self::write(&path, bytes)
@@ -122,6 +125,9 @@ mod tests {
         Aside::write_as_named(std::path::Path::new("/dev/null"), b"nothing").unwrap();
         assert!(!std::path::Path::new("/dev/null").metadata().unwrap().is_file());
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 5, "nothing is left aside");
+
+        let error = Aside::write_as_named(place.path(), b"no").unwrap_err().to_string();
+        assert!(error.ends_with("is a directory, wanted a file's name"), "{error}");
 
         // A file of the program's own takes the place of a link.
         Aside::write(&link, b"own").unwrap();

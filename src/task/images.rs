@@ -51,7 +51,7 @@ impl ImageTask {
     ) -> Result<Self> {
         let model = ModelConfig::new(recipe.model.clone(), corpus.classes);
         model.validate()?;
-        check_pixels(&model, &corpus)?;
+        check_pixels(&model, &corpus, true)?;
         let batch = recipe.train.batch_size;
         if corpus.train.len() < batch {
             let what = format!("{} training images are too few for a batch of {batch}", corpus.train.len());
@@ -110,19 +110,16 @@ impl ImageTask {
     }
 }
 
-/// Refuses a model for images of another size.
-fn check_pixels(model: &ModelConfig, corpus: &ImageCorpus) -> Result<()> {
+/// Refuses a model for images of another size; one that `is_new` can be made for these.
+fn check_pixels(model: &ModelConfig, corpus: &ImageCorpus, is_new: bool) -> Result<()> {
     let wanted = model.pixels();
     let found = corpus.train.size();
     if wanted == Some(found) {
         return Ok(());
     }
-    let what = format!(
-        "{} has images of {found} pixels, the model reads {}: --set model.embedding.pixels={found}",
-        corpus.name,
-        wanted.map_or("none".into(), |pixels| pixels.to_string())
-    );
-    Err(Error::config(what))
+    let wanted = wanted.map_or("none".into(), |pixels| pixels.to_string());
+    let what = format!("{} has images of {found} pixels, the model reads {wanted}", corpus.name);
+    Err(Error::config(if is_new { format!("{what}: --set model.embedding.pixels={found}") } else { what }))
 }
 
 impl Task for ImageTask {
@@ -241,7 +238,7 @@ pub fn corpus_of(
 ) -> Result<ImageCorpus> {
     let name = corpus.unwrap_or(&recipe.name).to_owned();
     let opened = ImageCorpus::open(&CorpusConfig { name, ..recipe.clone() }, directories)?;
-    check_pixels(model, &opened)?;
+    check_pixels(model, &opened, false)?;
     if opened.classes > model.vocab_size {
         let what = format!("has {} classes, the model {}", opened.classes, model.vocab_size);
         return Err(Error::data(&opened.name, what));

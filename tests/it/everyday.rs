@@ -195,6 +195,11 @@ fn the_tokens_that_are_counted_are_those_that_a_model_reads() {
     let counted: Vec<u64> =
         report["splits"].as_array().unwrap().iter().map(|split| split["tokens"].as_u64().unwrap()).collect();
     assert!(report["splits"][2]["oov_tokens"].as_u64().unwrap() > 0, "{report}");
+    // a, rose, is and the line end; in the test the, mill, by, river as well, which the vocabulary lacks.
+    assert_eq!([0, 2].map(|split| report["splits"][split]["types"].as_u64()), [Some(4), Some(8)]);
+    place.write("crlf.txt", "hello\r\n".repeat(60));
+    let crlf = place.json_of("data inspect crlf.txt --unit char --json");
+    assert_eq!((&crlf["splits"][0]["longest_line"], &crlf["splits"][0]["types"]), (&5.into(), &5.into()));
     let words = place.json_of("data inspect words.txt --unit byte --json");
     assert_eq!(words["splits"][0]["chars"], words["splits"][0]["bytes"]);
     let settings = "--set corpus.unit=word --set corpus.split=[90.0,5.0,5.0]";
@@ -221,4 +226,22 @@ fn a_result_that_cannot_be_printed_is_said_to_be_one() {
     }
     place.write("odd.dat", [0xee, b'a']);
     place.fails("sample run --prompt-file odd.dat", 3, &["odd.dat", "UTF-8"]);
+}
+
+#[test]
+fn settings_that_do_nothing_and_threads_that_wait_for_a_core_are_said() {
+    let place = Place::new();
+    let more = std::thread::available_parallelism().unwrap().get() + 1;
+    let said = place.train(&format!("--out run --max-steps 1 --set corpus.min_count=3 --threads {more}"));
+    assert!(said.contains("corpus.min_count does nothing here: it is for a vocabulary by word"), "{said}");
+    assert!(said.contains(&format!("--threads {more} on ")), "{said}");
+    let said =
+        place.train("--out words --max-steps 1 --set corpus.unit=word --set corpus.min_count=2 --threads 1");
+    assert!(!said.contains("does nothing") && !said.contains("--threads"), "{said}");
+    let said = place.train(
+        "--out tuned --init-from words --max-steps 1 --set corpus.unit=word --set corpus.vocab_size=5",
+    );
+    assert!(said.contains("corpus.vocab_size does nothing here"), "{said}");
+    let nothing = place.command("neighbours words").arg("").output().unwrap();
+    run::assert_fails(&nothing, 2, &["an empty word has no neighbours"]);
 }

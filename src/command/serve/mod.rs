@@ -63,9 +63,8 @@ const BLOCKING: usize = 8;
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// A run's directory, or hf://owner/name[@revision]
-    #[arg(required_unless_present = "runs")]
     checkpoint: Option<PathBuf>,
-    /// Serve every checkpoint below DIR by its name; it is loaded when it is first asked for
+    /// Serve every language model below DIR by its name; it is loaded when it is first asked for
     #[arg(long, value_name = "DIR")]
     runs: Option<PathBuf>,
     /// Listen at this address; any but a loopback one needs --token-file
@@ -106,6 +105,11 @@ impl App {
 /// Serves until a signal asks to stop. Fails if a checkpoint is refused, the address cannot be listened at, or it is open
 /// to others without a token.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    if args.checkpoint.is_none() && args.runs.is_none() {
+        return Err(
+            Error::config("rhn serve needs a CHECKPOINT, or --runs DIR with checkpoints below it").into()
+        );
+    }
     let address = address(&args.host, args.port)?;
     let token = args.token_file.as_deref().map(read_token).transpose()?;
     if !address.ip().is_loopback() && token.is_none() {

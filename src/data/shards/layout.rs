@@ -148,7 +148,7 @@ fn folder(directory: &Path, names: &[&str]) -> Option<PathBuf> {
 /// The files of a folder that are not hidden, in the order of their names.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = pattern::entries(folder)?;
-    files.retain(|path| !path.is_dir());
+    files.retain(|path| path.is_file() || !path.exists()); // a link to nothing is kept, so that it is reported
     Ok(files)
 }
 

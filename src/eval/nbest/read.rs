@@ -5,7 +5,7 @@ use super::{Hypothesis, NBest};
 use crate::data::{Text, packed};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -113,7 +113,7 @@ fn tsv(path: &Path, text: &Text) -> Result<Vec<NBest>> {
 /// directory that it is in. Costs are lines of `utt-1 cost`, the lower the better.
 ///
 /// # Errors
-/// As [`read_lists`]; also if a hypothesis has no cost.
+/// As [`read_lists`]; also if a hypothesis has no cost, or a cost no hypothesis.
 pub fn read_kaldi(path: &Path, costs: Costs<'_>) -> Result<Vec<NBest>> {
     const WANTED: &str = "utterance-N words";
     let words = if path.is_dir() { path.join("words_text") } else { path.to_path_buf() };
@@ -122,9 +122,11 @@ pub fn read_kaldi(path: &Path, costs: Costs<'_>) -> Result<Vec<NBest>> {
     let language = costs.language.map_or_else(|| beside("lmwt.withlm"), Path::to_path_buf);
     let [acoustic, language] = [read_costs(acoustic)?, read_costs(language)?];
     let mut gathered = Gathered::default();
+    let mut seen = BTreeSet::new();
     for (line, at) in text(&words)?.as_str()?.lines().zip(1..) {
         let mut cells = line.split_whitespace();
         let Some(key) = cells.next() else { continue };
+        seen.insert(key.to_owned());
         let wrong = |what: String| Error::data(&words, format!("line {at}: {what}"));
         let id = key.rsplit_once('-').filter(|(_, rank)| rank.parse::<u32>().is_ok()).map(|(id, _)| id);
         let id = id.ok_or_else(|| wrong(format!("the key is {key:?}, wanted {WANTED}")))?;
@@ -135,6 +137,15 @@ pub fn read_kaldi(path: &Path, costs: Costs<'_>) -> Result<Vec<NBest>> {
         let hypothesis =
             Hypothesis { acoustic: -cost(&acoustic)?, old: -cost(&language)?, text: joined(cells), lp: 0.0 };
         gathered.push(id, hypothesis);
+    }
+    for of in [&acoustic, &language] {
+        if let Some(key) = of.costs.keys().find(|key| !seen.contains(*key)) {
+            let what = format!(
+                "has a cost of {key}, which {} lacks: they are not of the same lists",
+                words.display()
+            );
+            return Err(Error::data(&of.path, what));
+        }
     }
     gathered.finish(&words, WANTED)
 }
@@ -219,6 +230,12 @@ mod tests {
         write("acwt", "a-b-1 10.5\n");
         let message = read_lists(directory.path(), Format::Kaldi).unwrap_err().to_string();
         assert!(message.contains("line 2: a-b-2 has no cost in"), "{message}");
+        write("acwt", "a-b-1 10.5\na-b-2 11\na-b-3 12\n");
+        let message = read_lists(directory.path(), Format::Kaldi).unwrap_err().to_string();
+        assert!(
+            message.contains("acwt: has a cost of a-b-3, which") && message.contains("words_text lacks"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -300,6 +300,10 @@ fn a_language_of_botha_and_blunsom_has_the_splits_that_kim_et_al_read() {
         let corpus = open(folder.path()).unwrap();
         let texts = corpus.splits().map(|(_, text)| text.as_str().unwrap().to_string());
         assert_eq!(texts, ["aaa\n", "bb\n", "c\n"], "{within}");
+        std::fs::remove_file(folder.path().join("notes.txt")).unwrap();
+        std::fs::remove_file(inner.join("finaltest.in")).unwrap();
+        let message = open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("has train.in and test.in and no finaltest.in"), "{message}");
     }
 }
 

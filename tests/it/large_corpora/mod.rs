@@ -322,6 +322,15 @@ fn names_say_the_split_and_patterns_where_they_do_not() {
     }
 }
 
+/// What is no file would be waited for without an end.
+#[test]
+fn a_pipe_among_shards_is_none_of_them() {
+    let place = place();
+    let pipe = place.path("shards/train/pipe.txt");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert_eq!(report(&place, "shards")["splits"][0]["shards"], 3);
+}
+
 #[test]
 fn a_dry_run_tells_what_a_run_on_shards_takes() {
     let place = place();

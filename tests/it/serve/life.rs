@@ -55,6 +55,8 @@ fn what_cannot_be_served_is_said_at_once() {
     fails(&["--port", &port], 1, &[&port]);
     std::fs::write(run.path("run/model.safetensors"), "no").unwrap();
     fails(&[], 4, &["model.safetensors"]);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_rhn")).arg("serve").output().unwrap();
+    assert_fails(&output, 2, &["needs a CHECKPOINT, or --runs DIR"]);
     let nothing = tempfile::tempdir().unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_rhn"))
         .args(["serve", "--runs", nothing.path().to_str().unwrap()])
