@@ -7,6 +7,18 @@ pub fn grouped(number: u64) -> String {
     groups.collect::<Vec<_>>().join(",")
 }
 
+/// A number of things by their singular, as `1 token` and `1,234 tokens`.
+pub fn counted(number: u64, thing: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{ending}", grouped(number))
+}
+
+/// As [`counted`], and that they are too few: `1 token is too few`.
+pub fn too_few(number: usize, thing: &str) -> String {
+    let verb = if number == 1 { "is" } else { "are" };
+    format!("{} {verb} too few", counted(number as u64, thing))
+}
+
 /// Seconds as `42s`, `3:07` or `2:03:07`, days as `4d 02:03`.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() {
@@ -51,7 +63,7 @@ pub fn shell_quoted(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{duration, grouped, or_dash, perplexity, shell_quoted};
+    use super::{counted, duration, grouped, or_dash, perplexity, shell_quoted, too_few};
 
     #[test]
     fn a_path_is_one_argument_for_a_shell() {
@@ -74,6 +86,8 @@ mod tests {
             ["7", "1,000", "23,482,400"],
             [7, 1000, 23_482_400].map(grouped).each_ref().map(String::as_str)
         );
+        assert_eq!([counted(1, "step"), counted(1000, "step")], ["1 step", "1,000 steps"]);
+        assert_eq!([too_few(1, "line"), too_few(0, "line")], ["1 line is too few", "0 lines are too few"]);
         let times =
             [(9.6, "10s"), (187.0, "3:07"), (7387.0, "2:03:07"), (352_987.0, "4d 02:03"), (f64::NAN, "?")];
         for (seconds, text) in times {

@@ -5,7 +5,7 @@ use crate::config::train::WindowKind;
 use crate::error::{Error, Result};
 use crate::model::{Parameters, parameter_count};
 use crate::parallel::world::Solo;
-use crate::readable::{duration, grouped};
+use crate::readable::{counted, duration, grouped};
 use crate::task::language::{Language, NextToken};
 use crate::train::step::Stepper;
 use crate::train::task::Task;
@@ -30,17 +30,17 @@ struct Estimate {
 impl Estimate {
     fn report(&self) -> String {
         format!(
-            "parameters       {}\ntraining data    {}\nspeed            {} {}/s on {} threads\n\
-             peak memory      {}\nan epoch         {}\nthe whole run    {} for {} epochs, the test split apart\n",
+            "parameters       {}\ntraining data    {}\nspeed            {} {}/s on {}\n\
+             peak memory      {}\nan epoch         {}\nthe whole run    {} for {}, the test split apart\n",
             grouped(self.parameters),
             self.data,
             grouped(self.per_second.round() as u64),
             self.units,
-            threads::count(),
+            counted(threads::count() as u64, "thread"),
             memory::peak_mib().map_or("unknown on this system".into(), |mib| format!("{} MiB", grouped(mib))),
             duration(self.epoch_seconds),
             duration(self.epoch_seconds * self.epochs as f64),
-            self.epochs,
+            counted(self.epochs, "epoch"),
         )
     }
 }
@@ -69,9 +69,9 @@ pub(crate) fn of_items<T: Task>(
     let estimate = Estimate {
         parameters: parameter_count(task.model())?,
         data: format!(
-            "{} {of_data}, {} steps an epoch",
+            "{} {of_data}, {} an epoch",
             grouped(task.data().tokens[0]),
-            grouped(steps as u64)
+            counted(steps as u64, "step")
         ),
         units,
         per_second: read as f64 / done as f64 / step_seconds,
@@ -120,9 +120,9 @@ pub(crate) fn of_text(language: &Language, stepper: Stepper<NextToken>) -> Resul
     let estimate = Estimate {
         parameters: parameter_count(language.model())?,
         data: format!(
-            "{} tokens, {} steps {windows}",
-            grouped(language.data().tokens[0]),
-            grouped(language.batch_count(0) as u64)
+            "{}, {} {windows}",
+            counted(language.data().tokens[0], "token"),
+            counted(language.batch_count(0) as u64, "step")
         ),
         units: "tokens",
         per_second: tokens / step_seconds,

@@ -8,7 +8,7 @@ use crate::bench::subject::Subject;
 use crate::bench::training::Training;
 use crate::config::{Resolved, kinds_first};
 use crate::console::Line;
-use crate::readable::{duration, grouped};
+use crate::readable::{counted, duration, grouped};
 use crate::train::task::Task;
 use clap::ValueEnum;
 use std::io::Write;
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
     writeln!(
         out,
-        "{} on {}{}: {} parameters, vocabulary of {}; {} on {}, {} threads",
+        "{} on {}{}: {} parameters, vocabulary of {}; {} on {}, {}",
         report.recipe,
         report.corpus,
         if report.made_up { " (made up)" } else { "" },
@@ -96,7 +96,7 @@ fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
         grouped(report.vocab_size as u64),
         report.precision,
         report.device,
-        report.threads
+        counted(report.threads as u64, "thread")
     )?;
     if let Some(gpu) = &report.gpu {
         writeln!(out, "{gpu}")?;
@@ -160,8 +160,8 @@ fn print_run(out: &mut impl Write, train: &Training) -> std::io::Result<()> {
     )?;
     writeln!(out, "an epoch           {}", duration(train.epoch_seconds))?;
     let run = duration(train.run_seconds);
-    let epochs = train.epochs;
-    writeln!(out, "the whole run      {run} for {epochs} epochs, the test apart")
+    let epochs = counted(train.epochs, "epoch");
+    writeln!(out, "the whole run      {run} for {epochs}, the test apart")
 }
 
 fn print_machine(out: &mut impl Write, machine: &Machine) -> std::io::Result<()> {

@@ -7,7 +7,7 @@ use crate::config::{ModelConfig, TaskKind, Unit};
 use crate::error::Result;
 use crate::events::{self, Epoch, Event};
 use crate::model::{TensorSpec, specs};
-use crate::readable::perplexity;
+use crate::readable::{counted, perplexity};
 use crate::storage;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
@@ -216,13 +216,16 @@ fn describe_training(recipe: &Recipe) -> String {
     let optimizer = train.optimizer.as_str();
     let step = match recipe.task.kind {
         TaskKind::Language => format!("{} × {} tokens", train.batch_size, train.bptt_steps),
-        TaskKind::Classify | TaskKind::Vae => format!("{} sentences", train.batch_size),
-        TaskKind::Rescore => format!("{} lists", train.batch_size),
-        TaskKind::Images => format!("{} images", train.batch_size),
+        TaskKind::Classify | TaskKind::Vae => counted(train.batch_size as u64, "sentence"),
+        TaskKind::Rescore => counted(train.batch_size as u64, "list"),
+        TaskKind::Images => counted(train.batch_size as u64, "image"),
     };
     format!(
-        "on {}, at most {} epochs of {step} a step, {optimizer} at {}, seed {}",
-        recipe.corpus.name, train.epochs, train.learning_rate, train.seed
+        "on {}, at most {} of {step} a step, {optimizer} at {}, seed {}",
+        recipe.corpus.name,
+        counted(train.epochs, "epoch"),
+        train.learning_rate,
+        train.seed
     )
 }
 

@@ -97,7 +97,7 @@ pub(super) struct Args {
     cache: CacheArgs,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
-    /// Print one line of JSON a sample: prompt, text, tokens, nats
+    /// Print one line of JSON a sample: prompt, text, tokens, nats (by the model as it is, whatever --temperature)
     #[arg(long)]
     json: bool,
 }

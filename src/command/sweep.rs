@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::parameter_count;
 use crate::parallel;
 use crate::parallel::world::{Solo, World};
-use crate::readable::grouped;
+use crate::readable::{counted, grouped};
 use crate::run::Request;
 use crate::signals::Signals;
 use crate::storage::METRICS;
@@ -267,6 +267,6 @@ fn state(planned: &Planned, directory: &Path) -> String {
     match RunHistory::read(directory) {
         Ok(_) if is_finished(planned, directory) => "finished".into(),
         Ok(run) => format!("epoch {} of {epochs}", run.epochs.last().map_or(0, |epoch| epoch.epoch)),
-        Err(_) => format!("new, {epochs} epochs"),
+        Err(_) => format!("new, {}", counted(epochs, "epoch")),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::runs;
 use crate::events::Epoch;
-use crate::readable::{duration, grouped, or_dash, shell_quoted};
+use crate::readable::{counted, duration, grouped, or_dash, shell_quoted};
 use crate::storage::STATES;
 use crate::study::overview::State;
 use crate::study::run::Follower;
@@ -106,10 +106,10 @@ impl Printed {
 }
 
 fn head(run: &RunHistory, measure: Measure) -> String {
-    let of = run.epochs_asked().map_or_else(String::new, |asked| format!(", {asked} epochs"));
+    let of = run.epochs_asked().map_or_else(String::new, |asked| format!(", {}", counted(asked, "epoch")));
     let steps = match run.start.steps_per_epoch {
         0 => String::new(),
-        steps => format!(" of {} steps", grouped(steps)),
+        steps => format!(" of {}", counted(steps, "step")),
     };
     let parameters = grouped(run.start.parameters);
     format!(

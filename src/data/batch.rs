@@ -3,6 +3,7 @@
 use super::tokens::TokenSource;
 use crate::error::{Error, Result};
 use crate::parallel::rows::Rows;
+use crate::readable::too_few;
 use candle_core::{Device, Tensor};
 
 /// How a stream is laid out: `count` batch rows, of which each predicts its first `predicted` tokens after the first.
@@ -30,8 +31,9 @@ impl Batches {
         if windows == 0 {
             let wanted = count.saturating_mul(steps.saturating_add(1));
             let what = format!(
-                "{tokens} tokens are too few: {count} batch rows with a window of {steps} steps need at least \
-                 {wanted}; make batch_size or bptt_steps smaller"
+                "{}: {count} batch rows with a window of {steps} steps need at least {wanted}; make batch_size or bptt_steps \
+                 smaller",
+                too_few(tokens, "token")
             );
             return Err(Error::data(text, what));
         }
@@ -44,8 +46,9 @@ impl Batches {
         if count > 0 && steps > 0 && tokens / count < steps {
             let wanted = count.saturating_mul(steps);
             let what = format!(
-                "{tokens} tokens are too few: {count} batch rows of sentences with a window of {steps} steps need at least \
-                 {wanted}; make batch_size or bptt_steps smaller"
+                "{}: {count} batch rows of sentences with a window of {steps} steps need at least {wanted}; make batch_size or \
+                 bptt_steps smaller",
+                too_few(tokens, "token")
             );
             return Err(Error::data(text, what));
         }
@@ -57,7 +60,7 @@ impl Batches {
     pub(crate) fn stream(text: &str, tokens: usize, steps: usize) -> Result<Self> {
         if tokens < 2 {
             let what = "at least 2 are needed: the first is context, the second is predicted";
-            return Err(Error::data(text, format!("{tokens} tokens are too few; {what}")));
+            return Err(Error::data(text, format!("{}; {what}", too_few(tokens, "token"))));
         }
         Ok(Self { count: 1, first: 0, length: tokens, predicted: tokens - 1, steps })
     }

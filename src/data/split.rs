@@ -3,6 +3,7 @@
 use super::text::Text;
 use crate::config::Unit;
 use crate::error::{Error, Result};
+use crate::readable::too_few;
 
 /// Where a boundary may fall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ fn parts(text: &Text, [first, second]: [usize; 2], wanted: [f64; 3]) -> Result<[
     let names = ["training", "validation", "test"];
     for ((part, name), wanted) in parts.iter().zip(names).zip(wanted) {
         if wanted > 0.0 && part.is_empty() {
-            let what = format!("{} bytes are too few to be split: nothing is left for {name}", text.len());
+            let what = format!("{} to be split: nothing is left for {name}", too_few(text.len(), "byte"));
             return Err(Error::data(&text.source, what));
         }
     }

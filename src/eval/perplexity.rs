@@ -14,6 +14,7 @@ use crate::model::FrozenModel;
 use crate::parallel::rows::Rows;
 use crate::parallel::world::{World, agree};
 use crate::predict::{Reader, STREAM_STEPS, WindowReader};
+use crate::readable::too_few;
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::threads::Tuner;
 use std::time::Instant;
@@ -201,7 +202,7 @@ impl Split<'_> {
 
     pub(crate) fn too_short(&self, wanted: &str) -> Error {
         let found = self.text.tokens.len();
-        Error::data(self.name(), format!("{found} tokens are too few to evaluate; {wanted}"))
+        Error::data(self.name(), format!("{} to evaluate; {wanted}", too_few(found, "token")))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::eval::adapt::{Adaptation, Predictor, adapted};
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Split, batched_at, stream_at};
 use crate::predict::{Loaded, WindowReader};
+use crate::readable::counted;
 use crate::signals::Signals;
 use crate::study::kept;
 use adapt::AdaptArgs;
@@ -205,8 +206,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let encoded = loaded.tokenizer.encode_measured(&text.text)?;
         if several && encoded.tokens.len() < 2 {
             note(&format!(
-                "{name}: {} tokens, of which none can be predicted; left out",
-                encoded.tokens.len()
+                "{name}: {}, of which none can be predicted; left out",
+                counted(encoded.tokens.len() as u64, "token")
             ));
             continue;
         }

@@ -45,12 +45,9 @@ pub(super) fn table(out: &mut impl Write, found: &Evaluation) -> std::io::Result
         writeln!(out, "tokens           {} (their text was not measured)", found.tokens)?;
     } else {
         writeln!(out, "text over words  {words} (exp of all nats over {} words)", found.words)?;
-        let characters = found.chars.map_or_else(|| "no".into(), |chars| chars.to_string());
-        writeln!(
-            out,
-            "tokens           {} ({} characters, {} bytes)",
-            found.tokens, characters, found.bytes
-        )?;
+        let one = |count: u64, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
+        let characters = found.chars.map_or_else(|| "no characters".into(), |chars| one(chars, "character"));
+        writeln!(out, "tokens           {} ({characters}, {})", found.tokens, one(found.bytes, "byte"))?;
     }
     writeln!(out, "not in vocab     {}", found.oov_tokens)?;
     let reasons = [&found.bits_per_char_absent, &found.bits_per_byte_absent, &found.perplexity_words_absent];

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::eval::Split;
 use crate::model::{StageId, stages};
 use crate::predict::Loaded;
+use crate::readable::too_few;
 use crate::study::directory::StudyDirectory;
 use candle_core::Tensor;
 use std::collections::BTreeMap;
@@ -146,8 +147,9 @@ impl Subject {
         let wanted = batch_size.saturating_mul(bptt_steps.saturating_add(1));
         if count < wanted {
             let what = format!(
-                "{count} tokens are too few: a study reads as the run was trained, in {batch_size} batch rows with windows of \
-                 {bptt_steps} steps, and needs at least {wanted}; read more (--tokens) or another split or text (--split, --file)"
+                "{}: a study reads as the run was trained, in {batch_size} batch rows with windows of \
+                 {bptt_steps} steps, and needs at least {wanted}; read more (--tokens) or another split or text (--split, --file)",
+                too_few(count, "token")
             );
             return Err(Error::data(name, what));
         }

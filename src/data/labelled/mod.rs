@@ -14,6 +14,7 @@ use super::{DataDirectories, split};
 use crate::config::CorpusConfig;
 use crate::digest::hex;
 use crate::error::{Error, Result};
+use crate::readable::too_few;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -87,8 +88,10 @@ impl Labelled {
         let parts = [0..first, first..second, second..count];
         for ((part, percent), name) in parts.iter().zip(percentages).zip(["training", "validation", "test"]) {
             if percent > 0.0 && part.is_empty() {
-                let what =
-                    format!("{count} lines are too few to be split {percentages:?}: none is left for {name}");
+                let what = format!(
+                    "{} to be split {percentages:?}: none is left for {name}",
+                    too_few(count, "line")
+                );
                 return Err(Error::data(source, what));
             }
         }

@@ -4,6 +4,7 @@ use super::Trainer;
 use crate::config::train::{LossConfig, OnNonFinite};
 use crate::error::{Error, Result};
 use crate::events::{self, Event};
+use crate::readable::counted;
 use crate::train::divergence::WINDOW;
 use crate::train::limits::Stop;
 use crate::train::recorder::{Progress, Training};
@@ -137,7 +138,8 @@ impl<T: Task> Trainer<'_, T> {
         match config.on_non_finite {
             OnNonFinite::Stop => return Err(Error::NotFinite { step, what }),
             OnNonFinite::Skip if skipped >= config.max_skipped_steps => {
-                let what = format!("{what}; {skipped} steps were skipped before, train.max_skipped_steps");
+                let skipped = counted(skipped, "step");
+                let what = format!("{what}; {skipped} skipped before, which is train.max_skipped_steps");
                 return Err(Error::NotFinite { step, what });
             }
             OnNonFinite::Skip => {}

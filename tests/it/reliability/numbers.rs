@@ -277,7 +277,7 @@ fn skipped_steps_are_counted_and_a_run_in_pieces_skips_the_same() {
 fn skipping_has_its_bound() {
     let place = minefield();
     let run = format!("train tiny.toml --out run {MINES} --init-from poisoned-start --on-non-finite skip");
-    let parts = ["1 steps were skipped before", "train.max_skipped_steps"];
+    let parts = ["1 step skipped before", "train.max_skipped_steps"];
     place.fails(&format!("{run} --set train.max_skipped_steps=1"), 5, &parts);
     assert_eq!(place.events("run", "skip").len(), 1);
     place.fails("train tiny.toml --on-non-finite ignore", 2, &["wanted stop or skip"]);
