@@ -143,7 +143,9 @@ fn files(directory: &Path) -> Result<Vec<FileRow>> {
 /// The epoch of the run, or what was measured within one, with the least loss on the validation split.
 fn best_epoch(directory: &Path) -> Option<Event> {
     let events = events::readable(directory);
-    let measured = events.iter().filter_map(|event| match event {
+    let is_loss = |event: &Event| matches!(event, Event::Resume(start) if start.lost_best);
+    let kept = events.iter().rposition(is_loss).map_or(0, |last| last + 1);
+    let measured = events[kept..].iter().filter_map(|event| match event {
         Event::Epoch(row) | Event::Evaluation(row) => Some(row),
         _ => None,
     });
@@ -180,9 +182,12 @@ impl Inspection {
 
     /// A loss: the perplexity of tokens; a label of a sentence or an image has none.
     fn loss(&self, nats: Option<f64>) -> String {
-        let labels = self.config.spec.classifier.is_some() || self.config.pixels().is_some();
+        let pixels = self.config.pixels().is_some();
+        let labels = self.config.spec.classifier.is_some() || pixels;
         match nats {
-            Some(nats) if labels => format!("nats {nats:.4}"),
+            Some(nats) if labels => {
+                format!("nats {nats:.4} per {}", if pixels { "image" } else { "sentence" })
+            }
             Some(nats) => format!("perplexity {}", perplexity(nats, 4)),
             None => "loss unknown".into(),
         }

@@ -49,6 +49,9 @@ pub struct Start {
     /// The SHA-256 of the checkpoint's weights that the run began with, if it did; a run that goes on does not say it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun_from: Option<String>,
+    /// Whether the best model so far is lost, so that no validation before counts as the best any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub lost_best: bool,
 }
 
 fn single() -> String {
@@ -102,6 +105,9 @@ fn is_zero(count: &u64) -> bool {
 /// An epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
+    /// Whether the model of this row was lost and replaced later; readers find out by the events that follow.
+    #[serde(skip)]
+    pub lost: bool,
     pub epoch: u64,
     pub step: u64,
     /// Tokens trained on so far.
@@ -166,9 +172,11 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Epoch {
-    /// The best of `rows` that have a loss on the validation split: the one with the least.
+    /// The best of `rows` that have a loss on the validation split and whose model is not lost: the one with the least.
     pub fn best_of<'a>(rows: impl Iterator<Item = &'a Self>) -> Option<&'a Self> {
-        let measured = rows.filter_map(|row| Some((row.provisional, row.valid_nats_per_token?, row)));
+        let measured = rows
+            .filter(|row| !row.lost)
+            .filter_map(|row| Some((row.provisional, row.valid_nats_per_token?, row)));
         measured.min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(.., row)| row)
     }
 }

@@ -27,7 +27,7 @@ use crate::data::{Corpus, DataDirectories, ShardedCorpus};
 use crate::error::{Error, Result};
 use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
-use crate::storage::Lock;
+use crate::storage::{Lock, MANIFEST};
 use crate::task::classify::ClassifyTask;
 use crate::task::fit;
 use crate::task::images::ImageTask;
@@ -146,7 +146,7 @@ impl Request {
     /// Says which settings of a vocabulary were given where none is made that has them.
     fn note_unread(&self, resolved: &Resolved) {
         let corpus = &resolved.recipe.corpus;
-        let is_made = corpus.tokenizer.is_none() && self.init_from.is_none();
+        let is_made = corpus.tokenizer.is_none() && (self.init_from.is_none() || self.grow_vocab);
         for (key, units) in
             [("corpus.min_count", &[Unit::Word][..]), ("corpus.vocab_size", &[Unit::Word, Unit::Bpe])]
         {
@@ -312,17 +312,27 @@ impl Request {
     }
 }
 
-/// Lets a run whose best model is lost or damaged publish the best of what follows, and says so; that of a run with a result
-/// is needed as it was.
-fn forget_lost_model(out: &Path, position: &mut Position) {
+/// Lets a run whose best model is lost or damaged publish the weights that it goes on with and the best of what follows, and
+/// says so; the model of a run with a result is needed as it was.
+fn forget_lost_model(out: &Path, resumed: &mut Resumed) {
+    let position = &mut resumed.position;
     let has_result = directory::read_result(out).is_some_and(|result| result.steps == position.step);
     if has_result || position.best.is_none() {
         return;
     }
-    if let Err(error) = Checkpoint::open(out) {
-        note(&format!("{error}. The best weights so far are lost; the best of what follows is published"));
-        position.best = None;
-    }
+    let what = match Checkpoint::open(out) {
+        Ok(checkpoint) if checkpoint.verified => return,
+        Ok(_) => {
+            let manifest = out.join(MANIFEST);
+            format!("{}: is missing: nothing says whether the model is whole", manifest.display())
+        }
+        Err(error) => error.to_string(),
+    };
+    note(&format!(
+        "{what}. The best weights so far are lost; of these and what follows the best is published"
+    ));
+    position.best = None;
+    resumed.lost_best = true;
 }
 
 /// The training state to go on with, if there is one.
@@ -331,7 +341,7 @@ fn find_state(out: &Path, resolved: &mut Resolved) -> Result<Option<Resumed>> {
     match &mut resumed {
         Some(resumed) => {
             resumed.check_settings(resolved)?;
-            forget_lost_model(out, &mut resumed.position);
+            forget_lost_model(out, resumed);
         }
         None if out.join(crate::storage::MODEL).exists() => {
             let what = "has a model but no training state to go on with; --init-from begins another run with its weights";

@@ -137,6 +137,8 @@ impl RunHistory {
                 self.result = None;
             }
             Event::Resume(start) => {
+                let rows = self.epochs.iter_mut().chain(&mut self.evaluations);
+                rows.for_each(|row| row.lost |= start.lost_best);
                 let begun_from = start.begun_from.or(self.start.begun_from.take());
                 self.start = Start { begun_from, ..start };
                 self.result = None;
@@ -175,8 +177,8 @@ impl RunHistory {
         self.task() == Some(TaskKind::Language)
     }
 
-    /// Whether its losses in training have a part that is weighed, as the KL of a VAE is.
-    pub(crate) fn is_of_weighed_loss(&self) -> bool {
+    /// Whether its losses are bounds, and those in training have a part that is weighed: the KL of a sentence VAE.
+    pub(crate) fn is_of_bound(&self) -> bool {
         self.task() == Some(TaskKind::Vae)
     }
 

@@ -25,6 +25,8 @@ pub struct Resumed {
     pub recipe: Recipe,
     /// The vocabulary that the run began with.
     pub tokenizer: Tokenizer,
+    /// Whether the best model so far is lost: then the position has none.
+    pub lost_best: bool,
     model: ModelConfig,
     weights: BTreeMap<String, Tensor>,
     /// The update rule's memory and the carried state.
@@ -61,7 +63,8 @@ impl Resumed {
         let remembered = state.tensors(OPTIMIZER, &Device::Cpu)?;
         check_finite(&path(OPTIMIZER), &remembered)?;
         let tokenizer = Tokenizer::parse(&path(TOKENIZER), state.bytes(TOKENIZER)?)?;
-        Ok(Self { position, recipe, tokenizer, model, weights, remembered, path: state.path.clone() })
+        let path = state.path.clone();
+        Ok(Self { position, recipe, tokenizer, lost_best: false, model, weights, remembered, path })
     }
 
     /// Takes over what the run was made to fit when it began, then refuses to go on with other settings that matter;

@@ -39,6 +39,8 @@ pub struct Trainer<'a, T: Task> {
     tuner: Option<Tuner>,
     /// Whether there is a state to go on from.
     has_state: bool,
+    /// Whether the best model so far was lost before the run went on.
+    lost_best: bool,
 }
 
 impl<'a, T: Task> Trainer<'a, T> {
@@ -69,7 +71,20 @@ impl<'a, T: Task> Trainer<'a, T> {
         let is_on_cpu = stepper.parameters.trained().all(|(_, var)| var.device().is_cpu());
         let tuner = if is_on_cpu { Tuner::new() } else { None };
         let has_state = resumed.is_some();
-        Ok(Self { task, stepper, rate, position, recorder, signals, limits, clock, tuner, has_state })
+        let lost_best = resumed.is_some_and(|resumed| resumed.lost_best);
+        Ok(Self {
+            task,
+            stepper,
+            rate,
+            position,
+            recorder,
+            signals,
+            limits,
+            clock,
+            tuner,
+            has_state,
+            lost_best,
+        })
     }
 
     /// The position of the run.
@@ -134,12 +149,16 @@ impl<'a, T: Task> Trainer<'a, T> {
             precision: task.precision().as_str().into(),
             version: env!("CARGO_PKG_VERSION").into(),
             begun_from: self.stepper.begun_from.clone(),
+            lost_best: self.lost_best,
         };
         let event = if self.has_state { Event::Resume(start) } else { Event::Start(start) };
         self.recorder.record(&event)
     }
 
     fn epochs(&mut self) -> Result<Option<Stop>> {
+        if let Some(stop) = self.replace_lost_best()? {
+            return Ok(Some(stop));
+        }
         while !self.is_over() {
             if let Some(stop) = self.train_epoch()? {
                 return Ok(Some(stop));
@@ -147,12 +166,23 @@ impl<'a, T: Task> Trainer<'a, T> {
             let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
             self.finish_epoch(&valid)?;
         }
-        if self.position.best.is_none() {
-            // The best model was lost after the last epoch, whose weights are what there is.
-            let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
-            self.keep_if_best(&valid, self.position.epoch)?;
-            self.save()?;
+        Ok(None)
+    }
+
+    /// Measures and publishes the weights that the run goes on with, in place of a best model that was lost. Gives the reason to
+    /// stop if one came meanwhile.
+    fn replace_lost_best(&mut self) -> Result<Option<Stop>> {
+        if !self.lost_best {
+            return Ok(None);
         }
+        self.save()?; // that it is lost is known from now on, whatever happens next
+        let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
+        let epoch = if self.position.window > 0 { self.position.epoch + 1 } else { self.position.epoch };
+        let best = self.keep_if_best(&valid, epoch)?;
+        let row = events::Epoch { epoch, ..self.row(&valid, best) };
+        self.recorder.record(&Event::Evaluation(row))?;
+        self.position.evaluated_step = self.position.step;
+        self.save()?;
         Ok(None)
     }
 
@@ -239,6 +269,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let position = &self.position;
         let sums = &position.epoch_sums;
         events::Epoch {
+            lost: false,
             epoch: position.epoch + 1,
             step: position.step,
             tokens: position.tokens,
