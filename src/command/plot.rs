@@ -164,7 +164,7 @@ fn why_empty(run: &RunHistory, split: CurveSplit, measure: Measure) -> &'static 
             "bits per character of the training split are not known for this unit; left out"
         }
         (false, _, Measure::Perplexity) if run.item() != Item::Token => "labels have no perplexity; left out",
-        (false, CurveSplit::Train, Measure::Perplexity) if run.is_of_weighed_loss() => {
+        (false, CurveSplit::Train, Measure::Perplexity) if run.is_of_bound() => {
             "what a VAE is trained on weighs the KL and has no perplexity; left out"
         }
         (false, _, Measure::BitsPerChar) if !run.is_of_running_text() => {

@@ -122,9 +122,9 @@ fn head(run: &RunHistory, measure: Measure) -> String {
 
 fn line(run: &RunHistory, row: &Epoch, measure: Measure) -> String {
     let shown = |loss: Option<f64>| loss.map_or_else(|| "–".into(), |loss| measure.show(loss));
-    let weighed = row.train_nats_per_token.filter(|_| run.is_of_weighed_loss());
+    let weighed = row.train_nats_per_token.filter(|_| run.is_of_bound());
     let train = match (measure, weighed) {
-        (Measure::Perplexity, Some(nats)) => format!("{nats:.4} nats of the weighed loss"),
+        (Measure::Perplexity | Measure::Nats, Some(nats)) => format!("{nats:.4} nats of the weighed loss"),
         _ => shown(measure.train(run, row)),
     };
     let valid = shown(measure.valid(run, row));

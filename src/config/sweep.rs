@@ -4,7 +4,7 @@
 //! `[grid]`, and a seed (the recipe's own unless there are `seeds`). `[set]` holds for all of them.
 
 use super::Resolved;
-use super::tables::{self, from_table, parse_table};
+use super::tables::{self, from_table, kinds_first, parse_table};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -120,8 +120,13 @@ fn plan(
 ) -> std::result::Result<Planned, (String, Error)> {
     let names = [std::slice::from_ref(&block.name), &point.names, &seed.names].concat();
     let name = names.iter().filter(|name| !name.is_empty()).cloned().collect::<Vec<_>>().join("-");
-    let settings =
-        [leaves(&file.set), leaves(&block.set), point.settings.clone(), seed.settings.clone(), last.to_vec()];
+    let settings = [
+        leaves(&file.set),
+        leaves(&block.set),
+        kinds_first(&point.settings),
+        seed.settings.clone(),
+        last.to_vec(),
+    ];
     let settings = settings.concat();
     let recipe = block.recipe.as_ref().unwrap_or(&file.recipe).clone();
     match Resolved::new(&recipe, &settings) {
@@ -301,6 +306,17 @@ mod tests {
             described.contains("schedule.after_epochs = 4") && !described.contains("constant_epochs"),
             "{described}"
         );
+    }
+
+    #[test]
+    fn a_grid_of_kinds_keeps_what_else_it_sets() {
+        let text = "recipe = \"ptb-rhn\"\n[grid]\nmodel.core.hidden_size = [8]\nmodel.core.kind = [\"rhn\", \"lstm\"]";
+        let sizes = sweep(text)
+            .runs
+            .iter()
+            .map(|run| run.resolved.recipe.model.core.hidden_size())
+            .collect::<Vec<_>>();
+        assert_eq!(sizes, [8, 8]);
     }
 
     #[test]

@@ -9,9 +9,6 @@ use crate::readable::{duration, grouped};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The protocol of figures that are bounds.
-const BOUND: &str = "elbo";
-
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Comparison {
     pub measure: Measure,
@@ -41,8 +38,8 @@ pub(crate) struct RunRow {
     pub best_valid: Option<f64>,
     /// The best epoch's weights on the test split.
     pub test: Option<f64>,
-    /// How that split was measured.
-    pub protocol: Option<String>,
+    /// Whether its losses are bounds, as those of a sentence VAE are.
+    pub is_bound: bool,
     /// The test split by other protocols, which compare with their like alone.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub test_by_protocol: BTreeMap<String, f64>,
@@ -137,13 +134,13 @@ impl Comparison {
 
     /// Which figures are bounds, where others are not.
     fn bounds(&self) -> String {
-        let is_bound = |row: &&RunRow| row.protocol.as_deref() == Some(BOUND);
-        let bounds: Vec<&RunRow> = self.runs.iter().filter(is_bound).collect();
+        let bounds: Vec<&RunRow> = self.runs.iter().filter(|row| row.is_bound).collect();
         if bounds.len() == self.runs.len() {
             return String::new();
         }
+        let has_loss = |row: &&&RunRow| row.best_valid.is_some() || row.test.is_some();
         let line = |row: &&RunRow| format!("\n{}: an upper bound, by the sentence VAE's −ELBO\n", row.name);
-        bounds.iter().map(line).collect()
+        bounds.iter().filter(has_loss).map(line).collect()
     }
 
     fn seed_table(&self) -> String {
@@ -180,7 +177,7 @@ impl RunRow {
         Self {
             name: run.name.clone(),
             item: run.item(),
-            protocol: run.result.as_ref().and_then(|result| result.test.protocol.clone()),
+            is_bound: run.is_of_bound(),
             parameters: run.start.parameters,
             epochs: run.epochs.last().map_or(0, |epoch| epoch.epoch),
             epochs_asked: run.epochs_asked(),

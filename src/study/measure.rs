@@ -75,7 +75,7 @@ impl Measure {
     /// is not known, so there bits per character are those of models of characters alone, and only where the vocabulary
     /// had all of the validation split. What a VAE is trained on weighs its KL, so that it is no perplexity.
     pub(crate) fn train(self, run: &RunHistory, epoch: &Epoch) -> Option<f64> {
-        if self == Self::Perplexity && run.is_of_weighed_loss() {
+        if self == Self::Perplexity && run.is_of_bound() {
             return None;
         }
         let nats = epoch.train_nats_per_token;

@@ -5,7 +5,7 @@ use super::measure::Measure;
 use super::run::RunHistory;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SEED: &str = "train.seed";
 
@@ -40,7 +40,10 @@ pub(crate) fn groups(runs: &[RunHistory], measure: Measure) -> Vec<Group> {
             None => groups.push((key, vec![run])),
         }
     }
-    if groups.iter().all(|(_, runs)| runs.len() < 2) {
+    let seeds = |runs: &Vec<&RunHistory>| {
+        runs.iter().map(|run| run.start.recipe["train"]["seed"].to_string()).collect::<BTreeSet<_>>().len()
+    };
+    if groups.iter().all(|(_, runs)| seeds(runs) < 2) {
         return Vec::new();
     }
     groups.iter().map(|(_, runs)| Group::of(runs, measure)).collect()
@@ -104,6 +107,8 @@ mod tests {
     #[test]
     fn runs_that_differ_in_their_seed_have_mean_and_range() {
         let run = |name, seed, nats: f64| read(name, &[start(seed), epoch(1, nats), result(nats - 1.0)]);
+        let again = [run("a", 1, 4.0), run("copy-of-a", 1, 4.0)];
+        assert!(groups(&again, Measure::Nats).is_empty(), "one seed twice is not two");
         let mut other = start(1);
         other["recipe"]["train"]["epochs"] = 9.into();
         let runs = [

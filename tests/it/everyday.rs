@@ -242,6 +242,11 @@ fn settings_that_do_nothing_and_threads_that_wait_for_a_core_are_said() {
         "--out tuned --init-from words --max-steps 1 --set corpus.unit=word --set corpus.vocab_size=5",
     );
     assert!(said.contains("corpus.vocab_size does nothing here"), "{said}");
+    place.write("new.txt", crate::support::run::PLAY.replace("question", "answer").repeat(12));
+    let said = place.train(
+        "--out grown --corpus new.txt --init-from words --grow-vocab --max-steps 1 --set corpus.unit=word --set corpus.min_count=2",
+    );
+    assert!(!said.contains("does nothing"), "{said}");
     let nothing = place.command("neighbours words").arg("").output().unwrap();
     run::assert_fails(&nothing, 2, &["an empty word has no neighbours"]);
 }

@@ -218,6 +218,11 @@ function showComparison({ measure, item, runs, differences, seeds }) {
     const rows = keys.map(([key, values]) => [key, ...values.map(plain)]);
     parts.push(table("What differs between their recipes", ["Key", ...runs.map((run) => run.name)], rows));
   }
+  for (const run of runs) {
+    const bound = run.is_bound && runs.some((other) => !other.is_bound);
+    if (bound) parts.push(element("p", {}, `${run.name}: an upper bound, by the sentence VAE's −ELBO`));
+    if (run.absent) parts.push(element("p", {}, `${run.name}: no ${name}, ${run.absent}`));
+  }
   byId("comparison").replaceChildren(...parts);
 }
 
