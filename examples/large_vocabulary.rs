@@ -53,11 +53,11 @@ impl Case {
 fn case(name: &str) -> Result<Case> {
     let by_word = |loss| Case::new(793_471, json!({"by_word": true}), loss);
     let clusters = json!({"kind": "adaptive", "cutoffs": [20_000, 40_000, 200_000]});
-    let adaptive = Case::new(267_735, clusters, LossConfig::Exact);
+    let adaptive = Case::new(267_735, clusters, LossConfig::Exact {});
     Ok(match name {
         "adaptive" => Case { updates: false, ..adaptive },
         "adaptive-adagrad" => adaptive,
-        "exact" => by_word(LossConfig::Exact),
+        "exact" => by_word(LossConfig::Exact {}),
         "sampled" => by_word(LossConfig::Sampled { samples: 8_192 }),
         "sampled-by-row" => {
             let sampled = by_word(LossConfig::Sampled { samples: 8_192 });

@@ -29,7 +29,7 @@ pub(crate) struct Spread {
     pub max: f64,
 }
 
-/// The groups in the order of their first runs, if any has more than one run.
+/// The groups in the order of their first runs, if any has more than one seed.
 pub(crate) fn groups(runs: &[RunHistory], measure: Measure) -> Vec<Group> {
     let mut groups: Vec<(BTreeMap<String, Value>, Vec<&RunHistory>)> = Vec::new();
     for run in runs {
