@@ -171,7 +171,8 @@ fn why_empty(run: &RunHistory, split: CurveSplit, measure: Measure) -> &'static 
             "runs that are not of running text have no bits per character; left out"
         }
         (false, _, Measure::BitsPerChar) => {
-            "no epoch has bits per character: the loss is not finite, or letters hide behind <unk>; left out"
+            "no epoch has bits per character: the loss is not finite, letters hide behind <unk>, or the text is one of shards, which \
+             is not measured; left out"
         }
         _ => "no epoch has a finite figure; left out",
     }
