@@ -68,10 +68,15 @@ fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<Sp
     let encoded = tokenizer.encode(text)?;
     let mut seen = vec![false; tokenizer.vocab_size()];
     let mut unknown: HashSet<&[u8]> = HashSet::new();
-    tokenizer.cut(text, |piece| match piece.id {
-        Some(id) if piece.known => seen[id as usize] = true,
-        _ => drop(unknown.insert(text.bytes()[piece.span].trim_ascii())),
-    })?;
+    if encoded.unseen == 0 {
+        encoded.tokens.iter().for_each(|id| seen[id as usize] = true);
+    } else {
+        // Of what the vocabulary lacks the tokens do not say which symbols they are.
+        tokenizer.cut(text, |piece| match piece.id {
+            Some(id) if piece.known => seen[id as usize] = true,
+            _ => drop(unknown.insert(text.bytes()[piece.span].trim_ascii())),
+        })?;
+    }
     let lines = || text.bytes().split_inclusive(|&byte| byte == b'\n');
     let length = |line: &[u8]| {
         let line = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));

@@ -169,23 +169,6 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(None)
     }
 
-    /// Measures and publishes the weights that the run goes on with, in place of a best model that was lost. Gives the reason to
-    /// stop if one came meanwhile.
-    fn replace_lost_best(&mut self) -> Result<Option<Stop>> {
-        if !self.lost_best {
-            return Ok(None);
-        }
-        self.save()?; // that it is lost is known from now on, whatever happens next
-        let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
-        let epoch = if self.position.window > 0 { self.position.epoch + 1 } else { self.position.epoch };
-        let best = self.keep_if_best(&valid, epoch)?;
-        let row = events::Epoch { epoch, ..self.row(&valid, best) };
-        self.recorder.record(&Event::Evaluation(row))?;
-        self.position.evaluated_step = self.position.step;
-        self.save()?;
-        Ok(None)
-    }
-
     /// Why an evaluation was broken off.
     fn interrupted(&self) -> Result<Stop> {
         Ok(self.stop()?.unwrap_or(Stop::TimeLimit))

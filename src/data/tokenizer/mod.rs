@@ -11,6 +11,7 @@ mod normalizer;
 mod panic_capture;
 mod piece;
 mod spellings;
+mod stretches;
 mod table;
 mod word;
 mod word_counts;

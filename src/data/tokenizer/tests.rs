@@ -228,7 +228,7 @@ fn pieces_part_a_text_where_any_of_its_words_end() {
     let long = line.repeat(40);
     let whole = tokenizer.encode(&Text::from(long.as_str())).unwrap().tokens.to_vec();
     let mut joined = Vec::new();
-    for piece in super::bpe::pieces(&long, 1) {
+    for piece in super::stretches::pieces(&long, 1) {
         let encoded = tokenizer.encode(&Text::from(piece)).unwrap();
         joined.extend(encoded.tokens.to_vec());
     }
@@ -237,7 +237,8 @@ fn pieces_part_a_text_where_any_of_its_words_end() {
 
 #[test]
 fn pairs_are_counted_over_parts_of_long_words() {
-    let parts = |text: &str| super::bpe::without_long_words(text).map(str::to_owned).collect::<Vec<_>>();
+    let parts =
+        |text: &str| super::stretches::without_long_words(text).map(str::to_owned).collect::<Vec<_>>();
     let line = "short words, and 東京 as well\n".repeat(100);
     assert_eq!(parts(&line), std::slice::from_ref(&line));
     let long = "東".repeat(1000); // three bytes each: 341 of them fit
