@@ -4,22 +4,23 @@ use super::args::{DataArgs, DeviceArgs};
 use super::output::note;
 use super::{runs, train};
 use crate::config::sweep::Planned;
-use crate::config::{CorpusConfig, Recipe, Resolved, Sweep, kinds_first};
+use crate::config::{Recipe, Resolved, Sweep, kinds_first};
 use crate::console::report;
-use crate::data::{Corpus, DataDirectories, ShardedCorpus, Tokenizer};
-use crate::error::{Error, Result};
+use crate::data::DataDirectories;
+use crate::error::Error;
 use crate::model::parameter_count;
 use crate::parallel;
 use crate::parallel::world::{Solo, World};
 use crate::readable::{counted, grouped};
 use crate::run::Request;
 use crate::signals::Signals;
-use crate::storage::METRICS;
 use crate::storage::disk;
+use crate::storage::{METRICS, MODEL};
 use crate::study::{Comparison, Measure, RunHistory, markdown};
 use crate::task::fit;
-use crate::task::language::size_model;
+use crate::task::sizes::Sizes;
 use crate::train::limits::Limits;
+use anyhow::Context;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -109,14 +110,23 @@ fn train_all(args: &Args, sweep: &Sweep, out: &Path, world: &dyn World) -> anyho
     let signals = Signals::listen()?;
     let begun = Instant::now();
     let mut failed = 0;
+    let own = |number: usize| (number - 1) % world.size() == world.rank();
+    let to_begin = sweep
+        .runs
+        .iter()
+        .zip(1..)
+        .filter(|(planned, number)| own(*number) && !out.join(&planned.name).exists());
+    check_models(to_begin.map(|(planned, _)| planned), &args.data.directories()?)?;
     for (planned, number) in sweep.runs.iter().zip(1..) {
         let directory = out.join(&planned.name);
-        if (number - 1) % world.size() != world.rank() {
+        if !own(number) {
             continue;
         }
         let head = format!("run {number} of {}: {}", sweep.runs.len(), planned.name);
         if is_finished(planned, &directory) {
-            report(&format!("{head}, finished before"));
+            let gone =
+                if directory.join(MODEL).exists() { String::new() } else { format!("; its {MODEL} is gone") };
+            report(&format!("{head}, finished before{gone}"));
             continue;
         }
         let left = args.time_limit.map(|limit| limit.saturating_sub(begun.elapsed()));
@@ -134,6 +144,20 @@ fn train_all(args: &Args, sweep: &Sweep, out: &Path, world: &dyn World) -> anyho
         }
     }
     Ok(failed)
+}
+
+/// Refuses runs whose model cannot be made, before the first of several is trained.
+fn check_models<'a>(
+    to_begin: impl Iterator<Item = &'a Planned>,
+    directories: &DataDirectories,
+) -> anyhow::Result<()> {
+    let to_begin: Vec<&Planned> = to_begin.collect();
+    let mut sizes = Sizes::new(directories);
+    let [_, _, ..] = to_begin[..] else { return Ok(()) }; // a single one says so itself
+    for planned in to_begin {
+        sizes.model(&planned.resolved).with_context(|| format!("run {}", planned.name))?;
+    }
+    Ok(())
 }
 
 /// The exit code to end with after an error that is the run's alone; any other ends the sweep.
@@ -224,23 +248,14 @@ fn begun(sweep: &Sweep, out: &Path) -> Vec<RunHistory> {
     found
 }
 
-/// The runs with their parameters; a corpus is read once for all that share it.
-fn dry_run(sweep: &Sweep, out: &Path, directories: &DataDirectories) -> Result<String> {
-    let mut tokenizers: Vec<(CorpusConfig, Tokenizer)> = Vec::new();
+/// The runs with their parameters.
+fn dry_run(sweep: &Sweep, out: &Path, directories: &DataDirectories) -> anyhow::Result<String> {
+    let mut sizes = Sizes::new(directories);
     let mut rows = Vec::new();
     let shared = shared(&sweep.runs);
     for planned in &sweep.runs {
-        let recipe = &planned.resolved.recipe;
-        if !tokenizers.iter().any(|(corpus, _)| *corpus == recipe.corpus) {
-            let tokenizer = match ShardedCorpus::find(&recipe.corpus, directories)? {
-                Some(shards) => shards.vocabulary(recipe)?,
-                None => Tokenizer::build(&recipe.corpus, &Corpus::open(&recipe.corpus, directories)?.train)?,
-            };
-            tokenizers.push((recipe.corpus.clone(), tokenizer));
-        }
-        let known = tokenizers.iter().find(|(corpus, _)| *corpus == recipe.corpus);
-        let (_, tokenizer) = known.expect("it was added if it was not there");
-        let parameters = parameter_count(&size_model(recipe, tokenizer)?.0)?;
+        let model = sizes.model(&planned.resolved);
+        let parameters = parameter_count(&model.with_context(|| format!("run {}", planned.name))?)?;
         let state = state(planned, &out.join(&planned.name));
         rows.push(vec![planned.name.clone(), grouped(parameters), state, own(planned, &shared)]);
     }

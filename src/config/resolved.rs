@@ -1,11 +1,11 @@
 //! A recipe with everything set, and where each of its values comes from: a built-in recipe or a file, what it extends, and
 //! settings from outside.
 
-use super::Recipe;
 use super::recipe::BUILT_IN;
 use super::tables::{
     from_table, leaves, lies_under, lookup, merge, nearest, parse_setting, parse_table, set,
 };
+use super::{ModelSpec, Recipe};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,17 +28,27 @@ const GIVEN: &str = "--set";
 impl Resolved {
     /// The built-in recipe `name`, or the file of that path, with `key=value` settings on top.
     pub fn new(name: &str, settings: &[String]) -> Result<Self> {
-        let resolved = Self::unchecked(name, settings)?;
+        let resolved = Self::unchecked(name, settings, None)?;
         resolved.recipe.validate()?;
         Ok(resolved)
     }
 
-    /// The same before its parts are held against each other, because [`Resolved::take`] is to change some of them.
-    pub fn unchecked(name: &str, settings: &[String]) -> Result<Self> {
+    /// The same before its parts are held against each other, because [`Resolved::take`] is to change some of them. A setting
+    /// of a `kind` that sweeps the recipe's keys of another kind away brings those of `lent`, where it has that kind.
+    pub fn unchecked(name: &str, settings: &[String], lent: Option<&ModelSpec>) -> Result<Self> {
+        let lent = lent.map(|spec| Table::try_from(spec).expect("a model's settings are a table"));
+        let lent =
+            lent.map_or_else(Table::new, |spec| Table::from_iter([("model".into(), Value::Table(spec))]));
         let mut origins = BTreeMap::new();
         let (short, mut table) = load(name, &mut origins, 0)?;
         for setting in settings {
             let (key, value) = parse_setting(setting)?;
+            if let Some(of_kind) = of_kind(&lent, key, &value)
+                && lookup(&table, key) != Some(&value)
+            {
+                let (place, _) = key.rsplit_once('.').expect("a kind lies in a table");
+                set(&mut table, place, of_kind.clone(), setting)?;
+            }
             set(&mut table, key, value.clone(), setting)?;
             note(&mut origins, key, &value, GIVEN);
         }
@@ -158,6 +168,12 @@ fn find(name: &str) -> Result<(String, String, String)> {
         "no recipe is named {name}.{nearest} There are {}, or a file that ends in .toml",
         all.join(", ")
     )))
+}
+
+/// The table of `lent` in which `key` lies, if `key` is its `kind` and this is `value`.
+fn of_kind<'a>(lent: &'a Table, key: &str, value: &Value) -> Option<&'a Value> {
+    let place = key.strip_suffix(".kind")?;
+    lookup(lent, place).filter(|table| table.get("kind") == Some(value))
 }
 
 /// Records for every leaf under `key` that `origin` gave it.

@@ -84,6 +84,11 @@ pub(super) fn texts(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(documents(&files(directory)?))
 }
 
+/// Whether the texts of a directory are documents.
+pub(super) fn has_documents(directory: &Path) -> bool {
+    botha_and_blunsom(directory).is_none() && texts(directory).is_ok_and(|texts| !texts.is_empty())
+}
+
 /// All texts of a directory that has documents; none if it has not.
 ///
 /// # Errors

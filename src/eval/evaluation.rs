@@ -42,8 +42,10 @@ pub struct Evaluation {
     pub oov_tokens: u64,
     /// Mean −ln p of a token.
     pub nats_per_token: f64,
-    /// exp of the nats per token; infinite, and null in JSON, if a double does not hold it.
-    pub perplexity: f64,
+    /// exp of the nats per token; infinite, and null in JSON, if a double does not hold it. Absent of labels, which are no
+    /// tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
     /// exp of the nats per token over the tokens that are not `<unk>`; absent from a vocabulary without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_known: Option<f64>,
@@ -140,7 +142,6 @@ impl Evaluation {
             protocol: "images".into(),
             tokens: counts[0],
             nats_per_token: nats / images,
-            perplexity: (nats / images).exp(),
             accuracy: Some(counts[1] as f64 / images),
             bits_per_token: nats / images / LN_2,
             seconds,
@@ -165,7 +166,7 @@ impl Evaluation {
             tokens: references.tokens as u64,
             oov_tokens: unseen,
             nats_per_token: nats,
-            perplexity: nats.exp(),
+            perplexity: Some(nats.exp()),
             bits_per_token: nats / LN_2,
             lists,
             seconds,
@@ -189,7 +190,7 @@ impl Evaluation {
             tokens,
             words,
             nats_per_token,
-            perplexity: nats_per_token.exp(),
+            perplexity: Some(nats_per_token.exp()),
             bits_per_token: nats_per_token / LN_2,
             seconds,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
@@ -220,7 +221,7 @@ impl Evaluation {
             words: tally.words,
             oov_tokens: tally.unseen,
             nats_per_token: tally.nats / tokens,
-            perplexity: (tally.nats / tokens).exp(),
+            perplexity: Some((tally.nats / tokens).exp()),
             perplexity_known: known_perplexity,
             perplexity_known_absent,
             perplexity_words,

@@ -293,7 +293,7 @@ impl From<&Evaluation> for Measured {
             words: Some(found.words).filter(|words| *words > 0 || found.bytes > 0),
             oov_tokens: Some(found.oov_tokens),
             nats_per_token: Some(found.nats_per_token),
-            perplexity: found.decisions.is_none().then_some(found.perplexity), // a sentence's label is no token
+            perplexity: found.perplexity,
             perplexity_known: found.perplexity_known,
             perplexity_known_absent: found.perplexity_known_absent.clone(),
             perplexity_words: found.perplexity_words,

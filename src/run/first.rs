@@ -53,6 +53,40 @@ impl First {
         }
     }
 
+    /// The model of the checkpoint.
+    pub(super) fn spec(&self) -> &ModelSpec {
+        &self.checkpoint.config.spec
+    }
+
+    /// Refuses settings of another kind of embedding or core than the checkpoint's, which may lack keys that the other needs.
+    pub(super) fn check_settings(&self, settings: &[String]) -> Result<()> {
+        let spec = serde_json::to_value(self.spec()).expect("a model's settings have string keys");
+        for part in ["embedding", "core"] {
+            let key = format!("model.{part}.kind");
+            let there = spec[part]["kind"].as_str().unwrap_or_default();
+            let given = settings.iter().filter_map(|setting| setting.split_once('='));
+            let given = given.filter(|(other, _)| other.trim() == key);
+            for (_, value) in given {
+                let here = value.trim().trim_matches(['"', '\'']);
+                if here != there {
+                    return Err(self.is_another(&[[key, there.into(), here.into()]]));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The refusal of settings that the checkpoint does not have: each key, the value there and the one wanted.
+    fn is_another(&self, conflicts: &[[String; 3]]) -> Error {
+        let show = |[key, there, here]: &[String; 3]| format!("its {key} is {there}, wanted {here}");
+        let all: Vec<String> = conflicts.iter().map(show).collect();
+        let what = format!(
+            "is another model: {}; --init-from takes every size from the checkpoint that is not set otherwise",
+            all.join(", ")
+        );
+        Error::checkpoint(&self.checkpoint.directory, what)
+    }
+
     /// Gives the recipe the sizes and the unit of the checkpoint.
     ///
     /// # Errors
@@ -75,13 +109,7 @@ impl First {
         own.corpus.unit = self.tokenizer.unit();
         let conflicts = resolved.conflicts(&TAKEN[..1], &own);
         if !conflicts.is_empty() {
-            let show = |[key, there, here]: &[String; 3]| format!("its {key} is {there}, wanted {here}");
-            let all: Vec<String> = conflicts.iter().map(show).collect();
-            let what = format!(
-                "is another model: {}; --init-from takes every size from the checkpoint that is not set otherwise",
-                all.join(", ")
-            );
-            return Err(Error::checkpoint(&self.checkpoint.directory, what));
+            return Err(self.is_another(&conflicts));
         }
         let taken = match resolved.is_set(TAKEN[1]) {
             true => &TAKEN[..1], // a unit that differs is refused with the vocabulary

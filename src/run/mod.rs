@@ -20,10 +20,10 @@ pub use training::Finish;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::train::OnNonFinite;
-use crate::config::{Recipe, Resolved, Unit};
+use crate::config::{Recipe, Resolved, TaskKind, Unit};
 use crate::console::note;
 use crate::data::images::ImageCorpus;
-use crate::data::{Corpus, DataDirectories, ShardedCorpus};
+use crate::data::{Corpus, DataDirectories, Layout, ShardedCorpus};
 use crate::error::{Error, Result};
 use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
@@ -124,28 +124,46 @@ impl AnyRun {
 }
 
 impl Request {
-    /// The recipe with its settings, and the run that was named in its place.
-    fn resolve(&self) -> Result<(Resolved, Option<PathBuf>)> {
+    /// The recipe with its settings, the run that was named in its place, and the checkpoint to begin with, which must be of a
+    /// kind that the recipe can begin with.
+    fn resolve(&self) -> Result<(Resolved, Option<PathBuf>, Option<First>)> {
+        let first = self.init_from.as_deref().map(First::open).transpose()?;
         let run = location::named(&self.recipe)?;
         let saved = run.as_ref().map(|run| run.join(crate::storage::RECIPE).to_string_lossy().into_owned());
         // What a checkpoint lends, or has lent a run that goes on, takes the place of a recipe's own sizes: the whole is checked
         // once they are known.
-        let is_lent = self.init_from.is_some() || self.resume;
-        let resolve = if is_lent { Resolved::unchecked } else { Resolved::new };
-        let mut resolved = resolve(saved.as_ref().unwrap_or(&self.recipe), &self.settings)?;
+        let name = saved.as_ref().unwrap_or(&self.recipe);
+        let mut resolved = match &first {
+            None if self.resume => Resolved::unchecked(name, &self.settings, None)?,
+            None => Resolved::new(name, &self.settings)?,
+            Some(first) => {
+                first.check_settings(&self.settings)?;
+                Resolved::unchecked(name, &self.settings, Some(first.spec()))?
+            }
+        };
         if let Some(corpus) = &self.corpus {
             resolved.recipe.corpus.name = corpus.clone();
         }
         if let Some(policy) = self.on_non_finite {
             resolved.recipe.train.on_non_finite = policy;
         }
-        self.note_unread(&resolved);
-        Ok((resolved, run))
+        self.note_unread(&resolved)?;
+        first.as_ref().map_or(Ok(()), |first| first.check_kind(resolved.recipe.task.kind))?;
+        Ok((resolved, run, first))
     }
 
-    /// Says which settings of a vocabulary were given where none is made that has them.
-    fn note_unread(&self, resolved: &Resolved) {
+    /// Says which settings of a corpus were given where it, or the vocabulary that it is read with, has no use for them.
+    fn note_unread(&self, resolved: &Resolved) -> Result<()> {
         let corpus = &resolved.recipe.corpus;
+        if matches!(resolved.recipe.task.kind, TaskKind::Language | TaskKind::Vae) {
+            let given: Vec<&str> = Layout::KEYS.into_iter().filter(|key| resolved.is_given(key)).collect();
+            if !given.is_empty() {
+                let layout = Layout::of(corpus, &self.directories)?;
+                for key in given.into_iter().filter(|key| !layout.reads(key)) {
+                    note(&format!("{key} does nothing here: {} {}", corpus.name, layout.describe()));
+                }
+            }
+        }
         let is_made = corpus.tokenizer.is_none() && (self.init_from.is_none() || self.grow_vocab);
         for (key, units) in
             [("corpus.min_count", &[Unit::Word][..]), ("corpus.vocab_size", &[Unit::Word, Unit::Bpe])]
@@ -158,13 +176,7 @@ impl Request {
                 ));
             }
         }
-    }
-
-    /// The checkpoint to begin with, which must be of a kind that the recipe can begin with.
-    fn first_of(&self, resolved: &Resolved) -> Result<Option<First>> {
-        let first = self.init_from.as_deref().map(First::open).transpose()?;
-        first.as_ref().map_or(Ok(()), |first| first.check_kind(resolved.recipe.task.kind))?;
-        Ok(first)
+        Ok(())
     }
 
     /// A run that begins: sizes are those of the checkpoint to begin with, if there is one, and a small text's own.
@@ -268,8 +280,7 @@ impl Request {
 
     /// As [`Request::open`] for one rank; one that is told where, `at`, leaves the directory to rank 0.
     fn open_alone(&self, images: Option<ImageCorpus>, at: Option<PathBuf>) -> Result<AnyRun> {
-        let (mut resolved, run) = self.resolve()?;
-        let first = self.first_of(&resolved)?;
+        let (mut resolved, run, first) = self.resolve()?;
         let leads = at.is_none();
         let out = at.or_else(|| self.out.clone()).or(run);
         let out = out.unwrap_or_else(|| location::default(Path::new("checkpoints"), &resolved.name));

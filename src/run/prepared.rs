@@ -40,8 +40,7 @@ impl Request {
     /// What would be trained from the first step on, without a directory. Fails if the recipe, its corpus or the checkpoint to
     /// begin with cannot be used.
     pub(crate) fn prepared(&self) -> Result<Prepared> {
-        let (resolved, _) = self.resolve()?;
-        let first = self.first_of(&resolved)?;
+        let (resolved, _, first) = self.resolve()?;
         self.prepare(resolved, first.as_ref(), None, (Path::new(""), None))
     }
 

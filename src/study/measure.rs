@@ -53,16 +53,23 @@ pub(crate) enum Measure {
 impl Measure {
     /// Perplexity for words and byte pairs; bits per character for characters, bytes and a mixture. Perplexity also where a
     /// run is not of running text, whatever its unit: it has no bits per character. Nats where a run is of labels, which have
-    /// no perplexity.
+    /// no perplexity, and where the only runs that read letters are of bytes whose characters are not known, as in shards.
     pub(crate) fn usual<'a>(runs: impl IntoIterator<Item = &'a RunHistory> + Clone) -> Self {
         let all = || runs.clone().into_iter();
-        let by_character = |run: &RunHistory| matches!(run.unit(), Some(Unit::Char | Unit::Byte));
+        let mut reading_letters =
+            all().filter(|run| matches!(run.unit(), Some(Unit::Char | Unit::Byte))).peekable();
+        let has_characters = |run: &RunHistory| {
+            let validated = || run.epochs.iter().any(|epoch| epoch.valid_bits_per_char.is_some());
+            run.unit() == Some(Unit::Char) || run.epochs.is_empty() || validated()
+        };
         if all().any(|run| run.item() != Item::Token) {
             Self::Nats
-        } else if all().all(RunHistory::is_of_running_text) && all().any(by_character) {
+        } else if !all().all(RunHistory::is_of_running_text) || reading_letters.peek().is_none() {
+            Self::Perplexity
+        } else if reading_letters.any(has_characters) {
             Self::BitsPerChar
         } else {
-            Self::Perplexity
+            Self::Nats
         }
     }
 

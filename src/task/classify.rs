@@ -57,6 +57,16 @@ pub struct ThresholdFile {
     pub valid_f1: Option<f64>,
 }
 
+/// The model's sizes once the vocabulary is known, and its tables of characters.
+pub(super) fn size_classifier(
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+) -> Result<(ModelConfig, BTreeMap<String, Tensor>)> {
+    let (model, fixed) = ModelConfig::for_words(recipe.model.clone(), tokenizer.words())?;
+    specs(&model)?;
+    Ok((model, fixed))
+}
+
 impl ClassifyTask {
     /// Takes the vocabulary of an open corpus (or goes on with `tokenizer`) and sizes the model.
     pub fn with_corpus(
@@ -68,8 +78,7 @@ impl ClassifyTask {
     ) -> Result<Self> {
         let build = || Tokenizer::build(&recipe.corpus, &corpus.training_text());
         let tokenizer = tokenizer.map_or_else(build, Ok)?;
-        let (model, fixed) = ModelConfig::for_words(recipe.model.clone(), tokenizer.words())?;
-        specs(&model)?;
+        let (model, fixed) = size_classifier(&recipe, &tokenizer)?;
         let train = SentenceCutter::new(&tokenizer, &model).closed().cut_all(&corpus.train)?;
         let batch = recipe.train.batch_size;
         if train.labels.len() < batch {

@@ -49,9 +49,7 @@ impl ImageTask {
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        let model = ModelConfig::new(recipe.model.clone(), corpus.classes);
-        model.validate()?;
-        check_pixels(&model, &corpus, true)?;
+        let model = size_net(&recipe, &corpus)?;
         let batch = recipe.train.batch_size;
         if corpus.train.len() < batch {
             let what = format!("{} training images are too few for a batch of {batch}", corpus.train.len());
@@ -111,6 +109,14 @@ impl ImageTask {
 }
 
 /// Refuses a model for images of another size; one that `is_new` can be made for these.
+/// The net's sizes once the labels are known.
+pub(super) fn size_net(recipe: &Recipe, corpus: &ImageCorpus) -> Result<ModelConfig> {
+    let model = ModelConfig::new(recipe.model.clone(), corpus.classes);
+    model.validate()?;
+    check_pixels(&model, corpus, true)?;
+    Ok(model)
+}
+
 fn check_pixels(model: &ModelConfig, corpus: &ImageCorpus, is_new: bool) -> Result<()> {
     let wanted = model.pixels();
     let found = corpus.train.size();

@@ -7,6 +7,7 @@ pub mod language;
 mod next_token;
 mod order;
 pub mod rescore;
+pub(crate) mod sizes;
 pub mod split;
 pub mod teachers;
 pub mod vae;

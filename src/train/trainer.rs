@@ -209,7 +209,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         {
             self.recorder.show(&Progress::Sample(&text));
         }
-        self.rate.observe(self.position.epoch, valid.perplexity);
+        self.rate.observe(self.position.epoch, valid.nats_per_token.exp());
         self.stepper.average.end_epoch(valid.decides());
         self.position.epoch += 1;
         self.position.window = 0;
@@ -260,7 +260,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             teacher_nats_per_token: (sums.teacher_nats > 0.0)
                 .then(|| sums.teacher_nats / sums.tokens.max(1) as f64),
             valid_nats_per_token: Some(valid.nats_per_token),
-            valid_perplexity: valid.decisions.is_none().then_some(valid.perplexity),
+            valid_perplexity: valid.perplexity,
             valid_bits_per_char: valid.bits_per_char,
             valid_bits_per_byte: valid.bits_per_byte,
             valid_accuracy: valid.accuracy,
@@ -299,7 +299,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             best_step: best.and_then(|best| best.step),
             valid_nats_per_token: best.map(|best| best.valid_nats_per_token),
             valid_perplexity: best
-                .filter(|_| self.task.recipe().task.kind != TaskKind::Classify)
+                .filter(|_| !matches!(self.task.recipe().task.kind, TaskKind::Classify | TaskKind::Images))
                 .map(|best| best.valid_nats_per_token.exp()),
             steps: self.position.step,
             skipped_steps: self.position.skipped_steps,

@@ -109,6 +109,22 @@ fn sizes_and_unit_come_from_the_checkpoint_and_a_resumed_run_keeps_them() {
         2,
         &["cuts by word", "corpus.unit says char"],
     );
+    // A kind that is the checkpoint's own asks for nothing, whatever the recipe's is; another one lacks nothing but the right
+    // checkpoint.
+    let kinds = "--set model.embedding.kind=word --set model.core.layers=2 --set model.core.kind";
+    for recipe in ["text", "ptb-hlstm-small"] {
+        let own = "train RECIPE --corpus corpus.txt --set train.epochs=2 --set corpus.unit=word --set train.batch_size=2 \
+                   --set train.bptt_steps=2 --init-from first --max-steps 0 --out"
+            .replace("RECIPE", recipe);
+        let output = place.rhn(&format!("{own} {recipe} {kinds}=rhn"));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(place.path(recipe).join("config.json").exists());
+        place.fails(
+            &format!("{own} none {kinds}=gru"),
+            4,
+            &["first: is another model: its model.core.kind is rhn, wanted gru"],
+        );
+    }
     let resume = format!("{text} --out tuned --resume --set model.core.hidden_size=9");
     place.fails(&resume, 2, &["model.core.hidden_size was 8, is 9"]);
 }

@@ -211,6 +211,9 @@ fn a_net_learns_its_images_and_evaluates_to_its_result() {
         let train = succeed(&place, &format!("eval {recipe} --split train --json"));
         let train: Value = serde_json::from_str(&train).unwrap();
         assert_eq!(train["nats_per_token"], result["valid_nats_per_token"]); // it chose the weights
+        let settings: String = SMALL.split("--set ").skip(1).map(|one| format!("set.{one}\n")).collect();
+        let head = format!("recipe = \"{recipe}\"\n{}", settings.replace("=images", "=\"images\""));
+        place.assert_counted_before(&head, recipe);
     }
 }
 
@@ -267,6 +270,7 @@ fn a_lesion_of_nothing_is_the_net_and_one_of_a_plain_layer_costs_much() {
         let eval: Value =
             serde_json::from_str(&succeed(&place, &format!("eval {net} --split train --json"))).unwrap();
         assert_eq!(found["untouched"]["nats_per_token"], eval["nats_per_token"]); // to the last bit
+        assert!(eval.get("perplexity").is_none() && found["untouched"]["absent"].is_null());
         let left_out = found["interventions"].as_array().unwrap().iter();
         let left_out: Vec<f64> = left_out
             .filter(|one| one["intervention"] == "left out")

@@ -65,6 +65,24 @@ fn runs_are_compared_in_tables() {
     assert_eq!(prints(&place(), "compare a-1 a-2 b"), wanted);
 }
 
+/// Characters of shards are not counted: bytes have no bits per character there, and nats are shown in their place.
+#[test]
+fn runs_of_bytes_without_characters_are_compared_in_nats() {
+    let place = place();
+    let bytes = metrics(1, 10, &[0.7, 0.65], Some(0.5)).replace("\"word\"", "\"byte\"");
+    place.write("counted/metrics.jsonl", &bytes);
+    place.write("shards/metrics.jsonl", bytes.replace("valid_bits_per_char", "unread"));
+    let heads = |args: &str, measure: &str| {
+        let printed = prints(&place, args);
+        assert!(printed.contains(&format!("| valid {measure} |")), "{args}: {printed}");
+    };
+    heads("compare shards", "nats per token");
+    heads("compare shards a-1", "nats per token");
+    heads("compare shards counted", "bits per character");
+    assert!(prints(&place, "watch shards").contains("train 0.8000, valid 0.7000"));
+    assert_eq!(prints(&place, "plot shards --out x.svg"), "x.svg\n");
+}
+
 /// A label of a sentence has no perplexity, a sentence VAE's is a bound, and its loss in training weighs the KL.
 #[test]
 fn losses_and_speeds_are_of_what_a_run_predicts() {
@@ -246,6 +264,26 @@ fn a_sweep_that_was_interrupted_goes_on_to_the_same_runs() {
     let table = fs::read_to_string(place.path("runs/results.md")).unwrap();
     assert!(stdout(&again).ends_with(&table) && table.contains("| model.core.recurrence_depth |"), "{table}");
     assert_eq!(place.json("runs/results.json")["runs"].as_array().unwrap().len(), 2);
+}
+
+/// A run of a night that cannot be trained is said in the evening, and none of the sweep has begun then.
+#[test]
+fn a_run_whose_model_cannot_be_made_is_found_before_the_first_is_trained() {
+    let place = Place::new();
+    let wrong = SWEEP.replace(
+        "set.model.core.recurrence_depth = 3",
+        "set.model.core.mogrifier = { rounds = 2, rank = 90 }",
+    );
+    place.write("two.toml", &wrong);
+    place.fails("sweep two.toml", 2, &["run deep", "mogrifier"]);
+    assert!(!place.path("runs").exists());
+    place.write("two.toml", wrong.replace("rank = 90", "rank = 2"));
+    prints(&place, "sweep two.toml --set train.epochs=1");
+    place.assert_counted_before(&wrong.replace("rank = 90", "rank = 2"), "runs/deep");
+    // A model that is removed to make room is not trained again; the sweep says so.
+    fs::remove_file(place.path("runs/small/model.safetensors")).unwrap();
+    let again = stderr(&place.rhn("sweep two.toml --set train.epochs=1"));
+    assert!(again.contains("run 1 of 2: small, finished before; its model.safetensors is gone"), "{again}");
 }
 
 #[test]

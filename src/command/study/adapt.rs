@@ -202,7 +202,7 @@ fn measure(rows: &[Row], unit: Unit) -> Measure {
 impl Found {
     fn value(&self, evaluation: &Evaluation) -> f64 {
         match self.measure {
-            Measure::Perplexity => evaluation.perplexity,
+            Measure::Perplexity => evaluation.nats_per_token.exp(),
             Measure::BitsPerChar => evaluation.bits_per_char.unwrap_or(f64::NAN),
             Measure::Nats => evaluation.nats_per_token,
         }

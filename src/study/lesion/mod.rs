@@ -144,12 +144,15 @@ impl Outcome {
     pub(crate) fn new(intervention: &Intervention, found: &Evaluation, untouched: &Evaluation) -> Self {
         let finite = |value: f64| value.is_finite().then_some(value);
         let ratio = (found.nats_per_token - untouched.nats_per_token).exp();
-        let perplexity = finite(found.perplexity);
+        let perplexity = found.perplexity.and_then(finite);
         Self {
             perplexity,
             nats_per_token: finite(found.nats_per_token),
             ratio: finite(ratio),
-            absent: perplexity.is_none().then(|| "the perplexity is over 1e308".into()),
+            absent: found
+                .perplexity
+                .is_some_and(f64::is_infinite)
+                .then(|| "the perplexity is over 1e308".into()),
             ..Self::unmeasured(intervention)
         }
     }

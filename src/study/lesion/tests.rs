@@ -54,7 +54,7 @@ impl Case {
             precision: self.precision,
             device: &Device::Cpu,
         };
-        trained.evaluate(intervention, reading, &mut |_, _| Ok(())).unwrap().perplexity
+        trained.evaluate(intervention, reading, &mut |_, _| Ok(())).unwrap().perplexity.unwrap()
     }
 
     fn untouched(&self) -> f64 {
@@ -91,7 +91,8 @@ fn no_change_gives_the_evaluations_perplexity_to_the_bit() {
             Parameters::load(&case.config, &case.tensors, case.precision.dtype(), &Device::Cpu).unwrap();
         let model = LanguageModel::new(&case.config, &parameters, case.precision, &Device::Cpu).unwrap();
         let split = Split { corpus: "tiny", split: "test", unit: Unit::Char, text: &case.text };
-        let wanted = batched(&model.freeze().unwrap(), &split, 2, 5, &mut |_, _| Ok(())).unwrap().perplexity;
+        let wanted =
+            batched(&model.freeze().unwrap(), &split, 2, 5, &mut |_, _| Ok(())).unwrap().perplexity.unwrap();
         for stage in stages(&case.config) {
             assert_eq!(case.perplexity(&Intervention::none(stage)).to_bits(), wanted.to_bits());
         }

@@ -6,6 +6,7 @@ mod prepare;
 pub(crate) use objective::hide;
 pub use objective::{Elbo, ElboNoise};
 pub(crate) use prepare::sentence_end;
+pub(super) use prepare::size_vae;
 
 use super::order::batches;
 use crate::checkpoint::Checkpoint;

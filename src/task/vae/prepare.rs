@@ -1,15 +1,16 @@
 //! A recipe brought to its sentences: the vocabulary, the splits as items and the model's sizes.
 
 use super::{VaeTask, training};
-use crate::config::{Recipe, Unit};
+use crate::config::{ModelConfig, Recipe, Unit};
 use crate::data::items::Items;
 use crate::data::{Corpus, DataDirectories, Encoded, ShardedCorpus, Tokenizer};
 use crate::error::{Error, Result};
 use crate::task::language::{check_unit, size_model};
 use crate::task::vocabulary;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 impl VaeTask {
     /// Opens the corpus; else as [`VaeTask::with_corpus`].
@@ -47,18 +48,8 @@ impl VaeTask {
             None => vocabulary::build(&recipe, &corpus)?,
             Some(tokenizer) => tokenizer,
         };
-        check_unit(&recipe, &tokenizer)?;
         let line_end = sentence_end(&tokenizer)?;
-        let (mut model, fixed) = size_model(&recipe, &tokenizer)?;
-        let latent = model.spec.latent.as_mut().ok_or_else(no_latent)?;
-        let keep = training(&recipe).word_keep;
-        latent.inputless |= keep == 0.0;
-        if keep < 1.0 && tokenizer.unknown_id().is_none() {
-            return Err(Error::config(format!(
-                "train.latent.word_keep is {keep}: words that the decoder does not read are <unk> to it, and this vocabulary has \
-                 none; wanted corpus.unknown = true"
-            )));
-        }
+        let (model, fixed) = size_vae(&recipe, &tokenizer)?;
         let items = |encoded: &Encoded| Items::of(&encoded.tokens, line_end, recipe.corpus.longest_sentence);
         let train = tokenizer.encode(&corpus.train)?;
         let valid = tokenizer.encode(&corpus.valid)?;
@@ -95,6 +86,29 @@ impl VaeTask {
         };
         Err(Error::data(&self.corpus, what))
     }
+}
+
+/// The model's sizes once the vocabulary is known, and its tables of characters.
+///
+/// # Errors
+/// If the vocabulary is of another unit than the recipe says, or lacks a token that is needed.
+pub(in crate::task) fn size_vae(
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+) -> Result<(ModelConfig, BTreeMap<String, Tensor>)> {
+    check_unit(recipe, tokenizer)?;
+    sentence_end(tokenizer)?;
+    let (mut model, fixed) = size_model(recipe, tokenizer)?;
+    let latent = model.spec.latent.as_mut().ok_or_else(no_latent)?;
+    let keep = training(recipe).word_keep;
+    latent.inputless |= keep == 0.0;
+    if keep < 1.0 && tokenizer.unknown_id().is_none() {
+        return Err(Error::config(format!(
+            "train.latent.word_keep is {keep}: words that the decoder does not read are <unk> to it, and this vocabulary has \
+             none; wanted corpus.unknown = true"
+        )));
+    }
+    Ok((model, fixed))
 }
 
 fn no_latent() -> Error {

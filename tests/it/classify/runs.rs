@@ -98,6 +98,7 @@ fn a_classifier_learns_and_evaluates_to_its_result() {
         table.contains("always yes") && table.contains("Matthews") && table.contains("1 unknown"),
         "{table}"
     );
+    place.assert_counted_before("recipe = \"classify.toml\"", "run");
     let [inspected, _] = succeed(&place, "inspect run");
     assert!(inspected.contains("valid nats 0.") && !inspected.contains("perplexity"), "{inspected}");
     assert!(

@@ -132,6 +132,16 @@ impl Place {
         stderr(&output)
     }
 
+    /// A sweep with this head counts as many parameters beforehand as the run `out` has.
+    #[track_caller]
+    pub(crate) fn assert_counted_before(&self, head: &str, out: &str) {
+        self.write("counted.toml", head);
+        let output = self.rhn("sweep counted.toml --dry-run");
+        let wanted = format!(" {} | ", self.events(out, "start")[0]["parameters"]);
+        let table = stdout(&output).replace(',', "");
+        assert!(table.contains(&wanted), "no {wanted} in {table}{}", stderr(&output));
+    }
+
     /// `rhn train ARGS --dry-run` tells what the run would take, counts `units`, and writes nothing.
     #[track_caller]
     pub(crate) fn dry_run(&self, args: &str, units: &str) {

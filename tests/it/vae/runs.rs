@@ -99,6 +99,7 @@ fn a_text_is_learned_by_its_sentences_and_the_vector_holds_them() {
     let result = LEARNED.json("run/result.json");
     assert_eq!(result["protocol"], "elbo");
     assert!(number(&result, "kl_nats") > 1.5 && number(&result, "elbo_nats") < 4.0, "{result}");
+    LEARNED.assert_counted_before("recipe = \"vae.toml\"", "run");
 }
 
 #[test]
