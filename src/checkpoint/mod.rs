@@ -13,4 +13,5 @@ pub use directory::{publish, recover};
 pub(crate) use open::no_language_model;
 pub use open::{Checkpoint, parse_config};
 pub use resolve::resolve;
+pub(crate) use state::newest_recipe;
 pub use state::{Found, Rejected, SavedState, load_newest, save};

@@ -5,8 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::storage::disk;
-use crate::storage::file_set::{LoadedFile, commit_set, read_whole};
-use crate::storage::{MANIFEST, STATES, tensors};
+use crate::storage::file_set::{LoadedFile, check_file, commit_set, read_whole};
+use crate::storage::{MANIFEST, RECIPE, STATES, tensors};
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -108,6 +108,13 @@ pub fn load_newest<T>(out: &Path, understand: impl Fn(SavedState) -> Result<T>) 
         reasons.join("; ")
     );
     Err(Error::checkpoint(&directory, what))
+}
+
+/// The recipe of the newest state in which it is what was saved, whatever has become of the rest.
+pub(crate) fn newest_recipe(out: &Path) -> Option<PathBuf> {
+    let saved = list(&out.join(STATES)).ok()?;
+    let mut paths = saved.into_iter().rev().map(|saved| saved.path);
+    paths.find(|path| check_file(path, RECIPE).is_ok()).map(|path| path.join(RECIPE))
 }
 
 /// A state's directory, by its name.

@@ -140,7 +140,7 @@ fn files(directory: &Path) -> Result<Vec<FileRow>> {
     Ok(names.into_iter().filter_map(row).collect())
 }
 
-/// The epoch of the run, or what was measured within one, with the least loss on the validation split.
+/// The epoch of the run, or what was measured within one, whose model was the best on the validation split.
 fn best_epoch(directory: &Path) -> Option<Event> {
     let events = events::readable(directory);
     let is_loss = |event: &Event| matches!(event, Event::Resume(start) if start.lost_best);

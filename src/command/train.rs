@@ -75,7 +75,7 @@ pub(super) struct Args {
     /// Stop, saved, once the run has made this many steps
     #[arg(long, value_name = "N")]
     max_steps: Option<u64>,
-    /// Stop, saved, after this long: 90s, 30m, 8h or 2d
+    /// Stop, saved, after this long, in a validation or the test too: 90s, 30m, 8h or 2d
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     time_limit: Option<Duration>,
     /// At a step whose loss or gradient is not finite: stop the run, or skip the step's update, count it and go on
@@ -200,7 +200,8 @@ fn train<T: Task>(run: Run<T>, shown: Shown, signals: Signals) -> Result<u8> {
         }
         Ended::Untested(code) => {
             let out = out.display();
-            print(&format!("stopped by a signal before the test was done; saved in {out}, --resume tests"));
+            let by = if code == 0 { "at the time limit" } else { "by a signal" };
+            print(&format!("stopped {by} before the test was done; saved in {out}, --resume tests"));
             Ok(code)
         }
         Ended::Followed => Ok(0),

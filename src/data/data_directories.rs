@@ -77,7 +77,11 @@ fn set(variable: &str) -> Option<std::ffi::OsString> {
 
 /// `$XDG_CACHE_HOME/rhn`, else `~/Library/Caches/rhn` on macOS, else `~/.cache/rhn`.
 fn cache_dir() -> PathBuf {
-    let home = || set("HOME").or_else(|| set("USERPROFILE")).map_or_else(std::env::temp_dir, PathBuf::from);
+    // Without HOME the system is asked: a directory that all users share is no place for what is trusted later.
+    let home = || {
+        let named = set("HOME").map(PathBuf::from).or_else(std::env::home_dir);
+        named.filter(|home| !home.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from("/"))
+    };
     let usual = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
     set("XDG_CACHE_HOME").map_or_else(|| home().join(usual), PathBuf::from).join("rhn")
 }

@@ -21,7 +21,8 @@ pub struct Evaluation {
     pub corpus: String,
     /// `train`, `valid`, `test` or `all`.
     pub split: String,
-    /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images, `images`; of a sentence VAE, `elbo` or `elbo+refined`.
+    /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images `images`, of labelled sentences `classify`, of n-best
+    /// lists `lists`; of a sentence VAE, `elbo` or `elbo+refined`.
     pub protocol: String,
     /// How sentences reached the model, if not as running text: `reset` or `carry`.
     #[serde(skip_serializing_if = "Option::is_none")]

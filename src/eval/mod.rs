@@ -6,6 +6,7 @@ pub mod classify;
 pub mod decisions;
 mod evaluation;
 pub mod images;
+mod information;
 pub mod latent;
 pub(crate) mod log_sum;
 pub mod monte_carlo;

@@ -172,11 +172,12 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Epoch {
-    /// The best of `rows` that have a loss on the validation split and whose model is not lost: the one with the least.
+    /// The best of `rows` that have a loss on the validation split and whose model is not lost, by what decides, as
+    /// [`crate::eval::Evaluation::decides`].
     pub fn best_of<'a>(rows: impl Iterator<Item = &'a Self>) -> Option<&'a Self> {
-        let measured = rows
-            .filter(|row| !row.lost)
-            .filter_map(|row| Some((row.provisional, row.valid_nats_per_token?, row)));
+        let decides = |row: &Self| row.valid_expected_error_rate.or(row.valid_nats_per_token);
+        let measured =
+            rows.filter(|row| !row.lost).filter_map(|row| Some((row.provisional, decides(row)?, row)));
         measured.min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(.., row)| row)
     }
 }
@@ -362,6 +363,26 @@ mod tests {
             let object = serde_json::to_value(&event).unwrap();
             assert_eq!(Event::parse(&object), Ok(Some(event)), "{object}");
         }
+    }
+
+    #[test]
+    fn the_best_row_is_the_first_by_what_decides() {
+        let row = |epoch, nats, errors| Epoch {
+            epoch,
+            valid_nats_per_token: Some(nats),
+            valid_expected_error_rate: errors,
+            ..Epoch::default()
+        };
+        let best = |rows: &[Epoch]| Epoch::best_of(rows.iter()).map(|row| row.epoch);
+        assert_eq!(best(&[row(1, 1.3, None), row(2, 1.1, None), row(3, 1.1, None)]), Some(2));
+        // Of n-best lists the errors decide, whatever the references cost.
+        assert_eq!(
+            best(&[row(1, 1.3, Some(0.08)), row(2, 1.1, Some(0.06)), row(3, 1.2, Some(0.05))]),
+            Some(3)
+        );
+        let provisional = Epoch { provisional: true, ..row(3, 0.5, None) };
+        let lost = Epoch { lost: true, ..row(4, 0.4, None) };
+        assert_eq!(best(&[row(1, 1.3, None), provisional, lost]), Some(1));
     }
 
     #[test]

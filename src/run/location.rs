@@ -1,8 +1,10 @@
 //! The directory of a run: the one that is named, locked by one process at a time, and free of another run.
 
-use crate::checkpoint;
+use crate::checkpoint::{self, newest_recipe};
 use crate::config::recipe::BUILT_IN;
+use crate::console::note;
 use crate::error::{Error, Result};
+use crate::storage::file_set::check_file;
 use crate::storage::{self, Lock, MANIFEST, MODEL, RECIPE, STATES};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,7 @@ pub(super) fn named(name: &str) -> Result<Option<PathBuf>> {
     let has = |file: &str| !is_built_in && directory.join(file).is_file();
     match (has(RECIPE), has(storage::METRICS)) {
         (true, _) => Ok(Some(directory)),
+        (false, true) if newest_recipe(&directory).is_some() => Ok(Some(directory)), // it has published nothing yet
         (false, false) => Ok(None),
         (false, true) if has(MODEL) || has(MANIFEST) || directory.join(STATES).exists() => {
             let what = "is missing: it says what the run that is there was asked to do";
@@ -26,6 +29,24 @@ pub(super) fn named(name: &str) -> Result<Option<PathBuf>> {
             );
             Err(Error::config(what))
         }
+    }
+}
+
+/// The file that says what the run in `directory` was asked to do: the newest training state's own, since what was published
+/// may be of other settings, that were changed since; else the published one.
+///
+/// # Errors
+/// If the published one is damaged, and there is no other.
+pub(super) fn recipe(directory: &Path) -> Result<PathBuf> {
+    let published = directory.join(RECIPE);
+    let checked = if directory.join(MANIFEST).exists() { check_file(directory, RECIPE) } else { Ok(()) };
+    match (newest_recipe(directory), checked) {
+        (Some(newest), Ok(())) => Ok(newest),
+        (Some(newest), Err(error)) => {
+            note(&format!("{error}; read from {} instead", newest.display()));
+            Ok(newest)
+        }
+        (None, checked) => checked.map(|()| published),
     }
 }
 

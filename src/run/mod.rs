@@ -129,7 +129,8 @@ impl Request {
     fn resolve(&self) -> Result<(Resolved, Option<PathBuf>, Option<First>)> {
         let first = self.init_from.as_deref().map(First::open).transpose()?;
         let run = location::named(&self.recipe)?;
-        let saved = run.as_ref().map(|run| run.join(crate::storage::RECIPE).to_string_lossy().into_owned());
+        let saved = run.as_deref().map(location::recipe).transpose()?;
+        let saved = saved.map(|saved| saved.to_string_lossy().into_owned());
         // What a checkpoint lends, or has lent a run that goes on, takes the place of a recipe's own sizes: the whole is checked
         // once they are known.
         let name = saved.as_ref().unwrap_or(&self.recipe);

@@ -19,7 +19,7 @@ pub(crate) enum Ended {
     /// It is finished, and was so before.
     Before(Outcome, Finish),
     Finished(Outcome),
-    /// It is trained, and a signal with this exit code came before its test was done.
+    /// It is trained, and a signal with this exit code came before its test was done, or with 0 the end of its time.
     Untested(u8),
     Stopped(Stop),
     /// It is trained, and rank 0 tests it.

@@ -3,7 +3,7 @@
 use super::disk;
 use super::manifest::Manifest;
 use super::{MANIFEST, read};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +52,17 @@ pub(crate) fn read_whole(directory: &Path) -> Result<BTreeMap<String, LoadedFile
     let path = directory.join(MANIFEST);
     let manifest = Manifest::parse(&path, &read::unverified(&path)?)?;
     read_listed(&manifest, &[directory])
+}
+
+/// Refuses a file of a set in one directory that is not what the manifest lists.
+pub(crate) fn check_file(directory: &Path, name: &str) -> Result<()> {
+    let path = directory.join(MANIFEST);
+    let manifest = Manifest::parse(&path, &read::unverified(&path)?)?;
+    let file = directory.join(name);
+    match manifest.get(name) {
+        Some(record) => read::verified(&file, record).map(|_| ()),
+        None => Err(Error::checkpoint(file, format!("is not listed by {MANIFEST}"))),
+    }
 }
 
 /// Each file from the first of `directories` that has it.

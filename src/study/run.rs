@@ -202,7 +202,7 @@ impl RunHistory {
         rows
     }
 
-    /// The row with the least loss on the validation split.
+    /// The row whose model was the best on the validation split.
     pub(crate) fn best(&self) -> Option<&Epoch> {
         Epoch::best_of(self.rows().into_iter())
     }

@@ -254,7 +254,7 @@ impl Task for ClassifyTask {
     }
 
     fn uniform_nats(&self) -> f64 {
-        self.recipe.train.positive_weight.max(1.0) * std::f64::consts::LN_2
+        std::f64::consts::LN_2
     }
 
     fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {

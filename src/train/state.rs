@@ -118,6 +118,9 @@ pub struct Best {
     /// ends no run.
     #[serde(default, skip_serializing_if = "is_false")]
     pub provisional: bool,
+    /// Epochs since then whose validation could not replace it, because the weight of the KL was on its way again.
+    #[serde(default)]
+    pub passed_over: u64,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -141,7 +144,7 @@ impl Best {
 
     /// How many epochs have passed since, of `epochs`, as `train.patience` counts them.
     pub fn waited(&self, epochs: u64) -> u64 {
-        if self.provisional { 0 } else { epochs.saturating_sub(self.epoch) } // it may be of this epoch
+        if self.provisional { 0 } else { epochs.saturating_sub(self.epoch + self.passed_over) } // it may be of this epoch
     }
 }
 
@@ -211,4 +214,25 @@ pub(super) fn check_finite(path: &Path, tensors: &BTreeMap<String, Tensor>) -> R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Best;
+
+    /// A cyclical schedule of the KL's weight ends no run on its way up: its validations there could not be the best.
+    #[test]
+    fn patience_waits_for_epochs_that_could_have_been_better() {
+        let best = Best {
+            epoch: 5,
+            step: None,
+            valid_nats_per_token: 1.0,
+            expected_error_rate: None,
+            provisional: false,
+            passed_over: 0,
+        };
+        assert_eq!((best.waited(5), best.waited(9)), (0, 4));
+        assert_eq!(Best { passed_over: 3, ..best.clone() }.waited(9), 1);
+        assert_eq!(Best { provisional: true, ..best }.waited(9), 0);
+    }
 }

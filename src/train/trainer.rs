@@ -23,7 +23,7 @@ use crate::signals::Signals;
 use clock::Clock;
 use rhn_kernels::threads::Tuner;
 use rhn_kernels::update::squared_norm;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A run under way.
 pub struct Trainer<'a, T: Task> {
@@ -176,10 +176,11 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// The validation split; `None` if the run was asked to stop meanwhile.
     fn validate(&mut self) -> Result<Option<Evaluation>> {
-        let Self { task, stepper, recorder, signals, .. } = self;
+        let Self { task, stepper, recorder, signals, limits, clock, .. } = self;
         let progress = &mut |done, all| {
             recorder.show(&Progress::Evaluating("validating", done, all));
-            signals.check()
+            signals.check()?;
+            limits.check_time(clock.started)
         };
         match task.validate(stepper.measured(), &**stepper.world(), progress) {
             Err(Error::Stopped { .. } | Error::OtherRank(_)) => Ok(None),
@@ -196,9 +197,13 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// Keeps the model if it is the best, reports the epoch, and begins the next.
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
-        let best_before = self.position.best.as_ref().map(Best::decides);
-        self.position.course.end_epoch(valid.decides(), best_before, self.uniform());
+        let best_before = self.position.best.as_ref().map(|best| best.valid_nats_per_token);
+        self.position.course.end_epoch(valid.nats_per_token, best_before, self.uniform());
         let best = self.keep_if_best(valid, self.position.epoch + 1)?;
+        let provisional = self.is_provisional();
+        if let Some(best) = self.position.best.as_mut().filter(|best| provisional && !best.provisional) {
+            best.passed_over += 1;
+        }
         let row = self.row(valid, best);
         self.recorder.record(&Event::Epoch(row))?;
         if let Some(warning) = self.task.warning(valid, self.position.step) {
@@ -236,6 +241,7 @@ impl<'a, T: Task> Trainer<'a, T> {
                 valid_nats_per_token: valid.nats_per_token,
                 expected_error_rate: valid.lists.expected_error_rate,
                 provisional,
+                passed_over: 0,
             });
             self.publish(Some(valid))?;
         }
@@ -283,10 +289,11 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// Measures the test split with the weights of the best validation, and records the run's result.
     pub fn test(&mut self, best: &Parameters) -> Result<events::Outcome> {
-        let Self { task, recorder, signals, .. } = self;
+        let Self { task, recorder, signals, limits, clock, .. } = self;
         let progress = &mut |done, all| {
             recorder.show(&Progress::Evaluating("testing", done, all));
-            signals.check()
+            signals.check()?;
+            limits.check_time(clock.started)
         };
         let test = task.test(best, progress)?;
         self.recorder.show(&Progress::Over);
@@ -313,13 +320,12 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// Why to stop before the next step, if there is a reason on any rank.
     fn stop(&self) -> Result<Option<Stop>> {
-        let over = |limit: Duration| self.clock.started.elapsed() >= limit;
         let own = if let Some(code) = self.signals.received() {
             Some(Stop::Signal(code))
         } else if self.limits.max_steps.is_some_and(|max| self.position.step + self.pending() >= max) {
             Some(Stop::MaxSteps)
         } else {
-            self.limits.time.is_some_and(over).then_some(Stop::TimeLimit)
+            self.limits.is_time_over(self.clock.started).then_some(Stop::TimeLimit)
         };
         let is_any = self.world().any(own.is_some().into())? > 0;
         Ok(is_any.then(|| own.unwrap_or(Stop::OtherRank)))

@@ -162,8 +162,6 @@ fn a_run_that_has_saved_nothing_is_said_to_be_one() {
     place.write("killed/metrics.jsonl", format!("{}\n", events.lines().next().unwrap()));
     assert!(stdout(&place.rhn("watch killed")).ends_with("\nstopped before it had saved anything\n"));
     place.fails("train killed --resume", 2, &["killed: a run that has saved nothing yet", "--out killed"]);
-    std::fs::remove_file(place.path("run/recipe.toml")).unwrap();
-    place.fails("train run --resume", 4, &["run/recipe.toml: is missing"]);
     let held = rhn::storage::Lock::acquire(&place.path("killed")).unwrap();
     place.fails("train killed --resume", 6, &["killed"]);
     drop(held);
@@ -212,6 +210,40 @@ fn the_tokens_that_are_counted_are_those_that_a_model_reads() {
     assert!(odd["splits"][0].get("chars").is_none() && odd["splits"][0]["bytes"] == 216, "{odd}");
 }
 
+/// The training state has the recipe too: before the first validation it alone has, and it is what the published one is
+/// held to.
+#[test]
+fn a_run_is_resumed_by_its_directory_whatever_became_of_its_published_recipe() {
+    let place = Place::new();
+    place.train("--out whole");
+    place.train("--out run --max-steps 3 --set train.patience=9");
+    for name in ["config.json", "manifest.json", "model.safetensors", "tokenizer.json", "recipe.toml"] {
+        std::fs::remove_file(place.path("run").join(name)).unwrap();
+    }
+    let output = place.rhn("train run --resume --max-steps 20");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let recipe = place.path("run/recipe.toml");
+    let damaged = std::fs::read_to_string(&recipe).unwrap().replace("patience = 9", "patience = 1");
+    std::fs::write(&recipe, &damaged).unwrap();
+    let output = place.rhn("train run --resume --set train.patience=0");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(
+        said.contains("run/recipe.toml: is damaged") && said.contains("read from run/state/step-"),
+        "{said}"
+    );
+    let published = std::fs::read_to_string(&recipe).unwrap();
+    assert!(published.contains("patience = 0"), "{published}");
+    let weights = |out: &str| std::fs::read(place.path(out).join("model.safetensors")).unwrap();
+    assert!(weights("run") == weights("whole"), "resumed to other weights");
+    // Without a state the published one is all there is.
+    std::fs::remove_dir_all(place.path("run/state")).unwrap();
+    std::fs::write(&recipe, damaged).unwrap();
+    place.fails("train run --out other", 4, &["run/recipe.toml: is damaged"]);
+    std::fs::remove_file(&recipe).unwrap();
+    place.fails("train run --resume", 4, &["run/recipe.toml: is missing"]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_result_that_cannot_be_printed_is_said_to_be_one() {
@@ -247,6 +279,9 @@ fn settings_that_do_nothing_and_threads_that_wait_for_a_core_are_said() {
         "--out grown --corpus new.txt --init-from words --grow-vocab --max-steps 1 --set corpus.unit=word --set corpus.min_count=2",
     );
     assert!(!said.contains("does nothing"), "{said}");
+    let said = place.train("--out one --max-steps 1 --set corpus.shuffle=1 --set corpus.split=[70,20,10]");
+    assert!(said.contains("corpus.shuffle does nothing here: corpus.txt is one text"), "{said}");
+    assert!(!said.contains("corpus.split does nothing"), "{said}");
     let nothing = place.command("neighbours words").arg("").output().unwrap();
     run::assert_fails(&nothing, 2, &["an empty word has no neighbours"]);
 }

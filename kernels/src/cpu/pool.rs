@@ -83,7 +83,8 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The pool of that size, whose threads are started once.
+/// The pool of that size, whose threads are started once. Where the system starts no more of them it has fewer: its products
+/// have the same bits.
 fn pool(count: usize) -> Arc<Pool> {
     static POOLS: Mutex<BTreeMap<usize, Arc<Pool>>> = Mutex::new(BTreeMap::new());
     let mut pools = lock(&POOLS);
@@ -167,17 +168,24 @@ struct Shared {
     wake: Condvar,
     /// Threads that have not finished the current piece.
     busy: AtomicUsize,
+    /// Threads of the pool, the caller's among them.
+    count: AtomicUsize,
 }
 
 impl Pool {
     fn new(count: usize) -> Self {
         let shared = Arc::new(Shared::default());
-        for index in 1..count {
+        let start = |index: &usize| {
             let shared = shared.clone();
             let thread = std::thread::Builder::new().name(format!("kernels-{index}"));
-            thread.spawn(move || shared.serve(index, count)).expect("a thread can be started");
-        }
-        Self { count, busy: Mutex::new(()), shared }
+            thread.spawn({
+                let index = *index;
+                move || shared.serve(index)
+            })
+        };
+        let started = (1..count).map_while(|index| start(&index).ok()).count();
+        shared.count.store(started + 1, Ordering::Relaxed); // before the first work, whose lock hands it on
+        Self { count: started + 1, busy: Mutex::new(()), shared }
     }
 
     /// Does `work`; how long its threads have waited for one another in all, but for waits of some microseconds.
@@ -207,10 +215,11 @@ impl Pool {
 }
 
 impl Shared {
-    fn serve(&self, index: usize, count: usize) {
+    fn serve(&self, index: usize) {
         let mut done = 0;
         loop {
             let job = self.next(done);
+            let count = self.count.load(Ordering::Relaxed);
             done += 1;
             // SAFETY: `Pool::run` keeps the work alive until `busy` has come down to 0.
             let work = unsafe { &*job.0 };

@@ -7,6 +7,7 @@ use crate::config::{CorpusConfig, Unit};
 use crate::data::made_lists::{Confusions, ListSettings, hypotheses};
 use crate::data::{Corpus, Text};
 use crate::error::{Error, Result};
+use crate::storage::aside::Aside;
 use rhn_kernels::rng::Rng;
 use std::fmt::Write as _;
 use std::io::{Write as _, stdout};
@@ -81,7 +82,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         }
         for (ending, text) in [("tsv", lists), ("text", references)] {
             let path = args.out.join(format!("{split}.{ending}"));
-            std::fs::write(&path, text).map_err(Error::io(&path))?;
+            Aside::write(&path, text.as_bytes())?;
         }
         writeln!(stdout(), "{}: {count} lists", args.out.join(format!("{split}.tsv")).display())?;
     }

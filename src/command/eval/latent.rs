@@ -11,7 +11,7 @@ use crate::eval::Evaluation;
 use crate::eval::latent::{LatentFigures, LatentSettings, UNUSED, evaluate};
 use crate::eval::refine::Refinement;
 use crate::predict::LoadedVae;
-use crate::readable::perplexity;
+use crate::readable::{or_dash, perplexity};
 use crate::run::console::Shown;
 use crate::sample::sentences::SentenceWriter;
 use crate::signals::Signals;
@@ -142,6 +142,11 @@ fn print(json: bool, unit: Unit, found: &Evaluation) -> std::io::Result<()> {
     )?;
     writeln!(out, "  without ends   {}", perplexity(latent.perplexity_no_eos.ln(), 4))?;
     writeln!(out, "active units     {}", latent.active_units)?;
+    writeln!(
+        out,
+        "information      {} nats of the vector are about the sentence",
+        or_dash(latent.mutual_information, 4)
+    )?;
     let share =
         |share: Option<f64>| share.map_or_else(|| "–".into(), |share| format!("{:.2} %", 100.0 * share));
     let [sentences_back, words_back] = [latent.reconstruction_accuracy, latent.word_accuracy].map(share);

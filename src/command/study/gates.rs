@@ -263,7 +263,8 @@ fn text_stages(args: &Args, subject: &Subject) -> Result<Vec<Stage>> {
     drop(meter);
     let config = frozen.config();
     let finished = |(stage, gathered): (&StageId, Gathered)| {
-        Ok(gathered.finish(*stage, biases(config, &tensors, *stage)?, first_bias(config), &classes))
+        let first = if matches!(stage, StageId::Embedding { .. }) { None } else { first_bias(config) }; // others are drawn around their number
+        Ok(gathered.finish(*stage, biases(config, &tensors, *stage)?, first, &classes))
     };
     let found: Vec<Stage> = all.iter().zip(gathered).map(finished).collect::<Result<_>>()?;
     if found.iter().all(|stage| stage.layers.iter().all(|layer| layer.mean.is_none())) {
@@ -272,7 +273,7 @@ fn text_stages(args: &Args, subject: &Subject) -> Result<Vec<Stage>> {
     Ok(found)
 }
 
-/// Where the transform gates' biases began, if at one number.
+/// Where the biases of the core's transform gates began, if at one number.
 fn first_bias(config: &ModelConfig) -> Option<f64> {
     use crate::config::CoreConfig;
     match &config.spec.core {

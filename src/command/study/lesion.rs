@@ -133,27 +133,22 @@ fn run_images(args: &Args, subject: &ImageSubject) -> anyhow::Result<()> {
 /// The losses in nats, since a net may give its labels nearly all probability.
 fn image_table(found: &Found<'_>) -> String {
     let head = ["intervention", "layers", "nats an image", "times the untouched"].map(String::from);
-    let least = found.untouched.nats_per_token;
     let row = |outcome: &Outcome| {
-        let times = outcome.nats_per_token.zip(least).map(|(nats, least)| nats / least);
         vec![
             outcome.intervention.clone(),
             outcome.layers.clone(),
             outcome.nats_per_token.map_or_else(|| "–".into(), |nats| format!("{nats:.3e}")),
-            or_dash(times, 2),
+            or_dash(outcome.ratio, 2),
         ]
     };
     let rows: Vec<_> = std::iter::once(&found.untouched).chain(&found.interventions).map(row).collect();
-    let cheap = |outcome: &&Outcome| {
-        let nats = outcome.nats_per_token.zip(least);
-        outcome.intervention == "left out" && nats.is_some_and(|(nats, least)| nats < 1.25 * least)
-    };
-    let removed = found.interventions.iter().filter(|outcome| outcome.intervention == "left out").count();
-    let cheap = found.interventions.iter().filter(cheap).count();
-    let table = markdown::table(&head, &rows);
-    format!(
-        "{table}\n{cheap} of {removed} layers cost less than a quarter of the loss when they are left out\n"
-    )
+    let mut text = markdown::table(&head, &rows);
+    for Mild { mild, layers, .. } in &found.mild {
+        text += &format!(
+            "\n{mild} of {layers} layers cost less than a quarter of the loss when they are left out\n"
+        );
+    }
+    text
 }
 
 fn study<'a>(args: &Args, subject: &'a Subject) -> Result<Found<'a>> {

@@ -23,6 +23,7 @@ use super::tokenizer::Tokenizer;
 use crate::config::{CorpusConfig, Recipe, Storage};
 use crate::digest::hex;
 use crate::error::{Error, Result};
+use crate::readable::counted;
 use cache::{Cache, CachedShard};
 use reader::ShardReader;
 use sentences::ShardSentences;
@@ -50,6 +51,20 @@ impl Shard {
         let modified = modified.map_or((0, 0), |time| (time.as_secs(), time.subsec_nanos()));
         let path = path.canonicalize().map_err(Error::io(path))?;
         Ok(Self { path, bytes: file.len(), modified })
+    }
+
+    /// Refuses a file that is no longer the one that was opened: what is measured would be another text than the corpus's.
+    fn check_unchanged(&self) -> Result<()> {
+        let now = Self::open(&self.path)?;
+        if now == *self {
+            return Ok(());
+        }
+        let what = format!(
+            "was changed while it was in use: it has {} now, wanted the {} that were there, of the same time",
+            counted(now.bytes, "byte"),
+            counted(self.bytes, "byte")
+        );
+        Err(Error::data(&self.path, what))
     }
 
     fn is_packed(&self) -> bool {

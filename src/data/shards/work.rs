@@ -69,16 +69,20 @@ pub(super) fn on_each<T: Send>(
     };
     let mut results = std::thread::scope(|scope| {
         let (sender, receiver) = channel::<()>();
-        let workers: Vec<_> = (0..threads::count().clamp(1, shards.len().max(1)))
-            .map(|_| {
-                let sender = sender.clone();
-                let run = &run;
-                scope.spawn(move || {
-                    let _sender = sender; // dropped at the end, however the work ends
-                    run()
-                })
+        let start = |_| {
+            let sender = sender.clone();
+            let run = &run;
+            std::thread::Builder::new().spawn_scoped(scope, move || {
+                let _sender = sender; // dropped at the end, however the work ends
+                run()
             })
-            .collect();
+        };
+        // Where the system starts no more of them, those that there are do the work.
+        let wanted = threads::count().clamp(1, shards.len().max(1));
+        let workers: Vec<_> = (0..wanted).map_while(|number| start(number).ok()).collect();
+        if workers.is_empty() {
+            return run();
+        }
         drop(sender);
         let mut progress = Progress::new(what, shards);
         while receiver.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {

@@ -140,10 +140,13 @@ impl Outcome {
         (0..).zip(interventions).map(outcome).collect()
     }
 
-    /// Of an evaluation.
+    /// Of an evaluation; its ratio is of perplexities, or where there are none, of a net for images, of losses.
     pub(crate) fn new(intervention: &Intervention, found: &Evaluation, untouched: &Evaluation) -> Self {
         let finite = |value: f64| value.is_finite().then_some(value);
-        let ratio = (found.nats_per_token - untouched.nats_per_token).exp();
+        let ratio = match found.perplexity {
+            Some(_) => (found.nats_per_token - untouched.nats_per_token).exp(),
+            None => found.nats_per_token / untouched.nats_per_token,
+        };
         let perplexity = found.perplexity.and_then(finite);
         Self {
             perplexity,

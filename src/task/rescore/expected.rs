@@ -80,10 +80,12 @@ impl ListBatch {
         let mut next = 0;
         let mut starts = vec![0];
         for (row, list) in lists.iter().enumerate() {
+            // Shares do not change by what all of a list have; what is left is small enough for single precision.
+            let highest = list.fixed.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             for (column, (own, wrong)) in list.fixed.iter().zip(&list.errors).enumerate() {
                 let at = row * most + column;
                 table[at] = next;
-                fixed[at] = settings.sharpness * own;
+                fixed[at] = settings.sharpness * (own - highest);
                 errors[at] = *wrong;
                 next += 1;
             }
