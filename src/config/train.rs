@@ -243,7 +243,8 @@ pub enum Schedule {
     Constant {},
     /// Divided by `factor` at each epoch once `constant_epochs` are over.
     DecayPerEpoch(DecayPerEpoch),
-    /// Multiplied by `factor` when the validation perplexity improved by less than `threshold` (Kim et al.).
+    /// Multiplied by `factor` when the validation perplexity improved by less than `threshold` (Kim et al.). Of labels it is e to
+    /// their nats; of n-best lists it is that of the references, which may rise while the word errors fall.
     HalveOnPlateau(HalveOnPlateau),
     /// Linear warm-up, then half a cosine down to `final_fraction` of the rate.
     Cosine(Cosine),

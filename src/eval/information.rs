@@ -4,8 +4,8 @@
 //! I(x; z) = E_x E_{z ~ q(z | x)} [ ln q(z | x) − ln q(z) ]        q(z) = 1/N Σ_n q(z | x_n)
 //! ```
 //!
-//! It is what the KL from the prior is of, less the distance of q(z) from the prior (Hoffman and Johnson, 2016), and at most ln N.
-//! One z is drawn for each sentence that is looked at; beside all others it is looked at exactly.
+//! It is the mean KL of the posteriors from the prior less the KL of q(z) from the prior (Hoffman and Johnson, 2016), and at most
+//! ln N. Drawn are a part of the sentences and a z for each of them; q(z) is summed over all that are kept.
 
 use super::log_sum::ln_of_sum;
 use crate::error::Result;
@@ -16,8 +16,8 @@ use rhn_kernels::rng::Rng;
 /// Of more sentences every second, third, … is taken, so that memory and time stay bounded.
 const MOST: usize = 20_000;
 
-/// Of these so many are looked at.
-const LOOKED_AT: usize = 2_000;
+/// For so many of these a z is drawn.
+const DRAWN: usize = 2_000;
 
 /// The posteriors of some sentences.
 pub(super) struct Posteriors {
@@ -52,10 +52,10 @@ impl Posteriors {
     /// I(x; z) in nats of the sentences that are kept; what is drawn is drawn from `seed`.
     pub(super) fn information(&self, seed: u64) -> f64 {
         let count = self.means.len() / self.size;
-        let looked_at = count.min(LOOKED_AT);
-        let places = (0..looked_at).map(|number| number * count / looked_at);
+        let drawn = count.min(DRAWN);
+        let places = (0..drawn).map(|number| number * count / drawn);
         let each = places.map(|place| self.information_of(place, count, seed));
-        each.sum::<f64>() / looked_at as f64
+        each.sum::<f64>() / drawn as f64
     }
 
     /// ln q(z | x) − ln q(z) for a z of the sentence at `place`.

@@ -300,7 +300,8 @@ impl<'a> Sums<'a> {
             perplexity_no_eos: (elbo / sentences.words() as f64).exp(),
             iw_nats: (self.settings.samples > 1).then(|| self.importance / count),
             active_units: variances.filter(|&variance| variance > ACTIVE).count() as u64,
-            mutual_information: Some(self.posteriors.information(self.settings.seed)).filter(|nats| nats.is_finite()),
+            mutual_information: Some(self.posteriors.information(self.settings.seed))
+                .filter(|nats| nats.is_finite()),
             reconstruction_accuracy: share(self.rebuilt_sentences, count),
             word_accuracy: share(self.rebuilt_words, sentences.words() as f64),
         }

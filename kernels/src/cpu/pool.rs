@@ -175,15 +175,12 @@ struct Shared {
 impl Pool {
     fn new(count: usize) -> Self {
         let shared = Arc::new(Shared::default());
-        let start = |index: &usize| {
+        let start = |index: usize| {
             let shared = shared.clone();
             let thread = std::thread::Builder::new().name(format!("kernels-{index}"));
-            thread.spawn({
-                let index = *index;
-                move || shared.serve(index)
-            })
+            thread.spawn(move || shared.serve(index))
         };
-        let started = (1..count).map_while(|index| start(&index).ok()).count();
+        let started = (1..count).map_while(|index| start(index).ok()).count();
         shared.count.store(started + 1, Ordering::Relaxed); // before the first work, whose lock hands it on
         Self { count: started + 1, busy: Mutex::new(()), shared }
     }

@@ -45,7 +45,9 @@ pub(crate) struct Operands<A, B> {
     pub(crate) panel: *const B,
     pub(crate) steps: usize,
     /// Memory to prefetch meanwhile: a cache line at each step, `advance` bytes on from step to step.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 prefetches"))]
     pub(crate) ahead: *const u8,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 prefetches"))]
     pub(crate) advance: usize,
 }
 

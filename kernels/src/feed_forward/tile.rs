@@ -5,6 +5,7 @@
 
 use crate::cpu::chunk::{CHUNK, Chunk};
 use crate::cpu::real::Real;
+#[cfg(target_arch = "x86_64")]
 use std::any::TypeId;
 
 /// Vectors beside one another in the next tile, of `left` that are left, and its units at most: twelve sums, as many as

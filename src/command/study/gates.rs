@@ -263,7 +263,8 @@ fn text_stages(args: &Args, subject: &Subject) -> Result<Vec<Stage>> {
     drop(meter);
     let config = frozen.config();
     let finished = |(stage, gathered): (&StageId, Gathered)| {
-        let first = if matches!(stage, StageId::Embedding { .. }) { None } else { first_bias(config) }; // others are drawn around their number
+        // Those of an embedding are drawn around their number.
+        let first = if matches!(stage, StageId::Embedding { .. }) { None } else { first_bias(config) };
         Ok(gathered.finish(*stage, biases(config, &tensors, *stage)?, first, &classes))
     };
     let found: Vec<Stage> = all.iter().zip(gathered).map(finished).collect::<Result<_>>()?;

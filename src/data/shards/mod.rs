@@ -60,7 +60,7 @@ impl Shard {
             return Ok(());
         }
         let what = format!(
-            "was changed while it was in use: it has {} now, wanted the {} that were there, of the same time",
+            "was changed while it was in use ({} now, {} before): what is measured would be another text",
             counted(now.bytes, "byte"),
             counted(self.bytes, "byte")
         );
