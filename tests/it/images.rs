@@ -279,6 +279,8 @@ fn a_lesion_of_nothing_is_the_net_and_one_of_a_plain_layer_costs_much() {
         assert_eq!(left_out.len(), 4);
         let untouched = eval["nats_per_token"].as_f64().unwrap();
         assert!(left_out.iter().all(|nats| *nats != untouched), "a lesion changes something");
+        let ratio = found["interventions"][0]["ratio"].as_f64().unwrap();
+        assert!((ratio - left_out[0] / untouched).abs() < 1e-9 * ratio, "a ratio of losses");
         if net == "plain" {
             assert!(
                 left_out.iter().all(|nats| *nats > 5.0 * untouched),

@@ -95,6 +95,8 @@ fn a_text_is_learned_by_its_sentences_and_the_vector_holds_them() {
     assert!(kl > 1.5 && elbo < 4.0, "{found}");
     assert!(number(&found, "reconstruction_accuracy") > 0.8, "{found}");
     assert!(number(&found, "active_units") >= 2.0, "{found}");
+    let information = number(&found, "mutual_information");
+    assert!(information > 1.5 && information < 12f64.ln() + 0.1, "{found}"); // of twelve sentences
     assert!(number(&found, "iw_nats") < elbo, "{found}");
     let result = LEARNED.json("run/result.json");
     assert_eq!(result["protocol"], "elbo");
