@@ -3,6 +3,7 @@
 mod clock;
 mod course;
 mod epoch;
+mod measure;
 
 use super::limits::{Limits, Stop};
 use super::recorder::{Progress, Recorder};
@@ -11,13 +12,12 @@ use super::schedule::Rate;
 use super::state::{self, Best, EpochSums, Position};
 use super::step::Stepper;
 use super::task::Task;
+use crate::config::TrainConfig;
 use crate::config::train::Schedule;
-use crate::config::{TaskKind, TrainConfig};
 use crate::console::report_of_rank;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
-use crate::events::{self, Event, Measured};
-use crate::model::Parameters;
+use crate::events::{self, Event};
 use crate::parallel::world::{World, agree};
 use crate::signals::Signals;
 use clock::Clock;
@@ -169,32 +169,6 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(None)
     }
 
-    /// Why an evaluation was broken off.
-    fn interrupted(&self) -> Result<Stop> {
-        Ok(self.stop()?.unwrap_or(Stop::TimeLimit))
-    }
-
-    /// The validation split; `None` if the run was asked to stop meanwhile.
-    fn validate(&mut self) -> Result<Option<Evaluation>> {
-        let Self { task, stepper, recorder, signals, limits, clock, .. } = self;
-        let progress = &mut |done, all| {
-            recorder.show(&Progress::Evaluating("validating", done, all));
-            signals.check()?;
-            limits.check_time(clock.started)
-        };
-        match task.validate(stepper.measured(), &**stepper.world(), progress) {
-            Err(Error::Stopped { .. } | Error::OtherRank(_)) => Ok(None),
-            Err(Error::NotFinite { what, .. }) => {
-                Err(Error::NotFinite { step: self.position.step, what: format!("validation: {what}") })
-            }
-            Err(error) => Err(error),
-            Ok(valid) => {
-                self.clock.validation = valid.seconds;
-                Ok(Some(valid))
-            }
-        }
-    }
-
     /// Keeps the model if it is the best, reports the epoch, and begins the next.
     fn finish_epoch(&mut self, valid: &Evaluation) -> Result<()> {
         let best_before = self.position.best.as_ref().map(|best| best.valid_nats_per_token);
@@ -285,37 +259,6 @@ impl<'a, T: Task> Trainer<'a, T> {
             best,
             provisional: self.is_provisional(),
         }
-    }
-
-    /// Measures the test split with the weights of the best validation, and records the run's result.
-    pub fn test(&mut self, best: &Parameters) -> Result<events::Outcome> {
-        let Self { task, recorder, signals, limits, clock, .. } = self;
-        let progress = &mut |done, all| {
-            recorder.show(&Progress::Evaluating("testing", done, all));
-            signals.check()?;
-            limits.check_time(clock.started)
-        };
-        let test = task.test(best, progress)?;
-        self.recorder.show(&Progress::Over);
-        let best = self.position.best.as_ref();
-        let outcome = events::Outcome {
-            corpus: self.task.data().corpus.into(),
-            split: test.as_ref().map(|test| test.split.clone()),
-            test: test.as_ref().map(Measured::from).unwrap_or_default(),
-            best_epoch: best.map(|best| best.epoch),
-            best_step: best.and_then(|best| best.step),
-            valid_nats_per_token: best.map(|best| best.valid_nats_per_token),
-            valid_perplexity: best
-                .filter(|_| !matches!(self.task.recipe().task.kind, TaskKind::Classify | TaskKind::Images))
-                .map(|best| best.valid_nats_per_token.exp()),
-            steps: self.position.step,
-            skipped_steps: self.position.skipped_steps,
-            parameters: self.stepper.parameters.count(),
-            seconds_total: Some(self.clock.seconds()),
-            step: None,
-        };
-        self.recorder.record(&Event::Result(Box::new(outcome.clone())))?;
-        Ok(outcome)
     }
 
     /// Why to stop before the next step, if there is a reason on any rank.
