@@ -19,6 +19,10 @@ pub struct LatentTraining {
     /// The loss has at least so many nats of KL for each number of the vector, which costs nothing to use (Kingma et al.,
     /// 2016, per sentence and number).
     pub free_bits: f64,
+    /// Epochs after which no bits are free; `None` leaves them to the end. They keep the vector in use while a run is young,
+    /// and what is trained with them is not quite the bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_bits_epochs: Option<u64>,
     /// The share of the words that the decoder reads; the others are `<unk>` to it, and the encoder sees all. With 0 it never
     /// reads a word, in evaluation and generation neither.
     pub word_keep: f64,
@@ -32,6 +36,7 @@ impl Default for LatentTraining {
         Self {
             schedule: KlSchedule::default(),
             free_bits: 0.0,
+            free_bits_epochs: None,
             word_keep: 1.0,
             encoder_dropout: DropoutConfig::default(),
         }
@@ -154,7 +159,20 @@ impl LatentTraining {
                 self.free_bits
             )));
         }
+        if self.free_bits == 0.0 && self.free_bits_epochs.is_some() {
+            return Err(Error::config(
+                "train.latent.free_bits_epochs ends train.latent.free_bits, which is 0: give it too",
+            ));
+        }
         self.schedule.validate()
+    }
+
+    /// The nats of KL for each number of the vector that are free at `step`, counted from 0, of a run with so many steps an
+    /// epoch.
+    pub fn free_bits(&self, step: u64, steps_per_epoch: u64) -> f64 {
+        let is_over =
+            self.free_bits_epochs.is_some_and(|epochs| step >= epochs.saturating_mul(steps_per_epoch));
+        if is_over { 0.0 } else { self.free_bits }
     }
 }
 
@@ -263,6 +281,20 @@ mod tests {
         assert!(!logistic.is_reached(logistic.weight(4000, 1))); // 0.977
         assert!(logistic.is_reached(logistic.weight(4400, 1))); // 0.991
         assert!(schedule("kind = 'constant'\nweight = 0.5").is_reached(0.5));
+    }
+
+    #[test]
+    fn free_bits_end_after_their_epochs() {
+        let of = |free_bits_epochs| LatentTraining {
+            free_bits: 0.1,
+            free_bits_epochs,
+            ..LatentTraining::default()
+        };
+        let free = |epochs, step| of(epochs).free_bits(step, 100);
+        assert_eq!([free(Some(3), 0), free(Some(3), 299), free(Some(3), 300)], [0.1, 0.1, 0.0]);
+        assert_eq!([free(Some(0), 0), free(None, u64::MAX), free(Some(u64::MAX), 300)], [0.0, 0.1, 0.1]);
+        let nothing = LatentTraining { free_bits: 0.0, ..of(Some(3)) };
+        assert!(nothing.validate().unwrap_err().to_string().contains("free_bits_epochs"));
     }
 
     #[test]

@@ -198,6 +198,7 @@ fn sentences_of_a_vae_are_shared_among_ranks() {
         "model.latent.size=3",
         "train.latent.word_keep=0.6",
         "train.latent.free_bits=0.02",
+        "train.latent.free_bits_epochs=1",
     ];
     let course = |world| {
         let recipe = of_directory("shakespeare-vae", directory.path(), &settings);

@@ -4,7 +4,7 @@
 //! loss = mean over the sentences of ( Σ_t −ln p(w_t | w_<t, z) + β Σ_j max(λ, KL_j) )      z ~ q(z | x), one draw
 //! ```
 //!
-//! β is `train.latent.schedule`'s, λ is `train.latent.free_bits`. Sums over a sentence, not means over its words: a mean
+//! β is `train.latent.schedule`'s, λ is `train.latent.free_bits`, for its epochs. Sums over a sentence, not means over its words: a mean
 //! would weigh the KL twenty times too much.
 
 use crate::config::LatentTraining;
@@ -47,6 +47,8 @@ pub struct ElboNoise {
     pub inputs: Tensor,
     /// β.
     pub kl_weight: f64,
+    /// λ.
+    pub free_bits: f64,
 }
 
 impl Elbo {
@@ -94,6 +96,7 @@ impl Objective for Elbo {
             epsilon: epsilon.to_device(self.model.device())?,
             inputs,
             kl_weight: self.latent.schedule.weight(step, self.steps_per_epoch),
+            free_bits: self.latent.free_bits(step, self.steps_per_epoch),
         })
     }
 
@@ -114,6 +117,7 @@ impl Objective for Elbo {
             epsilon: rows.of_tensor(&noise.epsilon, 0)?,
             inputs: rows.of_tensor(&noise.inputs, 1)?,
             kl_weight: noise.kl_weight,
+            free_bits: noise.free_bits,
         };
         Ok((own, noise))
     }
@@ -126,7 +130,7 @@ impl Objective for Elbo {
         let inside = Lengths::new(nats.dim(0)?, batch.steps())?.mask(nats.dtype(), nats.device())?;
         let nats = (nats * inside)?;
         let divergence = posterior.divergence()?;
-        let counted = match self.latent.free_bits {
+        let counted = match noise.free_bits {
             0.0 => divergence.clone(),
             least => divergence.maximum(least)?,
         };

@@ -55,6 +55,24 @@ fn the_loss_has_the_gradient_of_central_differences() {
 }
 
 #[test]
+fn after_its_epochs_no_bits_are_free() {
+    let core = json!({"kind": "gru", "layers": 1, "hidden_size": 4});
+    let config = config(6, core, json!({"size": 3}));
+    let parameters = drawn(&config, 0.1);
+    let loss = |latent: Value, step: u64| {
+        let elbo = objective(&config, &parameters, json!({}), training(latent), DType::F64);
+        let noise = elbo.noise(&batch(), step).unwrap();
+        values(&elbo.loss(&batch(), &State(Vec::new()), &noise).unwrap().objective)[0]
+    };
+    // The KL of each number is far below 2 at first, so that with 2 free nats for each of three numbers it is 6 a sentence.
+    let free =
+        json!({"schedule": {"kind": "constant", "weight": 1.0}, "free_bits": 2.0, "free_bits_epochs": 2});
+    let bound = json!({"schedule": {"kind": "constant", "weight": 1.0}});
+    assert!(loss(free.clone(), 19) > loss(bound.clone(), 19) + 5.0); // an epoch has ten steps
+    assert_eq!(loss(free, 20), loss(bound, 20));
+}
+
+#[test]
 fn the_encoder_drops_by_its_own_rates_in_training_alone() {
     let core = json!({"kind": "gru", "layers": 1, "hidden_size": 8});
     let config = config(6, core, json!({"size": 4, "bidirectional": true}));

@@ -57,6 +57,7 @@ fn agrees_with_pytorch(file: &str) {
             epsilon: golden.tensor("epsilon").to_dtype(dtype).unwrap(),
             inputs: golden.tensor("read").clone(),
             kl_weight: latent.schedule.last(),
+            free_bits: latent.free_bits,
         };
         let loss = elbo.loss(&batch, &State(Vec::new()), &noise).unwrap();
         report.compare("loss", &loss.objective.reshape(1).unwrap());
