@@ -12,8 +12,9 @@
 use crate::config::train::Averaging;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
-use candle_core::Tensor;
-use rhn_kernels::update::towards;
+use crate::train::update::Applied;
+use candle_core::{DType, Tensor};
+use rhn_kernels::update::{towards, towards_by};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,6 +23,9 @@ pub struct Average {
     config: Averaging,
     mean: Option<Parameters>,
     memory: AveragingMemory,
+    /// Where a GPU decides which steps are applied, the steps that the mean has, counted there: the host learns later which
+    /// they were. `memory` then has them as of the last time that it was saved or begun.
+    counted: Option<Tensor>,
 }
 
 /// What a resumed run needs beside the mean itself.
@@ -53,7 +57,8 @@ impl Average {
             Averaging::Ema(_) => true,
             Averaging::NtAsgd(settings) => settings.from_start,
         };
-        Self { config: config.clone(), mean: None, memory: AveragingMemory { begun, ..Default::default() } }
+        let memory = AveragingMemory { begun, ..Default::default() };
+        Self { config: config.clone(), mean: None, memory, counted: None }
     }
 
     /// The weights to measure and publish: the mean once it has a step, else `own`.
@@ -61,29 +66,61 @@ impl Average {
         self.mean.as_ref().unwrap_or(own)
     }
 
-    /// Steps that the mean has.
-    pub fn steps(&self) -> u64 {
-        self.memory.steps
+    /// Steps that the mean has; waits for those that a GPU has not made yet.
+    pub fn steps(&self) -> Result<u64> {
+        match &self.counted {
+            None => Ok(self.memory.steps),
+            Some(counted) => Ok(counted.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()? as u64),
+        }
     }
 
-    /// Takes the weights after a step into the mean, if that has begun.
-    pub fn add(&mut self, own: &Parameters) -> Result<()> {
+    /// Takes the weights after a step into the mean, if that has begun and the step was applied.
+    pub fn add(&mut self, own: &Parameters, applied: &Applied<'_>) -> Result<()> {
         if !self.memory.begun {
             return Ok(());
+        }
+        if applied.is_decided_elsewhere() {
+            return self.add_if(own, applied);
         }
         self.memory.steps += 1;
         let Some(mean) = &self.mean else {
             self.mean = Some(own.copy()?);
             return Ok(());
         };
-        let share = 1.0 / self.memory.steps as f64;
-        let share = match &self.config {
-            Averaging::Ema(ema) => share.max(1.0 - ema.decay),
-            Averaging::None {} | Averaging::NtAsgd(_) => share,
-        };
+        let share = (1.0 / self.memory.steps as f64).max(self.least_share());
         for ((_, mean), (_, own)) in mean.trained().zip(own.trained()) {
             towards(mean, own, share)?;
         }
+        Ok(())
+    }
+
+    /// The share of the mean that a step has at least.
+    fn least_share(&self) -> f64 {
+        match &self.config {
+            Averaging::Ema(ema) => 1.0 - ema.decay,
+            Averaging::None {} | Averaging::NtAsgd(_) => 0.0,
+        }
+    }
+
+    /// The same where the host does not know yet whether the step was applied: one that was not has a share of 0, and is not
+    /// counted.
+    fn add_if(&mut self, own: &Parameters, applied: &Applied<'_>) -> Result<()> {
+        let Some((_, first)) = own.trained().next() else { return Ok(()) };
+        if self.mean.is_none() {
+            self.mean = Some(own.copy()?);
+        }
+        let mean = self.mean.as_ref().expect("it was just made");
+        let before = match self.counted.take() {
+            Some(counted) => counted,
+            None => Tensor::full(self.memory.steps as f64, 1, first.device())?.to_dtype(first.dtype())?,
+        };
+        let after = (&before + 1.0)?;
+        let share = after.recip()?.maximum(self.least_share())?;
+        let share = applied.choose_tensor(&share, &share.zeros_like()?)?;
+        for ((_, mean), (_, own)) in mean.trained().zip(own.trained()) {
+            towards_by(mean, own, &share)?;
+        }
+        self.counted = Some(applied.choose_tensor(&after, &before)?);
         Ok(())
     }
 
@@ -107,13 +144,16 @@ impl Average {
     pub fn restart(&mut self) {
         self.mean = None;
         self.memory.steps = 0;
+        self.counted = None;
     }
 
     /// What outlives a step: the counts, and the mean by the names of a training state.
-    pub fn save(&self) -> (AveragingMemory, BTreeMap<String, Tensor>) {
-        let trained = self.mean.iter().flat_map(Parameters::trained);
+    pub fn save(&self) -> Result<(AveragingMemory, BTreeMap<String, Tensor>)> {
+        let memory = AveragingMemory { steps: self.steps()?, ..self.memory.clone() };
+        let trained = self.mean.iter().filter(|_| memory.steps > 0).flat_map(Parameters::trained);
         let tensors = trained.map(|(name, var)| (memory_name(name), var.as_detached_tensor()));
-        (self.memory.clone(), tensors.collect())
+        let tensors = tensors.collect();
+        Ok((memory, tensors))
     }
 
     /// Takes back what [`Average::save`] gave, for weights of the shapes of `own`.
@@ -141,6 +181,7 @@ impl Average {
             self.mean = Some(mean);
         }
         self.memory = memory;
+        self.counted = None;
         Ok(())
     }
 }

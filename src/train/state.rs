@@ -192,7 +192,7 @@ pub fn files<T: Task>(
     }
     let (updates, mut remembered) = stepper.update.save();
     position.optimizer_updates = updates;
-    let (averaging, mean) = stepper.average.save();
+    let (averaging, mean) = stepper.average.save()?;
     position.averaging = averaging;
     remembered.extend(mean);
     remembered.extend(carried.save().into_iter().map(|(name, tensor)| (name, tensor.detach())));

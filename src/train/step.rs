@@ -147,7 +147,7 @@ impl<O: Objective> Stepper<O> {
         let applied = self.update.step(&self.parameters, gradients, &loss.sums, Step { step, rate })?;
         loss.teacher.into_iter().for_each(|nats| self.watched.keep(step, nats));
         self.carried = applied.choose(&loss.carried, &self.carried)?;
-        self.average.add(&self.parameters)
+        self.average.add(&self.parameters, &applied)
     }
 
     /// The loss of this rank's rows of a batch, its part of the whole batch's.

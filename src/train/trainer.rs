@@ -178,7 +178,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         if let Some(best) = self.position.best.as_mut().filter(|best| provisional && !best.provisional) {
             best.passed_over += 1;
         }
-        let row = self.row(valid, best);
+        let row = self.row(valid, best)?;
         self.recorder.record(&Event::Epoch(row))?;
         if let Some(warning) = self.task.warning(valid, self.position.step) {
             self.recorder.show(&Progress::Warning(&warning));
@@ -228,10 +228,10 @@ impl<'a, T: Task> Trainer<'a, T> {
     }
 
     /// The row of an epoch that ends or is under way.
-    fn row(&self, valid: &Evaluation, best: bool) -> events::Epoch {
+    fn row(&self, valid: &Evaluation, best: bool) -> Result<events::Epoch> {
         let position = &self.position;
         let sums = &position.epoch_sums;
-        events::Epoch {
+        Ok(events::Epoch {
             lost: false,
             epoch: position.epoch + 1,
             step: position.step,
@@ -255,10 +255,10 @@ impl<'a, T: Task> Trainer<'a, T> {
             tokens_per_second: Some(self.clock.tokens_per_second()),
             seconds: Some(self.clock.seconds()),
             skipped_steps: position.skipped_steps,
-            averaged_steps: self.stepper.average.steps(),
+            averaged_steps: self.stepper.average.steps()?,
             best,
             provisional: self.is_provisional(),
-        }
+        })
     }
 
     /// Why to stop before the next step, if there is a reason on any rank.

@@ -3,11 +3,13 @@
 use crate::support::shrunk;
 use candle_core::{DType, Device, Tensor, Var};
 use rhn::data::{DataDirectories, registry::Registry};
+use rhn::model::Parameters;
 use rhn::run::RunDirectory;
 use rhn::signals::Signals;
 use rhn::task::language::Language;
 use rhn::train::limits::Limits;
 use rhn::train::resume::Resumed;
+use rhn::train::step::Stepper;
 use rhn::train::task::Task;
 use rhn::train::trainer::Trainer;
 use rhn::train::update::Update;
@@ -23,11 +25,17 @@ use std::path::Path;
 type CandleResult<T> = candle_core::Result<T>;
 
 /// A guard on the CPU: it makes each step at once, as the host would, and keeps to itself what the step did.
+#[derive(Default)]
 struct LateGuard {
     capacity: usize,
     updates: Cell<u64>,
     scale: Cell<f64>,
     records: RefCell<Vec<Record>>,
+    /// Steps that are not applied, as if their update were not finite.
+    refused: Vec<u64>,
+    /// Steps so far, and whether the last of them was applied.
+    steps: Cell<u64>,
+    applied: Cell<bool>,
 }
 
 fn message(error: rhn_kernels::Error) -> candle_core::Error {
@@ -59,10 +67,14 @@ impl DeviceGuard for LateGuard {
         let grad_norm = square.sqrt();
         let clips = check.max_norm > 0.0 && grad_norm > check.max_norm;
         self.scale.set(if clips { check.max_norm / grad_norm } else { 1.0 });
-        self.updates.set(self.updates.get() + 1);
+        let applied = !self.refused.contains(&self.steps.get());
+        self.steps.set(self.steps.get() + 1);
+        self.applied.set(applied);
+        self.updates.set(self.updates.get() + u64::from(applied));
+        let status = if applied { Status::Applied } else { Status::Update };
         let mut records = self.records.borrow_mut();
         records.truncate(index);
-        records.push(Record { nats, grad_norm, status: Status::Applied });
+        records.push(Record { nats, grad_norm, status });
         assert!(records.len() <= self.capacity && records.len() == index + 1);
         Ok(())
     }
@@ -72,10 +84,16 @@ impl DeviceGuard for LateGuard {
     }
 
     fn sgd(&self, parameter: &Var, gradient: &Tensor, rate: f64, decay: f64) -> CandleResult<()> {
+        if !self.applied.get() {
+            return Ok(());
+        }
         update::sgd(parameter, gradient, rate, self.scale.get(), decay).map_err(message)
     }
 
     fn adam(&self, parameter: &Var, moments: &Var, gradient: &Tensor, step: &DeviceAdam) -> CandleResult<()> {
+        if !self.applied.get() {
+            return Ok(());
+        }
         let &DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled } = step;
         let correction = |beta: f64| 1.0 - beta.powf(self.updates.get() as f64);
         let first = MomentsStep { scale: self.scale.get(), beta1, beta2, decay };
@@ -90,8 +108,8 @@ impl DeviceGuard for LateGuard {
         update::adam(parameter, moments, second).map_err(message)
     }
 
-    fn choose(&self, after: &Tensor, _before: &Tensor) -> CandleResult<Tensor> {
-        Ok(after.clone())
+    fn choose(&self, after: &Tensor, before: &Tensor) -> CandleResult<Tensor> {
+        Ok(if self.applied.get() { after.clone() } else { before.clone() })
     }
 }
 
@@ -107,16 +125,18 @@ fn language(place: &Path, settings: &[&str]) -> Language {
     Language::prepare(recipe, &directories, None, DType::F32, &Device::Cpu).unwrap()
 }
 
+fn guard(language: &Language, stepper: &mut Stepper<<Language as Task>::Objective>, guard: LateGuard) {
+    let config = &language.recipe().train;
+    stepper.update = Update::guarded(config, &stepper.parameters, Some(Box::new(guard))).unwrap();
+}
+
 /// Trains into `out` until `max_steps`, from where it was left; `late` steps are reported together, or each at once.
 fn train(language: &Language, out: &Path, late: Option<usize>, max_steps: Option<u64>) {
     fs::create_dir_all(out).unwrap();
     let resumed = Resumed::find(out, |_| ()).unwrap();
     let mut stepper = language.stepper(None).unwrap();
     if let Some(capacity) = late {
-        let guard =
-            LateGuard { capacity, updates: Cell::new(0), scale: Cell::new(1.0), records: RefCell::default() };
-        let config = &language.recipe().train;
-        stepper.update = Update::guarded(config, &stepper.parameters, Some(Box::new(guard))).unwrap();
+        guard(language, &mut stepper, LateGuard { capacity, ..LateGuard::default() });
     }
     let limits = Limits { max_steps, time: None };
     let signals = Signals::listen().unwrap();
@@ -164,6 +184,46 @@ fn a_run_that_is_reported_late_and_goes_back_to_its_best_weights_is_the_same_whe
     let events = is_the_same_wherever_it_stops(&settings, &[505, 520]);
     let rollbacks = events.iter().filter(|event| event["action"] == "rollback");
     assert_eq!(rollbacks.map(|event| &event["step"]).collect::<Vec<_>>(), [512]);
+}
+
+#[test]
+fn a_mean_of_weights_that_is_reported_late_is_the_same_wherever_the_run_stops() {
+    let ema = "train.averaging={kind=\"ema\",decay=0.9}";
+    is_the_same_wherever_it_stops(&[ema], &[5, 27]);
+    let asgd = "train.averaging={kind=\"nt-asgd\",from_start=true}";
+    is_the_same_wherever_it_stops(&[asgd], &[16]);
+}
+
+#[test]
+fn a_mean_of_weights_has_no_step_that_was_not_applied() {
+    let place = tempfile::tempdir().unwrap();
+    let language = language(place.path(), &["train.averaging={kind=\"ema\",decay=0.8}"]);
+    let weights = |parameters: &Parameters| -> Vec<f64> {
+        let numbers = |var: &Var| var.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+        parameters.trained().flat_map(|(_, var)| numbers(var).unwrap()).collect()
+    };
+    for refused in [vec![3, 4, 9], vec![0, 1, 5], vec![0]] {
+        let mut stepper = language.stepper(None).unwrap();
+        let late = LateGuard { capacity: 16, refused: refused.clone(), ..LateGuard::default() };
+        guard(&language, &mut stepper, late);
+        let mut mean = weights(&stepper.parameters);
+        let mut steps = 0;
+        for step in 0..12 {
+            let before = weights(&stepper.parameters);
+            stepper.advance(&language.batch(0, step).unwrap(), step as u64, 0.01).unwrap();
+            let after = weights(&stepper.parameters);
+            assert_eq!(before == after, refused.contains(&(step as u64)));
+            if before != after {
+                steps += 1;
+                let share = (1.0 / f64::from(steps)).max(0.2);
+                mean.iter_mut().zip(&after).for_each(|(mean, after)| *mean += (after - *mean) * share);
+            }
+            let measured = weights(stepper.measured());
+            let is_mean = measured.iter().zip(&mean).all(|(found, wanted)| (found - wanted).abs() < 1e-6);
+            assert!(is_mean, "after step {step} without {refused:?}");
+            assert_eq!(stepper.average.steps().unwrap(), u64::try_from(steps).unwrap());
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rhn::model::{LanguageModel, Noise, Parameters, State};
 use rhn::task::language::{NextToken, Window, WindowNoise};
 use rhn::train::averaging::Average;
 use rhn::train::objective::{Objective, Sums};
-use rhn::train::update::{Step, Update};
+use rhn::train::update::{Applied, Step, Update};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -163,12 +163,16 @@ fn means_of_the_weights_equal_pytorch() {
             let at = Step { step: step as u64, rate: golden.train.learning_rate };
             apply(&mut update, &parameters, &summed(&nats), &sums, at);
             for average in [&mut triggered, &mut half, &mut exponential] {
-                average.add(&parameters).unwrap();
+                average.add(&parameters, &Applied::here()).unwrap();
             }
             if step != begins {
-                from_second.add(&parameters).unwrap();
+                from_second.add(&parameters, &Applied::here()).unwrap();
             }
-            assert_eq!(triggered.steps(), (step + 1).saturating_sub(begins) as u64, "after step {step}");
+            assert_eq!(
+                triggered.steps().unwrap(),
+                (step + 1).saturating_sub(begins) as u64,
+                "after step {step}"
+            );
             if (step + 1) % per_epoch == 0 {
                 triggered.end_epoch(losses[step / per_epoch]);
                 from_second.end_epoch(losses[step / per_epoch]);

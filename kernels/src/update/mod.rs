@@ -79,6 +79,13 @@ pub fn towards(mean: &Var, parameter: &Var, share: f64) -> Result<()> {
     Ok(mean.inplace_op2(&parameter, &Towards(share))?)
 }
 
+/// [`towards`] by a share that is known where the weights are: one number of their type.
+pub fn towards_by(mean: &Var, parameter: &Var, share: &Tensor) -> Result<()> {
+    let old = mean.as_detached_tensor();
+    let way = (parameter.as_detached_tensor() - &old)?.broadcast_mul(share)?;
+    Ok(mean.set(&(old + way)?)?)
+}
+
 /// v ← momentum · v + scale · (g + decay · θ), then θ ← θ − rate · v, or with Nesterov's form θ − rate · (scale · (g +
 /// decay · θ) + momentum · v); as `torch.optim.SGD`. By plain operations where there is no kernel.
 pub fn velocity(parameter: &Var, velocity: &Var, grad: &Tensor, step: VelocityStep) -> Result<()> {

@@ -56,7 +56,7 @@ impl<T: Task> Trainer<'_, T> {
         }
         let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
         let best = self.keep_if_best(&valid, self.position.epoch + 1)?;
-        let row = self.row(&valid, best);
+        let row = self.row(&valid, best)?;
         self.recorder.record(&Event::Evaluation(row))?;
         self.position.evaluated_step = self.position.step;
         self.save()?;
@@ -73,7 +73,7 @@ impl<T: Task> Trainer<'_, T> {
         let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
         let epoch = if self.position.window > 0 { self.position.epoch + 1 } else { self.position.epoch };
         let best = self.keep_if_best(&valid, epoch)?;
-        let row = events::Epoch { epoch, ..self.row(&valid, best) };
+        let row = events::Epoch { epoch, ..self.row(&valid, best)? };
         self.recorder.record(&Event::Evaluation(row))?;
         self.position.evaluated_step = self.position.step;
         self.save()?;

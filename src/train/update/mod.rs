@@ -9,12 +9,14 @@
 
 mod adagrad;
 mod adam;
+mod applied;
 mod gradient;
 mod report;
 mod rule;
 mod sgd;
 mod velocity;
 
+pub use applied::Applied;
 pub use report::{Step, StepReport};
 
 use super::objective::Sums;
@@ -22,7 +24,7 @@ use crate::config::TrainConfig;
 use crate::config::clip::{ClipConfig, PARTS, part_of};
 use crate::config::train::{OnNonFinite, OptimizerKind};
 use crate::error::{Error, Result};
-use crate::model::{Parameters, State};
+use crate::model::Parameters;
 use candle_core::{DType, Device, Tensor, Var};
 use gradient::Taken;
 use report::{finite, from_record, not_finite};
@@ -157,7 +159,7 @@ impl Update {
             let rounding = || Rng::keyed(self.seed, &format!("train.tables.{name}"), step.step);
             taken.as_ref().map_or(Ok(()), |taken| taken.put_back(var, self.memory.get(name), rounding))?;
         }
-        Ok(Applied { guard: self.guard.as_deref() })
+        Ok(Applied::new(self.guard.as_deref()))
     }
 
     /// Checks the step on the host and makes the update.
@@ -263,24 +265,6 @@ impl Update {
             var.set(&saved.to_device(var.device())?.to_dtype(var.dtype())?)?;
         }
         Ok(())
-    }
-}
-
-/// How far a step was applied.
-pub struct Applied<'a> {
-    /// Where that is decided, if not here.
-    guard: Option<&'a dyn DeviceGuard>,
-}
-
-impl Applied<'_> {
-    /// What is carried on: the state `after` the step if it was applied, else the state `before`.
-    pub fn choose(&self, after: &State, before: &State) -> Result<State> {
-        let Some(guard) = self.guard else { return after.apart() };
-        let layer = |(after, before): (&Vec<Tensor>, &Vec<Tensor>)| {
-            let parts = after.iter().zip(before).map(|(after, before)| guard.choose(&after.detach(), before));
-            parts.collect::<candle_core::Result<Vec<_>>>()
-        };
-        Ok(State(after.0.iter().zip(&before.0).map(layer).collect::<candle_core::Result<_>>()?))
     }
 }
 
