@@ -11,16 +11,34 @@ const CLOSED_PIPE: u8 = 141;
 
 fn main() -> ExitCode {
     answer_shell();
-    let outcome = Cli::parse().run();
-    match outcome.and_then(|code| Ok(std::io::stdout().flush().map(|()| code)?)) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return say(&answer),
+    };
+    match cli.run().and_then(|code| Ok(std::io::stdout().flush().map(|()| code)?)) {
         Ok(code) => ExitCode::from(code),
-        Err(error) if is_closed_pipe(&error) => ExitCode::from(CLOSED_PIPE), // `rhn … | head` ends quietly
-        Err(error) => {
-            // In one piece, whole or not at all; where it fails, nowhere is left to report to.
-            let _ = std::io::stderr().write_all(format!("error: {}\n", chain(&error)).as_bytes());
-            ExitCode::from(exit_code(&error))
-        }
+        Err(error) => fail(&error),
     }
+}
+
+/// Prints what the command line is answered with before any command runs: a help text or version that was asked for, on the
+/// standard output, or what is wrong with it.
+fn say(answer: &clap::Error) -> ExitCode {
+    let code = u8::try_from(answer.exit_code()).unwrap_or(1);
+    match answer.print().and_then(|()| std::io::stdout().flush()) {
+        Err(error) if !answer.use_stderr() => fail(&error.into()),
+        _ => ExitCode::from(code),
+    }
+}
+
+/// Reports what ended the program.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    if is_closed_pipe(error) {
+        return ExitCode::from(CLOSED_PIPE); // `rhn … | head` ends quietly
+    }
+    // In one piece, whole or not at all; where it fails, nowhere is left to report to.
+    let _ = std::io::stderr().write_all(format!("error: {}\n", chain(error)).as_bytes());
+    ExitCode::from(exit_code(error))
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

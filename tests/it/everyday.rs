@@ -250,7 +250,7 @@ fn a_result_that_cannot_be_printed_is_said_to_be_one() {
     let place = Place::new();
     place.train("--out run --max-steps 3");
     place.write("text.txt", "to be\n");
-    for args in ["eval run --json", "score run text.txt"] {
+    for args in ["eval run --json", "score run text.txt", "--help", "train --help", "--version"] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = place.command(args).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
