@@ -53,6 +53,14 @@ impl Items {
         items
     }
 
+    /// Adds the sentences of another text.
+    pub fn append(&mut self, other: Self) {
+        let before = self.tokens.len();
+        self.tokens.extend(other.tokens);
+        self.ends.extend(other.ends.into_iter().map(|end| before + end));
+        self.dropped += other.dropped;
+    }
+
     fn push(&mut self, sentence: &[u32]) {
         self.tokens.extend_from_slice(sentence);
         self.ends.push(self.tokens.len());

@@ -5,6 +5,7 @@ use super::decisions::Decisions;
 use super::latent::LatentFigures;
 use super::nbest::ListFigures;
 use super::perplexity::Split;
+use super::refine::Covariance;
 use super::sentences::SentenceScore;
 use super::tally::{Figure, Tally};
 use crate::config::Unit;
@@ -22,7 +23,8 @@ pub struct Evaluation {
     /// `train`, `valid`, `test` or `all`.
     pub split: String,
     /// `stream`, `batched`, `mc`, `dynamic`, `cache` or `dynamic+cache`; of images `images`, of labelled sentences `classify`, of n-best
-    /// lists `lists`; of a sentence VAE, `elbo` or `elbo+refined`.
+    /// lists `lists`; of a sentence VAE, `elbo`, `elbo+refined` or
+    /// `elbo+refined-full`.
     pub protocol: String,
     /// How sentences reached the model, if not as running text: `reset` or `carry`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +49,9 @@ pub struct Evaluation {
     /// tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
+    /// Why there is no number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_absent: Option<String>,
     /// exp of the nats per token over the tokens that are not `<unk>`; absent from a vocabulary without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_known: Option<f64>,
@@ -187,11 +192,17 @@ impl Evaluation {
         Self {
             corpus: corpus.into(),
             split: split.into(),
-            protocol: if latent.refine_steps.is_some() { "elbo+refined" } else { "elbo" }.into(),
+            protocol: match latent.refine_covariance {
+                None => "elbo",
+                Some(Covariance::Diagonal) => "elbo+refined",
+                Some(Covariance::Full) => "elbo+refined-full",
+            }
+            .into(),
             tokens,
             words,
             nats_per_token,
             perplexity: Some(nats_per_token.exp()),
+            perplexity_absent: nats_per_token.exp().is_infinite().then(too_large),
             bits_per_token: nats_per_token / LN_2,
             seconds,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
@@ -213,6 +224,7 @@ impl Evaluation {
         let per_token = bits / tokens;
         let (bits_per_char, bits_per_char_absent) = tally.over_chars(bits, per_token, unit);
         let (bits_per_byte, bits_per_byte_absent) = tally.over_bytes(bits, per_token, unit);
+        let perplexity = (tally.nats / tokens).exp();
         let (known_perplexity, perplexity_known_absent) = finite_exp(tally.over_known());
         let (perplexity_words, perplexity_words_absent) = finite_exp(tally.over_words());
         Self {
@@ -222,7 +234,8 @@ impl Evaluation {
             words: tally.words,
             oov_tokens: tally.unseen,
             nats_per_token: tally.nats / tokens,
-            perplexity: Some((tally.nats / tokens).exp()),
+            perplexity: Some(perplexity),
+            perplexity_absent: perplexity.is_infinite().then(too_large),
             perplexity_known: known_perplexity,
             perplexity_known_absent,
             perplexity_words,
@@ -240,11 +253,13 @@ impl Evaluation {
     }
 }
 
+fn too_large() -> String {
+    "over 1e308, which no number of JSON holds".into()
+}
+
 fn finite_exp((nats, absent): Figure) -> Figure {
     match nats.map(f64::exp) {
-        Some(value) if value.is_infinite() => {
-            (None, Some("over 1e308, which no number of JSON holds".into()))
-        }
+        Some(value) if value.is_infinite() => (None, Some(too_large())),
         value => (value, absent),
     }
 }

@@ -8,7 +8,7 @@
 
 use super::information::Posteriors;
 use super::log_sum::ln_of_sum;
-use super::refine::{Refinement, normal};
+use super::refine::{Covariance, Refinement, normal};
 use super::{Evaluation, EvaluationProgress};
 use crate::data::items::{Items, SentenceBatch};
 use crate::error::{Error, Result};
@@ -74,6 +74,9 @@ pub struct LatentFigures {
     /// The rate of the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refine_rate: Option<f64>,
+    /// Whether variances alone were fitted or all covariances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refine_covariance: Option<Covariance>,
     /// −ELBO of the encoder's own posteriors, where they were fitted; what is above `elbo_nats` of it is the encoder's part of
     /// the bound's slack, as far as the steps find it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -296,6 +299,7 @@ impl<'a> Sums<'a> {
             elbo_nats: elbo / count,
             refine_steps: self.settings.refinement.map(|refinement| refinement.steps as u64),
             refine_rate: self.settings.refinement.map(|refinement| refinement.rate),
+            refine_covariance: self.settings.refinement.map(|refinement| refinement.covariance),
             encoder_elbo_nats: self.settings.refinement.map(|_| self.encoder_bound / count),
             perplexity_no_eos: (elbo / sentences.words() as f64).exp(),
             iw_nats: (self.settings.samples > 1).then(|| self.importance / count),

@@ -245,6 +245,8 @@ pub struct Measured {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_absent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_known: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_known_absent: Option<String>,
@@ -295,6 +297,7 @@ impl From<&Evaluation> for Measured {
             oov_tokens: Some(found.oov_tokens),
             nats_per_token: Some(found.nats_per_token),
             perplexity: found.perplexity,
+            perplexity_absent: found.perplexity_absent.clone(),
             perplexity_known: found.perplexity_known,
             perplexity_known_absent: found.perplexity_known_absent.clone(),
             perplexity_words: found.perplexity_words,

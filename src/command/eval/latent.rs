@@ -9,7 +9,7 @@ use crate::data::{Chosen, TrainedOn};
 use crate::error::Error;
 use crate::eval::Evaluation;
 use crate::eval::latent::{LatentFigures, LatentSettings, UNUSED, evaluate};
-use crate::eval::refine::Refinement;
+use crate::eval::refine::{Covariance, Refinement};
 use crate::predict::LoadedVae;
 use crate::readable::{or_dash, perplexity};
 use crate::run::console::Shown;
@@ -20,7 +20,7 @@ use crate::task::vae::sentence_end;
 use anyhow::Result;
 use std::io::{Write, stdout};
 
-/// The bound of a sentence VAE on each text that was asked for.
+/// The bound of a sentence VAE on the sentences that were asked for, those of several texts together.
 pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> Result<()> {
     let settings = settings(args)?;
     let refinement = refinement_of(args)?;
@@ -34,26 +34,35 @@ pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> Result<()> {
         Some(_) => Some(loaded.checkpoint().sentence_vae_with_gradients(precision, &device)?),
     };
     let refinement = with_gradients.as_ref().zip(refinement);
-    let refinement = refinement.map(|(model, (steps, rate))| Refinement { model, steps, rate });
+    let covariance = args.refine_covariance;
+    let refinement = refinement.map(|(model, (steps, rate))| Refinement { model, steps, rate, covariance });
     let settings = LatentSettings { refinement, ..settings };
     let signals = Signals::listen()?;
-    for chosen in texts(args, &loaded, &recipe.corpus)? {
-        let encoded = loaded.tokenizer.encode(&chosen.text)?;
-        let name = &chosen.corpus;
-        note_unseen(encoded.unseen, name, loaded.tokenizer.unknown_id().is_some());
-        let items = Items::of(&encoded.tokens, line_end, recipe.corpus.longest_sentence);
-        let meter = Meter::new("evaluating");
-        let progress = &mut |done, total| {
-            meter.set(done, total);
-            signals.check()
-        };
-        let mut found = evaluate(&writer, [name, chosen.split.as_str()], &items, settings, progress)?;
-        found.oov_tokens = encoded.unseen;
-        drop(meter);
-        print(args.json, loaded.tokenizer.unit(), &found)?;
-        if args.keep {
-            kept::keep(loaded.checkpoint(), &found)?;
-        }
+    let texts = texts(args, &loaded, &recipe.corpus)?;
+    let mut items = Items::default();
+    let mut oov_tokens = 0;
+    for Chosen { corpus, text, .. } in &texts {
+        let encoded = loaded.tokenizer.encode(text)?;
+        note_unseen(encoded.unseen, corpus, loaded.tokenizer.unknown_id().is_some());
+        items.append(Items::of(&encoded.tokens, line_end, recipe.corpus.longest_sentence));
+        oov_tokens += encoded.unseen;
+    }
+    let several = format!("{} files", texts.len());
+    let [name, split] = match texts.as_slice() {
+        [only] => [only.corpus.as_str(), only.split.as_str()],
+        _ => [several.as_str(), "all"],
+    };
+    let meter = Meter::new("evaluating");
+    let progress = &mut |done, total| {
+        meter.set(done, total);
+        signals.check()
+    };
+    let mut found = evaluate(&writer, [name, split], &items, settings, progress)?;
+    found.oov_tokens = oov_tokens;
+    drop(meter);
+    print(args.json, loaded.tokenizer.unit(), &found)?;
+    if args.keep {
+        kept::keep(loaded.checkpoint(), &found)?;
     }
     Ok(())
 }
@@ -130,10 +139,14 @@ fn print(json: bool, unit: Unit, found: &Evaluation) -> std::io::Result<()> {
     writeln!(out, "  reconstruction {:.4}", latent.reconstruction_nats)?;
     writeln!(out, "  KL             {:.4}", latent.kl_nats)?;
     if let Some((steps, nats)) = latent.refine_steps.zip(latent.encoder_elbo_nats) {
-        writeln!(out, "  the encoder's  {nats:.4} before {steps} step(s) of refinement")?;
+        let of = match latent.refine_covariance {
+            Some(Covariance::Full) => " of full covariances",
+            Some(Covariance::Diagonal) | None => "",
+        };
+        writeln!(out, "  the encoder's  {nats:.4} before {steps} step(s) of refinement{of}")?;
     }
     if let Some(nats) = latent.iw_nats {
-        writeln!(out, "importance       {nats:.4} nats a sentence, a tighter bound")?;
+        writeln!(out, "importance       {nats:.4} nats a sentence, the importance-weighted bound")?;
     }
     writeln!(
         out,

@@ -19,6 +19,7 @@ use crate::eval::Evaluation;
 use crate::eval::adapt::{Adaptation, Predictor, adapted};
 use crate::eval::monte_carlo::{MonteCarlo, MonteCarloSettings, monte_carlo};
 use crate::eval::perplexity::{Split, batched_at, stream_at};
+use crate::eval::refine::Covariance;
 use crate::predict::{Loaded, WindowReader};
 use crate::readable::counted;
 use crate::signals::Signals;
@@ -102,6 +103,9 @@ pub(super) struct Args {
     /// The rate of the first step of --refine; it falls to 0
     #[arg(long, value_name = "RATE", default_value_t = 0.05, requires = "refine")]
     refine_rate: f64,
+    /// What --refine fits beside the mean: a variance for each number of the vector, or all covariances too
+    #[arg(long, value_enum, default_value = "diagonal", requires = "refine")]
+    refine_covariance: Covariance,
     #[command(flatten)]
     adapt: AdaptArgs,
     #[command(flatten)]

@@ -1,8 +1,12 @@
-//! A Gaussian with a diagonal covariance for each batch row, and how far it is from the standard one.
+//! A Gaussian for each batch row, and how far it is from the standard one.
 //!
 //! ```text
-//! z = μ + exp(½ log σ²) ⊙ ε        KL_j = ½ (μ_j² + σ_j² − 1 − log σ_j²)        (Kingma and Welling, 2014, appendix B)
+//! z = μ + σ ⊙ ε               KL_j = ½ (μ_j² + σ_j² − 1 − log σ_j²)                        (Kingma and Welling, 2014, appendix B)
+//! z = μ + σ ⊙ (ε + N ε)       KL_j = ½ (μ_j² + σ_j² (1 + Σ_k N_jk²) − 1 − log σ_j²)       with a full covariance
 //! ```
+//!
+//! σ = exp(½ log σ²). N is strictly lower triangular, so that diag(σ) (I + N) is the Cholesky factor of the covariance, and its
+//! determinant is that of diag(σ).
 
 use crate::error::Result;
 use candle_core::{D, Tensor};
@@ -14,17 +18,35 @@ pub struct Gaussian {
     pub mean: Tensor,
     /// log σ².
     pub log_variance: Tensor,
+    /// N, `(batch, size, size)` and strictly lower triangular; none where the covariance is diagonal.
+    pub mixing: Option<Tensor>,
 }
 
 impl Gaussian {
-    /// z for `epsilon`, standard normal numbers, `(batch, size)`.
-    pub fn sample(&self, epsilon: &Tensor) -> Result<Tensor> {
-        Ok((&self.mean + ((&self.log_variance * 0.5)?.exp()? * epsilon)?)?)
+    /// Of a diagonal covariance.
+    pub fn diagonal(mean: Tensor, log_variance: Tensor) -> Self {
+        Self { mean, log_variance, mixing: None }
     }
 
-    /// KL(N(μ, σ²) ‖ N(0, 1)) of each number, `(batch, size)`, in nats; exact, and never negative.
+    /// z for `epsilon`, standard normal numbers, `(batch, size)`.
+    pub fn sample(&self, epsilon: &Tensor) -> Result<Tensor> {
+        let deviation = (&self.log_variance * 0.5)?.exp()?;
+        let mixed = match &self.mixing {
+            None => (deviation * epsilon)?,
+            Some(mixing) => (deviation * (epsilon + mixing.matmul(&epsilon.unsqueeze(2)?)?.squeeze(2)?)?)?,
+        };
+        Ok((&self.mean + mixed)?)
+    }
+
+    /// KL(q ‖ N(0, I)), the part of each number, `(batch, size)`, in nats; exact. Of a diagonal covariance each is the KL of
+    /// the number alone, and never negative; of any, the sum is not.
     pub fn divergence(&self) -> Result<Tensor> {
-        let spread = ((self.log_variance.exp()? - &self.log_variance)? - 1.0)?;
+        let variance = self.log_variance.exp()?;
+        let variance = match &self.mixing {
+            None => variance,
+            Some(mixing) => (&variance * (mixing.sqr()?.sum(D::Minus1)? + 1.0)?)?,
+        };
+        let spread = ((variance - &self.log_variance)? - 1.0)?;
         Ok(((self.mean.sqr()? + spread)? * 0.5)?)
     }
 
@@ -38,7 +60,8 @@ impl Gaussian {
 
     /// The same values without their history.
     pub(crate) fn detach(&self) -> Self {
-        Self { mean: self.mean.detach(), log_variance: self.log_variance.detach() }
+        let mixing = self.mixing.as_ref().map(Tensor::detach);
+        Self { mean: self.mean.detach(), log_variance: self.log_variance.detach(), mixing }
     }
 }
 
@@ -58,7 +81,7 @@ mod tests {
     #[test]
     fn the_divergence_is_zero_for_the_standard_normal_and_known_elsewhere() {
         let log_four = 4f64.ln();
-        let gaussian = Gaussian { mean: row(&[0.0, 2.0, 0.0]), log_variance: row(&[0.0, 0.0, log_four]) };
+        let gaussian = Gaussian::diagonal(row(&[0.0, 2.0, 0.0]), row(&[0.0, 0.0, log_four]));
         let wanted = [0.0, 2.0, 0.5 * (4.0 - 1.0 - log_four)]; // ½ μ², ½ (σ² − 1 − log σ²)
         for (found, wanted) in values(&gaussian.divergence().unwrap()).into_iter().zip(wanted) {
             assert!((found - wanted).abs() < 1e-15, "{found} is not {wanted}");
@@ -68,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_ratio_of_prior_and_posterior_is_that_of_their_densities() {
-        let gaussian = Gaussian { mean: row(&[0.3, -1.2]), log_variance: row(&[0.4, -0.7]) };
+        let gaussian = Gaussian::diagonal(row(&[0.3, -1.2]), row(&[0.4, -0.7]));
         let epsilon = row(&[0.8, -0.5]);
         let z = values(&gaussian.sample(&epsilon).unwrap());
         let log_density = |x: f64, mean: f64, variance: f64| {
@@ -79,6 +102,28 @@ mod tests {
             .map(|(z, mean, log)| log_density(z, 0.0, 1.0) - log_density(z, mean, log.exp()))
             .sum();
         let found = values(&gaussian.log_prior_ratio(&epsilon).unwrap())[0];
+        assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");
+    }
+
+    /// Two numbers with σ = (2, ½) and N₂₁ = 3: L = ((2, 0), (1.5, 0.5)), the covariance ((4, 3), (3, 2.5)) with determinant 1.
+    #[test]
+    fn a_full_covariance_has_the_divergence_and_the_density_of_its_matrix() {
+        let mean = [0.3, -1.2];
+        let mixing = Tensor::new(&[[[0.0, 0.0], [3.0, 0.0]]], &Device::Cpu).unwrap();
+        let logs = [4f64.ln(), 0.25f64.ln()];
+        let gaussian = Gaussian { mean: row(&mean), log_variance: row(&logs), mixing: Some(mixing) };
+        let epsilon = [0.8, -0.5];
+        let z = values(&gaussian.sample(&row(&epsilon)).unwrap());
+        assert!((z[0] - (0.3 + 1.6)).abs() < 1e-15 && (z[1] - (-1.2 + 1.2 - 0.25)).abs() < 1e-15, "{z:?}");
+        // ½ (trace + |μ|² − 2 − ln 1)
+        let wanted = 0.5 * (6.5 + 0.09 + 1.44 - 2.0);
+        let found: f64 = values(&gaussian.divergence().unwrap()).iter().sum();
+        assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");
+        let from = [z[0] - mean[0], z[1] - mean[1]];
+        // The inverse of the covariance is ((2.5, −3), (−3, 4)).
+        let far = 2.5 * from[0] * from[0] - 6.0 * from[0] * from[1] + 4.0 * from[1] * from[1];
+        let wanted = -0.5 * (z[0] * z[0] + z[1] * z[1]) + 0.5 * far;
+        let found = values(&gaussian.log_prior_ratio(&row(&epsilon)).unwrap())[0];
         assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");
     }
 }

@@ -75,10 +75,7 @@ impl Recognition {
     /// The Gaussian of each row of `hidden`, `(batch, hidden)`.
     pub(super) fn forward(&self, hidden: &Tensor) -> Result<Gaussian> {
         let features = self.highway.forward(self.input.forward(hidden)?)?;
-        Ok(Gaussian {
-            mean: self.mean.forward(&features)?,
-            log_variance: self.log_variance.forward(&features)?,
-        })
+        Ok(Gaussian::diagonal(self.mean.forward(&features)?, self.log_variance.forward(&features)?))
     }
 }
 

@@ -164,6 +164,23 @@ fn a_run_begins_with_its_like_alone_and_the_keys_that_differ_are_named() {
 }
 
 #[test]
+fn sentences_of_several_texts_are_measured_together() {
+    LEARNED.write("one.txt", "the cat sat\na dog ran away\n");
+    LEARNED.write("two.txt", "\nthe dog sat\n");
+    let of = |files: &str| LEARNED.json_of(&format!("eval run {files} --json"));
+    let [one, two] = ["--file one.txt", "--file two.txt"].map(of);
+    let both = of("--file one.txt --file two.txt");
+    assert_eq!((&both["corpus"], &both["split"]), (&"2 files".into(), &"all".into()));
+    let counts = ["sentence_count", "tokens", "words", "oov_tokens"].map(|key| {
+        assert_eq!(number(&both, key), number(&one, key) + number(&two, key), "{key}");
+        number(&both, key)
+    });
+    assert_eq!(counts[0], 3.0);
+    let kl = number(&both, "kl_nats") * 3.0;
+    assert!((kl - 2.0 * number(&one, "kl_nats") - number(&two, "kl_nats")).abs() < 1e-5, "{both}");
+}
+
+#[test]
 fn posteriors_are_fitted_on_demand() {
     let found = LEARNED.json_of("eval run --split train --refine 20 --json");
     assert_eq!((&found["protocol"], &found["refine_steps"]), (&"elbo+refined".into(), &20.into()));
@@ -171,6 +188,9 @@ fn posteriors_are_fitted_on_demand() {
     let plain = LEARNED.json_of("eval run --split train --json");
     assert_eq!(plain["elbo_nats"], found["encoder_elbo_nats"]);
     assert_eq!(plain.get("refine_steps"), None);
+    let full = LEARNED.json_of("eval run --split train --refine 20 --refine-covariance full --json");
+    assert_eq!([&full["protocol"], &full["refine_covariance"]], ["elbo+refined-full", "full"]);
+    assert!(number(&full, "elbo_nats") < number(&full, "encoder_elbo_nats"), "{full}");
     for (flags, part) in [
         ("--refine 0", "--refine 0 fits nothing"),
         ("--refine 3 --refine-rate 0", "--refine-rate 0 is no rate"),
