@@ -133,7 +133,7 @@ impl Resumed {
         let carried =
             stepper.objective.zero_state()?.load(&self.remembered).map_err(Error::in_file(&optimizer))?;
         if let Some(layout) = &self.position.ranks {
-            stepper.reducer().set_layout(layout.clone());
+            stepper.set_layout(layout.clone());
         }
         stepper.set_whole_state(&carried)
     }

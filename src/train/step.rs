@@ -7,7 +7,7 @@ use super::watched::Watched;
 use crate::error::{Error, Result};
 use crate::model::{Parameters, State};
 use crate::parallel::on_device;
-use crate::parallel::reduce::{Own, Reducer};
+use crate::parallel::reduce::{Layout, Own, Reducer};
 use crate::parallel::rows::{Rows, whole_state};
 use crate::parallel::world::{Solo, World};
 use candle_core::{DType, Device, Tensor};
@@ -102,6 +102,11 @@ impl<O: Objective> Stepper<O> {
     /// How the ranks' gradients are summed, which a stopped run goes on with.
     pub(super) fn reducer(&mut self) -> &mut Reducer {
         &mut self.ranks.reducer
+    }
+
+    /// Sums gradients as the stopped run did.
+    pub(super) fn set_layout(&mut self, layout: Layout) {
+        self.ranks.reducer.set_layout(layout, &self.parameters);
     }
 
     /// Whether a step failed on a rank, with all of them as they were before it.

@@ -130,7 +130,8 @@ impl<'a, T: Task> Trainer<'a, T> {
             // Now: once the state is saved, the end of another rank may end this process first.
             report_of_rank(self.world().rank(), &error.to_string());
         }
-        let saved = self.save();
+        // Steps that a GPU made and that were not reported are part of the weights already.
+        let saved = self.observe(true).and_then(|()| self.save());
         agree(self.world(), saved) // nobody ends before it is written
     }
 

@@ -2,14 +2,12 @@
 
 use crate::cuda::launch::{Address, address};
 use crate::precision::Precision;
+use crate::scan::op::MOST_UNITS;
 use crate::scan::persistent::launch_plan::stride;
 use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{CudaDevice, Result};
 use std::sync::{Mutex, PoisonError};
-
-/// Batch rows times units, at most: a thread each of one launch.
-const MOST_UNITS: usize = 1 << 22;
 
 /// Sizes of a window and its cell, from which those of a GPU's padded buffers follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

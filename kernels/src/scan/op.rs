@@ -28,6 +28,10 @@ use candle_core::{
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
+/// Batch rows times units that a GPU's kernels take: a thread each of one launch. What is larger, as many short pieces of text in
+/// one window may be, is computed by plain operations.
+pub(super) const MOST_UNITS: usize = 1 << 22;
+
 /// [`super::scan`], from the projected input, the recurrent weights and the bias.
 pub(super) fn operate<C: Pointwise>(
     [projected, recurrent, bias]: [&Tensor; 3],
@@ -37,7 +41,10 @@ pub(super) fn operate<C: Pointwise>(
 ) -> Result<(Tensor, Vec<Tensor>)> {
     let has_kernel = match Backend::of(projected) {
         Backend::Cpu => true,
-        Backend::Cuda => C::ON_GPU && projected.dtype() == DType::F32,
+        Backend::Cuda => {
+            let units = projected.dim(1)? * recurrent.dim(D::Minus2)?;
+            C::ON_GPU && projected.dtype() == DType::F32 && units <= MOST_UNITS
+        }
         Backend::Plain => false,
     };
     let follows_state = state.iter().any(Tensor::track_op);

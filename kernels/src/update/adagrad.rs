@@ -8,6 +8,7 @@
 //! The sum starts at `initial`, which is added where the sum is read: what was never touched is zero, and an operating
 //! system needs no memory for pages of zeros that nobody wrote.
 
+use super::plain;
 use super::spans::{Spans, Touched};
 use crate::cpu::in_vectors;
 use crate::cpu::real::{self, Real, by_float};
@@ -92,18 +93,15 @@ pub fn adagrad(
 ) -> Result<()> {
     let old = parameter.as_detached_tensor();
     if !old.device().is_cpu() {
-        let AdagradStep { rate, scale, decay, epsilon, initial } = step;
-        let gradient = ((gradient + (&old * decay)?)? * scale)?;
-        let after = (sums.reshape(old.shape())? + gradient.sqr()?)?;
-        let root = ((&after + initial)?.sqrt()? + epsilon)?;
-        parameter.set(&(old - (gradient / root)?.affine(rate, 0.0)?)?)?;
-        return Ok(sums.set(&after.reshape(sums.shape())?)?);
+        let [after, moved] = plain::adagrad(&old, &sums.as_detached_tensor(), gradient, step)?;
+        parameter.set(&moved)?;
+        return Ok(sums.set(&after)?);
     }
     let spans = Spans::new(old.shape(), touched)?;
     Ok(sums.inplace_op2(&gradient.contiguous()?, &Op { step, spans, parameter })?)
 }
 
-/// Whether [`adagrad`] would write finite numbers alone; for tensors on the CPU.
+/// Whether [`adagrad`] would write finite numbers alone.
 pub fn is_finite(
     parameter: &Tensor,
     sums: &Tensor,
@@ -111,6 +109,10 @@ pub fn is_finite(
     touched: Touched<'_>,
     step: AdagradStep,
 ) -> Result<bool> {
+    if !parameter.device().is_cpu() {
+        let [after, moved] = plain::adagrad(parameter, sums, gradient, step)?;
+        return Ok(plain::is_finite(&after)? && plain::is_finite(&moved)?);
+    }
     let spans = Spans::new(parameter.shape(), touched)?;
     let tensors = [&parameter.contiguous()?, &sums.contiguous()?, &gradient.contiguous()?];
     Ok(by_float!(parameter.dtype(), T => {

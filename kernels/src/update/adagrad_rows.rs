@@ -6,6 +6,7 @@
 //! ```
 
 use super::adagrad::{AdagradStep, Numbers};
+use super::plain;
 use super::spans::{Spans, Touched};
 use crate::cpu::in_vectors;
 use crate::cpu::pool;
@@ -13,7 +14,7 @@ use crate::cpu::real::{self, Real, by_float};
 use crate::cpu::shared::Shared;
 use crate::error::Result;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, D, InplaceOp3, Layout, Result as CandleResult, Tensor, Var};
+use candle_core::{CpuStorage, InplaceOp3, Layout, Result as CandleResult, Tensor, Var};
 use pulp::Arch;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,11 +29,8 @@ pub fn adagrad_by_row(
 ) -> Result<()> {
     let old = parameter.as_detached_tensor();
     if !old.device().is_cpu() {
-        let AdagradStep { rate, scale, decay, epsilon, initial } = step;
-        let gradient = ((gradient + (&old * decay)?)? * scale)?;
-        let after = (sums.as_detached_tensor() + gradient.sqr()?.mean(D::Minus1)?.unsqueeze(0)?)?;
-        let root = ((&after + initial)?.sqrt()? + epsilon)?.reshape(((), 1))?;
-        parameter.set(&(old - (gradient.broadcast_div(&root)? * rate)?)?)?;
+        let [after, moved] = plain::adagrad_by_row(&old, &sums.as_detached_tensor(), gradient, step)?;
+        parameter.set(&moved)?;
         return Ok(sums.set(&after)?);
     }
     let table = Table::new(&old, touched)?;
@@ -42,7 +40,7 @@ pub fn adagrad_by_row(
     Ok(parameter.inplace_op3(&sums.as_detached_tensor(), &gradient, &op)?)
 }
 
-/// Whether [`adagrad_by_row`] would write finite numbers alone; for tensors on the CPU.
+/// Whether [`adagrad_by_row`] would write finite numbers alone.
 pub fn is_finite(
     parameter: &Tensor,
     sums: &Tensor,
@@ -50,6 +48,10 @@ pub fn is_finite(
     touched: Touched<'_>,
     step: AdagradStep,
 ) -> Result<bool> {
+    if !parameter.device().is_cpu() {
+        let [after, moved] = plain::adagrad_by_row(parameter, sums, gradient, step)?;
+        return Ok(plain::is_finite(&after)? && plain::is_finite(&moved)?);
+    }
     let table = Table::new(parameter, touched)?;
     let tensors = [&parameter.contiguous()?, &sums.contiguous()?, &gradient.contiguous()?];
     Ok(by_float!(parameter.dtype(), T => {

@@ -7,13 +7,16 @@ use crate::cpu::in_vectors;
 use crate::cpu::real::{Real, by_float, with_elements};
 use crate::error::Result;
 use crate::update::element::{Adam, AdamStep, Moments, MomentsStep, Sgd, Velocity, VelocityStep};
-use crate::update::pieces;
 use crate::update::spans::{Spans, Touched};
+use crate::update::{pieces, plain};
 use candle_core::Tensor;
 use pulp::Arch;
 
 /// Whether [`crate::update::sgd`] would write finite numbers alone.
 pub fn sgd(parameter: &Tensor, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<bool> {
+    if !parameter.device().is_cpu() {
+        return plain::is_finite(&plain::sgd(parameter, grad, rate, scale, decay)?);
+    }
     let op = Sgd::new(rate, scale, decay);
     let tensors = [&parameter.contiguous()?, &grad.contiguous()?];
     Ok(by_float!(parameter.dtype(), T => with_elements(tensors, |[p, g]| sgd_pass::<T>(&op, p, g))?))
@@ -37,6 +40,10 @@ fn sgd_rows_pass<T: Real>(spans: &Spans, parameter: &[T], grad: &[T], step: f64)
 
 /// Whether [`crate::update::velocity`] would write finite numbers alone.
 pub fn velocity(parameter: &Tensor, velocity: &Tensor, grad: &Tensor, step: VelocityStep) -> Result<bool> {
+    if !parameter.device().is_cpu() {
+        let [after, moved] = plain::velocity(parameter, velocity, grad, step)?;
+        return Ok(plain::is_finite(&after)? && plain::is_finite(&moved)?);
+    }
     let tensors = [&parameter.contiguous()?, velocity, &grad.contiguous()?];
     Ok(by_float!(parameter.dtype(), T => {
         let step = Velocity::<T>::new(&step);
@@ -52,6 +59,10 @@ pub fn adam(
     moments_step: MomentsStep,
     step: AdamStep,
 ) -> Result<bool> {
+    if !parameter.device().is_cpu() {
+        let after = plain::adam_moments(moments, grad, parameter, moments_step)?;
+        return Ok(plain::is_finite(&after)? && plain::is_finite(&plain::adam(parameter, &after, step)?)?);
+    }
     let tensors = [&parameter.contiguous()?, moments, &grad.contiguous()?];
     Ok(by_float!(parameter.dtype(), T => {
         let moments_step = Moments::<T>::new(&moments_step);

@@ -1,4 +1,5 @@
-//! What an optimizer does to a tensor on the CPU, in one pass and without temporaries; [`guard`] is for a GPU.
+//! What an optimizer does to a tensor on the CPU, in one pass and without temporaries; [`guard`] is for a GPU, and where the host
+//! decides a step there, plain operations do the same.
 //!
 //! Sums run over pieces of a fixed length and are added in order, so that every number of threads gives the same bits.
 
@@ -11,6 +12,7 @@ mod element;
 pub mod finite;
 pub mod guard;
 mod pieces;
+mod plain;
 mod spans;
 
 use crate::cpu::in_vectors;
@@ -48,7 +50,7 @@ pub fn open_guard(_: &Device, _: DType, _: usize) -> Result<Option<Box<dyn guard
 pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64> {
     if !parameter.device().is_cpu() || !matches!(parameter.dtype(), DType::F32 | DType::F64) {
         let total = if decay == 0.0 { grad.clone() } else { (grad + (parameter * decay)?)? };
-        return Ok(total.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?);
+        return plain::sum_of_squares(&total);
     }
     let grad = grad.contiguous()?;
     let parameter = parameter.contiguous()?;
@@ -59,6 +61,10 @@ pub fn squared_norm(grad: &Tensor, parameter: &Tensor, decay: f64) -> Result<f64
 
 /// θ ← θ − rate · (scale · (g + decay · θ))
 pub fn sgd(parameter: &Var, grad: &Tensor, rate: f64, scale: f64, decay: f64) -> Result<()> {
+    if !parameter.device().is_cpu() {
+        let after = plain::sgd(&parameter.as_detached_tensor(), grad, rate, scale, decay)?;
+        return Ok(parameter.set(&after)?);
+    }
     Ok(parameter.inplace_op2(&grad.contiguous()?, &Sgd::new(rate, scale, decay))?)
 }
 
@@ -91,12 +97,9 @@ pub fn towards_by(mean: &Var, parameter: &Var, share: &Tensor) -> Result<()> {
 pub fn velocity(parameter: &Var, velocity: &Var, grad: &Tensor, step: VelocityStep) -> Result<()> {
     let old = parameter.as_detached_tensor();
     if !old.device().is_cpu() {
-        let VelocityStep { rate, scale, decay, momentum, nesterov } = step;
-        let grad = ((grad + (&old * decay)?)? * scale)?;
-        let after = ((velocity.reshape(old.shape())? * momentum)? + &grad)?;
-        let by = if nesterov { (grad + (&after * momentum)?)? } else { after.clone() };
-        parameter.set(&(old - (by * rate)?)?)?;
-        return Ok(velocity.set(&after.reshape(velocity.shape())?)?);
+        let [after, moved] = plain::velocity(&old, &velocity.as_detached_tensor(), grad, step)?;
+        parameter.set(&moved)?;
+        return Ok(velocity.set(&after)?);
     }
     let grad = grad.contiguous()?;
     velocity.inplace_op3(&grad, &old, &VelocityOp { step, of_parameter: false })?;
@@ -110,11 +113,18 @@ pub fn velocity(parameter: &Var, velocity: &Var, grad: &Tensor, step: VelocitySt
 /// Adam's moments `(2, …)` of one tensor: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², with
 /// g = scale · (gradient + decay · θ).
 pub fn adam_moments(moments: &Var, grad: &Tensor, parameter: &Tensor, step: MomentsStep) -> Result<()> {
+    if !parameter.device().is_cpu() {
+        let after = plain::adam_moments(&moments.as_detached_tensor(), grad, parameter, step)?;
+        return Ok(moments.set(&after)?);
+    }
     Ok(moments.inplace_op3(&grad.contiguous()?, &parameter.contiguous()?, &step)?)
 }
 
 /// θ ← keep · θ − rate · m / (root_scale · √v + ε)
 pub fn adam(parameter: &Var, moments: &Tensor, step: AdamStep) -> Result<()> {
+    if !moments.device().is_cpu() {
+        return Ok(parameter.set(&plain::adam(&parameter.as_detached_tensor(), moments, step)?)?);
+    }
     Ok(parameter.inplace_op2(moments, &step)?)
 }
 

@@ -79,9 +79,14 @@ impl Reducer {
         &self.layout
     }
 
-    /// Goes on with the layout of a run that was stopped.
-    pub fn set_layout(&mut self, layout: Layout) {
+    /// Goes on with the layout of a run that was stopped, which may have been on CPUs: of `parameters` on GPUs no rows are
+    /// exchanged.
+    pub fn set_layout(&mut self, layout: Layout, parameters: &Parameters) {
         self.layout = layout;
+        let on_gpu = parameters.trained().filter(|(_, var)| !var.device().is_cpu());
+        if let Some(by_rows) = &mut self.layout.by_rows {
+            on_gpu.for_each(|(name, _)| _ = by_rows.remove(name));
+        }
     }
 
     /// The sums over the ranks of the gradients of `own`; a rank that has failed gives none, and takes part all the same,

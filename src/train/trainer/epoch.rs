@@ -110,7 +110,7 @@ impl<T: Task> Trainer<'_, T> {
     }
 
     /// Counts what steps did: those that are known, or with `wait` all.
-    fn observe(&mut self, wait: bool) -> Result<()> {
+    pub(super) fn observe(&mut self, wait: bool) -> Result<()> {
         let Self { stepper, clock, .. } = self;
         for report in clock.train(|| stepper.reports(wait))? {
             match report {

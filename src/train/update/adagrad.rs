@@ -10,7 +10,6 @@ use crate::config::train::Accumulator;
 use crate::error::Result;
 use rhn_kernels::update::adagrad::{AdagradStep, adagrad, is_finite};
 use rhn_kernels::update::adagrad_rows::{self, adagrad_by_row};
-use rhn_kernels::update::squared_norm;
 
 pub(super) struct Adagrad {
     decay: f64,
@@ -57,11 +56,6 @@ impl Rule for Adagrad {
     }
 
     fn is_finite(&self, weight: &Weight<'_>, numbers: Numbers) -> Result<bool> {
-        if !weight.var.device().is_cpu() {
-            let norms = [weight.gradient, weight.memory().as_tensor()]
-                .map(|tensor| squared_norm(tensor, tensor, 0.0));
-            return norms.into_iter().try_fold(true, |all, norm| Ok(all && norm?.is_finite()));
-        }
         let check = if is_by_row(weight) { adagrad_rows::is_finite } else { is_finite };
         Ok(check(weight.var, weight.memory(), weight.gradient, weight.touched(), self.step(numbers))?)
     }

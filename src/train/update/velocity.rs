@@ -37,11 +37,6 @@ impl Rule for Velocity {
     }
 
     fn is_finite(&self, weight: &Weight<'_>, numbers: Numbers) -> Result<bool> {
-        if !weight.var.device().is_cpu() {
-            let norms = [weight.gradient, weight.memory().as_tensor()]
-                .map(|tensor| update::squared_norm(tensor, tensor, 0.0));
-            return norms.into_iter().try_fold(true, |all, norm| Ok(all && norm?.is_finite()));
-        }
         Ok(finite::velocity(weight.var, weight.memory(), weight.gradient, self.step(numbers))?)
     }
 
