@@ -17,8 +17,9 @@ pub(crate) struct Group {
     /// The seeds of the finished ones.
     pub seeds: Vec<Value>,
     pub unfinished: usize,
-    /// The best epoch of the validation split.
+    /// The best epoch of the validation split; none if one of the finished runs has no finite figure.
     pub valid: Option<Spread>,
+    /// The same of the test split.
     pub test: Option<Spread>,
 }
 
@@ -57,15 +58,17 @@ impl Group {
             name: shared_name(runs),
             seeds: finished().map(seed).collect(),
             unfinished: runs.len() - finished().count(),
-            valid: Spread::of(finished().filter_map(|run| measure.valid(run, run.best()?))),
-            test: Spread::of(finished().filter_map(|run| measure.test(run))),
+            valid: Spread::of(finished().map(|run| measure.valid(run, run.best()?))),
+            test: Spread::of(finished().map(|run| measure.test(run))),
         }
     }
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let values: Vec<f64> = values.collect();
+    /// Of all values, or of none: a mean without the runs that ended worst would be another figure.
+    fn of(values: impl Iterator<Item = Option<f64>>) -> Option<Self> {
+        let values: Vec<f64> =
+            values.map(|value| value.filter(|value| value.is_finite())).collect::<Option<_>>()?;
         let min = values.iter().copied().fold(f64::MAX, f64::min);
         let max = values.iter().copied().fold(f64::MIN, f64::max);
         let mean = values.iter().sum::<f64>() / values.len() as f64;
@@ -143,6 +146,16 @@ mod tests {
         let mut other = start(2);
         other["begun_from"] = "ab12".into();
         assert!(groups(&[read("a1", &[start(1)]), read("a2", &[other])], Measure::Nats).is_empty());
+    }
+
+    #[test]
+    fn no_mean_leaves_out_a_run_without_a_finite_figure() {
+        let run = |name, seed, nats: f64| read(name, &[start(seed), epoch(1, 4.0), result(nats)]);
+        let runs = [run("a1", 1, 4.0), run("a2", 2, 798.4)]; // a perplexity of e^798
+        let found = groups(&runs, Measure::Perplexity);
+        assert_eq!((found[0].seeds.len(), found[0].test), (2, None));
+        assert!(found[0].valid.is_some());
+        assert_eq!(groups(&runs, Measure::Nats)[0].test.unwrap().max, 798.4);
     }
 
     #[test]

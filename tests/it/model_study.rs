@@ -102,6 +102,20 @@ fn the_studies_take_sublayers_that_share_their_gates() {
 }
 
 #[test]
+fn biases_have_fallen_from_the_value_that_their_own_stage_began_with() {
+    let place = Place::new();
+    let embedding = "{kind=\"char-cnn\",char_size=4,filter_widths=[1],filter_counts=[6],highway_layers=2}";
+    place.train(&format!("--set corpus.unit=word --set model.embedding={embedding} --max-steps 2 --out run"));
+    let gates = json(&place, "study gates run");
+    let stages = gates["stages"].as_array().unwrap();
+    assert_eq!(stages.len(), 2, "{gates}");
+    // The first biases of the embedding's highway layers are drawn, those of the core are all one number.
+    assert!(stages[0].get("biases_fallen").is_none_or(Value::is_null), "{gates}");
+    let fallen = stages[1]["biases_fallen"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&fallen), "{gates}");
+}
+
+#[test]
 fn an_estimate_study_has_the_states_of_every_stage_and_of_the_untrained_weights() {
     let place = Place::new();
     place.train("--out a --set model.core.recurrence_depth=3 --set model.core.layers=2");
