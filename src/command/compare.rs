@@ -20,8 +20,8 @@ Examples:
 pub(super) struct Args {
     #[command(flatten)]
     runs: RunArgs,
-    /// The unit of losses [default: perplexity for words and byte pairs, nats for labels of
-    /// sentences and images, else bits-per-char]
+    /// The unit of losses [default: bits-per-char for running text of characters and bytes,
+    /// nats for labels of sentences and images, else perplexity]
     #[arg(long)]
     measure: Option<Measure>,
     /// Print one line of JSON

@@ -38,8 +38,8 @@ pub(super) struct Args {
 /// What is drawn, and how large.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct PictureArgs {
-    /// The unit of the loss [default: perplexity for words and byte pairs, nats for labels of
-    /// sentences and images, else bits-per-char]
+    /// The unit of the loss [default: bits-per-char for running text of characters and bytes,
+    /// nats for labels of sentences and images, else perplexity]
     #[arg(long, value_name = "MEASURE")]
     pub(super) y: Option<Measure>,
     /// What the curves go along

@@ -25,8 +25,8 @@ pub(super) struct Args {
     /// The directory of a run
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// The unit of losses [default: perplexity for words and byte pairs, nats for labels of
-    /// sentences and images, else bits-per-char]
+    /// The unit of losses [default: bits-per-char for running text of characters and bytes,
+    /// nats for labels of sentences and images, else perplexity]
     #[arg(long)]
     measure: Option<Measure>,
     /// How often to look: 2s, 1m

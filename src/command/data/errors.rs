@@ -32,9 +32,9 @@ pub(super) struct Args {
     /// A text, - for the standard input, or a corpus known by name
     #[arg(value_name = "TEXT")]
     text: PathBuf,
-    /// The split of a corpus that is known by name; a text of your own is read whole
-    #[arg(long, value_enum, default_value = "test")]
-    split: Split,
+    /// The split of a corpus that is known by name [default: test]; a text of your own is read whole
+    #[arg(long, value_enum)]
+    split: Option<Split>,
     /// What the errors are drawn from
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
@@ -100,17 +100,24 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn open(args: &Args) -> Result<Text> {
+    let whole = |text: Result<Text>| match args.split {
+        None => text,
+        Some(_) => Err(Error::config(format!(
+            "--split is for a corpus known by name, and {} is read whole: give the file of each split",
+            args.text.display()
+        ))),
+    };
     if args.text.as_os_str() == "-" {
-        return Text::read_stdin();
+        return whole(Text::read_stdin());
     }
     let directories = args.data.directories()?;
     let named = args.text.to_str().and_then(|name| directories.registry.get(name));
-    let Some(entry) = named else { return Text::read(&args.text) };
+    let Some(entry) = named else { return whole(Text::read(&args.text)) };
     if entry.images {
         return Err(Error::config(format!("{} is a corpus of images; wanted a text", entry.name)));
     }
     let corpus = Corpus::open(&settings(&entry.name, entry.unit), &directories)?;
-    Ok(match args.split {
+    Ok(match args.split.unwrap_or(Split::Test) {
         Split::Train => corpus.train,
         Split::Valid => corpus.valid,
         Split::Test => corpus.test,

@@ -15,8 +15,8 @@ mod subject;
 use super::args::DeviceArgs;
 
 const AFTER_HELP: &str = "\
-Each study prints a table, and all but adapt leave result.json, tab-separated tables and, of estimate
-and lesion, pictures in studies/RUN/STUDY, or where --out says. docs/studies.md has the definitions,
+Each study prints a table, and all but adapt leave result.json, tab-separated tables and pictures in
+studies/RUN/STUDY, or where --out says. docs/studies.md has the definitions,
 the sources and how to read the figures.
 
 Examples:

@@ -284,6 +284,11 @@ fn made_up_errors_can_be_labelled_lines() {
         let [line, pair]: [Vec<&str>; 2] = [line, pair].map(|cells| cells.split('\t').collect());
         assert_eq!(line[1], if line[0] == "1" { pair[1] } else { pair[0] });
     }
+    place.fails(
+        "data errors corpus.txt --split valid",
+        2,
+        &["--split is for a corpus known by name", "corpus.txt"],
+    );
     place.fails("data errors shakespeare --labels 1.5", 2, &["--labels is 1.5"]);
     place.fails("data errors shakespeare --count 0", 2, &["invalid value '0'", "--count"]);
 }
