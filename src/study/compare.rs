@@ -7,6 +7,7 @@ use super::run::RunHistory;
 use super::seeds::{self, Group, Spread};
 use crate::readable::{duration, grouped};
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +44,9 @@ pub(crate) struct RunRow {
     /// The test split by other protocols, which compare with their like alone.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub test_by_protocol: BTreeMap<String, f64>,
+    /// The settings of each of these protocols by their names in JSON.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings_by_protocol: BTreeMap<String, BTreeMap<String, Value>>,
     /// Why the run has no loss in this measure, if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absent: Option<String>,
@@ -129,7 +133,30 @@ impl Comparison {
         let rows: Vec<_> = self.runs.iter().map(cells).collect();
         let reason = |row: &RunRow| Some(format!("\n{}: no {measure}, {}\n", row.name, row.absent.as_ref()?));
         let reasons: String = self.runs.iter().filter_map(reason).collect();
-        markdown::table(&head, &rows) + &reasons + &self.bounds()
+        markdown::table(&head, &rows) + &reasons + &self.bounds() + &self.protocol_settings()
+    }
+
+    /// The settings that are not the same in all evaluations by a protocol, whose figures stand in one column.
+    fn protocol_settings(&self) -> String {
+        let mut lines = String::new();
+        for protocol in self.protocols() {
+            let of_runs =
+                self.runs.iter().filter_map(|row| Some((row, row.settings_by_protocol.get(&protocol)?)));
+            let of_runs: Vec<_> = of_runs.collect();
+            let names: BTreeSet<&String> = of_runs.iter().flat_map(|(_, settings)| settings.keys()).collect();
+            for name in names {
+                let value = |settings: &BTreeMap<String, Value>| differences::show(settings.get(name));
+                let values: Vec<String> = of_runs.iter().map(|(_, settings)| value(settings)).collect();
+                if values.windows(2).any(|pair| pair[0] != pair[1]) {
+                    let each = of_runs
+                        .iter()
+                        .zip(&values)
+                        .map(|((row, _), value)| format!("{value} of {}", row.name));
+                    lines += &format!("\n{protocol}: {name} is {}\n", each.collect::<Vec<_>>().join(", "));
+                }
+            }
+        }
+        lines
     }
 
     /// Which figures are bounds, where others are not.
@@ -189,6 +216,12 @@ impl RunRow {
                 .kept
                 .iter()
                 .filter_map(|(protocol, kept)| Some((protocol.clone(), measure.kept(run, kept)?)))
+                .collect(),
+            settings_by_protocol: run
+                .kept
+                .iter()
+                .map(|(protocol, kept)| (protocol.clone(), kept.settings()))
+                .filter(|(_, settings)| !settings.is_empty())
                 .collect(),
             absent: measure.absent(run),
             tokens_per_second: run.epochs.last().and_then(|epoch| epoch.tokens_per_second),

@@ -23,7 +23,14 @@ pub(crate) struct Kept {
     pub bits_per_char: Option<f64>,
     /// Of the weights that were evaluated.
     weights_sha256: String,
+    /// All that the line has beside.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
+
+/// What the names of the settings of a protocol begin with: how many states a cache holds, at what rate weights go on learning, how
+/// many passes or vectors are drawn, and in how many steps posteriors are fitted.
+const SETTINGS: [&str; 7] = ["cache", "dynamic_", "segment", "mc_passes", "mc_seed", "samples", "refine_"];
 
 /// Adds an evaluation of `checkpoint` to its directory.
 ///
@@ -60,6 +67,13 @@ pub(crate) fn read(directory: &Path, corpus: &str) -> BTreeMap<String, Kept> {
 }
 
 impl Kept {
+    /// The settings of its protocol by their names in JSON.
+    pub(crate) fn settings(&self) -> BTreeMap<String, Value> {
+        let is_setting = |name: &str| SETTINGS.iter().any(|setting| name.starts_with(setting));
+        let settings = self.others.iter().filter(|(name, _)| is_setting(name));
+        settings.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// The protocol with the temperature, if there is one: figures of two temperatures do not compare.
     fn column(&self) -> String {
         match self.temperature {

@@ -367,6 +367,11 @@ fn an_evaluation_that_is_kept_has_a_column_of_its_own_until_the_weights_change()
     assert_eq!((&kept["cache"], &kept["dynamic"]), (&cached["bits_per_char"], &dynamic["bits_per_char"]));
     assert!(rows["runs"][1].get("test_by_protocol").is_none());
     assert!(stdout(&place.rhn("compare run other --csv")).contains(",test_cache,test_dynamic,"));
+    assert!(!table.contains("cache is"), "{table}");
+    assert_eq!(rows["runs"][0]["settings_by_protocol"]["cache"]["cache"], 20);
+    place.rhn("eval other --cache 30 --keep");
+    let table = stdout(&place.rhn("compare run other"));
+    assert!(table.contains("\ncache: cache is 20 of run, 30 of other\n"), "{table}");
     let warm = json(&place, "--temperature 1.2 --keep");
     let table: Value = serde_json::from_slice(&place.rhn("compare run --json").stdout).unwrap();
     let kept = &table["runs"][0]["test_by_protocol"];
