@@ -169,8 +169,12 @@ fn groups(scores: &[f64], labels: &[bool]) -> Vec<(f64, [u64; 2])> {
     groups
 }
 
+/// The share of the lowest score by which another score would have to be lower, where there is none.
+const BELOW: f64 = 1e-5;
+
 /// The threshold with the best F1, the highest of equally good ones: in the middle between the lowest score that is decided
-/// to be a positive and the highest that is not. 0 of no scores.
+/// to be a positive and the highest that is not. Where all are, a little below the lowest, so that it is one in another
+/// precision too. 0 of no scores.
 pub fn best_threshold(scores: &[f64], labels: &[bool]) -> f64 {
     let groups = groups(scores, labels);
     let positives: u64 = groups.iter().map(|(_, counts)| counts[1]).sum();
@@ -182,7 +186,7 @@ pub fn best_threshold(scores: &[f64], labels: &[bool]) -> f64 {
         found += of_group;
         let f1 = 2.0 * found as f64 / (decided + positives) as f64;
         if f1 > best.0 {
-            let next = groups.get(at + 1).map_or(score, |(next, _)| *next);
+            let next = groups.get(at + 1).map_or(score - BELOW * score.abs(), |(next, _)| *next);
             let middle = next + (score - next) / 2.0;
             // Of neighbouring numbers the middle may be the lower one.
             best = (f1, if middle > next { middle } else { score });
@@ -242,7 +246,10 @@ mod tests {
         // F1 from the highest on: 1/2, 2/5, 2/3, 3/4, 2/3.
         near(best_threshold(&SCORES, &LABELS), 0.35);
         near(best_threshold(&[3.0, 1.0, -1.0], &[true, false, false]), 2.0);
-        near(best_threshold(&[1.0, 2.0], &[true, true]), 1.0); // all: no score is below
+        for lowest in [1.0, -150.0, 1e-6] {
+            let found = best_threshold(&[lowest, 2.0], &[true, true]); // all: no score is below
+            assert!(found < lowest - 1e-6 * lowest.abs() && found > lowest - 1e-5 * lowest.abs(), "{found}");
+        }
         near(best_threshold(&[], &[]), 0.0);
         let next = f64::from_bits(1f64.to_bits() - 1);
         near(best_threshold(&[1.0, next], &[true, false]), 1.0);

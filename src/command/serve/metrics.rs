@@ -96,7 +96,12 @@ impl Metrics {
         line("rhn_models_loaded", "gauge", "Models of --runs in memory.", self.models.load(Relaxed) as u64);
         line("rhn_choices_running", "gauge", "Choices that are worked on.", self.rows.load(Relaxed) as u64);
         line("rhn_choices_waiting", "gauge", "Choices in the queue.", self.waiting.load(Relaxed) as u64);
-        line("rhn_prompt_tokens_total", "counter", "Tokens of prompts read.", self.read.load(Relaxed));
+        line(
+            "rhn_prompt_tokens_total",
+            "counter",
+            "Tokens of prompts read, the line end before each with them.",
+            self.read.load(Relaxed),
+        );
         line("rhn_drawn_tokens_total", "counter", "Tokens drawn.", self.drawn.load(Relaxed));
         text += "# HELP rhn_answers_total Answers by route and status.\n# TYPE rhn_answers_total counter\n";
         for ((path, status), count) in &*self.answers.lock().unwrap_or_else(PoisonError::into_inner) {

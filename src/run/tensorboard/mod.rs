@@ -69,6 +69,7 @@ fn scalars(event: &Event) -> Option<(u64, Vec<(String, f32)>)> {
         Event::Epoch(row) => {
             let mut values = of_validation(row);
             values.push(("epoch/train_nats_per_token", row.train_nats_per_token));
+            values.push(("epoch/teacher_nats_per_token", row.teacher_nats_per_token));
             values.push(("epoch/grad_norm", row.grad_norm));
             values.push(("epoch/tokens_per_second", row.tokens_per_second));
             values.push(("epoch/epoch", Some(row.epoch as f64)));
@@ -104,6 +105,8 @@ fn of_validation(row: &Epoch) -> Tagged {
         ("valid/kl_nats", row.valid_kl_nats),
         ("train/kl_weight", row.kl_weight),
         ("valid/f1", row.valid_f1),
+        ("valid/word_error_rate", row.valid_word_error_rate),
+        ("valid/expected_error_rate", row.valid_expected_error_rate),
     ]
 }
 
@@ -115,6 +118,8 @@ fn of_test(outcome: &Outcome) -> Tagged {
         ("test/bits_per_char", test.bits_per_char),
         ("test/accuracy", test.accuracy),
         ("test/f1", test.decisions.and_then(|decisions| decisions.f1)),
+        ("test/word_error_rate", test.word_error_rate),
+        ("test/expected_error_rate", test.expected_error_rate),
     ]
 }
 
@@ -160,5 +165,26 @@ mod tests {
         let row = Epoch { step: 9, epoch: 2, valid_nats_per_token: Some(1.5), ..Epoch::default() };
         let evaluation = scalars(&Event::Evaluation(row)).unwrap();
         assert_eq!(evaluation, (9, vec![("valid/nats_per_token".to_string(), 1.5)]));
+    }
+
+    #[test]
+    fn what_decides_a_run_on_lists_and_what_its_teacher_costs_are_there() {
+        let row = Epoch {
+            valid_word_error_rate: Some(0.25),
+            valid_expected_error_rate: Some(0.5),
+            teacher_nats_per_token: Some(2.0),
+            ..Epoch::default()
+        };
+        let (_, values) = scalars(&Event::Epoch(row)).unwrap();
+        for wanted in [
+            ("valid/word_error_rate", 0.25),
+            ("valid/expected_error_rate", 0.5),
+            ("epoch/teacher_nats_per_token", 2.0),
+        ] {
+            assert!(
+                values.iter().any(|(tag, value)| (tag.as_str(), *value) == wanted),
+                "{wanted:?} in {values:?}"
+            );
+        }
     }
 }
