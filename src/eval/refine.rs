@@ -5,7 +5,7 @@
 //! (μ, log σ²) ← Adam on Σ_t −ln p(w_t | w_<t, μ + σ ⊙ ε) + KL(N(μ, σ²) ‖ p)        another ε ~ N(0, I) at each step, and −ε
 //! ```
 //!
-//! Of an ε and its opposite, what the gradient of a variance or a covariance has of the slope at μ falls out, which is most of its
+//! Of an ε and its opposite, what the gradient of a variance or a covariance has of the slope at μ cancels, which is most of its
 //! noise.
 //!
 //! Any Gaussian gives a bound on −ln p(x), and the weights stay as they are. What it gains is what the encoder loses by giving each
