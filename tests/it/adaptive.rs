@@ -378,7 +378,7 @@ fn an_evaluation_that_is_kept_has_a_column_of_its_own_until_the_weights_change()
     assert_eq!(kept["stream, temperature 1.2"], warm["bits_per_char"], "{kept}");
     assert!(kept.get("stream").is_none(), "{kept}");
     place.train("--out run --resume --set train.epochs=6");
-    assert!(!stdout(&place.rhn("compare run other")).contains("(cache)"));
+    assert!(!stdout(&place.rhn("compare run")).contains("(cache)"));
     place.fails("eval run --keep --file corpus.txt", 2, &["--keep", "--file"]);
     std::fs::create_dir(place.path("far")).unwrap(); // the text is beside the run, and has the run's name for it
     place.rhn_from("far", "eval ../run --cache 30 --keep");
@@ -387,6 +387,6 @@ fn an_evaluation_that_is_kept_has_a_column_of_its_own_until_the_weights_change()
     // What a write that was cut off left neither takes the next line with it nor is passed over in silence.
     place.write("run/evaluations.jsonl", "{\"x");
     json(&place, "--cache 20 --keep");
-    let output = place.rhn("compare run other");
+    let output = place.rhn("compare run");
     assert!(stdout(&output).contains("(cache)") && stderr(&output).contains("evaluations.jsonl: line 1"));
 }
