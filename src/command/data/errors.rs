@@ -100,19 +100,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn open(args: &Args) -> Result<Text> {
-    let whole = |text: Result<Text>| match args.split {
-        None => text,
-        Some(_) => Err(Error::config(format!(
-            "--split is for a corpus known by name, and {} is read whole: give the file of each split",
-            args.text.display()
-        ))),
-    };
-    if args.text.as_os_str() == "-" {
-        return whole(Text::read_stdin());
-    }
+    let is_input = args.text.as_os_str() == "-";
     let directories = args.data.directories()?;
     let named = args.text.to_str().and_then(|name| directories.registry.get(name));
-    let Some(entry) = named else { return whole(Text::read(&args.text)) };
+    let Some(entry) = named.filter(|_| !is_input) else {
+        if args.split.is_some() {
+            return Err(Error::config(format!(
+                "--split is for a corpus known by name, and {} is read whole: give the file of each split",
+                args.text.display()
+            )));
+        }
+        return if is_input { Text::read_stdin() } else { Text::read(&args.text) };
+    };
     if entry.images {
         return Err(Error::config(format!("{} is a corpus of images; wanted a text", entry.name)));
     }
