@@ -13,7 +13,7 @@ use super::{Evaluation, EvaluationProgress};
 use crate::data::items::{Items, SentenceBatch};
 use crate::error::{Error, Result};
 use crate::model::EncoderNoise;
-use crate::model::latent::Gaussian;
+use crate::model::latent::{Gaussian, LatentConfig};
 use crate::model::sequences::Lengths;
 use crate::sample::sentences::SentenceWriter;
 use candle_core::{DType, Tensor};
@@ -64,10 +64,13 @@ pub struct LatentFigures {
     pub samples: u64,
     /// −ln p(x | z), the mean over the samples.
     pub reconstruction_nats: f64,
-    /// The KL of the posterior from the prior, exact.
+    /// The KL of the posterior from the prior, exact; from a learned prior a mean over the samples.
     pub kl_nats: f64,
     /// Their sum, −ELBO.
     pub elbo_nats: f64,
+    /// How many Gaussians the prior is a mixture of, if it is learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior_components: Option<u64>,
     /// Steps in which each posterior was fitted to its sentence; the figures are then of the fitted ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refine_steps: Option<u64>,
@@ -114,6 +117,17 @@ impl LatentFigures {
     }
 }
 
+/// What the vectors that were drawn for some sentences give, summed over the sentences.
+#[derive(Default)]
+struct Drawn {
+    /// −ln p(x | z), the mean over the vectors.
+    reconstruction: f64,
+    /// What a learned prior adds to the KL from the standard Gaussian, the mean over the vectors.
+    prior: f64,
+    /// The importance-weighted bound.
+    importance: f64,
+}
+
 /// The sums over the sentences so far.
 struct Sums<'a> {
     settings: LatentSettings<'a>,
@@ -125,6 +139,7 @@ struct Sums<'a> {
     /// Of the means, number by number, and of their squares.
     means: [Vec<f64>; 2],
     posteriors: Posteriors,
+    prior_components: Option<usize>,
     rebuilt_sentences: u64,
     rebuilt_words: u64,
     sentences: u64,
@@ -154,8 +169,7 @@ pub fn evaluate(
     }
     let mut order: Vec<u32> = (0..sentences.len() as u32).collect();
     order.sort_by_key(|&number| sentences.get(number as usize).len());
-    let size = writer.model().latent().size;
-    let mut sums = Sums::new(settings, size, sentences.len());
+    let mut sums = Sums::new(settings, writer.model().latent(), sentences.len());
     let mut done = 0;
     for numbers in order.chunks(TOGETHER) {
         let batch = sentences.batch(numbers, writer.line_end(), writer.model().device())?;
@@ -174,8 +188,10 @@ pub fn evaluate(
 }
 
 impl<'a> Sums<'a> {
-    fn new(settings: LatentSettings<'a>, size: usize, sentences: usize) -> Self {
+    fn new(settings: LatentSettings<'a>, latent: &LatentConfig, sentences: usize) -> Self {
+        let size = latent.size;
         Self {
+            prior_components: latent.prior_components,
             settings,
             reconstruction: 0.0,
             kl: 0.0,
@@ -202,8 +218,8 @@ impl<'a> Sums<'a> {
             writer.model().posterior(&batch.words()?, &batch.lengths, &EncoderNoise::default())?.detach();
         if let Some(refinement) = self.settings.refinement {
             let kl = numbers_of(&posterior.divergence()?)?.iter().sum::<f64>();
-            let [nats, _] = self.draw(writer, &posterior, (numbers, batch), check)?;
-            self.encoder_bound += nats + kl;
+            let drawn = self.draw(writer, &posterior, (numbers, batch), check)?;
+            self.encoder_bound += drawn.reconstruction + drawn.prior + kl;
             let inputs = &writer.inputs(&batch.inputs)?;
             let mut streams = self.streams("latent.refinement", numbers);
             posterior = refinement.refined(&posterior, (batch, inputs), &mut streams, check)?;
@@ -217,9 +233,10 @@ impl<'a> Sums<'a> {
                 *square += value * value;
             }
         }
-        let [nats, importance] = self.draw(writer, &posterior, (numbers, batch), check)?;
-        self.reconstruction += nats;
-        self.importance += importance;
+        let drawn = self.draw(writer, &posterior, (numbers, batch), check)?;
+        self.reconstruction += drawn.reconstruction;
+        self.kl += drawn.prior;
+        self.importance += drawn.importance;
         if self.settings.rebuilds {
             self.rebuild(writer, &posterior, sentences, numbers)?;
         }
@@ -232,21 +249,20 @@ impl<'a> Sums<'a> {
         numbers.iter().map(|&number| Rng::keyed(self.settings.seed, purpose, number.into())).collect()
     }
 
-    /// −ln p(x | z), the mean over the drawn vectors, and the importance-weighted bound, both summed over the sentences. A
-    /// sentence's vectors do not depend on its batch.
+    /// What the drawn vectors give. A sentence's vectors do not depend on its batch.
     fn draw(
         &self,
         writer: &SentenceWriter<'_>,
         posterior: &Gaussian,
         (numbers, batch): (&[u32], &SentenceBatch),
         check: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<[f64; 2]> {
+    ) -> Result<Drawn> {
         let model = writer.model();
         let inputs = writer.inputs(&batch.inputs)?;
         let inside = Lengths::new(inputs.dim(0)?, batch.steps())?.mask(DType::F64, model.device())?;
         let mut streams = self.streams("latent.evaluation", numbers);
         let size = model.latent().size;
-        let mut reconstruction = 0.0;
+        let mut drawn = Drawn::default();
         let mut weights = vec![Vec::with_capacity(self.settings.samples); numbers.len()];
         for _ in 0..self.settings.samples {
             check()?;
@@ -254,17 +270,21 @@ impl<'a> Sums<'a> {
             let z = posterior.sample(&epsilon)?;
             let nats = model.nats(&inputs, &batch.targets, &z, &Default::default())?.detach();
             let nats = (nats.to_dtype(DType::F64)? * &inside)?.sum(0)?;
-            let ratios = numbers_of(&posterior.log_prior_ratio(&epsilon)?)?;
+            let ratios = posterior.log_prior_ratio(&epsilon)?;
+            let corrections = model.prior_correction(&z)?.map_or_else(|| ratios.zeros_like(), Ok)?;
+            let corrections = numbers_of(&corrections)?;
             let nats = numbers_of(&nats)?;
-            reconstruction += nats.iter().sum::<f64>() / self.settings.samples as f64;
-            for ((weights, nats), ratio) in weights.iter_mut().zip(nats).zip(ratios) {
-                weights.push(ratio - nats);
+            drawn.reconstruction += nats.iter().sum::<f64>() / self.settings.samples as f64;
+            drawn.prior += corrections.iter().sum::<f64>() / self.settings.samples as f64;
+            let costs = nats.iter().zip(&corrections).map(|(nats, correction)| nats + correction);
+            for ((weights, cost), ratio) in weights.iter_mut().zip(costs).zip(numbers_of(&ratios)?) {
+                weights.push(ratio - cost);
             }
         }
         let samples = (self.settings.samples as f64).ln();
-        let importance =
-            weights.iter().map(|weights| samples - ln_of_sum(weights.iter().copied())).sum::<f64>();
-        Ok([reconstruction, importance])
+        let of_sentence = |weights: &Vec<f64>| samples - ln_of_sum(weights.iter().copied());
+        drawn.importance = weights.iter().map(of_sentence).sum();
+        Ok(drawn)
     }
 
     /// How much of the sentences the likeliest words after their mean vectors give back.
@@ -297,6 +317,7 @@ impl<'a> Sums<'a> {
             reconstruction_nats: self.reconstruction / count,
             kl_nats: self.kl / count,
             elbo_nats: elbo / count,
+            prior_components: self.prior_components.map(|components| components as u64),
             refine_steps: self.settings.refinement.map(|refinement| refinement.steps as u64),
             refine_rate: self.settings.refinement.map(|refinement| refinement.rate),
             refine_covariance: self.settings.refinement.map(|refinement| refinement.covariance),

@@ -201,6 +201,11 @@ impl<'a> Builder<'a> {
         self.drawn(name, self.spec(&shape), scale, first)
     }
 
+    /// A weight whose first values are uniform in ± `range`, whatever the recipe says.
+    pub(super) fn weight_within(&self, name: &str, shape: impl Into<Shape>, range: f64) -> Result<Tensor> {
+        self.drawn(name, self.spec(&shape.into()), |_| range, |_, uniform| uniform)
+    }
+
     /// The biases of several layers, `(layers, …)`; else as [`Builder::weight_with`].
     pub(super) fn biases_with(
         &self,

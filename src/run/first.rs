@@ -106,6 +106,12 @@ impl First {
             let grown = resolved.recipe.model.core.grown_from(&own.model.core);
             own.model.core = grown.unwrap_or(own.model.core);
         }
+        if let Some((wanted, latent)) = resolved.recipe.model.latent.as_ref().zip(own.model.latent.as_mut())
+            && resolved.is_set("model.latent.prior_components")
+            && let Some(grown) = wanted.grown_from(latent)
+        {
+            *latent = grown;
+        }
         own.corpus.unit = self.tokenizer.unit();
         let conflicts = resolved.conflicts(&TAKEN[..1], &own);
         if !conflicts.is_empty() {

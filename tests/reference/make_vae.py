@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save
 
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
 from model import Model, nats
 
 HERE = Path(__file__).parent / "vae"
@@ -37,6 +39,7 @@ CASES = {
         [(1, 1), (1, 3)],
     ),
     "rhn-no-highway": (RHN, RHN, {"size": 2, "highway_layers": 0, "inject": "both"}, 1.0, 0.0, []),
+    "gru-prior": (GRU, GRU, {"size": 3, "highway_layers": 1, "inject": "both", "prior_components": 4}, 0.8, 0.1, [(2, 1)]),
 }
 
 
@@ -70,6 +73,9 @@ def parameters(decoder, encoder, latent, rng):
         for side in ("encoder", "decoder"):
             shapes |= affine(f"latent.{side}.highway.{k}", size, 2 * size)
     shapes |= affine("latent.mean", size, size) | affine("latent.log_variance", size, size)
+    if components := latent.get("prior_components"):
+        shapes |= {"latent.prior.logits": (components,)}
+        shapes |= {f"latent.prior.{name}": (components, size) for name in ("mean", "log_variance")}
     if latent["inject"] != "input":
         parts = 2 if decoder["kind"] == "lstm" else 1
         shapes |= affine("latent.state", size, decoder["layers"] * parts * decoder["hidden_size"])
@@ -104,8 +110,18 @@ def run(model, vectors, state):
     return model.given.squeeze(1)
 
 
+def prior_correction(weights, z):
+    """ln N(z; 0, I) - ln p(z) for the mixture p, by PyTorch's own distributions (Tomczak and Welling, 2018, arXiv 1705.07120)."""
+    if "latent.prior.logits" not in weights:
+        return torch.zeros((), dtype=torch.float64)
+    mean, log_variance = weights["latent.prior.mean"], weights["latent.prior.log_variance"]
+    each = Independent(Normal(mean, torch.exp(log_variance).sqrt()), 1)
+    prior = MixtureSameFamily(Categorical(logits=weights["latent.prior.logits"]), each)
+    return Normal(0.0, 1.0).log_prob(z).sum() - prior.log_prob(z)
+
+
 def sentence(weights, case, words, read, epsilon):
-    """-ln p of each word and of the end, the KL of each number, and mu: of one sentence alone."""
+    """-ln p of each word and of the end, the KL of each number, mu, log sigma^2 and what the prior adds: of one sentence alone."""
     decoder, encoder, latent = case
     layers, shift = latent["highway_layers"], latent.get("transform_bias", -2.0)
     vectors = weights["embedding.weight"][words]
@@ -129,7 +145,7 @@ def sentence(weights, case, words, read, epsilon):
         vectors = torch.cat([vectors, entering.expand(len(vectors), -1)], dim=1)
     logits = run(core, vectors, state) @ weights["output.weight"] + weights["output.bias"]
     targets = torch.cat([words, torch.tensor([END])])
-    return nats(logits, targets), kl, mu, log_variance
+    return nats(logits, targets), kl, mu, log_variance, prior_correction(weights, z)
 
 
 def make(name):
@@ -140,15 +156,16 @@ def make(name):
     longest, rows = max(LENGTHS) + 1, len(LENGTHS)
     inputs, targets, read = (np.full((longest, rows), END) for _ in range(3))
     epsilon = torch.from_numpy(rng.standard_normal((rows, latent["size"])))
-    loss, reconstruction, divergence, means, spreads = 0, [], [], [], []
+    loss, reconstruction, divergence, means, spreads, corrections = 0, [], [], [], [], []
     for row, length in enumerate(LENGTHS):
         words = torch.from_numpy(rng.integers(1, VOCABULARY, length))
         inputs[1 : length + 1, row] = targets[:length, row] = words.numpy()
         read[:, row] = inputs[:, row]
         for _, step in [place for place in hidden if place[0] == row]:
             read[step, row] = UNKNOWN
-        given, kl, mu, log_variance = sentence(weights, case, words, torch.from_numpy(read[: length + 1, row]), epsilon[row])
-        loss = loss + given.sum() + weight * torch.clamp(kl, min=free_bits).sum()
+        given, kl, mu, log_variance, correction = sentence(weights, case, words, torch.from_numpy(read[: length + 1, row]), epsilon[row])
+        loss = loss + given.sum() + weight * (torch.clamp(kl, min=free_bits).sum() + correction)
+        corrections.append(correction.item())
         reconstruction.append(given.sum().item())
         divergence.append(kl.detach().numpy())
         means.append(mu.detach().numpy())
@@ -159,6 +176,8 @@ def make(name):
     arrays = {key: array.astype(np.uint32) for key, array in ids.items()}
     arrays |= {"epsilon": epsilon.numpy(), "loss": np.array([loss.item()]), "reconstruction": np.array(reconstruction)}
     arrays |= {"divergence": np.stack(divergence), "mean": np.stack(means), "log_variance": np.stack(spreads)}
+    if "prior_components" in latent:
+        arrays["correction"] = np.array(corrections)
     arrays |= {f"param.{key}": tensor.detach().numpy() for key, tensor in weights.items()}
     arrays |= {f"grad.{key}": tensor.grad.numpy() for key, tensor in weights.items()}
     config = {"model_type": "rhn", "vocab_size": VOCABULARY, "embedding": {"kind": "word", "size": WORDS}}

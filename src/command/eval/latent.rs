@@ -137,7 +137,10 @@ fn print(json: bool, unit: Unit, found: &Evaluation) -> std::io::Result<()> {
     writeln!(out, "{}, {} split, {samples} sample(s) a sentence", found.corpus, found.split)?;
     writeln!(out, "nats a sentence  {:.4} (-ELBO, a bound on -ln p)", latent.elbo_nats)?;
     writeln!(out, "  reconstruction {:.4}", latent.reconstruction_nats)?;
-    writeln!(out, "  KL             {:.4}", latent.kl_nats)?;
+    let of = latent.prior_components.map_or_else(String::new, |components| {
+        format!(" from a prior of {components} Gaussian(s), a mean over the samples")
+    });
+    writeln!(out, "  KL             {:.4}{of}", latent.kl_nats)?;
     if let Some((steps, nats)) = latent.refine_steps.zip(latent.encoder_elbo_nats) {
         let of = match latent.refine_covariance {
             Some(Covariance::Full) => " of full covariances",

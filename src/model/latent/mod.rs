@@ -8,13 +8,15 @@
 //!
 //! `path.rs` has the layers between. One embedding serves both sides. Weights beside those of a language model, whose core is
 //! the decoder: `encoder.core.<k>` as the core's, `encoder.backward.core.<k>` where a second one reads backward, and those of
-//! `path.rs`.
+//! `path.rs`, and of a learned prior those of `prior.rs`.
 
 mod gaussian;
 mod path;
+mod prior;
 mod settings;
 
 pub use gaussian::Gaussian;
+pub use prior::MixtureNumbers;
 pub use settings::{Inject, LatentConfig};
 
 use super::builder::{Asked, Builder, Source};
@@ -30,6 +32,7 @@ use super::sequences::Lengths;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use path::{Entered, Entry, Recognition};
+use prior::Mixture;
 use rhn_kernels::precision::Precision;
 use rhn_kernels::profile::{self, Part};
 use std::cell::RefCell;
@@ -43,6 +46,8 @@ pub struct SentenceVae {
     encoder: Encoder,
     recognition: Arc<Recognition>,
     entry: Arc<Entry>,
+    /// None if the prior is standard normal.
+    prior: Option<Arc<Mixture>>,
     decoder: Arc<dyn Core>,
     output: Arc<dyn Output>,
     precision: Precision,
@@ -121,7 +126,12 @@ impl SentenceVae {
         let directions = if latent.bidirectional { 2 } else { 1 };
         let hidden = directions * encoder_config(config).hidden_size();
         let under = builder.under("latent");
+        let prior = latent.prior_components.map(|components| {
+            let under = under.under("prior").without_gradient_at_times(); // while the KL weighs nothing
+            Ok::<_, Error>(Arc::new(Mixture::build((components, latent.size), &under)?))
+        });
         let model = Self {
+            prior: prior.transpose()?,
             recognition: Arc::new(Recognition::build(&latent, hidden, &under)?),
             entry: Arc::new(Entry::build(&latent, &decoder.zero_state(1)?, &under)?),
             config: Arc::new(config.clone()),
@@ -145,6 +155,18 @@ impl SentenceVae {
         let xs = masked(self.embedding.forward(words)?, forward.word.as_ref())?;
         let last = self.encoder.last(&xs, &lengths, [forward, backward])?;
         self.recognition.forward(&masked(last, noise.pooled.as_ref())?)
+    }
+
+    /// ln N(z; 0, I) − ln p(z) of each row of `z`, `(batch, size)` to `(batch)`: what there is to add to the KL of a posterior
+    /// from the standard Gaussian, of which this is the mean over z ~ q, for that from the prior. `None` if the prior is the
+    /// standard Gaussian.
+    pub fn prior_correction(&self, z: &Tensor) -> Result<Option<Tensor>> {
+        self.prior.as_ref().map(|prior| prior.correction(z)).transpose()
+    }
+
+    /// A learned prior as plain numbers, to draw from; `None` if it is the standard Gaussian.
+    pub fn prior_numbers(&self) -> Result<Option<MixtureNumbers>> {
+        self.prior.as_ref().map(|prior| prior.numbers()).transpose()
     }
 
     /// The decoder before its first word, with `z`, `(batch, size)`.
@@ -195,6 +217,7 @@ impl SentenceVae {
             latent: self.latent.clone(),
             recognition: self.recognition.clone(),
             entry: self.entry.clone(),
+            prior: self.prior.clone(),
             precision: self.precision,
             device: self.device.clone(),
         })

@@ -23,6 +23,9 @@ pub struct LatentConfig {
     /// it with `train.latent.word_keep = 0`.
     #[serde(skip_serializing_if = "is_false")]
     pub inputless: bool,
+    /// How many Gaussians the prior is a mixture of, which is learned; `None` is the standard Gaussian.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prior_components: Option<usize>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -63,11 +66,19 @@ impl Default for LatentConfig {
             inject: Inject::Init,
             bidirectional: false,
             inputless: false,
+            prior_components: None,
         }
     }
 }
 
 impl LatentConfig {
+    /// This vector with the other settings of `trained`, if its weights are those of `trained` and those of a prior, with which
+    /// training can go on.
+    pub(crate) fn grown_from(&self, trained: &Self) -> Option<Self> {
+        let grows = self.prior_components.is_some() && trained.prior_components.is_none();
+        grows.then(|| Self { prior_components: self.prior_components, ..trained.clone() })
+    }
+
     /// Numbers that stand beside the vector of each word that the decoder reads.
     pub(in crate::model) fn input_size(&self) -> usize {
         if self.inject.is_input() { self.size } else { 0 }
@@ -89,6 +100,14 @@ impl LatentConfig {
                 "model.latent.highway_layers is {layers}, wanted at most {MOST_LAYERS}"
             )));
         }
+        const MOST_COMPONENTS: usize = 1 << 12;
+        if let Some(components) = self.prior_components
+            && !(1..=MOST_COMPONENTS).contains(&components)
+        {
+            return Err(Error::config(format!(
+                "model.latent.prior_components is {components}, wanted 1 to {MOST_COMPONENTS}"
+            )));
+        }
         if !self.transform_bias.is_finite() {
             let bias = self.transform_bias;
             return Err(Error::config(format!(
@@ -108,6 +127,8 @@ impl Display for LatentConfig {
         };
         let Self { size, highway_layers, .. } = self;
         write!(f, "latent vector of size {size}, {highway_layers} highway layer(s) on each side, {place}")?;
-        f.write_str(if self.inputless { ", which reads no word" } else { "" })
+        f.write_str(if self.inputless { ", which reads no word" } else { "" })?;
+        self.prior_components
+            .map_or(Ok(()), |count| write!(f, ", its prior a mixture of {count} Gaussian(s)"))
     }
 }

@@ -34,7 +34,12 @@ pub struct Written {
 
 /// `count` vectors of the prior, `(count, size)`; vector number `index` is the same however many there are.
 pub fn prior(model: &SentenceVae, seed: u64, count: usize) -> Result<Tensor> {
-    normals(model, seed, "latent.prior", count)
+    let Some(mixture) = model.prior_numbers()? else { return normals(model, seed, "latent.prior", count) };
+    vectors(model, count, |index| {
+        let mut rng = Rng::keyed(seed, "latent.prior", index);
+        let normals: Vec<f64> = (0..model.latent().size).map(|_| rng.normal()).collect();
+        mixture.draw(rng.uniform(), &normals)
+    })
 }
 
 /// `count` samples of the posterior of one sentence, of which the first is its mean, `(count, size)`.
@@ -49,12 +54,16 @@ pub fn around(model: &SentenceVae, posterior: &Gaussian, seed: u64, count: usize
 
 fn normals(model: &SentenceVae, seed: u64, purpose: &str, count: usize) -> Result<Tensor> {
     let size = model.latent().size;
-    let row = |index: usize| {
-        let mut rng = Rng::keyed(seed, purpose, index as u64);
-        (0..size).map(|_| rng.normal()).collect::<Vec<_>>()
-    };
-    let numbers: Vec<f64> = (0..count).flat_map(row).collect();
-    let numbers = Tensor::from_vec(numbers, (count, size), &Device::Cpu)?;
+    vectors(model, count, |index| {
+        let mut rng = Rng::keyed(seed, purpose, index);
+        (0..size).map(|_| rng.normal()).collect()
+    })
+}
+
+/// `count` vectors, each made of its number, `(count, size)`.
+fn vectors(model: &SentenceVae, count: usize, of: impl Fn(u64) -> Vec<f64>) -> Result<Tensor> {
+    let numbers: Vec<f64> = (0..count as u64).flat_map(of).collect();
+    let numbers = Tensor::from_vec(numbers, (count, model.latent().size), &Device::Cpu)?;
     Ok(numbers.to_dtype(model.precision().dtype())?.to_device(model.device())?)
 }
 

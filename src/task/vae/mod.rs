@@ -87,6 +87,9 @@ impl VaeTask {
         let config = &self.recipe.train;
         let parameters = match init_from {
             None => self.first_parameters()?,
+            Some(checkpoint) if self.prior_is_new(&checkpoint.config) => {
+                self.parameters_with_prior(checkpoint)?
+            }
             Some(checkpoint) => self.parameters_of(checkpoint)?,
         };
         let dtype = self.precision.dtype();
@@ -116,6 +119,22 @@ impl VaeTask {
         let fixed = self.fixed.clone();
         let dtype = self.precision.dtype();
         Parameters::draw(&self.model, fixed, config.seed, config.initial(), dtype, &self.device)
+    }
+
+    /// Whether this model has a learned prior and is otherwise that of `old`, which has none.
+    fn prior_is_new(&self, old: &ModelConfig) -> bool {
+        let [own, old] = [&self.model, old].map(|config| config.spec.latent.as_ref());
+        own.zip(old).is_some_and(|(own, old)| own.grown_from(old).as_ref() == Some(own))
+    }
+
+    /// The weights of a checkpoint without a learned prior, whose weights are drawn from the recipe's seed.
+    fn parameters_with_prior(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
+        let dtype = self.precision.dtype();
+        let mut before = self.model.clone();
+        before.spec.latent = checkpoint.config.spec.latent.clone();
+        let mut weights = self.first_parameters()?.tensors();
+        weights.extend(checkpoint.parameters_for(&before, dtype, &self.device)?.tensors());
+        Parameters::load(&self.model, &weights, dtype, &self.device)
     }
 
     fn steps_per_epoch(&self) -> u64 {

@@ -1,9 +1,10 @@
 //! The loss of a sentence VAE (Bowman et al., 2016): the negative evidence lower bound, its KL weighed.
 //!
 //! ```text
-//! loss = mean over the sentences of ( Σ_t −ln p(w_t | w_<t, z) + β Σ_j max(λ, KL_j) )      z ~ q(z | x), one draw
+//! loss = mean over the sentences of ( Σ_t −ln p(w_t | w_<t, z) + β (Σ_j max(λ, KL_j) + c(z)) )      z ~ q(z | x), one draw
 //! ```
 //!
+//! KL_j is that of number j of the vector from a standard Gaussian, and c(z) what a learned prior adds, ln N(z; 0, I) − ln p(z), else 0.
 //! β is `train.latent.schedule`'s, λ is `train.latent.free_bits`, for its epochs. Sums over a sentence, not means over its words: a mean
 //! would weigh the KL twenty times too much.
 
@@ -134,8 +135,13 @@ impl Objective for Elbo {
             0.0 => divergence.clone(),
             least => divergence.maximum(least)?,
         };
-        let sum = (nats.sum_all()? + (counted.sum_all()? * noise.kl_weight)?)?;
-        let reported = [nats.flatten_all()?, (divergence.flatten_all()? * noise.kl_weight)?];
+        let mut cost = counted.sum_all()?;
+        let mut reported = vec![nats.flatten_all()?, (divergence.flatten_all()? * noise.kl_weight)?];
+        if let Some(correction) = self.model.prior_correction(&z)? {
+            cost = (cost + correction.sum_all()?)?;
+            reported.push((correction * noise.kl_weight)?);
+        }
+        let sum = (nats.sum_all()? + (cost * noise.kl_weight)?)?;
         let sums = Sums { nats: Tensor::cat(&reported, 0)?.detach(), tokens: batch.predicted() };
         let objective = (sum / batch.lengths.len() as f64)?;
         Ok(Loss { objective, sums, carried: carried.clone(), teacher: None })

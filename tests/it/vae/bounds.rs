@@ -12,7 +12,7 @@ use rhn::eval::latent::{LatentSettings, evaluate};
 use rhn::eval::refine::{Covariance, Refinement};
 use rhn::model::{Noise, Parameters, SentenceVae};
 use rhn::sample::sentences::{SentenceWriter, prior};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const TEXT: &str = "the cat sat\na dog sat on the cat\nsat the dog\n";
 
@@ -33,8 +33,18 @@ fn built<M>(
     scale: f64,
     build: impl Fn(&ModelConfig, &Parameters) -> rhn::error::Result<M>,
 ) -> M {
+    built_with(tokenizer, json!({"size": size, "inject": "both"}), scale, build)
+}
+
+/// The same with the latent vector that `latent` describes.
+fn built_with<M>(
+    tokenizer: &Tokenizer,
+    latent: Value,
+    scale: f64,
+    build: impl Fn(&ModelConfig, &Parameters) -> rhn::error::Result<M>,
+) -> M {
     let core = json!({"kind": "lstm", "layers": 1, "hidden_size": 6});
-    let config = config(tokenizer.vocab_size(), core, json!({"size": size, "inject": "both"}));
+    let config = config(tokenizer.vocab_size(), core, latent);
     build(&config, &drawn(&config, scale)).unwrap()
 }
 
@@ -62,10 +72,14 @@ fn exact_nats(model: &SentenceVae, items: &Items, line_end: u32) -> f64 {
     let z: Vec<f64> = (0..POINTS).map(|point| 0.01 * (point as f64 - 800.0)).collect();
     let weight = |z: f64| 0.01 * (-0.5 * z * z).exp() / std::f64::consts::TAU.sqrt();
     let z_all = Tensor::from_slice(&z, (POINTS, 1), &Device::Cpu).unwrap();
+    let corrections = model.prior_correction(&z_all).unwrap().map_or(vec![0.0; POINTS], |each| values(&each));
+    let densities: Vec<f64> =
+        z.iter().zip(corrections).map(|(&z, correction)| weight(z) * (-correction).exp()).collect();
+    assert!((densities.iter().sum::<f64>() - 1.0).abs() < 1e-9);
     let of_sentence = |index: u32| {
         let batch = items.batch(&vec![index; POINTS], line_end, &Device::Cpu).unwrap();
         let nats = model.nats(&batch.inputs, &batch.targets, &z_all, &Noise::none()).unwrap().sum(0).unwrap();
-        let mass = values(&nats).into_iter().zip(&z).map(|(nats, &z)| weight(z) * (-nats).exp());
+        let mass = values(&nats).into_iter().zip(&densities).map(|(nats, density)| density * (-nats).exp());
         -mass.sum::<f64>().ln()
     };
     (0..items.len() as u32).map(of_sentence).sum::<f64>() / items.len() as f64
@@ -91,6 +105,53 @@ fn both_bounds_are_above_the_exact_nats_and_the_weighted_one_comes_to_them() {
     };
     let mean = (0..100).map(few).sum::<f64>() / 100.0;
     assert!(exact < mean && mean < found.elbo_nats, "{exact} < {mean} < {}", found.elbo_nats);
+}
+
+/// A prior of two Gaussians at −0.8 and 0.7, of which the second is three times as likely.
+fn with_two_gaussians(parameters: &Parameters) {
+    for (name, var) in parameters.trained() {
+        let values: &[f64] = match name {
+            "latent.prior.logits" => &[0.0, 3f64.ln()],
+            "latent.prior.mean" => &[-0.8, 0.7],
+            "latent.prior.log_variance" => &[-1.0, -0.5],
+            _ => continue,
+        };
+        var.set(&Tensor::from_slice(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn bounds_with_a_mixture_for_a_prior_are_above_the_exact_nats_too() {
+    let tokenizer = tokenizer();
+    let items = items(&tokenizer, TEXT);
+    let latent = json!({"size": 1, "inject": "both", "prior_components": 2});
+    let model = built_with(&tokenizer, latent.clone(), 1.0, |config, parameters| {
+        with_two_gaussians(parameters);
+        SentenceVae::new(config, parameters, DType::F64, &Device::Cpu)?.freeze()
+    });
+    let free = built_with(&tokenizer, latent, 1.0, |config, parameters| {
+        with_two_gaussians(parameters);
+        SentenceVae::with_fixed_weights(config, parameters, DType::F64, &Device::Cpu)
+    });
+    let writer = SentenceWriter::new(&model, &tokenizer).unwrap();
+    let exact = exact_nats(&model, &items, tokenizer.line_end_id().unwrap());
+    let refinement =
+        Some(Refinement { model: &free, steps: 200, rate: 0.1, covariance: Covariance::Diagonal });
+    let settings = LatentSettings { samples: 2000, refinement, ..LatentSettings::default() };
+    let found = evaluate(&writer, ["text", "all"], &items, settings, &mut |_, _| Ok(())).unwrap();
+    let found = found.latent.unwrap();
+    let [encoder, weighted] = [found.encoder_elbo_nats.unwrap(), found.iw_nats.unwrap()];
+    assert!((weighted - exact).abs() < 0.02, "{weighted} and {exact}");
+    let gap = found.elbo_nats - exact;
+    assert!(gap > -0.01 && gap < 0.3 * (encoder - exact), "{gap} of {}", encoder - exact);
+    assert_eq!(found.prior_components, Some(2));
+    // Drawn vectors have the mixture's mean and its variance.
+    let z = values(&prior(&model, 5, 20_000).unwrap());
+    let mean = z.iter().sum::<f64>() / z.len() as f64;
+    let square = z.iter().map(|z| z * z).sum::<f64>() / z.len() as f64;
+    let wanted = 0.25 * (0.64 + (-1f64).exp()) + 0.75 * (0.49 + (-0.5f64).exp());
+    assert!((mean - 0.325).abs() < 0.04 && (square - wanted).abs() < 0.05, "{mean}, {square} and {wanted}");
+    assert_eq!(values(&prior(&model, 5, 3).unwrap()), z[..3]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::objective;
 use crate::parity::{Golden, Report, assert_each_is_tested};
 use candle_core::DType;
 use rhn::data::items::SentenceBatch;
+use rhn::model::latent::LatentConfig;
 use rhn::model::{EncoderNoise, Noise, State};
 use rhn::task::vae::ElboNoise;
 use rhn::train::objective::Objective;
@@ -23,6 +24,7 @@ golden! {
     a_vector_beside_each_word_equals_pytorch: "rhn-input",
     a_bidirectional_encoder_and_free_bits_equal_pytorch: "gru-both-bidirectional",
     a_vector_without_highway_layers_equals_pytorch: "rhn-no-highway",
+    a_mixture_for_a_prior_equals_pytorch: "gru-prior",
 }
 
 fn folder() -> PathBuf {
@@ -32,6 +34,10 @@ fn folder() -> PathBuf {
 #[test]
 fn every_golden_file_has_its_test() {
     assert_each_is_tested(&folder(), FILES);
+}
+
+fn latent_of(golden: &Golden) -> &LatentConfig {
+    golden.config.spec.latent.as_ref().unwrap()
 }
 
 /// The Gaussian, the KL of each number, −ln p of each sentence, the loss and every gradient.
@@ -59,10 +65,17 @@ fn agrees_with_pytorch(file: &str) {
             kl_weight: latent.schedule.last(),
             free_bits: latent.free_bits,
         };
+        if latent_of(&golden).prior_components.is_some() {
+            let z = posterior.sample(&noise.epsilon).unwrap();
+            report.compare("correction", &elbo.model.prior_correction(&z).unwrap().unwrap());
+        }
         let loss = elbo.loss(&batch, &State(Vec::new()), &noise).unwrap();
         report.compare("loss", &loss.objective.reshape(1).unwrap());
         // What is reported of the batch is the words' nats, time step by time step, and then the weighed KL.
         let (time, rows) = batch.targets.dims2().unwrap();
+        let corrections = usize::from(latent_of(&golden).prior_components.is_some());
+        let counts = time * rows + rows * (latent_of(&golden).size + corrections);
+        assert_eq!(loss.sums.nats.elem_count(), counts);
         let nats = loss.sums.nats.narrow(0, 0, time * rows).unwrap().reshape((time, rows)).unwrap();
         report.compare("reconstruction", &nats.sum(0).unwrap());
         assert_eq!(loss.sums.tokens, 17); // 3 + 5 + 1 + 4 words and four ends

@@ -163,6 +163,35 @@ fn a_run_begins_with_its_like_alone_and_the_keys_that_differ_are_named() {
     );
 }
 
+/// Almost nothing is learned at a rate of 1e-9: the bound of the mixture at its first step is near the standard Gaussian's.
+#[test]
+fn a_prior_is_learned_from_where_a_run_without_one_ended() {
+    let begin = "train vae.toml --set train.epochs=1 --set train.learning_rate=1e-9";
+    let set = "--set model.latent.prior_components";
+    let output = LEARNED.rhn(&format!("{begin} --init-from run {set}=40 --out prior"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let [before, after] =
+        ["run", "prior"].map(|run| LEARNED.json_of(&format!("eval {run} --samples 40 --json")));
+    assert_eq!((&after["prior_components"], before.get("prior_components")), (&40.into(), None));
+    assert!((number(&before, "reconstruction_nats") - number(&after, "reconstruction_nats")).abs() < 1e-4);
+    let added = number(&after, "kl_nats") - number(&before, "kl_nats");
+    assert!(added != 0.0 && added.abs() < 1.0, "{added} nats in {after}");
+    let shown = LEARNED.rhn("eval prior");
+    assert!(stdout(&shown).contains(" from a prior of 40 Gaussian(s), a mean over the samples"), "{shown:?}");
+    assert!(LEARNED.json_of("eval prior --refine 5 --json")["elbo_nats"].is_f64());
+    assert!(!stdout(&LEARNED.rhn("sample prior --samples 2")).is_empty());
+    // With a prior there is nothing to be drawn.
+    LEARNED.rhn(&format!("{begin} --init-from prior --out again"));
+    assert_eq!(LEARNED.json_of("eval again --json")["prior_components"], 40);
+    for (name, count, part) in [
+        ("prior", 41, "its model.latent.prior_components is 40, wanted 41"),
+        ("run", 0, "model.latent.prior_components is 0, wanted 1 to 4096"),
+    ] {
+        let code = if count == 0 { 2 } else { 4 };
+        LEARNED.fails(&format!("{begin} --init-from {name} {set}={count} --out none"), code, &[part]);
+    }
+}
+
 #[test]
 fn sentences_of_several_texts_are_measured_together() {
     LEARNED.write("one.txt", "the cat sat\na dog ran away\n");

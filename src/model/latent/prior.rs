@@ -1,0 +1,116 @@
+//! A learned prior: a mixture of Gaussians in place of the standard one (the "MoG" prior of Tomczak and Welling, 2018, arXiv
+//! 1705.07120).
+//!
+//! ```text
+//! p(z) = Σ_k π_k N(z; m_k, diag(s_k²))        π = softmax(a)
+//! KL(q ‖ p) = KL(q ‖ N(0, I)) + E_q [ ln N(z; 0, I) − ln p(z) ]
+//! ```
+//!
+//! The posteriors of all sentences together are no standard Gaussian, and what they differ by is paid for in the KL of each.
+//! The first part of the KL is exact, the second is the mean over the vectors that are drawn; it is 0 at every z where the mixture
+//! is the standard Gaussian, so that little of the exactness is lost.
+//!
+//! Weights: `latent.prior.logits` (components), `latent.prior.mean` and `latent.prior.log_variance` (components, size).
+
+use crate::error::Result;
+use crate::model::builder::Builder;
+use crate::model::output::log_softmax::{log_softmax, log_sum_exp};
+use candle_core::{D, DType, Tensor};
+
+/// First means are uniform in ± this. With the variance that is left of 1 the mixture has the mean and the variances of the
+/// standard Gaussian.
+const SPREAD: f64 = 0.5;
+
+/// A mixture of Gaussians.
+pub(super) struct Mixture {
+    /// a, `(components)`.
+    logits: Tensor,
+    /// m, `(components, size)`.
+    mean: Tensor,
+    /// ln s², `(components, size)`.
+    log_variance: Tensor,
+}
+
+/// The same as plain numbers, to draw from.
+pub struct MixtureNumbers {
+    /// π.
+    shares: Vec<f64>,
+    mean: Vec<Vec<f64>>,
+    deviation: Vec<Vec<f64>>,
+}
+
+impl Mixture {
+    /// Of `components` Gaussians of vectors of `size`; `builder` is under `latent.prior`.
+    pub(super) fn build((components, size): (usize, usize), builder: &Builder<'_>) -> Result<Self> {
+        let left = (1.0 - SPREAD * SPREAD / 3.0).ln();
+        Ok(Self {
+            logits: builder.biases_with("logits", components, |_, _| 0.0)?,
+            mean: builder.weight_within("mean", (components, size), SPREAD)?,
+            log_variance: builder.weight_with("log_variance", (components, size), |_, _| left)?,
+        })
+    }
+
+    /// ln N(z; 0, I) − ln p(z) of each row of `z`, `(batch, size)` to `(batch)`.
+    pub(super) fn correction(&self, z: &Tensor) -> Result<Tensor> {
+        let precision = (&self.log_variance * -0.5)?.exp()?;
+        let scaled = z.unsqueeze(1)?.broadcast_sub(&self.mean)?.broadcast_mul(&precision)?;
+        let spread =
+            (scaled.sqr()?.sum(D::Minus1)?.broadcast_add(&self.log_variance.sum(D::Minus1)?)? * -0.5)?;
+        let each = spread.broadcast_add(&log_softmax(&self.logits)?)?;
+        let standard = (z.sqr()?.sum(D::Minus1)? * -0.5)?; // both without −½ ln 2π for each number
+        Ok((standard - log_sum_exp(&each)?.squeeze(D::Minus1)?)?)
+    }
+
+    /// The mixture as plain numbers.
+    pub(super) fn numbers(&self) -> Result<MixtureNumbers> {
+        let rows = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_vec2::<f64>();
+        let logits = self.logits.to_dtype(DType::F64)?;
+        Ok(MixtureNumbers {
+            shares: log_softmax(&logits)?.exp()?.to_vec1()?,
+            mean: rows(&self.mean)?,
+            deviation: rows(&(self.log_variance.to_dtype(DType::F64)? * 0.5)?.exp()?)?,
+        })
+    }
+}
+
+impl MixtureNumbers {
+    /// A vector of the mixture, for a `uniform` number from 0 to 1 that chooses the Gaussian, and standard normal numbers.
+    pub fn draw(&self, uniform: f64, normals: &[f64]) -> Vec<f64> {
+        let mut left = uniform;
+        let passes = |share: &f64| {
+            left -= share;
+            left < 0.0
+        };
+        let chosen = self.shares.iter().position(passes).unwrap_or(self.shares.len() - 1);
+        let numbers = self.mean[chosen].iter().zip(&self.deviation[chosen]).zip(normals);
+        numbers.map(|((mean, deviation), normal)| mean + deviation * normal).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// One Gaussian with the variances 1 is the standard one; two that are alike are it too, whatever their shares.
+    #[test]
+    fn a_mixture_that_is_the_standard_gaussian_adds_nothing() {
+        let z = Tensor::new(&[[0.3f64, -2.0], [5.0, 0.1]], &Device::Cpu).unwrap();
+        let zeros = Tensor::zeros((2, 2), DType::F64, &Device::Cpu).unwrap();
+        let logits = Tensor::new(&[0.4f64, -1.0], &Device::Cpu).unwrap();
+        let mixture = Mixture { logits, mean: zeros.clone(), log_variance: zeros };
+        let found = mixture.correction(&z).unwrap().to_vec1::<f64>().unwrap();
+        assert!(found.iter().all(|nats| nats.abs() < 1e-12), "{found:?}");
+    }
+
+    #[test]
+    fn the_uniform_number_chooses_by_the_shares() {
+        let numbers = MixtureNumbers {
+            shares: vec![0.25, 0.5, 0.25 - 1e-12],
+            mean: vec![vec![-1.0], vec![0.0], vec![1.0]],
+            deviation: vec![vec![2.0], vec![3.0], vec![4.0]],
+        };
+        let drawn = [0.0, 0.2499, 0.25, 0.7499, 0.75, 1.0 - 1e-16].map(|at| numbers.draw(at, &[0.5])[0]);
+        assert_eq!(drawn, [0.0, 0.0, 1.5, 1.5, 3.0, 3.0]);
+    }
+}
