@@ -74,6 +74,11 @@ impl DropoutConfig {
         let others = [self.between.unwrap_or(self.input), self.recurrent_weights];
         rates.iter().chain(&others).all(is_zero)
     }
+
+    /// Whether values are dropped, not weights alone: what passes with dropout differ by in evaluation.
+    pub fn masks_values(&self) -> bool {
+        !Self { recurrent_weights: 0.0, ..self.clone() }.is_off()
+    }
 }
 
 fn is_zero(rate: &f64) -> bool {

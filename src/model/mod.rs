@@ -51,6 +51,7 @@ pub use language::LanguageModel;
 pub(crate) use language::Outputs;
 pub use latent::SentenceVae;
 pub use layers::Cost;
+pub(crate) use noise::masked;
 pub use noise::{Noise, RecurrentNoise, WeightMasks};
 pub use parameters::{Parameters, WeightTypes};
 pub use pooling::Pooling;

@@ -125,7 +125,7 @@ impl Noise {
 }
 
 /// `xs` times `mask`, where there is one.
-pub(super) fn masked(xs: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn masked(xs: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     Ok(match mask {
         None => xs,
         Some(mask) => dropped(&xs, mask)?,

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::dropout::DropoutConfig;
-use crate::model::{FrozenModel, LanguageModel, Noise, NoiseSource, State};
+use crate::model::{FrozenModel, LanguageModel, Noise, NoiseSource, State, masked};
 use candle_core::{DType, Device, Tensor};
 use rhn_kernels::rng::Rng;
 use std::ops::Range;
@@ -53,7 +53,7 @@ pub struct DropoutPasses {
 
 /// What the passes made of a window.
 pub struct PassesRead {
-    /// What the output layer saw before its own mask, `(time, passes, hidden)`.
+    /// What the output layer would have seen without its own mask, `(time, passes, hidden)`.
     pub states: Tensor,
     /// Nats of the targets, `(time, passes)`.
     pub nats: Tensor,
@@ -97,8 +97,10 @@ impl DropoutPasses {
     ) -> Result<PassesRead> {
         let inputs = self.for_each_pass(inputs)?;
         let noise = self.noise(&inputs)?;
-        let (states, state) = model.hidden(&inputs, &self.state, &noise)?;
-        let nats = model.nats_of(&states, &self.for_each_pass(targets)?, &noise, temperature)?;
+        let before_output = Noise { output: None, ..noise.clone() };
+        let (states, state) = model.hidden(&inputs, &self.state, &before_output)?;
+        let seen = masked(states.clone(), noise.output.as_ref())?;
+        let nats = model.nats_of(&seen, &self.for_each_pass(targets)?, &noise, temperature)?;
         self.state = state.detach();
         self.read += inputs.dim(0)? as u64;
         Ok(PassesRead { states: states.detach(), nats: nats.detach() })
@@ -160,6 +162,23 @@ mod tests {
         assert_eq!(first, mask());
         assert_eq!(first[0], first[1]); // one word at two steps
         assert!(first[0].contains(&0.0) && first[0].contains(&2.0), "{first:?}");
+    }
+
+    /// The first token's state depends on no other mask here, so that passes differ by the mask of the output alone.
+    #[test]
+    fn states_are_those_before_the_mask_of_the_output() {
+        let dropout = DropoutConfig { output: 0.5, ..DropoutConfig::default() };
+        let model = tiny::drawn(5, 1.0);
+        let inputs = Tensor::zeros((3, 1), candle_core::DType::U32, &Device::Cpu).unwrap();
+        let mut reader = DropoutPasses::new(&model, &dropout, 1, 0..4).unwrap();
+        let read = reader.read(&model, &inputs, &inputs, 1.0).unwrap();
+        let (wanted, _) = model.hidden(&inputs, &model.zero_state(1).unwrap(), &Noise::none()).unwrap();
+        let rows = |states: &Tensor| states.to_vec3::<f64>().unwrap();
+        for (found, wanted) in rows(&read.states).iter().zip(rows(&wanted)) {
+            assert!(found.iter().all(|row| row == &wanted[0]), "{found:?} is not {wanted:?}");
+        }
+        let nats = read.nats.to_vec2::<f64>().unwrap();
+        assert_ne!(nats[0][0], nats[0][1]); // the masks are of each pass, and count where nats are made
     }
 
     #[test]

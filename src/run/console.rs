@@ -211,7 +211,7 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
         nats(valid_nats),
         number(row.learning_rate),
         number(row.grad_norm),
-        grouped(number(row.tokens_per_second).round() as u64),
+        row.tokens_per_second.map_or_else(|| "–".into(), |speed| grouped(speed.round() as u64)),
         duration(number(row.seconds)),
         if row.best { " *" } else { "" }
     )

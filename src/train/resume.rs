@@ -93,8 +93,12 @@ impl Resumed {
         let data = task.data();
         let refuse = |what: String| Err(Error::config(format!("--resume: the run was {what}")));
         if position.corpus_sha256 != data.sha256 {
-            let was = &position.corpus_sha256;
-            return refuse(format!("on a text with SHA-256 {was}, {} has {}", data.corpus, data.sha256));
+            let what = format!(
+                "is another text than the run's: its SHA-256 is {}, the run was begun on {}; --resume goes on with that one \
+                 alone, --init-from begins another run with its weights",
+                data.sha256, position.corpus_sha256
+            );
+            return Err(Error::data(data.corpus, what));
         }
         if position.split_tokens != data.tokens {
             let was = position.split_tokens;

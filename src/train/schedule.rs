@@ -22,11 +22,14 @@ pub struct RateMemory {
     /// How often the run went back to its best weights; each halves the rate.
     #[serde(default)]
     pub rollbacks: u64,
+    /// How many steps had been made when it did so last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_after: Option<u64>,
 }
 
 impl Default for RateMemory {
     fn default() -> Self {
-        Self { factor: 1.0, last_perplexity: None, rollbacks: 0 }
+        Self { factor: 1.0, last_perplexity: None, rollbacks: 0, rolled_back_after: None }
     }
 }
 
@@ -63,9 +66,16 @@ impl Rate {
         self.first * factor * 0.5f64.powf(self.memory.rollbacks as f64)
     }
 
-    /// Halves the rate from here on.
-    pub fn roll_back(&mut self) {
+    /// The rate that the last of `made` steps was made with, which was of epoch `epoch`, counted from 0.
+    pub fn of_last(&self, epoch: u64, made: u64) -> f64 {
+        let now = self.at(epoch, made.saturating_sub(1));
+        if self.memory.rolled_back_after == Some(made) { 2.0 * now } else { now }
+    }
+
+    /// Halves the rate for all steps after the `made` ones.
+    pub fn roll_back(&mut self, made: u64) {
         self.memory.rollbacks += 1;
+        self.memory.rolled_back_after = Some(made);
     }
 
     /// How often it was halved so.
@@ -134,9 +144,10 @@ mod tests {
     #[test]
     fn each_rollback_halves_the_rate_of_any_schedule() {
         let mut rate = rate("ptb-rhn", &[], 1);
-        rate.roll_back();
-        rate.roll_back();
+        rate.roll_back(7);
+        rate.roll_back(20);
         assert_eq!((rate.at(0, 0), rate.rollbacks()), (0.05, 2));
+        assert_eq!([19, 20, 21].map(|made| rate.of_last(0, made)), [0.05, 0.1, 0.05]); // the 20th step was made before
     }
 
     #[test]

@@ -350,6 +350,8 @@ fn another_text_under_the_corpuss_name_is_refused_and_the_own_one_is_found_above
     assert_eq!(perplexity(&stdout(&found)), perplexity(&own), "{}", stderr(&found));
     place.write("learn.txt", "another text\n".repeat(90));
     place.fails("eval char", 3, &["learn.txt", "another text than the run's", "--file"]);
+    let output = place.rhn("eval char --mc 2 --file learn.txt");
+    assert!(stderr(&output).contains("--mc: the run was trained without dropout of values"), "{output:?}");
 }
 
 #[test]

@@ -261,7 +261,7 @@ impl Found {
         }
     }
 
-    /// Several texts as one. Passes that were rejected are counted over all.
+    /// Several texts as one. Passes are counted over all of them, those that were rejected and those that ran.
     fn total(all: &[Self], unit: Unit) -> Self {
         let evaluations: Vec<_> = all.iter().map(|found| found.evaluation().clone()).collect();
         let evaluation = Evaluation::total(&format!("{} files", all.len()), unit, &evaluations);
@@ -270,8 +270,9 @@ impl Found {
             Self::Plain(_) => None,
         });
         let mc_rejected = averaged.clone().map(|averaged| averaged.mc_rejected).sum();
+        let mc_passes = averaged.clone().map(|averaged| averaged.mc_passes).sum();
         match averaged.next_back() {
-            Some(last) => Self::MonteCarlo(MonteCarlo { evaluation, mc_rejected, ..last.clone() }),
+            Some(last) => Self::MonteCarlo(MonteCarlo { evaluation, mc_passes, mc_rejected, ..last.clone() }),
             None => Self::Plain(evaluation),
         }
     }
@@ -309,6 +310,9 @@ impl Evaluator<'_> {
         if let Some(passes) = self.args.mc {
             let settings = MonteCarloSettings { passes, seed: self.args.seed.unwrap_or(1) };
             let dropout = &self.train.dropout;
+            if !dropout.masks_values() {
+                note("--mc: the run was trained without dropout of values, so that all passes are the same");
+            }
             let adaptation = &self.adaptation;
             let mut plain = WindowReader::new(model, 1)?;
             let predictor = self.predictor.as_deref_mut().unwrap_or(&mut plain);

@@ -31,11 +31,16 @@ impl ScoreRequest {
         let Some(text) = fields.string("text")? else {
             return Err(Failure::field("text", "text is missing, wanted the text to score"));
         };
+        let per = choice(&mut fields, "per")?.unwrap_or(Per::Token);
+        let boundary = choice(&mut fields, "boundary")?;
+        if boundary.is_some() && per != Per::Word {
+            return Err(Failure::field("boundary", "boundary is for per = \"word\""));
+        }
         let settings = Settings {
-            per: choice(&mut fields, "per", Per::Token)?,
-            reset: choice(&mut fields, "reset", Reset::Document)?,
-            boundary: choice(&mut fields, "boundary", Default::default())?,
-            base: choice(&mut fields, "base", Base::Two)?,
+            per,
+            reset: choice(&mut fields, "reset")?.unwrap_or(Reset::Document),
+            boundary: boundary.unwrap_or_default(),
+            base: choice(&mut fields, "base")?.unwrap_or(Base::Two),
             cache: None,
             json: true,
             several: false,
@@ -45,10 +50,10 @@ impl ScoreRequest {
     }
 }
 
-/// One of the names that the command line knows.
-fn choice<T: ValueEnum>(fields: &mut Fields, name: &'static str, default: T) -> Result<T, Failure> {
-    let Some(given) = fields.name(name)? else { return Ok(default) };
-    T::from_str(&given, false).map_err(|_| {
+/// One of the names that the command line knows, if the client gave one.
+fn choice<T: ValueEnum>(fields: &mut Fields, name: &'static str) -> Result<Option<T>, Failure> {
+    let Some(given) = fields.name(name)? else { return Ok(None) };
+    T::from_str(&given, false).map(Some).map_err(|_| {
         let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
         let names: Vec<String> = names.map(|value| value.get_name().to_string()).collect();
         let shown: String = given.chars().take(40).collect();

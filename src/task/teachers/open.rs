@@ -62,14 +62,7 @@ impl Teachers {
 fn dropout_of(checkpoint: &Checkpoint, passes: usize) -> Result<DropoutConfig> {
     let recipe = checkpoint.read_recipe()?;
     let dropout = recipe.map(|recipe| recipe.train.dropout).unwrap_or_default();
-    let dropped = DropoutConfig { recurrent_weights: 0.0, ..dropout.clone() };
-    if dropped
-        == (DropoutConfig {
-            kind: dropped.kind,
-            separate_gate_masks: dropped.separate_gate_masks,
-            ..Default::default()
-        })
-    {
+    if !dropout.masks_values() {
         let what = format!(
             "its recipe has no dropout, and train.loss.teacher_mc = {passes} averages passes that drop other values each; \
              wanted 0"

@@ -26,8 +26,9 @@ impl Clock {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
-    pub(super) fn tokens_per_second(&self) -> f64 {
-        self.tokens as f64 / self.training.max(1e-9)
+    /// `None` while this process has made no step.
+    pub(super) fn tokens_per_second(&self) -> Option<f64> {
+        (self.tokens > 0).then(|| self.tokens as f64 / self.training.max(1e-9))
     }
 
     /// What a window took, on average.

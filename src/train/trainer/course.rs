@@ -85,7 +85,7 @@ impl<T: Task> Trainer<'_, T> {
         self.stepper.update.restart(self.position.skipped_steps)?;
         self.stepper.average.restart();
         self.stepper.reset_state()?;
-        self.rate.roll_back();
+        self.rate.roll_back(self.position.step);
         self.position.course.alarm = None;
         self.position.course.restart();
         self.record_divergence(alarm, OnDivergence::Rollback)

@@ -177,7 +177,7 @@ impl<T: Task> Trainer<'_, T> {
 
     fn progress(&self, nats: f64) -> Training {
         let config = self.config();
-        let speed = self.clock.tokens_per_second();
+        let speed = self.clock.tokens_per_second().unwrap_or(0.0);
         let windows = self.windows();
         let window_seconds = self.clock.window_seconds();
         let epoch_left = (windows - self.position.window) as f64 * window_seconds;

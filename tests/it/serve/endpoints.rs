@@ -71,7 +71,13 @@ fn scores_are_the_rows_of_rhn_score() {
                 json!({"object": "score", "model": "run", "rows": wanted, "total": total})
             );
         }
-        let wrong = [("per", json!("letter")), ("base", json!(3)), ("text", json!(1)), ("foo", json!(1))];
+        let wrong = [
+            ("per", json!("letter")),
+            ("base", json!(3)),
+            ("text", json!(1)),
+            ("foo", json!(1)),
+            ("boundary", json!("trailing")), // is of words
+        ];
         for (name, value) in wrong {
             let mut body = json!({"text": "To"});
             body[name] = value;
