@@ -74,6 +74,21 @@ pub(super) fn hold(out: &Path, resume: bool) -> Result<Lock> {
     Ok(lock)
 }
 
+/// As [`hold`], of a run that is read and not changed: where nothing can be written nobody else works on it, and it is not locked.
+pub(super) fn hold_to_read(out: &Path) -> Result<Option<Lock>> {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match hold(out, true) {
+        Err(Error::Io { source, .. })
+            if [PermissionDenied, ReadOnlyFilesystem].contains(&source.kind())
+                && !storage::is_held(out)
+                && !out.join(".pending").exists() =>
+        {
+            Ok(None)
+        }
+        held => held.map(Some),
+    }
+}
+
 /// Refuses to train over a run that is there.
 fn check_fresh(out: &Path) -> Result<()> {
     let holds = |name: &str| out.join(name).exists();

@@ -55,6 +55,28 @@ fn a_run_in_parts_is_the_same_elsewhere_and_goes_on() {
     assert_eq!(place.fingerprint("elsewhere/0"), place.fingerprint("whole"));
 }
 
+/// A colleague's run, or one on a medium that cannot be written.
+#[cfg(unix)]
+#[test]
+fn a_run_that_may_only_be_read_is_packed_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    place.train("--out run --max-steps 40");
+    let allow = |name: &str, mode: u32| {
+        fs::set_permissions(place.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    allow("run/lock", 0o444);
+    allow("run", 0o555);
+    if fs::write(place.path("run/written"), "").is_ok() {
+        eprintln!("skipped: this user may write where nobody may");
+        return;
+    }
+    assert_eq!(place.rhn("run pack run --part-size 5kB --out packed").status.code(), Some(0));
+    place.rhn("run unpack packed.zip.001 --out again");
+    assert_eq!(files(&place.path("again")), files(&place.path("run")));
+    allow("run", 0o755);
+}
+
 #[test]
 fn parts_that_are_damaged_or_missing_are_refused_by_name_and_nothing_is_left() {
     let place = Place::new();

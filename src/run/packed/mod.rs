@@ -61,7 +61,7 @@ pub(crate) fn pack(directory: &Path, prefix: &Path, part_size: u64, told: Told<'
     if ![MODEL, STATES].iter().any(|name| directory.join(name).exists()) {
         return Err(Error::checkpoint(directory, "is no run: it has neither a model nor a training state"));
     }
-    let _lock = location::hold(directory, true)?;
+    let _lock = location::hold_to_read(directory)?;
     if directory.join(MODEL).exists() {
         Checkpoint::open(directory)?; // what is damaged here would be damaged there
     }
