@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One would expect a term of the loss that weighs 0.0 to give zeros for a gradient, as PyTorch does, so that an optimizer
-# treats its weights as those of a term that weighs 1e-60, which f32 rounds to 0. With candle-core 0.11.1 a factor of exactly 0.0 cuts the term off:
-# GradStore has nothing for its variables, and candle-nn's AdamW passes them over, weight decay and all; with 1e-60, or
-# with a tensor that holds 0.0, the gradient is zeros and the weights decay.
+# treats its weights as those of a term that weighs 1e-60, which f32 rounds to 0. With candle-core 0.11.1 a factor of
+# exactly 0.0 cuts the term off: GradStore has nothing for its variables, and candle-nn's AdamW passes them over, weight
+# decay and all; with 1e-60, or with a tensor that holds 0.0, the gradient is zeros and the weights decay.
 # It matters here because the weight of a KL begins at 0 and grows: weights that the KL alone reaches would be taken for
 # forgotten ones, which is an error here, and how far they decay depends on whether a schedule gives 0 or nearly 0.
 set -euo pipefail
