@@ -19,7 +19,7 @@ pub enum Edit {
     Exchange,
     /// Drops or adds a final s
     FinalS,
-    /// Changes, drops, adds or swaps a character inside a word of at least four
+    /// Changes, drops, adds or swaps a character of a word of at least four, never the first
     Character,
 }
 
@@ -74,11 +74,17 @@ impl Edit {
     }
 }
 
+/// How often kinds are drawn for a line in which none has changed anything: an edit of a character may put in the one that stands
+/// there.
+const ROUNDS: usize = 100;
+
 /// The line with an error of one of `kinds`, each that has a place equally likely; none if no kind has.
 pub fn one_edit(line: &str, kinds: &[Edit], rng: &mut Rng) -> Option<(String, Edit)> {
-    let edited: Vec<(String, Edit)> =
-        kinds.iter().filter_map(|&kind| Some((kind.apply(line, rng)?, kind))).collect();
-    draw(rng, &edited).cloned()
+    (0..ROUNDS).find_map(|_| {
+        let edited: Vec<(String, Edit)> =
+            kinds.iter().filter_map(|&kind| Some((kind.apply(line, rng)?, kind))).collect();
+        draw(rng, &edited).cloned()
+    })
 }
 
 /// A word of a line.
@@ -188,7 +194,7 @@ fn character(line: &str, words: &[Word], rng: &mut Rng) -> Option<String> {
     let mut word: Vec<char> = line[span.clone()].chars().collect();
     let letters: Vec<char> = line.chars().filter(|char| char.is_lowercase()).collect();
     let letter = *draw(rng, &letters)?;
-    let at = 1 + (rng.uniform() * (word.len() - 2) as f64) as usize; // neither the first nor the last
+    let at = 1 + (rng.uniform() * (word.len() - 2) as f64) as usize; // not the first, nor the last unless it is swapped
     match (rng.uniform() * 4.0) as usize {
         0 => word[at] = letter,
         1 => drop(word.remove(at)),
@@ -242,6 +248,16 @@ mod tests {
             let middle = line.strip_prefix("An a").and_then(|rest| rest.strip_suffix(", it is")).unwrap();
             assert!((2..=4).contains(&middle.len()) && middle != "bcd", "{line}");
         }
+    }
+
+    #[test]
+    fn a_line_with_a_place_has_an_error_whatever_is_drawn_first() {
+        let line = "the all well is good";
+        let made = (0..200).filter(|&at| {
+            let found = one_edit(line, &[Edit::Character], &mut Rng::keyed(1, "test", at));
+            found.is_some_and(|(edited, _)| edited != line)
+        });
+        assert_eq!(made.count(), 200);
     }
 
     #[test]

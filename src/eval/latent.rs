@@ -27,6 +27,9 @@ const TOGETHER: usize = 64;
 /// A number of the vector is active if its mean has at least this variance over the sentences (Burda et al., 2016).
 const ACTIVE: f64 = 0.01;
 
+/// A bound of fewer nats is none: −ln p is never below 0, and what is drawn of the KL misses by less.
+const IMPOSSIBLE: f64 = -1.0;
+
 /// Fewer nats of KL than this are none.
 const LEAST_KL: f64 = 0.1;
 
@@ -64,7 +67,7 @@ pub struct LatentFigures {
     pub samples: u64,
     /// −ln p(x | z), the mean over the samples.
     pub reconstruction_nats: f64,
-    /// The KL of the posterior from the prior, exact; from a learned prior a mean over the samples.
+    /// The KL of the posterior from the prior, exact; from a learned prior what its Gaussian lacks is a mean over the samples.
     pub kl_nats: f64,
     /// Their sum, −ELBO.
     pub elbo_nats: f64,
@@ -122,7 +125,7 @@ impl LatentFigures {
 struct Drawn {
     /// −ln p(x | z), the mean over the vectors.
     reconstruction: f64,
-    /// What a learned prior adds to the KL from the standard Gaussian, the mean over the vectors.
+    /// What is drawn of the KL from a learned prior, the mean over the vectors.
     prior: f64,
     /// The importance-weighted bound.
     importance: f64,
@@ -178,9 +181,15 @@ pub fn evaluate(
         progress(done, sentences.predicted())?;
     }
     let figures = sums.figures(sentences);
-    if !figures.elbo_nats.is_finite() {
+    if !(figures.elbo_nats.is_finite() && figures.elbo_nats > IMPOSSIBLE) {
+        let why = match figures.elbo_nats.is_finite() {
+            true => {
+                ", and no text has less than 0: the KL from the learned prior is too large a number to be drawn"
+            }
+            false => "",
+        };
         let what =
-            format!("the model gives a sentence of {corpus} ({split}) a bound of {}", figures.elbo_nats);
+            format!("the model gives a sentence of {corpus} ({split}) a bound of {}{why}", figures.elbo_nats);
         return Err(Error::NotFinite { step: 0, what });
     }
     let counts = [sentences.predicted(), sentences.words()];
@@ -217,14 +226,14 @@ impl<'a> Sums<'a> {
         let mut posterior =
             writer.model().posterior(&batch.words()?, &batch.lengths, &EncoderNoise::default())?.detach();
         if let Some(refinement) = self.settings.refinement {
-            let kl = numbers_of(&posterior.divergence()?)?.iter().sum::<f64>();
+            let kl = numbers_of(&writer.model().divergence(&posterior)?)?.iter().sum::<f64>();
             let drawn = self.draw(writer, &posterior, (numbers, batch), check)?;
             self.encoder_bound += drawn.reconstruction + drawn.prior + kl;
             let inputs = &writer.inputs(&batch.inputs)?;
             let mut streams = self.streams("latent.refinement", numbers);
             posterior = refinement.refined(&posterior, (batch, inputs), &mut streams, check)?;
         }
-        self.kl += numbers_of(&posterior.divergence()?)?.iter().sum::<f64>();
+        self.kl += numbers_of(&writer.model().divergence(&posterior)?)?.iter().sum::<f64>();
         self.posteriors.add(&posterior)?;
         let [sums, squares] = &mut self.means;
         for mean in posterior.mean.to_dtype(DType::F64)?.to_vec2::<f64>()? {
@@ -270,15 +279,14 @@ impl<'a> Sums<'a> {
             let z = posterior.sample(&epsilon)?;
             let nats = model.nats(&inputs, &batch.targets, &z, &Default::default())?.detach();
             let nats = (nats.to_dtype(DType::F64)? * &inside)?.sum(0)?;
-            let ratios = posterior.log_prior_ratio(&epsilon)?;
-            let corrections = model.prior_correction(&z)?.map_or_else(|| ratios.zeros_like(), Ok)?;
-            let corrections = numbers_of(&corrections)?;
+            let ratios = numbers_of(&model.log_prior_ratio(posterior, &epsilon)?)?;
             let nats = numbers_of(&nats)?;
             drawn.reconstruction += nats.iter().sum::<f64>() / self.settings.samples as f64;
-            drawn.prior += corrections.iter().sum::<f64>() / self.settings.samples as f64;
-            let costs = nats.iter().zip(&corrections).map(|(nats, correction)| nats + correction);
-            for ((weights, cost), ratio) in weights.iter_mut().zip(costs).zip(numbers_of(&ratios)?) {
-                weights.push(ratio - cost);
+            if let Some(remainder) = model.prior_remainder(&z)? {
+                drawn.prior += numbers_of(&remainder)?.iter().sum::<f64>() / self.settings.samples as f64;
+            }
+            for ((weights, nats), ratio) in weights.iter_mut().zip(nats).zip(ratios) {
+                weights.push(ratio - nats);
             }
         }
         let samples = (self.settings.samples as f64).ln();

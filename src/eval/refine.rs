@@ -84,10 +84,10 @@ impl Refinement<'_> {
             let z = Tensor::cat(&[gaussian.sample(&epsilon)?, gaussian.sample(&epsilon.neg()?)?], 0)?;
             let nats = (self.model.nats(&inputs, &targets, &z, &Noise::none())? * &inside)?;
             let mut of_draws = nats.sum_all()?;
-            if let Some(correction) = self.model.prior_correction(&z)? {
-                of_draws = (of_draws + correction.sum_all()?)?;
+            if let Some(remainder) = self.model.prior_remainder(&z)? {
+                of_draws = (of_draws + remainder.sum_all()?)?;
             }
-            let bound = ((of_draws * 0.5)? + gaussian.divergence()?.sum_all()?)?;
+            let bound = ((of_draws * 0.5)? + self.model.divergence(&gaussian)?.sum_all()?)?;
             let gradients = bound.backward()?;
             let rate = self.rate * (1.0 - step as f64 / self.steps as f64);
             let mixing = mixing.as_mut().map(|mixing| &mut mixing.moments);

@@ -140,7 +140,7 @@ pub struct Epoch {
     /// Its KL; with the reconstruction it makes the bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_kl_nats: Option<f64>,
-    /// The weight of the KL in the loss of the next step.
+    /// The weight of the KL in the loss of the next step, or of the last one where a cycle has just ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_weight: Option<f64>,
     /// The same in bits over the text's bytes; it is shown and not written.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save
 
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from model import Model, nats
 
@@ -110,18 +110,19 @@ def run(model, vectors, state):
     return model.given.squeeze(1)
 
 
-def prior_correction(weights, z):
-    """ln N(z; 0, I) - ln p(z) for the mixture p, by PyTorch's own distributions (Tomczak and Welling, 2018, arXiv 1705.07120)."""
+def prior_of(weights, size):
+    """The prior and the Gaussian with its mean and variances, by PyTorch's own distributions (Tomczak and Welling, 2018, arXiv 1705.07120)."""
     if "latent.prior.logits" not in weights:
-        return torch.zeros((), dtype=torch.float64)
+        standard = Independent(Normal(torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)), 1)
+        return standard, standard
     mean, log_variance = weights["latent.prior.mean"], weights["latent.prior.log_variance"]
     each = Independent(Normal(mean, torch.exp(log_variance).sqrt()), 1)
     prior = MixtureSameFamily(Categorical(logits=weights["latent.prior.logits"]), each)
-    return Normal(0.0, 1.0).log_prob(z).sum() - prior.log_prob(z)
+    return prior, Independent(Normal(prior.mean, prior.variance.sqrt()), 1)
 
 
 def sentence(weights, case, words, read, epsilon):
-    """-ln p of each word and of the end, the KL of each number, mu, log sigma^2 and what the prior adds: of one sentence alone."""
+    """-ln p of each word and of the end, the KL of each number, mu, log sigma^2, and what z adds: of one sentence alone."""
     decoder, encoder, latent = case
     layers, shift = latent["highway_layers"], latent.get("transform_bias", -2.0)
     vectors = weights["embedding.weight"][words]
@@ -133,7 +134,10 @@ def sentence(weights, case, words, read, epsilon):
     features = highway(weights, "latent.encoder", layers, shift, linear(weights, "latent.input", torch.cat(last)))
     mu, log_variance = linear(weights, "latent.mean", features), linear(weights, "latent.log_variance", features)
     z = mu + torch.exp(0.5 * log_variance) * epsilon
-    kl = -0.5 * (1 + log_variance - mu**2 - torch.exp(log_variance))
+    prior, matched = prior_of(weights, latent["size"])
+    posterior = Normal(mu, torch.exp(0.5 * log_variance))
+    kl = kl_divergence(posterior, matched.base_dist)
+    remainder, ratio = matched.log_prob(z) - prior.log_prob(z), prior.log_prob(z) - posterior.log_prob(z).sum()
     entering = highway(weights, "latent.decoder", layers, shift, z)
     core = core_of(weights, "", decoder)
     state = core.zero_state(1)
@@ -145,7 +149,7 @@ def sentence(weights, case, words, read, epsilon):
         vectors = torch.cat([vectors, entering.expand(len(vectors), -1)], dim=1)
     logits = run(core, vectors, state) @ weights["output.weight"] + weights["output.bias"]
     targets = torch.cat([words, torch.tensor([END])])
-    return nats(logits, targets), kl, mu, log_variance, prior_correction(weights, z)
+    return nats(logits, targets), kl, mu, log_variance, (remainder, ratio)
 
 
 def make(name):
@@ -156,16 +160,16 @@ def make(name):
     longest, rows = max(LENGTHS) + 1, len(LENGTHS)
     inputs, targets, read = (np.full((longest, rows), END) for _ in range(3))
     epsilon = torch.from_numpy(rng.standard_normal((rows, latent["size"])))
-    loss, reconstruction, divergence, means, spreads, corrections = 0, [], [], [], [], []
+    loss, reconstruction, divergence, means, spreads, drawn = 0, [], [], [], [], []
     for row, length in enumerate(LENGTHS):
         words = torch.from_numpy(rng.integers(1, VOCABULARY, length))
         inputs[1 : length + 1, row] = targets[:length, row] = words.numpy()
         read[:, row] = inputs[:, row]
         for _, step in [place for place in hidden if place[0] == row]:
             read[step, row] = UNKNOWN
-        given, kl, mu, log_variance, correction = sentence(weights, case, words, torch.from_numpy(read[: length + 1, row]), epsilon[row])
-        loss = loss + given.sum() + weight * (torch.clamp(kl, min=free_bits).sum() + correction)
-        corrections.append(correction.item())
+        given, kl, mu, log_variance, (remainder, ratio) = sentence(weights, case, words, torch.from_numpy(read[: length + 1, row]), epsilon[row])
+        loss = loss + given.sum() + weight * (torch.clamp(kl, min=free_bits).sum() + remainder)
+        drawn.append([remainder.item(), ratio.item()])
         reconstruction.append(given.sum().item())
         divergence.append(kl.detach().numpy())
         means.append(mu.detach().numpy())
@@ -177,7 +181,7 @@ def make(name):
     arrays |= {"epsilon": epsilon.numpy(), "loss": np.array([loss.item()]), "reconstruction": np.array(reconstruction)}
     arrays |= {"divergence": np.stack(divergence), "mean": np.stack(means), "log_variance": np.stack(spreads)}
     if "prior_components" in latent:
-        arrays["correction"] = np.array(corrections)
+        arrays["remainder"], arrays["log_prior_ratio"] = np.array(drawn).T
     arrays |= {f"param.{key}": tensor.detach().numpy() for key, tensor in weights.items()}
     arrays |= {f"grad.{key}": tensor.grad.numpy() for key, tensor in weights.items()}
     config = {"model_type": "rhn", "vocab_size": VOCABULARY, "embedding": {"kind": "word", "size": WORDS}}

@@ -15,8 +15,9 @@ use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Each line of enough words gives one pair, `good<TAB>bad<TAB>kind`, with one error of one kind, each kind that has a place in
-the line equally likely. A line's error depends on its number, the seed and the kinds alone. By chance the edited line may be
-right too. The words of the kinds delete, double and exchange are English.
+the line equally likely; an edit of a character that by chance changes nothing counts as no place. A line's error depends on its
+number, the seed and the kinds alone. By chance the edited line may be right too. The words of the kinds delete, double and
+exchange are English.
 
 With --labels each line comes once, as `label<TAB>sentence<TAB>kind`: as it is (label 0), or with its error (label 1).
 
@@ -63,13 +64,18 @@ enum Split {
 
 /// Writes the pairs. Fails if the text cannot be read or is not UTF-8, or gives no pair.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let kinds = if args.kinds.is_empty() { &Edit::ALL[..] } else { &args.kinds };
+    let mut kinds = Vec::new();
+    for &kind in if args.kinds.is_empty() { &Edit::ALL[..] } else { &args.kinds } {
+        if !kinds.contains(&kind) {
+            kinds.push(kind); // given twice it is no likelier
+        }
+    }
     if let Some(share) = args.labels.filter(|share| !(0.0..=1.0).contains(share)) {
         return Err(Error::config(format!("--labels is {share}, wanted a probability, 0 to 1")).into());
     }
     let text = open(args)?;
     let found: Vec<Made> =
-        pairs(text.as_str()?, args, kinds).take(args.count.map_or(usize::MAX, NonZeroUsize::get)).collect();
+        pairs(text.as_str()?, args, &kinds).take(args.count.map_or(usize::MAX, NonZeroUsize::get)).collect();
     if found.is_empty() {
         let what = format!(
             "no line of at least {} words has a place for an error of the kinds that were asked for",

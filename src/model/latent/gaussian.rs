@@ -50,9 +50,22 @@ impl Gaussian {
         Ok(((self.mean.sqr()? + spread)? * 0.5)?)
     }
 
-    /// ln p(z) − ln q(z | x) of each row at the z that `epsilon` gives, `(batch)`: with the reconstruction's −ln p(x | z) it
+    /// KL(q ‖ N(m, diag(v))) likewise, of `mean` m and `log_variance` ln v, `(size)` each.
+    pub(super) fn divergence_from(&self, [mean, log_variance]: [&Tensor; 2]) -> Result<Tensor> {
+        let precision = log_variance.neg()?.exp()?;
+        let variance = self.log_variance.exp()?;
+        let variance = match &self.mixing {
+            None => variance,
+            Some(mixing) => (&variance * (mixing.sqr()?.sum(D::Minus1)? + 1.0)?)?,
+        };
+        let far = (self.mean.broadcast_sub(mean)?.sqr()? + variance)?.broadcast_mul(&precision)?;
+        let spread = (self.log_variance.broadcast_sub(log_variance)? + 1.0)?;
+        Ok(((far - spread)? * 0.5)?)
+    }
+
+    /// ln N(z; 0, I) − ln q(z | x) of each row at the z that `epsilon` gives, `(batch)`: with the reconstruction's −ln p(x | z) it
     /// makes the weight of a sample in an importance-weighted bound.
-    pub fn log_prior_ratio(&self, epsilon: &Tensor) -> Result<Tensor> {
+    pub(super) fn log_standard_ratio(&self, epsilon: &Tensor) -> Result<Tensor> {
         let z = self.sample(epsilon)?;
         let each = ((epsilon.sqr()? - z.sqr()?)? + &self.log_variance)?;
         Ok((each.sum(D::Minus1)? * 0.5)?)
@@ -101,7 +114,7 @@ mod tests {
             .into_iter()
             .map(|(z, mean, log)| log_density(z, 0.0, 1.0) - log_density(z, mean, log.exp()))
             .sum();
-        let found = values(&gaussian.log_prior_ratio(&epsilon).unwrap())[0];
+        let found = values(&gaussian.log_standard_ratio(&epsilon).unwrap())[0];
         assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");
     }
 
@@ -123,7 +136,7 @@ mod tests {
         // The inverse of the covariance is ((2.5, −3), (−3, 4)).
         let far = 2.5 * from[0] * from[0] - 6.0 * from[0] * from[1] + 4.0 * from[1] * from[1];
         let wanted = -0.5 * (z[0] * z[0] + z[1] * z[1]) + 0.5 * far;
-        let found = values(&gaussian.log_prior_ratio(&row(&epsilon)).unwrap())[0];
+        let found = values(&gaussian.log_standard_ratio(&row(&epsilon)).unwrap())[0];
         assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");
     }
 }

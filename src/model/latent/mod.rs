@@ -30,7 +30,7 @@ use super::noise::{Noise, masked};
 use super::parameters::Parameters;
 use super::sequences::Lengths;
 use crate::error::{Error, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{D, Device, Tensor};
 use path::{Entered, Entry, Recognition};
 use prior::Mixture;
 use rhn_kernels::precision::Precision;
@@ -157,11 +157,29 @@ impl SentenceVae {
         self.recognition.forward(&masked(last, noise.pooled.as_ref())?)
     }
 
-    /// ln N(z; 0, I) − ln p(z) of each row of `z`, `(batch, size)` to `(batch)`: what there is to add to the KL of a posterior
-    /// from the standard Gaussian, of which this is the mean over z ~ q, for that from the prior. `None` if the prior is the
-    /// standard Gaussian.
-    pub fn prior_correction(&self, z: &Tensor) -> Result<Option<Tensor>> {
-        self.prior.as_ref().map(|prior| prior.correction(z)).transpose()
+    /// KL(q ‖ p) of each sentence's posterior, the part of each number, `(batch, size)`, in nats; exact. Of a learned prior it is
+    /// the KL from the Gaussian that has its mean and variances, and [`SentenceVae::prior_remainder`] is to be added.
+    pub fn divergence(&self, posterior: &Gaussian) -> Result<Tensor> {
+        match &self.prior {
+            None => posterior.divergence(),
+            Some(prior) => posterior.divergence_from(prior.matched()?.each_ref()),
+        }
+    }
+
+    /// What each row of `z`, `(batch, size)`, drawn from a posterior, adds to its [`SentenceVae::divergence`], `(batch)`: the KL is
+    /// that plus the mean of this. `None` if the prior is the standard Gaussian.
+    pub fn prior_remainder(&self, z: &Tensor) -> Result<Option<Tensor>> {
+        self.prior.as_ref().map(|prior| prior.remainder(z)).transpose()
+    }
+
+    /// ln p(z) − ln q(z | x) of each row at the z that `epsilon` gives, `(batch)`: with the reconstruction's −ln p(x | z) it
+    /// makes the weight of a sample in an importance-weighted bound.
+    pub fn log_prior_ratio(&self, posterior: &Gaussian, epsilon: &Tensor) -> Result<Tensor> {
+        let standard = posterior.log_standard_ratio(epsilon)?;
+        let Some(prior) = &self.prior else { return Ok(standard) };
+        let z = posterior.sample(epsilon)?;
+        let instead = (prior.log_density(&z)? + (z.sqr()?.sum(D::Minus1)? * 0.5)?)?;
+        Ok((standard + instead)?)
     }
 
     /// A learned prior as plain numbers, to draw from; `None` if it is the standard Gaussian.

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! p(z) = Σ_k π_k N(z; m_k, diag(s_k²))        π = softmax(a)
-//! KL(q ‖ p) = KL(q ‖ N(0, I)) + E_q [ ln N(z; 0, I) − ln p(z) ]
+//! KL(q ‖ p) = KL(q ‖ G) + E_q [ ln G(z) − ln p(z) ]        G = N(m, diag(v)), with the mean and the variances of p
 //! ```
 //!
 //! The posteriors of all sentences together are no standard Gaussian, and what they differ by is paid for in the KL of each.
-//! The first part of the KL is exact, the second is the mean over the vectors that are drawn; it is 0 at every z where the mixture
-//! is the standard Gaussian, so that little of the exactness is lost.
+//! The first part of the KL is exact, the second is the mean over the vectors that are drawn. It is small where G is near the
+//! mixture, and 0 where the mixture is one Gaussian: drawing both parts, or the distance to a Gaussian that is elsewhere, would add the noise
+//! of two large numbers that cancel.
 //!
 //! Weights: `latent.prior.logits` (components), `latent.prior.mean` and `latent.prior.log_variance` (components, size).
 
@@ -50,15 +51,31 @@ impl Mixture {
         })
     }
 
-    /// ln N(z; 0, I) − ln p(z) of each row of `z`, `(batch, size)` to `(batch)`.
-    pub(super) fn correction(&self, z: &Tensor) -> Result<Tensor> {
+    /// m and ln v of the Gaussian with the mean and the variances of the mixture, `(size)` each.
+    pub(super) fn matched(&self) -> Result<[Tensor; 2]> {
+        let shares = log_softmax(&self.logits)?.exp()?.unsqueeze(1)?;
+        let over = |each: Tensor| each.broadcast_mul(&shares)?.sum(0);
+        let mean = over(self.mean.clone())?;
+        let spread = self.mean.broadcast_sub(&mean)?.sqr()?;
+        Ok([mean, over((self.log_variance.exp()? + spread)?)?.log()?])
+    }
+
+    /// ln G(z) − ln p(z) of each row of `z`, `(batch, size)` to `(batch)`.
+    pub(super) fn remainder(&self, z: &Tensor) -> Result<Tensor> {
+        let [mean, log_variance] = self.matched()?;
+        let scaled = z.broadcast_sub(&mean)?.broadcast_mul(&(&log_variance * -0.5)?.exp()?)?;
+        let matched = (scaled.sqr()?.sum(D::Minus1)?.broadcast_add(&log_variance.sum_all()?)? * -0.5)?;
+        Ok((matched - self.log_density(z)?)?)
+    }
+
+    /// ln p(z) of each row of `z`, `(batch, size)` to `(batch)`, without the −½ ln 2π of each number.
+    pub(super) fn log_density(&self, z: &Tensor) -> Result<Tensor> {
         let precision = (&self.log_variance * -0.5)?.exp()?;
         let scaled = z.unsqueeze(1)?.broadcast_sub(&self.mean)?.broadcast_mul(&precision)?;
         let spread =
             (scaled.sqr()?.sum(D::Minus1)?.broadcast_add(&self.log_variance.sum(D::Minus1)?)? * -0.5)?;
         let each = spread.broadcast_add(&log_softmax(&self.logits)?)?;
-        let standard = (z.sqr()?.sum(D::Minus1)? * -0.5)?; // both without −½ ln 2π for each number
-        Ok((standard - log_sum_exp(&each)?.squeeze(D::Minus1)?)?)
+        Ok(log_sum_exp(&each)?.squeeze(D::Minus1)?)
     }
 
     /// The mixture as plain numbers.
@@ -92,15 +109,34 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
-    /// One Gaussian with the variances 1 is the standard one; two that are alike are it too, whatever their shares.
+    fn mixture(logits: &[f64; 2], mean: &[[f64; 2]; 2], log_variance: &[[f64; 2]; 2]) -> Mixture {
+        let tensor = |values: &[[f64; 2]; 2]| Tensor::new(values, &Device::Cpu).unwrap();
+        let logits = Tensor::new(logits, &Device::Cpu).unwrap();
+        Mixture { logits, mean: tensor(mean), log_variance: tensor(log_variance) }
+    }
+
     #[test]
-    fn a_mixture_that_is_the_standard_gaussian_adds_nothing() {
+    fn of_a_mixture_that_is_one_gaussian_nothing_is_drawn() {
         let z = Tensor::new(&[[0.3f64, -2.0], [5.0, 0.1]], &Device::Cpu).unwrap();
-        let zeros = Tensor::zeros((2, 2), DType::F64, &Device::Cpu).unwrap();
-        let logits = Tensor::new(&[0.4f64, -1.0], &Device::Cpu).unwrap();
-        let mixture = Mixture { logits, mean: zeros.clone(), log_variance: zeros };
-        let found = mixture.correction(&z).unwrap().to_vec1::<f64>().unwrap();
+        let same = mixture(&[0.4, -1.0], &[[3.0, -1.0]; 2], &[[0.7, -0.2]; 2]);
+        let [mean, log_variance] = same.matched().unwrap().map(|tensor| tensor.to_vec1::<f64>().unwrap());
+        let found = same.remainder(&z).unwrap().to_vec1::<f64>().unwrap();
+        let wanted = [(mean[0], 3.0), (mean[1], -1.0), (log_variance[0], 0.7), (log_variance[1], -0.2)];
+        assert!(wanted.iter().all(|(found, wanted)| (found - wanted).abs() < 1e-12), "{wanted:?}");
         assert!(found.iter().all(|nats| nats.abs() < 1e-12), "{found:?}");
+    }
+
+    #[test]
+    fn the_matched_gaussian_has_the_mean_and_the_variances_of_the_mixture() {
+        let two = mixture(&[0.0, 3f64.ln()], &[[-1.0, 0.0], [1.0, 2.0]], &[[0.0, -1.0], [-2.0, 0.5]]);
+        let [mean, log_variance] = two.matched().unwrap().map(|tensor| tensor.to_vec1::<f64>().unwrap());
+        let variance = [
+            0.25 * (1.0 + 1.5 * 1.5) + 0.75 * ((-2f64).exp() + 0.25),
+            0.25 * ((-1f64).exp() + 2.25) + 0.75 * (0.5f64.exp() + 0.25),
+        ];
+        assert!((mean[0] - 0.5).abs() < 1e-12 && (mean[1] - 1.5).abs() < 1e-12, "{mean:?}");
+        let all = variance.iter().zip(&log_variance);
+        assert!(all.clone().all(|(wanted, found)| (wanted.ln() - found).abs() < 1e-12), "{all:?}");
     }
 
     #[test]

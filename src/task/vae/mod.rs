@@ -237,7 +237,9 @@ impl Task for VaeTask {
 
     fn kl_weight(&self, step: u64) -> Option<KlWeight> {
         let schedule = training(&self.recipe).schedule;
-        let value = schedule.weight(step, self.steps_per_epoch());
+        let [last, next] =
+            [step.saturating_sub(1), step].map(|step| schedule.weight(step, self.steps_per_epoch()));
+        let value = next.max(last); // where a cycle has just ended, that of its last step
         Some(KlWeight { value, is_last: schedule.is_reached(value) })
     }
 

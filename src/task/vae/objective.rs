@@ -4,7 +4,8 @@
 //! loss = mean over the sentences of ( Σ_t −ln p(w_t | w_<t, z) + β (Σ_j max(λ, KL_j) + c(z)) )      z ~ q(z | x), one draw
 //! ```
 //!
-//! KL_j is that of number j of the vector from a standard Gaussian, and c(z) what a learned prior adds, ln N(z; 0, I) − ln p(z), else 0.
+//! KL_j is that of number j of the vector from a standard Gaussian; of a learned prior p from the Gaussian G with its mean and
+//! variances, and c(z) = ln G(z) − ln p(z), else 0.
 //! β is `train.latent.schedule`'s, λ is `train.latent.free_bits`, for its epochs. Sums over a sentence, not means over its words: a mean
 //! would weigh the KL twenty times too much.
 
@@ -130,16 +131,16 @@ impl Objective for Elbo {
         let nats = self.model.nats(&noise.inputs, &batch.targets, &z, &noise.masks)?;
         let inside = Lengths::new(nats.dim(0)?, batch.steps())?.mask(nats.dtype(), nats.device())?;
         let nats = (nats * inside)?;
-        let divergence = posterior.divergence()?;
+        let divergence = self.model.divergence(&posterior)?;
         let counted = match noise.free_bits {
             0.0 => divergence.clone(),
             least => divergence.maximum(least)?,
         };
         let mut cost = counted.sum_all()?;
         let mut reported = vec![nats.flatten_all()?, (divergence.flatten_all()? * noise.kl_weight)?];
-        if let Some(correction) = self.model.prior_correction(&z)? {
-            cost = (cost + correction.sum_all()?)?;
-            reported.push((correction * noise.kl_weight)?);
+        if let Some(remainder) = self.model.prior_remainder(&z)? {
+            cost = (cost + remainder.sum_all()?)?;
+            reported.push((remainder * noise.kl_weight)?);
         }
         let sum = (nats.sum_all()? + (cost * noise.kl_weight)?)?;
         let sums = Sums { nats: Tensor::cat(&reported, 0)?.detach(), tokens: batch.predicted() };

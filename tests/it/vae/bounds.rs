@@ -10,6 +10,7 @@ use rhn::data::{Text, Tokenizer};
 use rhn::eval::Evaluation;
 use rhn::eval::latent::{LatentSettings, evaluate};
 use rhn::eval::refine::{Covariance, Refinement};
+use rhn::model::latent::Gaussian;
 use rhn::model::{Noise, Parameters, SentenceVae};
 use rhn::sample::sentences::{SentenceWriter, prior};
 use serde_json::{Value, json};
@@ -72,9 +73,11 @@ fn exact_nats(model: &SentenceVae, items: &Items, line_end: u32) -> f64 {
     let z: Vec<f64> = (0..POINTS).map(|point| 0.01 * (point as f64 - 800.0)).collect();
     let weight = |z: f64| 0.01 * (-0.5 * z * z).exp() / std::f64::consts::TAU.sqrt();
     let z_all = Tensor::from_slice(&z, (POINTS, 1), &Device::Cpu).unwrap();
-    let corrections = model.prior_correction(&z_all).unwrap().map_or(vec![0.0; POINTS], |each| values(&each));
-    let densities: Vec<f64> =
-        z.iter().zip(corrections).map(|(&z, correction)| weight(z) * (-correction).exp()).collect();
+    // ln p(z) by the standard Gaussian in place of a posterior, at the z that is the drawn number itself.
+    let zeros = z_all.zeros_like().unwrap();
+    let standard = Gaussian::diagonal(zeros.clone(), zeros);
+    let ratios = values(&model.log_prior_ratio(&standard, &z_all).unwrap());
+    let densities: Vec<f64> = z.iter().zip(ratios).map(|(&z, ratio)| weight(z) * ratio.exp()).collect();
     assert!((densities.iter().sum::<f64>() - 1.0).abs() < 1e-9);
     let of_sentence = |index: u32| {
         let batch = items.batch(&vec![index; POINTS], line_end, &Device::Cpu).unwrap();
@@ -109,15 +112,9 @@ fn both_bounds_are_above_the_exact_nats_and_the_weighted_one_comes_to_them() {
 
 /// A prior of two Gaussians at −0.8 and 0.7, of which the second is three times as likely.
 fn with_two_gaussians(parameters: &Parameters) {
-    for (name, var) in parameters.trained() {
-        let values: &[f64] = match name {
-            "latent.prior.logits" => &[0.0, 3f64.ln()],
-            "latent.prior.mean" => &[-0.8, 0.7],
-            "latent.prior.log_variance" => &[-1.0, -0.5],
-            _ => continue,
-        };
-        var.set(&Tensor::from_slice(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
-    }
+    let means: (&str, &[f64]) = ("latent.prior.mean", &[-0.8, 0.7]);
+    let shares: [f64; 2] = [0.0, 3f64.ln()];
+    set(parameters, &[means, ("latent.prior.logits", &shares), ("latent.prior.log_variance", &[-1.0, -0.5])]);
 }
 
 #[test]
@@ -152,6 +149,57 @@ fn bounds_with_a_mixture_for_a_prior_are_above_the_exact_nats_too() {
     let wanted = 0.25 * (0.64 + (-1f64).exp()) + 0.75 * (0.49 + (-0.5f64).exp());
     assert!((mean - 0.325).abs() < 0.04 && (square - wanted).abs() < 0.05, "{mean}, {square} and {wanted}");
     assert_eq!(values(&prior(&model, 5, 3).unwrap()), z[..3]);
+}
+
+/// Sets weights of a model by their names.
+fn set(parameters: &Parameters, given: &[(&str, &[f64])]) {
+    for (name, values) in given {
+        let (_, var) = parameters.trained().find(|(known, _)| known == name).unwrap();
+        var.set(&Tensor::from_slice(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
+    }
+}
+
+fn measured_with(latent: Value, given: &[(&str, &[f64])], seed: u64) -> rhn::error::Result<Evaluation> {
+    let tokenizer = tokenizer();
+    let model = built_with(&tokenizer, latent, 1.0, |config, parameters| {
+        set(parameters, given);
+        SentenceVae::new(config, parameters, DType::F64, &Device::Cpu)?.freeze()
+    });
+    let settings = LatentSettings { seed, ..LatentSettings::default() };
+    let items = items(&tokenizer, TEXT);
+    let writer = SentenceWriter::new(&model, &tokenizer).unwrap();
+    evaluate(&writer, ["text", "all"], &items, settings, &mut |_, _| Ok(()))
+}
+
+#[test]
+fn the_kl_from_a_prior_of_one_gaussian_is_exact() {
+    let latent = json!({"size": 2, "prior_components": 1});
+    let far: [(&str, &[f64]); 2] =
+        [("latent.prior.mean", &[3.0, -2.0]), ("latent.prior.log_variance", &[1.5, -1.0])];
+    let kl = |seed| measured_with(latent.clone(), &far, seed).unwrap().latent.unwrap().kl_nats;
+    assert!(kl(1) > 2.0 && (kl(1) - kl(2)).abs() < 1e-12, "{} and {}", kl(1), kl(2));
+}
+
+/// Where a posterior has a variance of e^20 the KL is 24,000 nats, and what is drawn of it misses by a hundred times that.
+#[test]
+fn a_kl_that_cannot_be_drawn_is_no_figure() {
+    let latent = json!({"size": 1, "prior_components": 2});
+    let wide: [(&str, &[f64]); 4] = [
+        ("latent.log_variance.bias", &[20.0]),
+        ("latent.prior.logits", &[99f64.ln(), 0.0]),
+        ("latent.prior.mean", &[0.0, 0.0]),
+        ("latent.prior.log_variance", &[0.0, 1e4f64.ln()]),
+    ];
+    let found = (1..20).map(|seed| measured_with(latent.clone(), &wide, seed));
+    let (figures, errors): (Vec<_>, Vec<_>) = found.partition(Result::is_ok);
+    let bounds = figures.into_iter().map(|found| found.unwrap().latent.unwrap().elbo_nats);
+    assert!(bounds.into_iter().all(|bound| bound > -1.0));
+    assert!(!errors.is_empty());
+    for error in errors {
+        let error = error.unwrap_err();
+        assert!(error.to_string().contains("no text has less than 0"), "{error}");
+        assert_eq!(error.exit_code(), 5);
+    }
 }
 
 #[test]

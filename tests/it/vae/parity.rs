@@ -56,7 +56,7 @@ fn agrees_with_pytorch(file: &str) {
         let posterior = elbo.model.posterior(&words, &batch.lengths, &none).unwrap();
         report.compare("mean", &posterior.mean);
         report.compare("log_variance", &posterior.log_variance);
-        report.compare("divergence", &posterior.divergence().unwrap());
+        report.compare("divergence", &elbo.model.divergence(&posterior).unwrap());
         let noise = ElboNoise {
             masks: Noise::none(),
             encoder_masks: none.clone(),
@@ -67,14 +67,16 @@ fn agrees_with_pytorch(file: &str) {
         };
         if latent_of(&golden).prior_components.is_some() {
             let z = posterior.sample(&noise.epsilon).unwrap();
-            report.compare("correction", &elbo.model.prior_correction(&z).unwrap().unwrap());
+            report.compare("remainder", &elbo.model.prior_remainder(&z).unwrap().unwrap());
+            let ratio = elbo.model.log_prior_ratio(&posterior, &noise.epsilon).unwrap();
+            report.compare("log_prior_ratio", &ratio);
         }
         let loss = elbo.loss(&batch, &State(Vec::new()), &noise).unwrap();
         report.compare("loss", &loss.objective.reshape(1).unwrap());
         // What is reported of the batch is the words' nats, time step by time step, and then the weighed KL.
         let (time, rows) = batch.targets.dims2().unwrap();
-        let corrections = usize::from(latent_of(&golden).prior_components.is_some());
-        let counts = time * rows + rows * (latent_of(&golden).size + corrections);
+        let remainders = usize::from(latent_of(&golden).prior_components.is_some());
+        let counts = time * rows + rows * (latent_of(&golden).size + remainders);
         assert_eq!(loss.sums.nats.elem_count(), counts);
         let nats = loss.sums.nats.narrow(0, 0, time * rows).unwrap().reshape((time, rows)).unwrap();
         report.compare("reconstruction", &nats.sum(0).unwrap());

@@ -163,6 +163,19 @@ fn a_run_begins_with_its_like_alone_and_the_keys_that_differ_are_named() {
     );
 }
 
+/// A cycle that ends with an epoch has come to its whole weight then, though the next step begins another.
+#[test]
+fn an_epoch_that_ends_a_cycle_of_the_kl_counts() {
+    let place = place();
+    let schedule = "train.latent.schedule={kind=\"cyclical\",cycle_steps=48,cycles=3}";
+    let output = place.rhn(&format!("train vae.toml --set train.epochs=2 --out run --set {schedule}"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for epoch in place.events("run", "epoch") {
+        assert_eq!((number(&epoch, "step") % 48.0, number(&epoch, "kl_weight")), (0.0, 1.0), "{epoch}");
+        assert_eq!(epoch.get("provisional"), None, "{epoch}");
+    }
+}
+
 /// Almost nothing is learned at a rate of 1e-9: the bound of the mixture at its first step is near the standard Gaussian's.
 #[test]
 fn a_prior_is_learned_from_where_a_run_without_one_ended() {
