@@ -41,30 +41,33 @@ impl Gaussian {
     /// KL(q ‖ N(0, I)), the part of each number, `(batch, size)`, in nats; exact. Of a diagonal covariance each is the KL of
     /// the number alone, and never negative; of any, the sum is not.
     pub fn divergence(&self) -> Result<Tensor> {
-        let variance = self.log_variance.exp()?;
-        let variance = match &self.mixing {
-            None => variance,
-            Some(mixing) => (&variance * (mixing.sqr()?.sum(D::Minus1)? + 1.0)?)?,
-        };
-        let spread = ((variance - &self.log_variance)? - 1.0)?;
+        let spread = ((self.variances()? - &self.log_variance)? - 1.0)?;
         Ok(((self.mean.sqr()? + spread)? * 0.5)?)
     }
 
     /// KL(q ‖ N(m, diag(v))) likewise, of `mean` m and `log_variance` ln v, `(size)` each.
     pub(super) fn divergence_from(&self, [mean, log_variance]: [&Tensor; 2]) -> Result<Tensor> {
         let precision = log_variance.neg()?.exp()?;
-        let variance = self.log_variance.exp()?;
-        let variance = match &self.mixing {
-            None => variance,
-            Some(mixing) => (&variance * (mixing.sqr()?.sum(D::Minus1)? + 1.0)?)?,
-        };
-        let far = (self.mean.broadcast_sub(mean)?.sqr()? + variance)?.broadcast_mul(&precision)?;
+        let far = (self.mean.broadcast_sub(mean)?.sqr()? + self.variances()?)?.broadcast_mul(&precision)?;
         let spread = (self.log_variance.broadcast_sub(log_variance)? + 1.0)?;
         Ok(((far - spread)? * 0.5)?)
     }
 
-    /// ln N(z; 0, I) − ln q(z | x) of each row at the z that `epsilon` gives, `(batch)`: with the reconstruction's −ln p(x | z) it
-    /// makes the weight of a sample in an importance-weighted bound.
+    /// The variance of each number, `(batch, size)`: the diagonal of the covariance.
+    fn variances(&self) -> Result<Tensor> {
+        let variance = self.log_variance.exp()?;
+        Ok(match &self.mixing {
+            None => variance,
+            Some(mixing) => (&variance * (mixing.sqr()?.sum(D::Minus1)? + 1.0)?)?,
+        })
+    }
+
+    /// ln q(z | x) of each row at the z that `epsilon` gives, `(batch)`, without the −½ ln 2π of each number.
+    pub(super) fn log_density(&self, epsilon: &Tensor) -> Result<Tensor> {
+        Ok(((epsilon.sqr()? + &self.log_variance)?.sum(D::Minus1)? * -0.5)?)
+    }
+
+    /// ln N(z; 0, I) − ln q(z | x) of each row at the z that `epsilon` gives, `(batch)`.
     pub(super) fn log_standard_ratio(&self, epsilon: &Tensor) -> Result<Tensor> {
         let z = self.sample(epsilon)?;
         let each = ((epsilon.sqr()? - z.sqr()?)? + &self.log_variance)?;

@@ -30,7 +30,7 @@ use super::noise::{Noise, masked};
 use super::parameters::Parameters;
 use super::sequences::Lengths;
 use crate::error::{Error, Result};
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
 use path::{Entered, Entry, Recognition};
 use prior::Mixture;
 use rhn_kernels::precision::Precision;
@@ -46,7 +46,7 @@ pub struct SentenceVae {
     encoder: Encoder,
     recognition: Arc<Recognition>,
     entry: Arc<Entry>,
-    /// None if the prior is standard normal.
+    /// `None` if the prior is the standard Gaussian.
     prior: Option<Arc<Mixture>>,
     decoder: Arc<dyn Core>,
     output: Arc<dyn Output>,
@@ -175,11 +175,12 @@ impl SentenceVae {
     /// ln p(z) − ln q(z | x) of each row at the z that `epsilon` gives, `(batch)`: with the reconstruction's −ln p(x | z) it
     /// makes the weight of a sample in an importance-weighted bound.
     pub fn log_prior_ratio(&self, posterior: &Gaussian, epsilon: &Tensor) -> Result<Tensor> {
-        let standard = posterior.log_standard_ratio(epsilon)?;
-        let Some(prior) = &self.prior else { return Ok(standard) };
-        let z = posterior.sample(epsilon)?;
-        let instead = (prior.log_density(&z)? + (z.sqr()?.sum(D::Minus1)? * 0.5)?)?;
-        Ok((standard + instead)?)
+        match &self.prior {
+            None => posterior.log_standard_ratio(epsilon),
+            Some(prior) => {
+                Ok((prior.log_density(&posterior.sample(epsilon)?)? - posterior.log_density(epsilon)?)?)
+            }
+        }
     }
 
     /// A learned prior as plain numbers, to draw from; `None` if it is the standard Gaussian.

@@ -8,8 +8,8 @@
 //!
 //! The posteriors of all sentences together are no standard Gaussian, and what they differ by is paid for in the KL of each.
 //! The first part of the KL is exact, the second is the mean over the vectors that are drawn. It is small where G is near the
-//! mixture, and 0 where the mixture is one Gaussian: drawing both parts, or the distance to a Gaussian that is elsewhere, would add the noise
-//! of two large numbers that cancel.
+//! mixture, and 0 where the mixture is one Gaussian: drawing both parts, or the distance to a Gaussian that is elsewhere, would
+//! add the noise of two large numbers that cancel.
 //!
 //! Weights: `latent.prior.logits` (components), `latent.prior.mean` and `latent.prior.log_variance` (components, size).
 
