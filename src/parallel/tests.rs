@@ -199,14 +199,17 @@ fn sentences_of_a_vae_are_shared_among_ranks() {
         "train.latent.word_keep=0.6",
         "train.latent.free_bits=0.02",
         "train.latent.free_bits_epochs=1",
+        "model.latent.prior_components=4",
     ];
-    let course = |world| {
-        let recipe = of_directory("shakespeare-vae", directory.path(), &settings);
-        let places = DataDirectories::new(None).unwrap();
-        let task = VaeTask::prepare(recipe, &places, None, Precision::F64, &Device::Cpu).unwrap();
-        course_of(&task, task.stepper(None).unwrap(), world)
-    };
-    assert_same_course("a sentence VAE", course, 1e-10);
+    for (what, settings) in [("a sentence VAE", &settings[..8]), ("one with a learned prior", &settings)] {
+        let course = |world| {
+            let recipe = of_directory("shakespeare-vae", directory.path(), settings);
+            let places = DataDirectories::new(None).unwrap();
+            let task = VaeTask::prepare(recipe, &places, None, Precision::F64, &Device::Cpu).unwrap();
+            course_of(&task, task.stepper(None).unwrap(), world)
+        };
+        assert_same_course(what, course, 1e-10);
+    }
 }
 
 #[test]
