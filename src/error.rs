@@ -49,7 +49,7 @@ pub enum Error {
         /// The newest format that this program reads.
         known: u64,
     },
-    /// A number that is not finite; the update was not applied. Exit code 5.
+    /// A number that is not finite, after which an update was not applied, or a figure that cannot be. Exit code 5.
     #[error("step {step}: {what}")]
     NotFinite {
         /// The optimizer step, counted from 1.

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const UNFINISHED: &str = ".publish.tmp";
-const PENDING: &str = ".pending";
+pub(crate) const PENDING: &str = ".pending";
 const ATTEMPTS: usize = 5;
 
 /// Replaces the published checkpoint in `out` by `files` (name and bytes). The caller holds the directory's lock.

@@ -8,6 +8,7 @@ mod resolve;
 mod state;
 mod statistics;
 
+pub(crate) use directory::PENDING;
 pub use directory::{publish, recover};
 #[cfg(feature = "serve")]
 pub(crate) use open::no_language_model;

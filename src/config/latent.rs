@@ -17,7 +17,8 @@ pub struct LatentTraining {
     /// The weight of the KL from step to step.
     pub schedule: KlSchedule,
     /// The loss has at least so many nats of KL for each number of the vector, which costs nothing to use (Kingma et al.,
-    /// 2016, per sentence and number).
+    /// 2016, per sentence and number). With a learned prior they are of the exact part of the KL alone, which the prior can make up
+    /// for: it is better learned after them.
     pub free_bits: f64,
     /// Epochs after which no bits are free; `None` leaves them to the end. They keep the vector in use while a run is young,
     /// and what is trained with them is not quite the bound.

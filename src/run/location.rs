@@ -1,6 +1,6 @@
 //! The directory of a run: the one that is named, locked by one process at a time, and free of another run.
 
-use crate::checkpoint::{self, newest_recipe};
+use crate::checkpoint::{self, PENDING, newest_recipe};
 use crate::config::recipe::BUILT_IN;
 use crate::console::note;
 use crate::error::{Error, Result};
@@ -74,16 +74,21 @@ pub(super) fn hold(out: &Path, resume: bool) -> Result<Lock> {
     Ok(lock)
 }
 
-/// As [`hold`], of a run that is read and not changed: where nothing can be written nobody else works on it, and it is not locked.
+/// As [`hold`], of a run that is read and not changed, which may lie where this user cannot write.
 pub(super) fn hold_to_read(out: &Path) -> Result<Option<Lock>> {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     match hold(out, true) {
-        Err(Error::Io { source, .. })
-            if [PermissionDenied, ReadOnlyFilesystem].contains(&source.kind())
-                && !storage::is_held(out)
-                && !out.join(".pending").exists() =>
-        {
-            Ok(None)
+        Err(Error::Io { source, .. }) if [PermissionDenied, ReadOnlyFilesystem].contains(&source.kind()) => {
+            let lock = Lock::share(out)?;
+            match out.join(PENDING).exists() {
+                false => Ok(lock),
+                true => Err(Error::checkpoint(
+                    out,
+                    format!(
+                        "holds a model whose publication was interrupted ({PENDING}), and cannot be written to finish it"
+                    ),
+                )),
+            }
         }
         held => held.map(Some),
     }
@@ -92,7 +97,7 @@ pub(super) fn hold_to_read(out: &Path) -> Result<Option<Lock>> {
 /// Refuses to train over a run that is there.
 fn check_fresh(out: &Path) -> Result<()> {
     let holds = |name: &str| out.join(name).exists();
-    let names = [storage::MANIFEST, storage::CONFIG, MODEL, STATES, ".pending"];
+    let names = [storage::MANIFEST, storage::CONFIG, MODEL, STATES, PENDING];
     match names.into_iter().find(|name| holds(name)) {
         Some(name) => Err(Error::config(format!(
             "{}: a run is there already ({name}); --resume goes on with it, --out begins another",

@@ -31,9 +31,17 @@ pub(crate) fn remove_aside(path: &Path) -> Result<()> {
     remove_file(&aside(path))
 }
 
+/// Whether a file has the name of what [`replace`] leaves where it is killed.
+pub(crate) fn is_aside(name: &str) -> bool {
+    name.ends_with(ASIDE)
+}
+
+/// What the name of a file that is to replace another ends with.
+const ASIDE: &str = ".tmp";
+
 fn aside(path: &Path) -> PathBuf {
     let mut aside = path.as_os_str().to_owned();
-    aside.push(".tmp");
+    aside.push(ASIDE);
     aside.into()
 }
 

@@ -42,6 +42,25 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Keeps others from taking `out` while it is read, where nothing can be written; `None` if nobody has ever taken it. Fails with
+    /// [`Error::Busy`] and the process that holds it.
+    pub fn share(out: &Path) -> Result<Option<Self>> {
+        let path = out.join("lock");
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(Error::io(&path))?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::Busy { path: out.to_path_buf(), holder: holder(&mut file) })
+            }
+            Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
+        }
+    }
+}
+
 /// Whether a process holds the directory `out` now.
 pub fn is_held(out: &Path) -> bool {
     let lock = File::open(out.join("lock")).map(|file| file.try_lock_shared());
@@ -86,6 +105,7 @@ fn utc(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Lock, is_held, utc};
+    use crate::error::Error;
 
     #[test]
     fn dates_are_those_of_the_calendar() {
@@ -105,6 +125,21 @@ mod tests {
         assert!(is_held(out.path()));
         drop(held);
         assert!(!is_held(out.path()));
+        Lock::acquire(out.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_read_is_shared_by_readers_alone() {
+        let out = tempfile::tempdir().unwrap();
+        assert!(Lock::share(out.path()).unwrap().is_none());
+        let writer = Lock::acquire(out.path()).unwrap();
+        let refused = Lock::share(out.path()).unwrap_err();
+        assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(writer);
+        let readers = [Lock::share(out.path()).unwrap(), Lock::share(out.path()).unwrap()];
+        assert!(readers.iter().all(Option::is_some));
+        assert!(matches!(Lock::acquire(out.path()), Err(Error::Busy { .. })));
+        drop(readers);
         Lock::acquire(out.path()).unwrap();
     }
 

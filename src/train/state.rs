@@ -149,6 +149,11 @@ impl Best {
 }
 
 impl Position {
+    /// The epoch that the last step was of, counted from 0.
+    pub fn epoch_of_last_step(&self) -> u64 {
+        if self.window > 0 { self.epoch } else { self.epoch.saturating_sub(1) }
+    }
+
     /// Before the first step of a run.
     pub fn first(task: &impl Task) -> Self {
         Self {

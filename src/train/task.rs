@@ -95,7 +95,8 @@ pub trait Task {
     /// The weights of a checkpoint of the same model; of another one they are refused.
     fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters>;
 
-    /// The weight of the KL that the loss has come to when `step` steps were made, if it has one.
+    /// The weight of the KL in the loss of step `step`, counted from 0, if there is one; where a cycle of weights has just ended, that
+    /// of the step before.
     fn kl_weight(&self, _step: u64) -> Option<KlWeight> {
         None
     }

@@ -251,7 +251,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             valid_reconstruction_nats: valid.latent.as_ref().map(|latent| latent.reconstruction_nats),
             valid_kl_nats: valid.latent.as_ref().map(|latent| latent.kl_nats),
             kl_weight: self.task.kl_weight(position.step).map(|weight| weight.value),
-            learning_rate: Some(self.rate.of_last(position.epoch, position.step)),
+            learning_rate: Some(self.rate.of_last(position.epoch_of_last_step(), position.step)),
             grad_norm: Some(sums.grad_norms / sums.steps.max(1) as f64),
             tokens_per_second: self.clock.tokens_per_second(),
             seconds: Some(self.clock.seconds()),

@@ -122,7 +122,7 @@ def prior_of(weights, size):
 
 
 def sentence(weights, case, words, read, epsilon):
-    """-ln p of each word and of the end, the KL of each number, mu, log sigma^2, and what z adds: of one sentence alone."""
+    """-ln p of each word and of the end, the KL of each number, mu, log sigma^2, and ln G(z) - ln p(z) and ln p(z) - ln q(z | x): of one sentence alone."""
     decoder, encoder, latent = case
     layers, shift = latent["highway_layers"], latent.get("transform_bias", -2.0)
     vectors = weights["embedding.weight"][words]

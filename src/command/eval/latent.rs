@@ -138,7 +138,7 @@ fn print(json: bool, unit: Unit, found: &Evaluation) -> std::io::Result<()> {
     writeln!(out, "nats a sentence  {:.4} (-ELBO, a bound on -ln p)", latent.elbo_nats)?;
     writeln!(out, "  reconstruction {:.4}", latent.reconstruction_nats)?;
     let of = latent.prior_components.map_or_else(String::new, |components| {
-        format!(" from a prior of {components} Gaussian(s), a mean over the samples")
+        format!(" from a prior of {components} Gaussian(s), partly a mean over the samples")
     });
     writeln!(out, "  KL             {:.4}{of}", latent.kl_nats)?;
     if let Some((steps, nats)) = latent.refine_steps.zip(latent.encoder_elbo_nats) {

@@ -201,6 +201,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
         adaptation =
             tune::search(predictor, &adaptation, free, corpus, &loaded.tokenizer, args.json, &signals)?;
     }
+    if args.mc.is_some() && !recipe.train.dropout.masks_values() {
+        note("--mc: the run was trained without dropout of values, so that all passes are the same");
+    }
     let several = texts.len() > 1;
     let mut evaluator =
         Evaluator { args, loaded: &loaded, train: &recipe.train, adaptation, predictor, reading, signals };
@@ -310,9 +313,6 @@ impl Evaluator<'_> {
         if let Some(passes) = self.args.mc {
             let settings = MonteCarloSettings { passes, seed: self.args.seed.unwrap_or(1) };
             let dropout = &self.train.dropout;
-            if !dropout.masks_values() {
-                note("--mc: the run was trained without dropout of values, so that all passes are the same");
-            }
             let adaptation = &self.adaptation;
             let mut plain = WindowReader::new(model, 1)?;
             let predictor = self.predictor.as_deref_mut().unwrap_or(&mut plain);

@@ -1,7 +1,8 @@
-//! A Gaussian for each batch row, and how far it is from the standard one.
+//! A Gaussian for each batch row, and how far it is from the standard one or another.
 //!
 //! ```text
 //! z = μ + σ ⊙ ε               KL_j = ½ (μ_j² + σ_j² − 1 − log σ_j²)                        (Kingma and Welling, 2014, appendix B)
+//! KL_j = ½ (((μ_j − m_j)² + σ_j²) / v_j − 1 − log (σ_j² / v_j))     from N(m, diag(v))
 //! z = μ + σ ⊙ (ε + N ε)       KL_j = ½ (μ_j² + σ_j² (1 + Σ_k N_jk²) − 1 − log σ_j²)       with a full covariance
 //! ```
 //!
@@ -134,6 +135,12 @@ mod tests {
         // ½ (trace + |μ|² − 2 − ln 1)
         let wanted = 0.5 * (6.5 + 0.09 + 1.44 - 2.0);
         let found: f64 = values(&gaussian.divergence().unwrap()).iter().sum();
+        assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");
+        // From N((1, −1), diag(2, ½)): ½ (trace of Σ/V + distance − 2 + ln 1 − ln 1)
+        let other =
+            [&[1.0, -1.0], &[2f64.ln(), 0.5f64.ln()]].map(|row| Tensor::new(row, &Device::Cpu).unwrap());
+        let wanted = 0.5 * (4.0 / 2.0 + 2.5 / 0.5 + 0.7 * 0.7 / 2.0 + 0.2 * 0.2 / 0.5 - 2.0);
+        let found: f64 = values(&gaussian.divergence_from(other.each_ref()).unwrap()).iter().sum();
         assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");
         let from = [z[0] - mean[0], z[1] - mean[1]];
         // The inverse of the covariance is ((2.5, −3), (−3, 4)).

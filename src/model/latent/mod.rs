@@ -127,7 +127,7 @@ impl SentenceVae {
         let hidden = directions * encoder_config(config).hidden_size();
         let under = builder.under("latent");
         let prior = latent.prior_components.map(|components| {
-            let under = under.under("prior").without_gradient_at_times(); // while the KL weighs nothing
+            let under = under.under("prior").without_gradient_at_times(); // while the KL weighs exactly 0
             Ok::<_, Error>(Arc::new(Mixture::build((components, latent.size), &under)?))
         });
         let model = Self {

@@ -18,8 +18,8 @@ use crate::model::builder::Builder;
 use crate::model::output::log_softmax::{log_softmax, log_sum_exp};
 use candle_core::{D, DType, Tensor};
 
-/// First means are uniform in ± this. With the variance that is left of 1 the mixture has the mean and the variances of the
-/// standard Gaussian.
+/// First means are uniform in ± this. With the variance that is left of 1 the mixture has, on the average of what is drawn, the mean
+/// and the variances of the standard Gaussian.
 const SPREAD: f64 = 0.5;
 
 /// A mixture of Gaussians.

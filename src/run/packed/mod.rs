@@ -93,7 +93,8 @@ fn list(directory: &Path, below: &str, names: &mut Vec<String>) -> Result<()> {
         let name = name.map_err(|name| {
             Error::checkpoint(&path, format!("has a file whose name is no UTF-8: {}", name.display()))
         })?;
-        let is_passing = name.starts_with('.') || (below.is_empty() && name == "lock");
+        let is_passing =
+            name.starts_with('.') || (below.is_empty() && (name == "lock" || disk::is_aside(&name)));
         if is_passing {
             continue;
         }

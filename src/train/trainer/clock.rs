@@ -26,7 +26,7 @@ impl Clock {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
-    /// `None` while this process has made no step.
+    /// `None` while this process has made no step that counts.
     pub(super) fn tokens_per_second(&self) -> Option<f64> {
         (self.tokens > 0).then(|| self.tokens as f64 / self.training.max(1e-9))
     }
