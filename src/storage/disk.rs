@@ -31,9 +31,9 @@ pub(crate) fn remove_aside(path: &Path) -> Result<()> {
     remove_file(&aside(path))
 }
 
-/// Whether a file has the name of what [`replace`] leaves where it is killed.
-pub(crate) fn is_aside(name: &str) -> bool {
-    name.ends_with(ASIDE)
+/// Whether `name` is that of what [`replace`] leaves of `file` where it is killed.
+pub(crate) fn is_aside(name: &str, file: &str) -> bool {
+    name.strip_suffix(ASIDE) == Some(file)
 }
 
 /// What the name of a file that is to replace another ends with.

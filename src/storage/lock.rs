@@ -40,9 +40,7 @@ impl Lock {
         disk::sign(&mut file, &path, signature.as_bytes())?;
         Ok(Self { _file: file })
     }
-}
 
-impl Lock {
     /// Keeps others from taking `out` while it is read, where nothing can be written; `None` if nobody has ever taken it. Fails with
     /// [`Error::Busy`] and the process that holds it.
     pub fn share(out: &Path) -> Result<Option<Self>> {

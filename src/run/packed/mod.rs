@@ -10,7 +10,7 @@ use super::location;
 use crate::checkpoint::Checkpoint;
 use crate::digest::hex;
 use crate::error::{Error, Result};
-use crate::storage::{MODEL, STATES, check_format, disk, to_json};
+use crate::storage::{METRICS, MODEL, RESULT, STATES, check_format, disk, to_json};
 use parts::{PartReader, PartWriter};
 pub(crate) use parts::{PartSet, find_parts};
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ pub(crate) fn pack(directory: &Path, prefix: &Path, part_size: u64, told: Told<'
     }
 }
 
-/// The files below `directory`, in order: but for the lock, and what is only there while something is written.
+/// The files below `directory`, in order: but for the lock, and what is only there while something is written or was left by a kill.
 fn list(directory: &Path, below: &str, names: &mut Vec<String>) -> Result<()> {
     let path = directory.join(below);
     let mut entries = fs::read_dir(&path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
@@ -93,8 +93,8 @@ fn list(directory: &Path, below: &str, names: &mut Vec<String>) -> Result<()> {
         let name = name.map_err(|name| {
             Error::checkpoint(&path, format!("has a file whose name is no UTF-8: {}", name.display()))
         })?;
-        let is_passing =
-            name.starts_with('.') || (below.is_empty() && (name == "lock" || disk::is_aside(&name)));
+        let is_aside = || [METRICS, RESULT].iter().any(|file| disk::is_aside(&name, file));
+        let is_passing = name.starts_with('.') || (below.is_empty() && (name == "lock" || is_aside()));
         if is_passing {
             continue;
         }
