@@ -44,3 +44,17 @@ impl Clock {
         done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Clock;
+
+    #[test]
+    fn a_process_that_has_made_no_step_has_no_speed() {
+        let mut clock = Clock::start(7.0);
+        assert_eq!(clock.tokens_per_second(), None);
+        clock.train(|| ());
+        clock.tokens = 30;
+        assert!(clock.tokens_per_second().unwrap() > 0.0);
+    }
+}

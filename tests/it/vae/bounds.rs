@@ -142,7 +142,7 @@ fn bounds_with_a_mixture_for_a_prior_are_above_the_exact_nats_too() {
     let gap = found.elbo_nats - exact;
     assert!(gap > -0.01 && gap < 0.3 * (encoder - exact), "{gap} of {}", encoder - exact);
     assert_eq!(found.prior_components, Some(2));
-    // Drawn vectors have the mixture's mean and its variance.
+    // Drawn vectors have the mixture's mean and its mean square.
     let z = values(&prior(&model, 5, 20_000).unwrap());
     let mean = z.iter().sum::<f64>() / z.len() as f64;
     let square = z.iter().map(|z| z * z).sum::<f64>() / z.len() as f64;
