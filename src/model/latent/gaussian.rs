@@ -10,7 +10,7 @@
 //! determinant is that of diag(σ).
 
 use crate::error::Result;
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 /// A Gaussian for each batch row, `(batch, size)` each.
 #[derive(Clone, Debug)]
@@ -37,6 +37,30 @@ impl Gaussian {
             Some(mixing) => (deviation * (epsilon + mixing.matmul(&epsilon.unsqueeze(2)?)?.squeeze(2)?)?)?,
         };
         Ok((&self.mean + mixed)?)
+    }
+
+    /// Σ⁻¹ (z − μ) of each row at the z that `epsilon` gives, `(batch, size)`: the slope of −ln q(z | x) there. It has no history.
+    pub(crate) fn slope(&self, epsilon: &Tensor) -> Result<Tensor> {
+        let mut solved = epsilon.detach();
+        if let Some(mixing) = &self.mixing {
+            // With z − μ = diag(σ) (I + N) ε what is wanted is w / σ, where (I + N)ᵀ w = ε: the last number first.
+            let plain = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_device(&Device::Cpu);
+            let mixing = plain(&mixing.detach())?.to_vec3::<f64>()?;
+            let mut rows = plain(&solved)?.to_vec2::<f64>()?;
+            for (row, mixing) in rows.iter_mut().zip(&mixing) {
+                for number in (0..row.len()).rev() {
+                    let solved = row[number];
+                    let (before, _) = row.split_at_mut(number);
+                    before
+                        .iter_mut()
+                        .zip(&mixing[number])
+                        .for_each(|(value, weight)| *value -= weight * solved);
+                }
+            }
+            let numbers = Tensor::from_vec(rows.concat(), epsilon.dims2()?, &Device::Cpu)?;
+            solved = numbers.to_dtype(epsilon.dtype())?.to_device(epsilon.device())?;
+        }
+        Ok((solved * (self.log_variance.detach() * -0.5)?.exp()?)?)
     }
 
     /// KL(q ‖ N(0, I)), the part of each number, `(batch, size)`, in nats; exact. Of a diagonal covariance each is the KL of
@@ -85,7 +109,6 @@ impl Gaussian {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     fn row(values: &[f64]) -> Tensor {
         Tensor::new(values, &Device::Cpu).unwrap().unsqueeze(0).unwrap()
@@ -145,6 +168,9 @@ mod tests {
         let from = [z[0] - mean[0], z[1] - mean[1]];
         // The inverse of the covariance is ((2.5, −3), (−3, 4)).
         let far = 2.5 * from[0] * from[0] - 6.0 * from[0] * from[1] + 4.0 * from[1] * from[1];
+        let slope = values(&gaussian.slope(&row(&epsilon)).unwrap());
+        let wanted = [2.5 * from[0] - 3.0 * from[1], -3.0 * from[0] + 4.0 * from[1]];
+        assert!(slope.iter().zip(wanted).all(|(found, wanted)| (found - wanted).abs() < 1e-12), "{slope:?}");
         let wanted = -0.5 * (z[0] * z[0] + z[1] * z[1]) + 0.5 * far;
         let found = values(&gaussian.log_standard_ratio(&row(&epsilon)).unwrap())[0];
         assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");

@@ -30,7 +30,7 @@ use super::noise::{Noise, masked};
 use super::parameters::Parameters;
 use super::sequences::Lengths;
 use crate::error::{Error, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{D, Device, Tensor};
 use path::{Entered, Entry, Recognition};
 use prior::Mixture;
 use rhn_kernels::precision::Precision;
@@ -170,6 +170,14 @@ impl SentenceVae {
     /// that plus the mean of this. `None` if the prior is the standard Gaussian.
     pub fn prior_remainder(&self, z: &Tensor) -> Result<Option<Tensor>> {
         self.prior.as_ref().map(|prior| prior.remainder(z)).transpose()
+    }
+
+    /// ln p(z) of each row of `z`, `(batch, size)` to `(batch)`, without the −½ ln 2π of each number.
+    pub fn log_prior(&self, z: &Tensor) -> Result<Tensor> {
+        match &self.prior {
+            None => Ok((z.sqr()?.sum(D::Minus1)? * -0.5)?),
+            Some(prior) => prior.log_density(z),
+        }
     }
 
     /// ln p(z) − ln q(z | x) of each row at the z that `epsilon` gives, `(batch)`: with the reconstruction's −ln p(x | z) it
