@@ -161,7 +161,10 @@ impl Inspection {
             if self.verified { "verified: every file is what the manifest says" } else { "no manifest" };
         writeln!(out, "{} ({whole})", self.directory.display())?;
         writeln!(out, "model       {}", self.config)?;
-        writeln!(out, "vocabulary  {} by {}", self.config.vocab_size, self.unit.as_str())?;
+        match self.config.pixels() {
+            Some(_) => writeln!(out, "classes     {}", self.config.vocab_size)?,
+            None => writeln!(out, "vocabulary  {} by {}", self.config.vocab_size, self.unit.as_str())?,
+        }
         writeln!(out, "parameters  {}", self.parameters)?;
         if let Some(recipe) = &self.recipe {
             writeln!(out, "trained     {}", describe_training(recipe))?;

@@ -64,7 +64,7 @@ impl CorpusReport {
     }
 }
 
-fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<SplitCounts> {
+fn inspect<'a>(split: &'static str, text: &'a Text, tokenizer: &Tokenizer) -> Result<SplitCounts> {
     let encoded = tokenizer.encode(text)?;
     let mut seen = vec![false; tokenizer.vocab_size()];
     let mut unknown: HashSet<&[u8]> = HashSet::new();
@@ -72,12 +72,19 @@ fn inspect(split: &'static str, text: &Text, tokenizer: &Tokenizer) -> Result<Sp
         encoded.tokens.iter().for_each(|id| seen[id as usize] = true);
     } else {
         // Of what the vocabulary lacks the tokens do not say which symbols they are.
+        // A word may come with white space around it, and white space is a symbol by itself.
+        let symbol = |spelled: &'a [u8]| match spelled.trim_ascii() {
+            [] => spelled,
+            trimmed => trimmed,
+        };
         tokenizer.cut(text, |piece| match piece.id {
             Some(id) if piece.known => seen[id as usize] = true,
-            _ => drop(unknown.insert(text.bytes()[piece.span].trim_ascii())),
+            _ => drop(unknown.insert(symbol(&text.bytes()[piece.span]))),
         })?;
     }
-    let lines = || text.bytes().split_inclusive(|&byte| byte == b'\n');
+    // A byte order mark is bytes to a tokenizer of bytes, and nothing to others.
+    let mark = if tokenizer.unit() == Unit::Byte { 0 } else { text.mark_length() };
+    let lines = || text.bytes()[mark..].split_inclusive(|&byte| byte == b'\n');
     let length = |line: &[u8]| {
         let line = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
         count_chars(line)

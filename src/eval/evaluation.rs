@@ -125,6 +125,11 @@ impl Evaluation {
         named.divide(unit, tally, seconds)
     }
 
+    /// Whether it is known how much text the tokens are.
+    pub fn is_measured(&self) -> bool {
+        !self.tally.unmeasured
+    }
+
     /// The same, read with `adaptation`.
     pub(crate) fn with_adaptation(self, adaptation: Adaptation) -> Self {
         Self { adaptation, ..self }
@@ -230,7 +235,7 @@ impl Evaluation {
         Self {
             tokens: tally.tokens,
             bytes: tally.bytes,
-            chars: (!tally.no_characters && tally.is_measured()).then_some(tally.chars),
+            chars: (!tally.no_characters && !tally.unmeasured).then_some(tally.chars),
             words: tally.words,
             oov_tokens: tally.unseen,
             nats_per_token: tally.nats / tokens,

@@ -158,6 +158,38 @@ mod tests {
     }
 
     #[test]
+    fn of_batch_rows_there_are_bits_per_character_unless_letters_hide_behind_unknown() {
+        let tokenizer = tiny::tokenizer(Unit::Char, "the old mill\n");
+        let model = tiny::drawn(tokenizer.vocab_size(), 1.0);
+        let split = streamed(Unit::Char, tokenizer.unknown_id(), Sentences::Running);
+        let measured = |text: &str| {
+            let ids = tokenizer.encode(&Text::from(text)).unwrap().tokens.iter().collect::<Vec<u32>>();
+            let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), &Device::Cpu);
+            let window = |_| Ok((column(&ids[..ids.len() - 1])?, column(&ids[1..])?));
+            let mut reader = WindowReader::new(&model, 1).unwrap();
+            split.batched(&mut reader, (1, 0), window, &mut |_, _| Ok(())).unwrap()
+        };
+        let known = measured("the mill\n");
+        assert_eq!(known.bits_per_char, Some(known.bits_per_token));
+        assert!(!known.is_measured() && known.bits_per_byte.is_none());
+        let hidden = measured("the mixxl\n");
+        assert_eq!(hidden.bits_per_char, None);
+        let reason = hidden.bits_per_char_absent.unwrap();
+        assert!(reason.starts_with("2 predicted tokens are <unk>"), "{reason}");
+    }
+
+    #[test]
+    fn a_text_of_nothing_but_a_word_is_measured_although_what_is_predicted_has_no_character() {
+        let tokenizer = tiny::tokenizer(Unit::Word, "the old mill\n");
+        let model = tiny::drawn(tokenizer.vocab_size(), 1.0);
+        let text = tokenizer.encode_measured(&Text::from("the")).unwrap(); // its line end is not in the text
+        let split = Split { corpus: "tiny", split: "all", unit: Unit::Word, text: &text };
+        let found = stream(&model, &split, &mut |_, _| Ok(())).unwrap();
+        assert_eq!((found.tokens, found.chars, found.bytes, found.is_measured()), (1, Some(0), 0, true));
+        assert_eq!(found.bits_per_char_absent.as_deref(), Some("no character was predicted"));
+    }
+
+    #[test]
     fn with_resets_each_sentence_costs_what_it_costs_alone() {
         let tokenizer = tiny::tokenizer(Unit::Word, "the old mill and river sleeps\n");
         let model = tiny::drawn(tokenizer.vocab_size(), 1.0);

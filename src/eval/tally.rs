@@ -112,11 +112,6 @@ impl Tally {
         self.unmeasured |= other.unmeasured;
     }
 
-    /// Whether the text of the tokens was measured: no token but one that hides its text is without a byte.
-    pub(super) fn is_measured(&self) -> bool {
-        self.bytes > 0 || self.hidden > 0 || self.tokens == 0
-    }
-
     /// Bits over characters: where each token is one, the bits per token to the last digit.
     pub(super) fn over_chars(&self, bits: f64, per_token: f64, unit: Unit) -> Figure {
         if self.no_characters {
@@ -170,9 +165,10 @@ impl Tally {
         }
     }
 
+    /// Why the letters of some tokens are not known. Of tokens alone each `<unk>` hides some.
     fn hides(&self) -> Option<String> {
         let what = "the letters behind it were not predicted";
-        match self.hidden {
+        match if self.unmeasured { self.unknown.unwrap_or(0) } else { self.hidden } {
             0 => None,
             1 => Some(format!("1 predicted token is <unk>: {what}")),
             hidden => Some(format!("{hidden} predicted tokens are <unk>: {what}")),

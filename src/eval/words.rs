@@ -4,7 +4,7 @@
 //! hold a blank and letters, as ` the` of byte pairs, `trailing` takes each token apart that begins with a blank after a
 //! word: that *some* such token comes is the end of the word before, that it is this one belongs to the word after it
 //! (Pimentel and Meister, 2024; Oh and Schuler, 2024). A line end is a row of its own by `leading`; by `trailing` it ends a
-//! word like any blank.
+//! word like any blank, and where tokens are taken apart what is left of it, that the blank is this one, is a row of its own.
 
 use super::score::Cost;
 use std::ops::Range;
@@ -99,8 +99,9 @@ impl Words {
         let own = self.take_end(token, rows);
         self.add(token, own);
         self.ended = true;
-        if self.boundary == Boundary::Leading && token.line_end {
+        if token.line_end && (self.boundary == Boundary::Leading || self.apart) {
             self.finish(rows);
+            self.ended = true; // what comes after it is no end of a word
         }
     }
 
@@ -211,7 +212,8 @@ mod tests {
         let leading = words(&parts, Boundary::Leading, true);
         assert_eq!(leading, rows(&[("the", 1.0), ("river", 5.0), ("sl", 4.0), ("\n   ", 5.0), ("and", 6.0)]));
         let trailing = words(&parts, Boundary::Trailing, true);
-        assert_eq!(trailing, rows(&[("the", 2.0), ("river", 6.0), ("sl", 4.5), ("and", 8.5)]));
+        let wanted = [("the", 2.0), ("river", 6.0), ("sl", 4.5), ("\n   ", 2.5), ("and", 6.0)];
+        assert_eq!(trailing, rows(&wanted));
         let all = |rows: &[(String, f64)]| rows.iter().map(|row| row.1).sum::<f64>();
         assert_eq!((all(&leading), all(&trailing)), (21.0, 21.0)); // nothing is lost, nothing counts twice
     }

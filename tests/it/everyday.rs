@@ -198,6 +198,16 @@ fn the_tokens_that_are_counted_are_those_that_a_model_reads() {
     place.write("crlf.txt", "hello\r\n".repeat(60));
     let crlf = place.json_of("data inspect crlf.txt --unit char --json");
     assert_eq!((&crlf["splits"][0]["longest_line"], &crlf["splits"][0]["types"]), (&5.into(), &5.into()));
+    place.write("marked.txt", format!("\u{feff}{}", "hello\n".repeat(60)));
+    let marked = place.json_of("data inspect marked.txt --unit char --json");
+    assert_eq!([&marked["splits"][0]["longest_line"], &marked["splits"][0]["bytes"]], [&5, &324]);
+    for (name, text) in [("train", "abc abc\n"), ("valid", "ab\tc\u{c}d\n"), ("test", "abc\n")] {
+        place.write(&format!("blanks/{name}.txt"), text);
+    }
+    for unit in ["char", "byte"] {
+        let blanks = place.json_of(&format!("data inspect blanks --unit {unit} --json"));
+        assert_eq!(blanks["splits"][1]["types"], 7, "{unit}"); // a, b, c, the line end; a tab, a form feed and d are unknown
+    }
     let words = place.json_of("data inspect words.txt --unit byte --json");
     assert_eq!(words["splits"][0]["chars"], words["splits"][0]["bytes"]);
     let settings = "--set corpus.unit=word --set corpus.split=[90.0,5.0,5.0]";

@@ -36,8 +36,9 @@ pub(super) fn inspect(corpus: &ShardedCorpus, tokenizer: &Tokenizer, json: bool)
     for ((split, shards), counts) in rows {
         write!(out, "{split:6}")?;
         let ShardCounts { bytes, lines, tokens, longest, unseen } = counts;
-        for count in [shards as u64, bytes, tokens, lines, longest, unseen] {
-            write!(out, "{:>15}", grouped(count))?;
+        let counts = [Some(shards as u64), Some(bytes), Some(tokens), Some(lines), longest, Some(unseen)];
+        for count in counts {
+            write!(out, "{:>15}", count.map_or_else(|| "–".into(), grouped))?;
         }
         writeln!(out)?;
     }

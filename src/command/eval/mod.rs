@@ -172,7 +172,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
         true => Ok(kept::keep(loaded.checkpoint(), found)?),
         false => Ok(()),
     };
+    let of_one = |corpus: &str| {
+        if args.per.is_some() && args.file.is_empty() {
+            note(&format!(
+                "--per document: the split of {corpus} is read as one text; --file takes its documents one by one"
+            ));
+        }
+    };
     if let Some((corpus, sha256)) = parts::shards(args, run, &directories)? {
+        of_one(&corpus.name);
         let found = reading.shards(&corpus, sha256)?;
         print(args.json, &found)?;
         return keep(&found);
@@ -187,6 +195,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
             None => vec![Chosen::file(path)?], // a recipe could not name it, so no run has it for its corpus
         },
     };
+    if let [one] = &texts[..] {
+        of_one(&one.corpus);
+    }
     let signals = Signals::listen()?;
     let free = args.adapt.free();
     let mut predictor: Option<Box<dyn Predictor>> = match adaptation.dynamic {

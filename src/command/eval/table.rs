@@ -40,7 +40,7 @@ pub(super) fn table(out: &mut impl Write, found: &Evaluation) -> std::io::Result
     writeln!(out, "bits per char    {}", or_dash(found.bits_per_char, 5))?;
     writeln!(out, "bits per byte    {}", or_dash(found.bits_per_byte, 5))?;
     let words = found.perplexity_words.map_or_else(|| "–".into(), |value| perplexity(value.ln(), 4));
-    if found.bytes == 0 {
+    if !found.is_measured() {
         writeln!(out, "text over words  {words}")?;
         writeln!(out, "tokens           {} (their text was not measured)", found.tokens)?;
     } else {

@@ -46,7 +46,7 @@ tokens, and a word with a token that has none, or with a symbol that is left out
 Where tokens hold a blank and letters, trailing counts the probability that any token with a
 blank at its start follows to the word before, and the rest of that token to the word after it
 (Pimentel and Meister 2024, Oh and Schuler 2024). A line end is a row of its own by leading and
-ends a word by trailing.
+ends a word by trailing, where the rest of a token with nothing but a line end has a row too.
 
 Examples:
   rhn score checkpoints/ptb-rhn sentences.txt

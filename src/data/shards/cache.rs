@@ -6,6 +6,7 @@ use super::Shard;
 use super::blocks::{BlockFile, BlockIndex, BlockWriter};
 use super::reader::ShardReader;
 use super::work::{Done, on_each};
+use crate::config::Unit;
 use crate::console::note;
 use crate::data::tokenizer::Tokenizer;
 use crate::digest::sha256;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The version of the cache's format.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// What is known of an encoded shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,14 +41,14 @@ struct Record {
 /// What a shard holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardCounts {
-    /// Bytes of text.
+    /// Bytes of text, without a byte order mark unless each byte is a token.
     pub bytes: u64,
     /// Lines.
     pub lines: u64,
     /// Tokens.
     pub tokens: u64,
-    /// Tokens of the longest sentence.
-    pub longest: u64,
+    /// Tokens of the longest sentence; none where no token is a line's end, or where some are that and more.
+    pub longest: Option<u64>,
     /// Symbols that the vocabulary lacks.
     pub unseen: u64,
 }
@@ -176,6 +177,7 @@ pub(super) fn cut(
     mut take: impl FnMut(u32, Option<u32>) -> Result<()>,
 ) -> Result<(String, ShardCounts)> {
     let end = tokenizer.line_end_id();
+    let is_exact = tokenizer.unit() != Unit::Bpe; // where a blank and a line's end may be one token, not all ends are seen
     let mut counts = ShardCounts::default();
     let mut begin = 0;
     let mut reader = ShardReader::open(&shard.path)?;
@@ -186,14 +188,15 @@ pub(super) fn cut(
             let Some(id) = piece.id.filter(|_| result.is_ok()) else { return };
             counts.tokens += 1;
             let ends = Some(id) == end;
-            if ends {
-                counts.longest = counts.longest.max(counts.tokens - begin);
+            if ends && is_exact {
+                counts.longest = counts.longest.max(Some(counts.tokens - begin));
                 begin = counts.tokens;
             }
             result = take(id, ends.then_some(counts.tokens as u32));
         })?;
         result?;
-        counts.bytes += part.len() as u64;
+        let mark = if tokenizer.unit() == Unit::Byte { 0 } else { part.mark_length() };
+        counts.bytes += (part.len() - mark) as u64;
         counts.lines += part.bytes().iter().filter(|&&byte| byte == b'\n').count() as u64;
         done.add(part.len())?;
     }

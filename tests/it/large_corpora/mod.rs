@@ -223,8 +223,11 @@ fn lines_of_every_kind_are_counted_as_the_text_reader_has_them() {
         ["shards", "tokens", "lines", "longest_sentence", "oov_tokens"].map(|key| split(1, key)),
         [1, 3, 1, 3, 1] // the zebra is read as <unk>
     );
-    assert_eq!(split(2, "shards"), 0);
+    assert_eq!([split(0, "bytes"), split(1, "bytes")], [16, 8]); // with that end, without the byte order mark
+    assert_eq!((split(2, "shards"), report["splits"][2]["longest_sentence"].is_null()), (0, true));
     assert_eq!(report["vocab_size"], 6); // a b c d <eos> <unk>
+    let pieces = place.json_of("data inspect odd --unit bpe --json"); // which may hold a line's end and more
+    assert!(pieces["splits"][0]["longest_sentence"].is_null(), "{pieces}");
     let table = stdout(&inspect(&place, "odd"));
     assert!(
         table.starts_with("odd: shards; a vocabulary of 6 by word") && table.contains("sentences"),
