@@ -145,6 +145,11 @@ fn finish(run: &RunHistory, measure: Measure) -> String {
     let time = run.seconds().map_or_else(|| "–".into(), duration);
     let best =
         result.and_then(|result| result.best_epoch).map_or_else(|| "–".into(), |epoch| epoch.to_string());
-    let test = test.map_or_else(|| "no test".into(), |test| format!("test {}", measure.show(test)));
+    let is_tested = result.is_some_and(|result| result.test.nats_per_token.is_some());
+    let test = match test {
+        Some(test) => format!("test {}", measure.show(test)),
+        None if is_tested => "test –".into(),
+        None => "no test".into(),
+    };
     format!("finished after {time}: {test}, by the weights of epoch {best}\n")
 }

@@ -72,8 +72,10 @@ fn inspect<'a>(split: &'static str, text: &'a Text, tokenizer: &Tokenizer) -> Re
         encoded.tokens.iter().for_each(|id| seen[id as usize] = true);
     } else {
         // Of what the vocabulary lacks the tokens do not say which symbols they are.
-        // A word may come with white space around it, and white space is a symbol by itself.
+        // A word may come with white space around it. White space is a symbol by itself, a line's end one however it is written.
+        let is_line_end = |spelled: &[u8]| tokenizer.unit() != Unit::Byte && spelled.contains(&b'\n');
         let symbol = |spelled: &'a [u8]| match spelled.trim_ascii() {
+            [] if is_line_end(spelled) => b"\n",
             [] => spelled,
             trimmed => trimmed,
         };

@@ -96,7 +96,9 @@ impl Words {
         if self.boundary == Boundary::Leading && in_word {
             self.finish(rows);
         }
-        let own = self.take_end(token, rows);
+        // A line end with nothing before it ends no word: it is one row, of all of its cost.
+        let is_apart = !token.line_end || self.open.is_some();
+        let own = if is_apart { self.take_end(token, rows) } else { nats(token) };
         self.add(token, own);
         self.ended = true;
         if token.line_end && (self.boundary == Boundary::Leading || self.apart) {
@@ -222,6 +224,8 @@ mod tests {
     fn white_space_of_no_word_has_a_row() {
         assert_eq!(words(&[" ", "a", " "], Boundary::Leading, false), rows(&[("a", 3.0), (" ", 3.0)]));
         assert_eq!(words(&[" ", "a", " "], Boundary::Trailing, false), rows(&[(" ", 1.0), ("a", 5.0)]));
+        let lines = words(&["\n", "a", "\n", "\n", "b"], Boundary::Trailing, true);
+        assert_eq!(lines, rows(&[("\n", 1.0), ("a", 3.5), ("\n", 1.5), ("\n", 4.0), ("b", 5.0)]));
         assert_eq!(
             words(&[" a", " "], Boundary::Trailing, true),
             rows(&[(" ", 0.5), ("a", 1.5), (" ", 1.0)])

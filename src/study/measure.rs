@@ -53,14 +53,16 @@ pub(crate) enum Measure {
 impl Measure {
     /// Perplexity for words and byte pairs; bits per character for characters, bytes and a mixture. Perplexity also where a
     /// run is not of running text, whatever its unit: it has no bits per character. Nats where a run is of labels, which have
-    /// no perplexity, and where the only runs that read letters are of bytes whose characters are not known, as in shards.
+    /// no perplexity, and where none of the runs that read letters has a figure over characters: of bytes in shards they are not
+    /// known, and of characters outside the vocabulary nothing was predicted.
     pub(crate) fn usual<'a>(runs: impl IntoIterator<Item = &'a RunHistory> + Clone) -> Self {
         let all = || runs.clone().into_iter();
         let mut reading_letters =
             all().filter(|run| matches!(run.unit(), Some(Unit::Char | Unit::Byte))).peekable();
         let has_characters = |run: &RunHistory| {
-            let validated = || run.epochs.iter().any(|epoch| epoch.valid_bits_per_char.is_some());
-            run.unit() == Some(Unit::Char) || run.epochs.is_empty() || validated()
+            let mut validated =
+                run.epochs.iter().filter(|epoch| epoch.valid_nats_per_token.is_some()).peekable();
+            validated.peek().is_none() || validated.any(|epoch| epoch.valid_bits_per_char.is_some())
         };
         if all().any(|run| run.item() != Item::Token) {
             Self::Nats

@@ -208,6 +208,11 @@ fn the_tokens_that_are_counted_are_those_that_a_model_reads() {
         let blanks = place.json_of(&format!("data inspect blanks --unit {unit} --json"));
         assert_eq!(blanks["splits"][1]["types"], 7, "{unit}"); // a, b, c, the line end; a tab, a form feed and d are unknown
     }
+    for (name, text) in [("train", "abcabc"), ("valid", "a\r\nb\nc\n"), ("test", "abc")] {
+        place.write(&format!("ends/{name}.txt"), text);
+    }
+    let ends = ["char", "byte"].map(|unit| place.json_of(&format!("data inspect ends --unit {unit} --json")));
+    assert_eq!(ends.each_ref().map(|ends| ends["splits"][1]["types"].as_u64()), [Some(4), Some(5)]);
     let words = place.json_of("data inspect words.txt --unit byte --json");
     assert_eq!(words["splits"][0]["chars"], words["splits"][0]["bytes"]);
     let settings = "--set corpus.unit=word --set corpus.split=[90.0,5.0,5.0]";

@@ -195,7 +195,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
             None => vec![Chosen::file(path)?], // a recipe could not name it, so no run has it for its corpus
         },
     };
-    if let [one] = &texts[..] {
+    if let [one] = &texts[..]
+        && one.split != SplitName::All
+    {
         of_one(&one.corpus);
     }
     let signals = Signals::listen()?;

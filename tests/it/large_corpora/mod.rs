@@ -236,6 +236,19 @@ fn lines_of_every_kind_are_counted_as_the_text_reader_has_them() {
 }
 
 #[test]
+fn a_run_over_characters_that_are_not_all_known_is_shown_in_nats() {
+    let place = place();
+    let text = fs::read_to_string(place.path("shards/valid/v.txt")).unwrap();
+    place.write("shards/valid/v.txt", format!("{text}(a zebra)\n"));
+    place.train(
+        "--corpus shards --out run --set corpus.unit=char --set corpus.cache=cache --set train.epochs=1",
+    );
+    let watched = stdout(&place.rhn("watch run"));
+    assert!(watched.contains("nats per token") && !watched.contains('–'), "{watched}");
+    assert_eq!(place.rhn("plot run --out run.svg").status.code(), Some(0));
+}
+
+#[test]
 fn the_benchmark_s_names_are_known_and_a_list_of_words_is_taken() {
     let place = Place::new();
     let training = "lm/training-monolingual.tokenized.shuffled/news.en";
