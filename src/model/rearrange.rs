@@ -140,8 +140,9 @@ fn rename(tensors: &mut Tensors, layers: usize, order: &[usize]) {
     }
 }
 
-/// Takes the sublayers' weights in the new order. Without the first of them the input has no weights; without any, one
-/// that keeps the state at zero stands for none, since a time step has at least one.
+/// Takes the sublayers' weights in the new order. Without the first of them the input has no weights, nor has what gates input
+/// and state before it, so that the gates are 1; without any, one that keeps the state at zero stands for none, since a time
+/// step has at least one.
 fn reorder(tensors: &mut Tensors, layer: &str, order: &[usize]) -> Result<()> {
     let ids: Vec<u32> = order.iter().map(|&sublayer| sublayer as u32).collect();
     for part in ["recurrent.weight", "bias"] {
@@ -154,9 +155,16 @@ fn reorder(tensors: &mut Tensors, layer: &str, order: &[usize]) -> Result<()> {
         tensors.insert(name, taken);
     }
     if order.first() != Some(&0) {
-        let name = format!("{layer}.input.weight");
-        let zeros = tensors.get(&name).ok_or_else(|| missing(&name))?.zeros_like()?;
-        tensors.insert(name, zeros);
+        let input = format!("{layer}.input.weight");
+        let gates = format!("{layer}.mogrifier.");
+        if !tensors.contains_key(&input) {
+            return Err(missing(&input));
+        }
+        for (name, tensor) in tensors.iter_mut() {
+            if *name == input || name.starts_with(&gates) {
+                *tensor = tensor.zeros_like()?;
+            }
+        }
     }
     Ok(())
 }

@@ -40,6 +40,7 @@ pub(super) fn search(
     };
     let best = tune(predictor, text, asked, free, &mut report, progress)?;
     let tokens = best.tuned_tokens.unwrap_or_default();
-    note(&format!("best of the first {tokens} tokens of the validation split: {}", flags(&best)));
+    let of = if best.cache.is_some() { "best with a cache" } else { "best" };
+    note(&format!("{of} of the first {tokens} tokens of the validation split: {}", flags(&best)));
     Ok(best)
 }

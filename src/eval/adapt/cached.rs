@@ -71,12 +71,13 @@ impl CachedText {
     /// Logits of the word after `state`, `(1, hidden)`, become the logarithms of its probabilities with the cache.
     pub fn mix(&self, state: &Tensor, logits: &mut [f64]) -> Result<()> {
         let seen = self.cache.seen(state)?;
+        let CacheSettings { theta, lambda, .. } = self.settings;
+        let share = if seen.is_empty() { 1.0 } else { 1.0 - lambda };
+        let sum = ln_of_sum(logits.iter().copied()) - share.ln();
+        logits.iter_mut().for_each(|logit| *logit -= sum);
         if seen.is_empty() {
             return Ok(());
         }
-        let CacheSettings { theta, lambda, .. } = self.settings;
-        let sum = ln_of_sum(logits.iter().copied()) - (1.0 - lambda).ln();
-        logits.iter_mut().for_each(|logit| *logit -= sum);
         let mut by_word: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
         for &(product, word) in &seen {
             by_word.entry(word).or_default().push(theta * product);
@@ -135,10 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_that_has_seen_nothing_leaves_the_logits() {
+    fn of_a_cache_that_has_seen_nothing_come_the_models_own_probabilities() {
         let read = CachedText::new(CacheSettings::new(4)).unwrap();
         let mut logits = [0.5, 2.0];
         read.mix(&Tensor::new(&[[1.0, 2.0]], &Device::Cpu).unwrap(), &mut logits).unwrap();
-        assert_eq!(logits, [0.5, 2.0]);
+        let sum = 0.5f64.exp() + 2f64.exp();
+        let wanted = [0.5f64.exp() / sum, 2f64.exp() / sum];
+        assert!(logits.iter().zip(wanted).all(|(found, wanted)| (found.exp() - wanted).abs() < 1e-15));
     }
 }

@@ -147,6 +147,19 @@ fn a_first_sublayer_whose_gate_is_shut_can_be_left_out() {
 }
 
 #[test]
+fn without_the_first_sublayer_nothing_gates_the_state_by_the_input() {
+    let core = json!({"kind": "rhn", "layers": 1, "hidden_size": 6, "recurrence_depth": 3, "transform_bias": -1.0,
+        "mogrifier": {"rounds": 3}});
+    let gated = Case::new(json!({"kind": "word"}), core, Precision::F64);
+    let mut plain = Case::recurrent(1, 3, Precision::F64);
+    let ungated = gated.tensors.iter().filter(|(name, _)| !name.contains(".mogrifier."));
+    plain.tensors = ungated.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    assert!(plain.tensors.len() < gated.tensors.len());
+    let [found, wanted] = [&gated, &plain].map(|case| case.perplexity(&case.all()[0]));
+    assert!((found - wanted).abs() < 1e-12 * wanted, "{found} is not {wanted}");
+}
+
+#[test]
 fn without_the_one_sublayer_the_state_stays_at_zero() {
     let mut case = Case::recurrent(1, 1, Precision::F32);
     let found = case.perplexity(&case.all()[0]);
