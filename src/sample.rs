@@ -24,6 +24,9 @@ pub struct SampleSettings {
     pub filters: Filters,
     /// How many of the latest tokens, the prompt's included, the repetition penalty looks at.
     pub repetition_window: usize,
+    /// How many of the first tokens that are read are no part of the text, say a line end that nobody wrote: the repetition
+    /// penalty does not look at them.
+    pub unwritten: usize,
     /// A token that is never drawn, say `<unk>`.
     pub forbidden: Option<u32>,
     /// A neural cache that is mixed in before the filters: what they take for logits is then the logarithms of the
@@ -35,7 +38,14 @@ pub struct SampleSettings {
 
 impl Default for SampleSettings {
     fn default() -> Self {
-        Self { filters: Filters::default(), repetition_window: 256, forbidden: None, cache: None, seed: 1 }
+        Self {
+            filters: Filters::default(),
+            repetition_window: 256,
+            unwritten: 0,
+            forbidden: None,
+            cache: None,
+            seed: 1,
+        }
     }
 }
 
@@ -229,6 +239,19 @@ mod tests {
             let close = |(drawn, wanted): (&Drawn, Option<f64>)| (drawn.nats - wanted.unwrap()).abs() < 1e-9;
             assert!(drawn.iter().zip(wanted).all(close));
         }
+    }
+
+    #[test]
+    fn a_token_that_nobody_wrote_is_not_penalized_until_it_is_drawn() {
+        let model = tiny::constant(&[0.9, 0.1]);
+        let first = |unwritten: usize, repetition_penalty: f64| {
+            let filters = Filters { repetition_penalty, ..Filters::default() };
+            let settings = SampleSettings { filters, unwritten, ..SampleSettings::default() };
+            let begun = Sampler::new(&model, settings, &[0], 0).unwrap();
+            (0..200).map(|index| begun.fork(index).unwrap().next().unwrap().unwrap().id).collect::<Vec<u32>>()
+        };
+        assert_eq!(first(1, 100.0), first(0, 1.0));
+        assert_ne!(first(0, 100.0), first(0, 1.0));
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl Args {
             cache,
             filters: self.filters(),
             repetition_window: self.repetition_window,
+            unwritten: 0,
             forbidden: unknown.filter(|_| !self.unknown),
             seed: self.seed,
         }
@@ -164,6 +165,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let prompt = Prompt::of(tokenizer, &given, &source)?;
     note_unseen(prompt.unseen, "the prompt", tokenizer.unknown_id().is_some());
     let settings = args.settings(tokenizer.unknown_id(), cache);
+    let settings = SampleSettings { unwritten: prompt.start(), ..settings };
     let first = Sampler::new(&loaded.model, settings, prompt.context(), 0)?;
     for index in 0..args.samples {
         let sampler = first.fork(index)?;

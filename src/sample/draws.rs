@@ -28,6 +28,10 @@ impl Draws {
 
     /// The text goes on with `token`.
     pub(crate) fn remember(&mut self, token: u32) {
+        if self.settings.unwritten > 0 {
+            self.settings.unwritten -= 1;
+            return;
+        }
         if self.recent.len() >= self.settings.repetition_window {
             self.recent.pop_front();
         }

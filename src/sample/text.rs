@@ -60,7 +60,6 @@ impl Prompt {
     }
 
     /// How many of the first tokens of [`Prompt::context`] are not of the prompt itself.
-    #[cfg(feature = "serve")]
     pub(crate) fn start(&self) -> usize {
         self.start
     }

@@ -4,6 +4,7 @@ use super::entry::Entries;
 use super::{Entry, Event, Job, Served};
 use crate::error::Result;
 use crate::model::{FrozenModel, Noise, State};
+use crate::sample::SampleSettings;
 use crate::sample::draws::Draws;
 use candle_core::{DType, Tensor};
 use std::sync::Arc;
@@ -26,7 +27,8 @@ impl<'a> Reading<'a> {
     pub(super) fn new(served: &'a Served, job: Job) -> Result<Self> {
         let tokenizer = &served.tokenizer;
         let state = served.model.zero_state(1)?;
-        let draws = Draws::new(job.settings.clone(), 0);
+        let settings = SampleSettings { unwritten: job.prompt.start(), ..job.settings.clone() };
+        let draws = Draws::new(settings, 0);
         let entries = Entries::new(tokenizer, tokenizer.decoder(), None);
         let mut reading = Self { job: Arc::new(job), state, draws, read: 0, entries, scored: Vec::new() };
         if reading.job.prompt.start() == 0 {
