@@ -86,7 +86,7 @@ impl Refinement<'_> {
             let slope = gaussian.slope(&epsilon)?;
             let slope = Tensor::cat(&[&slope, &slope.neg()?], 0)?;
             let nats = (self.model.nats(&inputs, &targets, &z, &Noise::none())? * &inside)?;
-            // The slope of ln q along z, without what it is at: its gradient is that of ln q(z) by way of z.
+            // With the slope held fixed, −z · slope has the gradient that ln q(z) has by way of z.
             let of_latent = ((&z * slope)?.sum_all()? + self.model.log_prior(&z)?.sum_all()?)?;
             let gradients = ((nats.sum_all()? - of_latent)? * 0.5)?.backward()?;
             let rate = self.rate * (1.0 - step as f64 / self.steps as f64);

@@ -168,7 +168,8 @@ impl Tally {
     /// Why the letters of some tokens are not known. Of tokens alone each `<unk>` hides some.
     fn hides(&self) -> Option<String> {
         let what = "the letters behind it were not predicted";
-        match if self.unmeasured { self.unknown.unwrap_or(0) } else { self.hidden } {
+        let hidden = if self.unmeasured { self.unknown.unwrap_or(0) } else { self.hidden };
+        match hidden {
             0 => None,
             1 => Some(format!("1 predicted token is <unk>: {what}")),
             hidden => Some(format!("{hidden} predicted tokens are <unk>: {what}")),

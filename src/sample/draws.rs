@@ -11,6 +11,8 @@ pub(crate) struct Draws {
     settings: SampleSettings,
     candidates: Vec<Candidate>,
     recent: VecDeque<u32>,
+    /// Tokens still to come that are no part of the text.
+    unwritten: usize,
     rng: Rng,
 }
 
@@ -18,18 +20,20 @@ impl Draws {
     /// Those of sample number `index`.
     pub(crate) fn new(settings: SampleSettings, index: u64) -> Self {
         let rng = Rng::keyed(settings.seed, "sample", index);
-        Self { settings, candidates: Vec::new(), recent: VecDeque::new(), rng }
+        let unwritten = settings.unwritten;
+        Self { settings, candidates: Vec::new(), recent: VecDeque::new(), unwritten, rng }
     }
 
     /// Those of sample number `index`, which begins with the same text.
     pub(crate) fn fork(&self, index: u64) -> Self {
-        Self { recent: self.recent.clone(), ..Self::new(self.settings.clone(), index) }
+        let begun = Self::new(self.settings.clone(), index);
+        Self { recent: self.recent.clone(), unwritten: self.unwritten, ..begun }
     }
 
     /// The text goes on with `token`.
     pub(crate) fn remember(&mut self, token: u32) {
-        if self.settings.unwritten > 0 {
-            self.settings.unwritten -= 1;
+        if self.unwritten > 0 {
+            self.unwritten -= 1;
             return;
         }
         if self.recent.len() >= self.settings.repetition_window {

@@ -337,6 +337,12 @@ fn a_text_that_the_run_was_not_trained_on_is_read_whole() {
     let documents = rows(&place, "eval char --corpus folder --per document --json");
     let tokens: Vec<_> = documents.iter().map(|row| row["tokens"].as_u64().unwrap()).collect();
     assert_eq!(tokens, [7, 8, 15]); // each from its own start, and their sum
+    // The line end before a text that begins with nothing is not of the text: a penalty does not look at it.
+    let sample = |more: &str| {
+        rows(&place, &format!("sample char --tokens 1 --samples 60 --temperature 9 {more} --json"))
+    };
+    assert_eq!(sample("--repetition-penalty 50"), sample(""));
+    assert_ne!(sample("--prompt the --repetition-penalty 50"), sample("--prompt the"));
     let own = place.rhn("eval char --per document");
     assert!(
         stderr(&own).contains("is read as one text; --file takes its documents one by one"),

@@ -183,12 +183,7 @@ impl SentenceVae {
     /// ln p(z) − ln q(z | x) of each row at the z that `epsilon` gives, `(batch)`: with the reconstruction's −ln p(x | z) it
     /// makes the weight of a sample in an importance-weighted bound.
     pub fn log_prior_ratio(&self, posterior: &Gaussian, epsilon: &Tensor) -> Result<Tensor> {
-        match &self.prior {
-            None => posterior.log_standard_ratio(epsilon),
-            Some(prior) => {
-                Ok((prior.log_density(&posterior.sample(epsilon)?)? - posterior.log_density(epsilon)?)?)
-            }
-        }
+        Ok((self.log_prior(&posterior.sample(epsilon)?)? - posterior.log_density(epsilon)?)?)
     }
 
     /// A learned prior as plain numbers, to draw from; `None` if it is the standard Gaussian.
