@@ -14,7 +14,8 @@ const SEED: &str = "train.seed";
 pub(crate) struct Group {
     /// What their names share.
     pub name: String,
-    /// The seeds of the finished ones.
+    /// The seeds of the finished ones. A run that has the seed and the figures of one before it is its copy, and
+    /// counts once.
     pub seeds: Vec<Value>,
     pub unfinished: usize,
     /// The best epoch of the validation split; none if one of the finished runs has no finite figure.
@@ -52,14 +53,22 @@ pub(crate) fn groups(runs: &[RunHistory], measure: Measure) -> Vec<Group> {
 
 impl Group {
     fn of(runs: &[&RunHistory], measure: Measure) -> Self {
-        let finished = || runs.iter().filter(|run| run.result.is_some());
-        let seed = |run: &&RunHistory| run.start.recipe["train"]["seed"].clone();
+        let finished = runs.iter().filter(|run| run.result.is_some());
+        let unfinished = runs.len() - finished.clone().count();
+        let mut figures: Vec<(Value, Option<f64>, Option<f64>)> = Vec::new();
+        for run in finished {
+            let valid = run.best().and_then(|best| measure.valid(run, best));
+            let of_run = (run.start.recipe["train"]["seed"].clone(), valid, measure.test(run));
+            if !figures.contains(&of_run) {
+                figures.push(of_run);
+            }
+        }
         Self {
             name: shared_name(runs),
-            seeds: finished().map(seed).collect(),
-            unfinished: runs.len() - finished().count(),
-            valid: Spread::of(finished().map(|run| measure.valid(run, run.best()?))),
-            test: Spread::of(finished().map(|run| measure.test(run))),
+            seeds: figures.iter().map(|(seed, ..)| seed.clone()).collect(),
+            unfinished,
+            valid: Spread::of(figures.iter().map(|(_, valid, _)| *valid)),
+            test: Spread::of(figures.iter().map(|(.., test)| *test)),
         }
     }
 }
@@ -125,6 +134,11 @@ mod tests {
         assert_eq!(found[0].test.unwrap().show(Measure::Nats), "3.5000 (3.0000 – 4.0000)");
         assert_eq!(found[1].test.unwrap().show(Measure::Nats), "2.0000");
         assert!(groups(&runs[..2], Measure::Nats).is_empty());
+
+        let copied = [run("seed-1", 1, 4.0), run("seed-2", 2, 5.0), run("copy-of-2", 2, 5.0), run("again-2", 2, 6.0)];
+        let found = groups(&copied, Measure::Nats);
+        assert_eq!(found[0].valid, Some(Spread { mean: 5.0, min: 4.0, max: 6.0 }), "a copy counts once");
+        assert_eq!(found[0].seeds, [1, 2, 2], "another run of the same seed is not a copy");
     }
 
     #[test]
