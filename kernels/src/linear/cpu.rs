@@ -1,9 +1,9 @@
 //! A product with weights that do not change: packed once, fast for a single row as for many.
 
 use crate::cpu::instruction_set::{Computed, WithKernel};
-use crate::cpu::packed::{OperandBuffers, PackedWeights, Weights};
+use crate::cpu::packed::{OperandBuffers, PackedWeights, SharedOperands, Weights};
 use crate::cpu::panels::{View, pack_tile};
-use crate::cpu::pool;
+use crate::cpu::pool::{self, Worker};
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
 use std::sync::Arc;
@@ -12,6 +12,9 @@ use std::sync::Arc;
 pub(crate) trait Dense<T>: Send + Sync {
     /// `(rows, input)` to `(rows, output)`, both row-major.
     fn multiply(&self, xs: &[T], rows: usize, out: &mut [T]);
+
+    /// `−ln softmax(xs W + bias)[target]` of each row; a target is below the number of outputs.
+    fn nats(&self, xs: &[T], bias: &[T], targets: &[u32], nats: &mut [T]);
 }
 
 /// Packs `weight`, input × output.
@@ -50,12 +53,7 @@ impl<K: Kernel> Dense<K::Element> for Packed<K> {
         let xs = View::new(xs, rows, self.input);
         pool::run(|worker| {
             let mut sums = self.weights.sums(rows);
-            let tiling = operands.tiling;
-            for tile in worker.share(tiling.count).map(|index| tiling.tile(index)) {
-                // SAFETY: workers' tiles are disjoint, which are read only after a barrier.
-                let packed = unsafe { operands.tile(0, &tile) };
-                pack_tile::<K>(packed, xs.rows(tile.start, tile.len()));
-            }
+            write_operands(&operands, xs, worker);
             worker.barrier();
             // SAFETY: after the barrier no thread writes them.
             let read = unsafe { operands.read(0) };
@@ -68,5 +66,24 @@ impl<K: Kernel> Dense<K::Element> for Packed<K> {
                 }
             });
         });
+    }
+
+    fn nats(&self, xs: &[K::Element], bias: &[K::Element], targets: &[u32], nats: &mut [K::Element]) {
+        assert_eq!((xs.len(), bias.len()), (targets.len() * self.input, self.output));
+        super::nats::nats(&self.weights, xs, bias, targets, nats);
+    }
+}
+
+/// Writes a worker's share of the rows as operands, to be read after a barrier.
+pub(super) fn write_operands<K: Kernel>(
+    operands: &SharedOperands<'_, K>,
+    xs: View<'_, K::Element>,
+    worker: Worker<'_>,
+) {
+    let tiling = operands.tiling;
+    for tile in worker.share(tiling.count).map(|index| tiling.tile(index)) {
+        // SAFETY: workers' tiles are disjoint, which are read only after a barrier.
+        let packed = unsafe { operands.tile(0, &tile) };
+        pack_tile::<K>(packed, xs.rows(tile.start, tile.len()));
     }
 }

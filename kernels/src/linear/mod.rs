@@ -3,6 +3,7 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod nats;
 mod stored;
 
 pub use stored::Stored;
@@ -16,6 +17,7 @@ use crate::error::Result;
 use crate::gradients::{hand_over, hand_over_product, takes_product};
 use crate::linear::cpu::Dense;
 use crate::precision::Precision;
+use crate::softmax::{check_targets, nats_of_products};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
@@ -103,6 +105,30 @@ impl Prepared {
             Packed::F32(dense) => run!(dense),
             Packed::F64(dense) => run!(dense),
             Packed::Plain { weight, stored, precision } => linear(&xs, weight, *stored, *precision),
+        }
+    }
+
+    /// `−ln softmax(xs W + bias)[target]` of each row, `(rows)`, of `xs` `(rows, input)`, `bias` `(output)` and `targets`, `(rows)` of
+    /// u32, each below the number of outputs. No history is followed; on the CPU no logits are kept.
+    pub fn nats(&self, xs: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        if matches!(self.packed, Packed::Plain { .. }) {
+            return nats_of_products(&self.forward(xs)?, bias, targets);
+        }
+        let (rows, _) = xs.dims2()?;
+        let targets = targets.to_vec1::<u32>()?;
+        check_targets(&targets, rows, self.output)?;
+        let xs = xs.contiguous()?;
+        macro_rules! run {
+            ($dense:expr) => {{
+                let mut nats = vec![Default::default(); rows];
+                real::with_elements([&xs, bias], |[xs, bias]| $dense.nats(xs, bias, &targets, &mut nats))?;
+                Ok(Tensor::from_vec(nats, rows, xs.device())?)
+            }};
+        }
+        match &self.packed {
+            Packed::F32(dense) => run!(dense),
+            Packed::F64(dense) => run!(dense),
+            Packed::Plain { .. } => unreachable!("handled above"),
         }
     }
 

@@ -5,7 +5,7 @@
 //! some words at a time.
 
 mod blocks;
-mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod divergence;
@@ -75,7 +75,7 @@ fn nats_elsewhere(products: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<
     reference::nats(products, bias, targets)
 }
 
-fn check_targets(targets: &[u32], rows: usize, vocabulary: usize) -> CandleResult<()> {
+pub(crate) fn check_targets(targets: &[u32], rows: usize, vocabulary: usize) -> CandleResult<()> {
     if let Some(target) = targets.iter().find(|&&target| target as usize >= vocabulary) {
         candle_core::bail!("target {target} is not below the vocabulary's size {vocabulary}");
     }

@@ -114,10 +114,13 @@ impl Product {
             }
         };
         let xs = xs.flatten_to(D::Minus2)?;
+        if xs.device().is_cpu() {
+            return Ok(weight.nats(&xs, bias, targets)?);
+        }
         in_blocks(xs.dim(0)?, bias.elem_count(), |rows| {
             let xs = xs.narrow(0, rows.start, rows.len())?;
             let targets = targets.narrow(0, rows.start, rows.len())?;
-            Ok(loss::nats_of_products(&weight.forward(&xs)?, bias, &targets)?)
+            Ok(weight.nats(&xs, bias, &targets)?)
         })
     }
 
