@@ -140,11 +140,17 @@ impl Average {
         losses.push(loss);
     }
 
-    /// Forgets the mean: the weights have gone back to earlier ones.
-    pub fn restart(&mut self) {
+    /// Forgets the mean: the weights have gone back to earlier ones. What was known of the validation losses when these were
+    /// measured is known again, if it was kept.
+    pub fn restart(&mut self, then: Option<&AveragingMemory>) {
         self.mean = None;
-        self.memory.steps = 0;
         self.counted = None;
+        self.memory = AveragingMemory { steps: 0, ..then.unwrap_or(&self.memory).clone() };
+    }
+
+    /// What is known of the validation losses; no steps are counted there.
+    pub(super) fn memory(&self) -> AveragingMemory {
+        AveragingMemory { steps: 0, ..self.memory.clone() }
     }
 
     /// What outlives a step: the counts, and the mean by the names of a training state.

@@ -4,6 +4,7 @@ use super::objective::Objective;
 use super::state::{FORMAT, Position, check_finite};
 use super::step::Stepper;
 use super::task::Task;
+use super::update::Saved;
 use crate::checkpoint::{self, SavedState, parse_config};
 use crate::config::train::Schedule;
 use crate::config::{ModelConfig, Recipe, Resolved};
@@ -130,7 +131,9 @@ impl Resumed {
         let optimizer = self.path.join(OPTIMIZER);
         stepper.parameters.restore(&self.weights).map_err(Error::in_file(self.path.join(MODEL)))?;
         let Position { optimizer_updates: updates, skipped_steps: skipped, .. } = self.position;
-        stepper.update.load(updates, skipped, &self.remembered).map_err(Error::in_file(&optimizer))?;
+        let left_out = self.position.left_out.clone();
+        let saved = Saved { updates, left_out, tensors: self.remembered.clone() };
+        stepper.update.load(saved, skipped).map_err(Error::in_file(&optimizer))?;
         let averaging = self.position.averaging.clone();
         let averaged = stepper.average.load(averaging, &self.remembered, &stepper.parameters);
         averaged.map_err(Error::in_file(&optimizer))?;

@@ -22,14 +22,23 @@ pub struct RateMemory {
     /// How often the run went back to its best weights; each halves the rate.
     #[serde(default)]
     pub rollbacks: u64,
-    /// How many steps had been made when it did so last.
+    /// What the last step had when a validation or a way back changed the rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rolled_back_after: Option<u64>,
+    pub before: Option<Before>,
+}
+
+/// The rate of a step after which it changed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Before {
+    /// Steps that had been made.
+    pub made: u64,
+    /// The rate of the last of them.
+    pub rate: f64,
 }
 
 impl Default for RateMemory {
     fn default() -> Self {
-        Self { factor: 1.0, last_perplexity: None, rollbacks: 0, rolled_back_after: None }
+        Self { factor: 1.0, last_perplexity: None, rollbacks: 0, before: None }
     }
 }
 
@@ -68,14 +77,25 @@ impl Rate {
 
     /// The rate that the last of `made` steps was made with, which was of epoch `epoch`, counted from 0.
     pub fn of_last(&self, epoch: u64, made: u64) -> f64 {
-        let now = self.at(epoch, made.saturating_sub(1));
-        if self.memory.rolled_back_after == Some(made) { 2.0 * now } else { now }
+        match self.memory.before {
+            Some(before) if before.made == made => before.rate,
+            _ => self.at(epoch, made.saturating_sub(1)),
+        }
     }
 
-    /// Halves the rate for all steps after the `made` ones.
-    pub fn roll_back(&mut self, made: u64) {
-        self.memory.rollbacks += 1;
-        self.memory.rolled_back_after = Some(made);
+    /// The rate changes after `made` steps, the last of which was of epoch `epoch`.
+    fn changes_after(&mut self, epoch: u64, made: u64) {
+        let rate = self.of_last(epoch, made);
+        self.memory.before = Some(Before { made, rate });
+    }
+
+    /// Halves the rate for all steps after the `made` ones, the last of which was of epoch `epoch`, counted from 0. What the schedule knew when the weights that the run goes back to
+    /// were measured, it knows again, if it was kept: the validations since then are of weights that are given up.
+    pub fn roll_back(&mut self, epoch: u64, made: u64, then: Option<&RateMemory>) {
+        self.changes_after(epoch, made);
+        let rollbacks = self.memory.rollbacks + 1;
+        let then = then.unwrap_or(&self.memory).clone();
+        self.memory = RateMemory { rollbacks, before: self.memory.before, ..then };
     }
 
     /// How often it was halved so.
@@ -83,14 +103,16 @@ impl Rate {
         self.memory.rollbacks
     }
 
-    /// Takes in the validation perplexity after epoch `epoch`, counted from 0.
-    pub fn observe(&mut self, epoch: u64, perplexity: f64) {
+    /// Takes in the validation perplexity after epoch `epoch`, counted from 0, and `made` steps.
+    pub fn observe(&mut self, epoch: u64, made: u64, perplexity: f64) {
         let perplexity = perplexity.min(f64::MAX); // JSON has no infinity to remember it by
         if let Schedule::HalveOnPlateau(plateau) = &self.schedule {
             let improved = self.memory.last_perplexity.map_or(f64::INFINITY, |last| last - perplexity);
             let keeps_rate = improved >= plateau.threshold || epoch < plateau.after_epochs;
+            let factor = plateau.factor;
             if !keeps_rate {
-                self.memory.factor *= plateau.factor;
+                self.changes_after(epoch, made);
+                self.memory.factor *= factor;
             }
         }
         self.memory.last_perplexity = Some(perplexity);
@@ -136,7 +158,9 @@ mod tests {
             (4, 198.5, 0.5),
             (5, 199.0, 0.25),
         ] {
-            rate.observe(epoch, perplexity);
+            let before = rate.at(epoch, epoch);
+            rate.observe(epoch, epoch + 1, perplexity);
+            assert_eq!(rate.of_last(epoch, epoch + 1), before, "after epoch {epoch}");
             assert_eq!(rate.at(epoch + 1, 0), wanted, "after epoch {epoch}");
         }
     }
@@ -144,10 +168,27 @@ mod tests {
     #[test]
     fn each_rollback_halves_the_rate_of_any_schedule() {
         let mut rate = rate("ptb-rhn", &[], 1);
-        rate.roll_back(7);
-        rate.roll_back(20);
+        rate.roll_back(0, 7, None);
+        rate.roll_back(0, 20, None);
         assert_eq!((rate.at(0, 0), rate.rollbacks()), (0.05, 2));
         assert_eq!([19, 20, 21].map(|made| rate.of_last(0, made)), [0.05, 0.1, 0.05]); // the 20th step was made before
+    }
+
+    #[test]
+    fn a_rollback_forgets_what_weights_that_are_given_up_taught() {
+        let mut rate = rate("ptb-char-cnn-small", &[], 1);
+        rate.observe(0, 1, 200.0);
+        rate.observe(1, 2, 100.0);
+        let then = rate.save();
+        rate.roll_back(2, 5, Some(&then));
+        rate.observe(2, 6, 1e9);
+        rate.observe(3, 9, 1e12);
+        assert_eq!(rate.at(4, 9), 0.125);
+        rate.roll_back(3, 9, Some(&then));
+        assert_eq!((rate.at(4, 9), rate.rollbacks()), (0.25, 2));
+        assert_eq!(rate.of_last(3, 9), 0.25); // the validation came after the ninth step
+        rate.observe(4, 10, 99.5); // less than one below the 100 of the weights that were gone back to
+        assert_eq!(rate.at(5, 9), 0.125);
     }
 
     #[test]

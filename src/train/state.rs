@@ -5,7 +5,7 @@ use super::divergence::Course;
 use super::schedule::RateMemory;
 use super::step::Stepper;
 use super::task::{Files, Task};
-use super::update::StepReport;
+use super::update::{Saved, StepReport};
 use crate::error::{Error, Result};
 use crate::model::State;
 use crate::parallel::reduce::Layout;
@@ -53,6 +53,10 @@ pub struct Position {
     pub seconds: f64,
     /// Updates that the optimizer has made.
     pub(super) optimizer_updates: u64,
+    /// Of weights that had no gradient in some of them, in how many, where the optimizer counts them. Earlier versions counted all
+    /// updates for each weight.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) left_out: BTreeMap<String, u64>,
     /// How the gradients of several ranks are summed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ranks: Option<Layout>,
@@ -121,6 +125,17 @@ pub struct Best {
     /// Epochs since then whose validation could not replace it, because the weight of the KL was on its way again.
     #[serde(default)]
     pub passed_over: u64,
+    /// What the validations up to this one had taught the schedule and the mean of the weights: a run that goes back to these
+    /// weights goes back to it. Earlier versions did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) learned: Option<Learned>,
+}
+
+/// What is learned from validations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Learned {
+    pub(super) rate: RateMemory,
+    pub(super) averaging: AveragingMemory,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -171,6 +186,7 @@ impl Position {
             best: None,
             seconds: 0.0,
             optimizer_updates: 0,
+            left_out: BTreeMap::new(),
             ranks: None,
             corpus_sha256: task.data().sha256.into(),
             split_tokens: task.data().tokens,
@@ -195,8 +211,9 @@ pub fn files<T: Task>(
     if stepper.world().size() > 1 {
         position.ranks = Some(stepper.reducer().layout().clone());
     }
-    let (updates, mut remembered) = stepper.update.save();
+    let Saved { updates, left_out, tensors: mut remembered } = stepper.update.save();
     position.optimizer_updates = updates;
+    position.left_out = left_out;
     let (averaging, mean) = stepper.average.save()?;
     position.averaging = averaging;
     remembered.extend(mean);
@@ -235,6 +252,7 @@ mod tests {
             expected_error_rate: None,
             provisional: false,
             passed_over: 0,
+            learned: None,
         };
         assert_eq!((best.waited(5), best.waited(9)), (0, 4));
         assert_eq!(Best { passed_over: 3, ..best.clone() }.waited(9), 1);

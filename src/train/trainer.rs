@@ -9,7 +9,7 @@ use super::limits::{Limits, Stop};
 use super::recorder::{Progress, Recorder};
 use super::resume::Resumed;
 use super::schedule::Rate;
-use super::state::{self, Best, EpochSums, Position};
+use super::state::{self, Best, EpochSums, Learned, Position};
 use super::step::Stepper;
 use super::task::Task;
 use crate::config::TrainConfig;
@@ -189,8 +189,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         {
             self.recorder.show(&Progress::Sample(&text));
         }
-        self.rate.observe(self.position.epoch, valid.nats_per_token.exp());
+        self.rate.observe(self.position.epoch, self.position.step, valid.nats_per_token.exp());
         self.stepper.average.end_epoch(valid.decides());
+        if best {
+            self.keep_learned();
+        }
         self.position.epoch += 1;
         self.position.window = 0;
         self.position.epoch_sums = EpochSums::default();
@@ -217,10 +220,18 @@ impl<'a, T: Task> Trainer<'a, T> {
                 expected_error_rate: valid.lists.expected_error_rate,
                 provisional,
                 passed_over: 0,
+                learned: None,
             });
+            self.keep_learned();
             self.publish(Some(valid))?;
         }
         Ok(is_best)
+    }
+
+    /// Keeps what validations have taught so far beside the best of them.
+    fn keep_learned(&mut self) {
+        let learned = Learned { rate: self.rate.save(), averaging: self.stepper.average.memory() };
+        self.position.best.iter_mut().for_each(|best| best.learned = Some(learned.clone()));
     }
 
     /// Whether a validation now decides nothing yet: the weight of the KL has not come to its last value.

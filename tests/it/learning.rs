@@ -68,7 +68,7 @@ fn learn(name: &str, line: ([&str; 4], &str), settings: &[&str]) -> (f64, f64) {
     for epoch in 0..config.epochs {
         let train = train_epoch(&language, &mut stepper, &mut step, |step| rate.at(epoch, step));
         losses = (train, valid(&language, &stepper));
-        rate.observe(epoch, losses.1.exp());
+        rate.observe(epoch, step, losses.1.exp());
         if !config.carry_state {
             stepper.carried = stepper.objective.zero_state().unwrap();
         }

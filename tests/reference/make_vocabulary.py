@@ -6,8 +6,8 @@ Models for large vocabularies, of PyTorch's own modules wherever it has one, in 
   adaptive    torch.nn.AdaptiveLogSoftmaxWithLoss
   embedding   adaptive tables: Baevski and Auli, 2019, arXiv 1809.10853; an adaptive softmax can be tied to them
   characters  words whose vectors are computed from their characters, Jozefowicz et al., section 3.2; `model.py` has the network
-  optimizer   torch.optim.Adagrad; a weight without a gradient is skipped. With one sum a row for tables: as FBGEMM and TorchRec
-              have it, written out here
+  optimizer   torch.optim.Adagrad, Adam and AdamW; a weight without a gradient is skipped, and no update of it is counted. With one sum
+              a row for tables: as FBGEMM and TorchRec have it, written out here
   sampled     Jean et al., 2015, arXiv 1412.2007; Jozefowicz et al., 2016, arXiv 1602.02410, section 3.1
   nce         Gutmann and Hyvarinen, 2010; as Jozefowicz et al. have it
 
@@ -45,6 +45,8 @@ CASES = {
     "nce": (6, 8, None, 1, {"by_word": True}, 23, {"loss": {"kind": "nce", "samples": SAMPLES}}),
     "sampled-by-row": (6, 8, None, 1, {"by_word": True}, 23, {"loss": {"kind": "sampled", "samples": SAMPLES}, "accumulator": "row"}),
     "adaptive-by-row": (5, 8, None, 1, {"kind": "adaptive", "cutoffs": [4, 9], "div_value": 2.0}, 20, {"accumulator": "row", "weight_decay": 1e-2, "initial_accumulator": 0.2}),
+    "adaptive-adam": (5, 8, None, 1, {"kind": "adaptive", "cutoffs": [8, 20], "div_value": 2.0}, 22, {"optimizer": "adam", "learning_rate": 0.02, "epsilon": 1e-8}),
+    "adaptive-input-adamw": ({"kind": "adaptive", "size": 6, "cutoffs": [9, 19], "div_value": 2.0}, 8, None, 1, {"kind": "adaptive", "cutoffs": [9, 19], "div_value": 2.0}, 22, {"optimizer": "adamw", "learning_rate": 0.02, "epsilon": 1e-8, "weight_decay": 1e-2}),
 }
 
 # name: embedding, hidden, output, vocabulary
@@ -350,7 +352,11 @@ def make(name):
     others = [tensor for tensor in network.parameters() if not any(tensor is table for table in tables)]
     settings = {"eps": EPSILON, "initial_accumulator_value": accumulator, "weight_decay": more.get("weight_decay", 0.0)}
     optimizers = [torch.optim.Adagrad(others, RATE, **settings), RowwiseAdagrad(tables, **settings)]
+    adam = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(more.get("optimizer"))
+    if adam:
+        optimizers = [adam(others, more["learning_rate"], eps=more["epsilon"], weight_decay=more.get("weight_decay", 0.0))]
     losses, state = [], None
+    left_out = []
     for step, window in enumerate(windows):
         network.zero_grad(set_to_none=True)
         loss, _, state = loss_of(network, window[:-1], window[1:], state, given(step))
@@ -359,10 +365,12 @@ def make(name):
         for tensor in network.parameters():  # of a cluster without words PyTorch has zeros, or none
             if tensor.grad is not None and not tensor.grad.any():
                 tensor.grad = None
+        left_out.append(sum(tensor.grad is None for tensor in network.parameters()))
         clip(network, more.get("clip", {}))
         for optimizer in optimizers:
             optimizer.step()
         losses.append(loss.detach())
+    assert not adam or (0 in left_out[2:] and sum(map(bool, left_out)) > 4), f"{name}: {left_out} weights have no gradient"
     out |= {"curve": torch.stack(losses), "curve.tokens": windows}
     out |= {f"after.{key}": tensor for key, tensor in network.named().items()}
     if kind:

@@ -89,13 +89,14 @@ impl DeviceGuard for CudaGuard {
 
     fn adam(&self, parameter: &Var, moments: &Var, grad: &Tensor, step: &DeviceAdam) -> Result<()> {
         let count = parameter.elem_count();
-        let DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled } = step;
+        let DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled, left_out } = step;
+        let left_out = *left_out as f64;
         by_float!(self.dtype, T => {
             let grad = grad.contiguous()?;
             with_elements::<T, _, _>([parameter, moments, &grad], |[parameter, moments, grad]| {
                 launch!(&self.device, "update", T::ADAM, cover(count);
                     parameter, moments, grad, &*self.values.borrow(),
-                    rate, beta1, beta2, epsilon, decay, decoupled, &size(count)?)
+                    rate, beta1, beta2, epsilon, decay, decoupled, &left_out, &size(count)?)
             })
         })
     }

@@ -23,7 +23,7 @@ pub struct Check {
     pub beta2: f64,
 }
 
-/// The numbers of an update by Adam or AdamW; the guard counts the updates that correct the moments' bias.
+/// The numbers of an update by Adam or AdamW; the guard counts all updates.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceAdam {
     /// The learning rate.
@@ -38,6 +38,8 @@ pub struct DeviceAdam {
     pub decay: f64,
     /// The weight decay that is not.
     pub decoupled: f64,
+    /// Updates before this one in which the weight had no gradient: they correct no bias of its moments.
+    pub left_out: u64,
 }
 
 /// What became of a step.

@@ -63,13 +63,21 @@ __device__ void sgd(T *parameter, const T *grad, const double *guard, double rat
     for (size_t i = grid_thread(); i < count; i += grid_threads()) parameter[i] = parameter[i] * keep + grad[i] * step;
 }
 
+// What corrects a moment that began at 0, for a weight that had no gradient in `left_out` of the updates before this one.
+__device__ __forceinline__ double correction(const double *guard, Guard all, double beta, double left_out) {
+    return left_out == 0 ? guard[all] : 1.0 - pow(beta, guard[UPDATES] - left_out);
+}
+
 // `moments`: (2, count). `decay` is part of the gradient, `decoupled` is not.
 template <class T>
 __device__ void adam(T *parameter, T *moments, const T *grad, const double *guard, double rate, double beta1,
-                     double beta2, double epsilon, double decay, double decoupled, unsigned count) {
+                     double beta2, double epsilon, double decay, double decoupled, double left_out,
+                     unsigned count) {
     if (guard[APPLIED] == 0) return;
+    double correction1 = correction(guard, CORRECTION1, beta1, left_out);
+    double correction2 = correction(guard, CORRECTION2, beta2, left_out);
     T scale = T(guard[SCALE]), old1 = T(beta1), new1 = T(1.0 - beta1), old2 = T(beta2), new2 = T(1.0 - beta2);
-    T step = T(rate / guard[CORRECTION1]), root_scale = T(1.0 / sqrt(guard[CORRECTION2]));
+    T step = T(rate / correction1), root_scale = T(1.0 / sqrt(correction2));
     T keep = T(1.0 - rate * decoupled), coupled = T(decay), floor = T(epsilon);
     for (size_t i = grid_thread(); i < count; i += grid_threads()) {
         T p = parameter[i], g = (grad[i] + coupled * p) * scale;
@@ -105,8 +113,8 @@ __device__ void choose(const T *after, const T *before, const double *guard, uns
     EMULATED(sgd_##suffix)                                                                                             \
     extern "C" __global__ void adam_##suffix(T *parameter, T *moments, const T *grad, const double *guard,             \
                                              double rate, double beta1, double beta2, double epsilon, double decay,    \
-                                             double decoupled, unsigned count) {                                       \
-        adam(parameter, moments, grad, guard, rate, beta1, beta2, epsilon, decay, decoupled, count);                   \
+                                             double decoupled, double left_out, unsigned count) {                      \
+        adam(parameter, moments, grad, guard, rate, beta1, beta2, epsilon, decay, decoupled, left_out, count);         \
     }                                                                                                                  \
     EMULATED(adam_##suffix)                                                                                            \
     extern "C" __global__ void choose_##suffix(const T *after, const T *before, const double *guard, unsigned count,   \

@@ -94,17 +94,18 @@ fn adam_and_adamw_are_those_of_the_cpu() {
     let epsilon = 1e-8;
     let updates = 3.0;
     let scale = 0.5;
-    for (decay, decoupled) in [(0.02, 0.0), (0.0, 0.02)] {
+    for (decay, decoupled, left_out) in [(0.02, 0.0, 0.0), (0.0, 0.02, 0.0), (0.0, 0.02, 2.0)] {
         let device = &Device::Cpu;
         let var = Var::new(parameter.as_slice(), device).unwrap();
         let moments = Var::from_slice(&first, (2, count), device).unwrap();
         let step = MomentsStep { scale, beta1, beta2, decay };
         let gradient = Var::new(grad.as_slice(), device).unwrap();
         update::adam_moments(&moments, &gradient, &var.as_detached_tensor(), step).unwrap();
-        let correction = |beta: f64| 1.0 - beta.powf(updates);
+        let correction = |beta: f64, updates: f64| 1.0 - beta.powf(updates);
+        let own = |beta| correction(beta, updates - left_out);
         let step = AdamStep {
-            rate: rate / correction(beta1),
-            root_scale: 1.0 / correction(beta2).sqrt(),
+            rate: rate / own(beta1),
+            root_scale: 1.0 / own(beta2).sqrt(),
             epsilon,
             keep: 1.0 - rate * decoupled,
         };
@@ -114,8 +115,11 @@ fn adam_and_adamw_are_those_of_the_cpu() {
             script.load("parameter", &parameter);
             script.load("moments", &first);
             script.load("grad", &grad);
-            script.load("guard", &[1.0, scale, updates, 0.0, 0.0, correction(beta1), correction(beta2)]);
-            let arguments: [&dyn std::fmt::Display; 11] = [
+            script.load(
+                "guard",
+                &[1.0, scale, updates, 0.0, 0.0, correction(beta1, updates), correction(beta2, updates)],
+            );
+            let arguments: [&dyn std::fmt::Display; 12] = [
                 &"&parameter",
                 &"&moments",
                 &"&grad",
@@ -126,6 +130,7 @@ fn adam_and_adamw_are_those_of_the_cpu() {
                 &epsilon,
                 &decay,
                 &decoupled,
+                &left_out,
                 &count,
             ];
             script.launch("adam_f64", shape, &arguments);

@@ -5,6 +5,7 @@ use crate::config::train::OnDivergence;
 use crate::error::{Error, Result};
 use crate::events::{self, Event};
 use crate::train::divergence::Alarm;
+use crate::train::state::Position;
 use crate::train::task::Task;
 
 impl<T: Task> Trainer<'_, T> {
@@ -83,9 +84,12 @@ impl<T: Task> Trainer<'_, T> {
         };
         self.stepper.parameters.restore(&weights)?;
         self.stepper.update.restart(self.position.skipped_steps)?;
-        self.stepper.average.restart();
+        let learned = self.position.best.as_ref().and_then(|best| best.learned.clone());
+        self.stepper.average.restart(learned.as_ref().map(|learned| &learned.averaging));
         self.stepper.reset_state()?;
-        self.rate.roll_back(self.position.step);
+        let Position { step, .. } = self.position;
+        let epoch = self.position.epoch_of_last_step();
+        self.rate.roll_back(epoch, step, learned.as_ref().map(|learned| &learned.rate));
         self.position.course.alarm = None;
         self.position.course.restart();
         self.record_divergence(alarm, OnDivergence::Rollback)

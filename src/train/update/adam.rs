@@ -1,9 +1,10 @@
 //! Adam (Kingma and Ba, 2015), and AdamW (Loshchilov and Hutter, 2019), whose weight decay is decoupled.
 //!
 //! m ← β₁ m + (1 − β₁) g     v ← β₂ v + (1 − β₂) g²     g = scale · (gradient + coupled decay · θ)
-//! θ ← (1 − rate · decoupled decay) θ − rate · m̂ / (√v̂ + ε), m̂ and v̂ corrected by the number of updates
+//! θ ← (1 − rate · decoupled decay) θ − rate · m̂ / (√v̂ + ε), m̂ and v̂ corrected by the number of the weight's updates: one without
+//! a gradient has none
 
-use super::rule::{DeviceRule, Numbers, Rule, Weight};
+use super::rule::{DeviceNumbers, DeviceRule, Numbers, Rule, Weight};
 use crate::config::TrainConfig;
 use crate::error::Result;
 use rhn_kernels::update::guard::{Check, DeviceAdam, DeviceGuard};
@@ -54,6 +55,10 @@ impl Rule for Adam {
         self.coupled_decay
     }
 
+    fn counts_updates(&self) -> bool {
+        true
+    }
+
     fn is_finite(&self, weight: &Weight<'_>, numbers: Numbers) -> Result<bool> {
         let moments_step = self.moments_step(numbers.scale);
         let step = self.adam_step(numbers);
@@ -78,9 +83,10 @@ impl DeviceRule for Adam {
         Check { rate, max_norm, decay, squares: true, beta1, beta2 }
     }
 
-    fn apply(&self, guard: &dyn DeviceGuard, weight: &Weight<'_>, rate: f64) -> Result<()> {
+    fn apply(&self, guard: &dyn DeviceGuard, weight: &Weight<'_>, numbers: DeviceNumbers) -> Result<()> {
+        let DeviceNumbers { rate, left_out } = numbers;
         let &Self { beta1, beta2, epsilon, coupled_decay: decay, decoupled_decay: decoupled } = self;
-        let step = DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled };
+        let step = DeviceAdam { rate, beta1, beta2, epsilon, decay, decoupled, left_out };
         Ok(guard.adam(weight.var, weight.memory(), weight.gradient, &step)?)
     }
 }

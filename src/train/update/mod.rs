@@ -32,9 +32,9 @@ use rhn_kernels::embedding::is_two_bytes;
 use rhn_kernels::gradients::Gradient;
 use rhn_kernels::profile::{self, Part};
 use rhn_kernels::rng::Rng;
-use rhn_kernels::update::guard::DeviceGuard;
+use rhn_kernels::update::guard::{DeviceGuard, Status};
 use rhn_kernels::update::open_guard;
-use rule::{Numbers, Rule, Weight};
+use rule::{DeviceNumbers, Numbers, Rule, Weight};
 use std::collections::BTreeMap;
 
 /// Steps that a GPU makes before the host waits for it.
@@ -62,13 +62,35 @@ pub struct Update {
     /// Steps of the run that may be skipped because a number is not finite.
     may_skip: u64,
     updates: u64,
+    /// Of weights that had no gradient in some updates, in how many: a rule that counts updates counts each weight's own. Those
+    /// of steps that a GPU has not reported count as made.
+    left_out: BTreeMap<String, u64>,
     memory: BTreeMap<String, Var>,
-    /// Where steps are decided if not here, and whose steps were not read yet, each with its tokens.
+    /// Where steps are decided if not here, and whose steps were not read yet.
     guard: Option<Box<dyn DeviceGuard>>,
-    pending: Vec<(Step, u64)>,
+    pending: Vec<Pending>,
     reports: Vec<Result<StepReport>>,
     /// The last step that was refused, and why.
     refused: Option<(u64, String)>,
+}
+
+/// A step that a GPU has not reported.
+struct Pending {
+    step: Step,
+    tokens: u64,
+    /// The weights without a gradient.
+    left_out: Vec<String>,
+}
+
+/// What outlives a step.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// Updates so far.
+    pub updates: u64,
+    /// Of weights that had no gradient in some of them, in how many.
+    pub left_out: BTreeMap<String, u64>,
+    /// What is remembered of the weights, by the names of a training state.
+    pub tensors: BTreeMap<String, Tensor>,
 }
 
 impl Update {
@@ -107,6 +129,7 @@ impl Update {
             clip: config.clip,
             may_skip,
             updates: 0,
+            left_out: BTreeMap::new(),
             memory,
             guard,
             pending: Vec::new(),
@@ -140,18 +163,26 @@ impl Update {
         let gradients: Vec<Option<Taken>> =
             gradients.into_iter().zip(parameters.trained()).map(take).collect::<Result<_>>()?;
         let weights = weights(parameters, &gradients, &self.memory);
+        let counts = self.rule.counts_updates();
+        let without = parameters.trained().zip(&gradients).filter(|(_, taken)| counts && taken.is_none());
+        let left_out: Vec<String> = without.map(|((name, _), _)| name.to_string()).collect();
         match self.guard.as_deref().zip(self.rule.on_device()) {
             Some((guard, rule)) => {
                 let pairs: Vec<(&Tensor, &Var)> =
                     weights.iter().map(|(_, weight)| (weight.gradient, weight.var)).collect();
                 let check = rule.check(step.rate, self.max_grad_norm);
                 guard.check(&sums.nats, &pairs, &check, self.pending.len())?;
-                self.pending.push((step, sums.tokens));
-                weights.iter().try_for_each(|(_, weight)| rule.apply(guard, weight, step.rate))?;
+                for (name, weight) in &weights {
+                    let numbers = DeviceNumbers { rate: step.rate, left_out: self.times_left_out(name) };
+                    rule.apply(guard, weight, numbers)?;
+                }
+                self.leave_out(&left_out);
+                self.pending.push(Pending { step, tokens: sums.tokens, left_out });
             }
             None => {
                 let report = self.apply(&weights, sums, step)?;
                 self.updates += 1;
+                self.leave_out(&left_out);
                 self.reports.push(Ok(report));
             }
         }
@@ -171,17 +202,30 @@ impl Update {
         let squares = squares.collect::<Result<Vec<f64>>>()?;
         let grad_norm = finite(step, "the gradient's norm", squares.iter().sum::<f64>().sqrt())?;
         let scales = self.scales(weights, &squares, grad_norm);
-        let numbers = |scale: &f64| Numbers { rate: step.rate, scale: *scale, update: self.updates + 1 };
-        for ((name, weight), scale) in weights.iter().zip(&scales) {
-            if !self.rule.is_finite(weight, numbers(scale))? {
+        let numbers = |name: &str, scale: f64| {
+            let update = self.updates + 1 - self.times_left_out(name);
+            Numbers { rate: step.rate, scale, update }
+        };
+        for ((name, weight), &scale) in weights.iter().zip(&scales) {
+            if !self.rule.is_finite(weight, numbers(name, scale))? {
                 return Err(not_finite(step, format!("the update of {name} is not finite")));
             }
         }
-        for ((_, weight), scale) in weights.iter().zip(&scales) {
-            self.rule.apply(weight, numbers(scale))?;
+        for ((name, weight), &scale) in weights.iter().zip(&scales) {
+            self.rule.apply(weight, numbers(name, scale))?;
         }
         let Step { step, rate } = step;
         Ok(StepReport { step, rate, tokens: sums.tokens, nats, grad_norm, teacher_nats: None })
+    }
+
+    /// In how many of the updates so far the weight had no gradient.
+    fn times_left_out(&self, name: &str) -> u64 {
+        self.left_out.get(name).copied().unwrap_or(0)
+    }
+
+    /// An update was made in which these weights had no gradient.
+    fn leave_out(&mut self, names: &[String]) {
+        names.iter().for_each(|name| *self.left_out.entry(name.clone()).or_default() += 1);
     }
 
     /// What clipping leaves of the gradient of each weight, from the squares of their norms and the norm of all.
@@ -210,9 +254,14 @@ impl Update {
         if let Some(guard) = &self.guard {
             let (updates, records) = guard.read(self.pending.len())?;
             self.updates = updates;
-            let steps = self.pending.drain(..).zip(&records);
-            self.reports
-                .extend(steps.filter_map(|((step, tokens), record)| from_record(step, tokens, record)));
+            for (Pending { step, tokens, left_out }, record) in self.pending.drain(..).zip(&records) {
+                if record.status != Status::Applied {
+                    let taken_back = |name| *self.left_out.entry(name).or_insert(1) -= 1;
+                    left_out.into_iter().for_each(taken_back);
+                }
+                self.reports.extend(from_record(step, tokens, record));
+            }
+            self.left_out.retain(|_, times| *times > 0);
         }
         let reports = std::mem::take(&mut self.reports);
         let refused = reports.iter().rev().find_map(|report| match report {
@@ -230,15 +279,16 @@ impl Update {
         Error::NotFinite { step, what }
     }
 
-    /// What outlives a step: the number of updates, and tensors by name.
-    pub fn save(&self) -> (u64, BTreeMap<String, Tensor>) {
+    /// What outlives a step.
+    pub fn save(&self) -> Saved {
         let tensors = self.memory.iter().map(|(name, var)| (memory_name(name), var.as_detached_tensor()));
-        (self.updates, tensors.collect())
+        Saved { updates: self.updates, left_out: self.left_out.clone(), tensors: tensors.collect() }
     }
 
     /// Begins anew, as before the first update, after `skipped` steps of the run were skipped.
     pub fn restart(&mut self, skipped: u64) -> Result<()> {
         self.updates = 0;
+        self.left_out.clear();
         let may_skip = self.may_skip.saturating_sub(skipped);
         self.guard.iter().try_for_each(|guard| guard.begin(0, may_skip))?;
         for var in self.memory.values() {
@@ -250,9 +300,15 @@ impl Update {
     /// Takes back what [`Update::save`] gave, after `skipped` steps of the run were skipped.
     ///
     /// # Errors
-    /// [`Error::Stored`] if a tensor is missing or of another shape.
-    pub fn load(&mut self, updates: u64, skipped: u64, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    /// [`Error::Stored`] if a tensor is missing or of another shape, or a weight had no gradient in more updates than were made.
+    pub fn load(&mut self, saved: Saved, skipped: u64) -> Result<()> {
+        let Saved { updates, left_out, tensors } = saved;
+        if let Some((name, times)) = left_out.iter().find(|(_, times)| **times > updates) {
+            let what = format!("had no gradient in {times} updates, of {updates}");
+            return Err(Error::tensor(name, what));
+        }
         self.updates = updates;
+        self.left_out = left_out;
         let may_skip = self.may_skip.saturating_sub(skipped);
         self.guard.iter().try_for_each(|guard| guard.begin(updates, may_skip))?;
         for (name, var) in &self.memory {

@@ -51,8 +51,17 @@ pub(super) struct Numbers {
     pub(super) rate: f64,
     /// What clipping leaves of the gradient.
     pub(super) scale: f64,
-    /// The update's number, counted from 1.
+    /// The update's number among those of the weight, counted from 1.
     pub(super) update: u64,
+}
+
+/// The numbers of one update on a GPU, which has clipped the gradient and counted the updates.
+#[derive(Clone, Copy)]
+pub(super) struct DeviceNumbers {
+    /// The learning rate.
+    pub(super) rate: f64,
+    /// Updates in which the weight had no gradient.
+    pub(super) left_out: u64,
 }
 
 /// An update rule.
@@ -78,6 +87,11 @@ pub(super) trait Rule {
         false
     }
 
+    /// Whether an update depends on its number.
+    fn counts_updates(&self) -> bool {
+        false
+    }
+
     /// Whether [`Rule::apply`] would write finite numbers alone, into the weight and into its memory. It changes
     /// nothing: a step is refused before any part of it is made.
     fn is_finite(&self, weight: &Weight<'_>, numbers: Numbers) -> Result<bool>;
@@ -98,5 +112,5 @@ pub(super) trait DeviceRule {
     fn check(&self, rate: f64, max_norm: f64) -> Check;
 
     /// Updates one weight and what is remembered of it, if the guard lets it.
-    fn apply(&self, guard: &dyn DeviceGuard, weight: &Weight<'_>, rate: f64) -> Result<()>;
+    fn apply(&self, guard: &dyn DeviceGuard, weight: &Weight<'_>, numbers: DeviceNumbers) -> Result<()>;
 }

@@ -1,6 +1,6 @@
 //! Plain stochastic gradient descent: θ ← θ − rate · (scale · (g + decay · θ)).
 
-use super::rule::{DeviceRule, Numbers, Rule, Weight};
+use super::rule::{DeviceNumbers, DeviceRule, Numbers, Rule, Weight};
 use crate::config::TrainConfig;
 use crate::error::Result;
 use rhn_kernels::update::guard::{Check, DeviceGuard};
@@ -55,7 +55,7 @@ impl DeviceRule for Sgd {
         Check { rate, max_norm, decay: self.decay, squares: false, beta1: 0.0, beta2: 0.0 }
     }
 
-    fn apply(&self, guard: &dyn DeviceGuard, weight: &Weight<'_>, rate: f64) -> Result<()> {
-        Ok(guard.sgd(weight.var, weight.gradient, rate, self.decay)?)
+    fn apply(&self, guard: &dyn DeviceGuard, weight: &Weight<'_>, numbers: DeviceNumbers) -> Result<()> {
+        Ok(guard.sgd(weight.var, weight.gradient, numbers.rate, self.decay)?)
     }
 }

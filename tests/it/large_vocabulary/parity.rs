@@ -32,6 +32,8 @@ golden! {
     noise_contrastive_estimation_equals_pytorch: "nce",
     sampled_words_with_a_sum_for_each_row_equal_pytorch: "sampled-by-row",
     an_adaptive_softmax_with_a_sum_for_each_row_and_decay_equals_pytorch: "adaptive-by-row",
+    an_adaptive_softmax_trained_by_adam_counts_each_weights_updates_as_pytorch: "adaptive-adam",
+    adaptive_tables_trained_by_adamw_equal_pytorch: "adaptive-input-adamw",
     a_softmax_over_characters_equals_pytorch: "char-cnn",
     a_softmax_over_characters_with_a_correction_equals_pytorch: "char-cnn-correction",
     words_read_by_their_bytes_equal_pytorch: "char-cnn-bytes",

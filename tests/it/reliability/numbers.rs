@@ -16,6 +16,7 @@ use rhn::train::limits::Limits;
 use rhn::train::step::Stepper;
 use rhn::train::task::Task;
 use rhn::train::trainer::Trainer;
+use rhn::train::update::Saved;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -30,8 +31,12 @@ fn language(place: &Place, settings: &[&str]) -> Language {
 
 /// Everything that a step changes, as bytes.
 fn all(stepper: &Stepper<NextToken>) -> [Vec<u8>; 3] {
-    [stepper.parameters.tensors(), stepper.update.save().1, stepper.carried.save()]
+    [stepper.parameters.tensors(), stepper.update.save().tensors, stepper.carried.save()]
         .map(|tensors| save_tensors(&tensors).unwrap())
+}
+
+fn saved(updates: u64, tensors: BTreeMap<String, Tensor>) -> Saved {
+    Saved { updates, left_out: BTreeMap::new(), tensors }
 }
 
 fn step(language: &Language, stepper: &mut Stepper<NextToken>, step: u64) -> Result<(), Error> {
@@ -124,13 +129,13 @@ fn a_moment_that_is_not_finite_stops_the_step_before_its_update() {
         let language = language(&place, &[&format!("train.optimizer={optimizer}")]);
         let mut good = language.stepper(None).unwrap();
         step(&language, &mut good, 5).unwrap();
-        let (updates, moments) = good.update.save();
+        let Saved { updates, tensors: moments, .. } = good.update.save();
         for (name, tensor) in &moments {
             // The first element is a first moment, the last one a second.
             for at in [0, tensor.elem_count() - 1] {
                 for value in BAD {
                     let mut stepper = language.stepper(None).unwrap();
-                    stepper.update.load(updates, 0, &poisoned_at(&moments, name, at, value)).unwrap();
+                    stepper.update.load(saved(updates, poisoned_at(&moments, name, at, value)), 0).unwrap();
                     let update = format!("the update of {}", name.strip_prefix("moments.").unwrap());
                     assert_stopped(&language, &mut stepper, &format!("{name} {at} {value}"), &update);
                 }
@@ -144,10 +149,10 @@ fn a_step_that_was_refused_can_be_made_when_the_cause_is_gone() {
     let place = Place::new();
     let language = language(&place, &[]);
     let [mut refused, mut left_alone] = [(); 2].map(|()| language.stepper(None).unwrap());
-    let moments = copies(&refused.update.save().1);
-    refused.update.load(0, 0, &poisoned(&moments, "moments.core.0.bias", f32::NAN)).unwrap();
+    let moments = copies(&refused.update.save().tensors);
+    refused.update.load(saved(0, poisoned(&moments, "moments.core.0.bias", f32::NAN)), 0).unwrap();
     assert_stopped(&language, &mut refused, "moment", "core.0.bias");
-    refused.update.load(0, 0, &moments).unwrap();
+    refused.update.load(saved(0, moments.clone()), 0).unwrap();
     for stepper in [&mut refused, &mut left_alone] {
         step(&language, stepper, 0).unwrap();
     }
@@ -160,8 +165,8 @@ fn a_moment_that_is_not_finite_never_reaches_the_disk() {
     let language = language(&place, &[]);
     for value in BAD {
         let mut stepper = language.stepper(None).unwrap();
-        let moments = stepper.update.save().1;
-        stepper.update.load(3, 0, &poisoned(&moments, "moments.core.0.bias", value)).unwrap();
+        let moments = stepper.update.save().tensors;
+        stepper.update.load(saved(3, poisoned(&moments, "moments.core.0.bias", value)), 0).unwrap();
         fs::create_dir_all(place.path("run")).unwrap();
         let directory = Box::new(RunDirectory::open(&place.path("run"), None).unwrap());
         let (signals, limits) = (Signals::listen().unwrap(), Limits::default());
