@@ -11,7 +11,7 @@ pub struct ClipConfig {
     /// Of the weights whose names begin with `embedding`, a tied output's table among them.
     #[serde(default)]
     pub embedding: f64,
-    /// Of the recurrent layers.
+    /// Of the recurrent layers, those of a sentence VAE's encoder among them.
     #[serde(default)]
     pub core: f64,
     /// Of the output layer.
@@ -45,6 +45,6 @@ impl ClipConfig {
 
 /// Which of the parts the weight `name` is of.
 pub(crate) fn part_of(name: &str) -> Option<usize> {
-    let first = name.split('.').next()?;
+    let first = name.split('.').find(|component| !["encoder", "backward"].contains(component))?;
     PARTS.iter().position(|part| *part == first)
 }

@@ -183,14 +183,18 @@ impl Images {
     /// The images of these numbers, `(1, images, pixels)` from 0 to 1, and their labels, `(1, images)` of u32.
     pub fn batch(&self, numbers: &[u32], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
         let size = self.size();
-        let mut values = Vec::with_capacity(numbers.len() * size);
-        for &number in numbers {
+        let pixels = numbers.iter().flat_map(|&number| {
             let start = (self.first + number as usize) * size;
-            values.extend(self.pixels[start..start + size].iter().map(|&pixel| f32::from(pixel) / 255.0));
-        }
+            &self.pixels[start..start + size]
+        });
+        let shape = (1, numbers.len(), size);
+        // Each type has its own quotients: one in single precision is not that of double precision.
+        let images = match dtype {
+            DType::F64 => Tensor::from_iter(pixels.map(|&pixel| f64::from(pixel) / 255.0), device)?,
+            _ => Tensor::from_iter(pixels.map(|&pixel| f32::from(pixel) / 255.0), device)?.to_dtype(dtype)?,
+        };
         let labels: Vec<u32> = numbers.iter().map(|&number| self.labels()[number as usize].into()).collect();
-        let images = Tensor::from_vec(values, (1, numbers.len(), size), device)?.to_dtype(dtype)?;
-        Ok((images, Tensor::from_vec(labels, (1, numbers.len()), device)?))
+        Ok((images.reshape(shape)?, Tensor::from_vec(labels, (1, numbers.len()), device)?))
     }
 }
 
@@ -263,6 +267,8 @@ mod tests {
         assert_eq!(images.to_vec3::<f32>().unwrap(), [[[0.4, 1.0]]]);
         assert_eq!(labels.to_vec2::<u32>().unwrap(), [[1]]);
         assert_eq!(corpus.labels().unwrap().words(), ["0", "1", "2"]);
+        let (images, _) = corpus.train.batch(&[1], DType::F64, &Device::Cpu).unwrap();
+        assert_eq!(images.to_vec3::<f64>().unwrap(), [[[51.0 / 255.0, 0.0]]]); // not the nearest number of single precision
     }
 
     #[test]
