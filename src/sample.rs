@@ -176,6 +176,7 @@ impl Iterator for Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::side_by_side::Row;
     use crate::predict::tiny;
 
     fn draws(model: &FrozenModel, settings: SampleSettings, index: u64, count: usize) -> Vec<u32> {
@@ -234,7 +235,7 @@ mod tests {
             let ids: Vec<u32> = drawn.iter().map(|drawn| drawn.id).collect();
             let scorer = crate::eval::score::Scorer::new(&model, Some(0)).unwrap();
             let mut scorer = scorer.with_cache(cache).unwrap();
-            scorer.set_context(&[3, 1, 2, 3]).unwrap();
+            scorer.set_context(&Row { ids: &[3, 1, 2, 3], ..Row::default() }).unwrap();
             let wanted = scorer.nats(&ids).unwrap();
             let close = |(drawn, wanted): (&Drawn, Option<f64>)| (drawn.nats - wanted.unwrap()).abs() < 1e-9;
             assert!(drawn.iter().zip(wanted).all(close));

@@ -3,23 +3,27 @@
 use super::text::{Before, Text};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use std::io::BufRead;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+
+/// Bytes of the source that are asked for at once; it may give fewer, a person who types gives a line.
+const READ_AT_ONCE: usize = 1 << 16;
 
 /// A source of text, read line by line.
 pub struct TextStream<R> {
     source: PathBuf,
-    input: R,
+    input: BufReader<R>,
     /// What was read and not yet given.
     held: Vec<u8>,
     before: Before,
     over: bool,
 }
 
-impl<R: BufRead> TextStream<R> {
+impl<R: Read> TextStream<R> {
     /// The whole of `input`, which errors call `source`.
     pub fn new(source: &Path, input: R) -> Self {
         let before = Before::default();
+        let input = BufReader::with_capacity(READ_AT_ONCE, input);
         Self { source: source.to_path_buf(), input, held: Vec::new(), before, over: false }
     }
 
@@ -47,6 +51,11 @@ impl<R: BufRead> TextStream<R> {
         Ok((!self.held.is_empty()).then(|| self.give(self.held.len())))
     }
 
+    /// Whether the next line is here already, so that nobody has to wait for it.
+    pub fn has_line(&self) -> bool {
+        self.input.buffer().contains(&b'\n')
+    }
+
     /// Reads a line. Whether something in it is visible: blank lines settle nothing.
     fn read_line(&mut self) -> Result<bool> {
         let start = self.held.len();
@@ -71,6 +80,23 @@ mod tests {
     use super::*;
     use crate::config::Unit;
     use crate::predict::tiny;
+
+    #[test]
+    fn a_line_is_here_when_the_source_has_given_its_end() {
+        struct Typed(Vec<&'static str>);
+        impl Read for Typed {
+            fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+                if self.0.is_empty() { Ok(0) } else { self.0.remove(0).as_bytes().read(bytes) }
+            }
+        }
+        let mut stream = TextStream::new(Path::new("text"), Typed(vec!["a\nb\nc", "d\n", "e"]));
+        let mut found = Vec::new();
+        while let Some(line) = stream.next_line().unwrap() {
+            found.push((String::from_utf8(line.bytes().to_vec()).unwrap(), stream.has_line()));
+        }
+        let wanted = [("a\n", true), ("b\n", false), ("cd\n", false), ("e", false)];
+        assert_eq!(found, wanted.map(|(line, more)| (line.to_string(), more)));
+    }
 
     #[test]
     fn parts_are_cut_as_the_whole_is() {

@@ -16,6 +16,7 @@ pub mod perplexity;
 pub mod refine;
 pub mod score;
 pub mod sentences;
+pub mod side_by_side;
 pub(crate) mod streamed;
 mod tally;
 pub mod words;

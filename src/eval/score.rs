@@ -1,12 +1,13 @@
 //! Surprisal: −ln p of each token of any text, given all the text before it.
 
 use super::adapt::{CacheSettings, CachedText};
-use super::log_sum::ln_of_sum;
 use super::perplexity::finite;
+use super::sentences::ROWS;
+use super::side_by_side::{self, Begin, Row, fitting};
 use crate::error::Result;
 use crate::model::{FrozenModel, Noise, State};
 use crate::predict::{STREAM_STEPS, WindowReader};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 /// Reads a text piece by piece, the state carried from one to the next.
 pub struct Scorer {
@@ -63,9 +64,13 @@ impl Scorer {
         Ok(self)
     }
 
-    /// Reads `tokens` after the line end without a score; texts begin after them from now on.
-    pub fn set_context(&mut self, tokens: &[u32]) -> Result<()> {
-        self.nats(tokens)?;
+    /// Reads `text` after the line end without a score; texts begin after it from now on.
+    ///
+    /// # Errors
+    /// As [`Scorer::costs_of_words`].
+    pub fn set_context(&mut self, text: &Row<'_>) -> Result<()> {
+        let words: Vec<Option<&[u8]>> = (0..text.ids.len()).map(|place| text.word(place)).collect();
+        self.costs_of_words(text.ids, &words, None)?;
         let cache = self.cache.as_ref().map(CachedText::fork).transpose()?;
         self.start = Start { state: self.reader.state().clone(), previous: self.previous.clone(), cache };
         Ok(())
@@ -142,7 +147,7 @@ impl Scorer {
         let states = self.reader.hidden_of_words(&column(&inputs)?, &read)?;
         let set_nats = match set {
             None => vec![0.0; targets.len()],
-            Some(set) => self.set_nats(&states, set)?,
+            Some(set) => side_by_side::set_nats(self.reader.model(), &states, set)?,
         };
         let nats = self.reader.model().nats_of(&states, &column(targets)?, &Noise::none(), 1.0)?;
         let nats = finite(&nats, self.read)?;
@@ -156,21 +161,35 @@ impl Scorer {
         Ok(())
     }
 
-    /// −ln of what the members of `set` share after each of `states`, `(time, 1, hidden)`.
-    fn set_nats(&self, states: &Tensor, set: &[bool]) -> Result<Vec<f64>> {
-        let logits = self.reader.model().logits_of(states, &Noise::none())?;
-        let rows = logits.squeeze(1)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
-        let of = |row: &Vec<f64>| {
-            let members = row.iter().zip(set).filter(|&(_, &member)| member).map(|(&logit, _)| logit);
-            ln_of_sum(row.iter().copied()) - ln_of_sum(members)
+    /// The costs of several texts, each by itself from where [`Scorer::restart`] goes back to, read side by side. Where this
+    /// reader is in its own text stays as it is; its cache is not asked.
+    ///
+    /// # Errors
+    /// If the model gives a number that is not finite, or a word is given and it reads the words of its vocabulary alone.
+    pub fn costs_of_texts(&self, texts: &[Row<'_>], set: Option<&[bool]>) -> Result<Vec<Vec<Option<Cost>>>> {
+        let previous = self.start.previous.as_ref();
+        let begin = Begin {
+            state: &self.start.state,
+            context: previous.map(|previous| previous.id),
+            word: previous.and_then(|previous| previous.word.as_deref()),
         };
-        Ok(rows.iter().map(of).collect())
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&text| texts[text].ids.len()); // the least is filled up among texts of like length
+        let mut costs = vec![Vec::new(); texts.len()];
+        while let Some(&longest) = order.last() {
+            let count = fitting(texts[longest].ids.len(), order.len(), ROWS);
+            let group = order.split_off(order.len() - count);
+            let rows: Vec<Row<'_>> = group.iter().map(|&text| texts[text].clone()).collect();
+            let found = side_by_side::costs(self.reader.model(), &begin, &rows, set)?;
+            group.into_iter().zip(found).for_each(|(text, found)| costs[text] = found);
+        }
+        Ok(costs)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CacheSettings, Scorer};
+    use super::{CacheSettings, Row, Scorer};
     use crate::config::Unit;
     use crate::eval::adapt::{Adaptation, adapted};
     use crate::eval::perplexity::{Split, stream};
@@ -214,12 +233,35 @@ mod tests {
     }
 
     #[test]
+    fn a_text_beside_others_costs_what_it_costs_alone() {
+        let lengths = [3, STREAM_STEPS + 9, 1, 7, 3, 12, 0, 40];
+        let text = |length: u32, k: u32| (0..length).map(|at| (at * at + k) % 5).collect::<Vec<u32>>();
+        let texts: Vec<Vec<u32>> =
+            lengths.iter().zip(1..).map(|(&length, k)| text(length as u32, k)).collect();
+        let rows: Vec<Row<'_>> = texts.iter().map(|ids| Row { ids, ..Row::default() }).collect();
+        let set = [false, true, false, false, true];
+        for context in [Some(4), None] {
+            for before in [&[] as &[u32], &[1, 2, 2]] {
+                for set in [None, Some(set.as_slice())] {
+                    let mut scorer = Scorer::new(&tiny::drawn(5, 1.0), context).unwrap();
+                    scorer.set_context(&Row { ids: before, ..Row::default() }).unwrap();
+                    let found = scorer.costs_of_texts(&rows, set).unwrap();
+                    for (ids, found) in texts.iter().zip(found) {
+                        scorer.restart().unwrap();
+                        assert_eq!(found, scorer.costs(ids, set).unwrap());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_restart_forgets_the_text_and_keeps_the_context() {
         let model = tiny::drawn(3, 1.0);
         let mut whole = Scorer::new(&model, Some(0)).unwrap();
         let wanted = whole.nats(&[1, 2, 2, 1]).unwrap()[2..].to_vec();
         let mut scorer = Scorer::new(&model, Some(0)).unwrap();
-        scorer.set_context(&[1, 2]).unwrap();
+        scorer.set_context(&Row { ids: &[1, 2], ..Row::default() }).unwrap();
         for _ in 0..2 {
             let found = scorer.nats(&[2, 1]).unwrap();
             assert!(found.iter().zip(&wanted).all(|(a, b)| (a.unwrap() - b.unwrap()).abs() < 1e-12));

@@ -44,6 +44,7 @@ mod reliability;
 mod rescore;
 mod resume;
 #[cfg(feature = "serve")]
+mod scored_lines;
 mod serve;
 mod shell;
 mod small_texts;

@@ -261,7 +261,7 @@ fn figures_of(at: &str, text: &str, unit: &str, eval: &Value, predicted: &[&Valu
 }
 
 /// A place with tiny runs of every unit, each on `learn.txt`.
-fn trained(units: &[&str]) -> Place {
+pub(crate) fn trained(units: &[&str]) -> Place {
     let place = Place::new();
     place.write("learn.txt", "the old mill holds a lamp .\nthe new one a river .\n".repeat(30));
     for unit in units {
@@ -272,25 +272,10 @@ fn trained(units: &[&str]) -> Place {
 }
 
 #[track_caller]
-fn rows(place: &Place, args: &str) -> Vec<Value> {
+pub(crate) fn rows(place: &Place, args: &str) -> Vec<Value> {
     let output = place.rhn(args);
     assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
     stdout(&output).lines().map(|row| serde_json::from_str(row).unwrap()).collect()
-}
-
-#[test]
-fn a_line_by_itself_has_the_same_score_wherever_it_stands() {
-    let place = trained(&["char", "word", "byte", "bpe"]);
-    place.write("lines.txt", "the mill .\na lamp\n    the\nthe mill .\n\na lamp\nthe mill .\n");
-    for unit in ["char", "word", "byte", "bpe"] {
-        let lines =
-            rows(&place, &format!("score {unit} lines.txt --reset line --per line --json --precision f64"));
-        let score = |line: usize| lines[line - 1]["surprisal"].as_f64().unwrap();
-        assert_eq!([score(1), score(2)], [score(4), score(6)], "{unit}");
-        assert_eq!(score(1), score(7), "{unit}");
-        let running = rows(&place, &format!("score {unit} lines.txt --per line --json --precision f64"));
-        assert_ne!(running[3]["surprisal"], lines[3]["surprisal"], "{unit}");
-    }
 }
 
 #[test]

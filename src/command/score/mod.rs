@@ -1,5 +1,6 @@
 //! `rhn score`: the surprisal of each token, word, line or document of a text, as a table.
 
+mod line;
 mod row;
 mod rows;
 mod sums;
@@ -7,7 +8,7 @@ mod table;
 mod window;
 
 use super::args::{CacheArgs, DeviceArgs};
-use super::output::{load, note_crlf, note_unseen};
+use super::output::{Fate, load, note_crlf, note_unseen};
 use crate::data::{Piece, Text, TextStream, Tokenizer, packed};
 use crate::error::{Error, Result};
 use crate::eval::adapt::CacheSettings;
@@ -15,8 +16,9 @@ use crate::eval::score::{Cost, Scorer};
 use crate::eval::words::Boundary;
 use crate::model::FrozenModel;
 use clap::ValueEnum;
+use line::Line;
 use rows::Rows;
-use std::io::{self, BufRead, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use table::Table;
 pub(super) use table::cell;
@@ -129,6 +131,12 @@ impl Base {
 /// Stretches of a text that are scored and held at once, whole windows of them: a line may be of any length.
 const AT_ONCE: usize = 1 << 16;
 
+/// Bytes of lines that are read side by side, at most.
+const LINES_AT_ONCE: usize = 1 << 16;
+
+/// A line with more bytes is scored by itself.
+const LONG_LINE: usize = 1 << 12;
+
 /// What rows are about, and how they are written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
@@ -166,13 +174,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let loaded = load(&args.checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
     let mut scorer = scorer(&loaded.model, tokenizer, &settings)?;
+    let fate = if scorer.reads_any_string() { Fate::Spelled } else { Fate::of(tokenizer) };
     if let Some(file) = &args.context {
         let (source, mut input) = open(file)?;
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(|error| packed::unreadable(&source, &error))?;
-        let context = tokenizer.encode_unfinished(&Text::new(bytes, &source))?;
-        note_unseen(context.unseen, &source.display().to_string(), tokenizer.unknown_id().is_some());
-        scorer.set_context(&context.tokens.to_vec())?;
+        let context = Line::cut(Text::new(bytes, &source), tokenizer, scorer.reads_any_string())?;
+        note_unseen(context.unseen(), &source.display().to_string(), fate);
+        scorer.set_context(&context.unfinished(tokenizer))?;
     }
     for file in args.files.iter().filter(|file| *file != Path::new("-")) {
         packed::open(file)?; // before anything is printed
@@ -183,7 +192,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let (source, input) = open(file)?;
         let symbols = scoring.text(&source, input)?;
         let name = source.display().to_string();
-        note_unseen(symbols.unseen, &name, tokenizer.unknown_id().is_some());
+        note_unseen(symbols.unseen, &name, fate);
         note_crlf(symbols.crlf, &name, tokenizer);
     }
     Ok(scoring.rows.total()?)
@@ -212,7 +221,7 @@ fn scorer(model: &FrozenModel, tokenizer: &Tokenizer, settings: &Settings) -> Re
     }
 }
 
-fn open(file: &Path) -> Result<(PathBuf, Box<dyn BufRead>)> {
+fn open(file: &Path) -> Result<(PathBuf, Box<dyn Read>)> {
     if file == Path::new("-") {
         return Ok(("standard input".into(), Box::new(io::stdin().lock())));
     }
@@ -221,13 +230,12 @@ fn open(file: &Path) -> Result<(PathBuf, Box<dyn BufRead>)> {
 
 /// Which tokens begin with white space, if letters follow it in any of them: else nothing needs to be taken apart.
 fn blanks(tokenizer: &Tokenizer) -> Vec<bool> {
+    // Where only its library can spell a tokenizer's tokens, ▁ stands for a blank; anywhere else it is a character.
+    let marked = tokenizer.spellings().is_none();
+    let begins = |word: &str| word.starts_with(|first: char| first.is_whitespace() || marked && first == '▁');
     let words = tokenizer.words().iter();
-    let joined = words.clone().any(|word| begins_blank(word) && !word.trim().is_empty());
-    words.map(|word| joined && begins_blank(word)).collect()
-}
-
-fn begins_blank(word: &str) -> bool {
-    word.starts_with(|first: char| first.is_whitespace() || first == '▁')
+    let joined = words.clone().any(|word| begins(word) && !word.trim().is_empty());
+    words.map(|word| joined && begins(word)).collect()
 }
 
 /// A run over the texts.
@@ -248,6 +256,13 @@ struct Symbols {
     crlf: usize,
 }
 
+impl Symbols {
+    fn take(&mut self, part: &Text, unseen: u64) {
+        self.unseen += unseen;
+        self.crlf += part.bytes().windows(2).filter(|pair| pair == b"\r\n").count();
+    }
+}
+
 impl<'a, W: Write> Scoring<'a, W> {
     fn new(settings: Settings, tokenizer: &'a Tokenizer, scorer: Scorer, out: W) -> io::Result<Self> {
         let set = (settings.per == Per::Word && settings.boundary == Boundary::Trailing)
@@ -258,32 +273,73 @@ impl<'a, W: Write> Scoring<'a, W> {
         Ok(Self { settings, tokenizer, scorer, set, rows })
     }
 
-    fn text(&mut self, source: &Path, input: impl BufRead) -> anyhow::Result<Symbols> {
+    fn text(&mut self, source: &Path, input: impl Read) -> anyhow::Result<Symbols> {
         let mut stream = TextStream::new(source, input);
         if self.settings.reset == Reset::Document {
             self.scorer.restart()?;
         }
         self.rows.begin(source);
         let mut symbols = Symbols::default();
-        loop {
-            let part = match self.settings.reset {
-                Reset::Line => stream.next_line()?,
-                Reset::None | Reset::Document => stream.next_part(self.tokenizer)?,
-            };
-            let Some(part) = part else { break };
-            if self.settings.reset == Reset::Line {
-                self.scorer.restart()?;
+        if self.settings.reset == Reset::Line {
+            while self.lines(&mut stream, &mut symbols)? {}
+        } else {
+            while let Some(part) = stream.next_part(self.tokenizer)? {
+                self.part(&part, &mut symbols)?;
             }
-            symbols.unseen += self.part(&part)?;
-            symbols.crlf += part.bytes().windows(2).filter(|pair| pair == b"\r\n").count();
-            self.rows.flush()?; // what is scored can be read
         }
         self.rows.end()?;
         Ok(symbols)
     }
 
-    /// Scores a part of the text; gives its symbols that the vocabulary lacks.
-    fn part(&mut self, part: &Text) -> anyhow::Result<u64> {
+    /// Scores the next lines, each by itself: those that are there without waiting, so that a line that somebody types has its
+    /// row at once. Whether there were any.
+    fn lines(&mut self, stream: &mut TextStream<impl Read>, symbols: &mut Symbols) -> anyhow::Result<bool> {
+        let mut lines = Vec::new();
+        let mut bytes = 0;
+        let ended = loop {
+            match stream.next_line() {
+                Ok(None) => break Ok(!lines.is_empty()),
+                Ok(Some(line)) if line.len() > LONG_LINE || self.settings.cache.is_some() => {
+                    self.side_by_side(std::mem::take(&mut lines), symbols)?;
+                    self.scorer.restart()?;
+                    self.part(&line, symbols)?;
+                    break Ok(true);
+                }
+                Ok(Some(line)) => {
+                    bytes += line.len();
+                    match Line::cut(line, self.tokenizer, self.scorer.reads_any_string()) {
+                        Ok(line) => lines.push(line),
+                        Err(error) => break Err(error),
+                    }
+                    if bytes >= LINES_AT_ONCE || !stream.has_line() {
+                        break Ok(true);
+                    }
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        self.side_by_side(lines, symbols)?; // those before an error too
+        Ok(ended?)
+    }
+
+    fn side_by_side(&mut self, lines: Vec<Line>, symbols: &mut Symbols) -> anyhow::Result<()> {
+        let texts: Vec<_> = lines.iter().map(Line::row).collect();
+        let costs = self.scorer.costs_of_texts(&texts, self.set.as_deref())?;
+        for (line, costs) in lines.iter().zip(costs) {
+            symbols.take(&line.text, line.unseen());
+            self.rows.part(&line.text);
+            let mut costs = costs.into_iter();
+            for piece in &line.pieces {
+                self.rows.take(piece, piece.id.and_then(|_| costs.next().flatten()))?;
+            }
+            self.rows.end_part(true)?;
+        }
+        self.rows.flush()?; // what is scored can be read
+        Ok(())
+    }
+
+    /// Scores a part of the text.
+    fn part(&mut self, part: &Text, symbols: &mut Symbols) -> anyhow::Result<()> {
         self.rows.part(part);
         let mut unseen = 0;
         let mut held = Vec::with_capacity(AT_ONCE.min(part.len()));
@@ -298,7 +354,9 @@ impl<'a, W: Write> Scoring<'a, W> {
         })?;
         outcome.and_then(|()| self.score(part, &mut held))?;
         self.rows.end_part(self.settings.reset == Reset::Line)?;
-        Ok(unseen)
+        symbols.take(part, unseen);
+        self.rows.flush()?; // what is scored can be read
+        Ok(())
     }
 
     /// Scores stretches of a part. A model that reads bytes reads a word that its vocabulary lacks as it is.
@@ -331,7 +389,12 @@ mod tests {
         use crate::config::Unit;
         use crate::predict::tiny::tokenizer;
         assert!(!blanks(&tokenizer(Unit::Char, "the river\n")).contains(&true));
-        let pairs = tokenizer(Unit::Bpe, &"the river and the river\n".repeat(9));
+        let marked = "▁the river and the ▁river\n".repeat(9); // ▁ is a blank to tokenizers of other programs alone
+        for unit in [Unit::Char, Unit::Word] {
+            assert!(!blanks(&tokenizer(unit, &marked)).contains(&true), "{unit:?}");
+        }
+        let pairs = tokenizer(Unit::Bpe, &marked);
+        assert!(pairs.words().iter().any(|word| word.starts_with('▁')));
         let set = blanks(&pairs);
         for (word, member) in pairs.words().iter().zip(set) {
             assert_eq!(member, word.starts_with([' ', '\n', '\t', '\r', '\x0b', '\x0c']), "{word:?}");

@@ -77,7 +77,9 @@ pub struct Sentence {
     pub words: usize,
     /// Words with a symbol that the vocabulary lacks.
     pub unknown_words: usize,
-    /// The tokens that stand for symbols that the vocabulary lacks: their places in `ids`, and the symbols.
+    /// Symbols that the vocabulary lacks.
+    pub unseen: u64,
+    /// The tokens that stand for them: their places in `ids`, and the symbols.
     pub(crate) unknown: Vec<(usize, String)>,
 }
 
@@ -104,7 +106,8 @@ impl Sentence {
         let is_unknown =
             |word: &&Range<usize>| unseen.iter().any(|span| span.start < word.end && word.start < span.end);
         let unknown_words = spans.iter().filter(is_unknown).count();
-        Ok(Self { ids, words: spans.len(), unknown_words, unknown })
+        let count = unseen.len() as u64;
+        Ok(Self { ids, words: spans.len(), unknown_words, unseen: count, unknown })
     }
 }
 

@@ -2,17 +2,13 @@
 
 use super::Sentence;
 use crate::error::Result;
-use crate::eval::perplexity::finite;
-use crate::model::{FrozenModel, Noise};
-use crate::predict::{STREAM_STEPS, WindowReader};
-use candle_core::Tensor;
+use crate::eval::score::Cost;
+use crate::eval::side_by_side::{self, Begin, Row, fitting};
+use crate::model::FrozenModel;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sentences that are read side by side, at most.
 pub const ROWS: usize = 64;
-
-/// Tokens of all rows that are read at once, at most: what bounds the logits that are held.
-const TOKENS_AT_ONCE: usize = 4096;
 
 /// What a sentence's tokens add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -48,10 +44,9 @@ impl<'a> Line<'a> {
         Self { length: sentence.ids.len(), ids: &sentence.ids, words }
     }
 
-    /// The word that is read in place of the token at `place`.
-    fn word(self, place: usize) -> Option<&'a [u8]> {
-        let found = self.words.binary_search_by_key(&place, |(place, _)| *place).ok()?;
-        Some(self.words[found].1.as_bytes())
+    fn row(self) -> Row<'a> {
+        let words = self.words.iter().map(|(place, word)| (*place, word.as_bytes())).collect();
+        Row { ids: self.ids, words }
     }
 }
 
@@ -76,11 +71,13 @@ pub fn score_sentences(
     let mut scores: BTreeMap<Line<'_>, SentenceScore> = BTreeMap::new();
     let mut left = distinct.as_slice();
     let mut done = 0;
+    let begin = Begin { state: &model.zero_state(1)?, context, word: None };
     while let Some(longest) = left.last() {
-        let fit = TOKENS_AT_ONCE / longest.length.clamp(1, STREAM_STEPS);
-        let count = fit.min(rows).clamp(1, left.len());
+        let count = fitting(longest.length, left.len(), rows);
         let (rest, group) = left.split_at(left.len() - count);
-        scores.extend(group.iter().copied().zip(score_group(model, context, group)?));
+        let texts: Vec<Row<'_>> = group.iter().map(|line| line.row()).collect();
+        let costs = side_by_side::costs(model, &begin, &texts, None)?;
+        scores.extend(group.iter().copied().zip(costs.into_iter().map(sum)));
         left = rest;
         done += group.iter().map(|line| line.length).sum::<usize>();
         progress(done as u64, all as u64);
@@ -88,43 +85,18 @@ pub fn score_sentences(
     Ok(sentences.iter().map(|sentence| scores[&line(sentence)]).collect())
 }
 
-/// The scores of the rows of one batch. A row that is over is filled up with token 0, which no score sees.
-fn score_group(model: &FrozenModel, context: Option<u32>, group: &[Line<'_>]) -> Result<Vec<SentenceScore>> {
-    let targets =
-        |row: usize| if context.is_some() { group[row].ids } else { group[row].ids.get(1..).unwrap_or(&[]) };
-    // Which token of a sentence is read at a time; none before the first.
-    let place = |at: usize| if context.is_some() { at.checked_sub(1) } else { Some(at) };
-    let input = |row: usize, at: usize| place(at).map_or(context, |place| group[row].ids.get(place).copied());
-    let rows = group.len();
-    let steps = (0..rows).map(|row| targets(row).len()).max().unwrap_or(0);
-    let mut scores = vec![SentenceScore::default(); rows];
-    let mut reader = WindowReader::new(model, rows)?;
-    for start in (0..steps).step_by(STREAM_STEPS) {
-        let times = start..steps.min(start + STREAM_STEPS);
-        let table = |of: &dyn Fn(usize, usize) -> Option<u32>| {
-            let ids: Vec<u32> =
-                times.clone().flat_map(|at| (0..rows).map(move |row| of(row, at).unwrap_or(0))).collect();
-            Tensor::from_vec(ids, (times.len(), rows), model.device())
-        };
-        let wanted = table(&|row, at| targets(row).get(at).copied())?;
-        let word = |at: usize, row: usize| place(at).and_then(|place| group[row].word(place));
-        let words: Vec<Option<&[u8]>> =
-            times.clone().flat_map(|at| (0..rows).map(move |row| word(at, row))).collect();
-        let ys = reader.hidden_of_words(&table(&input)?, &words)?;
-        let nats = finite(&model.nats_of(&ys, &wanted, &Noise::none(), 1.0)?, start)?;
-        for (at, nats) in times.zip(nats.chunks(rows)) {
-            let running = (0..rows).filter(|&row| at < targets(row).len());
-            running.for_each(|row| scores[row].take(nats[row]));
-        }
-    }
-    Ok(scores)
+/// What the tokens of a sentence add up to.
+fn sum(costs: Vec<Option<Cost>>) -> SentenceScore {
+    let mut score = SentenceScore::default();
+    costs.into_iter().flatten().for_each(|cost| score.take(cost.nats));
+    score
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::eval::score::Scorer;
-    use crate::predict::tiny;
+    use crate::predict::{STREAM_STEPS, tiny};
 
     fn score(
         model: &FrozenModel,
@@ -132,8 +104,13 @@ mod tests {
         texts: &[Vec<u32>],
         rows: usize,
     ) -> Vec<SentenceScore> {
-        let sentence =
-            |ids: &Vec<u32>| Sentence { ids: ids.clone(), words: 0, unknown_words: 0, unknown: Vec::new() };
+        let sentence = |ids: &Vec<u32>| Sentence {
+            ids: ids.clone(),
+            words: 0,
+            unknown_words: 0,
+            unseen: 0,
+            unknown: Vec::new(),
+        };
         let texts: Vec<Sentence> = texts.iter().map(sentence).collect();
         score_sentences(model, context, &texts, rows, &mut |_, _| ()).unwrap()
     }
