@@ -83,9 +83,29 @@ pub(super) fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io
     out.write_all(b"\n")
 }
 
+/// What becomes of a symbol that the vocabulary lacks.
+#[derive(Clone, Copy)]
+pub(super) enum Fate {
+    Unknown,
+    LeftOut,
+    /// The model reads any string.
+    Spelled,
+}
+
+impl Fate {
+    /// What becomes of it where the model reads its vocabulary's words alone.
+    pub(super) fn of(tokenizer: &Tokenizer) -> Self {
+        if tokenizer.unknown_id().is_some() { Self::Unknown } else { Self::LeftOut }
+    }
+}
+
 /// Prints how many symbols the vocabulary lacks, if any.
-pub(super) fn note_unseen(unseen: u64, what: &str, replaced: bool) {
-    let fate = if replaced { "read as <unk>" } else { "left out" };
+pub(super) fn note_unseen(unseen: u64, what: &str, fate: Fate) {
+    let fate = match fate {
+        Fate::Unknown => "read as <unk>",
+        Fate::LeftOut => "left out",
+        Fate::Spelled => "predicted as <unk>, and read as it is spelled",
+    };
     match unseen {
         0 => {}
         1 => note(&format!("1 symbol of {what} is not in the vocabulary; {fate}")),

@@ -1,7 +1,7 @@
 //! `rhn rescore`: the best hypothesis of each n-best list, with a model's scores among the others.
 
 use super::args::DeviceArgs;
-use super::output::{Meter, json_line, load, note, note_unseen};
+use super::output::{Fate, Meter, json_line, load, note, note_unseen};
 use super::score::cell;
 use crate::error::{Error, Result};
 use crate::eval::nbest::{
@@ -107,7 +107,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let loaded = load(&args.checkpoint, &args.device)?;
     let unknown = score(&loaded, [&mut lists, &mut development])?;
-    note_unseen(unknown, "the lists", loaded.tokenizer.unknown_id().is_some());
+    let any = loaded.model.reads_any_string();
+    note_unseen(unknown, "the lists", if any { Fate::Spelled } else { Fate::of(&loaded.tokenizer) });
     let tuned = (!args.tune.is_empty())
         .then(|| tune(&development, &references, given, args.weight, args.word_penalty));
     let weights = tuned.map_or(given, |tuned| tuned.weights);
@@ -180,7 +181,7 @@ fn check_totals(lists: &[NBest], weights: &Weights) -> Result<()> {
     Ok(())
 }
 
-/// Fills in LP; gives the words with a symbol that the vocabulary lacks.
+/// Fills in LP; gives the symbols that the vocabulary lacks. Fails if a hypothesis has no token that anything predicts.
 fn score(loaded: &Loaded, all: [&mut Vec<NBest>; 2]) -> Result<u64> {
     let [lists, development] = all;
     let mut hypotheses: Vec<&mut Hypothesis> =
@@ -189,10 +190,21 @@ fn score(loaded: &Loaded, all: [&mut Vec<NBest>; 2]) -> Result<u64> {
     let sentences = hypotheses.iter().map(cut).collect::<Result<Vec<_>>>()?;
     let meter = Meter::new("rescoring");
     let context = loaded.tokenizer.line_end_id();
+    if context.is_none() {
+        note("the vocabulary has no line end: the first token of each hypothesis has no score");
+    }
     let progress = &mut |done, all| meter.set(done, all);
     let scores = score_sentences(&loaded.model, context, &sentences, ROWS, progress)?;
-    hypotheses.iter_mut().zip(scores).for_each(|(hypothesis, score)| hypothesis.lp = score.lp);
-    Ok(sentences.iter().map(|sentence| sentence.unknown_words as u64).sum())
+    for (hypothesis, score) in hypotheses.iter_mut().zip(scores) {
+        if score.tokens == 0 {
+            return Err(Error::config(format!(
+                "the hypothesis {:?} has no score: the vocabulary has no line end, and nothing predicts its first token",
+                hypothesis.text
+            )));
+        }
+        hypothesis.lp = score.lp;
+    }
+    Ok(sentences.iter().map(|sentence| sentence.unseen).sum())
 }
 
 /// Word errors of three choices from the same lists.

@@ -3,7 +3,7 @@
 mod sentences;
 
 use super::args::{CacheArgs, DeviceArgs};
-use super::output::{json_line, load_checkpoint, note_unseen, open_checkpoint};
+use super::output::{Fate, json_line, load_checkpoint, note_unseen, open_checkpoint};
 use crate::data::Text;
 use crate::error::Result;
 use crate::eval::adapt::CacheSettings;
@@ -16,6 +16,9 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+/// Tokens of a sample, unless it says otherwise.
+const TOKENS: usize = 500;
 
 const AFTER_HELP: &str = "\
 The filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p.
@@ -58,7 +61,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "json")]
     raw: bool,
     /// Tokens to draw for each sample
-    #[arg(long, value_name = "N", default_value_t = 500, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = TOKENS, allow_negative_numbers = true)]
     tokens: usize,
     /// Samples to draw, each with its own random numbers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
@@ -163,7 +166,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let source =
         args.prompt_file.as_ref().map_or_else(|| "the prompt".into(), |file| file.display().to_string());
     let prompt = Prompt::of(tokenizer, &given, &source)?;
-    note_unseen(prompt.unseen, "the prompt", tokenizer.unknown_id().is_some());
+    note_unseen(prompt.unseen, "the prompt", Fate::of(tokenizer));
     let settings = args.settings(tokenizer.unknown_id(), cache);
     let settings = SampleSettings { unwritten: prompt.start(), ..settings };
     let first = Sampler::new(&loaded.model, settings, prompt.context(), 0)?;

@@ -135,7 +135,8 @@ mod tests {
         assert_eq!(found[1].test.unwrap().show(Measure::Nats), "2.0000");
         assert!(groups(&runs[..2], Measure::Nats).is_empty());
 
-        let copied = [run("seed-1", 1, 4.0), run("seed-2", 2, 5.0), run("copy-of-2", 2, 5.0), run("again-2", 2, 6.0)];
+        let copied =
+            [run("seed-1", 1, 4.0), run("seed-2", 2, 5.0), run("copy-of-2", 2, 5.0), run("again-2", 2, 6.0)];
         let found = groups(&copied, Measure::Nats);
         assert_eq!(found[0].valid, Some(Spread { mean: 5.0, min: 4.0, max: 6.0 }), "a copy counts once");
         assert_eq!(found[0].seeds, [1, 2, 2], "another run of the same seed is not a copy");

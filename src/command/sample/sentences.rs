@@ -1,7 +1,7 @@
 //! `rhn sample` of a sentence VAE: sentences from the prior, around or between given ones, and gaps that are filled.
 
-use super::super::output::{json_line, note_unseen};
-use super::{Args, show};
+use super::super::output::{Fate, json_line, note_unseen};
+use super::{Args, TOKENS, show};
 use crate::checkpoint::Checkpoint;
 use crate::config::Unit;
 use crate::error::{Error, Result};
@@ -158,6 +158,7 @@ fn refuse_what_does_nothing(args: &Args) -> Result<()> {
 fn refuse_drawing(args: &Args) -> Result<()> {
     let drawing = [
         ("--samples", args.samples != 1),
+        ("--tokens", args.tokens != TOKENS),
         ("--temperature", args.temperature.is_some()),
         ("a filter of probabilities", args.filters() != Filters::default()),
     ];
@@ -217,12 +218,15 @@ fn line(first: &Tensor, last: &Tensor, steps: usize) -> Result<Tensor> {
 /// The words of a sentence; says how many the vocabulary lacks.
 fn words(writer: &SentenceWriter<'_>, text: &str) -> Result<Vec<u32>> {
     let (ids, unseen) = writer.words(text)?;
-    note_unseen(unseen, "the sentence", true);
+    note_unseen(unseen, "the sentence", Fate::of(writer.tokenizer()));
     Ok(ids)
 }
 
 /// The words of a sentence, `None` for each gap. Fails if there is no gap, or a word is not one token.
 fn places(writer: &SentenceWriter<'_>, template: &str) -> Result<Vec<Option<u32>>> {
+    if template.trim_end().contains('\n') {
+        return Err(Error::config(format!("--impute {template:?} is not one sentence: wanted one line")));
+    }
     if !template.split_whitespace().any(|word| word == GAP) {
         return Err(Error::config(format!(
             "--impute {template:?} has no gap: wanted {GAP} in place of a word"

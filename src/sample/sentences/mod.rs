@@ -105,15 +105,23 @@ impl<'a> SentenceWriter<'a> {
         }
     }
 
+    /// The units that sentences are written in.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        self.tokenizer
+    }
+
     /// The words of a sentence, one line, and how many of its symbols the vocabulary lacks.
     ///
     /// # Errors
-    /// If it has no word, or more than one line.
+    /// If it has no word, none of the vocabulary, or more than one line.
     pub fn words(&self, sentence: &str) -> Result<(Vec<u32>, u64)> {
         let encoded = self.tokenizer.encode(&Text::new(sentence.as_bytes().to_vec(), "the sentence"))?;
         let mut ids = encoded.tokens.to_vec();
         if ids.last() == Some(&self.line_end) {
             ids.pop();
+        }
+        if ids.is_empty() && encoded.unseen > 0 {
+            return Err(Error::config(format!("no word of {sentence:?} is in the vocabulary")));
         }
         if ids.is_empty() || ids.contains(&self.line_end) {
             return Err(Error::config(format!(
