@@ -48,3 +48,23 @@ pub(crate) fn part_of(name: &str) -> Option<usize> {
     let first = name.split('.').find(|component| !["encoder", "backward"].contains(component))?;
     PARTS.iter().position(|part| *part == first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::part_of;
+
+    #[test]
+    fn the_recurrent_layers_of_an_encoder_are_recurrent_layers() {
+        let parts = [
+            ("core.0.bias", Some(1)),
+            ("encoder.core.0.bias", Some(1)),
+            ("encoder.backward.core.0.bias", Some(1)),
+            ("embedding.weight", Some(0)),
+            ("output.tail.0.0.weight", Some(2)),
+            ("latent.encoder.highway.0.bias", None),
+        ];
+        for (name, part) in parts {
+            assert_eq!(part_of(name), part, "{name}");
+        }
+    }
+}

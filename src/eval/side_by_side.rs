@@ -45,8 +45,7 @@ pub(super) fn fitting(longest: usize, left: usize, rows: usize) -> usize {
 }
 
 /// The cost of each token of each of `rows`, which should be of similar length; none of a token that nothing predicts. `set`, if
-/// given, says of each entry of the vocabulary whether it is in. A row that is over is filled up with token 0, which no score
-/// sees.
+/// given, says of each entry of the vocabulary whether it is in. A row that is over is filled up with token 0.
 ///
 /// # Errors
 /// If the model gives a number that is not finite, or a word is given and it reads the words of its vocabulary alone.
@@ -70,27 +69,28 @@ pub(super) fn costs(
     reader.set_state(State::join(&vec![begin.state; count])?);
     for start in (0..steps).step_by(STREAM_STEPS) {
         let times = start..steps.min(start + STREAM_STEPS);
-        let table = |of: &dyn Fn(usize, usize) -> Option<u32>| {
-            let ids: Vec<u32> =
-                times.clone().flat_map(|at| (0..count).map(move |row| of(row, at).unwrap_or(0))).collect();
-            Tensor::from_vec(ids, (times.len(), count), model.device())
-        };
-        let wanted = table(&|row, at| targets(row).get(at).copied())?;
+        let places = || times.clone().flat_map(|at| (0..count).map(move |row| (row, at)));
+        let inputs: Vec<u32> = places().map(|(row, at)| input(row, at).unwrap_or(0)).collect();
+        let inputs = Tensor::from_vec(inputs, (times.len(), count), model.device())?;
         let word = |at: usize, row: usize| place(at).map_or(begin.word, |place| rows[row].word(place));
-        let words: Vec<Option<&[u8]>> =
-            times.clone().flat_map(|at| (0..count).map(move |row| word(at, row))).collect();
-        let ys = reader.hidden_of_words(&table(&input)?, &words)?;
+        let words: Vec<Option<&[u8]>> = places().map(|(row, at)| word(at, row)).collect();
+        let ys = reader.hidden_of_words(&inputs, &words)?.flatten(0, 1)?;
+        // Nothing is predicted where a row is over.
+        let target = |(index, (row, at)): (usize, (usize, usize))| {
+            targets(row).get(at).map(|&target| (index as u32, row, target))
+        };
+        let predicted: Vec<(u32, usize, u32)> = places().enumerate().filter_map(target).collect();
+        let column =
+            |of: fn(&(u32, usize, u32)) -> u32| Tensor::from_iter(predicted.iter().map(of), model.device());
+        let ys = ys.index_select(&column(|(index, ..)| *index)?, 0)?.unsqueeze(1)?;
+        let wanted = column(|(.., target)| *target)?.unsqueeze(1)?;
         let nats = finite(&model.nats_of(&ys, &wanted, &Noise::none(), 1.0)?, start)?;
         let set_nats = match set {
             None => vec![0.0; nats.len()],
             Some(set) => set_nats(model, &ys, set)?,
         };
-        let found = nats.into_iter().zip(set_nats).map(|(nats, set_nats)| Cost { nats, set_nats });
-        for (place, cost) in found.enumerate() {
-            let row = place % count;
-            if start + place / count < targets(row).len() {
-                costs[row].push(Some(cost));
-            }
+        for ((&(_, row, _), nats), set_nats) in predicted.iter().zip(nats).zip(set_nats) {
+            costs[row].push(Some(Cost { nats, set_nats }));
         }
     }
     Ok(costs)

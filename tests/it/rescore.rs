@@ -1,7 +1,7 @@
 //! `rhn rescore` from outside: totals by hand from the scores of `rhn score`, formats against each other, tuning.
 
 use crate::cli::Run;
-use crate::support::run::{assert_fails, stderr, stdout};
+use crate::support::run::{Place, assert_fails, stderr, stdout};
 use serde_json::Value;
 use std::f64::consts::LN_10;
 use std::process::Output;
@@ -144,4 +144,28 @@ fn lists_that_cannot_be_used_are_refused_by_name() {
     fails(&[&lists, "--tune", &lists], 2, "--references");
     let bad = write(&run, "bad.tsv", "u1\t-3\ta\nu1\tx\tb\n");
     fails(&[&bad], 3, "bad.tsv: line 2: the score is \"x\", wanted a finite number");
+}
+
+#[test]
+fn without_a_line_end_the_first_token_has_no_score_and_a_hypothesis_of_one_is_refused() {
+    let place = Place::new();
+    place.write("one-line.txt", "to be or not to be ".repeat(200));
+    place.train("--corpus one-line.txt --out run");
+    place.write("lists.tsv", "u1\t-1\tto be\nu1\t-1\tbe\n");
+    let output = place.rhn("rescore run lists.tsv --json");
+    assert!(
+        stderr(&output).contains("no line end: the first token of each hypothesis"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(output.status.code(), Some(0));
+    place.write("lists.tsv", "u1\t-1\tto be\nu1\t-1\tt\nu1\t-1\to☃☃t ☃\n");
+    place.fails("rescore run lists.tsv", 2, &["the hypothesis \"t\" has no score"]);
+    place.write("lists.tsv", "u1\t-1\tto☃☃ ☃\n");
+    let output = place.rhn("rescore run lists.tsv");
+    assert!(
+        stderr(&output).contains("3 symbols of the lists are not in the vocabulary"),
+        "{}",
+        stderr(&output)
+    );
 }

@@ -17,7 +17,6 @@ use crate::cpu::real::Real;
 use crate::cpu::shared::Shared;
 use crate::cpu::tile::Kernel;
 use crate::cpu::workspace;
-use crate::softmax::cpu::{highest, sum_exp};
 use num_traits::Float;
 
 /// Rows whose panels' sums are held at a time.
@@ -115,14 +114,51 @@ fn block<K: Kernel>(
     });
 }
 
+/// Sums and maxima that run side by side, whatever the instruction set.
+const LANES: usize = 16;
+
 /// The highest logit of a panel and the sum of exponentials below it. What is no number is not the highest, and not lost: the sum
 /// is none then.
 #[inline(always)]
 fn sum<T: Real>(products: &[T], bias: &[T]) -> (T, T) {
-    let most = highest(products, bias);
+    let (chunks, rest) = products.as_chunks::<LANES>();
+    let (bias_chunks, bias_rest) = bias.as_chunks::<LANES>();
+    let higher = |a: T, b: T| if b > a { b } else { a };
+    let mut lanes = [T::neg_infinity(); LANES];
+    for (chunk, bias) in chunks.iter().zip(bias_chunks) {
+        for i in 0..LANES {
+            lanes[i] = higher(lanes[i], chunk[i] + bias[i]);
+        }
+    }
+    for (lane, (&x, &b)) in lanes.iter_mut().zip(rest.iter().zip(bias_rest)) {
+        *lane = higher(*lane, x + b);
+    }
+    let most = join(lanes, higher);
     // Where there is none, infinity less infinity would be no number though nothing is wrong with the other panels.
     let below = if most > T::neg_infinity() { most } else { T::zero() };
-    (most, sum_exp(products, bias, below))
+    let mut lanes = [T::zero(); LANES];
+    for (chunk, bias) in chunks.iter().zip(bias_chunks) {
+        for i in 0..LANES {
+            lanes[i] += (chunk[i] + bias[i] - below).fast_exp();
+        }
+    }
+    for (lane, (&x, &b)) in lanes.iter_mut().zip(rest.iter().zip(bias_rest)) {
+        *lane += (x + b - below).fast_exp();
+    }
+    (most, join(lanes, |a, b| a + b))
+}
+
+/// All lanes in one, halves with halves: one after the other, each would wait for the one before.
+#[inline(always)]
+fn join<T: Copy>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = join(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ const LANES: usize = 16;
 
 /// The highest `x + b`; what is no number is passed over.
 #[inline(always)]
-pub(crate) fn highest<T: Real>(row: &[T], bias: &[T]) -> T {
+pub(super) fn highest<T: Real>(row: &[T], bias: &[T]) -> T {
     let (chunks, rest) = row.as_chunks::<LANES>();
     let (bias_chunks, bias_rest) = bias.as_chunks::<LANES>();
     let mut highest = [T::neg_infinity(); LANES];
@@ -64,7 +64,7 @@ pub(crate) fn highest<T: Real>(row: &[T], bias: &[T]) -> T {
 
 /// `Σ e^(x + b − highest)`, where no number is above `highest`.
 #[inline(always)]
-pub(crate) fn sum_exp<T: Real>(row: &[T], bias: &[T], highest: T) -> T {
+pub(super) fn sum_exp<T: Real>(row: &[T], bias: &[T], highest: T) -> T {
     let (chunks, rest) = row.as_chunks::<LANES>();
     let (bias_chunks, bias_rest) = bias.as_chunks::<LANES>();
     let mut sums = [T::zero(); LANES];

@@ -5,7 +5,7 @@
 //! some words at a time.
 
 mod blocks;
-pub(crate) mod cpu;
+mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod divergence;

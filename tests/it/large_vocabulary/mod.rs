@@ -78,19 +78,45 @@ fn over_bytes_pairs_and_hypotheses_are_scored_as_rhn_score_does() {
         let numbers = |rows: &[serde_json::Value], keys: &[&str]| -> Vec<f64> {
             rows.iter().flat_map(|row| keys.iter().filter_map(|key| row[*key].as_f64())).collect()
         };
-        let mut lines = objects(&format!("score {run} text --reset line --per line --base e --json"));
+        let mut lines =
+            objects(&format!("score {run} text --reset line --per line --base e --json --precision f64"));
         lines.pop(); // the total
         let wanted: Vec<f64> = numbers(&lines, &["surprisal"]).iter().map(|nats| -nats).collect();
-        let judged = objects(&format!("judge {run} pairs.tsv --json"));
+        let judged = objects(&format!("judge {run} pairs.tsv --json --precision f64"));
         let by_pairs = numbers(&judged, &["score_good", "score_bad"]);
-        let by_lists = numbers(&objects(&format!("rescore {run} lists.tsv --json")), &["lp"]);
+        let by_lists = numbers(&objects(&format!("rescore {run} lists.tsv --json --precision f64")), &["lp"]);
         for found in [by_pairs, by_lists] {
             assert_eq!(found.len(), wanted.len());
             for (found, wanted) in found.iter().zip(&wanted) {
-                assert!((found - wanted).abs() < 1e-5, "{run}: {found} for {wanted}");
+                assert!((found - wanted).abs() < 1e-10, "{run}: {found} for {wanted}");
             }
         }
         assert_eq!(judged[0]["outcome"] == "tie", run == "words", "{run}: {}", judged[0]);
+    }
+}
+
+#[test]
+fn over_bytes_a_context_is_read_as_the_text_itself_would_be() {
+    let place = Place::new();
+    place.train(&format!("--out run {WORDS} {BYTES}"));
+    place.write("rest", "be be\n");
+    for begin in ["be zyx", "be \u{3bb}123"] {
+        place.write("begin", begin);
+        place.write("whole", format!("{begin} be be\n"));
+        let scores = |args: &str| -> Vec<f64> {
+            let output = place.rhn(&format!("score run {args} --precision f64"));
+            assert!(stderr(&output).contains("read as it is spelled"), "{}", stderr(&output));
+            let rows = stdout(&output);
+            rows.lines().skip(1).map(|row| row.split('\t').nth(3).unwrap().parse().unwrap()).collect()
+        };
+        let whole = scores("whole");
+        for reset in ["document", "line"] {
+            assert_eq!(
+                scores(&format!("rest --context begin --reset {reset}")),
+                whole[2..],
+                "{begin} {reset}"
+            );
+        }
     }
 }
 

@@ -60,6 +60,8 @@ fn a_gap_is_filled_with_a_word_that_fits() {
         let output = sample(&[&["--impute", "carla sings a ___"], &drawing[..]].concat());
         assert!(stderr(&output).contains("--impute searches"), "{}", stderr(&output));
     }
+    let output = sample(&["--impute", "carla sings\na ___"]);
+    assert!(stderr(&output).contains("is not one sentence"), "{}", stderr(&output));
     let output = sample(&["--impute", "carla sings"]);
     assert!(stderr(&output).contains("has no gap"), "{}", stderr(&output));
 }
