@@ -8,7 +8,7 @@ use rhn_kernels::precision::Precision;
 use rhn_kernels::softmax as loss;
 use std::ops::Range;
 
-/// The most logits that an evaluation makes at a time: 128 MiB of f32, as in training.
+/// The most logits that an evaluation makes at a time, where it makes any: 128 MiB of f32, as in training.
 pub(super) const LOGITS: usize = 1 << 25;
 
 /// A weight that is multiplied by.
@@ -96,8 +96,8 @@ impl Product {
         })
     }
 
-    /// Nats of each target in the softmax of `xs W + bias`, `(rows)`, of `xs` `(…, hidden)`. The logits are made some rows at
-    /// a time where all of them would fill the memory.
+    /// Nats of each target in the softmax of `xs W + bias`, `(rows)`, of `xs` `(…, hidden)`. Weights that are laid out
+    /// for evaluation on the CPU keep no logits; others make them some rows at a time where all would fill the memory.
     pub(super) fn nats(&self, xs: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let weight = match self {
             Self::Trained { weight, stored, precision } => {
