@@ -104,7 +104,7 @@ pub(super) fn note_unseen(unseen: u64, what: &str, fate: Fate) {
     let fate = match fate {
         Fate::Unknown => "read as <unk>",
         Fate::LeftOut => "left out",
-        Fate::Spelled => "predicted as <unk>, and read as it is spelled",
+        Fate::Spelled => "predicted as <unk>, and read as spelled",
     };
     match unseen {
         0 => {}

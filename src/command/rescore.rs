@@ -198,7 +198,7 @@ fn score(loaded: &Loaded, all: [&mut Vec<NBest>; 2]) -> Result<u64> {
     for (hypothesis, score) in hypotheses.iter_mut().zip(scores) {
         if score.tokens == 0 {
             return Err(Error::config(format!(
-                "the hypothesis {:?} has no score: the vocabulary has no line end, and nothing predicts its first token",
+                "the hypothesis {:?} has no score: nothing predicts a first token, as the vocabulary has no line end, and it has no second one",
                 hypothesis.text
             )));
         }

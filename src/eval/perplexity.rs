@@ -176,11 +176,16 @@ pub(super) fn read_split(
 /// `(time, batch)` nats in row order; one that is not finite is an error, never part of a sum.
 pub(super) fn finite(nats: &Tensor, start: usize) -> Result<Vec<f64>> {
     let (_, rows) = nats.dims2()?;
+    finite_at(nats, |at| start + at / rows)
+}
+
+/// The same, where number `at` of them is of this time step.
+pub(super) fn finite_at(nats: &Tensor, time: impl Fn(usize) -> usize) -> Result<Vec<f64>> {
     let nats = nats.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     match nats.iter().position(|value| !value.is_finite()) {
         None => Ok(nats),
         Some(at) => Err(Error::NotFinite {
-            step: (start + at / rows + 1) as u64,
+            step: (time(at) + 1) as u64,
             what: format!(
                 "the model gives a token of the text −ln p = {}; its weights are unusable",
                 nats[at]

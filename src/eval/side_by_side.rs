@@ -1,7 +1,8 @@
-//! Texts that are read side by side, as the batch rows of one window after another, and score as each does by itself.
+//! Texts that are read side by side, as the batch rows of one window after another, and score as each does by itself: on the CPU to the
+//! bit, but for an adaptive softmax and lines of fewer than four tokens by an LSTM with projection, to rounding.
 
 use super::log_sum::ln_of_sum;
-use super::perplexity::finite;
+use super::perplexity::finite_at;
 use super::score::Cost;
 use crate::error::Result;
 use crate::model::{FrozenModel, Noise, State};
@@ -84,7 +85,8 @@ pub(super) fn costs(
             |of: fn(&(u32, usize, u32)) -> u32| Tensor::from_iter(predicted.iter().map(of), model.device());
         let ys = ys.index_select(&column(|(index, ..)| *index)?, 0)?.unsqueeze(1)?;
         let wanted = column(|(.., target)| *target)?.unsqueeze(1)?;
-        let nats = finite(&model.nats_of(&ys, &wanted, &Noise::none(), 1.0)?, start)?;
+        let nats = model.nats_of(&ys, &wanted, &Noise::none(), 1.0)?;
+        let nats = finite_at(&nats, |at| start + predicted[at].0 as usize / count)?;
         let set_nats = match set {
             None => vec![0.0; nats.len()],
             Some(set) => set_nats(model, &ys, set)?,

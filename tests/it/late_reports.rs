@@ -206,6 +206,38 @@ fn clusters_without_words_in_some_steps_are_the_same_wherever_the_run_stops() {
 }
 
 #[test]
+fn a_step_that_was_skipped_counts_for_no_weight() {
+    let place = tempfile::tempdir().unwrap();
+    let output = "model.output={kind=\"adaptive\",cutoffs=[300,800]}";
+    let sizes = ["train.batch_size=2", "train.bptt_steps=12", "corpus.unit=\"word\"", "corpus.unknown=true"];
+    let skip = "train.on_non_finite=\"skip\"";
+    let settings = [&[output, "train.optimizer=\"adam\"", skip], &sizes[..]].concat();
+    let language = language(place.path(), &settings);
+    for refused in [vec![0, 1, 2, 3, 5], vec![4, 9, 17, 18, 40]] {
+        let [mut late, mut at_once] = [(); 2].map(|()| language.stepper(None).unwrap());
+        guard(
+            &language,
+            &mut late,
+            LateGuard { capacity: 16, refused: refused.clone(), ..LateGuard::default() },
+        );
+        for step in 0..60 {
+            let batch = language.batch(0, step as usize).unwrap();
+            late.advance(&batch, step, 0.01).unwrap();
+            late.update.reports(false).unwrap();
+            if !refused.contains(&step) {
+                at_once.advance(&batch, step, 0.01).unwrap();
+                at_once.update.reports(false).unwrap();
+            }
+        }
+        late.update.reports(true).unwrap();
+        assert!(!at_once.update.save().left_out.is_empty());
+        assert_eq!(late.update.save().left_out, at_once.update.save().left_out);
+        let bytes = |parameters: &Parameters| rhn::storage::save_tensors(&parameters.tensors()).unwrap();
+        assert!(bytes(&late.parameters) == bytes(&at_once.parameters), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_mean_of_weights_has_no_step_that_was_not_applied() {
     let place = tempfile::tempdir().unwrap();
     let language = language(place.path(), &["train.averaging={kind=\"ema\",decay=0.8}"]);

@@ -43,8 +43,8 @@ mod parity;
 mod reliability;
 mod rescore;
 mod resume;
-#[cfg(feature = "serve")]
 mod scored_lines;
+#[cfg(feature = "serve")]
 mod serve;
 mod shell;
 mod small_texts;

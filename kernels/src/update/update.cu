@@ -65,7 +65,7 @@ __device__ void sgd(T *parameter, const T *grad, const double *guard, double rat
 
 // What corrects a moment that began at 0, for a weight that had no gradient in `left_out` of the updates before this one.
 __device__ __forceinline__ double correction(const double *guard, Guard all, double beta, double left_out) {
-    return left_out == 0 ? guard[all] : 1.0 - pow(beta, guard[UPDATES] - left_out);
+    return left_out == 0 ? guard[all] : 1.0 - pow(beta, fmax(1.0, guard[UPDATES] - left_out));
 }
 
 // `moments`: (2, count). `decay` is part of the gradient, `decoupled` is not.

@@ -131,7 +131,7 @@ impl Base {
 /// Stretches of a text that are scored and held at once, whole windows of them: a line may be of any length.
 const AT_ONCE: usize = 1 << 16;
 
-/// Bytes of lines that are read side by side, at most.
+/// With so many bytes of lines no further line is read beside them.
 const LINES_AT_ONCE: usize = 1 << 16;
 
 /// A line with more bytes is scored by itself.
@@ -324,7 +324,13 @@ impl<'a, W: Write> Scoring<'a, W> {
 
     fn side_by_side(&mut self, lines: Vec<Line>, symbols: &mut Symbols) -> anyhow::Result<()> {
         let texts: Vec<_> = lines.iter().map(Line::row).collect();
-        let costs = self.scorer.costs_of_texts(&texts, self.set.as_deref())?;
+        let Ok(costs) = self.scorer.costs_of_texts(&texts, self.set.as_deref()) else {
+            // One after another, so that those before the one that cannot be scored are written.
+            return lines.iter().try_for_each(|line| {
+                self.scorer.restart()?;
+                self.part(&line.text, symbols)
+            });
+        };
         for (line, costs) in lines.iter().zip(costs) {
             symbols.take(&line.text, line.unseen());
             self.rows.part(&line.text);

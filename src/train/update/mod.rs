@@ -63,7 +63,7 @@ pub struct Update {
     may_skip: u64,
     updates: u64,
     /// Of weights that had no gradient in some updates, in how many: a rule that counts updates counts each weight's own. Those
-    /// of steps that a GPU has not reported count as made.
+    /// of steps that a GPU has not reported count as made: where steps may be skipped, they are read before that matters.
     left_out: BTreeMap<String, u64>,
     memory: BTreeMap<String, Var>,
     /// Where steps are decided if not here, and whose steps were not read yet.
@@ -151,6 +151,15 @@ impl Update {
         step: Step,
     ) -> Result<Applied<'_>> {
         let _timed = profile::within(Part::Optimizer);
+        let counts = self.rule.counts_updates();
+        let without =
+            parameters.trained().zip(&gradients).filter(|(_, gradient)| counts && gradient.is_none());
+        let left_out: Vec<String> = without.map(|((name, _), _)| name.to_string()).collect();
+        // A step that was skipped counts for no weight, and whether one was is not known until it is read.
+        if self.may_skip > 0 && !self.pending.is_empty() && !(left_out.is_empty() && self.left_out.is_empty())
+        {
+            self.read()?;
+        }
         let takes_rows = self.rule.takes_rows();
         let take = |(gradient, (name, var)): (Option<Gradient>, (&str, &Var))| {
             gradient
@@ -163,9 +172,6 @@ impl Update {
         let gradients: Vec<Option<Taken>> =
             gradients.into_iter().zip(parameters.trained()).map(take).collect::<Result<_>>()?;
         let weights = weights(parameters, &gradients, &self.memory);
-        let counts = self.rule.counts_updates();
-        let without = parameters.trained().zip(&gradients).filter(|(_, taken)| counts && taken.is_none());
-        let left_out: Vec<String> = without.map(|((name, _), _)| name.to_string()).collect();
         match self.guard.as_deref().zip(self.rule.on_device()) {
             Some((guard, rule)) => {
                 let pairs: Vec<(&Tensor, &Var)> =
@@ -251,18 +257,7 @@ impl Update {
         if pending == 0 || !(wait || pending >= enough) {
             return Ok(Vec::new());
         }
-        if let Some(guard) = &self.guard {
-            let (updates, records) = guard.read(self.pending.len())?;
-            self.updates = updates;
-            for (Pending { step, tokens, left_out }, record) in self.pending.drain(..).zip(&records) {
-                if record.status != Status::Applied {
-                    let taken_back = |name| *self.left_out.entry(name).or_insert(1) -= 1;
-                    left_out.into_iter().for_each(taken_back);
-                }
-                self.reports.extend(from_record(step, tokens, record));
-            }
-            self.left_out.retain(|_, times| *times > 0);
-        }
+        self.read()?;
         let reports = std::mem::take(&mut self.reports);
         let refused = reports.iter().rev().find_map(|report| match report {
             Err(Error::NotFinite { step, what }) => Some((*step, what.clone())),
@@ -270,6 +265,22 @@ impl Update {
         });
         self.refused = refused.or(self.refused.take());
         Ok(reports)
+    }
+
+    /// Learns from a GPU what became of the steps that it has made.
+    fn read(&mut self) -> Result<()> {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        let (updates, records) = guard.read(self.pending.len())?;
+        self.updates = updates;
+        for (Pending { step, tokens, left_out }, record) in self.pending.drain(..).zip(&records) {
+            if record.status != Status::Applied {
+                let taken_back = |name| *self.left_out.entry(name).or_insert(1) -= 1;
+                left_out.into_iter().for_each(taken_back);
+            }
+            self.reports.extend(from_record(step, tokens, record));
+        }
+        self.left_out.retain(|_, times| *times > 0);
+        Ok(())
     }
 
     /// The error of the step that halted the run, for a step that came after it.
