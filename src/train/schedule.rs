@@ -89,8 +89,9 @@ impl Rate {
         self.memory.before = Some(Before { made, rate });
     }
 
-    /// Halves the rate for all steps after the `made` ones, the last of which was of epoch `epoch`, counted from 0. What the schedule knew when the weights that the run goes back to
-    /// were measured, it knows again, if it was kept: the validations since then are of weights that are given up.
+    /// Halves the rate for all steps after the `made` ones, the last of which was of epoch `epoch`, counted from 0. What the
+    /// schedule knew when the weights that the run goes back to were measured, it knows again, if it was kept: the validations
+    /// since then are of weights that are given up.
     pub fn roll_back(&mut self, epoch: u64, made: u64, then: Option<&RateMemory>) {
         self.changes_after(epoch, made);
         let rollbacks = self.memory.rollbacks + 1;
