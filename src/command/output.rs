@@ -97,6 +97,11 @@ impl Fate {
     pub(super) fn of(tokenizer: &Tokenizer) -> Self {
         if tokenizer.unknown_id().is_some() { Self::Unknown } else { Self::LeftOut }
     }
+
+    /// What becomes of it in a text that is read word by word, by a model that reads any string or only its vocabulary's words.
+    pub(super) fn in_text(tokenizer: &Tokenizer, reads_any_string: bool) -> Self {
+        if reads_any_string { Self::Spelled } else { Self::of(tokenizer) }
+    }
 }
 
 /// Prints how many symbols the vocabulary lacks, if any.

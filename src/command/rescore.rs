@@ -107,8 +107,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let loaded = load(&args.checkpoint, &args.device)?;
     let unknown = score(&loaded, [&mut lists, &mut development])?;
-    let any = loaded.model.reads_any_string();
-    note_unseen(unknown, "the lists", if any { Fate::Spelled } else { Fate::of(&loaded.tokenizer) });
+    let fate = Fate::in_text(&loaded.tokenizer, loaded.model.reads_any_string());
+    note_unseen(unknown, "the lists", fate);
     let tuned = (!args.tune.is_empty())
         .then(|| tune(&development, &references, given, args.weight, args.word_penalty));
     let weights = tuned.map_or(given, |tuned| tuned.weights);

@@ -1,5 +1,6 @@
 //! `rhn score`: the surprisal of each token, word, line or document of a text, as a table.
 
+mod blanks;
 mod line;
 mod row;
 mod rows;
@@ -15,6 +16,7 @@ use crate::eval::adapt::CacheSettings;
 use crate::eval::score::{Cost, Scorer};
 use crate::eval::words::Boundary;
 use crate::model::FrozenModel;
+use blanks::blanks;
 use clap::ValueEnum;
 use line::Line;
 use rows::Rows;
@@ -174,7 +176,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let loaded = load(&args.checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
     let mut scorer = scorer(&loaded.model, tokenizer, &settings)?;
-    let fate = if scorer.reads_any_string() { Fate::Spelled } else { Fate::of(tokenizer) };
+    let fate = Fate::in_text(tokenizer, scorer.reads_any_string());
     if let Some(file) = &args.context {
         let (source, mut input) = open(file)?;
         let mut bytes = Vec::new();
@@ -226,16 +228,6 @@ fn open(file: &Path) -> Result<(PathBuf, Box<dyn Read>)> {
         return Ok(("standard input".into(), Box::new(io::stdin().lock())));
     }
     Ok((file.to_path_buf(), packed::open(file)?))
-}
-
-/// Which tokens begin with white space, if letters follow it in any of them: else nothing needs to be taken apart.
-fn blanks(tokenizer: &Tokenizer) -> Vec<bool> {
-    // Where only its library can spell a tokenizer's tokens, ▁ stands for a blank; anywhere else it is a character.
-    let marked = tokenizer.spellings().is_none();
-    let begins = |word: &str| word.starts_with(|first: char| first.is_whitespace() || marked && first == '▁');
-    let words = tokenizer.words().iter();
-    let joined = words.clone().any(|word| begins(word) && !word.trim().is_empty());
-    words.map(|word| joined && begins(word)).collect()
 }
 
 /// A run over the texts.
@@ -388,22 +380,5 @@ mod tests {
     #[test]
     fn one_tenth_is_one_in_base_ten() {
         assert!((Base::Ten.of(10f64.ln()) - 1.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn blanks_are_a_set_only_where_tokens_join_them_to_letters() {
-        use crate::config::Unit;
-        use crate::predict::tiny::tokenizer;
-        assert!(!blanks(&tokenizer(Unit::Char, "the river\n")).contains(&true));
-        let marked = "▁the river and the ▁river\n".repeat(9); // ▁ is a blank to tokenizers of other programs alone
-        for unit in [Unit::Char, Unit::Word] {
-            assert!(!blanks(&tokenizer(unit, &marked)).contains(&true), "{unit:?}");
-        }
-        let pairs = tokenizer(Unit::Bpe, &marked);
-        assert!(pairs.words().iter().any(|word| word.starts_with('▁')));
-        let set = blanks(&pairs);
-        for (word, member) in pairs.words().iter().zip(set) {
-            assert_eq!(member, word.starts_with([' ', '\n', '\t', '\r', '\x0b', '\x0c']), "{word:?}");
-        }
     }
 }
