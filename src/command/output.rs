@@ -83,38 +83,38 @@ pub(super) fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io
     out.write_all(b"\n")
 }
 
-/// What becomes of a symbol that the vocabulary lacks.
+/// How symbols that the vocabulary lacks are treated.
 #[derive(Clone, Copy)]
-pub(super) enum Fate {
+pub(super) enum Treatment {
     Unknown,
     LeftOut,
     /// The model reads any string.
     Spelled,
 }
 
-impl Fate {
-    /// What becomes of it where the model reads its vocabulary's words alone.
+impl Treatment {
+    /// How they are treated where the model reads its vocabulary's words alone.
     pub(super) fn of(tokenizer: &Tokenizer) -> Self {
         if tokenizer.unknown_id().is_some() { Self::Unknown } else { Self::LeftOut }
     }
 
-    /// What becomes of it in a text that is read word by word, by a model that reads any string or only its vocabulary's words.
+    /// How they are treated in a text that is read word by word, by a model that reads any string or only its vocabulary's words.
     pub(super) fn in_text(tokenizer: &Tokenizer, reads_any_string: bool) -> Self {
         if reads_any_string { Self::Spelled } else { Self::of(tokenizer) }
     }
 }
 
 /// Prints how many symbols the vocabulary lacks, if any.
-pub(super) fn note_unseen(unseen: u64, what: &str, fate: Fate) {
-    let fate = match fate {
-        Fate::Unknown => "read as <unk>",
-        Fate::LeftOut => "left out",
-        Fate::Spelled => "predicted as <unk>, and read as spelled",
+pub(super) fn note_unseen(unseen: u64, what: &str, treatment: Treatment) {
+    let treatment = match treatment {
+        Treatment::Unknown => "read as <unk>",
+        Treatment::LeftOut => "left out",
+        Treatment::Spelled => "predicted as <unk>, and read as spelled",
     };
     match unseen {
         0 => {}
-        1 => note(&format!("1 symbol of {what} is not in the vocabulary; {fate}")),
-        _ => note(&format!("{unseen} symbols of {what} are not in the vocabulary; {fate}")),
+        1 => note(&format!("1 symbol of {what} is not in the vocabulary; {treatment}")),
+        _ => note(&format!("{unseen} symbols of {what} are not in the vocabulary; {treatment}")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `rhn rescore`: the best hypothesis of each n-best list, with a model's scores among the others.
 
 use super::args::DeviceArgs;
-use super::output::{Fate, Meter, json_line, load, note, note_unseen};
+use super::output::{Meter, Treatment, json_line, load, note, note_unseen};
 use super::score::cell;
 use crate::error::{Error, Result};
 use crate::eval::nbest::{
@@ -107,8 +107,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let loaded = load(&args.checkpoint, &args.device)?;
     let unknown = score(&loaded, [&mut lists, &mut development])?;
-    let fate = Fate::in_text(&loaded.tokenizer, loaded.model.reads_any_string());
-    note_unseen(unknown, "the lists", fate);
+    let treatment = Treatment::in_text(&loaded.tokenizer, loaded.model.reads_any_string());
+    note_unseen(unknown, "the lists", treatment);
     let tuned = (!args.tune.is_empty())
         .then(|| tune(&development, &references, given, args.weight, args.word_penalty));
     let weights = tuned.map_or(given, |tuned| tuned.weights);

@@ -3,7 +3,7 @@
 mod sentences;
 
 use super::args::{CacheArgs, DeviceArgs};
-use super::output::{Fate, json_line, load_checkpoint, note_unseen, open_checkpoint};
+use super::output::{Treatment, json_line, load_checkpoint, note_unseen, open_checkpoint};
 use crate::data::Text;
 use crate::error::Result;
 use crate::eval::adapt::CacheSettings;
@@ -166,7 +166,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let source =
         args.prompt_file.as_ref().map_or_else(|| "the prompt".into(), |file| file.display().to_string());
     let prompt = Prompt::of(tokenizer, &given, &source)?;
-    note_unseen(prompt.unseen, "the prompt", Fate::of(tokenizer));
+    note_unseen(prompt.unseen, "the prompt", Treatment::of(tokenizer));
     let settings = args.settings(tokenizer.unknown_id(), cache);
     let settings = SampleSettings { unwritten: prompt.start(), ..settings };
     let first = Sampler::new(&loaded.model, settings, prompt.context(), 0)?;

@@ -1,6 +1,6 @@
 //! `rhn eval` of a sentence VAE.
 
-use super::super::output::{Fate, Meter, json_line, note, note_unseen};
+use super::super::output::{Meter, Treatment, json_line, note, note_unseen};
 use super::{Args, Protocol};
 use crate::checkpoint::Checkpoint;
 use crate::config::Unit;
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, checkpoint: Checkpoint) -> Result<()> {
     let mut oov_tokens = 0;
     for Chosen { corpus, text, .. } in &texts {
         let encoded = loaded.tokenizer.encode(text)?;
-        note_unseen(encoded.unseen, corpus, Fate::of(&loaded.tokenizer));
+        note_unseen(encoded.unseen, corpus, Treatment::of(&loaded.tokenizer));
         items.append(Items::of(&encoded.tokens, line_end, recipe.corpus.longest_sentence));
         oov_tokens += encoded.unseen;
     }

@@ -10,7 +10,7 @@ mod table;
 mod tune;
 
 use super::args::{DataArgs, DeviceArgs};
-use super::output::{Fate, Meter, json_line, load, note, note_crlf, note_unseen, refuse_lists};
+use super::output::{Meter, Treatment, json_line, load, note, note_crlf, note_unseen, refuse_lists};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{TrainConfig, Unit};
 use crate::data::{Chosen, Encoded, SplitName, Tokenizer, TrainedOn};
@@ -350,7 +350,7 @@ fn note_text(chosen: &Chosen, encoded: &Encoded, tokenizer: &Tokenizer) {
         SplitName::All => corpus.clone(),
         _ => format!("the {} split", part.as_str()),
     };
-    note_unseen(encoded.unseen, &name, Fate::of(tokenizer));
+    note_unseen(encoded.unseen, &name, Treatment::of(tokenizer));
     note_crlf(text.bytes().windows(2).filter(|pair| pair == b"\r\n").count(), &name, tokenizer);
     if tokenizer.changes(text) {
         note(&format!(

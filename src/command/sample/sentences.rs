@@ -1,6 +1,6 @@
 //! `rhn sample` of a sentence VAE: sentences from the prior, around or between given ones, and gaps that are filled.
 
-use super::super::output::{Fate, json_line, note_unseen};
+use super::super::output::{Treatment, json_line, note_unseen};
 use super::{Args, TOKENS, show};
 use crate::checkpoint::Checkpoint;
 use crate::config::Unit;
@@ -218,7 +218,7 @@ fn line(first: &Tensor, last: &Tensor, steps: usize) -> Result<Tensor> {
 /// The words of a sentence; says how many the vocabulary lacks.
 fn words(writer: &SentenceWriter<'_>, text: &str) -> Result<Vec<u32>> {
     let (ids, unseen) = writer.words(text)?;
-    note_unseen(unseen, "the sentence", Fate::of(writer.tokenizer()));
+    note_unseen(unseen, "the sentence", Treatment::of(writer.tokenizer()));
     Ok(ids)
 }
 

@@ -9,7 +9,7 @@ mod table;
 mod window;
 
 use super::args::{CacheArgs, DeviceArgs};
-use super::output::{Fate, load, note_crlf, note_unseen};
+use super::output::{Treatment, load, note_crlf, note_unseen};
 use crate::data::{Piece, Text, TextStream, Tokenizer, packed};
 use crate::error::{Error, Result};
 use crate::eval::adapt::CacheSettings;
@@ -176,13 +176,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let loaded = load(&args.checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;
     let mut scorer = scorer(&loaded.model, tokenizer, &settings)?;
-    let fate = Fate::in_text(tokenizer, scorer.reads_any_string());
+    let treatment = Treatment::in_text(tokenizer, scorer.reads_any_string());
     if let Some(file) = &args.context {
         let (source, mut input) = open(file)?;
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(|error| packed::unreadable(&source, &error))?;
         let context = Line::cut(Text::new(bytes, &source), tokenizer, scorer.reads_any_string())?;
-        note_unseen(context.unseen(), &source.display().to_string(), fate);
+        note_unseen(context.unseen(), &source.display().to_string(), treatment);
         scorer.set_context(&context.unfinished(tokenizer))?;
     }
     for file in args.files.iter().filter(|file| *file != Path::new("-")) {
@@ -194,7 +194,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let (source, input) = open(file)?;
         let symbols = scoring.text(&source, input)?;
         let name = source.display().to_string();
-        note_unseen(symbols.unseen, &name, fate);
+        note_unseen(symbols.unseen, &name, treatment);
         note_crlf(symbols.crlf, &name, tokenizer);
     }
     Ok(scoring.rows.total()?)

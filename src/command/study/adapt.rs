@@ -1,7 +1,7 @@
 //! `rhn study adapt`: what adapted models gained on the new text, and what they lost on the old.
 
 use crate::command::args::{DataArgs, DeviceArgs};
-use crate::command::output::{Fate, Meter, json_line, load, note_unseen, refuse_lists};
+use crate::command::output::{Meter, Treatment, json_line, load, note_unseen, refuse_lists};
 use crate::command::runs;
 use crate::config::{Recipe, Unit};
 use crate::data::{Chosen, DataDirectories, Encoded, SplitName, TrainedOn};
@@ -175,7 +175,7 @@ fn open_text(
     }
     let Chosen { corpus, split, text } = first;
     let encoded = start.tokenizer.encode_measured(&text)?;
-    note_unseen(encoded.unseen, &corpus, Fate::of(&start.tokenizer));
+    note_unseen(encoded.unseen, &corpus, Treatment::of(&start.tokenizer));
     Ok(Text { corpus, split, encoded })
 }
 

@@ -3,7 +3,7 @@
 use super::images::ImageSubject;
 use crate::checkpoint::{self, Checkpoint};
 use crate::command::args::{DataArgs, DeviceArgs};
-use crate::command::output::{Fate, load, note_unseen, refuse_lists};
+use crate::command::output::{Treatment, load, note_unseen, refuse_lists};
 use crate::config::{Recipe, TrainConfig};
 use crate::console::report;
 use crate::data::batch::Batches;
@@ -98,7 +98,7 @@ impl SubjectArgs {
             Some(_) => chosen.corpus.clone(),
             None => format!("the {} split", split.as_str()),
         };
-        note_unseen(text.unseen, &name, Fate::of(&loaded.tokenizer));
+        note_unseen(text.unseen, &name, Treatment::of(&loaded.tokenizer));
         let text = match self.tokens {
             Some(count) => text.truncated(count),
             None => text,

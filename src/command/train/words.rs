@@ -1,6 +1,6 @@
 //! What a run says of itself before its first step and after its last.
 
-use super::super::output::{Fate, note, note_unseen};
+use super::super::output::{Treatment, note, note_unseen};
 use crate::config::train::WindowKind;
 use crate::console::report;
 use crate::data::items::Items;
@@ -38,10 +38,10 @@ pub(super) fn introduce(language: &Language) {
         let core = &model.config().spec.core;
         report(&format!("teacher {name}: {core}, weights with SHA-256 {}…", &sha256[..12]));
     }
-    let fate = Fate::of(language.tokenizer());
-    note_unseen(train.unseen, "the training split", fate);
-    note_unseen(valid.unseen, "the validation split", fate);
-    note_unseen(test.map_or(0, |test| test.unseen), "the test split", fate);
+    let treatment = Treatment::of(language.tokenizer());
+    note_unseen(train.unseen, "the training split", treatment);
+    note_unseen(valid.unseen, "the validation split", treatment);
+    note_unseen(test.map_or(0, |test| test.unseen), "the test split", treatment);
 }
 
 pub(super) fn introduce_images(task: &ImageTask) {
@@ -111,10 +111,10 @@ pub(super) fn introduce_sentences(task: &VaeTask) {
             "sentences of more than {longest} {units} are left out: {train} of training, {valid} of validation, {test} of test"
         ));
     }
-    let fate = Fate::of(task.tokenizer());
+    let treatment = Treatment::of(task.tokenizer());
     let [train, valid, _] = task.unseen();
-    note_unseen(train, "the training split", fate);
-    note_unseen(valid, "the validation split", fate);
+    note_unseen(train, "the training split", treatment);
+    note_unseen(valid, "the validation split", treatment);
 }
 
 pub(super) fn introduce_training<T: Task>(run: &Run<T>, shown: Shown) {
