@@ -206,7 +206,7 @@ pub fn average_precision(scores: &[f64], labels: &[bool]) -> Option<f64> {
         found += of_group;
         area += share(of_group, positives)? * share(found, decided)?;
     }
-    (positives > 0).then_some(area)
+    (positives > 0).then_some(area.min(1.0)) // the sum of rounded shares can exceed it
 }
 
 #[cfg(test)]

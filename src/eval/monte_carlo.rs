@@ -42,10 +42,13 @@ pub struct MonteCarlo {
     /// How well the averaged probabilities predict.
     #[serde(flatten)]
     pub evaluation: Evaluation,
-    /// Passes that ran.
+    /// Passes over each text.
     pub mc_passes: usize,
-    /// Passes that were left out for a perplexity of 500 or more.
+    /// Passes that were left out for a perplexity of 500 or more, of all texts.
     pub mc_rejected: usize,
+    /// Texts that were each read by that many passes.
+    #[serde(skip)]
+    pub texts: usize,
     /// What the masks were drawn from.
     pub mc_seed: u64,
 }
@@ -94,6 +97,7 @@ pub fn monte_carlo(
         evaluation: Evaluation { adaptation: adaptation.clone(), ..evaluation },
         mc_passes: settings.passes,
         mc_rejected: mean.rejected,
+        texts: 1,
         mc_seed: settings.seed,
     })
 }

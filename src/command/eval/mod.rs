@@ -277,7 +277,7 @@ impl Found {
         }
     }
 
-    /// Several texts as one. Passes are counted over all of them, those that were rejected and those that ran.
+    /// Several texts as one. Passes that were rejected are counted over all of them.
     fn total(all: &[Self], unit: Unit) -> Self {
         let evaluations: Vec<_> = all.iter().map(|found| found.evaluation().clone()).collect();
         let evaluation = Evaluation::total(&format!("{} files", all.len()), unit, &evaluations);
@@ -286,9 +286,9 @@ impl Found {
             Self::Plain(_) => None,
         });
         let mc_rejected = averaged.clone().map(|averaged| averaged.mc_rejected).sum();
-        let mc_passes = averaged.clone().map(|averaged| averaged.mc_passes).sum();
+        let texts = averaged.clone().map(|averaged| averaged.texts).sum();
         match averaged.next_back() {
-            Some(last) => Self::MonteCarlo(MonteCarlo { evaluation, mc_passes, mc_rejected, ..last.clone() }),
+            Some(last) => Self::MonteCarlo(MonteCarlo { evaluation, mc_rejected, texts, ..last.clone() }),
             None => Self::Plain(evaluation),
         }
     }
@@ -366,8 +366,9 @@ fn print(json: bool, found: &Found) -> std::io::Result<()> {
         return json_line(&mut out, found);
     }
     table::table(&mut out, found.evaluation())?;
-    if let Found::MonteCarlo(MonteCarlo { mc_passes, mc_rejected, .. }) = found {
-        writeln!(out, "passes           {mc_passes}, {mc_rejected} of them rejected")?;
+    if let Found::MonteCarlo(MonteCarlo { mc_passes, mc_rejected, texts, .. }) = found {
+        let of_all = if *texts > 1 { format!(" over each of {texts} texts") } else { String::new() };
+        writeln!(out, "passes           {mc_passes}{of_all}, {mc_rejected} of them rejected")?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::Args;
 use crate::checkpoint::Checkpoint;
 use crate::command::eval::classify::threshold;
 use crate::command::output::{Meter, json_line};
+use crate::command::score::cell;
 use crate::data::Text;
 use crate::error::{Error, Result};
 use crate::eval::classify::{SentenceCutter, logits, probability};
@@ -82,7 +83,7 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint, mut out: impl Write) -> 
         total.words += sentence.words;
         total.unknown_words += sentence.unknown_words;
         if !args.json {
-            writeln!(out, "{probability:.6}\t{}\t{text}", u8::from(needs_edit))?;
+            writeln!(out, "{probability:.6}\t{}\t{}", u8::from(needs_edit), cell(text))?;
             continue;
         }
         let row = Row {

@@ -34,9 +34,10 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Labelled> {
         return of_pairs(file, text);
     }
     let mut found = Labelled::default();
-    let mut columns = None;
+    let has_header = text.split(['\t', '\r', '\n']).next() == Some("label");
+    let mut columns = has_header.then_some(Columns::LabelFirst);
     for (line, number) in text.lines().zip(1..) {
-        if line.trim().is_empty() || (number == 1 && line.split('\t').next() == Some("label")) {
+        if line.trim().is_empty() || (number == 1 && has_header) {
             continue;
         }
         let cells: Vec<&str> = line.split('\t').collect();
@@ -52,7 +53,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Labelled> {
 
 fn of_cells(columns: Columns, cells: &[&str]) -> std::result::Result<LabelledSentence, String> {
     let (label, sentence, positive) = match (columns, cells) {
-        (Columns::LabelFirst, [label, sentence] | [label, sentence, _]) => (label, sentence, "1"),
+        (Columns::LabelFirst, [label, sentence, ..]) => (label, sentence, "1"),
         (Columns::Cola, [_, label, _, sentence]) => (label, sentence, "0"),
         _ => {
             let noun = if cells.len() == 1 { "column" } else { "columns" };

@@ -40,12 +40,18 @@ fn what_cola_calls_acceptable_needs_no_edit() {
 }
 
 #[test]
+fn a_file_with_the_header_of_labels_is_not_colas_however_many_columns_it_has() {
+    let found = sentences("label\tsentence\tkind\tsource\n1\ta b\tswap\tmine\n0\tb\n");
+    assert_eq!(found, wanted(&[("a b", true), ("b", false)]));
+}
+
+#[test]
 fn a_line_that_is_not_as_the_others_is_refused_with_its_number() {
     for (text, found) in [
         ("0\ta\n2\tb\n", "file: line 2: the label is \"2\"; wanted label<TAB>sentence"),
         ("0\ta\n1\t \n", "line 2: the sentence is empty"),
         ("alone\n", "line 1: has 1 column;"),
-        ("0\ta\nx\t1\t\tb\n", "line 2: has 4 columns; wanted label<TAB>sentence"),
+        ("0\ta\nx\t1\t\tb\n", "line 2: the label is \"x\"; wanted label<TAB>sentence"),
         ("x\t1\t\tb\n0\ta\n", "line 2: has 2 columns; wanted CoLA's"),
         ("good\tbad\na\n", "line 2: has 1 column, wanted good<TAB>bad"),
         ("\n", "has no sentences"),

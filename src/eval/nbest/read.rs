@@ -100,8 +100,12 @@ fn tsv(path: &Path, text: &Text) -> Result<Vec<NBest>> {
         let wrong = |what: String| Error::data(path, format!("line {at}: {what}"));
         let cells: Vec<&str> = line.split('\t').collect();
         let [id, score, words] = cells[..] else {
-            return Err(wrong(format!("has {} columns, wanted {WANTED}", cells.len())));
+            let noun = if cells.len() == 1 { "column" } else { "columns" };
+            return Err(wrong(format!("has {} {noun}, wanted {WANTED}", cells.len())));
         };
+        if id.trim().is_empty() {
+            return Err(wrong(format!("the id is empty, wanted {WANTED}")));
+        }
         let acoustic = number(score, "score").map_err(&wrong)?;
         let text = joined(words.split_whitespace());
         gathered.push(id.trim(), Hypothesis { acoustic, old: 0.0, text, lp: 0.0 });
@@ -126,16 +130,19 @@ pub fn read_kaldi(path: &Path, costs: Costs<'_>) -> Result<Vec<NBest>> {
     for (line, at) in text(&words)?.as_str()?.lines().zip(1..) {
         let mut cells = line.split_whitespace();
         let Some(key) = cells.next() else { continue };
-        seen.insert(key.to_owned());
         let wrong = |what: String| Error::data(&words, format!("line {at}: {what}"));
+        if !seen.insert(key.to_owned()) {
+            return Err(wrong(format!("a second hypothesis of the key {key:?}")));
+        }
         let id = key.rsplit_once('-').filter(|(_, rank)| rank.parse::<u32>().is_ok()).map(|(id, _)| id);
         let id = id.ok_or_else(|| wrong(format!("the key is {key:?}, wanted {WANTED}")))?;
-        let cost = |of: &CostFile| {
-            let found = of.costs.get(key).copied();
-            found.ok_or_else(|| wrong(format!("{key} has no cost in {}", of.path.display())))
+        let score = |of: &CostFile| {
+            let cost = of.costs.get(key).copied();
+            let cost = cost.ok_or_else(|| wrong(format!("{key} has no cost in {}", of.path.display())))?;
+            Ok::<f64, Error>(0.0 - cost) // not -cost, which is printed as -0 where there is none
         };
         let hypothesis =
-            Hypothesis { acoustic: -cost(&acoustic)?, old: -cost(&language)?, text: joined(cells), lp: 0.0 };
+            Hypothesis { acoustic: score(&acoustic)?, old: score(&language)?, text: joined(cells), lp: 0.0 };
         gathered.push(id, hypothesis);
     }
     for of in [&acoustic, &language] {
@@ -161,7 +168,12 @@ fn read_costs(path: PathBuf) -> Result<CostFile> {
         let wrong = |what: String| Error::data(&path, format!("line {at}: {what}"));
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             [] => {}
-            [key, cost] => drop(costs.insert(key.to_owned(), number(cost, "cost").map_err(&wrong)?)),
+            [key, cost] => {
+                let cost = number(cost, "cost").map_err(&wrong)?;
+                if costs.insert(key.to_owned(), cost).is_some() {
+                    return Err(wrong(format!("a second cost of {key:?}")));
+                }
+            }
             _ => return Err(wrong(format!("wanted `utterance-N cost`, found {line:.60?}"))),
         }
     }
@@ -209,9 +221,28 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_kaldis_stands_once_in_each_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        write("words_text", "u-1 x\nu-2 y\n");
+        write("acwt", "u-1 0\nu-2 1\n");
+        write("lmwt.withlm", "u-1 3\nu-2 2\n");
+        let lists = read_lists(directory.path(), Format::Kaldi).unwrap();
+        assert!(lists[0].hypotheses[0].acoustic.is_sign_positive(), "a cost of 0 is a score of 0");
+        write("acwt", "u-1 0\nu-2 1\nu-1 5\n");
+        let message = read_lists(directory.path(), Format::Kaldi).unwrap_err().to_string();
+        assert!(message.ends_with("acwt: line 3: a second cost of \"u-1\""), "{message}");
+        write("acwt", "u-1 0\nu-2 1\n");
+        write("words_text", "u-1 x\nu-2 y\nu-1 z\n");
+        let message = read_lists(directory.path(), Format::Kaldi).unwrap_err().to_string();
+        assert!(message.ends_with("line 3: a second hypothesis of the key \"u-1\""), "{message}");
+    }
+
+    #[test]
     fn a_line_that_is_no_hypothesis_is_refused_with_its_number() {
         let message = |text| read_tsv(text).unwrap_err().to_string();
-        assert!(message("u1\t-1\ta\nu1 -1 b\n").starts_with("lists: line 2: has 1 columns, wanted id<TAB>"));
+        assert!(message("u1\t-1\ta\nu1 -1 b\n").starts_with("lists: line 2: has 1 column, wanted id<TAB>"));
+        assert!(message("u1\t-1\ta\n \t-1\tb\n").contains("line 2: the id is empty, wanted id<TAB>"));
         assert!(message("u1\tNaN\ta\n").contains("line 1: the score is \"NaN\", wanted a finite number"));
         assert!(message("").contains("no hypotheses"));
     }
