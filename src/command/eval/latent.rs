@@ -130,6 +130,13 @@ fn print(json: bool, unit: Unit, found: &Evaluation) -> std::io::Result<()> {
     if latent.is_unused() {
         note(UNUSED);
     }
+    if let Some(lost) =
+        latent.encoder_elbo_nats.map(|nats| latent.elbo_nats - nats).filter(|lost| *lost > 0.0)
+    {
+        note(&format!(
+            "the refined bound is {lost:.4} nats worse than the encoder's: give --refine more steps, or a lower --refine-rate"
+        ));
+    }
     if json {
         return json_line(&mut out, found);
     }

@@ -236,6 +236,13 @@ fn posteriors_are_fitted_on_demand() {
     let full = LEARNED.json_of("eval run --split train --refine 20 --refine-covariance full --json");
     assert_eq!([&full["protocol"], &full["refine_covariance"]], ["elbo+refined-full", "full"]);
     assert!(number(&full, "elbo_nats") < number(&full, "encoder_elbo_nats"), "{full}");
+    let output = LEARNED.rhn("eval run --split train --refine 2 --refine-rate 30");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("nats worse than the encoder's: give --refine more steps"),
+        "{}",
+        stderr(&output)
+    );
     for (flags, part) in [
         ("--refine 0", "--refine 0 fits nothing"),
         ("--refine 3 --refine-rate 0", "--refine-rate 0 is no rate"),
