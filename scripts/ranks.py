@@ -71,6 +71,17 @@ def same_model(rhn, folder):
     train(rhn, 1, folder / "f32-2", STEPS + 10, "--resume")
 
 
+def refused(rhn, folder):
+    """What rank 0 refuses is told by it, with its exit code, and nobody waits."""
+    for more, code, part in ((["--corpus", "nofile.txt"], 3, "nofile.txt"),
+                             (["--set", "train.batch_size=1"], 2, "batch_size")):
+        done = subprocess.run(command(rhn, 2, folder / "refused", STEPS, *more), capture_output=True, text=True,
+                              timeout=60)
+        said = done.stdout + done.stderr
+        assert done.returncode == code and part in said and "MPI_ERR" not in said, (done.returncode, said)
+    print("2 ranks: what cannot be trained is refused as of one process")
+
+
 def ranks_of(parent):
     listed = subprocess.run(["pgrep", "-P", str(parent), "rhn"], capture_output=True, text=True).stdout
     return [int(pid) for pid in listed.split()]
@@ -116,6 +127,7 @@ def main():
     try:
         os.chdir(pathlib.Path(__file__).resolve().parent.parent)
         same_model(rhn, folder)
+        refused(rhn, folder)
         killed(rhn, folder, kills)
     finally:
         shutil.rmtree(folder)

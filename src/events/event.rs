@@ -112,7 +112,7 @@ pub struct Epoch {
     pub step: u64,
     /// Tokens trained on so far.
     pub tokens: u64,
-    /// The mean over the epoch, with dropout.
+    /// The mean over the epoch, with dropout; none where all of its steps were skipped.
     pub train_nats_per_token: Option<f64>,
     /// The same of the model that the run is taught by, without dropout unless that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,9 +146,9 @@ pub struct Epoch {
     /// The same in bits over the text's bytes; it is shown and not written.
     #[serde(skip)]
     pub valid_bits_per_byte: Option<f64>,
-    /// The learning rate of the epoch's last step.
+    /// The schedule's rate at the epoch's last step.
     pub learning_rate: Option<f64>,
-    /// The mean over the epoch's steps.
+    /// The mean over the epoch's steps that were not skipped.
     pub grad_norm: Option<f64>,
     /// The speed of training alone.
     pub tokens_per_second: Option<f64>,
@@ -159,7 +159,7 @@ pub struct Epoch {
     /// Steps in the mean of the weights that was measured; 0 for the weights themselves.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub averaged_steps: u64,
-    /// Whether no validation before was better.
+    /// Whether it is better than every validation before.
     #[serde(default)]
     pub best: bool,
     /// Whether the weight of the KL had not come to its last value: any later validation is better than this one.

@@ -200,17 +200,17 @@ fn line(epochs: &str, row: &Epoch, shown: Shown) -> String {
         Shown::Labels => or_dash(row.valid_f1.map(|share| 100.0 * share), 2),
         Shown::Lists(_) => or_dash(row.valid_word_error_rate.map(|share| 100.0 * share), 2),
     };
-    let nats = |nats: f64| match shown {
-        Shown::Images if nats < 0.1 => format!("{nats:.2e}"), // it falls by orders of magnitude
-        _ => format!("{nats:.4}"),
+    let nats = |nats: Option<f64>| match (shown, nats) {
+        (Shown::Images, Some(nats)) if nats < 0.1 => format!("{nats:.2e}"), // it falls by orders of magnitude
+        _ => or_dash(nats, 4),
     };
     format!(
-        "{:>5}  {:>10}  {:>10}  {quality:>10}  {:>9.2e}  {:>9.2}  {:>9}  {:>8}{}",
+        "{:>5}  {:>10}  {:>10}  {quality:>10}  {:>9.2e}  {:>9}  {:>9}  {:>8}{}",
         epochs,
-        nats(number(row.train_nats_per_token)),
-        nats(valid_nats),
+        nats(row.train_nats_per_token),
+        nats(row.valid_nats_per_token),
         number(row.learning_rate),
-        number(row.grad_norm),
+        or_dash(row.grad_norm, 2),
         row.tokens_per_second.map_or_else(|| "–".into(), |speed| grouped(speed.round() as u64)),
         duration(number(row.seconds)),
         if row.best { " *" } else { "" }
@@ -227,5 +227,24 @@ fn quality(nats: f64, shown: Shown) -> String {
             format!("perplexity {}", perplexity(nats, 1))
         }
         Shown::Sentences(_) => "of the weighed loss".into(), // no perplexity while the KL counts in part
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_a_dash_for_what_was_not_measured() {
+        let row = Epoch {
+            valid_nats_per_token: Some(1.5),
+            valid_bits_per_char: Some(2.25),
+            learning_rate: Some(0.125),
+            seconds: Some(3.0),
+            ..Epoch::default()
+        };
+        let cells = line("1", &row, Shown::Text(Unit::Char));
+        let cells: Vec<&str> = cells.split_whitespace().collect();
+        assert_eq!(cells, ["1", "–", "1.5000", "2.250", "1.25e-1", "–", "–", "3s"]);
     }
 }

@@ -204,7 +204,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.save()
     }
 
-    /// Publishes the model of `epoch`, counted from 1, if no validation before was better, and gives whether none was.
+    /// Publishes the model of `epoch`, counted from 1, if it is better than every validation before, and gives whether it is.
     fn keep_if_best(&mut self, valid: &Evaluation, epoch: u64) -> Result<bool> {
         if !self.has_state {
             self.save()?; // a model that is published belongs to a run that can be resumed
@@ -243,14 +243,14 @@ impl<'a, T: Task> Trainer<'a, T> {
     fn row(&self, valid: &Evaluation, best: bool) -> Result<events::Epoch> {
         let position = &self.position;
         let sums = &position.epoch_sums;
+        let mean = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64); // all may have been skipped
         Ok(events::Epoch {
             lost: false,
             epoch: position.epoch + 1,
             step: position.step,
             tokens: position.tokens,
-            train_nats_per_token: Some(sums.nats / sums.tokens.max(1) as f64), // all may have been skipped
-            teacher_nats_per_token: (sums.teacher_nats > 0.0)
-                .then(|| sums.teacher_nats / sums.tokens.max(1) as f64),
+            train_nats_per_token: mean(sums.nats, sums.tokens),
+            teacher_nats_per_token: mean(sums.teacher_nats, sums.tokens).filter(|nats| *nats > 0.0),
             valid_nats_per_token: Some(valid.nats_per_token),
             valid_perplexity: valid.perplexity,
             valid_bits_per_char: valid.bits_per_char,
@@ -263,7 +263,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             valid_kl_nats: valid.latent.as_ref().map(|latent| latent.kl_nats),
             kl_weight: self.task.kl_weight(position.step).map(|weight| weight.value),
             learning_rate: Some(self.rate.of_last(position.epoch_of_last_step(), position.step)),
-            grad_norm: Some(sums.grad_norms / sums.steps.max(1) as f64),
+            grad_norm: mean(sums.grad_norms, sums.steps),
             tokens_per_second: self.clock.tokens_per_second(),
             seconds: Some(self.clock.seconds()),
             skipped_steps: position.skipped_steps,

@@ -279,6 +279,29 @@ fn skipped_steps_are_counted_and_a_run_in_pieces_skips_the_same() {
 }
 
 #[test]
+fn an_epoch_whose_steps_were_all_skipped_has_no_training_loss() {
+    let place = minefield();
+    for (split, text) in
+        [("train", PLAY.replace(' ', " boom ")), ("valid", PLAY.repeat(4)), ("test", PLAY.repeat(4))]
+    {
+        place.write(&format!("mined/{split}.txt"), text);
+    }
+    let mined = MINES.replace("--corpus splits", "--corpus mined");
+    place.train(&format!("--out run {mined} --init-from poisoned-start --on-non-finite skip"));
+    let epochs = place.events("run", "epoch");
+    for epoch in &epochs {
+        assert_eq!(epoch["skipped_steps"], epoch["step"], "{epoch}");
+        assert_eq!(
+            [&epoch["train_nats_per_token"], &epoch["grad_norm"]],
+            [&serde_json::Value::Null; 2],
+            "{epoch}"
+        );
+        assert!(epoch["valid_nats_per_token"].is_f64(), "{epoch}");
+    }
+    assert_eq!(epochs.len(), 2);
+}
+
+#[test]
 fn skipping_has_its_bound() {
     let place = minefield();
     let run = format!("train tiny.toml --out run {MINES} --init-from poisoned-start --on-non-finite skip");
