@@ -74,7 +74,7 @@ def same_model(rhn, folder):
 def refused(rhn, folder):
     """What rank 0 refuses is told by it, with its exit code, and nobody waits."""
     for more, code, part in ((["--corpus", "nofile.txt"], 3, "nofile.txt"),
-                             (["--set", "train.batch_size=1"], 2, "batch_size")):
+                             (["--set", "train.batch_size=1"], 2, "batch_size")) * 5:
         done = subprocess.run(command(rhn, 2, folder / "refused", STEPS, *more), capture_output=True, text=True,
                               timeout=60)
         said = done.stdout + done.stderr

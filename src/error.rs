@@ -6,9 +6,14 @@ use std::path::{Path, PathBuf};
 /// What can go wrong, by whose concern it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another rank of the same run failed, or is no longer there. Exit code 1.
-    #[error("{0}")]
-    OtherRank(String),
+    /// Another rank of the same run failed, or is no longer there.
+    #[error("{what}")]
+    OtherRank {
+        /// What is known of it.
+        what: String,
+        /// The exit code: the other rank's, so that whichever process ends first gives the same one; 1 where it is not known.
+        code: u8,
+    },
     /// A recipe, a flag or a setting that cannot be run. Exit code 2.
     #[error("{0}")]
     Config(String),
@@ -139,6 +144,11 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
+    /// The error of a rank that cannot go on because of another one, whose exit code is not known.
+    pub(crate) fn other_rank(what: impl Into<String>) -> Self {
+        Self::OtherRank { what: what.into(), code: 1 }
+    }
+
     /// The exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -148,7 +158,8 @@ impl Error {
             Self::NotFinite { .. } | Self::Diverged { .. } => 5,
             Self::Busy { .. } => 6,
             Self::Stopped { code } => *code,
-            Self::Io { .. } | Self::Tensor(_) | Self::OtherRank(_) => 1,
+            Self::OtherRank { code, .. } => *code,
+            Self::Io { .. } | Self::Tensor(_) => 1,
         }
     }
 }

@@ -65,9 +65,9 @@ impl Mpi {
             }
         });
         let thread = thread.map_err(Error::io("the thread of the ranks"))?;
-        let (size, rank) = told.recv().map_err(|_| {
-            Error::OtherRank("MPI was started before in this process, or does not start".into())
-        })?;
+        let (size, rank) = told
+            .recv()
+            .map_err(|_| Error::other_rank("MPI was started before in this process, or does not start"))?;
         Ok(Self { size, rank, jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), is_awaited })
     }
 

@@ -35,7 +35,7 @@ unsafe impl Send for Connection {}
 unsafe impl Sync for Connection {}
 
 fn failed(error: NcclError) -> Error {
-    Error::OtherRank(format!(
+    Error::other_rank(format!(
         "NCCL: {error:?}. Each rank needs a GPU of its own; NCCL_DEBUG=INFO in the environment says more"
     ))
 }
@@ -51,8 +51,7 @@ impl Nccl {
         let own = agree(&*ranks, own)?;
         let bytes = own.map_or_else(Vec::new, |id| id.internal().map(|byte| byte.cast_unsigned()).to_vec());
         let all = ranks.gather(bytes)?;
-        let first: [u8; 128] =
-            all[0][..].try_into().map_err(|_| Error::OtherRank("rank 0 gave no name".into()))?;
+        let first: [u8; 128] = all[0][..].try_into().map_err(|_| Error::other_rank("rank 0 gave no name"))?;
         let id = Id::uninit(first.map(u8::cast_signed));
         let compute = device.cuda_stream();
         let connected = compute.context().new_stream().w().map_err(Error::from).and_then(|stream| {

@@ -25,7 +25,7 @@ pub trait World: Send + Sync {
 
     /// As [`World::begin_sum`], of a contiguous tensor that nothing else uses, where [`World::adds_up_on`] says so.
     fn begin_tensor_sum(&self, _numbers: Tensor) -> Result<TensorSum> {
-        Err(Error::OtherRank("these ranks add up no tensors".into()))
+        Err(Error::other_rank("these ranks add up no tensors"))
     }
 
     /// What each rank gives, in the order of the ranks.
@@ -81,15 +81,30 @@ pub(super) fn wait<T>(receiver: &Receiver<T>, is_awaited: &AtomicBool) -> Result
 
 /// The error of a rank whose thread for communication has ended.
 pub(super) fn disconnected() -> Error {
-    Error::OtherRank("the connection to the other ranks has ended".into())
+    Error::other_rank("the connection to the other ranks has ended")
 }
 
 /// `own` if it is no error on any rank; else the own error, or one that says that another rank has one.
 pub fn agree<T>(world: &dyn World, own: Result<T>) -> Result<T> {
     match world.any(own.is_err().into())? {
         0 => own,
-        _ => own.and_then(|_| Err(Error::OtherRank("another rank failed; it says why".into()))),
+        _ => {
+            let error = own.err().unwrap_or_else(|| Error::other_rank("another rank failed; it says why"));
+            Err(with_common_code(world, error)?)
+        }
     }
+}
+
+/// `error`, and if that only says that another rank failed, with the exit code of the first rank that has an error of its own.
+/// All ranks must come here.
+pub fn with_common_code(world: &dyn World, error: Error) -> Result<Error> {
+    let own = if matches!(error, Error::OtherRank { .. }) { 0 } else { error.exit_code() };
+    let codes = world.gather(vec![own])?;
+    let common = codes.into_iter().map(|code| code[0]).find(|code| *code != 0);
+    Ok(match error {
+        Error::OtherRank { what, code } => Error::OtherRank { what, code: common.unwrap_or(code) },
+        own => own,
+    })
 }
 
 /// One process alone.

@@ -263,7 +263,7 @@ impl Request {
         } else {
             let out = OsString::from_vec(world.gather(Vec::new())?.swap_remove(0));
             match out.is_empty() {
-                true => Err(Error::OtherRank("rank 0 could not open the run; it says why".into())),
+                true => Err(Error::other_rank("rank 0 could not open the run; it says why")),
                 false => self.open_alone(images, Some(out.into())),
             }
         };
@@ -272,7 +272,7 @@ impl Request {
         let steps = world.gather(step.to_le_bytes().to_vec())?;
         match steps.iter().position(|other| *other != steps[0]) {
             None => Ok(run),
-            Some(rank) => Err(Error::OtherRank(format!(
+            Some(rank) => Err(Error::other_rank(format!(
                 "{}: rank {rank} finds another state there than rank 0; all ranks must see the same files",
                 run.out().display()
             ))),

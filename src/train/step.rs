@@ -190,7 +190,7 @@ impl<O: Objective> Stepper<O> {
                 let sums = Sums { nats: number_like(nats, &loss.sums.nats)?, tokens: tokens as u64 };
                 Ok((Forward { loss: Loss { sums, teacher, ..loss }, rate }, summed.gradients))
             }
-            _ => Err(Error::OtherRank("the step failed on another rank, which says why".into())),
+            _ => Err(Error::other_rank("the step failed on another rank, which says why")),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::console::report_of_rank;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::events::{self, Event};
-use crate::parallel::world::{World, agree};
+use crate::parallel::world::{World, agree, with_common_code};
 use crate::signals::Signals;
 use clock::Clock;
 use rhn_kernels::threads::Tuner;
@@ -109,12 +109,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.return_to_course()?; // it may have stopped for a divergence
         let stop = self.epochs();
         self.recorder.show(&Progress::Over);
-        if let Err(error) = &stop
-            && self.stepper.has_failed_together()
-        {
-            self.save_after(error)?;
-        }
-        let Some(stop) = stop? else { return Ok(None) };
+        let stop = match stop {
+            Err(error) if self.stepper.has_failed_together() => return Err(self.save_after(error)?),
+            stop => stop?,
+        };
+        let Some(stop) = stop else { return Ok(None) };
         self.save()?;
         if self.position.best.is_none() {
             self.publish(None)?; // a run that stops before its first validation still leaves something to look at
@@ -124,15 +123,17 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(Some(stop))
     }
 
-    /// Keeps the state before a step that failed on some rank, for which all ranks have come here.
-    fn save_after(&mut self, error: &Error) -> Result<()> {
-        if !matches!(error, Error::OtherRank(_)) {
+    /// Keeps the state before a step that failed on some rank, for which all ranks have come here, and gives the error to end
+    /// with.
+    fn save_after(&mut self, error: Error) -> Result<Error> {
+        if !matches!(error, Error::OtherRank { .. }) {
             // Now: once the state is saved, the end of another rank may end this process first.
             report_of_rank(self.world().rank(), &error.to_string());
         }
         // Steps that a GPU made and that were not reported are part of the weights already.
         let saved = self.observe(true).and_then(|()| self.save());
-        agree(self.world(), saved) // nobody ends before it is written
+        agree(self.world(), saved)?; // nobody ends before it is written
+        with_common_code(self.world(), error)
     }
 
     fn record_start(&mut self) -> Result<()> {
@@ -341,7 +342,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let of_ranks = self.world().gather(norms)?;
         match of_ranks.iter().position(|norms| *norms != of_ranks[0]) {
             None => Ok(()),
-            Some(rank) => Err(Error::OtherRank(format!(
+            Some(rank) => Err(Error::other_rank(format!(
                 "step {}: rank {rank} has other weights than rank 0, which the same sums cannot give; the last saved state \
                  is kept. Do all ranks run the same program on the same kind of processor?",
                 self.position.step

@@ -2,6 +2,7 @@
 
 use super::super::group::Group;
 use super::super::rows::Rows;
+use super::super::world::with_common_code;
 use super::{language, weights};
 use crate::error::{Error, Result};
 use crate::model::State;
@@ -50,13 +51,15 @@ fn a_step_that_fails_on_one_rank_is_made_by_none() {
         let Stepper { objective, parameters, update, average, .. } = whole;
         let objective = Failing { of: objective, fails: rank == 1 };
         let mut stepper =
-            Stepper::new(objective, parameters, update, average, 5).unwrap().among(world).unwrap();
+            Stepper::new(objective, parameters, update, average, 5).unwrap().among(world.clone()).unwrap();
         let mut step = |step: u64| stepper.step(&language.batch(0, step as usize).unwrap(), step, 0.2);
         step(0).unwrap();
         step(1).unwrap();
-        let error = step(2).unwrap_err().to_string();
+        let error = step(2).unwrap_err();
         assert!(stepper.has_failed_together());
-        (error, weights(&stepper))
+        let error = with_common_code(&*world, error).unwrap();
+        assert_eq!(error.exit_code(), 3, "whichever ends first");
+        (error.to_string(), weights(&stepper))
     });
     assert_eq!(ended[1].0, "a shard: cannot be read");
     for rank in [0, 2] {
@@ -77,5 +80,5 @@ fn a_validation_that_one_rank_breaks_off_is_broken_off_by_all() {
         };
         language.validate(&parameters, &*world, progress).unwrap_err().exit_code()
     });
-    assert_eq!(ended, [1, 130]);
+    assert_eq!(ended, [130, 130]);
 }

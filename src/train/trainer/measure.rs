@@ -25,7 +25,7 @@ impl<T: Task> Trainer<'_, T> {
             limits.check_time(clock.started)
         };
         match task.validate(stepper.measured(), &**stepper.world(), progress) {
-            Err(Error::Stopped { .. } | Error::OtherRank(_)) => Ok(None),
+            Err(Error::Stopped { .. } | Error::OtherRank { .. }) => Ok(None),
             Err(Error::NotFinite { what, .. }) => {
                 Err(Error::NotFinite { step: self.position.step, what: format!("validation: {what}") })
             }
