@@ -8,7 +8,7 @@ use std::path::Path;
 /// The columns of a file.
 #[derive(Clone, Copy)]
 enum Columns {
-    /// `label<TAB>sentence[<TAB>anything]`: 1 needs an edit.
+    /// `label<TAB>sentence[<TAB>anything…]`: 1 needs an edit.
     LabelFirst,
     /// CoLA (Warstadt et al., 2019): `source<TAB>label<TAB>mark<TAB>sentence`, and 1 is acceptable.
     Cola,
