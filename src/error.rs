@@ -149,6 +149,11 @@ impl Error {
         Self::OtherRank { what: what.into(), code: 1 }
     }
 
+    /// The exit code of a process that ends with `error`: that of the first of these errors in its chain, 1 without one.
+    pub fn exit_code_of(error: &anyhow::Error) -> u8 {
+        error.chain().find_map(|cause| cause.downcast_ref::<Self>()).map_or(1, Self::exit_code)
+    }
+
     /// The exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -38,7 +38,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     }
     // In one piece, whole or not at all; where it fails, nowhere is left to report to.
     let _ = std::io::stderr().write_all(format!("error: {}\n", chain(error)).as_bytes());
-    ExitCode::from(exit_code(error))
+    ExitCode::from(Error::exit_code_of(error))
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -58,8 +58,4 @@ fn chain(error: &anyhow::Error) -> String {
             false => format!("{line}: {cause}"),
         }
     })
-}
-
-fn exit_code(error: &anyhow::Error) -> u8 {
-    error.chain().find_map(|cause| cause.downcast_ref::<Error>()).map_or(1, Error::exit_code)
 }

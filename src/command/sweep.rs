@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let world = parallel::open()?;
     let own = train_all(args, &sweep, out, &*world);
     // The table is of all ranks' runs, and a rank that failed lets the others finish theirs.
-    let codes = world.gather(vec![own.as_ref().map_or(1, |code| *code)])?;
+    let codes = world.gather(vec![own.as_ref().map_or_else(Error::exit_code_of, |code| *code)])?;
     own?;
     let code = codes.into_iter().map(|code| code[0]).find(|code| *code != 0).unwrap_or(0);
     if world.rank() == 0 {
