@@ -39,7 +39,7 @@ use crate::train::limits::Limits;
 use crate::train::resume::Resumed;
 use crate::train::state::Position;
 use crate::train::step::Stepper;
-use crate::train::task::Task;
+use crate::train::task::{Data, Task};
 use candle_core::Device;
 use first::{First, TAKEN, TEACHER};
 use rhn_kernels::precision::Precision;
@@ -107,6 +107,17 @@ impl AnyRun {
             Self::Classify(run) => &run.out,
             Self::Rescoring(run) => &run.out,
             Self::Vae(run) => &run.out,
+        }
+    }
+
+    /// What it learns from.
+    fn data(&self) -> Data<'_> {
+        match self {
+            Self::Language(run) => run.task.data(),
+            Self::Images(run) => run.task.data(),
+            Self::Classify(run) => run.task.data(),
+            Self::Rescoring(run) => run.task.data(),
+            Self::Vae(run) => run.task.data(),
         }
     }
 
@@ -270,12 +281,22 @@ impl Request {
         let run = agree(world, opened)?;
         let step = run.position().map_or(0, |position| position.step);
         let steps = world.gather(step.to_le_bytes().to_vec())?;
-        match steps.iter().position(|other| *other != steps[0]) {
-            None => Ok(run),
-            Some(rank) => Err(Error::other_rank(format!(
+        if let Some(rank) = steps.iter().position(|other| *other != steps[0]) {
+            return Err(Error::other_rank(format!(
                 "{}: rank {rank} finds another state there than rank 0; all ranks must see the same files",
                 run.out().display()
-            ))),
+            )));
+        }
+        let Data { corpus, sha256, tokens } = run.data();
+        let texts = world.gather(format!("{sha256} {tokens:?}").into_bytes())?;
+        match texts.iter().position(|other| *other != texts[0]) {
+            None => Ok(run),
+            Some(rank) => {
+                let what = format!(
+                    "rank {rank} reads another text there than rank 0; all ranks must see the same files"
+                );
+                Err(Error::data(corpus, what))
+            }
         }
     }
 

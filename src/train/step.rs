@@ -109,7 +109,7 @@ impl<O: Objective> Stepper<O> {
         self.ranks.reducer.set_layout(layout, &self.parameters);
     }
 
-    /// Whether a step failed on a rank, with all of them as they were before it.
+    /// Whether a step failed, on any rank, with all of them as they were before it.
     pub(crate) fn has_failed_together(&self) -> bool {
         self.ranks.have_failed
     }
@@ -143,9 +143,12 @@ impl<O: Objective> Stepper<O> {
         let forward = self.forward(batch, step, rate);
         let (Forward { loss, rate }, gradients) = match self.ranks.world.size() {
             1 => {
-                let forward = forward?;
-                let gradients = self.parameters.gradients_as_they_are(&forward.loss.objective)?;
-                (forward, gradients)
+                let made = forward.and_then(|forward| {
+                    let gradients = self.parameters.gradients_as_they_are(&forward.loss.objective)?;
+                    Ok((forward, gradients))
+                });
+                self.ranks.have_failed = made.is_err();
+                made?
             }
             _ => self.sum_over_ranks(forward)?,
         };
@@ -153,6 +156,18 @@ impl<O: Objective> Stepper<O> {
         loss.teacher.into_iter().for_each(|nats| self.watched.keep(step, nats));
         self.carried = applied.choose(&loss.carried, &self.carried)?;
         self.average.add(&self.parameters, &applied)
+    }
+
+    /// Takes a step that cannot be made, since its batch cannot be read, which the other ranks learn of in its place.
+    ///
+    /// # Errors
+    /// Always: `error`.
+    pub(crate) fn fail(&mut self, error: Error) -> Result<()> {
+        if self.ranks.world.size() == 1 {
+            self.ranks.have_failed = true;
+            return Err(error);
+        }
+        self.sum_over_ranks(Err(error)).map(drop)
     }
 
     /// The loss of this rank's rows of a batch, its part of the whole batch's.

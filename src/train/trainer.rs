@@ -14,7 +14,7 @@ use super::step::Stepper;
 use super::task::Task;
 use crate::config::TrainConfig;
 use crate::config::train::Schedule;
-use crate::console::report_of_rank;
+use crate::console::{note, report_of_rank};
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::events::{self, Event};
@@ -123,16 +123,21 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(Some(stop))
     }
 
-    /// Keeps the state before a step that failed on some rank, for which all ranks have come here, and gives the error to end
-    /// with.
+    /// Keeps the state before a step that failed, for which all ranks have come here, and gives the error to end with.
     fn save_after(&mut self, error: Error) -> Result<Error> {
-        if !matches!(error, Error::OtherRank { .. }) {
+        let is_alone = self.world().size() == 1;
+        if !(is_alone || matches!(error, Error::OtherRank { .. })) {
             // Now: once the state is saved, the end of another rank may end this process first.
             report_of_rank(self.world().rank(), &error.to_string());
         }
         // Steps that a GPU made and that were not reported are part of the weights already.
         let saved = self.observe(true).and_then(|()| self.save());
-        agree(self.world(), saved)?; // nobody ends before it is written
+        match agree(self.world(), saved) {
+            Err(unsaved) if is_alone => {
+                note(&format!("the state before the step could not be saved: {unsaved}"))
+            }
+            saved => saved?, // nobody ends before it is written
+        }
         with_common_code(self.world(), error)
     }
 

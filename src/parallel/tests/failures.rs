@@ -69,6 +69,24 @@ fn a_step_that_fails_on_one_rank_is_made_by_none() {
 }
 
 #[test]
+fn a_batch_that_one_rank_cannot_read_is_a_step_that_is_made_by_none() {
+    let ended = Group::run_shared(2, |world| {
+        let language = language(&[], Precision::F64);
+        let mut stepper = language.stepper(None).unwrap().among(world.clone()).unwrap();
+        let before = weights(&stepper);
+        let made = match world.rank() {
+            1 => stepper.fail(Error::data("a shard", "is damaged")),
+            _ => stepper.advance(&language.batch(0, 0).unwrap(), 0, 0.2),
+        };
+        let error = made.unwrap_err();
+        assert!(stepper.has_failed_together());
+        assert_eq!(weights(&stepper), before);
+        with_common_code(&*world, error).unwrap().exit_code()
+    });
+    assert_eq!(ended, [3, 3]);
+}
+
+#[test]
 fn a_validation_that_one_rank_breaks_off_is_broken_off_by_all() {
     let ended = Group::run_shared(2, |world| {
         let language = language(&[], Precision::F64);

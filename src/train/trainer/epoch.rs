@@ -93,9 +93,9 @@ impl<T: Task> Trainer<'_, T> {
         let rate = self.rate.at(epoch, step);
         let Self { task, stepper, clock, tuner, .. } = self;
         let start = Instant::now();
-        let done = clock.train(|| {
-            let batch = task.batch(epoch, window as usize)?;
-            stepper.advance(&batch, step, rate)
+        let done = clock.train(|| match task.batch(epoch, window as usize) {
+            Ok(batch) => stepper.advance(&batch, step, rate),
+            Err(error) => stepper.fail(error),
         });
         if let Some(tuner) = tuner {
             tuner.observe(start.elapsed().as_secs_f64());

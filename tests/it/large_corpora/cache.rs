@@ -86,6 +86,12 @@ fn damage_is_found_where_it_is_read() {
         &["b.txt-", ".ids: is damaged", "delete the file"],
     );
     fs::remove_file(&ids).unwrap();
+    // The steps before it are not lost: whole again, it goes on to the same end.
+    fs::write(&ids, &whole).unwrap();
+    assert!(place.newest("second").exists(), "the state before the step that failed");
+    assert!(train("second --resume").status.success());
+    assert_eq!(weights("first"), weights("second"));
+    fs::remove_file(&ids).unwrap();
     let third = train("third");
     assert!(
         crate::support::run::stderr(&third).contains("is damaged or missing; its shard is encoded again")
