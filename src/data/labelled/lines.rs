@@ -3,6 +3,7 @@
 use super::{Labelled, LabelledSentence};
 use crate::error::{Error, Result};
 use crate::eval::sentences::{is_pairs, parse_pairs};
+use crate::readable::counted;
 use std::path::Path;
 
 /// The columns of a file.
@@ -55,10 +56,7 @@ fn of_cells(columns: Columns, cells: &[&str]) -> std::result::Result<LabelledSen
     let (label, sentence, positive) = match (columns, cells) {
         (Columns::LabelFirst, [label, sentence, ..]) => (label, sentence, "1"),
         (Columns::Cola, [_, label, _, sentence]) => (label, sentence, "0"),
-        _ => {
-            let noun = if cells.len() == 1 { "column" } else { "columns" };
-            return Err(format!("has {} {noun}", cells.len()));
-        }
+        _ => return Err(format!("has {}", counted(cells.len() as u64, "column"))),
     };
     let label = label.trim();
     let text = sentence.trim().to_owned();

@@ -4,6 +4,7 @@ use super::srilm;
 use super::{Hypothesis, NBest};
 use crate::data::{Text, packed};
 use crate::error::{Error, Result};
+use crate::readable::counted;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -100,8 +101,7 @@ fn tsv(path: &Path, text: &Text) -> Result<Vec<NBest>> {
         let wrong = |what: String| Error::data(path, format!("line {at}: {what}"));
         let cells: Vec<&str> = line.split('\t').collect();
         let [id, score, words] = cells[..] else {
-            let noun = if cells.len() == 1 { "column" } else { "columns" };
-            return Err(wrong(format!("has {} {noun}, wanted {WANTED}", cells.len())));
+            return Err(wrong(format!("has {}, wanted {WANTED}", counted(cells.len() as u64, "column"))));
         };
         if id.trim().is_empty() {
             return Err(wrong(format!("the id is empty, wanted {WANTED}")));

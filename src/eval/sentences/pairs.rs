@@ -2,6 +2,7 @@
 
 use crate::data::{Text, packed};
 use crate::error::{Error, Result};
+use crate::readable::counted;
 use serde::Deserialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -140,9 +141,8 @@ fn of_cells(line: &str) -> std::result::Result<Pair, String> {
         [good, bad] => (good, bad, None),
         [good, bad, phenomenon] => (good, bad, Some(phenomenon.trim()).filter(|name| !name.is_empty())),
         _ => {
-            let count = cells.len();
-            let columns = if count == 1 { "column" } else { "columns" };
-            return Err(format!("has {count} {columns}, wanted good<TAB>bad[<TAB>phenomenon]: {line:.60?}"));
+            let columns = counted(cells.len() as u64, "column");
+            return Err(format!("has {columns}, wanted good<TAB>bad[<TAB>phenomenon]: {line:.60?}"));
         }
     };
     Ok(pair(good, bad, phenomenon.map(String::from)))
