@@ -15,6 +15,9 @@ pub(crate) fn shrunk(name: &str, hidden_size: usize, settings: &[&str]) -> Recip
         all.push(format!("model.embedding.filter_counts={:?}", vec![8; widths.len()]));
         all.push(format!("model.embedding.filter_widths={widths:?}"));
     }
+    if model.output.cutoffs.is_some() {
+        all.push("model.output.cutoffs=[4]".into()); // within a vocabulary of ten words too
+    }
     all.extend(settings.iter().map(ToString::to_string));
     Resolved::new(name, &all).unwrap().recipe
 }
