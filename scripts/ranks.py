@@ -72,7 +72,7 @@ def same_model(rhn, folder):
 
 
 def refused(rhn, folder):
-    """What rank 0 refuses is told by it, with its exit code, and nobody waits."""
+    """Rank 0 says what it refuses, its exit code is that of mpirun, and no rank waits for another."""
     for more, code, part in ((["--corpus", "nofile.txt"], 3, "nofile.txt"),
                              (["--set", "train.batch_size=1"], 2, "batch_size")) * 5:
         done = subprocess.run(command(rhn, 2, folder / "refused", STEPS, *more), capture_output=True, text=True,
