@@ -72,13 +72,14 @@ def same_model(rhn, folder):
 
 
 def refused(rhn, folder):
-    """Rank 0 says what it refuses, its exit code is that of mpirun, and no rank waits for another."""
+    """Rank 0 alone says what it refuses, its exit code is that of mpirun, no rank waits for another, and nothing is left."""
     for more, code, part in ((["--corpus", "nofile.txt"], 3, "nofile.txt"),
                              (["--set", "train.batch_size=1"], 2, "batch_size")) * 5:
         done = subprocess.run(command(rhn, 2, folder / "refused", STEPS, *more), capture_output=True, text=True,
                               timeout=60)
         said = done.stdout + done.stderr
         assert done.returncode == code and part in said and "MPI_ERR" not in said, (done.returncode, said)
+        assert said.count("error:") == 1 and not (folder / "refused").exists(), said
     print("2 ranks: what cannot be trained is refused as of one process")
 
 

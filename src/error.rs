@@ -11,8 +11,9 @@ pub enum Error {
     OtherRank {
         /// What is known of it.
         what: String,
-        /// The exit code: the other rank's, so that whichever process ends first gives the same one; 1 where it is not known.
-        code: u8,
+        /// The other rank's exit code, where that has an error of its own and says so; so whichever process ends first gives
+        /// the same one.
+        code: Option<u8>,
     },
     /// A recipe, a flag or a setting that cannot be run. Exit code 2.
     #[error("{0}")]
@@ -110,6 +111,9 @@ impl From<rhn_kernels::Error> for Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The exit code where a number is not finite or has left its course.
+    pub(crate) const NOT_FINITE: u8 = 5;
+
     /// A setting at fault.
     pub fn config(what: impl Into<String>) -> Self {
         Self::Config(what.into())
@@ -146,12 +150,27 @@ impl Error {
 
     /// The error of a rank that cannot go on because of another one, whose exit code is not known.
     pub(crate) fn other_rank(what: impl Into<String>) -> Self {
-        Self::OtherRank { what: what.into(), code: 1 }
+        Self::OtherRank { what: what.into(), code: None }
+    }
+
+    /// Whether `error` is only that another rank failed, which says why itself.
+    pub fn is_said_by_another_rank(error: &anyhow::Error) -> bool {
+        let of_another = |error: &Self| matches!(error, Self::OtherRank { code: Some(_), .. });
+        error.chain().any(|cause| cause.downcast_ref().is_some_and(of_another))
     }
 
     /// The exit code of a process that ends with `error`: that of the first of these errors in its chain, 1 without one.
     pub fn exit_code_of(error: &anyhow::Error) -> u8 {
         error.chain().find_map(|cause| cause.downcast_ref::<Self>()).map_or(1, Self::exit_code)
+    }
+
+    /// Whether nothing is at fault: this rank or another was asked to stop, by a signal or a time limit.
+    pub(crate) fn is_stop(&self) -> bool {
+        match self {
+            Self::Stopped { .. } => true,
+            Self::OtherRank { code, .. } => code.is_none_or(|code| code > 128), // a time limit has no code
+            _ => false,
+        }
     }
 
     /// The exit code of a process that ends with this error.
@@ -160,10 +179,10 @@ impl Error {
             Self::Config(_) => 2,
             Self::Data { .. } => 3,
             Self::Checkpoint { .. } | Self::Stored { .. } | Self::Newer { .. } => 4,
-            Self::NotFinite { .. } | Self::Diverged { .. } => 5,
+            Self::NotFinite { .. } | Self::Diverged { .. } => Self::NOT_FINITE,
             Self::Busy { .. } => 6,
             Self::Stopped { code } => *code,
-            Self::OtherRank { code, .. } => *code,
+            Self::OtherRank { code, .. } => code.unwrap_or(1),
             Self::Io { .. } | Self::Tensor(_) => 1,
         }
     }

@@ -5,6 +5,7 @@ use rhn::command::{Cli, answer_shell};
 use rhn::error::Error;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What a shell reports for a process that wrote into a closed pipe.
 const CLOSED_PIPE: u8 = 141;
@@ -35,6 +36,11 @@ fn say(answer: &clap::Error) -> ExitCode {
 fn fail(error: &anyhow::Error) -> ExitCode {
     if is_closed_pipe(error) {
         return ExitCode::from(CLOSED_PIPE); // `rhn … | head` ends quietly
+    }
+    if Error::is_said_by_another_rank(error) {
+        // The first process that ends takes the others with it: it is not to be one that has nothing to say.
+        std::thread::sleep(Duration::from_secs(1));
+        return ExitCode::from(Error::exit_code_of(error));
     }
     // In one piece, whole or not at all; where it fails, nowhere is left to report to.
     let _ = std::io::stderr().write_all(format!("error: {}\n", chain(error)).as_bytes());

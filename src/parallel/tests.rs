@@ -73,8 +73,8 @@ fn course(settings: &[&str], precision: Precision, world: Arc<dyn World>) -> Cou
 }
 
 /// Eight steps of a task, and a validation.
-fn course_of<T: Task>(task: &T, alone: Stepper<T::Objective>, world: Arc<dyn World>) -> Course {
-    let mut stepper = alone.among(world.clone()).unwrap();
+fn course_of<T: Task>(task: &T, mut stepper: Stepper<T::Objective>, world: Arc<dyn World>) -> Course {
+    stepper.join(world.clone()).unwrap();
     let batch = |step: usize| task.batch(0, step % task.batch_count(0)).unwrap();
     let step = |step| stepper.step(&batch(step), step as u64, 0.2).unwrap();
     let reports: Vec<_> = (0..8).map(step).collect();
@@ -162,7 +162,8 @@ fn rows_of_tables_and_clusters_that_rest_are_summed_too() {
 
 fn first_steps(settings: &[&str], world: Arc<dyn World>) -> Vec<f64> {
     let language = language(settings, Precision::F64);
-    let mut stepper = language.stepper(None).unwrap().among(world).unwrap();
+    let mut stepper = language.stepper(None).unwrap();
+    stepper.join(world).unwrap();
     (0..12).for_each(|step| {
         stepper.step(&language.batch(0, step).unwrap(), step as u64, 0.01).unwrap();
     });
@@ -256,7 +257,8 @@ fn a_run_goes_on_with_another_number_of_ranks() {
     let language = || language(settings, Precision::F64);
     let whole = Group::run_shared(2, |world| {
         let language = language();
-        let mut stepper = language.stepper(None).unwrap().among(world).unwrap();
+        let mut stepper = language.stepper(None).unwrap();
+        stepper.join(world).unwrap();
         stepper.step(&language.batch(0, 0).unwrap(), 0, 0.2).unwrap();
         let State(layers) = stepper.whole_state().unwrap();
         let parts = layers.into_iter().flatten();
@@ -264,7 +266,8 @@ fn a_run_goes_on_with_another_number_of_ranks() {
     });
     let alone = Group::run_shared(1, |world| {
         let language = language();
-        let mut stepper = language.stepper(None).unwrap().among(world).unwrap();
+        let mut stepper = language.stepper(None).unwrap();
+        stepper.join(world).unwrap();
         stepper.step(&language.batch(0, 0).unwrap(), 0, 0.2).unwrap();
         stepper.carried.0.concat().iter().map(|part| part.to_vec2::<f64>().unwrap()).collect::<Vec<_>>()
     });

@@ -95,15 +95,20 @@ pub fn agree<T>(world: &dyn World, own: Result<T>) -> Result<T> {
     }
 }
 
-/// `error`, and if that only says that another rank failed, with the exit code of the first rank that has an error of its own.
-/// All ranks must come here.
+/// `error`, and if that only says that another rank failed, or what a rank before this one says too, as the error of another
+/// rank with the exit code of the first that has an error of its own. All ranks must come here.
 pub fn with_common_code(world: &dyn World, error: Error) -> Result<Error> {
-    let own = if matches!(error, Error::OtherRank { .. }) { 0 } else { error.exit_code() };
-    let codes = world.gather(vec![own])?;
-    let common = codes.into_iter().map(|code| code[0]).find(|code| *code != 0);
+    let own = match &error {
+        Error::OtherRank { code, .. } => vec![code.unwrap_or(0)],
+        own => [&[own.exit_code()], own.to_string().as_bytes()].concat(),
+    };
+    let errors = world.gather(own)?;
+    let common = errors.iter().map(|error| error[0]).find(|code| *code != 0);
+    let (before, own) = (&errors[..world.rank()], &errors[world.rank()]);
     Ok(match error {
-        Error::OtherRank { what, code } => Error::OtherRank { what, code: common.unwrap_or(code) },
-        own => own,
+        Error::OtherRank { what, code } => Error::OtherRank { what, code: common.or(code) },
+        same if before.contains(own) => Error::OtherRank { what: same.to_string(), code: Some(own[0]) },
+        other => other,
     })
 }
 

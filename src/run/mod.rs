@@ -1,5 +1,6 @@
 //! A run from its settings to its result: its directory, whether it begins or goes on, and what records it.
 
+mod any;
 pub(crate) mod console;
 pub mod directory;
 mod first;
@@ -13,6 +14,7 @@ mod tensorboard;
 mod training;
 mod vae;
 
+pub(crate) use any::AnyRun;
 pub use directory::{Follower, RunDirectory};
 pub(crate) use prepared::Prepared;
 pub(crate) use training::Ended;
@@ -28,18 +30,14 @@ use crate::error::{Error, Result};
 use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
 use crate::storage::{Lock, MANIFEST};
-use crate::task::classify::ClassifyTask;
 use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
-use crate::task::rescore::Rescoring;
-use crate::task::vae::VaeTask;
 use crate::task::vocabulary;
 use crate::train::limits::Limits;
 use crate::train::resume::Resumed;
-use crate::train::state::Position;
 use crate::train::step::Stepper;
-use crate::train::task::{Data, Task};
+use crate::train::task::Task;
 use candle_core::Device;
 use first::{First, TAKEN, TEACHER};
 use rhn_kernels::precision::Precision;
@@ -86,52 +84,8 @@ pub(crate) struct Run<T: Task> {
     stepper: Stepper<T::Objective>,
     limits: Limits,
     tensorboard: bool,
-    /// Of rank 0 alone.
-    _lock: Option<Lock>,
-}
-
-/// A run of any task.
-pub(crate) enum AnyRun {
-    Language(Box<Run<Language>>),
-    Images(Box<Run<ImageTask>>),
-    Classify(Box<Run<ClassifyTask>>),
-    Rescoring(Box<Run<Rescoring>>),
-    Vae(Box<Run<VaeTask>>),
-}
-
-impl AnyRun {
-    fn out(&self) -> &Path {
-        match self {
-            Self::Language(run) => &run.out,
-            Self::Images(run) => &run.out,
-            Self::Classify(run) => &run.out,
-            Self::Rescoring(run) => &run.out,
-            Self::Vae(run) => &run.out,
-        }
-    }
-
-    /// What it learns from.
-    fn data(&self) -> Data<'_> {
-        match self {
-            Self::Language(run) => run.task.data(),
-            Self::Images(run) => run.task.data(),
-            Self::Classify(run) => run.task.data(),
-            Self::Rescoring(run) => run.task.data(),
-            Self::Vae(run) => run.task.data(),
-        }
-    }
-
-    /// Where it goes on.
-    fn position(&self) -> Option<&Position> {
-        let resumed = match self {
-            Self::Language(run) => &run.resumed,
-            Self::Images(run) => &run.resumed,
-            Self::Classify(run) => &run.resumed,
-            Self::Rescoring(run) => &run.resumed,
-            Self::Vae(run) => &run.resumed,
-        };
-        resumed.as_ref().map(|resumed| &resumed.position)
-    }
+    /// Of rank 0 alone, from when the run begins.
+    lock: Option<Lock>,
 }
 
 impl Request {
@@ -274,33 +228,23 @@ impl Request {
         } else {
             let out = OsString::from_vec(world.gather(Vec::new())?.swap_remove(0));
             match out.is_empty() {
-                true => Err(Error::other_rank("rank 0 could not open the run; it says why")),
+                true => Err(Error::other_rank("rank 0 could not open the run")),
                 false => self.open_alone(images, Some(out.into())),
             }
         };
-        let run = agree(world, opened)?;
-        let step = run.position().map_or(0, |position| position.step);
-        let steps = world.gather(step.to_le_bytes().to_vec())?;
-        if let Some(rank) = steps.iter().position(|other| *other != steps[0]) {
-            return Err(Error::other_rank(format!(
-                "{}: rank {rank} finds another state there than rank 0; all ranks must see the same files",
-                run.out().display()
-            )));
-        }
-        let Data { corpus, sha256, tokens } = run.data();
-        let texts = world.gather(format!("{sha256} {tokens:?}").into_bytes())?;
-        match texts.iter().position(|other| *other != texts[0]) {
-            None => Ok(run),
-            Some(rank) => {
-                let what = format!(
-                    "rank {rank} reads another text there than rank 0; all ranks must see the same files"
-                );
-                Err(Error::data(corpus, what))
-            }
-        }
+        let mut run = agree(world, opened)?;
+        run.check_same(world)?;
+        // Only now, when all ranks come here: GPUs that connect wait for each other.
+        let joined = run.join(self.world.clone());
+        agree(world, joined)?;
+        // And only now, so that a start which fails on any rank leaves no directory behind.
+        let held = if world.rank() == 0 { run.hold() } else { Ok(()) };
+        agree(world, held)?;
+        Ok(run)
     }
 
-    /// As [`Request::open`] for one rank; one that is told where, `at`, leaves the directory to rank 0.
+    /// As [`Request::open`] for one rank, up to where a new run's directory is made; a rank that is told where, `at`, leaves the
+    /// directory to rank 0.
     fn open_alone(&self, images: Option<ImageCorpus>, at: Option<PathBuf>) -> Result<AnyRun> {
         let (mut resolved, run, first) = self.resolve()?;
         let leads = at.is_none();
@@ -321,26 +265,21 @@ impl Request {
         })
     }
 
-    /// The run of a task that is known to fit: only now a directory is made.
+    /// The run of a task that is known to fit.
     fn ready<T: Task>(
         &self,
         (task, stepper): (T, Stepper<T::Objective>),
         (out, resumed, held, begun_from): (PathBuf, Option<Resumed>, Option<Lock>, Option<String>),
     ) -> Result<Run<T>> {
         resumed.as_ref().map_or(Ok(()), |resumed| resumed.check_task(&task))?;
-        let stepper = stepper.begun_from(begun_from).among(self.world.clone())?;
-        let lock = match held {
-            None if self.world.rank() == 0 => Some(location::hold(&out, false)?),
-            held => held,
-        };
         Ok(Run {
             task,
             out,
             resumed,
-            stepper,
+            stepper: stepper.begun_from(begun_from),
             limits: self.limits,
             tensorboard: self.tensorboard,
-            _lock: lock,
+            lock: held,
         })
     }
 }
@@ -383,4 +322,59 @@ fn find_state(out: &Path, resolved: &mut Resolved) -> Result<Option<Resumed>> {
         None => note(&format!("{}: no saved training state; beginning at the first step", out.display())),
     }
     Ok(resumed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Request;
+    use crate::data::DataDirectories;
+    use crate::parallel::group::Group;
+    use crate::train::limits::Limits;
+    use candle_core::Device;
+    use rhn_kernels::precision::Precision;
+
+    #[test]
+    fn a_start_that_fails_on_any_rank_fails_on_all_and_leaves_no_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = "the same sentence over and over, so that a few rows are filled\n";
+        for (name, lines) in [("text", 60), ("other", 61)] {
+            std::fs::write(folder.path().join(name), line.repeat(lines)).unwrap();
+        }
+        let out = folder.path().join("run");
+        let small = ["model.core.hidden_size=4", "train.batch_size=2", "train.bptt_steps=8"];
+        let start = |corpus_of_rank: [&str; 2]| {
+            Group::run_shared(2, |world| {
+                let corpus = folder.path().join(corpus_of_rank[world.rank()]);
+                let request = Request {
+                    recipe: "shakespeare".into(),
+                    settings: small.map(String::from).to_vec(),
+                    corpus: Some(corpus.to_str().unwrap().into()),
+                    on_non_finite: None,
+                    out: Some(out.clone()),
+                    resume: false,
+                    init_from: None,
+                    grow_vocab: false,
+                    precision: Precision::F32,
+                    device: Device::Cpu,
+                    directories: DataDirectories::new(None).unwrap(),
+                    limits: Limits { max_steps: None, time: None },
+                    tensorboard: false,
+                    world,
+                };
+                request.open().map(drop).map_err(|error| (error.exit_code(), error.to_string()))
+            })
+        };
+        for (corpora, wanted) in [
+            (["text", "other"], "rank 1 reads another text there than rank 0"),
+            (["text", "none"], "another rank failed"),
+            (["none", "text"], "none"),
+        ] {
+            let ended = start(corpora);
+            assert!(ended[0].as_ref().unwrap_err().1.contains(wanted), "{ended:?}");
+            assert!(ended.iter().all(|ended| ended.as_ref().unwrap_err().0 == 3), "{ended:?}");
+            assert!(!out.exists(), "{corpora:?}");
+        }
+        start(["text", "text"]).into_iter().for_each(|ended| ended.unwrap());
+        assert!(out.join("lock").exists());
+    }
 }

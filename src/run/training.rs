@@ -60,7 +60,7 @@ impl<T: Task> Run<T> {
     /// Trains to the recipe's end or a limit, and measures the test split with the best weights. Fails if a number is
     /// not finite, or something cannot be written.
     pub(crate) fn train(self, screen: Box<dyn Recorder>, signals: Signals) -> Result<Ended> {
-        let Self { task, out, resumed, stepper, limits, tensorboard, _lock } = self;
+        let Self { task, out, resumed, stepper, limits, tensorboard, lock: _lock } = self;
         let leads = stepper.world().rank() == 0;
         let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
         if leads {

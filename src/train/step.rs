@@ -82,16 +82,15 @@ impl<O: Objective> Stepper<O> {
         Self { begun_from: weights_sha256, ..self }
     }
 
-    /// The same as one rank of several, which share its batch rows.
+    /// Becomes one rank of several, which share its batch rows. All ranks must come here.
     ///
     /// # Errors
-    /// If there are more ranks than batch rows.
-    pub fn among(mut self, world: Arc<dyn World>) -> Result<Self> {
+    /// If there are more ranks than batch rows, or the ranks' GPUs do not find each other.
+    pub fn join(&mut self, world: Arc<dyn World>) -> Result<()> {
         let rows = Rows::of_rank(&*world, self.ranks.rows.of)?;
         let device = self.parameters.trained().next().map(|(_, var)| var.device().clone());
         self.ranks = Ranks::new(on_device(world, &device.unwrap_or(Device::Cpu))?, rows);
-        self.reset_state()?;
-        Ok(self)
+        self.reset_state()
     }
 
     /// The ranks that train together.

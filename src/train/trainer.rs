@@ -123,7 +123,8 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(Some(stop))
     }
 
-    /// Keeps the state before a step that failed, for which all ranks have come here, and gives the error to end with.
+    /// Keeps the state before a step or a validation that failed, for which all ranks have come here, and gives the error to end
+    /// with.
     fn save_after(&mut self, error: Error) -> Result<Error> {
         let is_alone = self.world().size() == 1;
         if !(is_alone || matches!(error, Error::OtherRank { .. })) {
@@ -133,9 +134,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         // Steps that a GPU made and that were not reported are part of the weights already.
         let saved = self.observe(true).and_then(|()| self.save());
         match agree(self.world(), saved) {
-            Err(unsaved) if is_alone => {
-                note(&format!("the state before the step could not be saved: {unsaved}"))
-            }
+            Err(unsaved) if is_alone => note(&format!("the state before that could not be saved: {unsaved}")),
             saved => saved?, // nobody ends before it is written
         }
         with_common_code(self.world(), error)

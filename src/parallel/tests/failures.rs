@@ -50,8 +50,8 @@ fn a_step_that_fails_on_one_rank_is_made_by_none() {
         let whole = language.stepper(None).unwrap();
         let Stepper { objective, parameters, update, average, .. } = whole;
         let objective = Failing { of: objective, fails: rank == 1 };
-        let mut stepper =
-            Stepper::new(objective, parameters, update, average, 5).unwrap().among(world.clone()).unwrap();
+        let mut stepper = Stepper::new(objective, parameters, update, average, 5).unwrap();
+        stepper.join(world.clone()).unwrap();
         let mut step = |step: u64| stepper.step(&language.batch(0, step as usize).unwrap(), step, 0.2);
         step(0).unwrap();
         step(1).unwrap();
@@ -72,7 +72,8 @@ fn a_step_that_fails_on_one_rank_is_made_by_none() {
 fn a_batch_that_one_rank_cannot_read_is_a_step_that_is_made_by_none() {
     let ended = Group::run_shared(2, |world| {
         let language = language(&[], Precision::F64);
-        let mut stepper = language.stepper(None).unwrap().among(world.clone()).unwrap();
+        let mut stepper = language.stepper(None).unwrap();
+        stepper.join(world.clone()).unwrap();
         let before = weights(&stepper);
         let made = match world.rank() {
             1 => stepper.fail(Error::data("a shard", "is damaged")),

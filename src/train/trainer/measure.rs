@@ -25,11 +25,13 @@ impl<T: Task> Trainer<'_, T> {
             limits.check_time(clock.started)
         };
         match task.validate(stepper.measured(), &**stepper.world(), progress) {
-            Err(Error::Stopped { .. } | Error::OtherRank { .. }) => Ok(None),
+            Err(error) if error.is_stop() => Ok(None),
             Err(Error::NotFinite { what, .. }) => {
                 Err(Error::NotFinite { step: self.position.step, what: format!("validation: {what}") })
             }
-            Err(error) => Err(error),
+            Err(error) if error.exit_code() == Error::NOT_FINITE => Err(error), // of another rank
+            // All ranks come here, and the steps before it are not lost.
+            Err(error) => Err(self.save_after(error)?),
             Ok(valid) => {
                 self.clock.validation = valid.seconds;
                 Ok(Some(valid))

@@ -4,7 +4,7 @@ use super::{SETTINGS, cached, lines, place};
 use crate::support::run::Place;
 use rhn::digest::sha256;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 fn modified(path: &Path) -> SystemTime {
@@ -74,23 +74,26 @@ fn damage_is_found_where_it_is_read() {
     let train = |out: &str| place.rhn(&format!("train tiny.toml --corpus shards --out {out} {SETTINGS}"));
     let weights = |out: &str| fs::read(place.path(out).join("model.safetensors")).unwrap();
     assert!(train("first").status.success());
-    let ids =
-        cached(&place, ".ids").into_iter().find(|path| path.to_str().unwrap().contains("/b.txt-")).unwrap();
+    let ids_of = |shard: &str| {
+        let is_its = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(shard);
+        cached(&place, ".ids").into_iter().find(is_its).unwrap()
+    };
+    // The steps before it are not lost, in training or in a validation: whole again, it goes on to the same end.
+    for (shard, out) in [("b.txt-", "second"), ("v.txt-", "of-validation")] {
+        let ids = ids_of(shard);
+        let whole = fs::read(&ids).unwrap();
+        let mut changed = whole.clone();
+        changed[100] ^= 1;
+        fs::write(&ids, &changed).unwrap();
+        let said = [shard, ".ids: is damaged", "delete the file"];
+        crate::support::run::assert_fails(&train(out), 3, &said);
+        fs::write(&ids, &whole).unwrap();
+        assert!(place.newest(out).exists(), "the state before what failed");
+        assert!(train(&format!("{out} --resume")).status.success());
+        assert_eq!(weights("first"), weights(out));
+    }
+    let ids = ids_of("b.txt-");
     let whole = fs::read(&ids).unwrap();
-    let mut changed = whole.clone();
-    changed[100] ^= 1;
-    fs::write(&ids, &changed).unwrap();
-    crate::support::run::assert_fails(
-        &train("second"),
-        3,
-        &["b.txt-", ".ids: is damaged", "delete the file"],
-    );
-    fs::remove_file(&ids).unwrap();
-    // The steps before it are not lost: whole again, it goes on to the same end.
-    fs::write(&ids, &whole).unwrap();
-    assert!(place.newest("second").exists(), "the state before the step that failed");
-    assert!(train("second --resume").status.success());
-    assert_eq!(weights("first"), weights("second"));
     fs::remove_file(&ids).unwrap();
     let third = train("third");
     assert!(
