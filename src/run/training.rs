@@ -7,12 +7,15 @@ use crate::config::TrainConfig;
 use crate::config::train::Schedule;
 use crate::error::{Error, Result};
 use crate::events::Outcome;
+use crate::parallel::world::agree;
 use crate::signals::Signals;
 use crate::train::limits::Stop;
 use crate::train::recorder::Recorder;
+use crate::train::resume::Resumed;
 use crate::train::state::Position;
 use crate::train::task::Task;
 use crate::train::trainer::Trainer;
+use std::path::Path;
 
 /// How a run ended in this process.
 pub(crate) enum Ended {
@@ -61,20 +64,17 @@ impl<T: Task> Run<T> {
     /// not finite, or something cannot be written.
     pub(crate) fn train(self, screen: Box<dyn Recorder>, signals: Signals) -> Result<Ended> {
         let Self { task, out, resumed, stepper, limits, tensorboard, lock: _lock } = self;
-        let leads = stepper.world().rank() == 0;
-        let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
-        if leads {
-            let position = resumed.as_ref().map(|resumed| &resumed.position);
-            recorders.push(Box::new(RunDirectory::open(&out, position)?));
-            recorders.push(screen);
-            if tensorboard || out.join(TENSORBOARD).exists() {
-                recorders.push(Box::new(TensorBoard::open(&out)?));
-            }
-        } else {
-            recorders.push(Box::new(Follower::of(&out)));
-        }
-        let mut trainer =
-            Trainer::new(&task, stepper, Box::new(recorders), resumed.as_ref(), signals, limits)?;
+        let world = stepper.world().clone();
+        let leads = world.rank() == 0;
+        let with_tensorboard = tensorboard || out.join(TENSORBOARD).exists();
+        let recorders = match leads {
+            true => recorders(&out, resumed.as_ref(), screen, with_tensorboard),
+            false => Ok(vec![Box::new(Follower::of(&out)) as Box<dyn Recorder>]),
+        };
+        let trainer = recorders.and_then(|recorders| {
+            Trainer::new(&task, stepper, Box::new(recorders), resumed.as_ref(), signals, limits)
+        });
+        let mut trainer = agree(&*world, trainer)?;
         let steps = trainer.position().step;
         let before = directory::read_result(&out).filter(|result| result.steps == steps);
         if let Some(outcome) = before.filter(|_| trainer.is_over()) {
@@ -94,4 +94,19 @@ impl<T: Task> Run<T> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What records a run that writes into `out`.
+fn recorders(
+    out: &Path,
+    resumed: Option<&Resumed>,
+    screen: Box<dyn Recorder>,
+    with_tensorboard: bool,
+) -> Result<Vec<Box<dyn Recorder>>> {
+    let directory = RunDirectory::open(out, resumed.map(|resumed| &resumed.position))?;
+    let mut recorders: Vec<Box<dyn Recorder>> = vec![Box::new(directory), screen];
+    if with_tensorboard {
+        recorders.push(Box::new(TensorBoard::open(out)?));
+    }
+    Ok(recorders)
 }

@@ -18,6 +18,7 @@ use crate::console::{note, report_of_rank};
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::events::{self, Event};
+use crate::model::State;
 use crate::parallel::world::{World, agree, with_common_code};
 use crate::signals::Signals;
 use clock::Clock;
@@ -119,7 +120,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             self.publish(None)?; // a run that stops before its first validation still leaves something to look at
         }
         let event = events::Stop { step: self.position.step, reason: format!("{stop:?}") };
-        self.recorder.record(&Event::Stop(event))?;
+        self.record(&Event::Stop(event))?;
         Ok(Some(stop))
     }
 
@@ -158,7 +159,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             lost_best: self.lost_best,
         };
         let event = if self.has_state { Event::Resume(start) } else { Event::Start(start) };
-        self.recorder.record(&event)
+        self.record(&event)
     }
 
     fn epochs(&mut self) -> Result<Option<Stop>> {
@@ -185,13 +186,15 @@ impl<'a, T: Task> Trainer<'a, T> {
             best.passed_over += 1;
         }
         let row = self.row(valid, best)?;
-        self.recorder.record(&Event::Epoch(row))?;
+        self.record(&Event::Epoch(row))?;
         if let Some(warning) = self.task.warning(valid, self.position.step) {
             self.recorder.show(&Progress::Warning(&warning));
         }
-        if self.writes()
-            && let Some(text) = self.task.sample(self.stepper.measured(), self.position.epoch)?
-        {
+        let sample = match self.writes() {
+            true => self.task.sample(self.stepper.measured(), self.position.epoch),
+            false => Ok(None),
+        };
+        if let Some(text) = agree(self.world(), sample)? {
             self.recorder.show(&Progress::Sample(&text));
         }
         self.rate.observe(self.position.epoch, self.position.step, valid.nats_per_token.exp());
@@ -301,10 +304,12 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// measured.
     fn publish(&mut self, valid: Option<&Evaluation>) -> Result<()> {
         self.check_weights()?;
-        if !self.writes() {
-            return Ok(());
-        }
-        self.recorder.publish(&self.task.published(self.stepper.measured(), valid)?)
+        let own = match self.writes() {
+            true => self.task.published(self.stepper.measured(), valid),
+            false => Ok(Vec::new()),
+        };
+        let own = own.and_then(|files| if files.is_empty() { Ok(()) } else { self.recorder.publish(&files) });
+        agree(self.world(), own)
     }
 
     /// Keeps the training state.
@@ -313,13 +318,22 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.position.seconds = self.clock.seconds();
         self.position.rate = self.rate.save();
         let carried = self.stepper.whole_state()?;
-        if self.writes() {
-            let files = state::files(self.task, &mut self.stepper, &carried, &mut self.position)?;
-            self.recorder.save(self.position.step, &files)?;
-        }
+        let own = if self.writes() { self.write_state(&carried) } else { Ok(()) };
+        agree(self.world(), own)?;
         self.clock.saved = Instant::now();
         self.has_state = true;
         Ok(())
+    }
+
+    fn write_state(&mut self, carried: &State) -> Result<()> {
+        let files = state::files(self.task, &mut self.stepper, carried, &mut self.position)?;
+        self.recorder.save(self.position.step, &files)
+    }
+
+    /// Records an event of the training, which all ranks come to; of an error of rank 0, which writes, all know.
+    fn record(&mut self, event: &Event) -> Result<()> {
+        let own = self.recorder.record(event);
+        agree(self.world(), own)
     }
 
     /// The ranks that train together.

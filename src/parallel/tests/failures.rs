@@ -5,11 +5,16 @@ use super::super::rows::Rows;
 use super::super::world::with_common_code;
 use super::{language, weights};
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::model::State;
+use crate::signals::Signals;
 use crate::task::language::{NextToken, Window, WindowNoise};
+use crate::train::limits::Limits;
 use crate::train::objective::{Loss, Objective};
+use crate::train::recorder::Recorder;
 use crate::train::step::Stepper;
 use crate::train::task::Task;
+use crate::train::trainer::Trainer;
 use rhn_kernels::precision::Precision;
 
 /// A loss that one rank cannot compute in one of its steps.
@@ -100,4 +105,54 @@ fn a_validation_that_one_rank_breaks_off_is_broken_off_by_all() {
         language.validate(&parameters, &*world, progress).unwrap_err().exit_code()
     });
     assert_eq!(ended, [130, 130]);
+}
+
+/// A disk that is full from the second write of a kind on.
+struct Full {
+    kind: &'static str,
+    written: usize,
+}
+
+impl Full {
+    fn write(&mut self, kind: &str) -> Result<()> {
+        self.written += usize::from(kind == self.kind);
+        match self.written > 1 {
+            true => Err(Error::io("the disk")(std::io::ErrorKind::StorageFull.into())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Recorder for Full {
+    fn record(&mut self, _event: &Event) -> Result<()> {
+        self.write("event")
+    }
+
+    fn save(&mut self, _step: u64, _files: &[(&str, Vec<u8>)]) -> Result<()> {
+        self.write("state")
+    }
+
+    fn publish(&mut self, _files: &[(&str, Vec<u8>)]) -> Result<()> {
+        self.write("model")
+    }
+}
+
+#[test]
+fn what_the_first_rank_cannot_write_ends_all() {
+    for kind in ["event", "state", "model"] {
+        let ended = Group::run_shared(2, |world| {
+            let language = language(&["train.evaluate_steps=3"], Precision::F64);
+            let mut stepper = language.stepper(None).unwrap();
+            stepper.join(world.clone()).unwrap();
+            let is_full = if world.rank() == 0 { kind } else { "nothing" };
+            let recorder = Box::new(Full { kind: is_full, written: 0 });
+            let limits = Limits { max_steps: Some(30), time: None };
+            let signals = Signals::listen().unwrap();
+            let mut trainer = Trainer::new(&language, stepper, recorder, None, signals, limits).unwrap();
+            let error = trainer.run().unwrap_err();
+            (error.exit_code(), error.to_string())
+        });
+        assert_eq!(ended.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [1, 1], "{kind}");
+        assert!(ended[0].1.contains("the disk") && ended[1].1.contains("another rank"), "{kind}: {ended:?}");
+    }
 }

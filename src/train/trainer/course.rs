@@ -78,6 +78,7 @@ impl<T: Task> Trainer<'_, T> {
 
     /// Goes on from the best weights with half the rate; the optimizer and the state begin anew, the steps count on.
     fn roll_back(&mut self, alarm: &Alarm) -> Result<()> {
+        self.world().any(0)?; // all ranks: the best weights may just now have been written by rank 0
         let weights = self.recorder.best_weights()?;
         let Some(weights) = weights else {
             return self.stop_diverged(alarm, "; the best weights are not kept", "");
@@ -105,6 +106,6 @@ impl<T: Task> Trainer<'_, T> {
             action: action.as_str().into(),
             rollbacks: self.rate.rollbacks(),
         };
-        self.recorder.record(&Event::Divergence(divergence))
+        self.record(&Event::Divergence(divergence))
     }
 }

@@ -57,7 +57,7 @@ impl<T: Task> Trainer<'_, T> {
         let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
         let best = self.keep_if_best(&valid, self.position.epoch + 1)?;
         let row = self.row(&valid, best)?;
-        self.recorder.record(&Event::Evaluation(row))?;
+        self.record(&Event::Evaluation(row))?;
         self.position.evaluated_step = self.position.step;
         self.save()?;
         Ok(None)
@@ -74,7 +74,7 @@ impl<T: Task> Trainer<'_, T> {
         let epoch = if self.position.window > 0 { self.position.epoch + 1 } else { self.position.epoch };
         let best = self.keep_if_best(&valid, epoch)?;
         let row = events::Epoch { epoch, ..self.row(&valid, best)? };
-        self.recorder.record(&Event::Evaluation(row))?;
+        self.record(&Event::Evaluation(row))?;
         self.position.evaluated_step = self.position.step;
         self.save()?;
         Ok(None)
@@ -135,13 +135,14 @@ impl<T: Task> Trainer<'_, T> {
         position.course.end_window(position.step, uniform);
         let nats = report.nats / report.tokens as f64;
         if position.step.is_multiple_of(STEP_EVENTS) {
-            self.recorder.record(&Event::Step(events::Step {
+            let event = events::Step {
                 step: position.step,
                 epoch: position.epoch + 1,
                 train_nats_per_token: Some(nats),
                 learning_rate: Some(report.rate),
                 grad_norm: Some(report.grad_norm),
-            }))?;
+            };
+            self.record(&Event::Step(event))?;
         }
         let progress = Progress::Training(self.progress(nats));
         self.recorder.show(&progress);
@@ -167,12 +168,13 @@ impl<T: Task> Trainer<'_, T> {
         position.step += 1;
         position.skipped_steps += 1;
         position.course.end_window(position.step, uniform);
-        self.recorder.record(&Event::Skip(events::Skip {
+        let event = events::Skip {
             step,
             epoch: position.epoch + 1,
             skipped_steps: position.skipped_steps,
             reason: what,
-        }))
+        };
+        self.record(&Event::Skip(event))
     }
 
     fn progress(&self, nats: f64) -> Training {
