@@ -3,6 +3,7 @@
 use super::corpus::{self, Corpus};
 use super::data_directories::DataDirectories;
 use super::directory;
+use super::images::ImageCorpus;
 use super::labelled::LabelledCorpus;
 use super::shards::ShardedCorpus;
 use super::text::Text;
@@ -67,16 +68,28 @@ impl TrainedOn<'_> {
     /// # Errors
     /// If it is.
     pub fn check(&self, name: &str, sha256: &str) -> Result<()> {
-        match self.sha256 {
-            Some(wanted) if wanted != sha256 => Err(Error::data(
-                name,
-                format!(
-                    "is another text than the run's: its SHA-256 is {sha256}, the run was trained on {wanted}; to evaluate \
-                     this one, name it with --file or --corpus"
-                ),
-            )),
-            _ => Ok(()),
-        }
+        self.check_sha256(
+            name,
+            sha256,
+            ["is another text", "to evaluate this one, name it with --file or --corpus"],
+        )
+    }
+
+    /// As [`TrainedOn::check`], of images.
+    ///
+    /// # Errors
+    /// If they are others.
+    pub fn check_images(&self, images: &ImageCorpus) -> Result<()> {
+        let said = ["has other images", "to evaluate these, name their directory with --corpus"];
+        self.check_sha256(&images.name, &images.sha256, said)
+    }
+
+    fn check_sha256(&self, name: &str, sha256: &str, [found, advice]: [&str; 2]) -> Result<()> {
+        let Some(wanted) = self.sha256.filter(|wanted| *wanted != sha256) else { return Ok(()) };
+        let what = format!(
+            "{found} than the run's: the SHA-256 is {sha256}, the run was trained on {wanted}; {advice}"
+        );
+        Err(Error::data(name, what))
     }
 }
 
@@ -194,6 +207,17 @@ pub fn labelled_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<
     match find(run, directories, LabelledCorpus::open, |corpus| &corpus.sha256)? {
         Some(corpus) => Ok(LabelledCorpus { name: run.config.name.clone(), ..corpus }),
         None => LabelledCorpus::open(run.config, directories), // which says what is wrong
+    }
+}
+
+/// As [`labelled_of`], of images.
+///
+/// # Errors
+/// If there are none, or they cannot be read.
+pub fn images_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<ImageCorpus> {
+    match find(run, directories, ImageCorpus::open, |corpus| &corpus.sha256)? {
+        Some(corpus) => Ok(ImageCorpus { name: run.config.name.clone(), ..corpus }),
+        None => ImageCorpus::open(run.config, directories), // which says what is wrong
     }
 }
 

@@ -24,6 +24,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::train::OnNonFinite;
 use crate::config::{Recipe, Resolved, TaskKind, Unit};
 use crate::console::note;
+use crate::data::chosen::images_of;
 use crate::data::images::ImageCorpus;
 use crate::data::{Corpus, DataDirectories, Layout, ShardedCorpus};
 use crate::error::{Error, Result};
@@ -40,6 +41,7 @@ use crate::train::step::Stepper;
 use crate::train::task::Task;
 use candle_core::Device;
 use first::{First, TAKEN, TEACHER};
+use prepared::trained_on;
 use rhn_kernels::precision::Precision;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -131,10 +133,12 @@ impl Request {
             }
         }
         let is_made = corpus.tokenizer.is_none() && (self.init_from.is_none() || self.grow_vocab);
-        for (key, units) in
-            [("corpus.min_count", &[Unit::Word][..]), ("corpus.vocab_size", &[Unit::Word, Unit::Bpe])]
-        {
-            if resolved.is_given(key) && !(is_made && units.contains(&corpus.unit)) {
+        let is_counted = is_made && corpus.vocabulary.is_none();
+        for (key, units, is_read) in [
+            ("corpus.min_count", &[Unit::Word][..], is_counted),
+            ("corpus.vocab_size", &[Unit::Word, Unit::Bpe], is_made),
+        ] {
+            if resolved.is_given(key) && !(is_read && units.contains(&corpus.unit)) {
                 let names: Vec<&str> = units.iter().map(|unit| unit.as_str()).collect();
                 let names = names.join(" or ");
                 note(&format!(
@@ -197,14 +201,19 @@ impl Request {
         &self,
         mut resolved: Resolved,
         first: Option<&First>,
+        resumed: Option<(&Resumed, &Path)>,
         images: Option<ImageCorpus>,
     ) -> Result<ImageTask> {
         if self.grow_vocab {
             return Err(Error::config("--grow-vocab is for text: images have labels, and no vocabulary"));
         }
         first.map_or(Ok(()), |first| first.lend(&mut resolved))?;
-        let open = || ImageCorpus::open(&resolved.recipe.corpus, &self.directories);
-        let corpus = images.map_or_else(open, Ok)?;
+        let config = &resolved.recipe.corpus;
+        let corpus = match (images, resumed) {
+            (Some(images), _) => images,
+            (None, None) => ImageCorpus::open(config, &self.directories)?,
+            (None, Some(resumed)) => images_of(trained_on(config, resumed), &self.directories)?,
+        };
         ImageTask::with_corpus(resolved.recipe, corpus, self.precision, &self.device)
     }
 

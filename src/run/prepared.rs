@@ -63,16 +63,19 @@ impl Request {
                     None => self.begin(resolved, first)?,
                     Some(resumed) => self.reopen(resolved.recipe, resumed, out)?,
                 };
+                task.tokenizer().check_size()?;
                 let stepper = task.stepper(checkpoint)?;
                 Prepared::Language(Box::new((task, stepper)))
             }
             TaskKind::Images => {
-                let task = self.begin_images(resolved, first, images)?;
+                let task =
+                    self.begin_images(resolved, first, resumed.map(|resumed| (resumed, out)), images)?;
                 let stepper = task.stepper(checkpoint)?;
                 Prepared::Images(Box::new((task, stepper)))
             }
             TaskKind::Classify => {
                 let task = self.begin_classify(resolved, first, resumed.map(|resumed| (resumed, out)))?;
+                task.tokenizer().check_size()?;
                 let stepper = task.stepper(checkpoint)?;
                 Prepared::Classify(Box::new((task, stepper)))
             }
@@ -82,6 +85,7 @@ impl Request {
             }
             TaskKind::Vae => {
                 let task = self.begin_vae(resolved, first, resumed.map(|resumed| (resumed, out)))?;
+                task.tokenizer().check_size()?;
                 let stepper = task.stepper(checkpoint)?;
                 Prepared::Vae(Box::new((task, stepper)))
             }

@@ -3,8 +3,9 @@
 use super::order::shuffled;
 use crate::checkpoint::Checkpoint;
 use crate::config::{CorpusConfig, ModelConfig, Recipe};
-use crate::data::DataDirectories;
+use crate::data::chosen::images_of;
 use crate::data::images::{ImageCorpus, Images};
+use crate::data::{DataDirectories, TrainedOn};
 use crate::error::{Error, Result};
 use crate::eval::images::evaluate;
 use crate::eval::{Evaluation, EvaluationProgress};
@@ -232,18 +233,26 @@ impl Objective for Label {
     }
 }
 
-/// The corpus of a checkpoint that classifies images: what its recipe says, or `corpus` in its place.
+/// The corpus of a checkpoint that classifies images: the one that its run was trained on, or `corpus` in its place.
 ///
 /// # Errors
-/// If there is no such corpus, or its images are not of the model's size.
+/// If there is no such corpus, it is another than the run's, or its images are not of the model's size.
 pub fn corpus_of(
-    recipe: &CorpusConfig,
+    run: TrainedOn<'_>,
     corpus: Option<&str>,
     model: &ModelConfig,
     directories: &DataDirectories,
 ) -> Result<ImageCorpus> {
-    let name = corpus.unwrap_or(&recipe.name).to_owned();
-    let opened = ImageCorpus::open(&CorpusConfig { name, ..recipe.clone() }, directories)?;
+    let opened = match corpus {
+        Some(name) => {
+            ImageCorpus::open(&CorpusConfig { name: name.to_owned(), ..run.config.clone() }, directories)?
+        }
+        None => {
+            let images = images_of(run, directories)?;
+            run.check_images(&images)?;
+            images
+        }
+    };
     check_pixels(model, &opened, false)?;
     if opened.classes > model.vocab_size {
         let what = format!("has {} classes, the model {}", opened.classes, model.vocab_size);

@@ -337,6 +337,47 @@ fn a_trial_that_leaves_its_course_is_a_row() {
 }
 
 #[test]
+fn a_study_of_depth_neither_searches_nor_draws_what_is_given() {
+    let place = place();
+    let nets = |args: &str| -> Vec<Value> {
+        let all = format!(
+            "study depth --corpus images --depths 2 --json --quick --set model.embedding.pixels=9 --set train.batch_size=60 {args}"
+        );
+        let found: Value = serde_json::from_str(&succeed(&place, &all)).unwrap();
+        found["nets"].as_array().unwrap().clone()
+    };
+    let number = |net: &Value, key: &str| net[key].as_f64().unwrap();
+    let searched =
+        "--set train.learning_rate=0.05 --set model.core.transform_bias=-3 --set model.core.hidden_size=4";
+    for net in nets(&format!("{searched} --out searched")) {
+        assert_eq!((number(&net, "learning_rate"), net["units"].as_u64()), (0.05, Some(4)));
+        assert!(net["kind"] == "plain" || number(&net, "transform_bias") == -3.0, "{net}");
+    }
+    let drawn =
+        "--kinds highway --trials 3 --activation relu --transform-bias -3.5 --set train.momentum=0.25";
+    let trials = nets(&format!("{drawn} --out drawn"));
+    assert_eq!(trials.len(), 3);
+    for net in &trials {
+        assert_eq!(net["activation"], "relu");
+        assert_eq!((number(net, "transform_bias"), number(net, "momentum")), (-3.5, 0.25));
+        assert!(number(net, "learning_rate") != number(&trials[0], "learning_rate") || net["trial"] == 1);
+    }
+    for net in nets("--kinds highway --trials 3 --activation both --out both") {
+        assert!(net["net"].as_str().unwrap().ends_with(net["activation"].as_str().unwrap()), "{net}");
+    }
+    place.fails(
+        "study depth --corpus images --set model.core.layers=3",
+        2,
+        &["model.core.layers", "--depths"],
+    );
+    place.fails(
+        "study bias --corpus images --set model.core.transform_bias=1",
+        2,
+        &["transform_bias", "--values"],
+    );
+}
+
+#[test]
 fn the_bias_study_says_how_open_gates_are() {
     let place = place();
     let args = "study bias --corpus images --depth 4 --values -1,-4 --epochs 2 --out bias --json \
@@ -353,6 +394,21 @@ fn what_is_for_text_is_refused_of_images_and_the_other_way_round() {
     for command in ["sample run", "score run corpus.txt", "eval run --mc 3", "eval run --file corpus.txt"] {
         place.fails(command, if command.starts_with("eval") { 2 } else { 4 }, &["image"]);
     }
+    // Its own images, and no others, wherever it is called from.
+    place.write("elsewhere/nothing.txt", "");
+    assert!(place.rhn_from("elsewhere", "eval ../run").status.success());
+    let pixels = place.path("images/t10k-images-idx3-ubyte");
+    let own = std::fs::read(&pixels).unwrap();
+    let mut others = own.clone();
+    *others.last_mut().unwrap() ^= 1;
+    std::fs::write(&pixels, others).unwrap();
+    for command in ["eval run", "study gates run"] {
+        place.fails(command, 3, &["images: has other images than the run's"]);
+    }
+    assert!(place.rhn("eval run --corpus images").status.success());
+    std::fs::write(&pixels, own).unwrap();
+    place.fails("eval run --keep", 2, &["--keep", "images"]);
+    place.fails("eval run --protocol batched", 2, &["--protocol", "images"]);
     for flag in ["--dynamic", "--cache 9", "--temperature 2", "--tune"] {
         let name = flag.split(' ').next().unwrap();
         place.fails(&format!("eval run {flag}"), 2, &[name, "is for text", "images"]);

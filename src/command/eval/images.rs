@@ -1,12 +1,13 @@
 //! `rhn eval` of a checkpoint that classifies images.
 
 use super::super::output::{Meter, json_line};
-use super::Args;
+use super::{Args, Protocol};
 use crate::checkpoint::Checkpoint;
-use crate::data::SplitName;
+use crate::data::{SplitName, TrainedOn};
 use crate::error::Error;
 use crate::eval;
 use crate::model::LanguageModel;
+use crate::predict::corpus_sha256;
 use crate::storage::RECIPE;
 use crate::task::images;
 use anyhow::Result;
@@ -14,8 +15,13 @@ use std::io::{Write, stdout};
 
 /// The loss and the accuracy of a checkpoint that classifies images.
 pub(super) fn run(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
-    let text_only =
-        [("--file", !args.file.is_empty()), ("--mc", args.mc.is_some()), ("--per", args.per.is_some())];
+    let text_only = [
+        ("--file", !args.file.is_empty()),
+        ("--mc", args.mc.is_some()),
+        ("--per", args.per.is_some()),
+        ("--keep", args.keep),
+        ("--protocol batched", matches!(args.protocol, Protocol::Batched)),
+    ];
     if let Some((flag, _)) = text_only.into_iter().chain(args.adapt.given()).find(|(_, given)| *given) {
         return Err(
             Error::config(format!("{flag} is for text, and this checkpoint classifies images")).into()
@@ -34,7 +40,10 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
         .as_deref()
         .map(|path| path.to_str().ok_or_else(|| Error::data(path, "has a name that is not UTF-8")));
     let directories = args.data.directories()?;
-    let corpus = images::corpus_of(&recipe.corpus, named.transpose()?, &checkpoint.config, &directories)?;
+    let sha256 = corpus_sha256(&checkpoint.directory);
+    let run =
+        TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: &checkpoint.directory };
+    let corpus = images::corpus_of(run, named.transpose()?, &checkpoint.config, &directories)?;
     let parameters = checkpoint.parameters(precision.dtype(), &device)?;
     let model = LanguageModel::new(&checkpoint.config, &parameters, precision, &device)?;
     let absent = || Error::data(&corpus.name, "has no validation images: corpus.split keeps none apart");

@@ -47,9 +47,9 @@ pub(super) struct Args {
     /// Hidden layers of the net
     #[arg(long, value_name = "N", default_value_t = 50)]
     depth: usize,
-    /// The function of all layers: tanh or relu
-    #[arg(long, value_name = "NAME", default_value = "tanh", value_parser = ["tanh", "relu"])]
-    activation: String,
+    /// The function of all layers: tanh or relu [default: tanh]
+    #[arg(long, value_name = "NAME", value_parser = ["tanh", "relu"])]
+    activation: Option<String>,
     #[command(flatten)]
     pub(super) nets: NetArgs,
 }
@@ -81,13 +81,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if args.nets.trials > 1 {
         return Err(Error::config("--trials draws biases at random: rhn study depth takes it").into());
     }
+    args.nets.refuse(&[("model.core.layers", "--depth"), ("model.core.transform_bias", "--values")])?;
     let net = |value: &f64| {
         let mut settings = vec![
             format!("model.core.layers={}", args.depth - 1),
             format!("model.core.transform_bias={value:?}"),
         ];
-        settings.extend(activated(&args.activation));
-        Net { name: format!("bias{value}"), kind: "highway", depth: args.depth, settings, biases: &[] }
+        settings.extend(args.activation.iter().flat_map(|activation| activated(activation)));
+        let name = format!("bias{value}");
+        Net { name, kind: "highway", depth: args.depth, usual: Vec::new(), settings, biases: &[] }
     };
     let nets: Vec<Net> = args.values.iter().map(net).collect();
     let study = args.nets.open(&format!("bias-{}", args.depth))?;

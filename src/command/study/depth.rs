@@ -47,10 +47,10 @@ pub(super) struct Args {
     /// Kinds of nets
     #[arg(long, value_name = "KIND,…", value_delimiter = ',', default_value = "plain,highway")]
     kinds: Vec<Kind>,
-    /// The function of all layers
-    #[arg(long, value_enum, default_value = "tanh")]
-    activation: ActivationChoice,
-    /// The transform gates' first bias [default: the better of −2 and −4, with the rate]
+    /// The function of all layers [default: tanh; drawn with --trials]
+    #[arg(long, value_enum)]
+    activation: Option<ActivationChoice>,
+    /// The transform gates' first bias [default: the better of −2 and −4, with the rate; drawn with --trials]
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     transform_bias: Option<f64>,
     #[command(flatten)]
@@ -133,21 +133,30 @@ impl Args {
                 "--depths {depth}: wanted at least 2, a plain layer and one more"
             )));
         }
+        self.nets.refuse(&[("model.core.layers", "--depths"), ("model.core.mixing", "--kinds")])?;
+        let is_searched = self.transform_bias.is_none() && !self.nets.gives("model.core.transform_bias")?;
+        let biases = if is_searched { &BIASES[..] } else { &[] };
+        let activations: Vec<Option<&str>> = match self.activation {
+            Some(choice) => choice.each().iter().copied().map(Some).collect(),
+            None => vec![None],
+        };
         let mut nets = Vec::new();
-        for activation in self.activation.each() {
+        for activation in activations {
             for &kind in &self.kinds {
-                nets.extend(self.depths.iter().map(|&depth| self.net(kind, depth, activation)));
+                nets.extend(self.depths.iter().map(|&depth| self.net(kind, depth, activation, biases)));
             }
         }
         Ok(nets)
     }
 
-    fn net(&self, kind: Kind, depth: usize, activation: &str) -> Net {
+    fn net(&self, kind: Kind, depth: usize, activation: Option<&str>, biases: &'static [f64]) -> Net {
+        let mut usual = Vec::new();
         let mut settings = vec![format!("model.core.layers={}", depth - 1)];
-        settings.extend(activated(activation));
+        settings.extend(activation.into_iter().flat_map(activated));
         match kind {
             Kind::Plain => {
-                settings.extend(["model.core.mixing=plain".into(), "model.core.hidden_size=71".into()]);
+                usual.push("model.core.hidden_size=71".into());
+                settings.push("model.core.mixing=plain".into());
             }
             Kind::Highway => {
                 settings
@@ -155,11 +164,10 @@ impl Args {
             }
         }
         let kind = if kind == Kind::Plain { "plain" } else { "highway" };
-        let suffix =
-            if self.activation == ActivationChoice::Both { format!("-{activation}") } else { String::new() };
-        let is_searched = kind == "highway" && self.transform_bias.is_none();
-        let biases = if is_searched { &BIASES[..] } else { &[] };
-        Net { name: format!("{kind}-{depth}{suffix}"), kind, depth, settings, biases }
+        let biases = if kind == "highway" { biases } else { &[] };
+        let suffix = activation.filter(|_| self.activation == Some(ActivationChoice::Both));
+        let suffix = suffix.map_or_else(String::new, |activation| format!("-{activation}"));
+        Net { name: format!("{kind}-{depth}{suffix}"), kind, depth, usual, settings, biases }
     }
 }
 

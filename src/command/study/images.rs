@@ -3,9 +3,10 @@
 use crate::checkpoint::Checkpoint;
 use crate::config::Recipe;
 use crate::data::images::Images;
-use crate::data::{DataDirectories, SplitName};
+use crate::data::{DataDirectories, SplitName, TrainedOn};
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Parameters};
+use crate::predict::corpus_sha256;
 use crate::readable::grouped;
 use crate::storage::RECIPE;
 use crate::study::directory::StudyDirectory;
@@ -13,7 +14,7 @@ use crate::task::images::corpus_of;
 use candle_core::{Device, Tensor};
 use rhn_kernels::precision::Precision;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A net and its images.
 pub(super) struct ImageSubject {
@@ -40,7 +41,10 @@ impl ImageSubject {
         let missing = "is missing: it says which images the net was trained on";
         let path = checkpoint.directory.join(RECIPE);
         let recipe = checkpoint.read_recipe()?.ok_or_else(|| Error::checkpoint(path, missing))?;
-        let corpus = corpus_of(&recipe.corpus, None, &checkpoint.config, directories)?;
+        let sha256 = corpus_sha256(&checkpoint.directory);
+        let run =
+            TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: &checkpoint.directory };
+        let corpus = corpus_of(run, None, &checkpoint.config, directories)?;
         let absent = || Error::data(&corpus.name, "has no validation images: corpus.split keeps none apart");
         let all = match split {
             SplitName::Train => corpus.train.clone(),
@@ -70,7 +74,12 @@ impl ImageSubject {
         Ok(self.checkpoint.parameters(dtype, self.model.device())?.tensors())
     }
 
-    /// The same net with the weights from which its run began.
+    /// The run's directory.
+    pub(super) fn run(&self) -> &Path {
+        &self.checkpoint.directory
+    }
+
+    /// The same net with the weights that its run's seed draws.
     pub(super) fn untrained(&self) -> Result<LanguageModel> {
         let train = &self.recipe.train;
         let config = self.model.config();

@@ -36,8 +36,8 @@ pub(super) struct NetArgs {
     /// The images: a known name, or a directory with idx files
     #[arg(long, value_name = "NAME|DIR", default_value = "mnist")]
     corpus: String,
-    /// Override a key of the recipe mnist-highway for every net, say train.batch_size=50; may be repeated. A rate that is
-    /// set is not searched
+    /// Override a key of the recipe mnist-highway for every net, say train.batch_size=50; may be repeated. What is set is
+    /// neither searched nor drawn
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// Where the runs and the results go [default: studies/STUDY]
@@ -63,7 +63,9 @@ pub(super) struct Net {
     pub(super) kind: &'static str,
     /// Hidden layers, the first plain one counted.
     pub(super) depth: usize,
-    /// What it sets otherwise than the recipe `mnist-highway`.
+    /// What it sets otherwise than the recipe `mnist-highway`, where `--set` does not say otherwise.
+    pub(super) usual: Vec<String>,
+    /// What it sets whatever `--set` says.
     pub(super) settings: Vec<String>,
     /// First biases of the transform gates that are tried with each rate; none where they are set, or there are no gates.
     pub(super) biases: &'static [f64],
@@ -123,21 +125,37 @@ impl NetArgs {
     /// Opens the images. Fails if they cannot be had.
     pub(super) fn open(&self, study: &str) -> Result<Nets<'_>> {
         let out = self.out.clone().unwrap_or_else(|| Path::new("studies").join(study));
-        let resolved = Resolved::new("mnist-highway", &self.common(0.9))?;
+        let resolved = Resolved::new("mnist-highway", &self.common(&[]))?;
         let corpus = ImageCorpus::open(&resolved.recipe.corpus, &self.data.directories()?)?;
         Ok(Nets { args: self, out, corpus, signals: Signals::listen()? })
     }
 
-    /// The settings of every net.
-    pub(super) fn common(&self, decay: f64) -> Vec<String> {
+    /// Whether `--set` gives this key of the recipe.
+    pub(super) fn gives(&self, key: &str) -> Result<bool> {
+        Ok(Resolved::new("mnist-highway", &self.settings)?.is_given(key))
+    }
+
+    /// Refuses a key in `--set` that a flag of the study is for.
+    pub(super) fn refuse(&self, keys: &[(&str, &str)]) -> Result<()> {
+        for (key, flag) in keys {
+            if self.gives(key)? {
+                return Err(Error::config(format!("--set {key}: the study takes it from {flag}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings of a net: those of every one, `usual` ones, and what the user sets, of which the last counts.
+    pub(super) fn common(&self, usual: &[String]) -> Vec<String> {
         let name = toml::Value::String(self.corpus.clone());
         let mut settings = vec![
             format!("corpus.name={name}"),
             format!("train.epochs={}", self.epochs()),
             format!("train.seed={}", self.seed),
-            format!("train.schedule={{kind=\"decay-per-epoch\",factor={:?},constant_epochs=1}}", 1.0 / decay),
+            decayed(self.decay()),
         ];
-        settings.extend(self.settings.clone());
+        settings.extend_from_slice(usual);
+        settings.extend_from_slice(&self.settings);
         settings
     }
 }
@@ -211,6 +229,11 @@ impl Nets<'_> {
             Ended::Stopped(_) | Ended::Followed => Err(Error::Stopped { code: 0 }),
         }
     }
+}
+
+/// The setting of a rate that is multiplied by `decay` each epoch.
+pub(super) fn decayed(decay: f64) -> String {
+    format!("train.schedule={{kind=\"decay-per-epoch\",factor={:?},constant_epochs=1}}", 1.0 / decay)
 }
 
 /// The settings of an activation, of the first layer too, with the first weights that keep its signal's size.

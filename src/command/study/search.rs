@@ -1,6 +1,6 @@
 //! With which settings a study trains a net: drawn at random as the paper did, or the best of a few after two epochs.
 
-use super::nets::{Net, Nets, activated};
+use super::nets::{Net, Nets, activated, decayed};
 use crate::config::Resolved;
 use crate::console::Line;
 use crate::error::{Error, Result};
@@ -26,8 +26,8 @@ impl Nets<'_> {
         if self.args.trials > 1 {
             return Ok(settings);
         }
-        let is_set = settings.iter().any(|setting| setting.starts_with("train.learning_rate="));
-        let rates: &[f64] = if is_set || self.args.quick { &[] } else { &RATES };
+        let is_set = self.args.quick || self.args.gives("train.learning_rate")?;
+        let rates: &[f64] = if is_set { &[] } else { &RATES };
         let rates = rates.iter().map(|rate| vec![format!("train.learning_rate={rate:?}")]);
         let rates: Vec<Vec<String>> = if rates.len() > 0 { rates.collect() } else { vec![Vec::new()] };
         let biases = net.biases.iter().map(|bias| vec![format!("model.core.transform_bias={bias:?}")]);
@@ -39,18 +39,18 @@ impl Nets<'_> {
 
     /// What a trial sets, apart from what is searched.
     pub(super) fn asked(&self, net: &Net, trial: u64) -> Vec<String> {
+        let mut usual = net.usual.clone();
         if self.args.trials > 1 {
-            return self.drawn(net, trial);
+            usual.extend(self.drawn(net, trial));
+        } else if self.args.quick && net.kind == "plain" {
+            usual.push("train.learning_rate=0.01".into()); // the recipe's is for highway nets
         }
-        let mut settings = self.args.common(self.args.decay());
-        settings.extend(net.settings.clone());
-        if self.args.quick && net.kind == "plain" {
-            settings.push("train.learning_rate=0.01".into()); // the recipe's is for highway nets
-        }
+        let mut settings = self.args.common(&usual);
+        settings.extend_from_slice(&net.settings);
         settings
     }
 
-    /// The paper's search: rate, momentum, decay, activation and transform bias at random.
+    /// The paper's search: rate, momentum, decay, activation and transform bias at random. What the user sets comes after it.
     fn drawn(&self, net: &Net, trial: u64) -> Vec<String> {
         let mut rng = Rng::keyed(self.args.seed, &format!("study.nets.{}", net.name), trial);
         let mut uniform = |low: f64, high: f64| low + (high - low) * rng.uniform();
@@ -59,13 +59,12 @@ impl Nets<'_> {
         let decay = uniform(0.9, 1.0);
         let activation = ["relu", "tanh"][uniform(0.0, 2.0) as usize % 2];
         let bias = -1.0 - uniform(0.0, 10.0).floor().min(9.0);
-        let mut settings = self.args.common(decay);
-        settings.extend(net.settings.clone());
-        settings.extend([
+        let mut settings = vec![
+            decayed(decay),
             format!("train.learning_rate={rate:?}"),
             format!("train.momentum={momentum:?}"),
-            format!("train.seed={}", self.args.seed + trial - 1),
-        ]);
+            format!("train.seed={}", self.args.seed.wrapping_add(trial - 1)),
+        ];
         settings.extend(activated(activation));
         if net.kind != "plain" {
             settings.push(format!("model.core.transform_bias={bias:?}"));

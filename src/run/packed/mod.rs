@@ -74,7 +74,7 @@ pub(crate) fn pack(directory: &Path, prefix: &Path, part_size: u64, told: Told<'
     let total = names.iter().map(size).sum::<Result<u64>>()?;
     let mut writer = PartWriter::create(prefix, part_size)?;
     // A few parts at a time, so that a signal is heard of soon where they are small: each is forced to the disk.
-    let block = usize::try_from(16 * part_size).map_or(BLOCK, |size| size.min(BLOCK));
+    let block = usize::try_from(part_size.saturating_mul(16)).map_or(BLOCK, |size| size.min(BLOCK));
     let written = write((directory, &names), &mut writer, block, &mut |done| told(done, total));
     match (writer.take_error(), written) {
         (Some(error), _) | (None, Err(error)) => Err(error),

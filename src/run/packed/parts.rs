@@ -44,14 +44,20 @@ fn named(prefix: &Path, ending: &str) -> PathBuf {
 }
 
 impl PartWriter {
-    /// Fails if a part of that name is there.
+    /// Fails if any part of that name is there: it would be overwritten, or be taken for one of these.
     pub(super) fn create(prefix: &Path, size: u64) -> Result<Self> {
-        for ending in ["001", HASHES] {
-            let path = named(prefix, ending);
-            if path.exists() {
-                let what = format!("{}: is there already; --out takes another name", path.display());
-                return Err(Error::config(what));
-            }
+        let own = named(prefix, HASHES).with_extension("");
+        let there = match fs::read_dir(disk::parent(&own)) {
+            Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+            Err(_) => Vec::new(), // no directory yet, or one that cannot be written either
+        };
+        let is_part = |path: &&PathBuf| {
+            path.file_stem() == own.file_name()
+                && (number(path).is_some() || path.extension() == Some(HASHES.as_ref()))
+        };
+        if let Some(path) = there.iter().filter(is_part).min() {
+            let what = format!("{}: is there already; --out takes another name", path.display());
+            return Err(Error::config(what));
         }
         let hash = Sha256::new();
         let done = Vec::new();
@@ -156,6 +162,10 @@ pub(crate) fn find_parts(given: &[PathBuf]) -> Result<PartSet> {
     let hashes = read_hashes(&ended(HASHES))?;
     let listed = hashes.as_ref().map_or(0, |(_, hashes)| hashes.len());
     let last = given.iter().filter_map(|path| number(path)).max().unwrap_or(0).max(listed);
+    if let Some((list, _)) = hashes.as_ref().filter(|_| last > listed) {
+        let what = format!("is not in {}, which lists {listed}: it is another run's", list.display());
+        return Err(Error::checkpoint(numbered(last), what));
+    }
     let mut paths = Vec::new();
     for path in (1..=last).map(numbered) {
         if !path.is_file() {
