@@ -57,6 +57,11 @@ fn settle(out: &Path) -> Result<()> {
     disk::sync_directory(out)
 }
 
+/// What the manifest of the published checkpoint lists; `None` where there is none.
+pub(crate) fn published_manifest(out: &Path) -> Result<Option<Manifest>> {
+    find_manifest(out)?.map(|(path, bytes)| Manifest::parse(&path, &bytes)).transpose()
+}
+
 /// Reads and verifies every file of the published checkpoint; `None` where there is no manifest.
 /// A run may publish a newer version meanwhile: then the newer one is read.
 pub(super) fn read_published(out: &Path) -> Result<Option<BTreeMap<String, LoadedFile>>> {

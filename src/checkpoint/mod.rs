@@ -8,7 +8,7 @@ mod resolve;
 mod state;
 mod statistics;
 
-pub(crate) use directory::PENDING;
+pub(crate) use directory::{PENDING, published_manifest};
 pub use directory::{publish, recover};
 #[cfg(feature = "serve")]
 pub(crate) use open::no_language_model;
@@ -16,3 +16,4 @@ pub use open::{Checkpoint, parse_config};
 pub use resolve::resolve;
 pub(crate) use state::newest_recipe;
 pub use state::{Found, Rejected, SavedState, load_newest, save};
+pub use statistics::Statistics;

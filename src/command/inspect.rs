@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use storage::Manifest;
 
 const AFTER_HELP: &str = "\
 Every file is read and its length and SHA-256 compared with the manifest's, every tensor's shape
@@ -123,9 +122,7 @@ fn tensors(checkpoint: &Checkpoint, specs: &BTreeMap<String, TensorSpec>) -> Res
 
 /// What the manifest lists; without one, what there is of the usual files.
 fn files(directory: &Path) -> Result<Vec<FileRow>> {
-    let path = directory.join(storage::MANIFEST);
-    if let Ok(bytes) = fs::read(&path) {
-        let manifest = Manifest::parse(&path, &bytes)?;
+    if let Some(manifest) = checkpoint::published_manifest(directory)? {
         let row = |name: &str| {
             let record = manifest.get(name)?;
             Some(FileRow { name: name.into(), bytes: record.bytes, sha256: Some(record.sha256.clone()) })

@@ -193,7 +193,10 @@ fn score(loaded: &Loaded, all: [&mut Vec<NBest>; 2]) -> Result<u64> {
     if context.is_none() {
         note("the vocabulary has no line end: the first token of each hypothesis has no score");
     }
-    let progress = &mut |done, all| meter.set(done, all);
+    let progress = &mut |done, all| {
+        meter.set(done, all);
+        Ok(())
+    };
     let scores = score_sentences(&loaded.model, context, &sentences, ROWS, progress)?;
     for (hypothesis, score) in hypotheses.iter_mut().zip(scores) {
         if score.tokens == 0 {

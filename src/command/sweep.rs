@@ -139,7 +139,8 @@ fn train_all(args: &Args, sweep: &Sweep, out: &Path, world: &dyn World) -> anyho
         report(&head);
         match launch(args, planned, &directory, left, &signals) {
             Ok(0) if finished_run(&directory).is_some() => {}
-            Ok(code) => return Ok(code), // by a signal or the time limit
+            Ok(0) => return Ok(failed), // by the time limit
+            Ok(by_signal) => return Ok(by_signal),
             Err(error) => failed = passed_over(error, &planned.name, failed)?,
         }
     }

@@ -77,6 +77,14 @@ impl Batches {
         (0..end).step_by(steps).map(move |start| (start, steps.min(end - start)))
     }
 
+    /// Of a token of the stream, its number in the order in which inputs are read: time step by time step all batch rows. `None` if
+    /// it is none of them.
+    pub(crate) fn reading_order(&self, token: usize) -> Option<usize> {
+        let row = (token / self.length).checked_sub(self.first).filter(|row| *row < self.count)?;
+        let step = token % self.length;
+        (step < self.predicted).then(|| step * self.count + row)
+    }
+
     pub(crate) fn window_count(&self) -> usize {
         self.predicted.div_ceil(self.steps)
     }
@@ -150,6 +158,11 @@ mod tests {
         assert_eq!(inputs, [[0, 11], [1, 12], [2, 13], [3, 14], [4, 15]]);
         assert_eq!(targets, [[1, 12], [2, 13], [3, 14], [4, 15], [5, 16]]);
         assert_eq!(window(batches, &tokens, 1).0[0], [5, 16]);
+        // The token 13 is the sixth that is read: 0, 11, 1, 12, 2, 13; 10 and 22 are in no window.
+        assert_eq!(
+            [0, 11, 13, 10, 22].map(|token| batches.reading_order(token)),
+            [Some(0), Some(1), Some(5), None, None]
+        );
     }
 
     #[test]

@@ -59,12 +59,16 @@ pub fn hypotheses(
     settings: ListSettings,
     rng: &mut Rng,
 ) -> Vec<(f64, String)> {
-    const TRIES: usize = 3; // some edits have no place, or give what is there
+    // Some edits have no place, or give what is there: a short line has few.
+    const TRIES: usize = 3;
+    const FRUITLESS: usize = 1000;
     let mut found = vec![(0.0, line.to_owned())];
-    for _ in 0..TRIES * settings.count {
-        if found.len() > settings.count {
+    let mut in_vain = 0;
+    for _ in 0..TRIES.saturating_mul(settings.count) {
+        if found.len() > settings.count || in_vain == FRUITLESS {
             break;
         }
+        in_vain += 1;
         let errors = match rng.uniform() {
             few if few < 0.5 => 1,
             few if few < 0.8 => 2,
@@ -78,6 +82,7 @@ pub fn hypotheses(
             continue;
         };
         found.push((-f64::from(errors), edited));
+        in_vain = 0;
     }
     for (score, _) in &mut found {
         *score += settings.noise * normal(rng);

@@ -106,6 +106,15 @@ pub(crate) fn corpus_sha256(directory: &Path) -> Option<String> {
     })
 }
 
+/// The SHA-256 of the weights with which the run in `directory` began, if its events say that they were another checkpoint's.
+pub(crate) fn begun_from(directory: &Path) -> Option<String> {
+    events::readable(directory).into_iter().fold(None, |before, event| match event {
+        Event::Start(start) => start.begun_from,
+        Event::Resume(start) => start.begun_from.or(before),
+        _ => before,
+    })
+}
+
 /// The run as it was asked for.
 fn recipe(checkpoint: &Checkpoint) -> Result<Recipe> {
     let missing = "is missing: it says which corpus the model was trained on, with which batch and dropout";

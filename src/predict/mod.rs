@@ -7,8 +7,8 @@ mod tokens;
 mod windows;
 
 pub use dropout::{DropoutPasses, Masked, PassesRead};
-pub(crate) use loaded::corpus_sha256;
 pub use loaded::{Loaded, LoadedVae};
+pub(crate) use loaded::{begun_from, corpus_sha256};
 pub use reader::Reader;
 pub use tokens::TokenReader;
 pub use windows::{STREAM_STEPS, WindowReader};

@@ -17,6 +17,9 @@ pub(crate) struct LoadedFile {
 /// Writes `files` and their manifest into the new directory `aside` and renames it to `directory`; all is on the
 /// disk when this returns. A failure leaves nothing aside, so that a full disk is not kept full.
 pub(crate) fn commit_set(aside: &Path, directory: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+    for (name, bytes) in files {
+        read::check_limit(&directory.join(name), bytes.len() as u64)?; // what cannot be read again is no checkpoint
+    }
     let manifest = (MANIFEST, Manifest::of(files).to_json());
     commit(aside, directory, files.iter().chain([&manifest]))
 }

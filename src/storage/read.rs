@@ -1,7 +1,7 @@
 //! Reads one file of a checkpoint into memory, once, and never more of it than it may have.
 
 use super::manifest::FileRecord;
-use super::{CONFIG, MANIFEST, STATE};
+use super::{CONFIG, MANIFEST, STATE, TOKENIZER};
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -14,8 +14,18 @@ pub(crate) fn limit(name: &str) -> u64 {
     match name {
         CONFIG | MANIFEST => MIB,
         STATE => 16 * MIB,
+        TOKENIZER => 256 * MIB,                         // millions of words
         _ if name.ends_with(".safetensors") => 1 << 40, // memory is the limit
         _ => 64 * MIB,
+    }
+}
+
+/// Refuses a file that has too many bytes to be read, or is to get them.
+pub(super) fn check_limit(path: &Path, bytes: u64) -> Result<()> {
+    let most = limit(path.file_name().and_then(|name| name.to_str()).unwrap_or_default());
+    match bytes > most {
+        true => Err(Error::checkpoint(path, format!("has {bytes} bytes, at most {most} are read"))),
+        false => Ok(()),
     }
 }
 
@@ -52,10 +62,7 @@ fn read(path: &Path, record: Option<&FileRecord>) -> Result<Vec<u8>> {
     if let Some(record) = record {
         record.check_length(path, length)?; // before a long read for nothing
     }
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if length > limit(name) {
-        return Err(Error::checkpoint(path, format!("has {length} bytes, at most {} are read", limit(name))));
-    }
+    check_limit(path, length)?;
     read_exactly(path, file, length)
 }
 

@@ -113,6 +113,24 @@ fn biases_have_fallen_from_the_value_that_their_own_stage_began_with() {
     assert!(stages[0].get("biases_fallen").is_none_or(Value::is_null), "{gates}");
     let fallen = stages[1]["biases_fallen"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&fallen), "{gates}");
+    // Those of a run that began with another's weights did not begin there.
+    place.train(
+        "--init-from run --set corpus.unit=word --set model.embedding.kind=char-cnn --set train.update=output-bias \
+         --max-steps 1 --out later",
+    );
+    let gates = json(&place, "study gates later");
+    assert!(gates["stages"][1].get("biases_fallen").is_none_or(Value::is_null), "{gates}");
+    let against = place.rhn("study estimate later --against init");
+    assert!(run::stderr(&against).contains("began with the weights of another"), "{}", run::stderr(&against));
+}
+
+#[test]
+fn a_study_says_that_it_reads_sentences_as_one_text() {
+    let place = Place::new();
+    place.train("--set corpus.unit=word --set corpus.sentences=reset --max-steps 2 --out run");
+    let studied = place.rhn("study lesion run");
+    assert!(studied.status.success(), "{}", run::stderr(&studied));
+    assert!(run::stderr(&studied).contains("reads one running text"), "{}", run::stderr(&studied));
 }
 
 #[test]

@@ -120,6 +120,7 @@ fn what_cannot_be_packed_or_unpacked_is_refused() {
     place.train("--out run --max-steps 3");
     place.write("empty/nothing.txt", "");
     place.write("text.zip.001", "no archive");
+    place.write("stray.zip.002", "of another run");
     place.rhn("run pack run --part-size 1MB");
     for (command, code, parts) in [
         ("run pack nowhere --part-size 1MB", 4, &["nowhere", "is no run"] as &[&str]),
@@ -129,7 +130,8 @@ fn what_cannot_be_packed_or_unpacked_is_refused() {
         ("run unpack run.zip.001 --out empty", 2, &["empty", "is there already"]),
         ("run unpack corpus.txt --out new", 2, &["corpus.txt", "NAME.zip.001"]),
         ("run unpack run.zip.001 text.zip.001 --out new", 2, &["two runs"]),
-        ("run unpack run.zip.99999999999999 --out new", 4, &["run.zip.002", "is missing"]),
+        ("run unpack run.zip.99999999999999 --out new", 4, &["run.zip.99999999999999", "which lists 1"]),
+        ("run pack run --part-size 1kB --out stray", 2, &["stray.zip.002", "is there already"]),
         ("run unpack other.zip.001 --out new", 4, &["other.zip.001", "is missing"]),
         ("run unpack text.zip.001 --out new", 4, &["text.zip.001", "no whole archive"]),
     ] {
@@ -139,6 +141,12 @@ fn what_cannot_be_packed_or_unpacked_is_refused() {
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
     assert!(!place.path("new").exists());
+    assert_eq!(fs::read_to_string(place.path("stray.zip.002")).unwrap(), "of another run");
+    // A part may be as large as it likes.
+    let whole = format!("run pack run --part-size {} --out whole", 1u64 << 60);
+    assert!(place.rhn(&whole).status.success());
+    assert!(place.rhn("run unpack whole.zip.001 --out unpacked").status.success());
+    assert_eq!(files(&place.path("unpacked")), files(&place.path("run")));
     // What is damaged is not carried on.
     let model = place.path("run/model.safetensors");
     let mut bytes = fs::read(&model).unwrap();

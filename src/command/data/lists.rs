@@ -27,6 +27,9 @@ Examples:
       --tune lists/valid.tsv --references lists/valid.text
   rhn train rescore --init-from checkpoints/shakespeare --corpus lists --out checkpoints/rescoring";
 
+/// The most hypotheses of a list: recognizers write a few hundred.
+const MOST_HYPOTHESES: usize = 10_000;
+
 /// The most noise of a score: a larger one says nothing else, and the largest numbers are no scores.
 const MOST_NOISE: f64 = 1e6;
 
@@ -61,8 +64,9 @@ pub(super) struct Args {
 
 /// Writes the lists. Fails if the text cannot be read or is not UTF-8, a split gives no list, or a file cannot be written.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    if args.hypotheses < 2 {
-        return Err(Error::config(format!("--hypotheses is {}, wanted at least 2", args.hypotheses)).into());
+    if !(2..=MOST_HYPOTHESES).contains(&args.hypotheses) {
+        let what = format!("--hypotheses is {}, wanted 2 to {MOST_HYPOTHESES}", args.hypotheses);
+        return Err(Error::config(what).into());
     }
     if !(0.0..=MOST_NOISE).contains(&args.noise) {
         return Err(Error::config(format!("--noise is {}, wanted 0 to {MOST_NOISE}", args.noise)).into());

@@ -1,6 +1,7 @@
 //! The model of `rhn eval --dynamic`, and the gradient statistics that it needs once.
 
 use super::super::output::{Meter, note};
+use crate::checkpoint::Statistics;
 use crate::data::{Chosen, DataDirectories, SplitName, TrainedOn};
 use crate::error::{Error, Result};
 use crate::eval::adapt::{DynamicModel, DynamicSettings, statistics};
@@ -22,9 +23,14 @@ pub(super) fn open(
     let precision = model.precision();
     let checkpoint = loaded.checkpoint();
     let parameters = checkpoint.parameters(precision.dtype(), model.device())?;
-    let statistics = match checkpoint.read_statistics(precision.dtype(), model.device())? {
-        Some(statistics) => statistics,
-        None => gather(loaded, run, directories, &parameters, signals)?,
+    let statistics = match checkpoint.read_statistics(precision, model.device())? {
+        Statistics::Kept(statistics) => statistics,
+        Statistics::Missing => gather(loaded, run, directories, &parameters, signals)?,
+        Statistics::Outdated(of) => {
+            let path = checkpoint.statistics_path();
+            note(&format!("{}: holds gradient statistics of {of}; they are gathered anew", path.display()));
+            gather(loaded, run, directories, &parameters, signals)?
+        }
     };
     DynamicModel::new(&checkpoint.config, parameters, &statistics, settings, precision, model.device())
 }
@@ -58,7 +64,7 @@ fn gather(
     let device = loaded.model.device();
     let text = (train.corpus.as_str(), &tokens);
     let found = statistics::gather(&checkpoint.config, parameters, text, precision, device, progress)?;
-    if let Err(error) = checkpoint.write_statistics(&found) {
+    if let Err(error) = checkpoint.write_statistics(&found, precision) {
         note(&format!("the statistics could not be kept, and are gathered again next time: {error}"));
     }
     Ok(found)

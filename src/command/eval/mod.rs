@@ -136,6 +136,10 @@ enum Protocol {
 /// Evaluates and prints. Fails if the checkpoint or the corpus is refused, or the model gives numbers that
 /// are not finite.
 pub(super) fn run(args: &Args) -> Result<()> {
+    if args.file.iter().filter(|file| *file == Path::new("-")).count() > 1 {
+        let what = "the standard input (-) can be read once only, it is asked for twice";
+        return Err(Error::config(what).into());
+    }
     let mut adaptation = args.adapt.settings()?;
     if matches!(args.protocol, Protocol::Batched) && adaptation.cache.is_some() {
         let what = "--cache remembers one text as it is read: it is for --protocol stream, not batched";
@@ -161,11 +165,6 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let sha256 = loaded.corpus_sha256();
     let run = TrainedOn { config: &recipe.corpus, sha256: sha256.as_deref(), directory: loaded.directory() };
     let directories = args.data.directories()?;
-    if args.file.iter().filter(|file| *file == Path::new("-")).count() > 1 {
-        return Err(
-            Error::config("the standard input (-) can be read once only, it is asked for twice").into()
-        );
-    }
     let reading = Reading::new(args, &loaded, &recipe)?;
     // After it was printed: a directory that cannot be written to must not cost the result.
     let keep = |found: &Found| match args.keep {

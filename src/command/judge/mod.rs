@@ -135,7 +135,10 @@ fn scores(args: &Args, loaded: &Loaded, texts: &[&str]) -> Result<(Vec<Sentence>
         note("the vocabulary has no line end: the first token of each sentence has no score");
     }
     let meter = Meter::new("judging");
-    let progress = &mut |done, all| meter.set(done, all);
+    let progress = &mut |done, all| {
+        meter.set(done, all);
+        Ok(())
+    };
     let scores = score_sentences(&loaded.model, context, &sentences, ROWS, progress)?;
     let value = |(sentence, score): (&Sentence, &SentenceScore)| {
         let penalty = args.unknown_penalty * sentence.unknown_words as f64;

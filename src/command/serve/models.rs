@@ -8,7 +8,7 @@ use super::metrics::Metrics;
 use super::pool::{Loading, Model, Pool};
 use crate::checkpoint::{no_language_model, parse_config};
 use crate::error::{Error, Result};
-use crate::storage::{CONFIG, MODEL};
+use crate::storage::{CONFIG, METRICS, MODEL};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -82,13 +82,14 @@ impl Models {
     }
 
     /// Language models in `directory` and below, named by their path from `root`, and the names of `others`; links are not
-    /// followed.
+    /// followed. What lies within a run, its training states say, is none.
     fn find(&mut self, root: &Path, directory: &Path, depth: usize, others: &mut Vec<String>) -> Result<()> {
         let entries = std::fs::read_dir(directory).map_err(Error::io(directory))?;
         for entry in entries {
             let entry = entry.map_err(Error::io(directory))?;
             let path = entry.path();
-            if !entry.file_type().map_err(Error::io(&path))?.is_dir() {
+            let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+            if is_hidden || !entry.file_type().map_err(Error::io(&path))?.is_dir() {
                 continue;
             }
             let name =
@@ -99,7 +100,7 @@ impl Models {
                 self.entries.insert(name, Arc::new(Entry::new(&path)));
             } else if is_checkpoint {
                 others.push(name);
-            } else if depth < DEPTH {
+            } else if depth < DEPTH && !path.join(METRICS).is_file() {
                 self.find(root, &path, depth + 1, others)?;
             }
         }

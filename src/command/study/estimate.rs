@@ -2,10 +2,11 @@
 
 use super::images::ImageSubject;
 use super::subject::{Subject, SubjectArgs, report_directory};
-use crate::command::output::{Meter, json_line};
+use crate::command::output::{Meter, json_line, note};
 use crate::command::runs;
 use crate::error::Result;
 use crate::model::{LanguageModel, Parameters};
+use crate::predict::begun_from;
 use crate::readable::grouped;
 use crate::study::directory::{StudyDirectory, tsv_number};
 use crate::study::estimate::{self, COLUMNS, Over, StageEstimate};
@@ -14,6 +15,7 @@ use candle_core::Tensor;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 const AFTER_HELP: &str = "\
 A stage is a row of layers of one width: the highway layers of a char CNN, or the sublayers of an
@@ -83,6 +85,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let mut stages = measure(&tensors, "trained")?;
     if args.against.is_some() {
+        note_begun(subject.loaded.directory());
         stages.extend(measure(&untrained(&subject, tensors.clone())?, "init")?);
     }
     drop(meter);
@@ -106,6 +109,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says where the untrained weights are none from which the run began.
+fn note_begun(run: &Path) {
+    if begun_from(run).is_some() {
+        note("the run began with the weights of another checkpoint: init is what its seed would have drawn");
+    }
+}
+
 /// The same of a net that classifies images, over the images of the split.
 fn run_images(args: &Args, subject: &ImageSubject) -> anyhow::Result<()> {
     let meter = Meter::new("reading");
@@ -115,6 +125,7 @@ fn run_images(args: &Args, subject: &ImageSubject) -> anyhow::Result<()> {
     };
     let mut stages = estimate::of_images(&subject.model, "trained", &subject.images, &mut progress)?;
     if args.against.is_some() {
+        note_begun(subject.run());
         let untrained = subject.untrained()?;
         stages.extend(estimate::of_images(&untrained, "init", &subject.images, &mut progress)?);
     }

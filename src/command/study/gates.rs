@@ -8,6 +8,7 @@ use crate::command::runs;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, StageId, StageTrace, stages};
+use crate::predict::begun_from;
 use crate::readable::or_dash;
 use crate::study::directory::{StudyDirectory, tsv_number};
 use crate::study::gates::{GateMeans, Matrix, absolute, biases, for_each_trace, layer_means, rows};
@@ -16,6 +17,7 @@ use crate::study::plot::{ColorScale, layer_map};
 use candle_core::Tensor;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 const AFTER_HELP: &str = "\
 Of every stage, a table of layers × units each, as TSV: the transform gates' biases, their mean
@@ -209,7 +211,7 @@ fn run_images(args: &Args, subject: &ImageSubject) -> anyhow::Result<()> {
     })?;
     drop(meter);
     let biases = biases(config, &subject.tensors()?, stage)?.ok_or_else(no_gates)?;
-    let stages = [gathered.finish(stage, Some(biases), first_bias(config), &classes)];
+    let stages = [gathered.finish(stage, Some(biases), first_bias(config, subject.run()), &classes)];
     let [corpus, split] = subject.names();
     let found = Found { study: "gates", corpus, split, sample: args.sample, stages: &stages };
     finish(args, &found, &subject.describe(), &subject.directory("gates")?)
@@ -219,7 +221,11 @@ fn run_images(args: &Args, subject: &ImageSubject) -> anyhow::Result<()> {
 fn text_stages(args: &Args, subject: &Subject) -> Result<Vec<Stage>> {
     let batches = subject.batches()?;
     let tokens = &subject.text.tokens;
-    check_sample(args.sample, batches.count * batches.predicted)?;
+    check_sample(args.sample, tokens.len())?;
+    let sample = batches.reading_order(args.sample).ok_or_else(|| {
+        let what = "a study reads whole windows of every batch row, and this token is in none";
+        Error::config(format!("--sample {}: {what}; the one before it may be", args.sample))
+    })?;
     let words = subject.loaded.tokenizer.words();
     let id = |name: &str| words.iter().position(|word| word == name).map(|id| id as u32);
     let classes = named(&args.classes, id)?;
@@ -234,7 +240,7 @@ fn text_stages(args: &Args, subject: &Subject) -> Result<Vec<Stage>> {
     for (window, (first, steps)) in batches.windows().enumerate() {
         let (inputs, _) = batches.window(tokens, window, model.device())?;
         let ids = inputs.flatten_all()?.to_vec1::<u32>()?;
-        let sample = within(args.sample, start, ids.len());
+        let sample = within(sample, start, ids.len());
         start += ids.len();
         let traces = model.trace_steps(&inputs, &state)?;
         let mut steps_traces = Vec::new();
@@ -264,7 +270,10 @@ fn text_stages(args: &Args, subject: &Subject) -> Result<Vec<Stage>> {
     let config = frozen.config();
     let finished = |(stage, gathered): (&StageId, Gathered)| {
         // Those of an embedding are drawn around their number.
-        let first = if matches!(stage, StageId::Embedding { .. }) { None } else { first_bias(config) };
+        let first = match stage {
+            StageId::Embedding { .. } => None,
+            _ => first_bias(config, subject.loaded.directory()),
+        };
         Ok(gathered.finish(*stage, biases(config, &tensors, *stage)?, first, &classes))
     };
     let found: Vec<Stage> = all.iter().zip(gathered).map(finished).collect::<Result<_>>()?;
@@ -274,9 +283,13 @@ fn text_stages(args: &Args, subject: &Subject) -> Result<Vec<Stage>> {
     Ok(found)
 }
 
-/// Where the biases of the core's transform gates began, if at one number.
-fn first_bias(config: &ModelConfig) -> Option<f64> {
+/// Where the biases of the core's transform gates began, if at one number: a run that began with the weights of another
+/// checkpoint did not.
+fn first_bias(config: &ModelConfig, run: &Path) -> Option<f64> {
     use crate::config::CoreConfig;
+    if begun_from(run).is_some() {
+        return None;
+    }
     match &config.spec.core {
         CoreConfig::Rhn(core) => Some(core.transform_bias),
         CoreConfig::FeedForward(core) => Some(core.transform_bias),

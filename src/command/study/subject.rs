@@ -4,8 +4,8 @@ use super::images::ImageSubject;
 use crate::checkpoint::{self, Checkpoint};
 use crate::command::args::{DataArgs, DeviceArgs};
 use crate::command::output::{Treatment, load, note_unseen, refuse_lists};
-use crate::config::{Recipe, TrainConfig};
-use crate::console::report;
+use crate::config::{Recipe, Sentences, TrainConfig};
+use crate::console::{note, report};
 use crate::data::batch::Batches;
 use crate::data::{Chosen, Encoded, SplitName, TrainedOn};
 use crate::error::{Error, Result};
@@ -98,6 +98,13 @@ impl SubjectArgs {
             Some(_) => chosen.corpus.clone(),
             None => format!("the {} split", split.as_str()),
         };
+        if recipe.corpus.sentences != Sentences::Running {
+            note(&format!(
+                "the run learned from sentences (corpus.sentences = \"{}\"), and a study reads one running text: its \
+                 perplexity is not that of rhn eval",
+                recipe.corpus.sentences.as_str()
+            ));
+        }
         note_unseen(text.unseen, &name, Treatment::of(&loaded.tokenizer));
         let text = match self.tokens {
             Some(count) => text.truncated(count),
@@ -147,8 +154,8 @@ impl Subject {
         let wanted = batch_size.saturating_mul(bptt_steps.saturating_add(1));
         if count < wanted {
             let what = format!(
-                "{}: a study reads as the run was trained, in {batch_size} batch rows with windows of \
-                 {bptt_steps} steps, and needs at least {wanted}; read more (--tokens) or another split or text (--split, --file)",
+                "{}: a study reads in the {batch_size} batch rows and windows of {bptt_steps} steps of the run's \
+                 training, and needs at least {wanted}; read more (--tokens) or another split or text (--split, --file)",
                 too_few(count, "token")
             );
             return Err(Error::data(name, what));

@@ -101,12 +101,24 @@ fn sample(corpus: &ShardedCorpus) -> Result<Text> {
     for shard in train {
         let start = bytes.len();
         let mut reader = ShardReader::open(&shard.path)?;
-        while (bytes.len() - start) < of_each as usize {
+        while let left @ 1.. = of_each as usize - (bytes.len() - start) {
             let Some(part) = reader.next(None)? else { break };
-            bytes.extend_from_slice(&part.bytes()[part.mark_length()..]);
+            let text = &part.bytes()[part.mark_length()..];
+            if text.len() > left {
+                bytes.extend_from_slice(&text[..cut(text, left)]);
+                break;
+            }
+            bytes.extend_from_slice(text);
         }
     }
     Ok(Text::new(bytes, &corpus.name))
+}
+
+/// At most so many of the first bytes of `text`, which has more: to the end of a line, or if none ends there, of a character.
+fn cut(text: &[u8], most: usize) -> usize {
+    let begins_a_character = |at: &usize| text[*at] & 0xc0 != 0x80;
+    let line_end = text[..most].iter().rposition(|&byte| byte == b'\n').map(|at| at + 1);
+    line_end.or_else(|| (0..=most).rev().find(begins_a_character)).unwrap_or(0)
 }
 
 /// What a vocabulary depends on: the training shards as they are, and the settings.
@@ -116,7 +128,8 @@ fn key(train: &[Shard], config: &CorpusConfig, sorted: bool) -> String {
         .map(|shard| json!([shard.path.to_string_lossy(), shard.bytes, shard.modified]))
         .collect();
     let CorpusConfig { unit, unknown, min_count, vocab_size, .. } = config;
-    let all = json!([1, unit, unknown, min_count, vocab_size, sorted, shards]);
+    let version = if *unit == Unit::Bpe { 2 } else { 1 }; // 1 took more of small parts of many shards
+    let all = json!([version, unit, unknown, min_count, vocab_size, sorted, shards]);
     sha256(all.to_string().as_bytes())[..16].to_owned()
 }
 
@@ -135,4 +148,15 @@ fn kept(folder: &Path, key: &str) -> Option<Tokenizer> {
         let whole = file(folder, key, &json) == path;
         if whole { Tokenizer::parse(&path, json.as_bytes()).ok() } else { None }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn a_sample_ends_with_a_line_or_a_character() {
+        assert_eq!([cut(b"ab\ncd\nef", 4), cut(b"ab\ncd\nef", 6), cut(b"abcdef", 3)], [3, 6, 3]);
+        assert_eq!([1, 2, 3].map(|most| cut("aéé".as_bytes(), most)), [1, 1, 3]);
+    }
 }

@@ -10,13 +10,12 @@ use super::table::{ByteTable, CharTable};
 use super::word::WordTable;
 use super::{END_OF_LINE, Kind, UNKNOWN, bpe::Bpe};
 use crate::error::{Error, Result};
+use crate::storage::TOKENIZER;
+use crate::storage::read::limit;
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-
-/// No tokenizer.json is larger.
-const MOST_BYTES: u64 = 64 << 20;
 
 /// Writes a tokenizer the way the library does.
 pub(super) fn write(kind: &Kind) -> String {
@@ -48,12 +47,32 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Kind> {
     Ok(Kind::Bpe(Box::new(bpe)))
 }
 
+/// Refuses a vocabulary whose file would be too large to be read again.
+pub(super) fn check_size(kind: &Kind, words: &[String]) -> Result<()> {
+    let most = limit(TOKENIZER);
+    // Most are far from it: a byte of an entry is written as at most six, and is part of a merge at most.
+    let bound: usize = words.iter().map(|word| 8 * word.len() + 64).sum();
+    if bound as u64 <= most {
+        return Ok(());
+    }
+    let bytes = write(kind).len() as u64;
+    match bytes > most {
+        true => Err(Error::config(format!(
+            "the vocabulary, {} tokens, would make a {TOKENIZER} of {bytes} bytes, at most {most} are read: \
+             corpus.min_count or corpus.vocab_size leaves rare words out",
+            words.len()
+        ))),
+        false => Ok(()),
+    }
+}
+
 fn read_bounded(path: &Path) -> std::result::Result<Vec<u8>, String> {
+    let most = limit(TOKENIZER);
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(format!("is larger than {} MiB, which no tokenizer.json is", MOST_BYTES >> 20));
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > most {
+        return Err(format!("is larger than {} MiB, the most that is read of a {TOKENIZER}", most >> 20));
     }
     Ok(bytes)
 }

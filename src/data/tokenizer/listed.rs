@@ -1,6 +1,6 @@
 //! A vocabulary as a file lists it: a word and its count a line, by falling count, as `1b_word_vocab.txt` has it.
 
-use super::word::WordTable;
+use super::word::{WordTable, keep_most_frequent};
 use super::{END_OF_LINE, Kind, Tokenizer, UNKNOWN};
 use crate::config::{CorpusConfig, Unit};
 use crate::data::text::Text;
@@ -24,19 +24,22 @@ impl Tokenizer {
             return Err(Error::config(format!("corpus.vocabulary lists words, and corpus.unit is {unit}")));
         }
         let text = Text::read(path)?;
-        let mut words = read(&text, path, config.vocab_size)?;
-        if !words.iter().any(|word| word == END_OF_LINE) {
+        let mut words = read(&text, path)?;
+        let has = |name: &str, words: &[String]| words.iter().any(|word| word == name);
+        if !has(END_OF_LINE, &words) {
             words.insert(0, END_OF_LINE.to_owned());
         }
-        if config.unknown && !words.iter().any(|word| word == UNKNOWN) {
+        let adds_unknown = config.unknown && !has(UNKNOWN, &words);
+        keep_most_frequent(&mut words, |word| word.as_str(), config.vocab_size, adds_unknown);
+        if adds_unknown {
             words.push(UNKNOWN.to_owned());
         }
         Ok(Self(Kind::Word(WordTable::from_words(words))))
     }
 }
 
-/// The words, the first `limit` (0: all).
-fn read(text: &Text, path: &Path, limit: usize) -> Result<Vec<String>> {
+/// The words of the file.
+fn read(text: &Text, path: &Path) -> Result<Vec<String>> {
     let mut words = Vec::new();
     let mut known = HashSet::new();
     let mut last = u64::MAX;
@@ -60,9 +63,6 @@ fn read(text: &Text, path: &Path, limit: usize) -> Result<Vec<String>> {
             true => words.push(word.to_owned()),
             false if word == END_OF_LINE => {} // one mark for both ends
             false => return Err(wrong(format!("{word:?} is listed twice"))),
-        }
-        if words.len() == limit {
-            break;
         }
     }
     if words.is_empty() {
@@ -96,6 +96,11 @@ mod tests {
         let found = listed("the 9\n<S> 4\n</S> 4\n<UNK> 3\nmill 1\n", &config).unwrap();
         assert_eq!(found, ["the", END_OF_LINE, UNKNOWN, "mill"]);
         assert_eq!(listed("the 9\nmill\n", &config).unwrap(), [END_OF_LINE, "the", "mill", UNKNOWN]);
+        let four = CorpusConfig { vocab_size: 4, ..config };
+        let words = "the 9\nold 7\nmill 3\nriver 2\n";
+        assert_eq!(listed(words, &four).unwrap(), [END_OF_LINE, "the", "old", UNKNOWN]);
+        let marked = "the 9\n<S> 4\nold 4\nmill 3\n<UNK> 3\n";
+        assert_eq!(listed(marked, &four).unwrap(), ["the", END_OF_LINE, "old", UNKNOWN]);
     }
 
     #[test]

@@ -135,6 +135,14 @@ impl Tokenizer {
         json::parse(path, bytes).map(Self)
     }
 
+    /// Refuses a vocabulary that is too large for its `tokenizer.json` to be read again.
+    ///
+    /// # Errors
+    /// `Error::Config`.
+    pub(crate) fn check_size(&self) -> Result<()> {
+        json::check_size(&self.0, self.words())
+    }
+
     /// What the Python `tokenizers` library loads to the same ids.
     pub fn to_json(&self) -> String {
         json::write(&self.0)

@@ -47,7 +47,7 @@ impl WordTable {
             other.cmp(one).then_with(|| first.cmp(second))
         });
         ranked.retain(|(word, (count, _))| is_reserved(word.as_ref()) || *count >= config.min_count);
-        keep_most_frequent(&mut ranked, config.vocab_size, add_unknown);
+        keep_most_frequent(&mut ranked, |(word, _)| word.as_ref(), config.vocab_size, add_unknown);
         let words = ranked.iter().map(|(word, _)| word.as_ref()).chain(add_unknown.then_some(UNKNOWN));
         Self::from_words(words.map(str::to_owned).collect())
     }
@@ -77,19 +77,19 @@ impl WordTable {
 }
 
 /// Leaves `vocab_size` words (0: all) with `<eos>` and `<unk>` among them.
-fn keep_most_frequent<W: AsRef<str>, P>(
-    ranked: &mut Vec<(W, (u64, P))>,
+pub(super) fn keep_most_frequent<T>(
+    ranked: &mut Vec<T>,
+    word: impl Fn(&T) -> &str,
     vocab_size: usize,
     add_unknown: bool,
 ) {
     if vocab_size == 0 {
         return;
     }
-    let reserved =
-        ranked.iter().filter(|(word, _)| is_reserved(word.as_ref())).count() + usize::from(add_unknown);
+    let reserved = ranked.iter().filter(|entry| is_reserved(word(entry))).count() + usize::from(add_unknown);
     let mut left = vocab_size.saturating_sub(reserved);
-    ranked.retain(|(word, _)| {
-        let reserved = is_reserved(word.as_ref());
+    ranked.retain(|entry| {
+        let reserved = is_reserved(word(entry));
         let keep = reserved || left > 0;
         left -= usize::from(keep && !reserved);
         keep

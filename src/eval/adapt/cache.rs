@@ -15,7 +15,8 @@ use rhn_kernels::linear::{Stored, linear};
 /// The last positions of a text: states in a ring of rows, and the words that followed them.
 pub(super) struct NeuralCache {
     window: usize,
-    /// `(window, hidden)`, of which the first rows are filled; none before the first window is read.
+    /// `(rows, hidden)`, of which the first are filled: as many rows as there were states so far and room for as many more, at
+    /// most `window`. None before the first block is read.
     states: Option<Tensor>,
     /// The word after each state.
     words: Vec<u32>,
@@ -77,13 +78,25 @@ impl NeuralCache {
         }
     }
 
+    /// The rows with room for `more` positions, or all that the window has: a window may be larger than any text.
+    fn with_room(&self, more: usize, like: &Tensor) -> Result<Tensor> {
+        let filled = self.words.len();
+        let needed = filled.saturating_add(more).min(self.window);
+        if let Some(rows) = self.states.as_ref().filter(|rows| rows.dims()[0] >= needed) {
+            return Ok(rows.clone());
+        }
+        let room = needed.saturating_mul(2).min(self.window);
+        let rows = Tensor::zeros((room, like.dim(1)?), like.dtype(), like.device())?;
+        if let Some(before) = self.states.as_ref().filter(|_| filled > 0) {
+            rows.slice_set(&before.narrow(0, 0, filled)?, 0, 0)?;
+        }
+        Ok(rows)
+    }
+
     /// The block's positions replace the oldest ones.
     pub(super) fn enter(&mut self, states: &Tensor, targets: &[u32]) -> Result<()> {
-        let (time, hidden) = states.dims2()?;
-        let rows = match &self.states {
-            Some(rows) => rows.clone(),
-            None => Tensor::zeros((self.window, hidden), states.dtype(), states.device())?,
-        };
+        let time = states.dim(0)?;
+        let rows = self.with_room(time, states)?;
         let mut next = time.saturating_sub(self.window);
         while next < time {
             let full = self.words.len() == self.window;
@@ -148,7 +161,7 @@ mod tests {
         let states: Vec<[f64; 2]> =
             (0..40).map(|i| [f64::from(i % 7) - 3.0, f64::from(i * i % 11) - 5.0]).collect();
         let words: Vec<u32> = (0..40).map(|i| i * i % 5).collect();
-        for window in [1, 3, 8, 39, 100] {
+        for window in [1, 3, 8, 39, 100, usize::MAX] {
             let whole = read(window, 40, &states, &words);
             let alone = |step: usize| {
                 let start = step.saturating_sub(window); // the last positions are all that there is

@@ -57,7 +57,7 @@ pub struct Trial {
 /// The best of the settings that are free, beginning with those of `asked`; each trial is given to `report`.
 ///
 /// # Errors
-/// If a search gives no finite number, or `progress` ends it.
+/// If there is nothing to search, a search gives no finite number, or `progress` ends it.
 pub fn tune(
     predictor: &mut dyn Predictor,
     text: SearchText<'_>,
@@ -67,6 +67,9 @@ pub fn tune(
     progress: EvaluationProgress<'_>,
 ) -> Result<Adaptation> {
     asked.validate()?;
+    if !free.searches(asked) {
+        return Err(Error::config("--tune has nothing to search: every setting that is used is given"));
+    }
     let mut search = Search { predictor, text, report, progress };
     let mut best = asked.clone();
     if let Some(asked) = asked.dynamic.filter(|_| free.rate || free.decay) {
@@ -102,6 +105,14 @@ struct Pass {
     nats: Vec<Vec<f64>>,
     /// For each θ the cache's ln p; none without a history.
     cache: Vec<Vec<Option<f64>>>,
+}
+
+impl Free {
+    /// Whether anything of what `asked` uses is searched.
+    fn searches(self, asked: &Adaptation) -> bool {
+        let of_dynamic = asked.dynamic.is_some() && (self.rate || self.decay);
+        self.temperature || of_dynamic || (asked.cache.is_some() && (self.theta || self.lambda))
+    }
 }
 
 impl Search<'_, '_> {

@@ -2,6 +2,7 @@
 
 use super::Sentence;
 use crate::error::Result;
+use crate::eval::EvaluationProgress;
 use crate::eval::score::Cost;
 use crate::eval::side_by_side::{self, Begin, Row, fitting};
 use crate::model::FrozenModel;
@@ -53,16 +54,16 @@ impl<'a> Line<'a> {
 /// The score of each of `sentences`, each from the zero state. `context`, the line end, predicts the first token; without
 /// one it is not scored. A word that the vocabulary lacks is predicted as `<unk>`, and read by its own characters where the model
 /// reads any string. Equal sentences are read once, so that their scores are the same bits. At most `rows` are read side by side;
-/// `progress` gets the tokens that are done, and all.
+/// `progress` gets the tokens that are done, and all; its error ends the work.
 ///
 /// # Errors
-/// If the model gives a number that is not finite.
+/// If the model gives a number that is not finite, or `progress` says so.
 pub fn score_sentences(
     model: &FrozenModel,
     context: Option<u32>,
     sentences: &[Sentence],
     rows: usize,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: EvaluationProgress<'_>,
 ) -> Result<Vec<SentenceScore>> {
     let line = |sentence| Line::new(sentence, model.reads_any_string());
     let distinct: BTreeSet<Line<'_>> = sentences.iter().map(line).collect();
@@ -80,7 +81,7 @@ pub fn score_sentences(
         scores.extend(group.iter().copied().zip(costs.into_iter().map(sum)));
         left = rest;
         done += group.iter().map(|line| line.length).sum::<usize>();
-        progress(done as u64, all as u64);
+        progress(done as u64, all as u64)?;
     }
     Ok(sentences.iter().map(|sentence| scores[&line(sentence)]).collect())
 }
@@ -112,7 +113,7 @@ mod tests {
             unknown: Vec::new(),
         };
         let texts: Vec<Sentence> = texts.iter().map(sentence).collect();
-        score_sentences(model, context, &texts, rows, &mut |_, _| ()).unwrap()
+        score_sentences(model, context, &texts, rows, &mut |_, _| Ok(())).unwrap()
     }
 
     #[test]

@@ -44,7 +44,9 @@ class Weights(nn.Module):
 
     def gated(self, x, h):
         """Input and state after they have gated each other in turn, if the layer is a Mogrifier."""
-        for index, gate in enumerate(self.mogrifier.children() if self.has("mogrifier") else ()):
+        gates_of_rounds = self.mogrifier._modules if self.has("mogrifier") else {}
+        for index in range(len(gates_of_rounds)):  # by number: the names are sorted as text, "10" before "2"
+            gate = gates_of_rounds[str(index)]
             source, gates = (h, x) if index % 2 == 0 else (x, h)
             z = source @ gate.weight if gate.has("weight") else source @ gate.down.weight @ gate.up.weight
             gates = 2 * torch.sigmoid(z + gate.bias) * gates

@@ -28,14 +28,7 @@ pub(super) fn measure(
             sentences.push(cut(text)?);
         }
     }
-    let mut stopped = Ok(());
-    let show = &mut |done, all| {
-        if stopped.is_ok() {
-            stopped = progress(done, all);
-        }
-    };
-    let scores = score_sentences(model, tokenizer.line_end_id(), &sentences, ROWS, show)?;
-    stopped?;
+    let scores = score_sentences(model, tokenizer.line_end_id(), &sentences, ROWS, progress)?;
     let mut reference = SentenceScore::default();
     let mut figures = Sums::default();
     let mut left = scores.as_slice();

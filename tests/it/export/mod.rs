@@ -30,7 +30,7 @@ const MODELS: [(&str, &[&str]); 18] = [
     ("char", &["model.core={kind=\"lstm\",layers=2,hidden_size=5}", "corpus.unknown=true"]),
     ("word", &["model.core={kind=\"gru\",hidden_size=5}", "model.output.tied=true"]),
     ("char", &["model.core.layers=2", "model.core.mogrifier={rounds=4}"]),
-    ("word", &["model.core={kind=\"lstm\",layers=2,hidden_size=5,mogrifier={rounds=5,rank=2}}"]),
+    ("word", &["model.core={kind=\"lstm\",layers=2,hidden_size=5,mogrifier={rounds=12,rank=2}}"]),
     ("char", &["model.output={kind=\"mixture\",components=3}"]),
     ("word", &["model.core.mogrifier={rounds=1}", "model.output={kind=\"mixture\",components=2,tied=true}"]),
     ("char", &["model.core={kind=\"hlstm\",layers=3,hidden_size=5}"]),

@@ -130,7 +130,10 @@ fn made_up_lists_have_the_text_s_lines_as_references() {
     let scores: Vec<f64> =
         of_first.iter().map(|line| line.split('\t').nth(1).unwrap().parse().unwrap()).collect();
     assert!(scores.windows(2).all(|pair| pair[0] >= pair[1]), "{scores:?}");
-    place.fails("data lists book.txt --out x --hypotheses 1", 2, &["--hypotheses is 1"]);
+    for count in ["1", "10001", "6148914691236517206"] {
+        let said = format!("--hypotheses is {count}, wanted 2 to 10000");
+        place.fails(&format!("data lists book.txt --out x --hypotheses {count}"), 2, &[&said]);
+    }
     place.fails("data lists book.txt --out x --noise -1", 2, &["--noise is -1"]);
     place.fails("data lists book.txt --out x --noise 1e308", 2, &["--noise is 1", "wanted 0 to 1000000"]);
     place.fails("data lists book.txt --out x --count 0", 2, &["invalid value '0'", "--count"]);

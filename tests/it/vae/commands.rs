@@ -78,6 +78,7 @@ fn flags_and_commands_of_one_kind_of_checkpoint_are_refused_by_the_other() {
         LEARNED.fails(&format!("sample run {args}"), 2, &[what]);
     }
     LEARNED.fails("eval run --cache 100", 2, &["--cache is for language models"]);
+    LEARNED.fails("eval run --file - --file -", 2, &["standard input", "asked for twice"]);
     LEARNED.fails("eval run --samples 0", 2, &["--samples 0 draws no vector"]);
     for command in [
         "score run vae.toml",

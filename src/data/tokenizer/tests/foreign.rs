@@ -76,9 +76,9 @@ fn two_types_of_one_id_are_refused() {
 fn a_tokenizer_larger_than_any_is_refused_unread() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
-    std::fs::File::create(&path).unwrap().set_len((64 << 20) + 1).unwrap();
+    std::fs::File::create(&path).unwrap().set_len((256 << 20) + 1).unwrap();
     let message = Tokenizer::load(&path).unwrap_err().to_string();
-    assert!(message.contains("larger than 64 MiB"), "{message}");
+    assert!(message.contains("larger than 256 MiB"), "{message}");
 }
 
 /// A tokenizer of the library as other programs write it, with what differs from one that is plain.
