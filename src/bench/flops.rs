@@ -3,21 +3,33 @@
 //! Products are all but a few per cent of the work, and what a machine's peak is measured by.
 
 use crate::config::ModelConfig;
+use crate::config::train::LossConfig;
 use crate::error::Result;
 use crate::model;
+use crate::model::output::OutputKind;
 
 /// The operations of a training step on so many tokens, of which so many are distinct: each product has two in the
-/// backward pass, one for either factor's gradient. Fails if there is no such model.
-pub(crate) fn of_step(config: &ModelConfig, tokens: u64, distinct: f64) -> Result<f64> {
+/// backward pass, one for either factor's gradient. `None` where they do not follow from the model's sizes: of sampled words, of
+/// teachers, which are other models, and of an output that computes its words. Fails if there is no such model.
+pub(crate) fn of_step(
+    config: &ModelConfig,
+    loss: &LossConfig,
+    tokens: f64,
+    distinct: f64,
+) -> Result<Option<f64>> {
+    if loss.is_sampled() || loss.distill().is_some() || config.spec.output.kind == OutputKind::CharCnn {
+        return Ok(None);
+    }
     let cost = model::cost(config)?;
     let per_token = (2 * cost.per_token) as f64;
     let per_distinct = (2 * cost.per_distinct) as f64;
-    Ok(3.0 * (per_token * tokens as f64 + per_distinct * distinct))
+    Ok(Some(3.0 * (per_token * tokens + per_distinct * distinct)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::of_step;
+    use crate::config::train::LossConfig;
     use crate::config::{ModelConfig, Resolved};
     use crate::model::cost;
     use crate::model::spelling::SpellingSize;
@@ -32,7 +44,10 @@ mod tests {
         let cost = cost(&model).unwrap();
         // input 830 × 1660 = 1,377,800; ten sublayers of the same; output 830 × 10,000
         assert_eq!((cost.per_token, cost.per_distinct), (11 * 1_377_800 + 8_300_000, 0));
-        assert_eq!(of_step(&model, 700, 360.0).unwrap(), 3.0 * 700.0 * 46_911_600.0);
+        let exact = LossConfig::default();
+        assert_eq!(of_step(&model, &exact, 700.0, 360.0).unwrap(), Some(3.0 * 700.0 * 46_911_600.0));
+        let sampled = LossConfig::Sampled { samples: 64 };
+        assert_eq!(of_step(&model, &sampled, 700.0, 360.0).unwrap(), None);
     }
 
     #[test]
@@ -53,7 +68,7 @@ mod tests {
         assert_eq!(cost.per_distinct, convolutions + 525 * 1050);
         // LSTM layers with inputs of 525 and 300, output 300 × 10,000
         assert_eq!(cost.per_token, (525 + 300) * 1200 + (300 + 300) * 1200 + 3_000_000);
-        let step = of_step(&model, 700, 360.0).unwrap();
-        assert_eq!(step, 3.0 * (700.0 * 9_420_000.0 + 360.0 * 2_273_250.0));
+        let step = of_step(&model, &LossConfig::default(), 700.0, 360.0).unwrap();
+        assert_eq!(step, Some(3.0 * (700.0 * 9_420_000.0 + 360.0 * 2_273_250.0)));
     }
 }

@@ -94,8 +94,8 @@ impl BenchReport {
             progress("the machine's peaks", 0, 0);
             let found = Machine::measure(precision, language.device())?;
             let peak = found.gemm_peak_gflops.get(precision.as_str());
-            if let Some(train) = &mut train {
-                train.share_of_gemm_peak = peak.map(|peak| train.gflops / peak);
+            if let Some(products) = train.as_mut().and_then(|train| train.products.as_mut()) {
+                products.share_of_gemm_peak = peak.map(|peak| products.gflops / peak);
             }
             machine = Some(found);
         }

@@ -25,18 +25,15 @@ pub(crate) struct Training {
     /// The speed of whole steps: masks, forward, backward, clipping, update.
     #[serde(flatten)]
     pub rate: Speed,
+    /// On average, where windows vary.
     pub tokens_per_step: u64,
     /// Different ones among them, on average.
     pub distinct_tokens_per_step: f64,
     /// A step at the median rate.
     pub step_seconds: f64,
-    /// Floating-point operations of a step's products.
-    pub flops_per_step: f64,
-    /// Those, in a second, in units of 10⁹.
-    pub gflops: f64,
-    /// The share of the machine's peak that this is, where the peak was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub share_of_gemm_peak: Option<f64>,
+    /// The products of a step, where they are known.
+    #[serde(flatten)]
+    pub products: Option<Products>,
     /// Where a step spends its time; only on the CPU.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PartTime>,
@@ -45,6 +42,17 @@ pub(crate) struct Training {
     pub epoch_seconds: f64,
     /// All epochs; the test apart.
     pub run_seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Products {
+    /// Their floating-point operations.
+    pub flops_per_step: f64,
+    /// Those, in a second, in units of 10⁹.
+    pub gflops: f64,
+    /// The share of the machine's peak that this is, where the peak was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_of_gemm_peak: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -63,24 +71,29 @@ impl Training {
         let mut steps = Steps::new(language)?;
         let rate = Speed::measure("training", plan, progress, language.device(), || steps.next())?;
         let config = &language.recipe().train;
-        let tokens = (config.batch_size * config.bptt_steps) as u64;
-        let step_seconds = tokens as f64 / rate.tokens_per_second;
+        let tokens = steps.tokens as f64 / steps.done as f64;
+        let step_seconds = tokens / rate.tokens_per_second;
         let apart = if step_seconds > LONG_SECONDS { 1 } else { STEPS_APART };
         let parts = if language.device().is_cpu() { steps.parts(apart)? } else { Vec::new() };
         let distinct = steps.distinct as f64 / steps.done as f64;
         let passes = if config.fraternal.is_some() { 2.0 } else { 1.0 };
-        let flops = passes * flops::of_step(language.model(), tokens, distinct)?;
+        let flops = flops::of_step(language.model(), &config.loss, tokens, distinct)?;
+        let products = flops.map(|flops| Products {
+            flops_per_step: passes * flops,
+            gflops: passes * flops / step_seconds / 1e9,
+            share_of_gemm_peak: None,
+        });
         progress("validation", 0, 0);
+        // An epoch is counted in windows of the usual length.
+        let window_seconds = (config.batch_size * config.bptt_steps) as f64 / rate.tokens_per_second;
         let epoch_seconds =
-            epoch_seconds(language, &steps.stepper.parameters, step_seconds, subject.windows()?)?;
+            epoch_seconds(language, &steps.stepper.parameters, window_seconds, subject.windows()?)?;
         Ok(Self {
             rate,
-            tokens_per_step: tokens,
+            tokens_per_step: tokens.round() as u64,
             distinct_tokens_per_step: distinct,
             step_seconds,
-            flops_per_step: flops,
-            gflops: flops / step_seconds / 1e9,
-            share_of_gemm_peak: None,
+            products,
             parts,
             epochs: config.epochs,
             epoch_seconds,
@@ -94,6 +107,7 @@ pub(super) struct Steps<'a> {
     language: &'a Language,
     pub(super) stepper: Stepper<NextToken>,
     done: usize,
+    tokens: usize,
     distinct: usize,
 }
 
@@ -104,7 +118,7 @@ impl<'a> Steps<'a> {
 
     /// Those of `stepper`.
     pub(super) fn of(language: &'a Language, stepper: Stepper<NextToken>) -> Self {
-        Self { language, stepper, done: 0, distinct: 0 }
+        Self { language, stepper, done: 0, tokens: 0, distinct: 0 }
     }
 
     /// Makes a step; its tokens.
@@ -119,6 +133,7 @@ impl<'a> Steps<'a> {
         self.stepper.advance(&window, self.done as u64, rate)?;
         self.check(false)?;
         self.done += 1;
+        self.tokens += targets.elem_count();
         Ok(targets.elem_count() as u64)
     }
 

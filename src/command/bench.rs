@@ -5,7 +5,7 @@ use super::output::{json_line, note};
 use crate::bench::report::{BenchReport, Machine, What};
 use crate::bench::speed::Speed;
 use crate::bench::subject::Subject;
-use crate::bench::training::Training;
+use crate::bench::training::{Products, Training};
 use crate::config::{Resolved, kinds_first};
 use crate::console::Line;
 use crate::readable::{counted, duration, grouped};
@@ -26,7 +26,8 @@ precision, threads, and
   sample   the same
   train    the same, and tokens_per_step, distinct_tokens_per_step, step_seconds, flops_per_step,
            gflops, share_of_gemm_peak, parts (part, seconds, share), epochs, epoch_seconds,
-           run_seconds
+           run_seconds; without the three of products where these do not follow from the model's
+           sizes (sampled words, teachers, an output that computes its words)
   machine  gemm_peak_gflops (by precision), memory_gb_per_second
 
 Examples:
@@ -150,14 +151,12 @@ fn print_parts(out: &mut impl Write, train: &Training) -> std::io::Result<()> {
 }
 
 fn print_run(out: &mut impl Write, train: &Training) -> std::io::Result<()> {
-    let share = train.share_of_gemm_peak.map(|share| format!(", {:.1} % of the peak", share * 100.0));
-    writeln!(
-        out,
-        "products           {:.1} GFLOP a step, {:.1} GFLOP/s{}",
-        train.flops_per_step / 1e9,
-        train.gflops,
-        share.unwrap_or_default()
-    )?;
+    if let Some(Products { flops_per_step, gflops, share_of_gemm_peak }) = train.products {
+        let share = share_of_gemm_peak.map(|share| format!(", {:.1} % of the peak", share * 100.0));
+        let per_step = flops_per_step / 1e9;
+        let share = share.unwrap_or_default();
+        writeln!(out, "products           {per_step:.1} GFLOP a step, {gflops:.1} GFLOP/s{share}")?;
+    }
     writeln!(out, "an epoch           {}", duration(train.epoch_seconds))?;
     let run = duration(train.run_seconds);
     let epochs = counted(train.epochs, "epoch");

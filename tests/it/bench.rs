@@ -103,6 +103,28 @@ fn the_parts_are_all_of_a_step() {
 }
 
 #[test]
+fn products_that_do_not_follow_from_the_sizes_are_not_counted() {
+    let place = Place::new();
+    let sampled = "--set corpus.unit=word --set model.output={by_word=true} --set train.loss={kind=\"sampled\",samples=4}";
+    let found = json(&bench(&place, &format!("tiny.toml --only train {sampled}")));
+    let products = ["flops_per_step", "gflops", "share_of_gemm_peak"];
+    assert!(products.iter().all(|key| found["train"][key].is_null()), "{found}");
+    assert!(found["train"]["run_seconds"].as_f64().unwrap() > 0.0);
+    let table = stdout(&place.rhn(&format!("bench tiny.toml --repeats 1 --only train {sampled}")));
+    assert!(table.contains("the whole run") && !table.contains("GFLOP"), "{table}");
+}
+
+#[test]
+fn a_step_of_varying_windows_has_its_own_tokens() {
+    let place = Place::new();
+    let found =
+        json(&bench(&place, "tiny.toml --only train --set train.window=variable --set train.batch_size=4"));
+    let [tokens, distinct] =
+        ["tokens_per_step", "distinct_tokens_per_step"].map(|key| found["train"][key].as_f64());
+    assert!(distinct <= tokens, "{found}");
+}
+
+#[test]
 fn without_the_corpus_a_made_up_text_of_its_size_is_measured_and_the_user_told() {
     let place = Place::new();
     place.write("small.toml", shrunk("ptb-char-rhn", 16, &["train.batch_size=4"]).to_toml());

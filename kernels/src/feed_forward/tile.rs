@@ -45,8 +45,12 @@ pub(super) fn multiply<T: Real, const FUSED: bool, const V: usize, const U: usiz
     assert!(scalars.data.len() > (inner - 1) * scalars.step + (U - 1) * scalars.unit, "scalars of a tile");
     assert!(vectors.iter().all(|vector| vector.len() >= (inner - 1) * stride + CHUNK), "vectors of a tile");
     #[cfg(target_arch = "x86_64")]
-    if FUSED && TypeId::of::<T>() == TypeId::of::<f32>() {
-        // SAFETY: `FUSED` is of processors with AVX2 and FMA, T is f32, and the lengths were just checked.
+    if FUSED
+        && TypeId::of::<T>() == TypeId::of::<f32>()
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+    {
+        // SAFETY: the processor has AVX2 and FMA, T is f32, and the lengths were just checked.
         unsafe {
             let vectors = vectors.map(|vector| vector.as_ptr().cast::<f32>());
             let scalars = (scalars.data.as_ptr().cast::<f32>(), scalars.step, scalars.unit);

@@ -51,6 +51,9 @@ pub struct CharCnnConfig {
     /// What the vocabulary adds; `config.json` has it beside the vocabulary's size.
     #[serde(skip)]
     pub spelling: Option<SpellingSize>,
+    /// Highway layers of an output that is such a network too, where a study has changed those of the embedding alone.
+    #[serde(skip)]
+    pub output_layers: Option<usize>,
 }
 
 impl CharCnnConfig {
@@ -143,6 +146,7 @@ impl EmbeddingSettings for CharCnnConfig {
     }
 
     fn set_highway_layers(&mut self, layers: usize) {
+        self.output_layers.get_or_insert(self.highway_layers);
         self.highway_layers = layers;
     }
 

@@ -58,7 +58,8 @@ impl CharCnnSoftmax {
                 weight: weights.weight("weight", (size, hidden))?,
             })
         };
-        let own = CharCnnConfig { word_size: Some(hidden), ..spelled.clone() };
+        let highway_layers = spelled.output_layers.unwrap_or(spelled.highway_layers);
+        let own = CharCnnConfig { word_size: Some(hidden), highway_layers, ..spelled.clone() };
         Ok(Self {
             cnn: own.cnn("output", false, vocabulary, builder)?,
             correction: correction.map(build).transpose()?,

@@ -70,7 +70,7 @@ fn nats_by_pieces(
         for (row, (&high, of_piece)) in highest.iter().zip(sums).enumerate() {
             // A number that is not finite must not be lost: NaN is never the higher one.
             let next = if high > most[row] || high.is_nan() { high } else { most[row] };
-            let before = if sum[row] > 0.0 { sum[row] * (most[row] - next).exp() } else { 0.0 };
+            let before = if sum[row] == 0.0 { 0.0 } else { sum[row] * (most[row] - next).exp() };
             sum[row] = before + of_piece * (high - next).exp();
             most[row] = next;
             if words.contains(&(targets[row] as usize)) {
@@ -212,5 +212,11 @@ mod tests {
         let targets = Tensor::new(&[3u32, 4], &Device::Cpu).unwrap();
         let nats = two.nats(&xs, &bias, &targets).unwrap().to_vec1::<f32>().unwrap();
         assert!(nats[0].is_nan() && nats[1] > 0.0, "{nats:?}");
+        // A single number of the first piece, which is none and not its highest.
+        let mut bias = vec![0f32; WORDS + 2];
+        bias[1] = f32::NAN;
+        let bias = Tensor::from_vec(bias, WORDS + 2, &Device::Cpu).unwrap();
+        let nats = two.nats(&xs, &bias, &targets).unwrap().to_vec1::<f32>().unwrap();
+        assert!(nats.iter().all(|nats| nats.is_nan()), "{nats:?}");
     }
 }

@@ -21,10 +21,15 @@ struct Case {
 
 impl Case {
     fn new(embedding: Value, core: Value, precision: Precision) -> Self {
+        Self::with_output(embedding, core, json!({"kind": "softmax"}), precision)
+    }
+
+    fn with_output(embedding: Value, core: Value, output: Value, precision: Precision) -> Self {
         let unit = if embedding["kind"] == "word" { Unit::Char } else { Unit::Word };
         let text = TEXT.repeat(8);
         let (encoded, vocab_size) = tiny::encoded(unit, &text);
-        let spec = serde_json::from_value(json!({"embedding": embedding, "core": core})).unwrap();
+        let spec =
+            serde_json::from_value(json!({"embedding": embedding, "core": core, "output": output})).unwrap();
         let words: Vec<String> = tiny::tokenizer(unit, &text).words().to_vec();
         assert_eq!(words.len(), vocab_size);
         let (config, fixed) = ModelConfig::for_words(spec, &words).unwrap();
@@ -135,6 +140,23 @@ fn a_layer_whose_gate_is_shut_can_be_left_out() {
             assert_eq!(case.perplexity(removed).to_bits(), case.untouched().to_bits());
         }
     }
+}
+
+#[test]
+fn an_output_over_characters_keeps_its_own_layers() {
+    let embedding = json!({"kind": "char-cnn", "characters": "bytes", "max_word_length": 12, "char_size": 3,
+        "filter_widths": [1, 2], "filter_counts": [3, 4], "highway_layers": 2});
+    let output = json!({"kind": "char-cnn", "correction": 2});
+    let mut case =
+        Case::with_output(embedding, json!({"kind": "lstm", "hidden_size": 5}), output, Precision::F32);
+    case.shut("embedding.highway.1.bias", None);
+    let untouched = case.untouched();
+    let all = case.all();
+    let removed = all.iter().find(|one| one.order == [0]).unwrap();
+    assert_eq!(case.perplexity(removed).to_bits(), untouched.to_bits());
+    // The last layer only hands on what it receives, three times too.
+    let repeated = all.iter().find(|one| one.order == [0, 1, 1, 1]).unwrap();
+    assert_eq!(case.perplexity(repeated).to_bits(), untouched.to_bits());
 }
 
 #[test]
