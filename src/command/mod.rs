@@ -41,7 +41,7 @@ const AFTER_HELP: &str = "\
 CHECKPOINT is a directory that `rhn train` wrote, or hf://owner/name[@revision].
 
 Exit codes: 0 done, 1 reading, writing or computing failed, 2 usage or configuration, 3 data,
-4 checkpoint refused, 5 not finite, 6 directory in use, 130 and 143 saved and stopped by a signal.
+4 checkpoint refused, 5 not finite, 6 directory in use, 128 and a signal's number saved and stopped by it.
 
 Examples:
   rhn train                                    learn Shakespeare, into checkpoints/shakespeare

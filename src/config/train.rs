@@ -372,6 +372,7 @@ impl Schedule {
         if fits && value.is_finite() {
             return Ok(());
         }
-        Err(Error::config(format!("train.schedule.{name} is {value}, wanted a finite number above 0")))
+        let least = if name == "final_fraction" { "of 0 or more" } else { "above 0" };
+        Err(Error::config(format!("train.schedule.{name} is {value}, wanted a finite number {least}")))
     }
 }

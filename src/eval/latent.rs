@@ -274,7 +274,7 @@ impl<'a> Sums<'a> {
         let mut streams = self.streams("latent.evaluation", numbers);
         let size = model.latent().size;
         let mut drawn = Drawn::default();
-        let mut weights = vec![Vec::with_capacity(self.settings.samples); numbers.len()];
+        let mut weights = vec![Vec::new(); numbers.len()];
         for _ in 0..self.settings.samples {
             check()?;
             let epsilon = normal(&mut streams, size, model.precision().dtype(), model.device())?;

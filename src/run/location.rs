@@ -4,6 +4,7 @@ use crate::checkpoint::{self, PENDING, newest_recipe};
 use crate::config::recipe::BUILT_IN;
 use crate::console::note;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::storage::file_set::check_file;
 use crate::storage::{self, Lock, MANIFEST, MODEL, RECIPE, STATES};
 use std::path::{Path, PathBuf};
@@ -101,6 +102,22 @@ fn check_fresh(out: &Path) -> Result<()> {
     match names.into_iter().find(|name| holds(name)) {
         Some(name) => Err(Error::config(format!(
             "{}: a run is there already ({name}); --resume goes on with it, --out begins another",
+            out.display()
+        ))),
+        None => check_foreign(out),
+    }
+}
+
+/// Refuses a directory without a run that has files of a run's names: what someone keeps there would be replaced. The events of
+/// a run that has saved nothing yet may be.
+fn check_foreign(out: &Path) -> Result<()> {
+    let events = std::fs::read(out.join(storage::METRICS)).unwrap_or_default();
+    let has_foreign_events = events.contains(&b'\n') && events::readable(out).is_empty();
+    let names = [storage::RECIPE, storage::TOKENIZER, storage::RESULT, storage::THRESHOLD];
+    let there = names.into_iter().find(|name| out.join(name).exists());
+    match there.or(has_foreign_events.then_some(storage::METRICS)) {
+        Some(name) => Err(Error::config(format!(
+            "{}: has a {name} and no run, which would replace it; --out names another directory",
             out.display()
         ))),
         None => Ok(()),

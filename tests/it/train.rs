@@ -364,6 +364,12 @@ fn a_run_that_is_there_is_not_trained_over() {
     place.train("--out run --max-steps 2");
     let before = fs::read(place.path("run/model.safetensors")).unwrap();
     place.fails("train tiny.toml --out run", 2, &["a run is there already", "--resume", "--out"]);
+    for name in ["recipe.toml", "tokenizer.json", "result.json", "metrics.jsonl"] {
+        place.write(&format!("mine/{name}"), "# notes\n");
+        place.fails("train tiny.toml --out mine", 2, &[name, "would replace it", "--out"]);
+        assert_eq!(std::fs::read_to_string(place.path("mine").join(name)).unwrap(), "# notes\n");
+        std::fs::remove_file(place.path("mine").join(name)).unwrap();
+    }
     place.fails("train tiny.toml --out run --resume --init-from run", 2, &["--init-from"]);
     assert!(before == fs::read(place.path("run/model.safetensors")).unwrap());
 }

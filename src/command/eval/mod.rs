@@ -140,6 +140,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let what = "the standard input (-) can be read once only, it is asked for twice";
         return Err(Error::config(what).into());
     }
+    if args.keep && args.split.is_some_and(|split| split != SplitName::Test) {
+        let what = "--keep is for the test split, whose figures rhn compare shows";
+        return Err(Error::config(what).into());
+    }
     let mut adaptation = args.adapt.settings()?;
     if matches!(args.protocol, Protocol::Batched) && adaptation.cache.is_some() {
         let what = "--cache remembers one text as it is read: it is for --protocol stream, not batched";

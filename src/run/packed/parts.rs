@@ -149,7 +149,11 @@ pub(crate) fn find_parts(given: &[PathBuf]) -> Result<PartSet> {
     let stems = given.iter().map(|path| stem(path)).collect::<Result<Vec<_>>>()?;
     let Some(stem) = stems.first() else { return Err(Error::config("no part was named")) };
     if let Some(other) = stems.iter().find(|other| *other != stem) {
-        let what = format!("the parts are of two runs: {} and {}", stem.display(), other.display());
+        let what = format!(
+            "the parts are of two runs, or in two directories: {} and {}; wanted those of one run beside each other",
+            stem.display(),
+            other.display()
+        );
         return Err(Error::config(what));
     }
     let ended = |ending: &str| {
