@@ -223,8 +223,8 @@ fn text_stages(args: &Args, subject: &Subject) -> Result<Vec<Stage>> {
     let tokens = &subject.text.tokens;
     check_sample(args.sample, tokens.len())?;
     let sample = batches.reading_order(args.sample).ok_or_else(|| {
-        let what = "a study reads whole windows of every batch row, and this token is in none";
-        Error::config(format!("--sample {}: {what}; the one before it may be", args.sample))
+        let what = "a study reads whole windows of every batch row, and this token is in none of them";
+        Error::config(format!("--sample {}: {what}", args.sample))
     })?;
     let words = subject.loaded.tokenizer.words();
     let id = |name: &str| words.iter().position(|word| word == name).map(|id| id as u32);

@@ -101,8 +101,9 @@ fn sample(corpus: &ShardedCorpus) -> Result<Text> {
     for shard in train {
         let start = bytes.len();
         let mut reader = ShardReader::open(&shard.path)?;
-        while let left @ 1.. = of_each as usize - (bytes.len() - start) {
-            let Some(part) = reader.next(None)? else { break };
+        loop {
+            let left = of_each as usize - (bytes.len() - start);
+            let Some(part) = (if left > 0 { reader.next(None)? } else { None }) else { break };
             let text = &part.bytes()[part.mark_length()..];
             if text.len() > left {
                 bytes.extend_from_slice(&text[..cut(text, left)]);

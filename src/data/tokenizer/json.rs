@@ -50,7 +50,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Kind> {
 /// Refuses a vocabulary whose file would be too large to be read again.
 pub(super) fn check_size(kind: &Kind, words: &[String]) -> Result<()> {
     let most = limit(TOKENIZER);
-    // Most are far from it: a byte of an entry is written as at most six, and is part of a merge at most.
+    // Most are far from it: a byte of an entry is written as six at most, and stands in one merge at most.
     let bound: usize = words.iter().map(|word| 8 * word.len() + 64).sum();
     if bound as u64 <= most {
         return Ok(());
