@@ -4,6 +4,7 @@ use crate::support::run;
 use rhn::config::ModelConfig;
 use rhn::config::Sweep;
 use rhn::model::parameter_count;
+use rhn::model::spelling::SpellingSize;
 use run::{Place, signal, stderr, stdout, wait_until};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -359,6 +360,16 @@ fn gates_are_shared_at_equal_parameters() {
             wanted.iter().any(|&(run, wanted)| name.starts_with(run) && count == wanted),
             "{name}: {count}"
         );
+    }
+}
+
+#[test]
+fn cores_above_the_same_characters_are_compared_at_equal_parameters() {
+    for run in shipped("ptb-char-cnn-cores.toml").runs {
+        let mut model = ModelConfig::new(run.resolved.recipe.model, 10_000);
+        model.set_spelling(SpellingSize { alphabet_size: 51, word_length: 21 });
+        let wanted = if run.name.starts_with("rhn") { 5_263_811 } else { 5_254_755 };
+        assert_eq!(parameter_count(&model).unwrap(), wanted, "{}", run.name);
     }
 }
 
