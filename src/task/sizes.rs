@@ -6,7 +6,7 @@ use super::images::size_net;
 use super::language::size_model;
 use super::vae::size_vae;
 use super::vocabulary;
-use crate::config::{CorpusConfig, ModelConfig, Resolved, TaskKind, TrainConfig};
+use crate::config::{CorpusConfig, ModelConfig, Resolved, TaskKind};
 use crate::data::images::ImageCorpus;
 use crate::data::labelled::LabelledCorpus;
 use crate::data::{Corpus, DataDirectories, ShardedCorpus, Tokenizer};
@@ -24,16 +24,27 @@ struct Key {
     corpus: CorpusConfig,
     task: TaskKind,
     is_sorted: bool,
-    fit: Fit,
+    /// A small text may be split in another way than its recipe says, for so many steps of an epoch.
+    min_epoch_steps: u64,
+    batch_size: usize,
+    bptt_steps: usize,
+    /// Which of [`fit::KEYS`] may be changed for that.
+    free: [bool; 3],
 }
 
-/// What decides whether a small text is split in another way than its recipe says: the steps that an epoch is to have, of so many
-/// rows and time steps, and which keys are free.
-type Fit = ([usize; 3], [bool; 3]);
-
-fn fit_of(resolved: &Resolved) -> Fit {
-    let TrainConfig { min_epoch_steps, batch_size, bptt_steps, .. } = resolved.recipe.train;
-    ([min_epoch_steps as usize, batch_size, bptt_steps], fit::KEYS.map(|key| !resolved.is_set(key)))
+impl Key {
+    fn of(resolved: &Resolved) -> Self {
+        let recipe = &resolved.recipe;
+        Self {
+            corpus: recipe.corpus.clone(),
+            task: recipe.task.kind,
+            is_sorted: recipe.needs_sorted_words(),
+            min_epoch_steps: recipe.train.min_epoch_steps,
+            batch_size: recipe.train.batch_size,
+            bptt_steps: recipe.train.bptt_steps,
+            free: fit::KEYS.map(|key| !resolved.is_set(key)),
+        }
+    }
 }
 
 /// The models of several recipes; a corpus is read once for all that share it.
@@ -54,8 +65,7 @@ impl<'a> Sizes<'a> {
     pub(crate) fn model(&mut self, resolved: &Resolved) -> Result<ModelConfig> {
         let recipe = &resolved.recipe;
         let task = recipe.task.kind;
-        let is_sorted = recipe.needs_sorted_words();
-        let key = Key { corpus: recipe.corpus.clone(), task, is_sorted, fit: fit_of(resolved) };
+        let key = Key::of(resolved);
         let at = match self.known.iter().position(|(known, _)| *known == key) {
             Some(at) => at,
             None => {

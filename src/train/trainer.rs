@@ -304,11 +304,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// measured.
     fn publish(&mut self, valid: Option<&Evaluation>) -> Result<()> {
         self.check_weights()?;
-        let own = match self.writes() {
-            true => self.task.published(self.stepper.measured(), valid),
-            false => Ok(Vec::new()),
-        };
-        let own = own.and_then(|files| if files.is_empty() { Ok(()) } else { self.recorder.publish(&files) });
+        let own = if self.writes() { self.write_model(valid) } else { Ok(()) };
         agree(self.world(), own)
     }
 
@@ -323,6 +319,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.clock.saved = Instant::now();
         self.has_state = true;
         Ok(())
+    }
+
+    fn write_model(&mut self, valid: Option<&Evaluation>) -> Result<()> {
+        let files = self.task.published(self.stepper.measured(), valid)?;
+        self.recorder.publish(&files)
     }
 
     fn write_state(&mut self, carried: &State) -> Result<()> {

@@ -120,7 +120,7 @@ fn a_step_of_varying_windows_has_its_own_tokens() {
     let found =
         json(&bench(&place, "tiny.toml --only train --set train.window=variable --set train.batch_size=4"));
     let [tokens, distinct] =
-        ["tokens_per_step", "distinct_tokens_per_step"].map(|key| found["train"][key].as_f64());
+        ["tokens_per_step", "distinct_tokens_per_step"].map(|key| found["train"][key].as_f64().unwrap());
     assert!(distinct <= tokens, "{found}");
 }
 

@@ -23,15 +23,16 @@ pub(super) fn open(
     let precision = model.precision();
     let checkpoint = loaded.checkpoint();
     let parameters = checkpoint.parameters(precision.dtype(), model.device())?;
-    let statistics = match checkpoint.read_statistics(precision, model.device())? {
-        Statistics::Kept(statistics) => statistics,
-        Statistics::Missing => gather(loaded, run, directories, &parameters, signals)?,
+    let kept = match checkpoint.read_statistics(precision, model.device())? {
+        Statistics::Kept(statistics) => Some(statistics),
+        Statistics::Missing => None,
         Statistics::Outdated(of) => {
             let path = checkpoint.statistics_path();
             note(&format!("{}: holds gradient statistics of {of}; they are gathered anew", path.display()));
-            gather(loaded, run, directories, &parameters, signals)?
+            None
         }
     };
+    let statistics = kept.map_or_else(|| gather(loaded, run, directories, &parameters, signals), Ok)?;
     DynamicModel::new(&checkpoint.config, parameters, &statistics, settings, precision, model.device())
 }
 

@@ -112,8 +112,8 @@ pub(super) struct Args {
     data: DataArgs,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
-    /// Keep the result of the test split in the run's directory: `rhn compare` shows it in a column of its own, as long as the weights are
-    /// the same
+    /// Keep the result of the test split in the run's directory: `rhn compare` shows it in a column of its own, as long as
+    /// the weights are the same
     #[arg(long, conflicts_with_all = ["file", "corpus"])]
     keep: bool,
     /// Print one line of JSON

@@ -38,7 +38,7 @@ pub(super) struct LimitArgs {
     /// Seconds in which a client must take something of its answer
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86400))]
     write_timeout: u32,
-    /// Seconds for a request, waiting included and the loading of its model not; then it is ended
+    /// Seconds for a request, waiting included, the loading of its model apart; then it is ended
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=86400))]
     request_timeout: u32,
     /// Seconds for what runs when a signal asks to stop
