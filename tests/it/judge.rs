@@ -87,6 +87,12 @@ fn where_all_is_equally_likely_the_measures_are_those_of_lengths_and_counts() {
     let uniform = -CHARACTERS.ln();
     assert_near(number(&by_slor[0], "score_good"), uniform - (t + 2.0 * o + end) / 4.0, 1e-5);
     assert_near(number(&by_slor[0], "score_bad"), uniform - (t + o + end) / 3.0, 1e-5);
+    let by_norm = rows(&["--by", "norm", "--unigrams", &unigrams]);
+    assert_near(number(&by_norm[0], "score_good"), -4.0 * uniform / (t + 2.0 * o + end), 1e-6);
+    assert_near(number(&by_norm[0], "score_bad"), -3.0 * uniform / (t + o + end), 1e-6);
+    let by_pen = rows(&["--by", "pen"]);
+    assert_near(number(&by_pen[0], "score_good"), 4.0 * uniform / 1.5f64.powf(0.8), 1e-5);
+    assert_near(number(&by_pen[0], "score_bad"), 3.0 * uniform / (8.0f64 / 6.0).powf(0.8), 1e-5);
 }
 
 #[test]
@@ -150,7 +156,12 @@ fn bad_pairs_and_settings_are_refused_by_name() {
         &["bad.tsv: line 2: has 1 column, wanted good<TAB>bad"],
     );
     assert_fails(&run.rhn("judge", &[&good, "--by", "slor"]), 2, &["--by slor needs --unigrams FILE"]);
-    assert_fails(&run.rhn("judge", &[&good, "--unigrams", &good]), 2, &["--unigrams is for --by slor"]);
+    assert_fails(&run.rhn("judge", &[&good, "--by", "norm"]), 2, &["--by norm needs --unigrams FILE"]);
+    assert_fails(
+        &run.rhn("judge", &[&good, "--unigrams", &good]),
+        2,
+        &["--unigrams is for --by norm and slor"],
+    );
     assert_fails(&run.rhn("judge", &[&good, "--unknown-penalty", "NaN"]), 2, &["--unknown-penalty is NaN"]);
     let nothing = run.path("run").display().to_string();
     assert_fails(&run.rhn("judge", &[&nothing]), 3, &["has no .tsv or .jsonl file"]);

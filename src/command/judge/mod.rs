@@ -23,6 +23,8 @@ line end after it is scored too (where the vocabulary has one), as rhn score --r
 if the good sentence has the higher score; a tie counts half, as two identical sentences always do.
   lp     sum of ln p                      for pairs of equal length
   mean   sum of ln p, over the tokens     where lengths differ
+  pen    sum of ln p, over ((5 + tokens) / 6)^0.8, between the two
+  norm   - sum of ln p, over the sum of ln p of the tokens by their frequency in --unigrams
   slor   (sum of ln p - sum of ln p of the tokens by their frequency in --unigrams), over the tokens
   min    the lowest ln p of a token
 A model of words gives <unk> a high probability, so that an unknown word looks good: see the column of unknown words, and
@@ -52,7 +54,7 @@ pub(super) struct Args {
     /// What a sentence's score is
     #[arg(long, value_enum, default_value = "lp")]
     by: Measure,
-    /// A text to count tokens in, for --by slor: best the model's training text
+    /// A text to count tokens in, for --by norm and slor: best the model's training text
     #[arg(long, value_name = "FILE")]
     unigrams: Option<PathBuf>,
     /// Nats to take off a sentence's ln p for each word with a symbol that the vocabulary lacks
@@ -101,16 +103,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// What can be refused before anything is read.
 fn validate(args: &Args) -> Result<()> {
-    match (args.by, &args.unigrams) {
-        (Measure::Slor, None) => {
-            return Err(Error::config(
-                "--by slor needs --unigrams FILE, a text to count tokens in (best the model's training text)",
-            ));
+    let by = args.by.name();
+    match (args.by.reads_unigrams(), &args.unigrams) {
+        (true, None) => {
+            let what = format!(
+                "--by {by} needs --unigrams FILE, a text to count tokens in (best the model's training text)"
+            );
+            return Err(Error::config(what));
         }
-        (Measure::Lp | Measure::Mean | Measure::Min, Some(_)) => {
-            return Err(Error::config(format!("--unigrams is for --by slor, not --by {}", args.by.name())));
+        (false, Some(_)) => {
+            return Err(Error::config(format!("--unigrams is for --by norm and slor, not --by {by}")));
         }
-        _ => {}
+        (true, Some(_)) | (false, None) => {}
     }
     if !(args.unknown_penalty.is_finite() && args.unknown_penalty >= 0.0) {
         let what =
@@ -144,7 +148,7 @@ fn scores(args: &Args, loaded: &Loaded, texts: &[&str]) -> Result<(Vec<Sentence>
         let penalty = args.unknown_penalty * sentence.unknown_words as f64;
         let lowered = match args.by {
             Measure::Min => SentenceScore { lowest: score.lowest - penalty, ..*score },
-            Measure::Lp | Measure::Mean | Measure::Slor => SentenceScore { lp: score.lp - penalty, ..*score },
+            _ => SentenceScore { lp: score.lp - penalty, ..*score },
         };
         let scored = &sentence.ids[sentence.ids.len() - score.tokens..];
         args.by.of(&lowered, unigrams.as_ref().map_or(0.0, |unigrams| unigrams.log_p(scored)))

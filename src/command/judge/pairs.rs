@@ -150,7 +150,7 @@ pub(super) fn print(args: &Args, judged: &[Judged], mut out: impl Write) -> io::
     let unequal = rows.last().map_or(0, |all| all.unequal_lengths);
     if args.by == Measure::Lp && unequal > 0 {
         note(&format!(
-            "{unequal} of {} pairs differ in their number of tokens, and lp prefers the shorter: see --by mean and slor",
+            "{unequal} of {} pairs differ in their number of tokens, and lp prefers the shorter: see --by mean, pen, norm and slor",
             judged.len()
         ));
     }

@@ -5,6 +5,8 @@
 //! ```text
 //! LP      = Σ ln p(w_t | w_<t)
 //! MeanLP  = LP / (n + 1)
+//! PenLP   = LP / ((5 + n + 1) / (5 + 1))^0.8     Lau, Armendariz, Lappin, Purver and Shu, 2020
+//! NormLP  = −LP / LP_unigram                     Lau, Clark and Lappin, 2017
 //! SLOR    = (LP − LP_unigram) / (n + 1)          Pauls and Klein, 2012; Lau, Clark and Lappin, 2017
 //! MinLP   = min_t ln p(w_t | w_<t)
 //! ```
@@ -37,6 +39,10 @@ pub enum Measure {
     Lp,
     /// That sum over the number of tokens
     Mean,
+    /// That sum over a power of the length, ((5 + tokens) / 6)^0.8
+    Pen,
+    /// Minus that sum over that of the tokens' own frequencies; needs --unigrams
+    Norm,
     /// The sum less that of the tokens' own frequencies, over the number of tokens; needs --unigrams
     Slor,
     /// The lowest ln p of any token
@@ -49,18 +55,29 @@ impl Measure {
         match self {
             Self::Lp => "lp",
             Self::Mean => "mean",
+            Self::Pen => "pen",
+            Self::Norm => "norm",
             Self::Slor => "slor",
             Self::Min => "min",
         }
     }
 
-    /// The measure in nats of a sentence with this score; `unigram` is Σ ln p of its scored tokens by their frequencies,
-    /// which `slor` alone reads. None if no token is scored.
+    /// Whether it compares with the tokens' frequencies in a text.
+    pub fn reads_unigrams(self) -> bool {
+        matches!(self, Self::Norm | Self::Slor)
+    }
+
+    /// The measure of a sentence with this score, in nats (`norm` is a ratio without a unit); `unigram` is Σ ln p of its
+    /// scored tokens by their frequencies, which `norm` and `slor` alone read. None if no token is scored, or by `norm` in a
+    /// vocabulary of one token, whose frequency is 1.
     pub fn of(self, score: &SentenceScore, unigram: f64) -> Option<f64> {
         let length = score.tokens as f64;
         let value = match self {
             Self::Lp => score.lp,
             Self::Mean => score.lp / length,
+            Self::Pen => score.lp / ((5.0 + length) / 6.0).powf(0.8),
+            Self::Norm if unigram == 0.0 => return None,
+            Self::Norm => -score.lp / unigram,
             Self::Slor => (score.lp - unigram) / length,
             Self::Min => score.lowest,
         };
@@ -127,8 +144,11 @@ mod tests {
     fn the_measures_of_three_tokens_are_those_of_the_definitions() {
         // ln p of −1, −2 and −6, by their frequencies −3, −2 and −1.
         let score = SentenceScore { lp: -9.0, lowest: -6.0, tokens: 3 };
-        let found = [Measure::Lp, Measure::Mean, Measure::Slor, Measure::Min];
-        assert_eq!(found.map(|by| by.of(&score, -6.0)), [Some(-9.0), Some(-3.0), Some(-1.0), Some(-6.0)]);
+        let found = [Measure::Lp, Measure::Mean, Measure::Norm, Measure::Slor, Measure::Min];
+        assert_eq!(found.map(|by| by.of(&score, -6.0).unwrap()), [-9.0, -3.0, -1.5, -1.0, -6.0]);
+        // (8/6)^0.8 = 1.258783
+        assert!((Measure::Pen.of(&score, 0.0).unwrap() + 9.0 / 1.258783).abs() < 1e-5);
+        assert_eq!(Measure::Norm.of(&score, 0.0), None);
         let nothing = SentenceScore { lp: 0.0, lowest: 0.0, tokens: 0 };
         assert_eq!(Measure::Mean.of(&nothing, 0.0), None);
     }

@@ -1,4 +1,4 @@
-//! How often each token is in a text: what SLOR takes off, so that rare words alone make no sentence bad.
+//! How often each token is in a text: what SLOR takes off and NormLP divides by, so that rare words alone make no sentence bad.
 
 use crate::data::{TextStream, Tokenizer};
 use crate::error::{Error, Result};
