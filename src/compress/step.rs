@@ -5,6 +5,7 @@
 //! at full speed, [`InstructionSet::fused`] on other processors. Rows and threads share out whole sums, never parts of one.
 //! The step reads one token of each row at a time, always of all rows.
 
+use crate::config::CoreConfig;
 use crate::error::{Error, Result};
 use crate::model::output::OutputKind;
 use crate::model::{FrozenModel, Noise, State};
@@ -26,9 +27,11 @@ pub(super) fn with_fixed_numbers<R>(work: impl FnOnce() -> R) -> R {
 /// Opens a checkpoint whose model has kernels for every part; errors as [`Loaded::open`].
 pub(super) fn load(argument: &Path) -> Result<Loaded> {
     let loaded = Loaded::open(argument, Precision::F32, &Device::Cpu)?;
-    let kind = loaded.model.config().spec.output.kind;
+    let spec = &loaded.model.config().spec;
+    let kind = spec.output.kind;
     let is_one_softmax = matches!(kind, OutputKind::Softmax | OutputKind::CharCnn);
-    if is_one_softmax && loaded.model.steps()?.is_some() {
+    let is_stabilised = matches!(&spec.core, CoreConfig::Hlstm(core) if core.stabiliser);
+    if is_one_softmax && !is_stabilised && loaded.model.steps()?.is_some() {
         return Ok(loaded);
     }
     let what = match kind {
@@ -41,9 +44,9 @@ pub(super) fn load(argument: &Path) -> Result<Loaded> {
              might not decode what it compresses. A model with one softmax can"
         }
         OutputKind::Softmax | OutputKind::CharCnn => {
-            "has a core of plain tensor operations, whose tanh is that of the operating system: another machine might \
-             not decode what it compresses. Cores with kernels can: rhn and lstm without a mogrifier and a projection, \
-             gru, and hlstm without full peepholes, coupled gates and projection"
+            "has a core of plain tensor operations, whose tanh or exp is that of the operating system: another machine \
+             might not decode what it compresses. Cores with kernels can: rhn and lstm without a mogrifier and a \
+             projection, gru, and hlstm without full peepholes, coupled gates, projection and stabiliser"
         }
     };
     Err(Error::checkpoint(loaded.directory(), what))

@@ -244,10 +244,13 @@ fn another_model_is_refused_and_what_differs_is_named() {
 
 #[test]
 fn models_that_machines_compute_differently_are_refused() {
-    let plain = word_spec(json!({"kind": "hlstm", "hidden_size": 5, "variant": "depth-gated"}));
-    let error = Compressor::open(checkpoint(Unit::Char, &plain, 1).path()).err().unwrap();
-    assert_eq!(error.exit_code(), 4);
-    assert!(error.to_string().contains("tanh is that of the operating system"), "{error}");
+    let depth_gated = json!({"kind": "hlstm", "hidden_size": 5, "variant": "depth-gated"});
+    let stabilised = json!({"kind": "hlstm", "hidden_size": 5, "stabiliser": true});
+    for core in [depth_gated, stabilised] {
+        let error = Compressor::open(checkpoint(Unit::Char, &word_spec(core), 1).path()).err().unwrap();
+        assert_eq!(error.exit_code(), 4);
+        assert!(error.to_string().contains("tanh or exp is that of the operating system"), "{error}");
+    }
 }
 
 #[test]

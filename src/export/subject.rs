@@ -29,9 +29,13 @@ const CORES: [(&str, &[&str]); 4] = [
             "coupled",
             "first_layer_carry",
             "projection",
+            STABILISER,
         ],
     ),
 ];
+
+/// A key of `[model.core]` and a tensor of a layer, which are folded into other weights.
+const STABILISER: &str = "stabiliser";
 
 /// A model to be exported.
 pub(super) struct Subject {
@@ -125,7 +129,7 @@ impl Subject {
         let output_bias = take(&mut weights, "output.bias")?;
         let mixture = config.spec.output.component_count();
         let mixture = mixture.map(|components| Mixture::take(components, &mut weights)).transpose()?;
-        let layers = (0..config.spec.core.layers()).map(|k| layer(&weights, k)).collect();
+        let layers = (0..config.spec.core.layers()).map(|k| layer(&weights, k)).collect::<Result<_>>()?;
         let about = About {
             model: config.to_string(),
             corpus: checkpoint.read_recipe().ok().flatten().map(|recipe| recipe.corpus.name),
@@ -133,7 +137,8 @@ impl Subject {
             from_characters,
             weights: checkpoint.weights_sha256(),
         };
-        let core = json["core"].clone();
+        let mut core = json["core"].clone();
+        core.as_object_mut().map(|core| core.remove(STABILISER)); // it is in the weights
         Ok(Self { config, core, tokenizer, table, layers, output, mixture, output_bias, about })
     }
 }
@@ -153,12 +158,21 @@ fn take(weights: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Tensor> {
     weights.remove(name).ok_or_else(|| Error::tensor(name, "is missing"))
 }
 
-/// The weights of layer `k`.
-fn layer(weights: &BTreeMap<String, Tensor>, k: usize) -> BTreeMap<String, Tensor> {
+/// The weights of layer `k`; a highway LSTM's stabiliser is multiplied into the matrices that read the input.
+fn layer(weights: &BTreeMap<String, Tensor>, k: usize) -> Result<BTreeMap<String, Tensor>> {
     let prefix = format!("core.{k}.");
     let of_layer =
         |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(&prefix)?.into(), tensor.clone()));
-    weights.iter().filter_map(of_layer).collect()
+    let mut layer: BTreeMap<String, Tensor> = weights.iter().filter_map(of_layer).collect();
+    if let Some(log_scale) = layer.remove(STABILISER) {
+        let scale = log_scale.exp()?;
+        for name in ["input.weight", "depth.weight", "depth.carry.weight"] {
+            if let Some(matrix) = layer.get_mut(name) {
+                *matrix = matrix.broadcast_mul(&scale)?;
+            }
+        }
+    }
+    Ok(layer)
 }
 
 /// Final numbers of the run, if they are there and readable.

@@ -110,7 +110,13 @@ fn the_scan_equals_the_plain_operations() {
     // A projection by the identity matrix is none, and is computed by the plain operations.
     let masks = json!({"input": 0.3, "hidden": 0.3, "depth": 0.4});
     let per_step = json!({"kind": "per-step", "between": 0.5, "depth": 0.4});
-    for settings in [json!({}), json!({"first_layer_carry": true}), json!({"peephole": "none"})] {
+    let settings = [
+        json!({}),
+        json!({"first_layer_carry": true}),
+        json!({"peephole": "none"}),
+        json!({"stabiliser": true, "first_layer_carry": true}),
+    ];
+    for settings in settings {
         for dropout in [&masks, &per_step] {
             let scanned = model(hlstm(3, settings.clone()));
             let mut plain = settings.clone();
@@ -137,11 +143,15 @@ fn one_token_at_a_time_gives_the_probabilities_of_a_window() {
         json!({"variant": "depth-gated"}),
         json!({"variant": "kurata"}),
         json!({"projection": 4}),
+        json!({"stabiliser": true, "first_layer_carry": true}),
+        json!({"stabiliser": true, "variant": "depth-gated"}),
     ];
     for settings in settings {
         let config = model(hlstm(3, settings));
         let (dtype, device) = (DType::F32, Device::Cpu);
-        let parameters = Parameters::draw(&config, BTreeMap::new(), 5, 0.6, dtype, &device).unwrap();
+        let mut weights = drawn(&config);
+        set(&mut weights, ".stabiliser", 0.4);
+        let parameters = Parameters::load(&config, &weights, dtype, &device).unwrap();
         let model = LanguageModel::new(&config, &parameters, dtype, &device).unwrap();
         let frozen = model.freeze().unwrap();
         let mut sampler = Sampler::new(&frozen, SampleSettings::default(), &[3], 1).unwrap();

@@ -43,6 +43,8 @@ golden! {
     three_highway_lstm_layers_with_masked_depth_gates_equal_pytorch: "hlstm-3-layers-depth-mask",
     a_projected_highway_lstm_equals_pytorch: "hlstm-projected",
     a_depth_gated_lstm_equals_pytorch: "depth-gated-lstm",
+    a_highway_lstm_with_stabilisers_equals_pytorch: "hlstm-stabilised",
+    a_depth_gated_lstm_with_stabilisers_equals_pytorch: "depth-gated-lstm-stabilised",
     an_lstm_with_a_highway_layer_inside_equals_pytorch: "kurata-lstm-tied",
     stacked_lstms_with_highway_layers_inside_equal_pytorch: "kurata-lstm-2-layers",
     rhn_layers_that_share_their_transform_gate_equal_pytorch: "rhn-shared-gate",

@@ -91,6 +91,8 @@ CASES = {
     "hlstm-2-layers-tied": (word(), hlstm(7, 2), True, 12, VARIATIONAL, 1.8),
     "hlstm-3-layers-depth-mask": (word(size=5), hlstm(6, 3), False, 13, DEPTH, 2.3),
     "hlstm-projected": (word(size=5), hlstm(7, 2, projection=4), False, 12, DEPTH_PER_STEP, 1.8),
+    "hlstm-stabilised": (word(size=5), hlstm(6, 2, stabiliser=True), False, 12, DEPTH, 1.8),
+    "depth-gated-lstm-stabilised": (word(size=5), hlstm(5, 2, "depth-gated", stabiliser=True), True, 12, NONE, 1.8),
     "depth-gated-lstm": (word(size=5), hlstm(6, 2, "depth-gated"), False, 12, DEPTH, 1.8),
     "kurata-lstm-tied": (word(), hlstm(7, 1, "kurata"), True, 12, NONE, 1.5),
     "kurata-lstm-2-layers": (word(size=5), hlstm(6, 2, "kurata"), False, 13, VARIATIONAL, 1.8),
@@ -203,6 +205,8 @@ def highway_lstm_shapes(core, k, size):
     yield f"core.{k}.input.weight", (size, gates * hidden)
     yield f"core.{k}.recurrent.weight", (outputs, gates * hidden)
     yield f"core.{k}.bias", (gates * hidden,)
+    if "stabiliser" in core:
+        yield f"core.{k}.stabiliser", (1,)
     yield f"core.{k}.peephole", (2, hidden, hidden) if full else (3, hidden)
     if k > 0 or full:
         yield f"core.{k}.depth.weight", (size, hidden)

@@ -297,6 +297,8 @@ class Model:
                     case "gru":
                         x, state[k] = self.gru_step(k, x, state[k], mask_h)
                     case "hlstm":
+                        if "stabiliser" in self.config["core"]:
+                            x = x * self[f"core.{k}.stabiliser"].exp()
                         below = state[k - 1][1] if k > 0 else None
                         match self.config["core"]["variant"]:
                             case "zhang":

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 const PLAY: &str = "To be , or not to be :\nthat is the question\n";
 
 /// Every core with the embeddings, outputs and units among them.
-const MODELS: [(&str, &[&str]); 18] = [
+const MODELS: [(&str, &[&str]); 19] = [
     ("char", &["model.core.layers=2"]),
     ("word", &["model.output.tied=true"]),
     ("byte", &["model.core.shared_gates=\"transform\"", "corpus.unknown=true"]),
@@ -37,6 +37,7 @@ const MODELS: [(&str, &[&str]); 18] = [
     ("char", &["model.core={kind=\"hlstm\",layers=2,hidden_size=5,projection=3}"]),
     ("char", &["model.core={kind=\"hlstm\",layers=2,hidden_size=5,coupled=true,peephole=\"none\"}"]),
     ("char", &["model.core={kind=\"hlstm\",layers=2,hidden_size=5,variant=\"depth-gated\"}"]),
+    ("char", &["model.core={kind=\"hlstm\",layers=2,hidden_size=5,variant=\"depth-gated\",stabiliser=true}"]),
     ("char", &["model.core={kind=\"hlstm\",hidden_size=5,variant=\"kurata\"}", "model.output.tied=true"]),
     (
         "word",
@@ -76,9 +77,15 @@ impl Model {
         let tokenizer = Tokenizer::build(&recipe.corpus, &Text::from(PLAY)).unwrap();
         let (config, fixed) = ModelConfig::for_words(recipe.model.clone(), tokenizer.words()).unwrap();
         let parameters = Parameters::draw(&config, fixed, 1, 0.5, DType::F32, &Device::Cpu).unwrap();
+        let mut weights = parameters.tensors();
+        for (name, weight) in &mut weights {
+            if name.ends_with(".stabiliser") {
+                *weight = (weight.ones_like().unwrap() * 0.4).unwrap(); // it begins at 0, where it does nothing
+            }
+        }
         let files = [
             (CONFIG, serde_json::to_vec(&config).unwrap()),
-            (MODEL, save_tensors(&parameters.tensors()).unwrap()),
+            (MODEL, save_tensors(&weights).unwrap()),
             (TOKENIZER, tokenizer.to_json().into_bytes()),
             (RECIPE, recipe.to_toml().into_bytes()),
         ];
@@ -121,6 +128,19 @@ fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
     load_tensors(path, &fs::read(path).unwrap(), &Device::Cpu).unwrap()
 }
 
+/// A run's weights as a program without stabilisers has them: in the matrices that multiply the input.
+fn without_stabilisers(mut weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    for k in 0..3 {
+        let Some(log_scale) = weights.remove(&format!("core.{k}.stabiliser")) else { continue };
+        for part in ["input", "depth", "depth.carry"] {
+            if let Some(weight) = weights.get_mut(&format!("core.{k}.{part}.weight")) {
+                *weight = weight.broadcast_mul(&log_scale.exp().unwrap()).unwrap();
+            }
+        }
+    }
+    weights
+}
+
 fn numbers(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
@@ -135,7 +155,7 @@ fn assert_near(found: &Tensor, wanted: &Tensor, what: &str) {
 fn every_model_has_its_weights_and_a_configuration_that_fits_them() {
     for (unit, settings) in MODELS {
         let model = Model::new(unit, settings);
-        let trained = tensors(&model.path("run/model.safetensors"));
+        let trained = without_stabilisers(tensors(&model.path("run/model.safetensors")));
         let out = model.export(Target::Transformers);
         let config = json(&out.join("config.json"));
         let exported = tensors(&out.join("model.safetensors"));

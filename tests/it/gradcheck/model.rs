@@ -203,6 +203,8 @@ fn a_highway_lstm_has_the_gradient_of_central_differences() {
         json!({"peephole": "none", "first_layer_carry": true}),
         json!({"coupled": true, "projection": 3}),
         json!({"variant": "depth-gated"}),
+        json!({"stabiliser": true}),
+        json!({"stabiliser": true, "variant": "depth-gated"}),
     ];
     for settings in settings {
         Window::new(words(None), hlstm(1, settings.clone()), false, json!({})).check();

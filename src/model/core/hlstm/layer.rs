@@ -4,7 +4,7 @@
 //! or of i, o, g where f is 1 − i; `peephole`, (3, cells) or (3, cells, cells), of i, f, o, without f where there is none;
 //! `depth.weight` (input, cells), `depth.bias`, `depth.peephole`, (2, cells): of this layer's cell, and of the lower one's,
 //! which a first layer has not; it has `depth.carry.weight` (input, cells) in its place; `projection.weight` (cells,
-//! outputs).
+//! outputs); `stabiliser`, (1), whose exponential multiplies the input.
 
 use super::{Peephole, Shape};
 use crate::error::Result;
@@ -13,6 +13,7 @@ use crate::model::core::recurrent::RECURRENT;
 use crate::model::noise::{RecurrentNoise, WeightMasks};
 use candle_core::Tensor;
 use rhn_kernels::precision::Precision;
+use std::iter;
 use std::sync::Arc;
 
 /// What enters a layer beside its input and its state.
@@ -69,6 +70,9 @@ pub(super) trait LayerSteps: Send {
 /// The name of the weights through which the gates see the cell.
 pub(super) const PEEPHOLE: &str = "peephole";
 
+/// The name of the number whose exponential multiplies the input.
+pub(super) const STABILISER: &str = "stabiliser";
+
 /// The trained tensors of a layer.
 #[derive(Clone)]
 pub(super) struct LayerWeights {
@@ -78,6 +82,7 @@ pub(super) struct LayerWeights {
     pub(super) peephole: Option<Tensor>,
     pub(super) depth: Option<DepthGate>,
     pub(super) projection: Option<Tensor>,
+    stabiliser: Option<Tensor>,
     pub(super) shape: Shape,
     pub(super) precision: Precision,
 }
@@ -100,7 +105,7 @@ impl LayerWeights {
         carries: bool,
         weights: &Builder<'_>,
     ) -> Result<Self> {
-        let Shape { cells, outputs, projected, peephole, coupled, .. } = shape;
+        let Shape { cells, outputs, projected, stabilised, peephole, coupled, .. } = shape;
         let gates = if coupled { 3 } else { 4 };
         let peepholes = gates - 1;
         Ok(Self {
@@ -118,9 +123,31 @@ impl LayerWeights {
             projection: projected
                 .then(|| weights.weight("projection.weight", (cells, outputs)))
                 .transpose()?,
+            stabiliser: stabilised.then(|| weights.weight_with(STABILISER, 1, |_, _| 0.0)).transpose()?,
             shape,
             precision: weights.precision,
         })
+    }
+
+    /// The input as the layer's products see it.
+    pub(super) fn stabilised(&self, xs: &Tensor) -> Result<Tensor> {
+        Ok(match &self.stabiliser {
+            Some(log_scale) => xs.broadcast_mul(&log_scale.exp()?)?,
+            None => xs.clone(),
+        })
+    }
+
+    /// The same with the stabiliser in the matrices that multiply the input.
+    pub(super) fn folded(&self) -> Result<Self> {
+        let mut folded = self.clone();
+        if let Some(log_scale) = folded.stabiliser.take() {
+            let scale = log_scale.exp()?;
+            let depth = folded.depth.iter_mut().flat_map(|gate| [Some(&mut gate.input), gate.carry.as_mut()]);
+            for matrix in iter::once(&mut folded.input).chain(depth.flatten()) {
+                *matrix = matrix.broadcast_mul(&scale)?;
+            }
+        }
+        Ok(folded)
     }
 
     /// The same with the masks on the recurrent ones.

@@ -14,6 +14,8 @@
 //! o = sigmoid(x W + h W + w_co ⊙ c + b)               sees the new cell
 //! h = (o ⊙ tanh c) W_proj                             the projection is optional
 //! ```
+//!
+//! With a stabiliser x stands for exp(s) x, where s is one trained number a layer.
 
 mod kurata;
 mod layer;
@@ -28,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::model::builder::Builder;
 use crate::model::config::at_least;
 use crate::model::layers::Core;
-use layer::{Layer, LayerWeights, PEEPHOLE};
+use layer::{Layer, LayerWeights, PEEPHOLE, STABILISER};
 use serde::{Deserialize, Serialize};
 use stack::HighwayStack;
 use std::ops::Range;
@@ -61,6 +63,10 @@ pub struct HlstmConfig {
     /// Units of the output, if a matrix makes them from those of the cell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<usize>,
+    /// Whether each layer's input is multiplied by exp(s), s a trained number that begins at 0 (as in the later version of the
+    /// code of Yao et al.).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stabiliser: bool,
 }
 
 /// Which of the published models.
@@ -100,6 +106,7 @@ struct Shape {
     /// Units of the output.
     outputs: usize,
     projected: bool,
+    stabilised: bool,
     peephole: Peephole,
     coupled: bool,
     depth_bias: f64,
@@ -113,6 +120,7 @@ impl HlstmConfig {
             cells: self.hidden_size,
             outputs: self.hidden_size(),
             projected: self.projection.is_some(),
+            stabilised: self.stabiliser,
             peephole: self.peephole.unwrap_or(peephole),
             coupled: self.coupled.unwrap_or(depth_gated),
             depth_bias: self.depth_bias,
@@ -159,7 +167,7 @@ impl CoreSettings for HlstmConfig {
         let in_time = if coupled { 2 } else { 3 }; // i, o and f; g comes last
         Some(match name {
             "highway.weight" | "highway.bias" => cells..2 * cells, // T, behind H
-            "depth.carry.weight" | "projection.weight" => 0..0,
+            "depth.carry.weight" | "projection.weight" | STABILISER => 0..0,
             PEEPHOLE => 0..cells,
             _ if name.starts_with("depth.") => 0..cells,
             _ => 0..in_time * cells,
@@ -172,7 +180,7 @@ impl CoreSettings for HlstmConfig {
     }
 
     fn validate(&self) -> Result<()> {
-        let Self { peephole, coupled, first_layer_carry, projection, .. } = self;
+        let Self { peephole, coupled, first_layer_carry, projection, stabiliser, .. } = self;
         if !self.depth_bias.is_finite() {
             return Err(Error::config(format!(
                 "model.core.depth_bias is {}, wanted a finite number",
@@ -184,12 +192,15 @@ impl CoreSettings for HlstmConfig {
             "model.core",
             &[("hidden_size", self.hidden_size), ("projection", projection.unwrap_or(1))],
         )?;
-        let given =
-            peephole.is_some() || coupled.is_some() || first_layer_carry.is_some() || projection.is_some();
+        let given = peephole.is_some()
+            || coupled.is_some()
+            || first_layer_carry.is_some()
+            || projection.is_some()
+            || *stabiliser;
         if self.variant == Variant::Kurata && given {
             return Err(Error::config(
                 "variant = \"kurata\" is a plain LSTM with a highway layer inside: it has none of peephole, coupled, \
-                 first_layer_carry, projection",
+                 first_layer_carry, projection, stabiliser",
             ));
         }
         Ok(())

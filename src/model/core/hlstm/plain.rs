@@ -22,6 +22,7 @@ struct Inputs {
 impl Plain {
     fn inputs(&self, xs: &Tensor, beside: &Beside<'_>) -> Result<Inputs> {
         let LayerWeights { input, bias, depth, precision, .. } = &self.0;
+        let xs = &self.0.stabilised(xs)?;
         let product =
             |weight: &Tensor| -> Result<Tensor> { Ok(linear(xs, weight, Stored::ByInput, *precision)?) };
         let gates = product(input)?.broadcast_add(bias)?;

@@ -80,6 +80,7 @@ impl Scanned {
     /// `(time, batch, inputs · cells)`: the gates' products with the input, and for a depth gate its own and the cell that
     /// it lets through.
     fn projected(&self, xs: &Tensor, beside: &Beside<'_>) -> Result<Tensor> {
+        let xs = &self.weights.stabilised(xs)?;
         let gates = self.input.forward(xs)?;
         let (Some(gate), Some((product, carry))) = (&self.weights.depth, &self.depth) else {
             return Ok(gates);
@@ -134,7 +135,7 @@ impl Layer for Scanned {
     }
 
     fn frozen(&self) -> Result<Option<Arc<dyn Layer>>> {
-        let mut frozen = Self::of(self.weights.clone(), Product::packed)?;
+        let mut frozen = Self::of(self.weights.folded()?, Product::packed)?;
         let LayerWeights { recurrent, precision, .. } = &self.weights;
         let vectors = self.vectors()?;
         frozen.prepared = Some(match self.depth.is_some() {
