@@ -54,11 +54,10 @@ impl Nccl {
         let first: [u8; 128] = all[0][..].try_into().map_err(|_| Error::other_rank("rank 0 gave no name"))?;
         let id = Id::uninit(first.map(u8::cast_signed));
         let compute = device.cuda_stream();
-        let connected = compute.context().new_stream().w().map_err(Error::from).and_then(|stream| {
-            let comm = Comm::from_rank(stream.clone(), ranks.rank(), ranks.size(), id).map_err(failed)?;
-            Ok((stream, comm))
-        });
-        let (stream, comm) = agree(&*ranks, connected)?;
+        // The connection waits for all ranks: none begins it before every one can.
+        let stream = agree(&*ranks, compute.context().new_stream().w().map_err(Error::from))?;
+        let comm = Comm::from_rank(stream.clone(), ranks.rank(), ranks.size(), id).map_err(failed);
+        let comm = agree(&*ranks, comm)?;
         Ok(Self { ranks, device: device.clone(), stream, connection: Connection(Mutex::new(comm)) })
     }
 }
