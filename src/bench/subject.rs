@@ -34,7 +34,8 @@ impl Subject {
         let what = match recipe.task.kind {
             TaskKind::Classify => Some("a classifier of sentences"),
             TaskKind::Rescore => Some("learning from n-best lists"),
-            TaskKind::Language | TaskKind::Images | TaskKind::Vae => None, // refused by what they lack
+            TaskKind::Images => Some("a classifier of images"),
+            TaskKind::Language | TaskKind::Vae => None, // a VAE is refused by what it lacks
         };
         if let Some(what) = what {
             return Err(Error::config(format!(

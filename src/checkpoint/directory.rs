@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::storage::Manifest;
 use crate::storage::disk;
 use crate::storage::file_set::{LoadedFile, commit_set, read_listed};
-use crate::storage::{MANIFEST, METRICS, RESULT, read};
+use crate::storage::{MANIFEST, METRICS, RESULT, TENSORBOARD, read};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ pub fn publish(out: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
 pub fn recover(out: &Path) -> Result<()> {
     disk::remove_directory(&out.join(UNFINISHED))?;
     state::remove_unfinished(out)?;
-    for name in [METRICS, RESULT] {
+    for name in [METRICS, RESULT, TENSORBOARD] {
         disk::remove_aside(&out.join(name))?;
     }
     if read::exists(&out.join(PENDING))? { settle(out) } else { Ok(()) }

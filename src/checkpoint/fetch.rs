@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// The manifest comes first, so that the others are checked by it as they arrive.
 const FILES: [(&str, bool); 8] = [
-    (CONFIG, true),
     (MANIFEST, false),
+    (CONFIG, true),
     (TOKENIZER, true),
     (MODEL, true),
     (RECIPE, false),

@@ -151,7 +151,8 @@ fn inspect(
     json: bool,
     directories: &DataDirectories,
 ) -> anyhow::Result<()> {
-    if path.to_str().and_then(|name| directories.registry.get(name)).is_some_and(|entry| entry.images) {
+    let known = path.to_str().and_then(|name| directories.registry.get(name));
+    if known.map_or_else(|| ImageCorpus::is_in(path), |entry| entry.images) {
         if unit.is_some() || tokenizer.is_some() {
             return Err(
                 Error::config("--unit and --tokenizer are for text, and this is a corpus of images").into()

@@ -9,6 +9,7 @@ use crate::events::{self, Epoch, Event};
 use crate::model::{TensorSpec, specs};
 use crate::readable::{counted, perplexity};
 use crate::storage;
+use crate::study::RunHistory;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -97,14 +98,20 @@ fn inspect(argument: &Path) -> Result<Inspection> {
         parameters: specs.values().filter(|spec| spec.trained()).map(TensorSpec::count).sum(),
         recipe: checkpoint.read_recipe()?,
         best: best_epoch(directory),
-        result: fs::read(directory.join(storage::RESULT))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+        result: result(directory),
         files: files(directory)?,
         tensors: tensors(&checkpoint, &specs)?,
         config: checkpoint.config.clone(),
         directory: checkpoint.directory,
     })
+}
+
+/// The run's result, unless the run has gone on since, as its events say.
+fn result(directory: &Path) -> Option<Value> {
+    let result = serde_json::from_slice(&fs::read(directory.join(storage::RESULT)).ok()?).ok()?;
+    let run = RunHistory::read(directory);
+    Some(result)
+        .filter(|_| run.is_ok_and(|run| run.result.is_some()) || !directory.join(storage::METRICS).exists())
 }
 
 /// The weights' names, shapes and number types, once all of them are found to fit the configuration.
@@ -171,10 +178,12 @@ impl Inspection {
             writeln!(out, "best        epoch {}, valid {valid}", best.epoch)?;
         }
         if let Some(result) = &self.result {
-            let split = text(result, "split");
-            let protocol = text(result, "protocol");
-            let found = self.loss(result["nats_per_token"].as_f64());
-            writeln!(out, "result      {split} {found} ({protocol})")?;
+            match (result["split"].as_str(), result["nats_per_token"].as_f64()) {
+                (Some(split), nats @ Some(_)) => {
+                    writeln!(out, "result      {split} {} ({})", self.loss(nats), text(result, "protocol"))?;
+                }
+                _ => writeln!(out, "result      finished; the corpus has no test split")?,
+            }
         }
         self.print_files(out)?;
         self.print_tensors(out)

@@ -159,6 +159,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if checkpoint.config.spec.latent.is_some() {
         return sentences::run(args, checkpoint);
     }
+    checkpoint.check_language()?;
     args.sentence.refuse()?;
     let loaded = load_checkpoint(checkpoint, &args.device)?;
     let tokenizer = &loaded.tokenizer;

@@ -124,9 +124,7 @@ fn train_all(args: &Args, sweep: &Sweep, out: &Path, world: &dyn World) -> anyho
         }
         let head = format!("run {number} of {}: {}", sweep.runs.len(), planned.name);
         if is_finished(planned, &directory) {
-            let gone =
-                if directory.join(MODEL).exists() { String::new() } else { format!("; its {MODEL} is gone") };
-            report(&format!("{head}, finished before{gone}"));
+            report(&format!("{head}, finished before{}", remarks(args, &directory)?));
             continue;
         }
         let left = args.time_limit.map(|limit| limit.saturating_sub(begun.elapsed()));
@@ -145,6 +143,20 @@ fn train_all(args: &Args, sweep: &Sweep, out: &Path, world: &dyn World) -> anyho
         }
     }
     Ok(failed)
+}
+
+/// What is to be known of a finished run that is passed over.
+fn remarks(args: &Args, directory: &Path) -> anyhow::Result<String> {
+    let mut remarks = String::new();
+    let (_, asked) = args.device.open()?;
+    let precision = finished_run(directory).map(|run| run.start.precision);
+    if let Some(precision) = precision.filter(|one| !one.is_empty() && one != asked.as_str()) {
+        remarks += &format!(" in {precision}, not {}", asked.as_str());
+    }
+    if !directory.join(MODEL).exists() {
+        remarks += &format!("; its {MODEL} is gone");
+    }
+    Ok(remarks)
 }
 
 /// Refuses runs whose model cannot be made, before the first of several is trained.

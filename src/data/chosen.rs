@@ -7,6 +7,7 @@ use super::images::ImageCorpus;
 use super::labelled::LabelledCorpus;
 use super::shards::ShardedCorpus;
 use super::text::Text;
+use super::tokenizer::Tokenizer;
 use crate::config::CorpusConfig;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
@@ -63,6 +64,11 @@ pub struct TrainedOn<'a> {
 }
 
 impl TrainedOn<'_> {
+    /// Whether `text`, which was asked for as `name`, is the run's, whatever it is called.
+    pub(super) fn is_of(&self, name: &str, text: &Text) -> bool {
+        self.sha256.map_or(name == self.config.name, |wanted| wanted == sha256(text.bytes()))
+    }
+
     /// Refuses the text `name` if its SHA-256 is another than the run's.
     ///
     /// # Errors
@@ -147,11 +153,8 @@ impl Chosen {
         let config = CorpusConfig { name: name.to_owned(), ..run.config.clone() };
         if let Some(text) = corpus::one_text(name, directories)? {
             not_empty(&text)?;
-            let own = match run.sha256 {
-                Some(wanted) => wanted == sha256(text.bytes()),
-                None => name == run.config.name,
-            };
-            let split = split.unwrap_or(if own { SplitName::Test } else { SplitName::All });
+            let usual = if run.is_of(name, &text) { SplitName::Test } else { SplitName::All };
+            let split = split.unwrap_or(usual);
             if split == SplitName::All {
                 return Ok(vec![Self { corpus: name.to_owned(), split, text }]);
             }
@@ -243,18 +246,32 @@ pub(crate) fn find<T>(
     first.transpose()
 }
 
-/// The corpus of a run, if it is one of shards: the first that lies under its name or beside or above the run's directory.
+/// The corpus of a run, if it is one of shards: of those that lie under its name or beside or above the run's directory, the one
+/// with the run's SHA-256, or else the first. Where there is only one its SHA-256 is not asked for, which can take long.
 ///
 /// # Errors
-/// If a split that must be there is not.
-pub fn shards_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<Option<ShardedCorpus>> {
+/// If there is none, and under one of the names a split that must be there is not.
+pub fn shards_of(
+    run: TrainedOn<'_>,
+    tokenizer: &Tokenizer,
+    directories: &DataDirectories,
+) -> Result<Option<ShardedCorpus>> {
+    let mut found = Vec::new();
+    let mut refused = Ok(None);
     for name in places(run, directories) {
         let config = CorpusConfig { name, ..run.config.clone() };
-        if let Some(shards) = ShardedCorpus::find(&config, directories)? {
-            return Ok(Some(shards.named(&run.config.name)));
+        match ShardedCorpus::find(&config, directories) {
+            Ok(shards) => found.extend(shards.map(|shards| shards.named(&run.config.name))),
+            Err(error) => refused = refused.and(Err(error)),
         }
     }
-    Ok(None)
+    if let ([_, _, ..], Some(wanted)) = (&found[..], run.sha256) {
+        let is_own = |shards: &ShardedCorpus| shards.sha256(tokenizer).is_ok_and(|sha256| sha256 == wanted);
+        if let Some(own) = found.iter().position(is_own) {
+            return Ok(Some(found.swap_remove(own)));
+        }
+    }
+    if found.is_empty() { refused } else { Ok(Some(found.swap_remove(0))) }
 }
 
 /// The names under which the run's corpus may be found: its own, and for a path that is relative to a directory which the

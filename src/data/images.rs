@@ -58,6 +58,11 @@ pub struct ImageCorpus {
 }
 
 impl ImageCorpus {
+    /// Whether a directory has the first of the four idx files.
+    pub fn is_in(directory: &Path) -> bool {
+        find_one(directory, &FILES[0]).is_some()
+    }
+
     /// Finds, verifies and reads the images that `config.name` says: a known name or a directory. The last images of the
     /// training files are the validation split as far as `config.split` says.
     ///
@@ -199,10 +204,14 @@ impl Images {
 }
 
 /// The file of one of these names in a directory, as it is or packed by gzip.
-fn read_one(directory: &Path, names: &[&str; 2]) -> Result<Text> {
+fn find_one(directory: &Path, names: &[&str; 2]) -> Option<PathBuf> {
     let packed = names.iter().map(|name| format!("{name}.gz"));
     let mut paths = names.iter().map(|name| name.to_string()).chain(packed).map(|name| directory.join(name));
-    let path: PathBuf = paths.find(|path| path.is_file()).ok_or_else(|| {
+    paths.find(|path| path.is_file())
+}
+
+fn read_one(directory: &Path, names: &[&str; 2]) -> Result<Text> {
+    let path = find_one(directory, names).ok_or_else(|| {
         Error::data(directory, format!("has no {} and no {}, also not with .gz", names[0], names[1]))
     })?;
     Ok(Text::new(packed::read(&path)?, &path))

@@ -43,6 +43,13 @@ pub fn export(checkpoint: &Checkpoint, target: Target, directory: &Path) -> Resu
 
 /// Refuses a directory with something in it, and what is no directory.
 fn check_empty(directory: &Path) -> Result<()> {
+    let here = std::env::current_dir().and_then(std::fs::canonicalize);
+    if let (Ok(named), Ok(here)) = (std::fs::canonicalize(directory), here)
+        && here == named
+    {
+        let what = "is where you are, and an export replaces its directory as a whole: name a new one";
+        return Err(Error::config(format!("{}: {what}", directory.display())));
+    }
     match std::fs::read_dir(directory).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
         Ok(false) => {

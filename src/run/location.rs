@@ -110,7 +110,7 @@ fn check_fresh(out: &Path) -> Result<()> {
 
 /// Refuses a directory without a run that has files of a run's names: what someone keeps there would be replaced. The events of
 /// a run that has saved nothing yet may be.
-fn check_foreign(out: &Path) -> Result<()> {
+pub(super) fn check_foreign(out: &Path) -> Result<()> {
     let events = std::fs::read(out.join(storage::METRICS)).unwrap_or_default();
     let has_foreign_events = events.contains(&b'\n') && events::readable(out).is_empty();
     let names = [storage::RECIPE, storage::TOKENIZER, storage::RESULT, storage::THRESHOLD];

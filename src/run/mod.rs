@@ -20,7 +20,7 @@ pub(crate) use prepared::Prepared;
 pub(crate) use training::Ended;
 pub use training::Finish;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, newest_recipe};
 use crate::config::train::OnNonFinite;
 use crate::config::{Recipe, Resolved, TaskKind, Unit};
 use crate::console::note;
@@ -30,7 +30,7 @@ use crate::data::{Corpus, DataDirectories, Layout, ShardedCorpus};
 use crate::error::{Error, Result};
 use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
-use crate::storage::{Lock, MANIFEST};
+use crate::storage::{Lock, MANIFEST, RECIPE};
 use crate::task::fit;
 use crate::task::images::ImageTask;
 use crate::task::language::Language;
@@ -161,7 +161,7 @@ impl Request {
             )));
         }
         if let Some(shards) = ShardedCorpus::find(&resolved.recipe.corpus, &self.directories)? {
-            return self.begin_shards(resolved.recipe, shards, first);
+            return self.begin_shards(resolved.recipe, shards, first, is_taught_by_first);
         }
         let vocabulary = |recipe: &Recipe, corpus: &Corpus| match first {
             None => vocabulary::build(recipe, corpus),
@@ -257,8 +257,7 @@ impl Request {
     fn open_alone(&self, images: Option<ImageCorpus>, at: Option<PathBuf>) -> Result<AnyRun> {
         let (mut resolved, run, first) = self.resolve()?;
         let leads = at.is_none();
-        let out = at.or_else(|| self.out.clone()).or(run);
-        let out = out.unwrap_or_else(|| location::default(Path::new("checkpoints"), &resolved.name));
+        let out = at.unwrap_or_else(|| self.directory(run, &resolved));
         let held = if leads && out.exists() { Some(location::hold(&out, self.resume)?) } else { None };
         let resumed = if self.resume { find_state(&out, &mut resolved)? } else { None };
         let prepared = self.prepare(resolved, first.as_ref(), resumed.as_ref(), (&out, images))?;
@@ -272,6 +271,12 @@ impl Request {
             Prepared::Rescoring(ready) => AnyRun::Rescoring(Box::new(self.ready(*ready, place)?)),
             Prepared::Vae(ready) => AnyRun::Vae(Box::new(self.ready(*ready, place)?)),
         })
+    }
+
+    /// The directory of what is asked for, where `run` is that of the run to be resumed, if one was named.
+    fn directory(&self, run: Option<PathBuf>, resolved: &Resolved) -> PathBuf {
+        let named = self.out.clone().or(run);
+        named.unwrap_or_else(|| location::default(Path::new("checkpoints"), &resolved.name))
     }
 
     /// The run of a task that is known to fit.
@@ -293,12 +298,25 @@ impl Request {
     }
 }
 
+/// The recipe of the run in `directory`, if one is there that has saved something.
+///
+/// # Errors
+/// If it is damaged or not understood.
+pub(crate) fn begun(directory: &Path) -> Result<Option<Recipe>> {
+    if !directory.join(RECIPE).is_file() && newest_recipe(directory).is_none() {
+        return Ok(None);
+    }
+    let saved = location::recipe(directory)?;
+    Ok(Some(Resolved::unchecked(&saved.to_string_lossy(), &[], None)?.recipe))
+}
+
 /// Lets a run whose best model is lost or damaged publish the weights that it goes on with and the best of what follows, and
-/// says so; the model of a run with a result is needed as it was.
-fn forget_lost_model(out: &Path, resumed: &mut Resumed) {
+/// says so; the model of a run with a result is needed as it was, unless it goes on by `recipe`.
+fn forget_lost_model(out: &Path, resumed: &mut Resumed, recipe: &Recipe) {
     let position = &mut resumed.position;
     let has_result = directory::read_result(out).is_some_and(|result| result.steps == position.step);
-    if has_result || position.best.is_none() {
+    let goes_on = position.epoch < recipe.train.epochs && recipe.train != resumed.recipe.train;
+    if (has_result && !goes_on) || position.best.is_none() {
         return;
     }
     let what = match Checkpoint::open(out) {
@@ -322,13 +340,16 @@ fn find_state(out: &Path, resolved: &mut Resolved) -> Result<Option<Resumed>> {
     match &mut resumed {
         Some(resumed) => {
             resumed.check_settings(resolved)?;
-            forget_lost_model(out, resumed);
+            forget_lost_model(out, resumed, &resolved.recipe);
         }
         None if out.join(crate::storage::MODEL).exists() => {
             let what = "has a model but no training state to go on with; --init-from begins another run with its weights";
             return Err(Error::checkpoint(out, what));
         }
-        None => note(&format!("{}: no saved training state; beginning at the first step", out.display())),
+        None => {
+            location::check_foreign(out)?;
+            note(&format!("{}: no saved training state; beginning at the first step", out.display()));
+        }
     }
     Ok(resumed)
 }

@@ -1,7 +1,7 @@
 //! A task of any kind that is known to fit, with what its training begins with: before there is a directory.
 
-use super::Request;
 use super::first::First;
+use super::{Request, find_state};
 use crate::config::{CorpusConfig, Resolved, TaskKind};
 use crate::data::TrainedOn;
 use crate::data::images::ImageCorpus;
@@ -37,11 +37,13 @@ pub(super) fn trained_on<'a>(
 }
 
 impl Request {
-    /// What would be trained from the first step on, without a directory. Fails if the recipe, its corpus or the checkpoint to
-    /// begin with cannot be used.
+    /// What would be trained: from the first step on, without a directory, or as the run that would be resumed has it, which
+    /// is read and not held. Fails if the recipe, its corpus or the checkpoint to begin with cannot be used.
     pub(crate) fn prepared(&self) -> Result<Prepared> {
-        let (resolved, _, first) = self.resolve()?;
-        self.prepare(resolved, first.as_ref(), None, (Path::new(""), None))
+        let (mut resolved, run, first) = self.resolve()?;
+        let out = self.directory(run, &resolved);
+        let resumed = if self.resume { find_state(&out, &mut resolved)? } else { None };
+        self.prepare(resolved, first.as_ref(), resumed.as_ref(), (&out, None))
     }
 
     /// A run that begins, or goes on from `resumed` in the directory `out`; with the images of the recipe if they are open

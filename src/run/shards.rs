@@ -1,7 +1,7 @@
 //! Runs on corpora of shards: how they begin, and how any run's corpus is opened again.
 
 use super::Request;
-use super::first::{First, TAKEN};
+use super::first::{First, TAKEN, TEACHER};
 use super::prepared::trained_on;
 use crate::config::Recipe;
 use crate::data::chosen::{corpus_of, shards_of};
@@ -18,6 +18,7 @@ impl Request {
         mut recipe: Recipe,
         shards: ShardedCorpus,
         first: Option<&First>,
+        is_taught_by_first: bool,
     ) -> Result<Language> {
         let Some(first) = first else {
             return Language::with_shards(recipe, shards, None, self.precision, &self.device);
@@ -37,14 +38,16 @@ impl Request {
         let tokenizer = first.tokenizer.clone();
         first.keep_embedding_size(&mut recipe, tokenizer.vocab_size());
         let language = Language::with_shards(recipe, shards, Some(tokenizer), self.precision, &self.device)?;
-        Ok(language.with_taken(TAKEN.map(String::from).to_vec()))
+        let mut taken = TAKEN.map(String::from).to_vec();
+        taken.extend(is_taught_by_first.then(|| TEACHER.to_string()));
+        Ok(language.with_taken(taken))
     }
 
     /// What the run in the directory `out` trains, with the vocabulary that it began with.
     pub(super) fn reopen(&self, recipe: Recipe, resumed: &Resumed, out: &Path) -> Result<Language> {
         let run = trained_on(&recipe.corpus, (resumed, out));
         let tokenizer = Some(resumed.tokenizer.clone());
-        if let Some(shards) = shards_of(run, &self.directories)? {
+        if let Some(shards) = shards_of(run, &resumed.tokenizer, &self.directories)? {
             return Language::with_shards(recipe, shards, tokenizer, self.precision, &self.device);
         }
         let found = corpus_of(run, &self.directories)?;

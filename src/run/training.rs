@@ -1,6 +1,6 @@
 //! A run that is ready, to its end or until it is stopped.
 
-use super::tensorboard::{TENSORBOARD, TensorBoard};
+use super::tensorboard::TensorBoard;
 use super::{Follower, Run, RunDirectory, directory};
 use crate::checkpoint::Checkpoint;
 use crate::config::TrainConfig;
@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::events::Outcome;
 use crate::parallel::world::agree;
 use crate::signals::Signals;
+use crate::storage::TENSORBOARD;
 use crate::train::limits::Stop;
 use crate::train::recorder::Recorder;
 use crate::train::resume::Resumed;

@@ -45,5 +45,7 @@ pub const OPTIMIZER: &str = "optimizer.safetensors";
 pub const STATE: &str = "state.json";
 /// The directory of a run's training states.
 pub const STATES: &str = "state";
+/// The run's numbers for TensorBoard, which looks for `.tfevents` in a name.
+pub const TENSORBOARD: &str = "events.out.tfevents.rhn";
 /// Lengths and hashes of the files beside it.
 pub const MANIFEST: &str = "manifest.json";

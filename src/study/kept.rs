@@ -14,7 +14,6 @@ use std::path::Path;
 /// What `rhn compare` needs of a kept line.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Kept {
-    corpus: String,
     split: String,
     protocol: String,
     /// Of the softmax, if it was another than 1.
@@ -47,9 +46,9 @@ pub(crate) fn keep(checkpoint: &Checkpoint, evaluation: &impl Serialize) -> Resu
     file.sync()
 }
 
-/// The latest evaluation by each protocol and temperature, of the test split of `corpus` and of the weights that are in `directory` now;
-/// lines that are no evaluation are passed over with a note.
-pub(crate) fn read(directory: &Path, corpus: &str) -> BTreeMap<String, Kept> {
+/// The latest evaluation by each protocol and temperature, of the test split of the run's corpus and of the weights that are in
+/// `directory` now; lines that are no evaluation are passed over with a note. No other corpus's are kept.
+pub(crate) fn read(directory: &Path) -> BTreeMap<String, Kept> {
     let Ok(text) = std::fs::read_to_string(directory.join(EVALUATIONS)) else { return BTreeMap::new() };
     let Ok(checkpoint) = Checkpoint::open(directory) else { return BTreeMap::new() };
     let weights = checkpoint.weights_sha256();
@@ -62,7 +61,7 @@ pub(crate) fn read(directory: &Path, corpus: &str) -> BTreeMap<String, Kept> {
             })
             .ok()
     });
-    let fits = |kept: &Kept| kept.corpus == corpus && kept.split == "test" && kept.weights_sha256 == weights;
+    let fits = |kept: &Kept| kept.split == "test" && kept.weights_sha256 == weights;
     kept.filter(fits).map(|kept| (kept.column(), kept)).collect()
 }
 

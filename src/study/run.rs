@@ -70,7 +70,7 @@ impl Follower {
         }
         self.run.torn = self.events.torn;
         self.run.check_protocol()?;
-        self.run.kept = kept::read(&self.run.directory, &self.run.start.corpus);
+        self.run.kept = kept::read(&self.run.directory);
         self.run.forget_dishonest_figures();
         Ok((&self.run, news.anew))
     }
@@ -118,9 +118,10 @@ impl RunHistory {
     /// Takes back what earlier versions divided by text that was not predicted: where the vocabulary lacked symbols, they
     /// wrote no count of characters beside the bits for each.
     fn forget_dishonest_figures(&mut self) {
+        let is_text = self.is_of_running_text();
         let Some(result) = &mut self.result else { return };
         let test = &mut result.test;
-        if test.words.is_none() && test.oov_tokens.is_some_and(|unseen| unseen > 0) {
+        if is_text && test.words.is_none() && test.oov_tokens.is_some_and(|unseen| unseen > 0) {
             let reason =
                 "written by an earlier version, over text that was not predicted; rhn eval says it anew";
             test.bits_per_char = None;

@@ -392,6 +392,13 @@ fn an_evaluation_that_is_kept_has_a_column_of_its_own_until_the_weights_change()
     let kept = &table["runs"][0]["test_by_protocol"];
     assert_eq!(kept["stream, temperature 1.2"], warm["bits_per_char"], "{kept}");
     assert!(kept.get("stream").is_none(), "{kept}");
+    // By another name of the same text, and with the same weights.
+    let step = place.last_step("run");
+    place.train(&format!(
+        "--out run --resume --corpus ./corpus.txt --set train.epochs=6 --max-steps {}",
+        step + 1
+    ));
+    assert!(stdout(&place.rhn("compare run")).contains("(cache)"));
     place.train("--out run --resume --set train.epochs=6");
     assert!(!stdout(&place.rhn("compare run")).contains("(cache)"));
     place.fails("eval run --keep --file corpus.txt", 2, &["--keep", "--file"]);

@@ -91,7 +91,7 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-fn rhn(args: &[&str], input: &str) -> Output {
+pub(crate) fn rhn(args: &[&str], input: &str) -> Output {
     let mut child = command(args).spawn().unwrap();
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // it may have ended already
     child.wait_with_output().unwrap()

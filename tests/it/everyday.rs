@@ -259,6 +259,19 @@ fn a_run_is_resumed_by_its_directory_whatever_became_of_its_published_recipe() {
     place.fails("train run --resume", 4, &["run/recipe.toml: is missing"]);
 }
 
+#[test]
+fn a_result_of_other_weights_is_not_shown() {
+    let place = Place::new();
+    place.train("--out run --set train.epochs=1");
+    assert!(stdout(&place.rhn("inspect run")).contains("\nresult      test perplexity "));
+    place.train("--out run --resume --set train.epochs=3 --max-steps 30");
+    let shown = stdout(&place.rhn("inspect run"));
+    assert!(!shown.contains("\nresult "), "{shown}");
+    place.train("--out untested --set train.epochs=1 --set corpus.split=[90,10,0]");
+    let shown = stdout(&place.rhn("inspect untested"));
+    assert!(shown.contains("\nresult      finished; the corpus has no test split"), "{shown}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_result_that_cannot_be_printed_is_said_to_be_one() {

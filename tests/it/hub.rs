@@ -10,7 +10,7 @@ use rhn::checkpoint::fetch::fetch;
 use rhn::digest::sha256;
 use rhn::error::{Error, Result};
 use rhn::hub::{Address, Settings, Timeouts, dataset_file_from};
-use rhn::storage::{MANIFEST, MODEL, Manifest, TOKENIZER};
+use rhn::storage::{CONFIG, MANIFEST, MODEL, Manifest, TOKENIZER};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -126,6 +126,14 @@ fn what_is_in_the_cache_is_not_fetched_again_unless_it_is_damaged() {
     assert_eq!(questions, 8, "the commit and seven files were asked for, no body");
     std::fs::write(directory.join(MODEL), "damaged").unwrap();
     assert_eq!(value(&hub.fetch("hf://owner/name").unwrap()), 1.0);
+    // Of the length that it should have, as the manifest alone can tell.
+    for name in [CONFIG, TOKENIZER] {
+        let mut bytes = std::fs::read(directory.join(name)).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(directory.join(name), bytes).unwrap();
+        assert!(Checkpoint::open(&directory).is_err());
+        assert!(Checkpoint::open(&hub.fetch("hf://owner/name").unwrap()).unwrap().verified, "{name}");
+    }
 }
 
 #[test]

@@ -323,6 +323,25 @@ fn the_depth_study_trains_compares_and_goes_on() {
     let again: Value = serde_json::from_str(&succeed(&place, &args)).unwrap();
     assert_eq!(again["nets"], found["nets"]); // nothing is trained again
     place.fails(&args.replace("batch_size=20", "batch_size=30"), 2, &["batch_size was 20, is 30", "--out"]);
+    place.fails(
+        &args.replace("--epochs 3", "--epochs 2"),
+        2,
+        &["its run is one of 3 epochs, 2 are asked for"],
+    );
+    // A quick look is of other runs than the study: their rates were not searched.
+    let quick = args.replace("--epochs 3", "--quick --depths 2");
+    succeed(&place, &quick.replacen("--depths 2,4 ", "", 1));
+    assert!(place.path("depth/plain-2-quick").is_dir());
+    let given = format!("{args} --set train.learning_rate=0.02").replace("--out depth", "--out given");
+    succeed(&place, &given);
+    place.fails(&args.replace("--out depth", "--out given"), 2, &["learning_rate is 0.02, which was given"]);
+    // A net that was killed before it had published anything goes on.
+    for name in
+        ["config.json", "manifest.json", "model.safetensors", "tokenizer.json", "recipe.toml", "result.json"]
+    {
+        let _ = std::fs::remove_file(place.path("depth/plain-2").join(name));
+    }
+    succeed(&place, &args.replace("--epochs 3", "--epochs 4"));
     assert!(place.path("depth/curves.tsv").is_file() && place.path("depth/nets.tsv").is_file());
 }
 
@@ -370,6 +389,8 @@ fn a_study_of_depth_neither_searches_nor_draws_what_is_given() {
         2,
         &["model.core.layers", "--depths"],
     );
+    place.fails("study bias --corpus images --set model.core.mixing=plain", 2, &["model.core.mixing"]);
+    assert_eq!(nets("--kinds highway,highway --out twice").len(), 1);
     place.fails(
         "study bias --corpus images --set model.core.transform_bias=1",
         2,

@@ -1,6 +1,6 @@
 //! `rhn judge`, `rhn data errors` and `rhn rescore` from outside: scores against those of `rhn score`, and by hand.
 
-use crate::cli::Run;
+use crate::cli::{Run, rhn};
 use crate::support::run::{assert_fails, stderr, stdout};
 use serde_json::Value;
 use std::process::{Command, Output};
@@ -143,6 +143,20 @@ fn blimps_lines_and_directories_are_read_and_grouped() {
     );
     let csv = stdout(&run.rhn("judge", &[&directory, "--csv"]));
     assert!(csv.starts_with("level,name,by,pairs,") && csv.contains("\nall,,lp,3,"), "{csv}");
+}
+
+#[test]
+fn tokens_are_counted_once_where_the_standard_input_has_them() {
+    let run = Run::new("char", 1.0);
+    let tune = write(&run, "tune.tsv", "0\tto be\n1\tbe to\n0\tor not\n1\tnot or\n");
+    let text = "to be or not to be\n";
+    let unigrams = write(&run, "text.txt", text);
+    let judged = |from: &str, input: &str| {
+        let settings =
+            ["judge", &run.checkpoint(), &tune, "--by", "norm", "--tune", &tune, "--unigrams", from];
+        objects(&rhn(&[&settings[..], &["--json"]].concat(), input))
+    };
+    assert_eq!(judged("-", text), judged(&unigrams, ""));
 }
 
 #[test]

@@ -372,6 +372,28 @@ fn a_model_without_a_training_state_is_not_trained_over() {
 }
 
 #[test]
+fn files_that_are_no_run_s_are_not_resumed_over() {
+    let place = Place::new();
+    place.write("notes/recipe.toml", "flour, water, salt\n");
+    place.write("notes/metrics.jsonl", "my notes\n");
+    place.fails("train tiny.toml --out notes --resume", 2, &["has a recipe.toml and no run"]);
+    place.fails("train tiny.toml --out notes", 2, &["has a recipe.toml and no run"]);
+    assert_eq!(fs::read_to_string(place.path("notes/recipe.toml")).unwrap(), "flour, water, salt\n");
+}
+
+#[test]
+fn a_finished_run_whose_model_is_gone_goes_on_to_the_best_of_what_follows() {
+    let place = Place::new();
+    place.train("--out run --set train.epochs=1");
+    fs::remove_file(place.path("run/model.safetensors")).unwrap();
+    place.fails("train run --resume", 4, &["model.safetensors: is missing"]);
+    let said = stderr(&place.rhn("train run --resume --set train.epochs=3"));
+    assert!(said.contains("The best weights so far are lost"), "{said}");
+    assert_eq!(place.events("run", "epoch").len(), 3);
+    assert!(place.json_of("eval run --json")["nats_per_token"].is_f64());
+}
+
+#[test]
 fn numbers_that_are_not_finite_in_a_state_are_refused_by_name() {
     let place = Place::new();
     for (file, tensor) in [

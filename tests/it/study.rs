@@ -281,6 +281,8 @@ fn a_run_whose_model_cannot_be_made_is_found_before_the_first_is_trained() {
     place.write("two.toml", wrong.replace("rank = 90", "rank = 2"));
     prints(&place, "sweep two.toml --set train.epochs=1");
     place.assert_counted_before(&wrong.replace("rank = 90", "rank = 2"), "runs/deep");
+    let other = stderr(&place.rhn("sweep two.toml --set train.epochs=1 --precision bf16"));
+    assert!(other.contains("finished before in f32, not bf16"), "{other}");
     // A model that is removed to make room is not trained again; the sweep says so.
     fs::remove_file(place.path("runs/small/model.safetensors")).unwrap();
     let again = stderr(&place.rhn("sweep two.toml --set train.epochs=1"));

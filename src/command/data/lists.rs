@@ -8,6 +8,7 @@ use crate::data::made_lists::{Confusions, ListSettings, hypotheses};
 use crate::data::{Corpus, Text};
 use crate::error::{Error, Result};
 use crate::storage::aside::Aside;
+use crate::storage::disk;
 use rhn_kernels::rng::Rng;
 use std::fmt::Write as _;
 use std::io::{Write as _, stdout};
@@ -80,13 +81,17 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.out).map_err(Error::io(&args.out))?;
     for (split, text) in splits {
         let Written { lists, references, count } = write(args, split, text, &confusions)?;
+        let path = |ending: &str| args.out.join(format!("{split}.{ending}"));
         if count == 0 {
             note(&format!("{split}: no line of at least {} words, so no lists", args.min_words));
+            for old in ["tsv", "text"].map(path).into_iter().filter(|old| old.exists()) {
+                disk::remove_file(&old)?;
+                note(&format!("{} was of another text, and is removed", old.display()));
+            }
             continue;
         }
         for (ending, text) in [("tsv", lists), ("text", references)] {
-            let path = args.out.join(format!("{split}.{ending}"));
-            Aside::write(&path, text.as_bytes())?;
+            Aside::write(&path(ending), text.as_bytes())?;
         }
         writeln!(stdout(), "{}: {count} lists", args.out.join(format!("{split}.tsv")).display())?;
     }

@@ -5,7 +5,7 @@ use super::{Args, Protocol};
 use crate::checkpoint::Checkpoint;
 use crate::config::CorpusConfig;
 use crate::data::chosen::labelled_of;
-use crate::data::labelled::{Labelled, LabelledCorpus};
+use crate::data::labelled::{Labelled, LabelledCorpus, Named};
 use crate::data::{SplitName, TrainedOn};
 use crate::error::Error;
 use crate::eval::Evaluation;
@@ -84,23 +84,27 @@ fn labelled(
             return Err(Error::config(what).into());
         }
     }
-    // A file that the run was not trained on is read whole, as of every other checkpoint.
-    let is_foreign =
-        |path: &&std::path::PathBuf| path.is_file() && path.to_str() != Some(config.name.as_str());
-    if let Some(file) = args.corpus.as_ref().filter(is_foreign).filter(|_| args.split.is_none()) {
-        return Ok((file.display().to_string(), SplitName::All, Labelled::read(file)?));
-    }
     let name = |path: &Path| match path.to_str() {
         Some(name) => Ok(name.to_owned()),
         None => Err(Error::data(path, "has a name that is not UTF-8")),
     };
     let named = args.corpus.as_deref().map(name).transpose()?;
     let directories = args.data.directories()?;
+    let sha256 = corpus_sha256(&checkpoint.directory);
+    let run = TrainedOn { config, sha256: sha256.as_deref(), directory: &checkpoint.directory };
     let corpus = match named {
-        Some(name) => LabelledCorpus::open(&CorpusConfig { name, ..config.clone() }, &directories)?,
+        Some(name) => {
+            let config = CorpusConfig { name, ..config.clone() };
+            let found = match args.split {
+                Some(_) => Named::Splits(LabelledCorpus::open(&config, &directories)?),
+                None => LabelledCorpus::named(&config, run, &directories)?,
+            };
+            match found {
+                Named::Splits(corpus) => corpus,
+                Named::Whole(labelled) => return Ok((config.name, SplitName::All, labelled)),
+            }
+        }
         None => {
-            let sha256 = corpus_sha256(&checkpoint.directory);
-            let run = TrainedOn { config, sha256: sha256.as_deref(), directory: &checkpoint.directory };
             let corpus = labelled_of(run, &directories)?;
             run.check(&corpus.name, &corpus.sha256)?;
             corpus

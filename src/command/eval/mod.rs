@@ -182,7 +182,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             ));
         }
     };
-    if let Some((corpus, sha256)) = parts::shards(args, run, &directories)? {
+    if let Some((corpus, sha256)) = parts::shards(args, run, &loaded.tokenizer, &directories)? {
         of_one(&corpus.name);
         let found = reading.shards(&corpus, sha256)?;
         print(args.json, &found)?;

@@ -4,7 +4,7 @@ use super::{Args, Found, Meter, Protocol};
 use crate::config::corpus::{Sentences, Storage};
 use crate::config::{CorpusConfig, Recipe};
 use crate::data::chosen::shards_of;
-use crate::data::{DataDirectories, Encoded, ShardedCorpus, SplitName, TrainedOn};
+use crate::data::{DataDirectories, Encoded, ShardedCorpus, SplitName, Tokenizer, TrainedOn};
 use crate::error::Error;
 use crate::eval::adapt::Adaptation;
 use crate::eval::streamed::Streamed;
@@ -18,13 +18,14 @@ use std::sync::Arc;
 pub(super) fn shards<'a>(
     args: &Args,
     run: TrainedOn<'a>,
+    tokenizer: &Tokenizer,
     directories: &DataDirectories,
 ) -> Result<Option<(ShardedCorpus, Option<&'a str>)>> {
     if !args.file.is_empty() {
         return Ok(None);
     }
     let Some(path) = &args.corpus else {
-        return Ok(shards_of(run, directories)?.map(|corpus| (corpus, run.sha256)));
+        return Ok(shards_of(run, tokenizer, directories)?.map(|corpus| (corpus, run.sha256)));
     };
     let Some(name) = path.to_str().filter(|_| path.is_dir()) else { return Ok(None) };
     let own = name == run.config.name;

@@ -130,9 +130,13 @@ fn validate(args: &Args) -> Result<()> {
 }
 
 /// Each text cut into tokens, and its score by `--by`, which is higher for the better sentence; none if no token has one.
-fn scores(args: &Args, loaded: &Loaded, texts: &[&str]) -> Result<(Vec<Sentence>, Vec<Option<f64>>)> {
+fn scores(
+    args: &Args,
+    loaded: &Loaded,
+    unigrams: Option<&Unigrams>,
+    texts: &[&str],
+) -> Result<(Vec<Sentence>, Vec<Option<f64>>)> {
     let tokenizer = &loaded.tokenizer;
-    let unigrams = args.unigrams.as_deref().map(|file| count(tokenizer, file)).transpose()?;
     let sentences = texts.iter().map(|text| Sentence::cut(text, tokenizer)).collect::<Result<Vec<_>>>()?;
     let context = tokenizer.line_end_id();
     if context.is_none() {
@@ -151,15 +155,17 @@ fn scores(args: &Args, loaded: &Loaded, texts: &[&str]) -> Result<(Vec<Sentence>
             _ => SentenceScore { lp: score.lp - penalty, ..*score },
         };
         let scored = &sentence.ids[sentence.ids.len() - score.tokens..];
-        args.by.of(&lowered, unigrams.as_ref().map_or(0.0, |unigrams| unigrams.log_p(scored)))
+        args.by.of(&lowered, unigrams.map_or(0.0, |unigrams| unigrams.log_p(scored)))
     };
     let values = sentences.iter().zip(&scores).map(value).collect();
     Ok((sentences, values))
 }
 
-fn count(tokenizer: &Tokenizer, file: &Path) -> Result<Unigrams> {
-    match file == Path::new("-") {
+/// How often each token is in `--unigrams`, which is read once: it may be the standard input.
+fn unigrams(args: &Args, tokenizer: &Tokenizer) -> Result<Option<Unigrams>> {
+    let count = |file: &PathBuf| match file == Path::new("-") {
         true => Unigrams::count(tokenizer, Path::new("standard input"), io::stdin().lock()),
         false => Unigrams::count(tokenizer, file, packed::open(file)?),
-    }
+    };
+    args.unigrams.as_ref().map(count).transpose()
 }

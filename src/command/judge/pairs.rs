@@ -1,6 +1,6 @@
 //! Minimal pairs: which sentence of each has the higher score, by phenomenon.
 
-use super::{Args, scores};
+use super::{Args, scores, unigrams};
 use crate::command::output::{json_line, note};
 use crate::error::{Error, Result};
 use crate::eval::sentences::{Accuracy, Measure, Outcome, Pair, Sentence};
@@ -23,7 +23,8 @@ pub(super) struct Judged {
 /// Each pair with its two scores. Fails if one of its sentences has none.
 pub(super) fn judge(args: &Args, loaded: &Loaded, pairs: Vec<Pair>) -> Result<Vec<Judged>> {
     let texts: Vec<&str> = pairs.iter().flat_map(|pair| [pair.good.as_str(), &pair.bad]).collect();
-    let (sentences, scores) = scores(args, loaded, &texts)?;
+    let unigrams = unigrams(args, &loaded.tokenizer)?;
+    let (sentences, scores) = scores(args, loaded, unigrams.as_ref(), &texts)?;
     let both = pairs.into_iter().zip(sentences.chunks(2).zip(scores.chunks(2)));
     both.map(|(pair, (sentences, scores))| {
         let &[Some(good), Some(bad)] = scores else {

@@ -1,11 +1,11 @@
 //! Single sentences by a language model's score: the threshold with the best F1 on some labelled sentences decides on others.
 
-use super::{Args, scores};
+use super::{Args, scores, unigrams};
 use crate::command::output::{json_line, load};
 use crate::data::labelled::Labelled;
 use crate::error::{Error, Result};
 use crate::eval::decisions::{Counts, Decisions, best_threshold, percent};
-use crate::eval::sentences::Sentence;
+use crate::eval::sentences::{Sentence, Unigrams};
 use crate::predict::Loaded;
 use serde::Serialize;
 use std::io::Write;
@@ -44,9 +44,11 @@ pub(super) fn run(args: &Args, tune: &Path, mut out: impl Write) -> anyhow::Resu
     }
     let files = args.pairs.iter().map(|file| Labelled::read(file)).collect::<Result<Vec<_>>>()?;
     let loaded = load(&args.checkpoint, &args.device)?;
-    let tuned = score(args, &loaded, &[tuning])?;
+    let unigrams = unigrams(args, &loaded.tokenizer)?;
+    let score = |files: &[Labelled]| score(args, &loaded, unigrams.as_ref(), files);
+    let tuned = score(&[tuning])?;
     let threshold = best_threshold(&tuned.values, &tuned.labels);
-    let judged = score(args, &loaded, &files)?;
+    let judged = score(&files)?;
     let sum = |of: fn(&Sentence) -> usize| judged.sentences.iter().map(|sentence| of(sentence) as u64).sum();
     let found = Found {
         event: "total",
@@ -77,10 +79,10 @@ pub(super) fn run(args: &Args, tune: &Path, mut out: impl Write) -> anyhow::Resu
     Ok(out.flush()?)
 }
 
-fn score(args: &Args, loaded: &Loaded, files: &[Labelled]) -> Result<Scored> {
+fn score(args: &Args, loaded: &Loaded, unigrams: Option<&Unigrams>, files: &[Labelled]) -> Result<Scored> {
     let all = files.iter().flat_map(|file| &file.sentences);
     let texts: Vec<&str> = all.clone().map(|sentence| sentence.text.as_str()).collect();
-    let (sentences, scores) = scores(args, loaded, &texts)?;
+    let (sentences, scores) = scores(args, loaded, unigrams, &texts)?;
     let value = |(text, score): (&&str, Option<f64>)| {
         let none =
             || Error::config(format!("{text:.60?} has no token that the model's vocabulary can score"));

@@ -12,6 +12,7 @@ use crate::storage::{CONFIG, METRICS, MODEL};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -84,7 +85,15 @@ impl Models {
     /// Language models in `directory` and below, named by their path from `root`, and the names of `others`; links are not
     /// followed. What lies within a run, its training states say, is none.
     fn find(&mut self, root: &Path, directory: &Path, depth: usize, others: &mut Vec<String>) -> Result<()> {
-        let entries = std::fs::read_dir(directory).map_err(Error::io(directory))?;
+        let entries = match std::fs::read_dir(directory) {
+            Ok(entries) => entries,
+            // As `rhn runs` does; only what was named must be there to be read.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && depth > 0 => {
+                note(&format!("{}: cannot be read, and is passed over", directory.display()));
+                return Ok(());
+            }
+            Err(error) => return Err(Error::io(directory)(error)),
+        };
         for entry in entries {
             let entry = entry.map_err(Error::io(directory))?;
             let path = entry.path();

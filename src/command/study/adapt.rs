@@ -1,5 +1,6 @@
 //! `rhn study adapt`: what adapted models gained on the new text, and what they lost on the old.
 
+use super::subject::note_sentences;
 use crate::command::args::{DataArgs, DeviceArgs};
 use crate::command::output::{Meter, Treatment, json_line, load, note_unseen, refuse_lists};
 use crate::command::runs;
@@ -85,6 +86,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         open_text(&adapted[0], &start, args.new.as_deref(), args.split, &directories)?,
         open_text(&start, &start, args.old.as_deref(), args.split, &directories)?,
     ];
+    for one in std::iter::once(&start).chain(&adapted) {
+        if note_sentences(&one.recipe()?) {
+            break; // of all of them once
+        }
+    }
     let signals = Signals::listen()?;
     let mut rows = Vec::new();
     for (name, loaded) in

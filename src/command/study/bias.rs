@@ -1,6 +1,6 @@
 //! `rhn study bias`: one highway net with several first biases of its transform gates.
 
-use super::nets::{Net, NetArgs, Trained, activated};
+use super::nets::{Net, NetArgs, Trained, activated, each_once};
 use super::subject::report_directory;
 use crate::checkpoint::Checkpoint;
 use crate::command::output::json_line;
@@ -82,6 +82,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         return Err(Error::config("--trials draws biases at random: rhn study depth takes it").into());
     }
     args.nets.refuse(&[("model.core.layers", "--depth"), ("model.core.transform_bias", "--values")])?;
+    if args.nets.gives("model.core.mixing")? {
+        return Err(Error::config("--set model.core.mixing: the study is of highway nets' gates").into());
+    }
     let net = |value: &f64| {
         let mut settings = vec![
             format!("model.core.layers={}", args.depth - 1),
@@ -91,7 +94,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let name = format!("bias{value}");
         Net { name, kind: "highway", depth: args.depth, usual: Vec::new(), settings, biases: &[] }
     };
-    let nets: Vec<Net> = args.values.iter().map(net).collect();
+    let values = each_once(&args.values);
+    let nets: Vec<Net> = values.iter().map(net).collect();
     let study = args.nets.open(&format!("bias-{}", args.depth))?;
     let trained = study.train(&nets)?;
     let (device, precision) = args.nets.device.open()?;
@@ -108,7 +112,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             net,
         })
     };
-    let rows: Vec<Row> = args.values.iter().zip(trained).map(row).collect::<Result<_>>()?;
+    let rows: Vec<Row> = values.iter().zip(trained).map(row).collect::<Result<_>>()?;
     let directory = StudyDirectory::create(Some(&study.out), &study.out, "bias")?;
     let found = Found { study: "bias", depth: args.depth, rows: &rows };
     keep(&directory, &found)?;

@@ -1,7 +1,7 @@
 //! `rhn study depth`: plain and highway nets of growing depth on the same images (Srivastava, Greff and Schmidhuber,
 //! 2015, section 3).
 
-use super::nets::{Net, NetArgs, Trained, activated};
+use super::nets::{Net, NetArgs, Trained, activated, each_once};
 use super::published;
 use super::subject::report_directory;
 use crate::command::output::json_line;
@@ -142,8 +142,12 @@ impl Args {
         };
         let mut nets = Vec::new();
         for activation in activations {
-            for &kind in &self.kinds {
-                nets.extend(self.depths.iter().map(|&depth| self.net(kind, depth, activation, biases)));
+            for kind in each_once(&self.kinds) {
+                nets.extend(
+                    each_once(&self.depths)
+                        .into_iter()
+                        .map(|depth| self.net(kind, depth, activation, biases)),
+                );
             }
         }
         Ok(nets)

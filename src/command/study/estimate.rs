@@ -4,7 +4,7 @@ use super::images::ImageSubject;
 use super::subject::{Subject, SubjectArgs, report_directory};
 use crate::command::output::{Meter, json_line, note};
 use crate::command::runs;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{LanguageModel, Parameters};
 use crate::predict::begun_from;
 use crate::readable::grouped;
@@ -40,9 +40,9 @@ Examples:
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) subject: SubjectArgs,
-    /// What averages over a char CNN's words are over; a time step's are over tokens
-    #[arg(long, value_enum, default_value = "tokens")]
-    over: Over,
+    /// What averages over a char CNN's words are over; a time step's are over tokens [default: tokens]
+    #[arg(long, value_enum)]
+    over: Option<Over>,
     /// Measure also other weights of the same model
     #[arg(long, value_enum)]
     against: Option<Against>,
@@ -68,8 +68,12 @@ struct Found<'a> {
 /// Measures, prints and keeps. Fails if the checkpoint or its corpus is refused, or a state is not finite.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(subject) = args.subject.open_images()? {
+        if args.over.is_some() {
+            return Err(Error::config("--over is for words, and this checkpoint is one of images").into());
+        }
         return run_images(args, &subject);
     }
+    let over = args.over.unwrap_or_default();
     let subject = args.subject.open()?;
     let batches = subject.batches()?;
     let tensors = subject.tensors()?;
@@ -81,7 +85,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             meter.set(done, total);
             Ok(())
         };
-        estimate::estimate(&model, weights, &subject.text.tokens, &batches, args.over, &mut progress)
+        estimate::estimate(&model, weights, &subject.text.tokens, &batches, over, &mut progress)
     };
     let mut stages = measure(&tensors, "trained")?;
     if args.against.is_some() {

@@ -2,7 +2,7 @@
 
 use super::images::ImageSubject;
 use super::subject::{Subject, SubjectArgs, report_directory};
-use crate::command::output::{Meter, json_line};
+use crate::command::output::{Meter, json_line, note};
 use crate::command::runs;
 use crate::error::Result;
 use crate::eval::perplexity::batched;
@@ -66,6 +66,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let subject = args.subject.open()?;
     let found = study(args, &subject)?;
+    note_no_swap(args, &found);
     let directory = args.subject.directory(&subject, "lesion")?;
     keep(&directory, &found)?;
     draw(&directory, &found, Cost::Perplexity, args.subject.png)?;
@@ -76,6 +77,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     report_directory(&directory);
     Ok(())
+}
+
+/// Says if no stage had two layers that `--swap` could exchange: the first of a time step reads the input, and stays.
+fn note_no_swap(args: &Args, found: &Found<'_>) {
+    if args.swap && !found.interventions.iter().any(|outcome| outcome.intervention == "exchanged") {
+        note("--swap: no stage has two neighbouring layers that can change places");
+    }
 }
 
 /// The same of a net that classifies images: its loss is over all images of the split, the training images unless another
@@ -118,6 +126,7 @@ fn run_images(args: &Args, subject: &ImageSubject) -> anyhow::Result<()> {
         mild: mild(&stages, &interventions, &outcomes),
         interventions: outcomes,
     };
+    note_no_swap(args, &found);
     let directory = subject.directory("lesion")?;
     keep(&directory, &found)?;
     draw(&directory, &found, Cost::Nats, args.subject.png)?;

@@ -1,16 +1,15 @@
 //! Image nets that a study trains: each a run of its own in the study's directory, which goes on where it was stopped.
 
 use crate::command::args::{DataArgs, DeviceArgs};
-use crate::config::Resolved;
+use crate::config::{CoreConfig, Recipe, Resolved};
 use crate::console::{Line, report};
 use crate::data::images::ImageCorpus;
 use crate::error::{Error, Result};
 use crate::events::{Event, Outcome};
 use crate::parallel::world::Solo;
 use crate::readable::duration;
-use crate::run::{AnyRun, Ended, Request};
+use crate::run::{self, AnyRun, Ended, Request};
 use crate::signals::Signals;
-use crate::storage::RECIPE;
 use crate::study::RunHistory;
 use crate::train::limits::{Limits, Stop};
 use crate::train::recorder::{Progress, Recorder};
@@ -23,8 +22,8 @@ pub(super) struct NetArgs {
     /// Epochs of each net
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(super) epochs: u64,
-    /// Three epochs without a search, at a rate of .1 for highway and .01 for plain nets: a look at the study in a minute or
-    /// two
+    /// Three epochs without a search of the rate, which is .1 for highway and .01 for plain nets: a look at the study in a
+    /// minute or two. Its runs have names of their own
     #[arg(long, conflicts_with = "epochs")]
     pub(super) quick: bool,
     /// Runs of each net with settings drawn at random, as the paper did; 1 tries four rates instead
@@ -170,7 +169,12 @@ impl Nets<'_> {
         let mut all = Vec::new();
         for (number, net) in (1..).zip(nets) {
             for trial in 1..=trials {
-                let name = if trials > 1 { format!("{}-trial-{trial}", net.name) } else { net.name.clone() };
+                let suffix = match (trials > 1, self.args.quick) {
+                    (true, _) => format!("-trial-{trial}"),
+                    (false, true) => "-quick".into(),
+                    (false, false) => String::new(),
+                };
+                let name = format!("{}{suffix}", net.name);
                 let trained = self.trial(net, trial, &self.out.join(&name))?;
                 let loss =
                     trained.last_train_nats.map_or_else(|| "–".into(), |nats| format!("{nats:.3e} nats"));
@@ -189,10 +193,15 @@ impl Nets<'_> {
     }
 
     fn trial(&self, net: &Net, trial: u64, directory: &Path) -> Result<Trained> {
-        let begun = directory.join(RECIPE).is_file();
+        let begun = run::begun(directory)?;
         // A run that goes on is held to what is asked for now, but for what was searched when it began.
-        let settings = if begun { self.asked(net, trial) } else { self.settings(net, trial)? };
-        let recipe = if begun { directory.display().to_string() } else { "mnist-highway".into() };
+        let (recipe, settings) = match &begun {
+            Some(recipe) => {
+                self.check_begun(net, directory, recipe)?;
+                (directory.display().to_string(), self.asked(net, trial))
+            }
+            None => ("mnist-highway".into(), self.settings(net, trial)?),
+        };
         let (device, precision) = self.args.device.open()?;
         let request = Request {
             recipe,
@@ -200,7 +209,7 @@ impl Nets<'_> {
             corpus: None,
             on_non_finite: None,
             out: Some(directory.to_path_buf()),
-            resume: begun,
+            resume: begun.is_some(),
             init_from: None,
             grow_vocab: false,
             precision,
@@ -218,6 +227,34 @@ impl Nets<'_> {
         Trained::read(net, trial, directory, failed)
     }
 
+    /// Refuses a run whose rate or bias was given, where it would be searched now, and one of more epochs than are asked for.
+    fn check_begun(&self, net: &Net, directory: &Path, recipe: &Recipe) -> Result<()> {
+        let refuse = |what: String| {
+            let what = format!("{}: {what}; --out names another directory", directory.display());
+            Err(Error::config(what))
+        };
+        let has = |key: &str, found: f64, tried: &[f64]| match tried.is_empty() || tried.contains(&found) {
+            true => Ok(()),
+            false => refuse(format!(
+                "its {key} is {found}, which was given and is none of those tried here, {tried:?}"
+            )),
+        };
+        let (epochs, asked) = (recipe.train.epochs, self.args.epochs());
+        if epochs > asked {
+            return refuse(format!("its run is one of {epochs} epochs, {asked} are asked for"));
+        }
+        if self.args.trials > 1 {
+            return Ok(());
+        }
+        has("train.learning_rate", recipe.train.learning_rate, self.rates()?)?;
+        match &recipe.model.core {
+            CoreConfig::FeedForward(core) => {
+                has("model.core.transform_bias", core.transform_bias, net.biases)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn run(&self, request: &Request, net: &Net) -> Result<Outcome> {
         let AnyRun::Images(run) = request.open_with(Some(self.corpus.clone()))? else {
             return Err(Error::config("the recipe of a net for images is one of text"));
@@ -229,6 +266,12 @@ impl Nets<'_> {
             Ended::Stopped(_) | Ended::Followed => Err(Error::Stopped { code: 0 }),
         }
     }
+}
+
+/// What is in a list, in its order and without what it has a second time.
+pub(super) fn each_once<T: Copy + PartialEq>(list: &[T]) -> Vec<T> {
+    let is_first = |(at, value): &(usize, &T)| !list[..*at].contains(value);
+    list.iter().enumerate().filter(is_first).map(|(_, value)| *value).collect()
 }
 
 /// The setting of a rate that is multiplied by `decay` each epoch.

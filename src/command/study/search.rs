@@ -26,15 +26,19 @@ impl Nets<'_> {
         if self.args.trials > 1 {
             return Ok(settings);
         }
-        let is_set = self.args.quick || self.args.gives("train.learning_rate")?;
-        let rates: &[f64] = if is_set { &[] } else { &RATES };
-        let rates = rates.iter().map(|rate| vec![format!("train.learning_rate={rate:?}")]);
+        let rates = self.rates()?.iter().map(|rate| vec![format!("train.learning_rate={rate:?}")]);
         let rates: Vec<Vec<String>> = if rates.len() > 0 { rates.collect() } else { vec![Vec::new()] };
         let biases = net.biases.iter().map(|bias| vec![format!("model.core.transform_bias={bias:?}")]);
         let biases: Vec<Vec<String>> = if biases.len() > 0 { biases.collect() } else { vec![Vec::new()] };
         let both = biases.iter().flat_map(|bias| rates.iter().map(move |rate| [&bias[..], rate].concat()));
         settings.extend(self.best(net, &settings, &both.collect::<Vec<_>>())?);
         Ok(settings)
+    }
+
+    /// The rates that are tried; none where one is given.
+    pub(super) fn rates(&self) -> Result<&'static [f64]> {
+        let is_set = self.args.quick || self.args.gives("train.learning_rate")?;
+        Ok(if is_set { &[] } else { &RATES })
     }
 
     /// What a trial sets, apart from what is searched.

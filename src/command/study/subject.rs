@@ -98,13 +98,7 @@ impl SubjectArgs {
             Some(_) => chosen.corpus.clone(),
             None => format!("the {} split", split.as_str()),
         };
-        if recipe.corpus.sentences != Sentences::Running {
-            note(&format!(
-                "the run learned from sentences (corpus.sentences = \"{}\"), and a study reads one running text: its \
-                 perplexity is not that of rhn eval",
-                recipe.corpus.sentences.as_str()
-            ));
-        }
+        note_sentences(&recipe);
         note_unseen(text.unseen, &name, Treatment::of(&loaded.tokenizer));
         let text = match self.tokens {
             Some(count) => text.truncated(count),
@@ -176,6 +170,20 @@ impl Subject {
         let split = self.split.as_str();
         format!("{}, {} split, {tokens} tokens, batched protocol\n", self.corpus, split)
     }
+}
+
+/// Says of a run that learned from sentences that a study reads them otherwise, and returns whether it is one.
+pub(super) fn note_sentences(recipe: &Recipe) -> bool {
+    let sentences = recipe.corpus.sentences;
+    if sentences == Sentences::Running {
+        return false;
+    }
+    note(&format!(
+        "the run learned from sentences (corpus.sentences = \"{}\"), and a study reads one running text: its perplexity is \
+         not that of rhn eval",
+        sentences.as_str()
+    ));
+    true
 }
 
 /// Says on the standard error where the results are.

@@ -10,7 +10,7 @@ use super::corpus::one_text;
 use super::directory::{NAMES, files, only_one};
 use super::packed;
 use super::text::Text;
-use super::{DataDirectories, split};
+use super::{DataDirectories, TrainedOn, split};
 use crate::config::CorpusConfig;
 use crate::digest::hex;
 use crate::error::{Error, Result};
@@ -132,21 +132,33 @@ impl LabelledCorpus {
     /// # Errors
     /// If there is no such corpus, a file is none of the kinds, or a split lacks a label that it needs.
     pub fn open(config: &CorpusConfig, directories: &DataDirectories) -> Result<Self> {
-        let name = config.name.as_str();
-        if directories.registry.get(name).is_some() {
-            let what = "is a corpus of text or images; wanted labelled sentences, a directory or a file: `rhn data errors \
-                        --labels` makes some of a text";
-            return Err(Error::data(name, what));
+        match one_file(&config.name, directories)? {
+            Some(text) => Self::of_file(config, text),
+            None => Self::of_files(&config.name, of_directory(Path::new(&config.name))?),
         }
-        let (texts, parts) = match one_text(name, directories)? {
-            Some(text) => {
-                let parsed = Labelled::parse(&text)?;
-                let left_out = parsed.left_out;
-                let [train, valid, test] = parsed.split(config.split, &text.source)?;
-                (vec![text], [Labelled { left_out, ..train }, valid, test])
-            }
-            None => of_directory(Path::new(name))?,
-        };
+    }
+
+    /// What `config.name` means for a checkpoint of `run`: as [`LabelledCorpus::open`], but a file or the standard input with
+    /// another text than the run's is not cut.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn named(config: &CorpusConfig, run: TrainedOn<'_>, directories: &DataDirectories) -> Result<Named> {
+        match one_file(&config.name, directories)? {
+            Some(text) if !run.is_of(&config.name, &text) => Ok(Named::Whole(Labelled::parse(&text)?)),
+            Some(text) => Self::of_file(config, text).map(Named::Splits),
+            None => Self::open(config, directories).map(Named::Splits),
+        }
+    }
+
+    fn of_file(config: &CorpusConfig, text: Text) -> Result<Self> {
+        let parsed = Labelled::parse(&text)?;
+        let left_out = parsed.left_out;
+        let [train, valid, test] = parsed.split(config.split, &text.source)?;
+        Self::of_files(&config.name, (vec![text], [Labelled { left_out, ..train }, valid, test]))
+    }
+
+    fn of_files(name: &str, (texts, parts): (Vec<Text>, [Labelled; 3])) -> Result<Self> {
         let mut hash = Sha256::new();
         texts.iter().for_each(|text| hash.update(text.bytes()));
         let [train, valid, test] = parts;
@@ -167,6 +179,25 @@ impl LabelledCorpus {
         let lines = self.train.sentences.iter().flat_map(|sentence| [sentence.text.as_str(), "\n"]);
         Text::new(lines.collect::<String>().into_bytes(), &self.name)
     }
+}
+
+/// What a path means: the splits of a corpus, or the sentences of a file that is not cut.
+#[derive(Debug)]
+pub enum Named {
+    /// A directory with a file for each split, or the file that a run was trained on.
+    Splits(LabelledCorpus),
+    /// Another file.
+    Whole(Labelled),
+}
+
+/// The text of a file or the standard input; `None` for a directory.
+fn one_file(name: &str, directories: &DataDirectories) -> Result<Option<Text>> {
+    if directories.registry.get(name).is_some() {
+        let what = "is a corpus of text or images; wanted labelled sentences, a directory or a file: `rhn data errors \
+                    --labels` makes some of a text";
+        return Err(Error::data(name, what));
+    }
+    one_text(name, directories)
 }
 
 /// Refuses a split in which all labels are the same.

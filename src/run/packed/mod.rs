@@ -10,7 +10,7 @@ use super::location;
 use crate::checkpoint::Checkpoint;
 use crate::digest::hex;
 use crate::error::{Error, Result};
-use crate::storage::{METRICS, MODEL, RESULT, STATES, check_format, disk, to_json};
+use crate::storage::{METRICS, MODEL, RESULT, STATES, TENSORBOARD, check_format, disk, to_json};
 use parts::{PartReader, PartWriter};
 pub(crate) use parts::{PartSet, find_parts};
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,7 @@ fn list(directory: &Path, below: &str, names: &mut Vec<String>) -> Result<()> {
         let name = name.map_err(|name| {
             Error::checkpoint(&path, format!("has a file whose name is no UTF-8: {}", name.display()))
         })?;
-        let is_aside = || [METRICS, RESULT].iter().any(|file| disk::is_aside(&name, file));
+        let is_aside = || [METRICS, RESULT, TENSORBOARD].iter().any(|file| disk::is_aside(&name, file));
         let is_passing = name.starts_with('.') || (below.is_empty() && (name == "lock" || is_aside()));
         if is_passing {
             continue;

@@ -8,15 +8,13 @@ mod record;
 
 use crate::error::Result;
 use crate::events::{Epoch, Event, Outcome, Step, readable};
+use crate::storage::TENSORBOARD;
 use crate::storage::disk::{self, Growing};
 use crate::train::recorder::Recorder;
 use record::Scalars;
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The file in a run's directory; TensorBoard looks for `.tfevents` in a name.
-pub(crate) const TENSORBOARD: &str = "events.out.tfevents.rhn";
 
 /// Writes a run's numbers for TensorBoard.
 pub(crate) struct TensorBoard {

@@ -201,7 +201,18 @@ fn a_classifier_begins_with_a_language_models_embedding_and_forward_core() {
 
 #[test]
 fn a_dry_run_counts_sentences() {
-    place().dry_run("classify.toml", "sentences");
+    let place = place();
+    place.dry_run("classify.toml", "sentences");
+    // Of a run that goes on, what it has: its vocabulary, which is another text's.
+    place.write("few/train.tsv", made_up(30, 1) + "0\tone two three four five six seven\n");
+    place.write("few/valid.tsv", made_up(30, 40));
+    succeed(&place, "train classify.toml --corpus few --out first --max-steps 2 --set corpus.min_count=1");
+    succeed(&place, "train classify.toml --init-from first --out run --max-steps 2");
+    let parameters = &place.events("run", "start")[0]["parameters"];
+    let output = place.rhn("train run --resume --dry-run");
+    let told = stdout(&output).replace(',', "");
+    let told = told.lines().next().and_then(|line| line.strip_prefix("parameters"));
+    assert_eq!(told.map(str::trim), Some(parameters.to_string().as_str()), "{}", stderr(&output));
 }
 
 #[test]
@@ -309,6 +320,27 @@ fn a_word_that_the_vocabulary_lacks_is_read_by_its_bytes() {
     let probability = |row: usize| rows[row]["probability"].as_f64().unwrap();
     assert!(probability(0) != probability(1) && probability(0) != probability(2), "{rows:?}");
     assert_eq!(rows[4]["unknown_words"].as_u64(), Some(3));
+}
+
+#[test]
+fn the_file_of_a_run_is_known_by_its_text_and_another_one_is_read_whole() {
+    let place = place();
+    place.write("one.tsv", made_up(200, 1));
+    succeed(&place, "train classify.toml --corpus one.tsv --out run --set train.epochs=1");
+    let own = place.json_of("eval run --json");
+    assert_eq!((own["split"].as_str(), own["tokens"].as_u64()), (Some("test"), Some(10)));
+    for name in ["one.tsv", "./one.tsv"] {
+        let found = place.json_of(&format!("eval run --corpus {name} --json"));
+        assert_eq!((&found["split"], &found["tokens"]), (&own["split"], &own["tokens"]), "{name}");
+    }
+    let read = |bytes: &[u8]| -> Value {
+        let output = place.rhn_reading("eval run --corpus - --json", bytes);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)))
+    };
+    let text = fs::read(place.path("one.tsv")).unwrap();
+    assert_eq!(read(&text)["nats_per_token"], own["nats_per_token"]);
+    let other = read(&fs::read(place.path("errors/test.tsv")).unwrap());
+    assert_eq!((other["split"].as_str(), other["tokens"].as_u64()), (Some("all"), Some(61)));
 }
 
 #[test]

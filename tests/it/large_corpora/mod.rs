@@ -190,6 +190,22 @@ fn a_run_on_shards_resumes_exactly_from_any_window() {
 }
 
 #[test]
+fn a_run_finds_its_own_shards_and_what_it_was_told_at_its_first_start() {
+    let place = place();
+    let settings = format!("--corpus shards {SETTINGS}");
+    place.train(&format!("--out teacher {settings} --set train.epochs=1"));
+    let taught = format!("{settings} --set train.loss.kind=distill --out runs/run");
+    place.train(&format!("{taught} --init-from teacher --max-steps 5"));
+    place.train(&format!("{taught} --resume --max-steps 9"));
+    // Beside the run, where another directory of this name lies in the current one.
+    fs::rename(place.path("shards"), place.path("runs/shards")).unwrap();
+    place.write("far/shards/train/a.txt", lines(0, 30).0);
+    place.write("far/shards/valid/v.txt", lines(30, 20).0);
+    place.rhn_from("far", "train ../runs/run --resume --set train.loss.teacher=../teacher");
+    place.rhn_from("far", "eval ../runs/run");
+}
+
+#[test]
 fn packed_shards_are_the_text_in_them() {
     let place = place();
     let [a, b, c] = ["a", "b", "c"]

@@ -85,6 +85,22 @@ fn the_hypotheses_with_few_errors_come_to_be_the_best_and_the_run_goes_on_to_the
 }
 
 #[test]
+fn lists_of_another_text_do_not_stay_beside_new_ones() {
+    let place = Place::new();
+    let text = |words: &str| format!("{words}\n").repeat(40);
+    place.write("long.txt", text("the cat sees the dog now"));
+    place.write("short/train.txt", text("the cat sees the dog now"));
+    place.write("short/valid.txt", text("too short"));
+    place.write("short/test.txt", text("the dog sees the cat now"));
+    done(&place, "data lists long.txt --out made");
+    assert!(place.path("made/valid.tsv").is_file());
+    let said = stderr(&place.rhn("data lists short --out made"));
+    assert!(said.contains("valid.tsv was of another text, and is removed"), "{said}");
+    assert!(!place.path("made/valid.tsv").exists() && !place.path("made/valid.text").exists());
+    assert!(place.path("made/test.tsv").is_file());
+}
+
+#[test]
 fn a_dry_run_counts_tokens_of_references() {
     prepared().dry_run(RESCORE, "tokens of references");
 }
