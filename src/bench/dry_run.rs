@@ -65,7 +65,9 @@ pub(crate) fn of_items<T: Task>(
         read += step(done)?.tokens;
     }
     let step_seconds = start.elapsed().as_secs_f64() / done as f64;
-    let epoch_seconds = steps as f64 * step_seconds + validation_seconds(task, &stepper.parameters)?;
+    let validations = config.validations(steps as u64) as f64;
+    let epoch_seconds =
+        steps as f64 * step_seconds + validations * validation_seconds(task, &stepper.parameters)?;
     let estimate = Estimate {
         parameters: parameter_count(task.model())?,
         data: format!(

@@ -175,5 +175,7 @@ pub(super) fn epoch_seconds(
         language.device().synchronize()?;
         window_seconds = start.elapsed().as_secs_f64(); // the first only warms up
     }
-    Ok(train as f64 * step_seconds + before + valid as f64 * window_seconds)
+    let validation = before + valid as f64 * window_seconds;
+    let validations = language.recipe().train.validations(train as u64) as f64;
+    Ok(train as f64 * step_seconds + validations * validation)
 }

@@ -17,15 +17,22 @@ pub struct ClipConfig {
     /// Of the output layer.
     #[serde(default)]
     pub output: f64,
+    /// Of what is between the encoder and the decoder of a sentence VAE.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub latent: f64,
+}
+
+fn is_zero(norm: &f64) -> bool {
+    *norm == 0.0
 }
 
 /// The parts of a model, as the names of their weights begin.
-pub(crate) const PARTS: [&str; 3] = ["embedding", "core", "output"];
+pub(crate) const PARTS: [&str; 4] = ["embedding", "core", "output", "latent"];
 
 impl ClipConfig {
     /// The norms, in the order of the parts.
-    pub(crate) fn norms(&self) -> [f64; 3] {
-        [self.embedding, self.core, self.output]
+    pub(crate) fn norms(&self) -> [f64; 4] {
+        [self.embedding, self.core, self.output, self.latent]
     }
 
     pub(super) fn validate(&self, max_grad_norm: f64) -> Result<()> {
@@ -61,7 +68,8 @@ mod tests {
             ("encoder.backward.core.0.bias", Some(1)),
             ("embedding.weight", Some(0)),
             ("output.tail.0.0.weight", Some(2)),
-            ("latent.encoder.highway.0.bias", None),
+            ("latent.encoder.highway.0.bias", Some(3)),
+            ("classifier.weight", None),
         ];
         for (name, part) in parts {
             assert_eq!(part_of(name), part, "{name}");

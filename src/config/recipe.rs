@@ -1,6 +1,7 @@
 //! A recipe: one run in one TOML file. Built-in ones come from `recipes/`; any key can be set from outside.
 
 use super::tables::{from_table, leaves, parse_table};
+use super::train::{OnDivergence, OnNonFinite, OptimizerKind};
 use super::{CoreConfig, CorpusConfig, EmbeddingConfig, ModelSpec, TaskConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::model::dropout::DropoutConfig;
@@ -82,12 +83,44 @@ impl Recipe {
         leaves("", &Value::Table(table)).into_iter().map(|(key, value)| (key, value.to_string())).collect()
     }
 
+    /// The keys of training that the core, the optimizer or a policy does not read, and what each is for.
+    pub(crate) fn unread(&self) -> Vec<(&'static str, &'static str)> {
+        let Self { train, model, .. } = self;
+        let dropout = &train.dropout;
+        let is_adam = matches!(train.optimizer, OptimizerKind::Adam | OptimizerKind::AdamW);
+        let has_gate_masks = model.core.has_separate_gate_masks() && dropout.hidden > 0.0;
+        let all = [
+            ("train.beta1", is_adam, "train.optimizer = \"adam\" and \"adamw\""),
+            ("train.beta2", is_adam, "train.optimizer = \"adam\" and \"adamw\""),
+            ("train.epsilon", train.optimizer != OptimizerKind::Sgd, "every optimizer but \"sgd\""),
+            (
+                "train.max_skipped_steps",
+                train.on_non_finite == OnNonFinite::Skip,
+                "train.on_non_finite = \"skip\"",
+            ),
+            (
+                "train.max_rollbacks",
+                train.on_divergence == OnDivergence::Rollback,
+                "train.on_divergence = \"rollback\"",
+            ),
+            ("train.dropout.between", model.core.layers() > 1, "a core of several layers"),
+            (
+                "train.dropout.separate_gate_masks",
+                has_gate_masks || !dropout.separate_gate_masks,
+                "an RHN with train.dropout.hidden",
+            ),
+        ];
+        all.into_iter().filter(|(_, is_read, _)| !is_read).map(|(key, _, what)| (key, what)).collect()
+    }
+
     /// Refuses settings that cannot be trained with.
     pub fn validate(&self) -> Result<()> {
         self.train.validate()?;
         self.task.validate(&self.corpus, &self.model, &self.train)?;
         self.train.loss.validate(&self.model, self.train.fraternal.is_some())?;
         self.train.tables.validate(&self.model, &self.train)?;
+        let layers = self.model.core.layers();
+        self.train.fraternal.map_or(Ok(()), |fraternal| fraternal.validate(&self.train.dropout, layers))?;
         if self.train.fraternal.is_some() && self.model.output.kind == OutputKind::Adaptive {
             return Err(Error::config(
                 "train.fraternal compares the logits of all words, which an adaptive softmax makes for none of a window",

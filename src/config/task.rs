@@ -79,6 +79,9 @@ impl TaskConfig {
         if train.positive_weight != 1.0 && self.kind != TaskKind::Classify {
             return wrong("train.positive_weight is for [task] kind = \"classify\"".into());
         }
+        if train.clip.is_some_and(|clip| clip.latent != 0.0) && self.kind != TaskKind::Vae {
+            return wrong("train.clip.latent is for [task] kind = \"vae\"".into());
+        }
         match (self.kind, self.unused(corpus, train)) {
             (_, None) | (TaskKind::Language, _) => Ok(()),
             (TaskKind::Images, Some(key)) => wrong(format!(

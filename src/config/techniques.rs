@@ -76,8 +76,9 @@ impl WindowKind {
 }
 
 impl FraternalConfig {
-    pub(super) fn validate(&self, dropout: &DropoutConfig) -> Result<()> {
-        if dropout.is_off() {
+    /// `layers` is how many the core has.
+    pub(super) fn validate(&self, dropout: &DropoutConfig, layers: usize) -> Result<()> {
+        if dropout.drops_nothing(layers) {
             return Err(Error::config(
                 "train.fraternal wants two passes to agree that drop other values, and train.dropout drops none",
             ));

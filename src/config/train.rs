@@ -299,6 +299,12 @@ impl TrainConfig {
         Initial { rule: self.init, scale: self.init_scale }
     }
 
+    /// How often an epoch of so many steps measures the validation split: at its end, and within it as `evaluate_steps` says.
+    pub(crate) fn validations(&self, steps: u64) -> u64 {
+        let within = steps.saturating_sub(1).checked_div(self.evaluate_steps);
+        1 + within.unwrap_or(0)
+    }
+
     /// Refuses settings that cannot be trained with.
     pub fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::config(what));
@@ -352,7 +358,6 @@ impl TrainConfig {
         self.schedule.validate()?;
         self.activation.validate()?;
         probability("train.state_reset", self.state_reset)?;
-        self.fraternal.map_or(Ok(()), |fraternal| fraternal.validate(&self.dropout))?;
         self.lists.map_or(Ok(()), |lists| lists.validate())?;
         Ok(())
     }

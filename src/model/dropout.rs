@@ -67,17 +67,23 @@ pub enum DropoutKind {
 }
 
 impl DropoutConfig {
-    /// Whether nothing is ever dropped.
+    /// Whether no rate is above 0.
     pub fn is_off(&self) -> bool {
+        self.drops_nothing(2)
+    }
+
+    /// Whether nothing is ever dropped in a core of so many layers: one alone has nothing between its layers.
+    pub fn drops_nothing(&self, layers: usize) -> bool {
         let rates =
             [self.word, self.embedding, self.input, self.hidden, self.output, self.depth, self.components];
-        let others = [self.between.unwrap_or(self.input), self.recurrent_weights];
+        let others = [self.input_rate(layers.saturating_sub(1)), self.recurrent_weights];
         rates.iter().chain(&others).all(is_zero)
     }
 
-    /// Whether values are dropped, not weights alone: what passes with dropout differ by in evaluation.
-    pub fn masks_values(&self) -> bool {
-        !Self { recurrent_weights: 0.0, ..self.clone() }.is_off()
+    /// Whether values are dropped in a core of so many layers, not weights alone: what passes with dropout differ by in
+    /// evaluation.
+    pub fn masks_values(&self, layers: usize) -> bool {
+        !Self { recurrent_weights: 0.0, ..self.clone() }.drops_nothing(layers)
     }
 }
 

@@ -4,7 +4,6 @@ use crate::checkpoint::{self, PENDING, newest_recipe};
 use crate::config::recipe::BUILT_IN;
 use crate::console::note;
 use crate::error::{Error, Result};
-use crate::events;
 use crate::storage::file_set::check_file;
 use crate::storage::{self, Lock, MANIFEST, MODEL, RECIPE, STATES};
 use std::path::{Path, PathBuf};
@@ -111,8 +110,13 @@ fn check_fresh(out: &Path) -> Result<()> {
 /// Refuses a directory without a run that has files of a run's names: what someone keeps there would be replaced. The events of
 /// a run that has saved nothing yet may be.
 pub(super) fn check_foreign(out: &Path) -> Result<()> {
+    // A first line that is no event, of whichever version; one that was cut off may be one.
     let events = std::fs::read(out.join(storage::METRICS)).unwrap_or_default();
-    let has_foreign_events = events.contains(&b'\n') && events::readable(out).is_empty();
+    let first = events.split_inclusive(|byte| *byte == b'\n').next().filter(|line| line.ends_with(b"\n"));
+    let is_event = |line: &[u8]| {
+        serde_json::from_slice::<serde_json::Value>(line).is_ok_and(|value| value["event"].is_string())
+    };
+    let has_foreign_events = first.is_some_and(|line| !is_event(line));
     let names = [storage::RECIPE, storage::TOKENIZER, storage::RESULT, storage::THRESHOLD];
     let there = names.into_iter().find(|name| out.join(name).exists());
     match there.or(has_foreign_events.then_some(storage::METRICS)) {

@@ -120,8 +120,14 @@ impl Request {
         Ok((resolved, run, first))
     }
 
-    /// Says which settings of a corpus were given where it, or the vocabulary that it is read with, has no use for them.
+    /// Says which settings were given where the corpus, the vocabulary that it is read with, the core or the optimizer has no use
+    /// for them.
     fn note_unread(&self, resolved: &Resolved) -> Result<()> {
+        resolved.recipe.unread().into_iter().filter(|(key, _)| resolved.is_given(key)).for_each(
+            |(key, what)| {
+                note(&format!("{key} does nothing here: it is for {what}"));
+            },
+        );
         let corpus = &resolved.recipe.corpus;
         if matches!(resolved.recipe.task.kind, TaskKind::Language | TaskKind::Vae) {
             let given: Vec<&str> = Layout::KEYS.into_iter().filter(|key| resolved.is_given(key)).collect();

@@ -38,8 +38,8 @@ pub struct Trainer<'a, T: Task> {
     clock: Clock,
     /// Finds out how many threads are fastest, where nobody asked for a number.
     tuner: Option<Tuner>,
-    /// Whether there is a state to go on from.
-    has_state: bool,
+    /// The step of the newest state; none without any.
+    saved_step: Option<u64>,
     /// Whether the best model so far was lost before the run went on.
     lost_best: bool,
 }
@@ -71,7 +71,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let clock = Clock::start(position.seconds);
         let is_on_cpu = stepper.parameters.trained().all(|(_, var)| var.device().is_cpu());
         let tuner = if is_on_cpu { Tuner::new() } else { None };
-        let has_state = resumed.is_some();
+        let saved_step = resumed.map(|_| position.step);
         let lost_best = resumed.is_some_and(|resumed| resumed.lost_best);
         Ok(Self {
             task,
@@ -83,7 +83,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             limits,
             clock,
             tuner,
-            has_state,
+            saved_step,
             lost_best,
         })
     }
@@ -111,7 +111,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let stop = self.epochs();
         self.recorder.show(&Progress::Over);
         let stop = match stop {
-            Err(error) if self.stepper.has_failed_together() => return Err(self.save_after(error)?),
+            Err(error) if self.is_unsaved(&error) => return Err(self.save_after(error)?),
             stop => stop?,
         };
         let Some(stop) = stop else { return Ok(None) };
@@ -124,11 +124,21 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(Some(stop))
     }
 
+    /// Whether a step failed with all ranks as they were before it, or a number was not finite, and the steps before it are to be
+    /// kept. A divergence has saved them.
+    fn is_unsaved(&self, error: &Error) -> bool {
+        let is_not_finite =
+            error.exit_code() == Error::NOT_FINITE && !matches!(error, Error::Diverged { .. });
+        self.stepper.has_failed_together()
+            || (is_not_finite && self.saved_step.unwrap_or(0) < self.position.step)
+    }
+
     /// Keeps the state before a step or a validation that failed, for which all ranks have come here, and gives the error to end
     /// with.
     fn save_after(&mut self, error: Error) -> Result<Error> {
         let is_alone = self.world().size() == 1;
-        if !(is_alone || matches!(error, Error::OtherRank { .. })) {
+        let is_said_elsewhere = matches!(error, Error::OtherRank { .. } | Error::NotFinite { .. }); // that on all ranks
+        if !(is_alone || is_said_elsewhere) {
             // Now: once the state is saved, the end of another rank may end this process first.
             report_of_rank(self.world().rank(), &error.to_string());
         }
@@ -158,7 +168,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             begun_from: self.stepper.begun_from.clone(),
             lost_best: self.lost_best,
         };
-        let event = if self.has_state { Event::Resume(start) } else { Event::Start(start) };
+        let event = if self.saved_step.is_some() { Event::Resume(start) } else { Event::Start(start) };
         self.record(&event)
     }
 
@@ -214,7 +224,7 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// Publishes the model of `epoch`, counted from 1, if it is better than every validation before, and gives whether it is.
     fn keep_if_best(&mut self, valid: &Evaluation, epoch: u64) -> Result<bool> {
-        if !self.has_state {
+        if self.saved_step.is_none() {
             self.save()?; // a model that is published belongs to a run that can be resumed
         }
         let best = self.position.best.as_ref();
@@ -317,7 +327,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let own = if self.writes() { self.write_state(&carried) } else { Ok(()) };
         agree(self.world(), own)?;
         self.clock.saved = Instant::now();
-        self.has_state = true;
+        self.saved_step = Some(self.position.step);
         Ok(())
     }
 

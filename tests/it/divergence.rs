@@ -38,6 +38,17 @@ fn a_run_whose_loss_explodes_is_saved_and_stopped_and_resumes_when_it_is_told_ho
     let best = epochs.iter().map(nats).fold(f64::INFINITY, f64::min);
     let valid = place.rhn("eval run --json --split valid --protocol batched");
     assert_eq!(serde_json::from_slice::<Value>(&valid.stdout).unwrap()["nats_per_token"], best);
+    // Without its best model it has none to go back to, and says that it was there.
+    let lost = place.path("lost");
+    assert!(place.program("cp").args(["-r", "run", "lost"]).status().unwrap().success());
+    std::fs::remove_file(lost.join("model.safetensors")).unwrap();
+    let rollback = format!("{train} --out lost --resume --set train.on_divergence=rollback");
+    place.fails(
+        &rollback,
+        5,
+        &["the best weights are lost, so there are none to go back to", "the best model is lost"],
+    );
+    assert!(!lost.join("model.safetensors").exists());
     // It does not go on by itself, and says so again.
     place.fails(&format!("{train} --out run --resume"), 5, &parts);
     assert_eq!(divergences(&place, "run").len(), 1);

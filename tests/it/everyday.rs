@@ -307,6 +307,31 @@ fn settings_that_do_nothing_and_threads_that_wait_for_a_core_are_said() {
         "--out grown --corpus new.txt --init-from words --grow-vocab --max-steps 1 --set corpus.unit=word --set corpus.min_count=2",
     );
     assert!(!said.contains("does nothing"), "{said}");
+    let said = place.train(
+        "--out keys --max-steps 1 --set train.optimizer=sgd --set train.beta1=0.5 --set train.epsilon=1e-7 \
+         --set train.max_rollbacks=2 --set train.max_skipped_steps=3 --set train.dropout.between=0.5 \
+         --set train.dropout.separate_gate_masks=true --set train.dropout.hidden=0",
+    );
+    for key in [
+        "beta1",
+        "epsilon",
+        "max_rollbacks",
+        "max_skipped_steps",
+        "dropout.between",
+        "dropout.separate_gate_masks",
+    ] {
+        assert!(said.contains(&format!("train.{key} does nothing here")), "{key}: {said}");
+    }
+    let said = place.train(
+        "--out read --max-steps 1 --set train.optimizer=adam --set train.beta1=0.5 --set train.epsilon=1e-7 \
+         --set train.on_divergence=rollback --set train.max_rollbacks=2 --on-non-finite skip \
+         --set train.max_skipped_steps=3 --set train.dropout.between=0.5 --set model.core.layers=2 \
+         --set train.dropout.separate_gate_masks=true --set train.dropout.hidden=0.1",
+    );
+    assert!(!said.contains("does nothing"), "{said}");
+    let fraternal =
+        "train tiny.toml --out none --set train.fraternal.kappa=0.1 --set train.dropout={between=0.5}";
+    place.fails(fraternal, 2, &["train.dropout drops none"]);
     let said = place.train("--out one --max-steps 1 --set corpus.shuffle=1 --set corpus.split=[70,20,10]");
     assert!(said.contains("corpus.shuffle does nothing here: corpus.txt is one text"), "{said}");
     assert!(!said.contains("corpus.split does nothing"), "{said}");

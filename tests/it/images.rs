@@ -230,6 +230,19 @@ fn a_stopped_net_resumes_to_the_bit_on_any_number_of_threads() {
 }
 
 #[test]
+fn what_the_layers_read_and_what_they_give_is_dropped() {
+    let place = place();
+    let weights = |rates: &str| {
+        let out = format!("run-{}", rates.len());
+        succeed(&place, &format!("train mnist-highway {SMALL} --out {out} --max-steps 5 {rates}"));
+        std::fs::read(place.newest(&out).join("model.safetensors")).unwrap()
+    };
+    let plain = weights("");
+    assert!(weights("--set train.dropout.input=0.5") != plain);
+    assert!(weights("--set train.dropout.output=0.5") != plain);
+}
+
+#[test]
 fn a_dry_run_counts_images() {
     place().dry_run(&format!("mnist-highway {SMALL}"), "images");
 }

@@ -217,7 +217,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         adaptation =
             tune::search(predictor, &adaptation, free, corpus, &loaded.tokenizer, args.json, &signals)?;
     }
-    if args.mc.is_some() && !recipe.train.dropout.masks_values() {
+    if args.mc.is_some() && !recipe.train.dropout.masks_values(recipe.model.core.layers()) {
         note("--mc: the run was trained without dropout of values, so that all passes are the same");
     }
     let several = texts.len() > 1;

@@ -259,7 +259,8 @@ impl FeedForward {
 }
 
 impl Core for FeedForward {
-    fn forward(&self, xs: &Tensor, state: &State, _noise: &Noise) -> Result<(Tensor, State)> {
+    fn forward(&self, xs: &Tensor, state: &State, noise: &Noise) -> Result<(Tensor, State)> {
+        let xs = noise.on_input(0, xs.clone())?;
         let (time, batch, _) = xs.dims3()?;
         let (weights, biases) = self.parameters()?;
         let ys = feed_forward(&xs.flatten(0, 1)?, &weights, &biases, self.layer)?;

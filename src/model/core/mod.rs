@@ -101,6 +101,11 @@ impl CoreConfig {
         !self.settings().recurrent_weights().is_empty()
     }
 
+    /// Whether the masks of its state can be different ones for H and T.
+    pub(crate) fn has_separate_gate_masks(&self) -> bool {
+        self.settings().has_separate_gate_masks()
+    }
+
     /// Stacked layers.
     pub fn layers(&self) -> usize {
         self.settings().layers()

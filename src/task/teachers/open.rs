@@ -62,7 +62,7 @@ impl Teachers {
 fn dropout_of(checkpoint: &Checkpoint, passes: usize) -> Result<DropoutConfig> {
     let recipe = checkpoint.read_recipe()?;
     let dropout = recipe.map(|recipe| recipe.train.dropout).unwrap_or_default();
-    if !dropout.masks_values() {
+    if !dropout.masks_values(checkpoint.config.spec.core.layers()) {
         let what = format!(
             "its recipe has no dropout, and train.loss.teacher_mc = {passes} averages passes that drop other values each; \
              wanted 0"

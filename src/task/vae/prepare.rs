@@ -101,7 +101,13 @@ pub(in crate::task) fn size_vae(
     let (mut model, fixed) = size_model(recipe, tokenizer)?;
     let latent = model.spec.latent.as_mut().ok_or_else(no_latent)?;
     let keep = training(recipe).word_keep;
-    latent.inputless |= keep == 0.0;
+    if latent.inputless && keep != 0.0 {
+        return Err(Error::config(format!(
+            "model.latent.inputless is a decoder that reads no words, and train.latent.word_keep is {keep}: it would be trained \
+             on words and measured on none; wanted train.latent.word_keep = 0"
+        )));
+    }
+    latent.inputless = keep == 0.0;
     if keep < 1.0 && tokenizer.unknown_id().is_none() {
         return Err(Error::config(format!(
             "train.latent.word_keep is {keep}: words that the decoder does not read are <unk> to it, and this vocabulary has \

@@ -36,12 +36,16 @@ impl<T: Task> Trainer<'_, T> {
                 self.position.course.alarm = None;
                 self.record_divergence(&alarm, OnDivergence::Warn)
             }
-            OnDivergence::Rollback if self.position.best.is_none() => self.stop_diverged(
-                &alarm,
-                "; no validation came before, so there are no weights to go back to: in another run \
-                 train.evaluate_steps makes some",
-                "",
-            ),
+            OnDivergence::Rollback if self.position.best.is_none() => {
+                let why = match self.lost_best {
+                    true => "; the best weights are lost, so there are none to go back to",
+                    false => {
+                        "; no validation came before, so there are no weights to go back to: in another run \
+                         train.evaluate_steps makes some"
+                    }
+                };
+                self.stop_diverged(&alarm, why, "")
+            }
             OnDivergence::Rollback if self.rate.rollbacks() >= config.max_rollbacks => {
                 let made = self.rate.rollbacks();
                 let what = format!("; train.max_rollbacks is {} and {made} were made", config.max_rollbacks);
@@ -58,11 +62,12 @@ impl<T: Task> Trainer<'_, T> {
             self.record_divergence(alarm, OnDivergence::Stop)?;
             self.position.course.alarm = Some(Alarm { has_stopped: true, ..alarm.clone() });
             self.save()?;
-            if self.position.best.is_none() {
+            if self.position.best.is_none() && !self.lost_best {
                 self.publish(None)?; // so that the run can be named, looked at and resumed by its directory
             }
         }
         let published = match &self.position.best {
+            None if self.lost_best => "the best model is lost".into(),
             None => "the published model is the one that diverged: no validation came before".into(),
             Some(best) => format!("the published model is the best, of epoch {}", best.epoch),
         };

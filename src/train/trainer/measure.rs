@@ -29,7 +29,7 @@ impl<T: Task> Trainer<'_, T> {
             Err(Error::NotFinite { what, .. }) => {
                 Err(Error::NotFinite { step: self.position.step, what: format!("validation: {what}") })
             }
-            Err(error) if error.exit_code() == Error::NOT_FINITE => Err(error), // of another rank
+            Err(error) if error.exit_code() == Error::NOT_FINITE => Err(error), // of another rank; saved when the run ends
             // All ranks come here, and the steps before it are not lost.
             Err(error) => Err(self.save_after(error)?),
             Ok(valid) => {

@@ -257,6 +257,14 @@ fn a_step_that_is_not_finite_stops_the_run_by_its_number_and_keeps_the_last_good
     assert_eq!(kept, place.newest("run"));
     place.train(&format!("--out run {MINES} --resume --on-non-finite skip")); // and may be passed over
     assert!(place.json("run/result.json")["skipped_steps"].as_u64().unwrap() > 0);
+    // What was saved last is the step before, not one of some minutes ago.
+    let stopped = format!("train tiny.toml --out stopped {MINES}");
+    place.fails(&format!("{stopped} --init-from poisoned-start"), 5, &["step "]);
+    let first = place.events("run", "skip")[0]["step"].as_u64().unwrap();
+    assert!(place.newest("stopped").ends_with(format!("step-{:010}", first - 1)));
+    place.rhn(&format!("{stopped} --resume --on-non-finite skip"));
+    place.train(&format!("--out whole {MINES} --init-from poisoned-start --on-non-finite skip"));
+    assert_same(&place, "whole", "stopped");
 }
 
 #[test]

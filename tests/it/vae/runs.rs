@@ -161,6 +161,27 @@ fn a_run_begins_with_its_like_alone_and_the_keys_that_differ_are_named() {
         4,
         &["run: is another model: its latent.inputless is unset, wanted true (train.latent.word_keep = 0 asks for it)"],
     );
+    // Trained on words and measured on none, it would be neither.
+    let parts = ["model.latent.inputless", "train.latent.word_keep is 1"];
+    LEARNED.fails(
+        "train vae.toml --set model.latent.inputless=true --set train.latent.word_keep=1 --out none",
+        2,
+        &parts,
+    );
+    let place = place();
+    let output = place.rhn("train vae.toml --set train.latent.word_keep=0 --max-steps 2 --out silent");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    place.fails("train vae.toml --init-from silent --set train.latent.word_keep=1 --out none", 2, &parts);
+    let clip =
+        "train vae.toml --set train.max_grad_norm=0 --set train.weight_decay=0 --max-steps 4 --out clipped";
+    let output =
+        place.rhn(&format!("{clip} --set train.clip={{embedding=5.0,core=5.0,output=5.0,latent=1e-30}}"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    place.fails(
+        "train tiny.toml --set train.max_grad_norm=0 --set train.clip={latent=1.0}",
+        2,
+        &["train.clip.latent"],
+    );
 }
 
 /// A cycle that ends with an epoch has come to its whole weight then, though the next step begins another.
