@@ -7,11 +7,12 @@ use crate::config::{TaskKind, Unit};
 use crate::error::{Error, Result};
 use crate::events::{Epoch, Event, Events, Outcome, Start, Step};
 use crate::hub::SCHEME;
-use crate::storage::METRICS;
+use crate::storage::{EVALUATIONS, MANIFEST, METRICS};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The history of a run that is live, stopped or finished.
 #[derive(Clone, Debug)]
@@ -40,6 +41,16 @@ pub(crate) struct Follower {
     events: Events,
     run: RunHistory,
     begun: bool,
+    /// What the files looked like from which kept evaluations were read last: that takes reading the weights.
+    kept_from: Option<[Seen; 2]>,
+}
+
+/// When a file was written last and how long it is, if it is there.
+type Seen = Option<(SystemTime, u64)>;
+
+fn seen(path: &Path) -> Seen {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 impl Follower {
@@ -49,7 +60,7 @@ impl Follower {
         let address = argument.to_str().filter(|argument| argument.starts_with(SCHEME));
         let name = address.map_or_else(|| name_of(&directory), repository);
         let events = Events::of(&directory);
-        Ok(Self { events, run: RunHistory::empty(name, directory), begun: false })
+        Ok(Self { events, run: RunHistory::empty(name, directory), begun: false, kept_from: None })
     }
 
     /// The run as it is now, and whether its events were read from their begin. Fails if there is none, or its metrics are
@@ -60,6 +71,7 @@ impl Follower {
             let RunHistory { name, directory, .. } = &self.run;
             self.run = RunHistory::empty(name.clone(), directory.clone());
             self.begun = false;
+            self.kept_from = None;
         }
         for event in news.events {
             self.begun |= matches!(event, Event::Start(_) | Event::Resume(_));
@@ -70,7 +82,11 @@ impl Follower {
         }
         self.run.torn = self.events.torn;
         self.run.check_protocol()?;
-        self.run.kept = kept::read(&self.run.directory);
+        let kept_from = [EVALUATIONS, MANIFEST].map(|name| seen(&self.run.directory.join(name)));
+        if self.kept_from != Some(kept_from) {
+            self.run.kept = kept::read(&self.run.directory);
+            self.kept_from = Some(kept_from);
+        }
         self.run.forget_dishonest_figures();
         Ok((&self.run, news.anew))
     }

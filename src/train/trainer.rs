@@ -22,6 +22,7 @@ use crate::model::State;
 use crate::parallel::world::{World, agree, with_common_code};
 use crate::signals::Signals;
 use clock::Clock;
+use measure::Validated;
 use rhn_kernels::threads::Tuner;
 use rhn_kernels::update::squared_norm;
 use std::time::Instant;
@@ -180,8 +181,11 @@ impl<'a, T: Task> Trainer<'a, T> {
             if let Some(stop) = self.train_epoch()? {
                 return Ok(Some(stop));
             }
-            let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
-            self.finish_epoch(&valid)?;
+            match self.validate()? {
+                Validated::Measured(valid) => self.finish_epoch(&valid)?,
+                Validated::Stopped => return self.interrupted().map(Some),
+                Validated::RolledBack => self.begin_epoch()?,
+            }
         }
         Ok(None)
     }
@@ -212,6 +216,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         if best {
             self.keep_learned();
         }
+        self.begin_epoch()
+    }
+
+    /// Leaves an epoch behind that is over, and saves.
+    fn begin_epoch(&mut self) -> Result<()> {
         self.position.epoch += 1;
         self.position.window = 0;
         self.position.epoch_sums = EpochSums::default();

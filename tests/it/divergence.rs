@@ -60,6 +60,34 @@ fn a_run_whose_loss_explodes_is_saved_and_stopped_and_resumes_when_it_is_told_ho
     assert_eq!(place.fingerprint("run"), place.fingerprint("warned"));
 }
 
+/// One epoch that learns, one with a rate of 10^37, after which no logit is finite, and one whose updates all overflow.
+const OVERFLOWING: &str = "--threads 1 --set train.epochs=3 --set train.optimizer=sgd --set train.learning_rate=0.1 \
+    --set train.max_grad_norm=0 --set train.schedule={kind=\"decay-per-epoch\",factor=1e-38,constant_epochs=1} \
+    --on-non-finite skip --set train.max_skipped_steps=1000";
+
+#[test]
+fn a_validation_that_is_not_finite_is_answered_by_a_rollback_and_the_run_resumes_exactly() {
+    let place = Place::new();
+    let train = format!("train tiny.toml {OVERFLOWING}");
+    let advice = "with --resume, --set train.on_divergence=rollback goes back to the best weights";
+    place.fails(
+        &format!("{train} --out stopped"),
+        5,
+        &["step 82: validation: the model gives a token", advice],
+    );
+    let rollback = "--set train.on_divergence=rollback";
+    let none = format!("{train} --out none {rollback} --set train.max_rollbacks=0");
+    place.fails(&none, 5, &["step 82: validation: the model gives a token"]);
+    place.train(&format!("--out stopped --resume {OVERFLOWING} {rollback}"));
+    assert_eq!(divergences(&place, "stopped"), [(82, "rollback".to_string())]);
+    place.train(&format!("--out whole {OVERFLOWING} {rollback}"));
+    assert_eq!(place.fingerprint("whole"), place.fingerprint("stopped"));
+    let epochs = place.events("whole", "epoch");
+    let valid: Vec<f64> =
+        epochs.iter().map(|epoch| epoch["valid_nats_per_token"].as_f64().unwrap()).collect();
+    assert_eq!((valid.len(), valid[0]), (2, valid[1])); // no epoch without its validation; then the best weights again
+}
+
 #[test]
 fn a_rollback_goes_back_to_the_best_weights_at_half_the_rate_and_resumes_exactly() {
     let place = Place::new();

@@ -28,7 +28,8 @@ pub(super) fn shards<'a>(
         return Ok(shards_of(run, tokenizer, directories)?.map(|corpus| (corpus, run.sha256)));
     };
     let Some(name) = path.to_str().filter(|_| path.is_dir()) else { return Ok(None) };
-    let own = name == run.config.name;
+    let place = |name: &str| std::fs::canonicalize(name).ok();
+    let own = name == run.config.name || place(name).is_some_and(|one| place(&run.config.name) == Some(one));
     let config = CorpusConfig {
         name: name.to_owned(),
         shards: run.config.shards.clone().filter(|_| own),

@@ -82,7 +82,7 @@ impl<T: Task> Trainer<'_, T> {
     }
 
     /// Goes on from the best weights with half the rate; the optimizer and the state begin anew, the steps count on.
-    fn roll_back(&mut self, alarm: &Alarm) -> Result<()> {
+    pub(super) fn roll_back(&mut self, alarm: &Alarm) -> Result<()> {
         self.world().any(0)?; // all ranks: the best weights may just now have been written by rank 0
         let weights = self.recorder.best_weights()?;
         let Some(weights) = weights else {

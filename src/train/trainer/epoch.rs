@@ -1,6 +1,7 @@
 //! The windows of an epoch: one step after another, and what each of them did, once it is known.
 
 use super::Trainer;
+use super::measure::Validated;
 use crate::config::train::{LossConfig, OnNonFinite};
 use crate::error::{Error, Result};
 use crate::events::{self, Event};
@@ -54,10 +55,15 @@ impl<T: Task> Trainer<'_, T> {
         if every == 0 || is_done || self.pending() > 0 || !position.step.is_multiple_of(every) {
             return Ok(None);
         }
-        let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
-        let best = self.keep_if_best(&valid, self.position.epoch + 1)?;
-        let row = self.row(&valid, best)?;
-        self.record(&Event::Evaluation(row))?;
+        match self.validate()? {
+            Validated::Measured(valid) => {
+                let best = self.keep_if_best(&valid, self.position.epoch + 1)?;
+                let row = self.row(&valid, best)?;
+                self.record(&Event::Evaluation(row))?;
+            }
+            Validated::Stopped => return self.interrupted().map(Some),
+            Validated::RolledBack => {}
+        }
         self.position.evaluated_step = self.position.step;
         self.save()?;
         Ok(None)
@@ -70,7 +76,8 @@ impl<T: Task> Trainer<'_, T> {
             return Ok(None);
         }
         self.save()?; // that it is lost is known from now on, whatever happens next
-        let Some(valid) = self.validate()? else { return self.interrupted().map(Some) };
+        // There are no other weights to go back to.
+        let Validated::Measured(valid) = self.validate()? else { return self.interrupted().map(Some) };
         let epoch = if self.position.window > 0 { self.position.epoch + 1 } else { self.position.epoch };
         let best = self.keep_if_best(&valid, epoch)?;
         let row = events::Epoch { epoch, ..self.row(&valid, best)? };

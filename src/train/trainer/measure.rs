@@ -2,13 +2,31 @@
 
 use super::Trainer;
 use crate::config::TaskKind;
+use crate::config::train::OnDivergence;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::events::{self, Event, Measured};
 use crate::model::Parameters;
+use crate::train::divergence::Alarm;
 use crate::train::limits::Stop;
 use crate::train::recorder::Progress;
 use crate::train::task::Task;
+
+/// Of a rank whose validation failed for another reason than that it was asked to stop.
+const NOT_STOPPED: u8 = 1;
+
+/// Of a rank whose validation failed for another reason than a number that is not finite.
+const NOT_BY_NUMBERS: u8 = 2;
+
+/// What became of a validation.
+pub(super) enum Validated {
+    /// It was made.
+    Measured(Box<Evaluation>),
+    /// The run was asked to stop meanwhile.
+    Stopped,
+    /// It was not finite, and the run went back to the best weights.
+    RolledBack,
+}
 
 impl<T: Task> Trainer<'_, T> {
     /// Why an evaluation was broken off.
@@ -16,26 +34,58 @@ impl<T: Task> Trainer<'_, T> {
         Ok(self.stop()?.unwrap_or(Stop::TimeLimit))
     }
 
-    /// The validation split; `None` if the run was asked to stop meanwhile.
-    pub(super) fn validate(&mut self) -> Result<Option<Evaluation>> {
+    /// The validation split.
+    pub(super) fn validate(&mut self) -> Result<Validated> {
         let Self { task, stepper, recorder, signals, limits, clock, .. } = self;
         let progress = &mut |done, all| {
             recorder.show(&Progress::Evaluating("validating", done, all));
             signals.check()?;
             limits.check_time(clock.started)
         };
-        match task.validate(stepper.measured(), &**stepper.world(), progress) {
-            Err(error) if error.is_stop() => Ok(None),
-            Err(Error::NotFinite { what, .. }) => {
-                Err(Error::NotFinite { step: self.position.step, what: format!("validation: {what}") })
-            }
-            Err(error) if error.exit_code() == Error::NOT_FINITE => Err(error), // of another rank; saved when the run ends
-            // All ranks come here, and the steps before it are not lost.
-            Err(error) => Err(self.save_after(error)?),
+        let error = match task.validate(stepper.measured(), &**stepper.world(), progress) {
             Ok(valid) => {
                 self.clock.validation = valid.seconds;
-                Ok(Some(valid))
+                return Ok(Validated::Measured(Box::new(valid)));
             }
+            Err(error) => error,
+        };
+        // All ranks come here, some of them perhaps with other errors, and do the same.
+        let own = [(NOT_STOPPED, !error.is_stop()), (NOT_BY_NUMBERS, error.exit_code() != Error::NOT_FINITE)];
+        let own = own.into_iter().filter(|(_, is_so)| *is_so).fold(0, |flags, (flag, _)| flags | flag);
+        let flags = self.world().any(own)?;
+        if flags & NOT_STOPPED == 0 {
+            Ok(Validated::Stopped)
+        } else if flags & NOT_BY_NUMBERS == 0 {
+            self.not_finite(error)
+        } else {
+            Err(self.save_after(error)?) // the steps before it are not lost
+        }
+    }
+
+    /// Goes back to the best weights after a validation that was not finite, if the recipe says so and there are some; else the
+    /// error that ends the run, which is saved then.
+    fn not_finite(&mut self, error: Error) -> Result<Validated> {
+        let step = self.position.step;
+        let what = match &error {
+            Error::NotFinite { what, .. } => format!("validation: {what}"),
+            other => other.to_string(), // that it was so on another rank
+        };
+        let config = self.config();
+        let may_roll_back = self.position.best.is_some() && self.rate.rollbacks() < config.max_rollbacks;
+        match config.on_divergence {
+            OnDivergence::Rollback if may_roll_back => {
+                self.roll_back(&Alarm { what, has_stopped: false })?;
+                Ok(Validated::RolledBack)
+            }
+            OnDivergence::Stop | OnDivergence::Warn
+                if may_roll_back && matches!(error, Error::NotFinite { .. }) =>
+            {
+                let advice =
+                    "with --resume, --set train.on_divergence=rollback goes back to the best weights";
+                Err(Error::NotFinite { step, what: format!("{what}; {advice}") })
+            }
+            _ if matches!(error, Error::NotFinite { .. }) => Err(Error::NotFinite { step, what }),
+            _ => Err(error),
         }
     }
 
