@@ -12,6 +12,7 @@ mod sentences;
 mod shards;
 mod tensorboard;
 mod training;
+mod unread;
 mod vae;
 
 pub(crate) use any::AnyRun;
@@ -22,11 +23,11 @@ pub use training::Finish;
 
 use crate::checkpoint::{Checkpoint, newest_recipe};
 use crate::config::train::OnNonFinite;
-use crate::config::{Recipe, Resolved, TaskKind, Unit};
+use crate::config::{Recipe, Resolved};
 use crate::console::note;
 use crate::data::chosen::images_of;
 use crate::data::images::ImageCorpus;
-use crate::data::{Corpus, DataDirectories, Layout, ShardedCorpus};
+use crate::data::{Corpus, DataDirectories, ShardedCorpus};
 use crate::error::{Error, Result};
 use crate::parallel::world::{World, agree};
 use crate::readable::grouped;
@@ -118,41 +119,6 @@ impl Request {
         self.note_unread(&resolved)?;
         first.as_ref().map_or(Ok(()), |first| first.check_kind(resolved.recipe.task.kind))?;
         Ok((resolved, run, first))
-    }
-
-    /// Says which settings were given where the corpus, the vocabulary that it is read with, the core or the optimizer has no use
-    /// for them.
-    fn note_unread(&self, resolved: &Resolved) -> Result<()> {
-        resolved.recipe.unread().into_iter().filter(|(key, _)| resolved.is_given(key)).for_each(
-            |(key, what)| {
-                note(&format!("{key} does nothing here: it is for {what}"));
-            },
-        );
-        let corpus = &resolved.recipe.corpus;
-        if matches!(resolved.recipe.task.kind, TaskKind::Language | TaskKind::Vae) {
-            let given: Vec<&str> = Layout::KEYS.into_iter().filter(|key| resolved.is_given(key)).collect();
-            if !given.is_empty() {
-                let layout = Layout::of(corpus, &self.directories)?;
-                for key in given.into_iter().filter(|key| !layout.reads(key)) {
-                    note(&format!("{key} does nothing here: {} {}", corpus.name, layout.describe()));
-                }
-            }
-        }
-        let is_made = corpus.tokenizer.is_none() && (self.init_from.is_none() || self.grow_vocab);
-        let is_counted = is_made && corpus.vocabulary.is_none();
-        for (key, units, is_read) in [
-            ("corpus.min_count", &[Unit::Word][..], is_counted),
-            ("corpus.vocab_size", &[Unit::Word, Unit::Bpe], is_made),
-        ] {
-            if resolved.is_given(key) && !(is_read && units.contains(&corpus.unit)) {
-                let names: Vec<&str> = units.iter().map(|unit| unit.as_str()).collect();
-                let names = names.join(" or ");
-                note(&format!(
-                    "{key} does nothing here: it is for a vocabulary by {names} that is made from the text"
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// A run that begins: sizes are those of the checkpoint to begin with, if there is one, and a small text's own.
