@@ -10,6 +10,7 @@ mod statistics;
 
 pub(crate) use directory::{PENDING, published_manifest};
 pub use directory::{publish, recover};
+pub(crate) use open::is_exported;
 #[cfg(feature = "serve")]
 pub(crate) use open::no_language_model;
 pub use open::{Checkpoint, parse_config};

@@ -253,6 +253,14 @@ fn read_foreign(directory: &Path) -> Result<BTreeMap<String, LoadedFile>> {
     names.into_iter().map(read_one).collect()
 }
 
+/// Whether a directory holds a model in another library's form, as `rhn export --to transformers` writes it: that has a
+/// configuration and weights of the same names.
+pub(crate) fn is_exported(directory: &Path) -> bool {
+    let config = std::fs::read(directory.join(CONFIG)).ok();
+    let config = config.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    config.is_some_and(|config| config["architectures"].is_array())
+}
+
 /// Why a model is none of a text's next token; `None` if it is one.
 pub(crate) fn no_language_model(config: &ModelConfig) -> Option<&'static str> {
     if config.pixels().is_some() {

@@ -104,8 +104,10 @@ pub fn load_newest<T>(out: &Path, understand: impl Fn(SavedState) -> Result<T>) 
     }
     let reasons: Vec<String> = rejected.iter().map(|state| state.error.to_string()).collect();
     let what = format!(
-        "no training state is whole ({}); remove the directory to begin the run again",
-        reasons.join("; ")
+        "no training state is whole ({}); remove {run} to begin the run again, or begin another run with the weights of the model \
+         that was published, if that is whole, by --init-from {run} and another --out",
+        reasons.join("; "),
+        run = out.display()
     );
     Err(Error::checkpoint(&directory, what))
 }

@@ -78,9 +78,29 @@ pub(super) fn load_checkpoint(checkpoint: Checkpoint, device: &DeviceArgs) -> Re
 }
 
 /// Writes `value` as one line of JSON. Fails if `out` cannot be written.
+///
+/// Characters that some programs end lines at are escaped: Python's `splitlines` would cut a row in two.
 pub(super) fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
-    serde_json::to_writer(&mut *out, value)?; // an `io::Error` stays one, so that a closed pipe is recognized
+    const LINE_ENDS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+    let mut json = serde_json::to_string(value)?;
+    if json.contains(LINE_ENDS) {
+        // Outside of strings JSON has no such characters.
+        for end in LINE_ENDS {
+            json = json.replace(end, &format!("\\u{:04x}", u32::from(end)));
+        }
+    }
+    out.write_all(json.as_bytes())?;
     out.write_all(b"\n")
+}
+
+/// Says of a text's loss that it is more than guessing costs, `uniform`, and what may be the reason.
+pub(super) fn note_if_worse_than_guessing(nats: Option<f64>, uniform: f64) {
+    if let Some(nats) = nats.filter(|nats| *nats > uniform) {
+        note(&format!(
+            "{nats:.4} nats a token are more than a uniform guess costs, {uniform:.4}. If it was less in validation, the model may \
+             not get away from the zero state that a text begins with: train.state_reset = 0.01 makes that a part of training"
+        ));
+    }
 }
 
 /// How symbols that the vocabulary lacks are treated.
@@ -138,4 +158,16 @@ pub(super) fn refuse_lists(recipe: &Recipe, advice: &str) -> Result<()> {
         "the checkpoint learned last from n-best lists, {}, which `rhn rescore` reads; {advice}",
         recipe.corpus.name
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::json_line;
+
+    #[test]
+    fn a_row_of_json_is_one_line_to_every_program() {
+        let mut out = Vec::new();
+        json_line(&mut out, &["a\u{2028}b\u{85}\u{2029}\n"]).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "[\"a\\u2028b\\u0085\\u2029\\n\"]\n");
+    }
 }

@@ -294,7 +294,15 @@ fn state(planned: &Planned, directory: &Path) -> String {
     let epochs = planned.resolved.recipe.train.epochs;
     match RunHistory::read(directory) {
         Ok(_) if is_finished(planned, directory) => "finished".into(),
-        Ok(run) => format!("epoch {} of {epochs}", run.epochs.last().map_or(0, |epoch| epoch.epoch)),
+        Ok(run) => {
+            let other = match Recipe::deserialize(&run.start.recipe) {
+                Ok(recipe) if !is_same(&planned.resolved, &recipe) => {
+                    ", by other settings: wants another --out"
+                }
+                _ => "",
+            };
+            format!("epoch {} of {epochs}{other}", run.epochs.last().map_or(0, |epoch| epoch.epoch))
+        }
         Err(_) => format!("new, {}", counted(epochs, "epoch")),
     }
 }

@@ -3,6 +3,7 @@
 mod words;
 
 use super::args::{DataArgs, DeviceArgs};
+use super::output::note_if_worse_than_guessing;
 use crate::bench::dry_run;
 use crate::config::kinds_first;
 use crate::config::train::OnNonFinite;
@@ -188,6 +189,7 @@ pub(super) fn launch(request: &Request, signals: Option<&Signals>) -> Result<u8>
 fn train<T: Task>(run: Run<T>, shown: Shown, signals: Signals) -> Result<u8> {
     introduce_training(&run, shown);
     let out = run.out.clone();
+    let uniform = matches!(shown, Shown::Text(_)).then(|| run.task.uniform_nats());
     let screen = Box::new(Console::new(shown));
     let ended = run.train(screen, signals)?;
     if let Ended::Before(_, finish) = ended {
@@ -196,6 +198,7 @@ fn train<T: Task>(run: Run<T>, shown: Shown, signals: Signals) -> Result<u8> {
     match ended {
         Ended::Before(outcome, _) | Ended::Finished(outcome) => {
             print(&closing(&outcome, &out, shown));
+            note_if_worse_than_guessing(outcome.test.nats_per_token, uniform.unwrap_or(f64::INFINITY));
             Ok(0)
         }
         Ended::Untested(code) => {

@@ -4,7 +4,7 @@
 //! `[grid]`, and a seed (the recipe's own unless there are `seeds`). `[set]` holds for all of them.
 
 use super::Resolved;
-use super::tables::{self, from_table, kinds_first, parse_table};
+use super::tables::{self, first_kinds_first, from_table, kinds_first, parse_table};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -127,7 +127,7 @@ fn plan(
         seed.settings.clone(),
         last.to_vec(),
     ];
-    let settings = settings.concat();
+    let settings = first_kinds_first(&settings.concat());
     let recipe = block.recipe.as_ref().unwrap_or(&file.recipe).clone();
     match Resolved::new(&recipe, &settings) {
         Ok(resolved) if name.is_empty() => {
@@ -273,6 +273,27 @@ mod tests {
             "{head}[grid]\ntrain.dropout.input = [0.1]\n[[run]]\nname = \"a\"\nset.train.seed = 3"
         ));
         assert!(found.contains("train.seed"), "{found}");
+    }
+
+    #[test]
+    fn a_run_of_another_kind_keeps_what_is_set_for_all_runs() {
+        let core = |all: &str, own: &str| {
+            let runs = "[[run]]\nname = \"b\"\n";
+            let sweep = sweep(&format!("recipe = \"text\"\n[set]\n{all}\n{runs}set = {{ {own} }}"));
+            serde_json::to_value(&sweep.runs[0].resolved.recipe.model.core).unwrap()
+        };
+        let all = "model.core.layers = 2\nmodel.core.hidden_size = 16";
+        let found = core(all, "model.core.kind = \"lstm\"");
+        assert_eq!(
+            (&found["kind"], &found["layers"], &found["hidden_size"]),
+            (&"lstm".into(), &2.into(), &16.into())
+        );
+        let found = core(all, "model.core.kind = \"lstm\", model.core.hidden_size = 8");
+        assert_eq!((&found["layers"], &found["hidden_size"]), (&2.into(), &8.into()));
+        // A kind for all runs has its own keys, which another one takes away with it.
+        let all = format!("model.core.kind = \"gru\"\n{all}");
+        let found = core(&all, "model.core.kind = \"lstm\", model.core.hidden_size = 8");
+        assert_eq!((&found["kind"], &found["layers"]), (&"lstm".into(), &1.into()));
     }
 
     #[test]

@@ -25,6 +25,17 @@ pub(super) fn parse_setting(setting: &str) -> Result<(&str, Value)> {
 /// Settings `key=value` that were given at once, in an order in which none is swept away by a `kind` that comes after it: such a
 /// one goes before the first setting of its own table, unless another kind or the whole table is set in between.
 pub(crate) fn kinds_first(settings: &[String]) -> Vec<String> {
+    moved(settings, |_| true)
+}
+
+/// As [`kinds_first`], of settings for several runs with those of one behind them: where those say of which kind a table is,
+/// the others may have set keys of it. A second kind is another table, and sweeps them away.
+pub(super) fn first_kinds_first(settings: &[String]) -> Vec<String> {
+    moved(settings, |start| start == 0)
+}
+
+/// Each `kind` before what belongs to it since its table was set anew, at `start`, if it `is_moved` from there.
+fn moved(settings: &[String], is_moved: impl Fn(usize) -> bool) -> Vec<String> {
     let mut settings = settings.to_vec();
     let key = |setting: &str| setting.split('=').next().unwrap_or_default().trim().to_owned();
     for at in 0..settings.len() {
@@ -32,6 +43,9 @@ pub(crate) fn kinds_first(settings: &[String]) -> Vec<String> {
         let Some(table) = kind.strip_suffix(".kind") else { continue };
         let sets_anew = |setting: &String| key(setting) == kind || lies_under(table, &key(setting));
         let start = settings[..at].iter().rposition(sets_anew).map_or(0, |last| last + 1);
+        if !is_moved(start) {
+            continue;
+        }
         if let Some(first) = settings[start..at].iter().position(|setting| lies_under(&key(setting), table)) {
             settings[start + first..=at].rotate_right(1);
         }

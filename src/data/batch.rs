@@ -30,9 +30,12 @@ impl Batches {
         let windows = length.saturating_sub(1) / steps;
         if windows == 0 {
             let wanted = count.saturating_mul(steps.saturating_add(1));
+            let advice = match (count, steps) {
+                (1, 1) => "a longer text is wanted",
+                _ => "make batch_size or bptt_steps smaller",
+            };
             let what = format!(
-                "{}: {count} batch rows with a window of {steps} steps need at least {wanted}; make batch_size or bptt_steps \
-                 smaller",
+                "{}: {count} batch rows with a window of {steps} steps need at least {wanted}; {advice}",
                 too_few(tokens, "token")
             );
             return Err(Error::data(text, what));

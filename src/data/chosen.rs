@@ -199,7 +199,25 @@ impl Chosen {
 /// If there is none, or one cannot be read.
 pub fn corpus_of(run: TrainedOn<'_>, directories: &DataDirectories) -> Result<Corpus> {
     let found = find(run, directories, Corpus::open, |corpus| &corpus.sha256)?;
-    found.ok_or_else(|| directories.registry.unknown(&run.config.name))
+    found.ok_or_else(|| not_found(run, directories))
+}
+
+/// The error of a corpus that lies nowhere.
+fn not_found(run: TrainedOn<'_>, directories: &DataDirectories) -> Error {
+    let name = &run.config.name;
+    if !is_path(name, directories) || run.directory.as_os_str().is_empty() {
+        return directories.registry.unknown(name);
+    }
+    let what = format!(
+        "the run in {} was trained on it, and it is neither here nor beside or above the run; --corpus PATH says where it is now",
+        run.directory.display()
+    );
+    Error::data(name, what)
+}
+
+/// Whether a name can be that of a file or a directory alone.
+fn is_path(name: &str, directories: &DataDirectories) -> bool {
+    directories.registry.get(name).is_none() && name != "-" && !name.contains("://")
 }
 
 /// As [`corpus_of`], of labelled sentences; it has the name that the recipe gives it.
@@ -279,8 +297,7 @@ pub fn shards_of(
 fn places(run: TrainedOn<'_>, directories: &DataDirectories) -> Vec<String> {
     let name = &run.config.name;
     let path = Path::new(name);
-    let is_path = directories.registry.get(name).is_none() && name != "-" && !name.contains("://");
-    if !is_path {
+    if !is_path(name, directories) {
         return vec![name.clone()];
     }
     let whole = run.directory.canonicalize().unwrap_or_else(|_| run.directory.to_path_buf());

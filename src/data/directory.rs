@@ -18,6 +18,9 @@ const OF_ONE_MILLION: &str = "1m-mono";
 /// The endings of texts; after each there may be one of [`packed::ENDINGS`].
 const TEXTS: [&str; 3] = ["txt", "tokens", "raw"];
 
+/// The endings of the documents of a folder that has none of [`TEXTS`]: beside such they are notes.
+const MARKDOWN: [&str; 2] = ["md", "markdown"];
+
 /// The splits of a directory, of its own files for each or, if none is named so, of all its texts together. A missing test
 /// split is empty. Fails if training or validation are missing or empty, or one has two files.
 pub(super) fn splits(directory: &Path, config: &CorpusConfig) -> Result<[Text; 3]> {
@@ -100,8 +103,14 @@ pub(super) fn whole(directory: &Path, config: &CorpusConfig) -> Result<Text> {
 /// The texts of a directory, if none of them is named for a split.
 fn documents(files: &[PathBuf]) -> Vec<PathBuf> {
     let split = |path: &PathBuf| NAMES.iter().any(|names| is_split(path, names));
-    let texts = files.iter().filter(|path| stem(path).is_some());
-    if files.iter().any(split) { vec![] } else { texts.cloned().collect() }
+    if files.iter().any(split) {
+        return vec![];
+    }
+    let of = |endings: &[&str]| -> Vec<PathBuf> {
+        files.iter().filter(|path| stem_before(path, endings).is_some()).cloned().collect()
+    };
+    let texts = of(&TEXTS);
+    if texts.is_empty() { of(&MARKDOWN) } else { texts }
 }
 
 fn find<'a>(directory: &Path, files: &'a [PathBuf], names: &[&str]) -> Result<Option<&'a PathBuf>> {
@@ -125,13 +134,17 @@ fn is_split(path: &Path, names: &[&str]) -> bool {
 
 /// The name of a text's file without its ending; none if the file is no text, or is hidden.
 pub(super) fn stem(path: &Path) -> Option<String> {
+    stem_before(path, &TEXTS)
+}
+
+fn stem_before(path: &Path, endings: &[&str]) -> Option<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let without = |name: &str, endings: &[&str]| {
         let (stem, ending) = name.rsplit_once('.')?;
         endings.contains(&ending).then(|| stem.to_owned())
     };
     let unpacked = without(&name, &packed::ENDINGS).unwrap_or_else(|| name.clone().into_owned());
-    without(&unpacked, &TEXTS).filter(|_| !name.starts_with('.'))
+    without(&unpacked, endings).filter(|_| !name.starts_with('.'))
 }
 
 /// The one file that there is; of several none can be chosen.
@@ -156,7 +169,7 @@ fn describe(split: &str, names: &str, files: &[PathBuf]) -> String {
     let found: Vec<_> = files.iter().take(5).filter_map(|path| path.file_name()?.to_str()).collect();
     let found = if found.is_empty() { "no file".to_owned() } else { found.join(", ") };
     format!(
-        "has no {split} split: found {found}; wanted {names}, or documents with the endings .txt, .tokens or .raw, also with \
-         .gz or .zst (a single file of any name can be given by its own path)"
+        "has no {split} split: found {found}; wanted {names}, or documents with the endings .txt, .tokens or .raw, or .md if there \
+         are no others, also with .gz or .zst (a single file of any name can be given by its own path)"
     )
 }

@@ -178,7 +178,9 @@ fn long_words<'a>(line: &str, words: &'a [Word]) -> Vec<&'a Range<usize>> {
 fn final_s(line: &str, words: &[Word], rng: &mut Rng) -> Option<String> {
     let content: Vec<&Range<usize>> = long_words(line, words)
         .into_iter()
-        .filter(|core| !is_function_word(&line[(*core).clone()]))
+        .map(|core| (core, &line[core.clone()]))
+        .filter(|(_, word)| word.is_ascii() && !is_function_word(word)) // an s is an ending of English words
+        .map(|(core, _)| core)
         .collect();
     let span = *draw(rng, &content)?;
     let word = &line[span.clone()];

@@ -1,8 +1,9 @@
 //! A text in memory: a range of a shared buffer, so that a corpus's splits are never copied.
 
 use super::packed;
+use crate::console::note;
 use crate::error::{Error, Result};
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +62,9 @@ impl Text {
     /// If it cannot be read.
     pub fn read_stdin() -> Result<Self> {
         let source = Path::new("standard input");
+        if std::io::stdin().is_terminal() {
+            note("reading what is typed, to its end (Ctrl-D at the beginning of a line)");
+        }
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::io(source))?;
         Ok(Self::new(bytes, source))

@@ -4,10 +4,12 @@ use super::adapt::{CacheSettings, CachedText};
 use super::perplexity::finite;
 use super::sentences::ROWS;
 use super::side_by_side::{self, Begin, Row, fitting};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{FrozenModel, Noise, State};
 use crate::predict::{STREAM_STEPS, WindowReader};
 use candle_core::Tensor;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Reads a text piece by piece, the state carried from one to the next.
 pub struct Scorer {
@@ -17,6 +19,8 @@ pub struct Scorer {
     /// Where [`Scorer::restart`] goes back to.
     start: Start,
     read: usize,
+    /// Whether nobody waits for what is read any more.
+    is_abandoned: Arc<AtomicBool>,
 }
 
 /// What a text begins with.
@@ -50,7 +54,19 @@ impl Scorer {
         let reader = WindowReader::new(model, 1)?;
         let previous = context.map(|id| Previous { id, word: None });
         let start = Start { state: reader.state().clone(), previous: previous.clone(), cache: None };
-        Ok(Self { reader, previous, cache: None, start, read: 0 })
+        Ok(Self { reader, previous, cache: None, start, read: 0, is_abandoned: Arc::default() })
+    }
+
+    /// The same reader, which stops with an error between two windows once `is_abandoned` says that nobody waits for it.
+    pub fn until(self, is_abandoned: Arc<AtomicBool>) -> Self {
+        Self { is_abandoned, ..self }
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.is_abandoned.load(Ordering::Relaxed) {
+            true => Err(Error::Stopped { code: 0 }),
+            false => Ok(()),
+        }
     }
 
     /// The same reader, which mixes in a neural cache; to be asked for before anything is read. A text's cache begins empty,
@@ -113,6 +129,7 @@ impl Scorer {
     ) -> Result<Vec<Option<Cost>>> {
         let mut costs = Vec::with_capacity(tokens.len());
         for (window, words) in tokens.chunks(STREAM_STEPS).zip(words.chunks(STREAM_STEPS)) {
+            self.check()?;
             self.window(window, words, set, &mut costs)?;
         }
         Ok(costs)
@@ -177,6 +194,7 @@ impl Scorer {
         order.sort_by_key(|&text| texts[text].ids.len()); // the least is filled up among texts of like length
         let mut costs = vec![Vec::new(); texts.len()];
         while let Some(&longest) = order.last() {
+            self.check()?;
             let count = fitting(texts[longest].ids.len(), order.len(), ROWS);
             let group = order.split_off(order.len() - count);
             let rows: Vec<Row<'_>> = group.iter().map(|&text| texts[text].clone()).collect();
@@ -195,6 +213,8 @@ mod tests {
     use crate::eval::perplexity::{Split, stream};
     use crate::predict::tiny;
     use crate::predict::{STREAM_STEPS, WindowReader};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn a_text_scores_alike_however_it_is_cut_and_as_the_stream_does() {
@@ -221,6 +241,18 @@ mod tests {
         let nats = Scorer::new(&model, Some(2)).unwrap().nats(&[0, 1]).unwrap();
         let wanted = [2f64.ln(), 4f64.ln()];
         assert!(nats.iter().zip(wanted).all(|(found, wanted)| (found.unwrap() - wanted).abs() < 1e-12));
+    }
+
+    #[test]
+    fn a_text_that_nobody_waits_for_is_read_no_further() {
+        let model = tiny::constant(&[0.5, 0.25, 0.25]);
+        let is_abandoned = Arc::new(AtomicBool::new(false));
+        let mut scorer = Scorer::new(&model, Some(2)).unwrap().until(is_abandoned.clone());
+        let ids = [0, 1];
+        let rows = [Row { ids: &ids, ..Row::default() }];
+        assert!(scorer.nats(&ids).is_ok() && scorer.costs_of_texts(&rows, None).is_ok());
+        is_abandoned.store(true, Ordering::Relaxed);
+        assert!(scorer.nats(&ids).is_err() && scorer.costs_of_texts(&rows, None).is_err());
     }
 
     #[test]

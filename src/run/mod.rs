@@ -283,12 +283,13 @@ pub(crate) fn begun(directory: &Path) -> Result<Option<Recipe>> {
 }
 
 /// Lets a run whose best model is lost or damaged publish the weights that it goes on with and the best of what follows, and
-/// says so; the model of a run with a result is needed as it was, unless it goes on by `recipe`.
+/// says so; the model of a run with a result is needed as it was, unless these weights are it, or the run goes on by `recipe`.
 fn forget_lost_model(out: &Path, resumed: &mut Resumed, recipe: &Recipe) {
     let position = &mut resumed.position;
     let has_result = directory::read_result(out).is_some_and(|result| result.steps == position.step);
     let goes_on = position.epoch < recipe.train.epochs && recipe.train != resumed.recipe.train;
-    if (has_result && !goes_on) || position.best.is_none() {
+    let is_best = position.best.as_ref().is_some_and(|best| best.step == Some(position.step));
+    if (has_result && !goes_on && !is_best) || position.best.is_none() {
         return;
     }
     let what = match Checkpoint::open(out) {

@@ -28,12 +28,13 @@ pub(crate) enum Prepared {
     Vae(Ready<VaeTask>),
 }
 
-/// What a run in the directory `out` that goes on was trained on.
+/// What a run in the directory `out` that goes on was trained on. A corpus that is named anew lies where its name says.
 pub(super) fn trained_on<'a>(
     config: &'a CorpusConfig,
     (resumed, out): (&'a Resumed, &'a Path),
 ) -> TrainedOn<'a> {
-    TrainedOn { config, sha256: Some(&resumed.position.corpus_sha256), directory: out }
+    let directory = if config.name == resumed.recipe.corpus.name { out } else { Path::new("") };
+    TrainedOn { config, sha256: Some(&resumed.position.corpus_sha256), directory }
 }
 
 impl Request {

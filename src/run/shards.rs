@@ -51,6 +51,7 @@ impl Request {
             return Language::with_shards(recipe, shards, tokenizer, self.precision, &self.device);
         }
         let found = corpus_of(run, &self.directories)?;
+        resumed.check_corpus(&found.name, &found.sha256)?; // before its size can be wrong
         let corpus = Corpus { name: recipe.corpus.name.clone(), ..found };
         Language::with_corpus(recipe, corpus, tokenizer, self.precision, &self.device)
     }

@@ -77,7 +77,8 @@ impl<T: Task> Run<T> {
         });
         let mut trainer = agree(&*world, trainer)?;
         let steps = trainer.position().step;
-        let before = directory::read_result(&out).filter(|result| result.steps == steps);
+        let has_model = resumed.as_ref().is_none_or(|resumed| !resumed.lost_best);
+        let before = directory::read_result(&out).filter(|result| has_model && result.steps == steps);
         if let Some(outcome) = before.filter(|_| trainer.is_over()) {
             task.parameters_of(&Checkpoint::open(&out)?)?; // "the model is in …" is said of one that is whole
             return Ok(Ended::Before(outcome, finish(trainer.position(), &task.recipe().train)));

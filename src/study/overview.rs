@@ -3,6 +3,7 @@
 use super::markdown;
 use super::measure::{Item, Measure};
 use super::run::RunHistory;
+use crate::checkpoint::is_exported;
 use crate::error::{Error, Result};
 use crate::readable::{duration, grouped};
 use crate::storage::{CONFIG, METRICS, MODEL, is_held};
@@ -93,7 +94,7 @@ pub(crate) fn places(directory: &Path) -> Vec<PathBuf> {
 /// Adds the directories of runs and models; what cannot be read is passed over, links are not followed.
 fn search(directory: &Path, depth: usize, places: &mut Vec<PathBuf>) {
     let has = |name: &str| directory.join(name).is_file();
-    if has(METRICS) || (has(CONFIG) && has(MODEL)) {
+    if has(METRICS) || (has(CONFIG) && has(MODEL) && !is_exported(directory)) {
         places.push(directory.to_path_buf());
         return;
     }

@@ -27,6 +27,8 @@ pub(crate) struct Group {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub mean: f64,
+    /// The standard deviation of the sample, whose squares are divided by one less than there are; none of a single value.
+    pub sd: Option<f64>,
     pub min: f64,
     pub max: f64,
 }
@@ -81,13 +83,16 @@ impl Spread {
         let min = values.iter().copied().fold(f64::MAX, f64::min);
         let max = values.iter().copied().fold(f64::MIN, f64::max);
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        (!values.is_empty()).then_some(Self { mean, min, max })
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let sd = (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt());
+        (!values.is_empty()).then_some(Self { mean, sd, min, max })
     }
 
-    /// `98.20 (97.50 – 98.90)`, or the one value.
+    /// `98.20 ± 0.70 (97.50 – 98.90)`, with the standard deviation, or the one value.
     pub(crate) fn show(&self, measure: Measure) -> String {
         let [mean, min, max] = [self.mean, self.min, self.max].map(|value| measure.show(value));
-        if self.min < self.max { format!("{mean} ({min} – {max})") } else { mean }
+        let sd = self.sd.map_or(String::new(), |sd| format!(" ± {}", measure.show(sd)));
+        if self.min < self.max { format!("{mean}{sd} ({min} – {max})") } else { mean }
     }
 }
 
@@ -130,15 +135,21 @@ mod tests {
         ];
         let found = groups(&runs, Measure::Nats);
         assert_eq!(found.iter().map(|group| group.name.as_str()).collect::<Vec<_>>(), ["l3", "l5"]);
-        assert_eq!(found[0].valid, Some(Spread { mean: 4.5, min: 4.0, max: 5.0 }));
-        assert_eq!(found[0].test.unwrap().show(Measure::Nats), "3.5000 (3.0000 – 4.0000)");
+        let sd = Some(0.5f64.sqrt());
+        assert_eq!(found[0].valid, Some(Spread { mean: 4.5, sd, min: 4.0, max: 5.0 }));
+        assert_eq!(found[0].test.unwrap().show(Measure::Nats), "3.5000 ± 0.7071 (3.0000 – 4.0000)");
+        assert_eq!(found[1].test.unwrap().sd, None);
         assert_eq!(found[1].test.unwrap().show(Measure::Nats), "2.0000");
         assert!(groups(&runs[..2], Measure::Nats).is_empty());
 
         let copied =
             [run("seed-1", 1, 4.0), run("seed-2", 2, 5.0), run("copy-of-2", 2, 5.0), run("again-2", 2, 6.0)];
         let found = groups(&copied, Measure::Nats);
-        assert_eq!(found[0].valid, Some(Spread { mean: 5.0, min: 4.0, max: 6.0 }), "a copy counts once");
+        assert_eq!(
+            found[0].valid,
+            Some(Spread { mean: 5.0, sd: Some(1.0), min: 4.0, max: 6.0 }),
+            "a copy counts once"
+        );
         assert_eq!(found[0].seeds, [1, 2, 2], "another run of the same seed is not a copy");
     }
 
@@ -179,6 +190,6 @@ mod tests {
             [read("a1", &[start(1), epoch(1, 4.0), result(4.0)]), read("a2", &[start(2), epoch(1, 9.0)])];
         let found = groups(&runs, Measure::Nats);
         assert_eq!((found[0].seeds.len(), found[0].unfinished), (1, 1));
-        assert_eq!(found[0].valid, Some(Spread { mean: 4.0, min: 4.0, max: 4.0 }));
+        assert_eq!(found[0].valid, Some(Spread { mean: 4.0, sd: None, min: 4.0, max: 4.0 }));
     }
 }

@@ -110,9 +110,13 @@ pub fn line_end(sentences: Sentences, tokenizer: &Tokenizer) -> Result<Option<u3
         (_, Some(line_end)) if unit != Unit::Bpe => Ok(Some(line_end)),
         (sentences, _) => Err(Error::config(format!(
             "corpus.sentences = {:?} needs lines whose end is a token of its own, and this vocabulary of unit {} has none; \
-             wanted corpus.unit = \"word\", \"char\" or \"byte\", or corpus.sentences = \"running\"",
+             wanted {}, or corpus.sentences = \"running\"",
             sentences.as_str(),
-            unit.as_str()
+            unit.as_str(),
+            match unit {
+                Unit::Bpe => "corpus.unit = \"word\", \"char\" or \"byte\"",
+                _ => "a training text with line feeds",
+            }
         ))),
     }
 }

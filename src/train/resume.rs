@@ -88,19 +88,25 @@ impl Resumed {
         )))
     }
 
+    /// Refuses to go on with the corpus `name` if its SHA-256 is another than the run's.
+    pub(crate) fn check_corpus(&self, name: &str, sha256: &str) -> Result<()> {
+        let own = &self.position.corpus_sha256;
+        if own == sha256 {
+            return Ok(());
+        }
+        let what = format!(
+            "is another text than the run's: its SHA-256 is {sha256}, the run was begun on {own}; --resume goes on with that \
+             one alone, --init-from begins another run with its weights"
+        );
+        Err(Error::data(name, what))
+    }
+
     /// Refuses to go on with another text, or in another precision.
     pub fn check_task(&self, task: &impl Task) -> Result<()> {
         let position = &self.position;
         let data = task.data();
         let refuse = |what: String| Err(Error::config(format!("--resume: the run was {what}")));
-        if position.corpus_sha256 != data.sha256 {
-            let what = format!(
-                "is another text than the run's: its SHA-256 is {}, the run was begun on {}; --resume goes on with that one \
-                 alone, --init-from begins another run with its weights",
-                data.sha256, position.corpus_sha256
-            );
-            return Err(Error::data(data.corpus, what));
-        }
+        self.check_corpus(data.corpus, data.sha256)?;
         if position.split_tokens != data.tokens {
             let was = position.split_tokens;
             return refuse(format!("on splits of {was:?} tokens, {} has {:?}", data.corpus, data.tokens));

@@ -146,6 +146,16 @@ fn blimps_lines_and_directories_are_read_and_grouped() {
 }
 
 #[test]
+fn an_s_is_put_at_the_end_of_english_words_alone() {
+    let run = Run::new("char", 1.0);
+    let russian = write(&run, "russian.txt", "все счастливые семьи похожи друг на друга\n");
+    let output = errors(&[&russian, "--kind", "final-s"]);
+    assert_ne!(output.status.code(), Some(0), "{}", stdout(&output));
+    let english = write(&run, "english.txt", "happy families are all alike here\n");
+    assert!(stdout(&errors(&[&english, "--kind", "final-s"])).contains("final-s"));
+}
+
+#[test]
 fn tokens_are_counted_once_where_the_standard_input_has_them() {
     let run = Run::new("char", 1.0);
     let tune = write(&run, "tune.tsv", "0\tto be\n1\tbe to\n0\tor not\n1\tnot or\n");

@@ -328,6 +328,23 @@ fn another_text_is_refused_and_the_same_one_elsewhere_is_not() {
     place.write("other.txt", run::PLAY.repeat(13));
     place.write("moved/corpus.txt", run::PLAY.repeat(12));
     place.fails("train tiny.toml --out run --resume --corpus other.txt", 3, &["SHA-256", "other.txt"]);
+    // What is named now lies where its name says, and is not looked for beside the run.
+    place.write("runs/only-there.txt", run::PLAY);
+    place.train("--out runs/run --max-steps 3");
+    place.fails(
+        "train runs/run --resume --corpus only-there.txt",
+        3,
+        &["only-there.txt: no corpus of this name"],
+    );
+    place.write("short.txt", run::PLAY.repeat(2));
+    place.fails("train runs/run --resume --corpus short.txt", 3, &["another text than the run's"]);
+    fs::rename(place.path("corpus.txt"), place.path("kept.txt")).unwrap();
+    place.fails(
+        "eval runs/run",
+        3,
+        &["corpus.txt", "the run in runs/run was trained on it", "--corpus PATH"],
+    );
+    fs::rename(place.path("kept.txt"), place.path("corpus.txt")).unwrap();
     place.train("--out run --resume --corpus moved/corpus.txt");
     place.train("--out whole");
     let weights = |out: &str| place.fingerprint(out)[..3].to_vec(); // the result has the corpus's new name
@@ -386,7 +403,17 @@ fn a_finished_run_whose_model_is_gone_goes_on_to_the_best_of_what_follows() {
     let place = Place::new();
     place.train("--out run --set train.epochs=1");
     fs::remove_file(place.path("run/model.safetensors")).unwrap();
-    place.fails("train run --resume", 4, &["model.safetensors: is missing"]);
+    // Its last weights are its best ones, which come back with the numbers that they had.
+    let result = place.json("run/result.json")["nats_per_token"].clone();
+    let output = place.rhn("train run --resume");
+    assert!(
+        output.status.success() && stderr(&output).contains("best weights so far are lost"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(place.json("run/result.json")["nats_per_token"], result);
+    assert_eq!(place.json_of("eval run --json")["nats_per_token"], result);
+    fs::remove_file(place.path("run/model.safetensors")).unwrap();
     let said = stderr(&place.rhn("train run --resume --set train.epochs=3"));
     assert!(said.contains("The best weights so far are lost"), "{said}");
     assert_eq!(place.events("run", "epoch").len(), 3);

@@ -10,7 +10,10 @@ mod table;
 mod tune;
 
 use super::args::{DataArgs, DeviceArgs};
-use super::output::{Meter, Treatment, json_line, load, note, note_crlf, note_unseen, refuse_lists};
+use super::output::{
+    Meter, Treatment, json_line, load, note, note_crlf, note_if_worse_than_guessing, note_unseen,
+    refuse_lists,
+};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{TrainConfig, Unit};
 use crate::data::{Chosen, Encoded, SplitName, Tokenizer, TrainedOn};
@@ -246,6 +249,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         }
         [one] if !several => {
             print(args.json, one)?;
+            let uniform = (loaded.tokenizer.vocab_size() as f64).ln();
+            note_if_worse_than_guessing(Some(one.evaluation().nats_per_token), uniform);
             keep(one)
         }
         _ => Ok(print(args.json, &Found::total(&all, loaded.tokenizer.unit()))?),

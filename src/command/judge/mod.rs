@@ -15,7 +15,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
-PAIRS is a file of lines good<TAB>bad[<TAB>phenomenon], which may begin with such a header, a file of BLiMP's JSON lines
+PAIRS is a file of lines good<TAB>bad[<TAB>phenomenon], or with any columns under a header that names these, a file of BLiMP's JSON lines
 (sentence_good, sentence_bad, field, linguistics_term, UID), packed or not, a directory of such files, or -.
 
 Each sentence is scored by itself: the state is zero at its start, its first token is predicted after a line end, and the

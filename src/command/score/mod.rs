@@ -22,6 +22,8 @@ use line::Line;
 use rows::Rows;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+#[cfg(feature = "serve")]
+use std::sync::{Arc, atomic::AtomicBool};
 use table::Table;
 pub(super) use table::cell;
 
@@ -200,16 +202,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(scoring.rows.total()?)
 }
 
-/// Writes the rows of one text, and its totals, to `out`. Fails as [`run`].
+/// Writes the rows of one text, and its totals, to `out`. Fails as [`run`], or between two windows once `is_abandoned` says
+/// that nobody waits for it.
 #[cfg(feature = "serve")]
 pub(super) fn score_text(
     model: &FrozenModel,
     tokenizer: &Tokenizer,
     text: &[u8],
     settings: Settings,
+    is_abandoned: Arc<AtomicBool>,
     out: impl Write,
 ) -> anyhow::Result<()> {
-    let scorer = scorer(model, tokenizer, &settings)?;
+    let scorer = scorer(model, tokenizer, &settings)?.until(is_abandoned);
     let mut scoring = Scoring::new(settings, tokenizer, scorer, out)?;
     scoring.text(Path::new("text"), text)?;
     Ok(scoring.rows.total()?)

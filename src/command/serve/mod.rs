@@ -90,7 +90,7 @@ struct App {
     metrics: Arc<Metrics>,
     /// The hash of the token.
     token: Option<String>,
-    scores: Semaphore,
+    scores: Arc<Semaphore>,
     /// Answers so far, and what makes their names those of this process.
     answers: AtomicU64,
     process: u64,
@@ -133,7 +133,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         limits,
         metrics,
         token,
-        scores: Semaphore::new(SCORES),
+        scores: Arc::new(Semaphore::new(SCORES)),
         answers: AtomicU64::new(0),
         process: random(),
     };

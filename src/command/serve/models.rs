@@ -6,7 +6,7 @@ use super::Limits;
 use super::failure::Failure;
 use super::metrics::Metrics;
 use super::pool::{Loading, Model, Pool};
-use crate::checkpoint::{no_language_model, parse_config};
+use crate::checkpoint::{is_exported, no_language_model, parse_config};
 use crate::error::{Error, Result};
 use crate::storage::{CONFIG, METRICS, MODEL};
 use hyper::StatusCode;
@@ -73,6 +73,15 @@ impl Models {
         }
         if let Some(path) = checkpoint {
             let name = name_of(path);
+            if let (Some(runs), Some(_)) =
+                (runs, models.entries.get(&name).filter(|entry| !is_same(&entry.path, path)))
+            {
+                let what = format!(
+                    "{name}: {} has a model of this name too, which could not be asked for; rename one of the two",
+                    runs.display()
+                );
+                return Err(Error::config(what));
+            }
             models.checkpoint = Some((name.clone(), Arc::new(models.pool.open(path)?)));
             models.entries.insert(name.clone(), Arc::new(Entry::new(path)));
             models.default = Some(name);
@@ -169,9 +178,18 @@ fn some(names: &[String]) -> String {
     }
 }
 
+/// Whether two paths lead to one directory.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let [one, other] = [one, other].map(|path| std::fs::canonicalize(path).ok());
+    one.is_some() && one == other
+}
+
 /// Whether a checkpoint is not known to be something else than a language model: what is damaged says so when it is asked for.
 fn may_be_served(directory: &Path) -> bool {
     let path = directory.join(CONFIG);
+    if is_exported(directory) {
+        return false;
+    }
     let config = std::fs::read(&path).ok().and_then(|bytes| parse_config(&path, &bytes).ok());
     config.is_none_or(|config| no_language_model(&config).is_none())
 }

@@ -11,7 +11,6 @@ use clap::ValueEnum;
 use hyper::Response;
 use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,26 +69,6 @@ impl Drop for Leaves {
     }
 }
 
-/// Keeps what is written, until nobody waits for it.
-struct Sink {
-    bytes: Vec<u8>,
-    left: Arc<AtomicBool>,
-}
-
-impl Write for &mut Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.left.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Scores beside the model's thread: the products of both take their turns.
 pub(super) async fn score(app: Arc<App>, body: Bytes) -> Result<Response<Reply>, Failure> {
     let request = ScoreRequest::parse(&body)?;
@@ -99,22 +78,23 @@ pub(super) async fn score(app: Arc<App>, body: Bytes) -> Result<Response<Reply>,
     let _leaves = Leaves(left.clone());
     let most = app.limits.request_tokens;
     let work = async {
-        let Ok(_permit) = app.scores.acquire().await else {
+        let Ok(permit) = app.scores.clone().acquire_owned().await else {
             return Err(Failure::internal("the server stops"));
         };
         let served = model.engine.served.clone();
         let rows = tokio::task::spawn_blocking(move || {
+            let _permit = permit; // until the work is over, also where nobody waits for it any more
             let tokens = served.tokenizer.encode(&Text::new(request.text.as_bytes().to_vec(), "the text"));
             let tokens = tokens.map_err(|error| Failure::field("text", error.to_string()))?.tokens.len();
             if tokens > most {
                 let message = format!("the text has {tokens} tokens, wanted at most {most}");
                 return Err(Failure::field("text", message));
             }
-            let mut sink = Sink { bytes: Vec::new(), left };
+            let mut rows = Vec::new();
             let bytes = request.text.as_bytes();
-            score_text(&served.model, &served.tokenizer, bytes, request.settings, &mut sink)
+            score_text(&served.model, &served.tokenizer, bytes, request.settings, left, &mut rows)
                 .map_err(|error| failed(&error))?;
-            Ok(sink.bytes)
+            Ok(rows)
         });
         rows.await.unwrap_or_else(|_| Err(Failure::internal("scoring failed")))
     };

@@ -79,7 +79,7 @@ fn read_file(path: &Path) -> Result<Vec<Pair>> {
 
 /// Whether a text is one of pairs without a doubt: by its header, or by being JSON lines.
 pub(crate) fn is_pairs(text: &str) -> bool {
-    is_json(text) || text.lines().next().is_some_and(is_header)
+    is_json(text) || text.lines().next().is_some_and(|line| Columns::of_header(line).is_some())
 }
 
 fn is_json(text: &str) -> bool {
@@ -95,12 +95,12 @@ pub(crate) fn parse_pairs(file: &Path, text: &str) -> Result<Vec<Pair>> {
         return Err(Error::data(file, what));
     }
     let mut pairs = Vec::new();
-    for (line, number) in text.lines().zip(1..) {
-        if line.trim().is_empty() || (number == 1 && is_header(line)) {
-            continue;
-        }
+    let mut lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty()).peekable();
+    let header = lines.peek().filter(|_| !is_json).and_then(|(line, _)| Columns::of_header(line));
+    let columns = header.unwrap_or_default();
+    for (line, number) in lines.skip(usize::from(header.is_some())) {
         let wrong = |what: String| Error::data(file, format!("line {number}: {what}"));
-        let pair = if is_json { of_json(line) } else { of_cells(line) }.map_err(&wrong)?;
+        let pair = if is_json { of_json(line) } else { columns.pair_of(line) }.map_err(&wrong)?;
         for (which, sentence) in [("good", &pair.good), ("bad", &pair.bad)] {
             if sentence.trim().is_empty() {
                 return Err(wrong(format!("the {which} sentence is empty")));
@@ -127,25 +127,76 @@ pub(crate) fn has_labels(text: &str) -> bool {
     lines.peek().is_some() && lines.all(|line| first(line).is_some_and(|label| label == "0" || label == "1"))
 }
 
-fn is_header(line: &str) -> bool {
-    let mut cells = line.split('\t').map(str::trim);
-    matches!(
-        (cells.next(), cells.next()),
-        (Some("good"), Some("bad")) | (Some("sentence_good"), Some("sentence_bad"))
-    )
+/// Which columns of tab-separated lines are read; without a header the first two, and a third one if it is there.
+#[derive(Clone, Copy, Debug)]
+struct Columns {
+    good: usize,
+    bad: usize,
+    phenomenon: Option<usize>,
+    /// How many the header has; none without one.
+    header: Option<usize>,
+    /// Whether cells are in quotation marks, as R and spreadsheets write them.
+    quoted: bool,
 }
 
-fn of_cells(line: &str) -> std::result::Result<Pair, String> {
-    let cells: Vec<&str> = line.split('\t').collect();
-    let (good, bad, phenomenon) = match cells[..] {
-        [good, bad] => (good, bad, None),
-        [good, bad, phenomenon] => (good, bad, Some(phenomenon.trim()).filter(|name| !name.is_empty())),
-        _ => {
+impl Default for Columns {
+    fn default() -> Self {
+        Self { good: 0, bad: 1, phenomenon: Some(2), header: None, quoted: false }
+    }
+}
+
+impl Columns {
+    /// Those of a header: a line with cells that name the good and the bad sentence, in any order and among any others.
+    fn of_header(line: &str) -> Option<Self> {
+        let cells: Vec<&str> = line.split('\t').map(str::trim).collect();
+        let names: Vec<String> = cells.iter().map(|cell| unquoted(cell).to_lowercase()).collect();
+        let place = |known: [&str; 2]| names.iter().position(|name| known.contains(&name.as_str()));
+        let [good, bad] = [place(["good", "sentence_good"])?, place(["bad", "sentence_bad"])?];
+        let unnamed = (cells.len() == 2 && good + bad == 1).then_some(2); // a third column may have no name
+        Some(Self {
+            good,
+            bad,
+            phenomenon: place(["phenomenon", "linguistics_term"]).or(unnamed),
+            header: Some(cells.len()),
+            quoted: cells[good].starts_with('"') && cells[bad].starts_with('"'),
+        })
+    }
+
+    fn pair_of(self, line: &str) -> std::result::Result<Pair, String> {
+        let mut cells: Vec<&str> = line.split('\t').collect();
+        let refuse = |cells: &[&str], wanted: &str| {
             let columns = counted(cells.len() as u64, "column");
-            return Err(format!("has {columns}, wanted good<TAB>bad[<TAB>phenomenon]: {line:.60?}"));
+            Err(format!("has {columns}, wanted {wanted}: {line:.60?}"))
+        };
+        match self.header {
+            None if !(2..=3).contains(&cells.len()) => {
+                return refuse(&cells, "good<TAB>bad[<TAB>phenomenon]");
+            }
+            // R writes the names of rows, and none over them.
+            Some(columns) if self.quoted && cells.len() == columns + 1 => _ = cells.remove(0),
+            Some(columns) if cells.len() <= self.good.max(self.bad) => {
+                let names = "good<TAB>bad[<TAB>phenomenon]";
+                let is_usual = (self.good, self.bad) == (0, 1);
+                return refuse(
+                    &cells,
+                    &if is_usual { names.into() } else { format!("the {columns} of the header") },
+                );
+            }
+            _ => {}
         }
-    };
-    Ok(pair(good, bad, phenomenon.map(String::from)))
+        let cell = |at: usize| {
+            cells.get(at).map(|cell| if self.quoted { unquoted(cell.trim()) } else { (*cell).to_owned() })
+        };
+        let text = |at: usize| cell(at).unwrap_or_default();
+        let phenomenon = self.phenomenon.and_then(cell).map(|name| name.trim().to_owned());
+        Ok(pair(&text(self.good), &text(self.bad), phenomenon.filter(|name| !name.is_empty())))
+    }
+}
+
+/// A cell without the quotation marks around it; two of them within it, or one behind a backslash, stand for one.
+fn unquoted(cell: &str) -> String {
+    let inner = cell.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner.map_or_else(|| cell.to_owned(), |inner| inner.replace("\\\"", "\"").replace("\"\"", "\""))
 }
 
 fn of_json(line: &str) -> std::result::Result<Pair, String> {
@@ -179,6 +230,31 @@ mod tests {
             pairs.iter().map(|pair| (pair.line, pair.good.as_str(), pair.phenomenon.as_deref())).collect();
         assert_eq!(found, [(2, "a b", Some("swap")), (4, "c d", None)]);
         assert_eq!(parse_pairs(Path::new("p"), "good\tbad luck\n").unwrap().len(), 1); // no header
+    }
+
+    #[test]
+    fn columns_are_found_by_their_names_also_in_quotation_marks() {
+        let found = |text: &str| -> Vec<(String, String, Option<String>)> {
+            let pairs = parse_pairs(Path::new("p"), text).unwrap();
+            pairs.into_iter().map(|pair| (pair.good, pair.bad, pair.phenomenon)).collect()
+        };
+        let wanted = |phenomenon: Option<&str>| {
+            vec![("a \"b\"".to_string(), "b a".to_string(), phenomenon.map(String::from))]
+        };
+        for text in ["item\tGood\tBad\n1\ta \"b\"\tb a\n", "bad\tgood\nb a\ta \"b\"\n"] {
+            assert_eq!(found(text), wanted(None), "{text:?}");
+        }
+        for text in [
+            "phenomenon\tbad\tgood\tnote\nswap\tb a\ta \"b\"\tx\n",
+            "\n\"good\"\t\"bad\"\t\"phenomenon\"\n\"a \"\"b\"\"\"\t\"b a\"\t\"swap\"\n",
+            "\"good\"\t\"bad\"\t\"phenomenon\"\n\"1\"\t\"a \\\"b\\\"\"\t\"b a\"\t\"swap\"\n", // with R's row names
+            "good\tbad\na \"b\"\tb a\tswap\n",
+        ] {
+            assert_eq!(found(text), wanted(Some("swap")), "{text:?}");
+        }
+        assert!(
+            message("item\tgood\tbad\n1\tx\n").contains("line 2: has 2 columns, wanted the 3 of the header")
+        );
     }
 
     #[test]

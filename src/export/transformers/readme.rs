@@ -84,7 +84,8 @@ fn tokens(vocabulary: &Vocabulary, unit: Unit) -> String {
 fn characters(computed: bool) -> &'static str {
     if computed {
         "\n## Word vectors\nThe model was trained with word vectors that are computed from characters. The vectors of the \
-         vocabulary were computed once and are the embedding here, so that other words are unknown, as they are in `rhn`.\n"
+         vocabulary were computed once and are the embedding here, so that other words are `<unk>`, also where `rhn score` \
+         reads them by their bytes.\n"
     } else {
         ""
     }

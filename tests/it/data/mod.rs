@@ -337,6 +337,19 @@ fn a_directory_of_documents_is_one_text_in_the_order_of_their_names() {
 }
 
 #[test]
+fn markdown_is_a_document_where_there_are_no_others() {
+    let pages = folder(&[("b.md", b"b b b b\n"), ("a.markdown", b"a a a a a a a\n"), ("notes.pdf", b"%")]);
+    let config = CorpusConfig { split: [60.0, 30.0, 10.0], ..config(pages.path(), Unit::Char) };
+    let whole = |config: &CorpusConfig| {
+        let corpus = Corpus::open(config, &nowhere()).unwrap();
+        corpus.splits().map(|(_, text)| text.as_str().unwrap().to_owned()).concat()
+    };
+    assert_eq!(whole(&config), "a a a a a a a\n\nb b b b\n");
+    std::fs::write(pages.path().join("c.txt"), "c c c c c c c c\n").unwrap();
+    assert_eq!(whole(&config), "c c c c c c c c\n");
+}
+
+#[test]
 fn a_link_to_nothing_is_no_missing_split() {
     let folder = folder(&[("train.txt", b"aaa\n"), ("valid.txt", b"bb\n")]);
     #[cfg(unix)]

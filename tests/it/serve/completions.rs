@@ -90,6 +90,16 @@ fn the_prompt_s_logarithms_are_those_of_rhn_score() {
     }
 }
 
+#[test]
+fn a_part_of_a_character_begins_where_the_whole_does() {
+    let (_run, server) = served("byte", &[]);
+    let answer = server.complete(&json!({"prompt": "“é”a", "max_tokens": 0, "echo": true, "logprobs": 0}));
+    let offsets = &answer["choices"][0]["logprobs"]["text_offset"];
+    let known = offsets.as_array().unwrap().len();
+    // Bytes that the vocabulary lacks are one token each.
+    assert!(known == 9 && *offsets == json!([0, 0, 0, 1, 1, 2, 2, 2, 3]), "{offsets}");
+}
+
 /// As lm_eval asks: ids that begin with the line end, one token more than they are.
 #[test]
 fn echoed_ids_have_one_entry_each_and_one_for_the_token_drawn() {

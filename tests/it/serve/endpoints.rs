@@ -144,12 +144,33 @@ fn several_models_are_served_by_name_and_loaded_when_they_are_asked_for() {
     let mut judge: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
     judge["classifier"] = json!({"pooling": "max", "bidirectional": true});
     std::fs::write(&config, judge.to_string()).unwrap();
+    copy(&chars, "exported"); // which another library reads
+    let config = place.path().join("exported/config.json");
+    let mut exported: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    exported["architectures"] = json!(["RhnForCausalLM"]);
+    std::fs::write(&config, exported.to_string()).unwrap();
     let server = Server::start(&["--runs", place.path().to_str().unwrap()]);
     let list = server.get("/v1/models").json();
     let names: Vec<&Value> = list["data"].as_array().unwrap().iter().map(|model| &model["id"]).collect();
     assert_eq!(names, ["broken", "more/chars", "words"]);
     let left_out = server.errors();
-    assert!(left_out.contains("they are no language models") && left_out.contains(": judge\n"), "{left_out}");
+    assert!(
+        left_out.contains("they are no language models") && left_out.contains(": exported, judge\n"),
+        "{left_out}"
+    );
+    let runs =
+        std::process::Command::new(env!("CARGO_BIN_EXE_rhn")).arg("runs").arg(place.path()).output().unwrap();
+    let runs = String::from_utf8(runs.stdout).unwrap();
+    assert!(runs.contains("more/chars") && !runs.contains("exported"), "{runs}");
+    let clash = std::process::Command::new(env!("CARGO_BIN_EXE_rhn"))
+        .args(["serve", "--runs", place.path().join("more").to_str().unwrap()])
+        .arg({
+            copy(&words, "other/chars");
+            place.path().join("other/chars")
+        })
+        .output()
+        .unwrap();
+    assert_fails(&clash, 2, &["chars: ", "has a model of this name too"]);
     let ask = |model: &str| {
         let body = json!({"model": model, "prompt": "To", "seed": 1, "max_tokens": 9, "ignore_eos": true});
         server.complete(&body)["choices"][0]["text"].as_str().unwrap().to_string()

@@ -159,18 +159,21 @@ impl Prepared {
     }
 }
 
-/// Where each token of a text begins, in characters; what is left out between two belongs to the second.
+/// Where each token of a text begins, in characters; what is left out between two belongs to the second. A part of a character
+/// begins where the whole does.
 fn offsets(served: &Served, text: &str) -> Result<Vec<usize>, Failure> {
     let mut offsets = Vec::new();
     let mut end = 0; // of the last stretch, in bytes
     let mut chars = 0; // before it
     let whole = Text::new(text.as_bytes().to_vec(), "the prompt");
     let cut = served.tokenizer.cut(&whole, |piece| {
+        let begins_one = |byte: u8| byte & 0xc0 != 0x80;
         if piece.id.is_some() {
-            offsets.push(chars);
+            let is_within_one = text.as_bytes().get(end).is_some_and(|&byte| !begins_one(byte));
+            offsets.push(chars - usize::from(is_within_one));
         }
         let after = piece.span.end.max(end);
-        chars += text.as_bytes()[end..after].iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
+        chars += text.as_bytes()[end..after].iter().filter(|&&byte| begins_one(byte)).count();
         end = after;
     });
     cut.map_err(|error| refused(&error))?;

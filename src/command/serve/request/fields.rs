@@ -95,11 +95,11 @@ impl Fields {
         match value.as_f64().filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
             None => {
-                let least = match *range.start() {
-                    f64::MIN_POSITIVE => "above 0 and".to_string(),
-                    least => format!("from {least}"),
+                let wanted = match *range.start() {
+                    f64::MIN_POSITIVE => format!("above 0 and at most {}", range.end()),
+                    least => format!("from {least} to {}", range.end()),
                 };
-                Err(wrong(name, &value, &format!("a number {least} to {}", range.end())))
+                Err(wrong(name, &value, &format!("a number {wanted}")))
             }
         }
     }
