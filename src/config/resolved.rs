@@ -25,6 +25,18 @@ pub struct Resolved {
 /// The origin of a value that was given outside of any recipe.
 const GIVEN: &str = "--set";
 
+/// Refuses a key without its table, if the recipe has one of its name in a table.
+fn check_place(recipe: &Table, key: &str, setting: &str) -> Result<()> {
+    let all = Value::Table(recipe.clone());
+    let ending = format!(".{key}");
+    let places =
+        leaves("", &all).into_iter().map(|(place, _)| place).filter(|place| place.ends_with(&ending));
+    match places.collect::<Vec<_>>() {
+        places if key.contains('.') || places.is_empty() || recipe.contains_key(key) => Ok(()),
+        places => Err(Error::config(format!("--set {setting}: did you mean {}?", places.join(" or ")))),
+    }
+}
+
 impl Resolved {
     /// The built-in recipe `name`, or the file of that path, with `key=value` settings on top.
     pub fn new(name: &str, settings: &[String]) -> Result<Self> {
@@ -43,6 +55,7 @@ impl Resolved {
         let (short, mut table) = load(name, &mut origins, 0)?;
         for setting in settings {
             let (key, value) = parse_setting(setting)?;
+            check_place(&table, key, setting)?;
             if let Some(of_kind) = of_kind(&lent, key, &value)
                 && lookup(&table, key) != Some(&value)
             {

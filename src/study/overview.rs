@@ -171,7 +171,10 @@ impl Found {
             epochs,
             loss(self.best_valid),
             loss(self.test),
-            format!("{} MB", grouped(self.bytes.div_ceil(1_000_000))),
+            match self.bytes {
+                0..1_000_000 => format!("{} kB", self.bytes.div_ceil(1000)),
+                bytes => format!("{} MB", grouped(bytes.div_ceil(1_000_000))),
+            },
             self.seconds_ago.map_or_else(dash, |seconds| format!("{} ago", duration(seconds))),
         ]
     }

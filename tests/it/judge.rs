@@ -146,6 +146,32 @@ fn blimps_lines_and_directories_are_read_and_grouped() {
 }
 
 #[test]
+fn each_line_of_a_text_has_the_score_that_it_has_in_a_pair() {
+    let run = Run::new("word", 1.0);
+    let pairs = write(&run, "pairs.tsv", "to be or\tbe to xylophone\n");
+    let lines = write(&run, "lines.txt", "to be or\n\n  be to xylophone\n");
+    let unigrams = write(&run, "unigrams.txt", "to be\nor not\n");
+    for by in ["lp", "mean", "pen", "norm", "slor", "min"] {
+        let given = ["--by", by, "--unigrams", unigrams.as_str()];
+        let given = if ["norm", "slor"].contains(&by) { &given[..] } else { &given[..2] };
+        let pair = &objects(&run.rhn("judge", &[&[pairs.as_str(), "--json"], given].concat()))[0];
+        let rows = objects(&run.rhn("judge", &[&[lines.as_str(), "--each", "--json"], given].concat()));
+        let found = [&rows[0]["score"], &rows[1]["score"]];
+        assert_eq!(found, [&pair["score_good"], &pair["score_bad"]], "{by}");
+        assert_eq!(
+            (&rows[1]["line"], &rows[1]["unknown_words"], &rows[1]["by"]),
+            (&3.into(), &1.into(), &by.into())
+        );
+    }
+    let table = stdout(&run.rhn("judge", &[&lines, "--each", "--by", "mean"]));
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rows[0], ["mean", "tokens", "words", "unknown_words", "sentence"]);
+    assert_eq!(rows[2][1..], ["4", "3", "1", "be to xylophone"]); // the line end is a token
+    let empty = write(&run, "empty.txt", "\n \n");
+    assert_fails(&run.rhn("judge", &[&empty, "--each"]), 3, &["empty.txt: has no sentences"]);
+}
+
+#[test]
 fn an_s_is_put_at_the_end_of_english_words_alone() {
     let run = Run::new("char", 1.0);
     let russian = write(&run, "russian.txt", "все счастливые семьи похожи друг на друга\n");

@@ -1,5 +1,6 @@
 //! `rhn judge`: how many minimal pairs a language model ranks right, and which sentences need an edit.
 
+mod each;
 mod pairs;
 mod sentences;
 mod threshold;
@@ -7,7 +8,7 @@ mod threshold;
 use super::args::DeviceArgs;
 use super::output::{Meter, load, note};
 use crate::checkpoint::{self, Checkpoint};
-use crate::data::{Tokenizer, packed};
+use crate::data::{Text, Tokenizer, packed};
 use crate::error::{Error, Result};
 use crate::eval::sentences::{Measure, ROWS, Sentence, SentenceScore, Unigrams, read_pairs, score_sentences};
 use crate::predict::Loaded;
@@ -32,6 +33,7 @@ A model of words gives <unk> a high probability, so that an unknown word looks g
 
 With --tune FILE single sentences are judged: FILE and PAIRS are labelled sentences, lines of label<TAB>sentence (1 needs an
 edit), pairs, CoLA's lines or AESW's XML. The threshold of the score with the best F1 on FILE decides on those of PAIRS.
+With --each PAIRS are plain texts, and each line's score by --by is printed with its tokens and words: for R, NA is none.
 A checkpoint that classifies sentences reads plain texts, a sentence a line, and prints for each the probability that it needs
 an edit and the decision (1 for yes).
 
@@ -39,6 +41,7 @@ Examples:
   rhn data errors shakespeare --count 500 > pairs.tsv
   rhn judge checkpoints/shakespeare pairs.tsv
   rhn judge checkpoints/ptb-rhn blimp/data --by slor --unigrams data/ptb.train.txt --csv
+  rhn judge checkpoints/ptb-rhn stimuli.txt --each --by slor --unigrams data/ptb.train.txt > scores.tsv
   rhn judge checkpoints/shakespeare errors/test.tsv --by mean --tune errors/valid.tsv
   rhn judge checkpoints/errors-classify letter.txt --threshold 0.8";
 
@@ -60,6 +63,9 @@ pub(super) struct Args {
     /// Nats to take off a sentence's ln p for each word with a symbol that the vocabulary lacks
     #[arg(long, value_name = "X", default_value = "0")]
     unknown_penalty: f64,
+    /// Score each line of PAIRS by itself, a sentence a line
+    #[arg(long, conflicts_with_all = ["tune", "csv", "threshold"])]
+    each: bool,
     /// Judge single labelled sentences by the threshold of the score with the best F1 on this file
     #[arg(long, value_name = "FILE", conflicts_with = "csv")]
     tune: Option<PathBuf>,
@@ -91,6 +97,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     if let Some(tune) = &args.tune {
         return threshold::run(args, tune, out);
+    }
+    if args.each {
+        return each::run(args, out);
     }
     let mut pairs = Vec::new();
     for path in &args.pairs {
@@ -159,6 +168,21 @@ fn scores(
     };
     let values = sentences.iter().zip(&scores).map(value).collect();
     Ok((sentences, values))
+}
+
+/// A file or the standard input.
+fn read(file: &Path) -> Result<Text> {
+    if file == Path::new("-") { Text::read_stdin() } else { Text::read(file) }
+}
+
+/// The lines of texts that are not blank, without white space at their ends: of each its file and number.
+fn lines(texts: &[Text]) -> Result<Vec<(&Path, usize, &str)>> {
+    let mut lines = Vec::new();
+    for text in texts {
+        let numbered = text.as_str()?.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+        lines.extend(numbered.map(|(line, number)| (text.source.as_path(), number, line.trim())));
+    }
+    Ok(lines)
 }
 
 /// How often each token is in `--unigrams`, which is read once: it may be the standard input.

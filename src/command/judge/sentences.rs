@@ -1,18 +1,16 @@
 //! The sentences of plain texts by a classifier: the probability that each needs an edit, and the decision.
 
-use super::Args;
+use super::{Args, lines, read};
 use crate::checkpoint::Checkpoint;
 use crate::command::eval::classify::threshold;
 use crate::command::output::{Meter, json_line};
 use crate::command::score::cell;
-use crate::data::Text;
 use crate::error::{Error, Result};
 use crate::eval::classify::{SentenceCutter, logits, probability};
 use crate::eval::sentences::{Measure, has_labels};
 use crate::model::Classifier;
 use serde::Serialize;
 use std::io::Write;
-use std::path::Path;
 
 /// A sentence in JSON.
 #[derive(Serialize)]
@@ -46,15 +44,13 @@ pub(super) fn run(args: &Args, checkpoint: &Checkpoint, mut out: impl Write) -> 
         None => threshold(checkpoint)?,
     };
     let texts = args.pairs.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
-    let mut lines = Vec::new();
     for text in &texts {
         if has_labels(text.as_str()?) {
             let what = "has lines of a label and a sentence, and a sentence a line is judged: `rhn eval` with --corpus reads labels";
             return Err(Error::data(&text.source, what).into());
         }
-        let numbered = text.as_str()?.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
-        lines.extend(numbered.map(|(line, number)| (&text.source, number, line.trim())));
     }
+    let lines = lines(&texts)?;
     let tokenizer = checkpoint.read_tokenizer()?;
     let mut cutter = SentenceCutter::new(&tokenizer, &checkpoint.config);
     let mut cut = |&(file, number, line): &(_, usize, &str)| {
@@ -111,6 +107,7 @@ fn check_flags(args: &Args) -> Result<()> {
         ("--unknown-penalty", args.unknown_penalty != 0.0),
         ("--tune", args.tune.is_some()),
         ("--csv", args.csv),
+        ("--each", args.each),
     ];
     if let Some((flag, _)) = language_only.iter().find(|(_, given)| *given) {
         let what = format!("{flag} is for language models, and this checkpoint classifies sentences");
@@ -122,8 +119,4 @@ fn check_flags(args: &Args) -> Result<()> {
             Err(Error::config(format!("--threshold is {threshold}, wanted a probability, 0 to 1")))
         }
     }
-}
-
-fn read(file: &Path) -> Result<Text> {
-    if file == Path::new("-") { Text::read_stdin() } else { Text::read(file) }
 }
