@@ -329,6 +329,12 @@ fn settings_that_do_nothing_and_threads_that_wait_for_a_core_are_said() {
          --set train.dropout.separate_gate_masks=true --set train.dropout.hidden=0.1",
     );
     assert!(!said.contains("does nothing"), "{said}");
+    place.fails(
+        "train tiny.toml --out none --set epochs=3",
+        2,
+        &["--set epochs=3: did you mean train.epochs?"],
+    );
+    place.fails("train tiny.toml --out none --set bogus=3", 2, &["unknown field `bogus`"]);
     let fraternal =
         "train tiny.toml --out none --set train.fraternal.kappa=0.1 --set train.dropout={between=0.5}";
     place.fails(fraternal, 2, &["train.dropout drops none"]);
