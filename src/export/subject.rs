@@ -125,7 +125,11 @@ impl Subject {
         } else {
             take(&mut weights, "embedding.weight")?
         };
-        let output = if config.spec.output.tied { None } else { Some(take(&mut weights, "output.weight")?) };
+        let output = match (config.spec.output.tied, config.spec.output.by_word) {
+            (true, _) => None,
+            (false, false) => Some(take(&mut weights, "output.weight")?),
+            (false, true) => Some(take(&mut weights, "output.table")?.t()?.contiguous()?),
+        };
         let output_bias = take(&mut weights, "output.bias")?;
         let mixture = config.spec.output.component_count();
         let mixture = mixture.map(|components| Mixture::take(components, &mut weights)).transpose()?;
@@ -197,7 +201,7 @@ fn check_known(config: &Value) -> std::result::Result<(), String> {
             "output",
         ],
     )?;
-    only("output.", &config["output"], &["kind", "tied", "components"])?;
+    only("output.", &config["output"], &["kind", "tied", "by_word", "components"])?;
     if !["", "softmax", "mixture"].contains(&kind("output").as_str()) {
         return Err(refused("output.kind", &kind("output")));
     }

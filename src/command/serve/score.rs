@@ -4,13 +4,13 @@ use super::super::score::{Base, Per, Reset, Settings, score_text};
 use super::App;
 use super::failure::Failure;
 use super::http::{Reply, text};
-use super::request::Fields;
+use super::request::{Fields, Object};
 use crate::data::Text;
 use crate::error::Error;
 use clap::ValueEnum;
 use hyper::Response;
 use hyper::body::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,7 +23,7 @@ struct ScoreRequest {
 
 impl ScoreRequest {
     fn parse(body: &[u8]) -> Result<Self, Failure> {
-        let fields: Map<String, Value> = serde_json::from_slice(body)
+        let fields: Object = serde_json::from_slice(body)
             .map_err(|error| Failure::body(format!("the body is no JSON object as wanted: {error}")))?;
         let mut fields = Fields::new(fields);
         let model = fields.string("model")?;

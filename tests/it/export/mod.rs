@@ -22,9 +22,10 @@ use tempfile::TempDir;
 const PLAY: &str = "To be , or not to be :\nthat is the question\n";
 
 /// Every core with the embeddings, outputs and units among them.
-const MODELS: [(&str, &[&str]); 19] = [
+const MODELS: [(&str, &[&str]); 20] = [
     ("char", &["model.core.layers=2"]),
     ("word", &["model.output.tied=true"]),
+    ("word", &["model.output.by_word=true"]),
     ("byte", &["model.core.shared_gates=\"transform\"", "corpus.unknown=true"]),
     ("bpe", &["model.core.shared_gates=\"both\"", "model.core.layers=2", "corpus.vocab_size=260"]),
     ("char", &["model.core={kind=\"lstm\",layers=2,hidden_size=5}", "corpus.unknown=true"]),
@@ -128,8 +129,11 @@ fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
     load_tensors(path, &fs::read(path).unwrap(), &Device::Cpu).unwrap()
 }
 
-/// A run's weights as a program without stabilisers has them: in the matrices that multiply the input.
-fn without_stabilisers(mut weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+/// A run's weights as an export has them: an output's table as a matrix, stabilisers in the matrices that multiply the input.
+fn as_exported(mut weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    if let Some(table) = weights.remove("output.table") {
+        weights.insert("output.weight".into(), table.t().unwrap().contiguous().unwrap());
+    }
     for k in 0..3 {
         let Some(log_scale) = weights.remove(&format!("core.{k}.stabiliser")) else { continue };
         for part in ["input", "depth", "depth.carry"] {
@@ -155,7 +159,7 @@ fn assert_near(found: &Tensor, wanted: &Tensor, what: &str) {
 fn every_model_has_its_weights_and_a_configuration_that_fits_them() {
     for (unit, settings) in MODELS {
         let model = Model::new(unit, settings);
-        let trained = without_stabilisers(tensors(&model.path("run/model.safetensors")));
+        let trained = as_exported(tensors(&model.path("run/model.safetensors")));
         let out = model.export(Target::Transformers);
         let config = json(&out.join("config.json"));
         let exported = tensors(&out.join("model.safetensors"));

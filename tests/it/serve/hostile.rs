@@ -21,6 +21,7 @@ fn bodies_that_are_no_json_object_are_refused() {
         "\"x\"",
         "null",
         "{\"prompt\": \"a\"} x",
+        "{\"prompt\": \"a\", \"text\": \"a\", \"n\": 1, \"n\": 2}",
         "{\"prompt\": \"\\ud800\"}",
         deep.as_str(),
     ] {

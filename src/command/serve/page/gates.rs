@@ -9,7 +9,7 @@ use super::super::failure::Failure;
 use super::super::http::{Reply, json};
 use super::super::models::unavailable;
 use super::super::pool::Model;
-use super::super::request::Fields;
+use super::super::request::{Fields, Object};
 use crate::config::Unit;
 use crate::data::{Piece, Text, Tokenizer};
 use crate::error::{Error, Result};
@@ -19,7 +19,6 @@ use candle_core::{DType, Tensor};
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use std::sync::Arc;
 use tokio::sync::oneshot::{Sender, channel};
 
@@ -62,7 +61,7 @@ type Outcome = std::result::Result<Found, Failure>;
 
 /// Reads the text beside the model's thread.
 pub(super) async fn gates(app: Arc<App>, body: Bytes) -> std::result::Result<Response<Reply>, Failure> {
-    let fields: Map<String, Value> = serde_json::from_slice(&body)
+    let fields: Object = serde_json::from_slice(&body)
         .map_err(|error| Failure::body(format!("the body is no JSON object as wanted: {error}")))?;
     let mut fields = Fields::new(fields);
     let model = fields.string("model")?;
@@ -72,11 +71,12 @@ pub(super) async fn gates(app: Arc<App>, body: Bytes) -> std::result::Result<Res
     fields.finish()?;
     let (name, asked) = app.models.get(model.as_deref()).await?;
     let work = async {
-        let Ok(_permit) = app.scores.acquire().await else {
+        let Ok(permit) = app.scores.clone().acquire_owned().await else {
             return Err(Failure::internal("the server stops"));
         };
         let (sender, found) = channel();
         tokio::task::spawn_blocking(move || {
+            let _permit = permit; // until the work is over, also where nobody waits for it any more
             let outcome = read(&name, &asked, text, &sender);
             let _ = sender.send(outcome); // nobody may wait any more
         });

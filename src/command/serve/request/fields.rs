@@ -1,11 +1,50 @@
 //! The fields of a JSON object, taken one by one; null is as good as absent.
 
 use super::super::failure::Failure;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use std::fmt::{self, Formatter};
 use std::ops::RangeInclusive;
 
 /// Characters of a value that a message shows.
 const SHOWN: usize = 60;
+
+/// The fields of an object, none of which is there twice: which of the two is meant nobody knows.
+pub(in crate::command::serve) struct Object(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(EachOnce)
+    }
+}
+
+impl From<Object> for Map<String, Value> {
+    fn from(Object(fields): Object) -> Self {
+        fields
+    }
+}
+
+struct EachOnce;
+
+impl<'de> Visitor<'de> for EachOnce {
+    type Value = Object;
+
+    fn expecting(&self, to: &mut Formatter<'_>) -> fmt::Result {
+        to.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+        let mut fields = Map::new();
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            let shown: String = name.chars().take(SHOWN).collect();
+            if fields.insert(name, value).is_some() {
+                return Err(A::Error::custom(format!("duplicate field `{shown}`")));
+            }
+        }
+        Ok(Object(fields))
+    }
+}
 
 /// Fields that nobody has taken yet.
 pub(in crate::command::serve) struct Fields {
@@ -14,8 +53,8 @@ pub(in crate::command::serve) struct Fields {
 }
 
 impl Fields {
-    pub(in crate::command::serve) fn new(rest: Map<String, Value>) -> Self {
-        Self { rest, known: Vec::new() }
+    pub(in crate::command::serve) fn new(rest: impl Into<Map<String, Value>>) -> Self {
+        Self { rest: rest.into(), known: Vec::new() }
     }
 
     fn take(&mut self, name: &'static str) -> Option<Value> {

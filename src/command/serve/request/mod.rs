@@ -3,7 +3,7 @@
 mod fields;
 mod prompt;
 
-pub(super) use fields::Fields;
+pub(super) use fields::{Fields, Object};
 pub(super) use prompt::{Given, Prompts};
 
 use super::Limits;
@@ -47,7 +47,7 @@ struct Body {
     #[serde(default)]
     prompt: Prompts,
     #[serde(flatten)]
-    rest: serde_json::Map<String, Value>,
+    rest: Object,
 }
 
 impl CompletionRequest {
