@@ -238,7 +238,8 @@ impl<'a> Builder<'a> {
             if is_of_words && *tables == DType::F16 {
                 return Ok(two_byte_table((0..shape.elem_count()).map(draw), &shape)?);
             }
-            let values: Vec<f32> = (0..shape.elem_count()).map(draw).collect();
+            let mut values = room_for(name, shape.elem_count())?;
+            values.extend((0..shape.elem_count()).map(draw));
             // A variable at once: to make one of a tensor is to copy it, and a large table would be there twice.
             let drawn = Var::from_vec(values, shape.clone(), &Device::Cpu)?.into_inner();
             Ok(drawn.to_dtype(self.dtype())?)
@@ -279,4 +280,45 @@ impl<'a> Builder<'a> {
 /// A tensor that the model has and its source lacks.
 pub(super) fn missing(name: &str) -> Error {
     Error::tensor(name, "the model has this tensor, the checkpoint lacks it")
+}
+/// From so many bytes on a weight is compared with the memory that is free.
+const LARGE: usize = 1 << 30;
+
+/// Room for the numbers of a weight; without it the process would be ended by the system.
+fn room_for(name: &str, count: usize) -> Result<Vec<f32>> {
+    let bytes = count.saturating_mul(size_of::<f32>());
+    let refuse = |there: &str| {
+        let wanted = bytes.div_ceil(1 << 20);
+        Error::config(format!("{name} alone takes {wanted} MiB, {there}: smaller sizes fit"))
+    };
+    if let Some(free) = (bytes >= LARGE).then(free_memory).flatten().filter(|free| *free < bytes) {
+        return Err(refuse(&format!("and {} MiB of memory are free", free >> 20)));
+    }
+    let mut numbers = Vec::new();
+    numbers.try_reserve_exact(count).map_err(|_| refuse("which this process does not get"))?;
+    Ok(numbers)
+}
+
+/// The bytes that the system has left for programs, where it says so.
+fn free_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<usize>().ok()?.saturating_mul(1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room_for;
+
+    #[test]
+    fn a_weight_that_no_machine_has_room_for_is_refused() {
+        for count in [usize::MAX, usize::MAX / 8, 1 << 44] {
+            let message = room_for("core.0.input.weight", count).unwrap_err().to_string();
+            assert!(
+                message.contains("core.0.input.weight alone takes") && message.contains("MiB"),
+                "{message}"
+            );
+        }
+        assert!(room_for("output.bias", 10).unwrap().capacity() >= 10);
+    }
 }

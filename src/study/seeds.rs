@@ -1,4 +1,4 @@
-//! Runs that differ in their seed alone, taken together: mean and range.
+//! Runs that differ in their seed alone, taken together: mean, standard deviation and range.
 
 use super::differences::settings;
 use super::measure::Measure;

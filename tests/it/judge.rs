@@ -167,6 +167,7 @@ fn each_line_of_a_text_has_the_score_that_it_has_in_a_pair() {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split('\t').collect()).collect();
     assert_eq!(rows[0], ["mean", "tokens", "words", "unknown_words", "sentence"]);
     assert_eq!(rows[2][1..], ["4", "3", "1", "be to xylophone"]); // the line end is a token
+    assert_fails(&run.rhn("judge", &[&pairs, "--each"]), 3, &["pairs.tsv: line 1: has a tab"]);
     let empty = write(&run, "empty.txt", "\n \n");
     assert_fails(&run.rhn("judge", &[&empty, "--each"]), 3, &["empty.txt: has no sentences"]);
 }

@@ -30,6 +30,11 @@ pub(super) fn run(args: &Args, mut out: impl Write) -> anyhow::Result<()> {
         let what = "has no sentences; wanted one a line";
         return Err(Error::data(&args.pairs[0], what).into());
     }
+    if let Some((file, line, _)) = lines.iter().find(|(_, _, text)| text.contains('\t')) {
+        let what =
+            format!("line {line}: has a tab, and --each reads a sentence a line: take the other columns out");
+        return Err(Error::data(*file, what).into());
+    }
     let loaded = load(&args.checkpoint, &args.device)?;
     let unigrams = unigrams(args, &loaded.tokenizer)?;
     let sentences: Vec<&str> = lines.iter().map(|&(_, _, text)| text).collect();

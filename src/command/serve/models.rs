@@ -32,6 +32,8 @@ pub(super) struct Models {
     checkpoint: Option<(String, Arc<Model>)>,
     /// Those below `--runs`.
     pool: Arc<Pool>,
+    /// Of those who wait for a model to be loaded one holds a thread, so that requests can still be read.
+    turn: tokio::sync::Mutex<()>,
 }
 
 struct Entry {
@@ -51,7 +53,13 @@ impl Models {
     ) -> Result<Self> {
         let loading = Loading { device: device.clone(), limits: limits.clone(), metrics: metrics.clone() };
         let pool = Arc::new(Pool::new(limits.models, loading));
-        let mut models = Self { entries: BTreeMap::new(), default: None, checkpoint: None, pool };
+        let mut models = Self {
+            entries: BTreeMap::new(),
+            default: None,
+            checkpoint: None,
+            pool,
+            turn: Default::default(),
+        };
         if let Some(runs) = runs {
             let mut others = Vec::new();
             models.find(runs, runs, 0, &mut others)?;
@@ -134,6 +142,10 @@ impl Models {
         let found = self.checkpoint.as_ref().and_then(is_checkpoint);
         if let Some(model) = found.or_else(|| self.pool.find(name)) {
             return Ok((name.into(), model));
+        }
+        let _turn = self.turn.lock().await;
+        if let Some(model) = self.pool.find(name) {
+            return Ok((name.into(), model)); // somebody before has loaded it
         }
         let pool = self.pool.clone();
         let entry = entry.clone();
