@@ -174,7 +174,10 @@ impl Columns {
             }
             // R writes the names of rows, and none over them.
             Some(columns) if self.quoted && cells.len() == columns + 1 => _ = cells.remove(0),
-            Some(columns) if cells.len() <= self.good.max(self.bad) => {
+            Some(columns)
+                if cells.len() <= self.good.max(self.bad)
+                    || cells.len() > columns.max(self.phenomenon.map_or(0, |at| at + 1)) =>
+            {
                 let names = "good<TAB>bad[<TAB>phenomenon]";
                 let is_usual = (self.good, self.bad) == (0, 1);
                 return refuse(
@@ -252,6 +255,9 @@ mod tests {
         ] {
             assert_eq!(found(text), wanted(Some("swap")), "{text:?}");
         }
+        assert!(message("good\tbad\na\tb\tc\td\n").contains("line 2: has 4 columns, wanted good<TAB>bad"));
+        let ragged = message("bad\tgood\nb\ta\tswap\tx\n");
+        assert!(ragged.contains("line 2: has 4 columns, wanted the 2 of the header"), "{ragged}");
         assert!(
             message("item\tgood\tbad\n1\tx\n").contains("line 2: has 2 columns, wanted the 3 of the header")
         );
