@@ -187,6 +187,16 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_is_validated_at_its_end_and_within_it() {
+        let validations = |every: &str, steps| {
+            let setting = format!("train.evaluate_steps={every}");
+            Resolved::new("text", &[setting]).unwrap().recipe.train.validations(steps)
+        };
+        assert_eq!([validations("0", 100), validations("10", 100), validations("10", 101)], [1, 10, 11]);
+        assert_eq!([validations("10", 1), validations("1", 3)], [1, 3]);
+    }
+
+    #[test]
     fn every_file_of_the_recipes_folder_is_built_in_and_valid() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
         let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

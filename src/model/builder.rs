@@ -281,6 +281,7 @@ impl<'a> Builder<'a> {
 pub(super) fn missing(name: &str) -> Error {
     Error::tensor(name, "the model has this tensor, the checkpoint lacks it")
 }
+
 /// From so many bytes on a weight is compared with the memory that is free.
 const LARGE: usize = 1 << 30;
 

@@ -82,10 +82,8 @@ impl Spread {
             values.map(|value| value.filter(|value| value.is_finite())).collect::<Option<_>>()?;
         let min = values.iter().copied().fold(f64::MAX, f64::min);
         let max = values.iter().copied().fold(f64::MIN, f64::max);
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        let sd = (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt());
-        (!values.is_empty()).then_some(Self { mean, sd, min, max })
+        let (mean, sd) = mean_and_sd(&values);
+        mean.map(|mean| Self { mean, sd, min, max })
     }
 
     /// `98.20 ± 0.70 (97.50 – 98.90)`, with the standard deviation, or the one value.
@@ -94,6 +92,17 @@ impl Spread {
         let sd = self.sd.map_or(String::new(), |sd| format!(" ± {}", measure.show(sd)));
         if self.min < self.max { format!("{mean}{sd} ({min} – {max})") } else { mean }
     }
+}
+
+/// The mean, and with two values or more the standard deviation of a sample.
+pub(crate) fn mean_and_sd(values: &[f64]) -> (Option<f64>, Option<f64>) {
+    if values.is_empty() {
+        return (None, None);
+    }
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (Some(mean), (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
 }
 
 /// The beginning that all names have, without `seed` and what joins it; the first name if there is none. Words and
@@ -119,7 +128,14 @@ fn shared_name(runs: &[&RunHistory]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::run::tests::{epoch, read, result, start};
-    use super::{Measure, Spread, groups};
+    use super::{Measure, Spread, groups, mean_and_sd};
+
+    #[test]
+    fn the_spread_is_that_of_a_sample() {
+        assert_eq!(mean_and_sd(&[1.0, 3.0]), (Some(2.0), Some(2f64.sqrt())));
+        assert_eq!(mean_and_sd(&[5.0]), (Some(5.0), None));
+        assert_eq!(mean_and_sd(&[]), (None, None));
+    }
 
     #[test]
     fn runs_that_differ_in_their_seed_have_mean_and_range() {

@@ -1,7 +1,7 @@
 //! What one does around runs: lists them, follows one, hands their numbers to other programs.
 
 use crate::support::run;
-use run::{Place, stderr, stdout};
+use run::{Place, assert_fails, stderr, stdout};
 use serde_json::Value;
 use std::path::Path;
 
@@ -267,6 +267,9 @@ fn a_result_of_other_weights_is_not_shown() {
     place.train("--out run --resume --set train.epochs=3 --max-steps 30");
     let shown = stdout(&place.rhn("inspect run"));
     assert!(!shown.contains("\nresult "), "{shown}");
+    std::fs::create_dir(place.path("here")).unwrap();
+    let export = place.command("export ../run --to onnx .").current_dir(place.path("here")).output().unwrap();
+    assert_fails(&export, 2, &[".: is where you are"]);
     place.train("--out untested --set train.epochs=1 --set corpus.split=[90,10,0]");
     let shown = stdout(&place.rhn("inspect untested"));
     assert!(shown.contains("\nresult      finished; the corpus has no test split"), "{shown}");

@@ -308,6 +308,9 @@ fn the_estimates_end_in_the_last_layer() {
     let place = place();
     succeed(&place, &format!("train mnist-highway {SMALL} --out run"));
     let found = succeed(&place, "study estimate run --against init --json --out estimate");
+    place.fails("study estimate run --over types", 2, &["--over is for words"]);
+    assert!(succeed(&place, "data inspect images").contains("240"));
+    place.fails("bench mnist-highway", 2, &["rhn bench is for language models", "images"]);
     let found: Value = serde_json::from_str(&found).unwrap();
     let stages = found["stages"].as_array().unwrap();
     assert_eq!(stages.len(), 2);

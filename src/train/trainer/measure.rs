@@ -50,8 +50,8 @@ impl<T: Task> Trainer<'_, T> {
             Err(error) => error,
         };
         // All ranks come here, some of them perhaps with other errors, and do the same.
-        let own = [(NOT_STOPPED, !error.is_stop()), (NOT_BY_NUMBERS, error.exit_code() != Error::NOT_FINITE)];
-        let own = own.into_iter().filter(|(_, is_so)| *is_so).fold(0, |flags, (flag, _)| flags | flag);
+        let is_not_finite = error.exit_code() == Error::NOT_FINITE;
+        let own = (NOT_STOPPED * u8::from(!error.is_stop())) | (NOT_BY_NUMBERS * u8::from(!is_not_finite));
         let flags = self.world().any(own)?;
         if flags & NOT_STOPPED == 0 {
             Ok(Validated::Stopped)

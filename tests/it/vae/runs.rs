@@ -1,6 +1,8 @@
 //! Runs of a sentence VAE by the command line: learned, resumed to the bit, chosen once the KL counts whole, refused.
 
 use crate::support::run::{Place, assert_fails, stderr, stdout};
+use candle_core::{Device, Tensor};
+use rhn::storage::load_tensors;
 use serde_json::Value;
 use std::sync::LazyLock;
 
@@ -172,11 +174,25 @@ fn a_run_begins_with_its_like_alone_and_the_keys_that_differ_are_named() {
     let output = place.rhn("train vae.toml --set train.latent.word_keep=0 --max-steps 2 --out silent");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     place.fails("train vae.toml --init-from silent --set train.latent.word_keep=1 --out none", 2, &parts);
-    let clip =
-        "train vae.toml --set train.max_grad_norm=0 --set train.weight_decay=0 --max-steps 4 --out clipped";
-    let output =
-        place.rhn(&format!("{clip} --set train.clip={{embedding=5.0,core=5.0,output=5.0,latent=1e-30}}"));
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    // What is clipped to next to nothing stays where it began, and nothing else does.
+    let clip = "train.clip={embedding=5.0,core=5.0,output=5.0,latent=1e-30}";
+    let weights = |steps: u32| {
+        let out = format!("clipped-{steps}");
+        let settings = "--set train.optimizer=sgd --set train.learning_rate=0.5 --set train.max_grad_norm=0";
+        let output =
+            place.rhn(&format!("train vae.toml {settings} --set {clip} --max-steps {steps} --out {out}"));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let file = place.newest(&out).join("model.safetensors");
+        load_tensors(&file, &std::fs::read(&file).unwrap(), &Device::Cpu).unwrap()
+    };
+    let [first, later] = [1, 5].map(weights);
+    for (name, weight) in &first {
+        let numbers = |weight: &Tensor| weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let moved = numbers(weight) != numbers(&later[name]);
+        assert!(!(moved && name.starts_with("latent.")), "{name} moved");
+        assert!(moved || !name.starts_with("output."), "{name} did not move");
+    }
+    assert!(first.keys().any(|name| name.starts_with("latent.")));
     place.fails(
         "train tiny.toml --set train.max_grad_norm=0 --set train.clip={latent=1.0}",
         2,
